@@ -1,0 +1,31 @@
+.PHONY: quickstart test slow check docs clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+.venv: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch .venv
+
+quickstart: .venv
+	$(BIN)/x2kit train quickstart/multilingual --run-dir runs/quickstart --restart
+	$(BIN)/x2kit evaluate runs/quickstart --split test
+	$(BIN)/x2kit report runs/quickstart
+
+test: .venv
+	$(BIN)/pytest -m "not slow"
+
+slow: .venv
+	$(BIN)/pytest -m slow
+
+check: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,22 @@
+"""x2kit: pretrain, swap and evaluate X²-VLM. The public face; what needs torch is imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from x2kit.model import X2VLM, load
+    from x2kit.plugin import hookimpl
+    from x2kit.recipe import Recipe
+
+__version__ = "0.1.0"
+__all__ = ["X2VLM", "Recipe", "__version__", "hookimpl", "load"]
+
+_LAZY = {"X2VLM": "x2kit.model", "load": "x2kit.model", "Recipe": "x2kit.recipe", "hookimpl": "x2kit.plugin"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,123 @@
+"""Settings of data: streams of records and what is done to their pictures and texts. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from x2kit.plugin.choice import SourceChoice
+
+StreamKind = Literal["image-text", "region-text", "parallel-text", "text"]
+LossName = Literal["itc", "itm", "mlm", "bbox", "giou", "ttc", "ttm", "tlm"]
+
+LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
+    "image-text": ("itc", "itm", "mlm"),
+    "region-text": ("itc", "itm", "mlm", "bbox", "giou"),
+    "parallel-text": ("ttc", "ttm", "tlm"),
+    "text": ("mlm",),
+}
+"""The losses that each kind of stream has, in the order in which they are logged."""
+
+
+class LossConfig(BaseModel):
+    """One loss of a stream: how much it counts, and when."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(1.0, ge=0, description="factor of this loss; 0 leaves it out")
+    start: float = Field(0.0, ge=0, le=1, description="share of all steps after which it is on")
+    stop: float = Field(1.0, ge=0, le=1, description="share of all steps after which it is off again")
+
+
+def _number_is_weight(value: Any) -> Any:
+    return {"weight": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+LossSetting = Annotated[LossConfig, BeforeValidator(_number_is_weight)]
+
+
+class TransformConfig(BaseModel):
+    """What is done to a picture before the encoder sees it (paper, section on pre-training)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop_scale: tuple[float, float] | None = Field(
+        (0.2, 1.0), description="random resized crop: smallest and largest share of the area; null for none"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    careful_flip: bool = Field(False, description="no flip where a text says left or right")
+    augment_operations: int = Field(2, ge=0, description="random colour and shape operations a picture (RandAugment)")
+    augment_level: int = Field(7, ge=0, le=10, description="strength of these operations")
+
+
+class MaskingConfig(BaseModel):
+    """Which tokens are masked for masked language modelling (paper, section on pre-training)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask_prob: float = Field(0.5, gt=0, le=1, description="share of the tokens to predict")
+    max_masks: int = Field(12, gt=0, description="most tokens to predict in a text")
+    skipgram_prob: float = Field(0.2, ge=0, le=1, description="probability that a span is masked, not one token")
+    skipgram_size: int = Field(3, ge=2, description="longest span")
+    whole_words: bool = Field(True, description="mask all pieces of a word together")
+
+
+class StreamConfig(BaseModel):
+    """One stream of training data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: StreamKind = Field(description="what a record is: image-text, region-text, parallel-text or text")
+    source: SourceChoice = Field(description="where the records come from")
+    batch_size: int = Field(gt=0, description="rows a step: texts for image, region and text streams, pairs else")
+    images_from: str | None = Field(
+        None,
+        description="region-text: take the pictures that this image-text stream has drawn, so that each is decoded "
+        "and encoded once for both; the source of this stream must be the same",
+    )
+    max_images: int | None = Field(
+        None, gt=0, description="region-text: pictures a step; rows beyond batch_size are drawn away"
+    )
+    max_regions: int = Field(5, gt=0, description="region-text: most texts of one picture")
+    languages: tuple[str, ...] | None = Field(None, description="languages to draw texts from; null for all")
+    weight: float = Field(1.0, ge=0, description="factor of the sum of this stream's losses")
+    losses: dict[LossName, LossSetting] = Field(
+        {}, description="weight, start and stop of single losses; those not named have weight 1 from the start"
+    )
+    positives: Literal["row", "text", "image"] = Field(
+        "row", description="rows that count as right beside the own one: none, those of equal text or equal picture"
+    )
+    block: int = Field(
+        1, gt=0, description="records are shuffled in blocks of so many neighbours, which stay in one batch"
+    )
+    max_words: int = Field(40, gt=0, description="words of a text that are kept")
+    max_tokens: int = Field(40, gt=2, description="tokens of a text that are kept, special tokens included")
+    transform: TransformConfig = Field(TransformConfig(), description="what is done to the pictures")
+    masking: MaskingConfig = Field(MaskingConfig(), description="which tokens are masked")
+
+    @model_validator(mode="after")
+    def _losses_fit_kind(self) -> StreamConfig:
+        surplus = [name for name in self.losses if name not in LOSSES[self.kind]]
+        if surplus:
+            allowed = ", ".join(LOSSES[self.kind])
+            raise ValueError(f"a {self.kind} stream has no loss {', '.join(surplus)}; it has {allowed}")
+        if self.images_from is not None and self.kind != "region-text":
+            raise ValueError("images_from is for region-text streams")
+        return self
+
+    def loss(self, name: LossName) -> LossConfig:
+        """The settings of one loss."""
+        return self.losses.get(name, LossConfig())
+
+
+class DataConfig(BaseModel):
+    """All streams of a run. Every step takes one batch of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    streams: dict[str, StreamConfig] = Field(min_length=1, description="the streams by name")
+    num_workers: int = Field(0, ge=0, description="processes that prepare batches; 0 prepares them in the main one")
+    max_bad_share: float = Field(
+        0.01, ge=0, le=1, description="share of broken records above which the run stops with a summary"
+    )

@@ -1,0 +1,68 @@
+"""Errors that a person can act on.
+
+Everything that a wrong recipe, a broken plugin, a bad file or an unsuitable machine can cause ends in one of
+these. The command line prints their message and no traceback; anything else that escapes is a bug of x2kit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class X2KitError(Exception):
+    """The base of all errors meant for the person who reads them."""
+
+
+class ShapeError(X2KitError, ValueError):
+    """Tensors whose shapes do not fit each other; the message names both."""
+
+
+class PluginError(X2KitError):
+    """A plugin could not be used; the message names plugin, distribution and reason."""
+
+
+class DataError(X2KitError):
+    """A source or a record could not be read; the message names file, record and reason."""
+
+
+class WeightsError(X2KitError):
+    """Weights do not fit the model, or a weights directory is not one."""
+
+
+class CheckpointError(X2KitError):
+    """A checkpoint is missing, damaged or of another run."""
+
+
+class SettingError(X2KitError, ValueError):
+    """A component setting that cannot be, found when the recipe is resolved.
+
+    Args:
+        setting: the field of the component, for example "width".
+        message: what was found, what is allowed and what to do.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {message}")
+        self.setting = setting
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a recipe: the key, where it was written, and what to do about it."""
+
+    key: str
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.place, self.key, self.message) if part)
+
+
+class RecipeError(X2KitError):
+    """A recipe that cannot be used; holds every fault found, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)

@@ -1,0 +1,32 @@
+"""Settings of the model: three encoders and the heads. Imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from x2kit.plugin.choice import FusionChoice, TextChoice, VisionChoice
+
+
+class HeadsConfig(BaseModel):
+    """The heads on top of the encoders (X²-VLM, section 3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embed_dim: int = Field(256, gt=0, description="width of the common space of pictures and texts")
+    temperature: float = Field(0.07, gt=0, description="initial temperature; learned, clamped to [0.001, 0.5]")
+    own_text_temperature: bool = Field(
+        False, description="a second temperature for text against text, instead of the paper's single one"
+    )
+    tie_mlm: bool = Field(True, description="the masked-language head shares the text encoder's word embedding")
+    mlm_layer_norm_eps: float = Field(1e-12, gt=0, description="epsilon of the masked-language head's layer norm")
+
+
+class ModelConfig(BaseModel):
+    """What the model is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vision: VisionChoice = Field(description="the vision encoder")
+    text: TextChoice = Field(description="the text encoder, with its tokenizer")
+    fusion: FusionChoice = Field(description="the fusion encoder")
+    heads: HeadsConfig = Field(HeadsConfig(), description="the heads on top of the encoders")

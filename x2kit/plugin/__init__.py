@@ -1,0 +1,76 @@
+"""All that a plugin author imports. Names that need torch are imported when they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from x2kit.errors import DataError, PluginError, SettingError, ShapeError, WeightsError
+from x2kit.plugin.components import (
+    FusionEncoderConfig,
+    FusionFacts,
+    ImageSpec,
+    SourceConfig,
+    TaskConfig,
+    TextEncoderConfig,
+    TextFacts,
+    VisionEncoderConfig,
+    VisionFacts,
+)
+from x2kit.plugin.hookspecs import API_VERSION, hookimpl
+from x2kit.plugin.registry import Registry
+from x2kit.plugin.sources import Record, Region, Source
+from x2kit.plugin.tokenizers import SpecialIds, Tokenizer
+
+if TYPE_CHECKING:
+    from x2kit.plugin.encoders import Context, FusionEncoder, TextEncoder, VisionEncoder, VisionFeatures
+    from x2kit.plugin.gather import gather_rows
+    from x2kit.plugin.tasks import TaskContext
+
+_LAZY = {
+    "Context": "encoders",
+    "FusionEncoder": "encoders",
+    "TextEncoder": "encoders",
+    "VisionEncoder": "encoders",
+    "VisionFeatures": "encoders",
+    "gather_rows": "gather",
+    "TaskContext": "tasks",
+}
+
+__all__ = [
+    "API_VERSION",
+    "Context",
+    "DataError",
+    "FusionEncoder",
+    "FusionEncoderConfig",
+    "FusionFacts",
+    "ImageSpec",
+    "PluginError",
+    "Record",
+    "Region",
+    "Registry",
+    "SettingError",
+    "ShapeError",
+    "Source",
+    "SourceConfig",
+    "SpecialIds",
+    "TaskConfig",
+    "TaskContext",
+    "TextEncoder",
+    "TextEncoderConfig",
+    "TextFacts",
+    "Tokenizer",
+    "VisionEncoder",
+    "VisionEncoderConfig",
+    "VisionFacts",
+    "VisionFeatures",
+    "WeightsError",
+    "gather_rows",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"x2kit.plugin.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

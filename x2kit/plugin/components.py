@@ -1,0 +1,197 @@
+"""Settings of components: what a recipe writes, what a plugin registers. Imports no torch.
+
+A component is a frozen pydantic class. Its fields are its settings, its class name is its name in recipes, its
+base class says its kind, and `build` makes the working object. `describe` tells what the rest of the model must
+know before any weight is made; it raises `SettingError` for settings that cannot be, so that a wrong recipe is
+refused in a second and not after an hour.
+
+Shape letters, here and everywhere: B rows, L text tokens, N patches, D width, M distinct images (or texts).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from x2kit.plugin.encoders import FusionEncoder, TextEncoder, VisionEncoder
+    from x2kit.plugin.sources import Source
+    from x2kit.plugin.tasks import TaskContext
+    from x2kit.plugin.tokenizers import Tokenizer
+
+Kind = Literal["vision", "text", "fusion", "source", "task"]
+
+
+class ComponentConfig(BaseModel):
+    """The base of every component. Subclass one of the five kinds below, not this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    kind: ClassVar[Kind]
+
+    @classmethod
+    def component_name(cls) -> str:
+        """The name that recipes use: the class name."""
+        return cls.__name__
+
+
+class ImageSpec(NamedTuple):
+    """What an encoder wants its pictures to be. It travels with the weights.
+
+    Attributes:
+        size: side of the square picture, in pixels.
+        channels: 3 for colour, 1 for a radiograph, 13 for a satellite tile.
+        mean: one a channel, in units of [0, 1]; subtracted by the model before the encoder sees the picture.
+        std: one a channel; divided by after the mean was subtracted.
+        interpolation: how pictures are brought to `size`.
+    """
+
+    size: int
+    channels: int = 3
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+
+
+class VisionFacts(NamedTuple):
+    """What is known of a vision encoder without its weights: picture, width D, patch grid (rows, columns)."""
+
+    image: ImageSpec
+    width: int
+    grid: tuple[int, int]
+
+
+class TextFacts(NamedTuple):
+    """What is known of a text encoder without its weights.
+
+    Attributes:
+        width: D.
+        max_length: most tokens a text may have, first and last special token included.
+        vocab_size: None while the tokenizer is still to be trained on the run's texts.
+    """
+
+    width: int
+    max_length: int
+    vocab_size: int | None
+
+
+class FusionFacts(NamedTuple):
+    """What is known of a fusion encoder without its weights: width D of its output, number of layers."""
+
+    width: int
+    layers: int
+
+
+class VisionEncoderConfig(ComponentConfig):
+    """Settings of a vision encoder."""
+
+    kind: ClassVar[Kind] = "vision"
+
+    @abstractmethod
+    def describe(self) -> VisionFacts:
+        """Picture, width and grid. Raises SettingError for settings that cannot be."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def build(self, assets: Path | None = None) -> VisionEncoder:
+        """The encoder, with pretrained weights where the settings name some.
+
+        Args:
+            assets: a directory that this encoder's `save_assets` once wrote. When given, only the architecture is
+                wanted: no pretrained weights are read, since saved ones are about to be loaded.
+        """
+        raise NotImplementedError
+
+
+class TextEncoderConfig(ComponentConfig):
+    """Settings of a text encoder, which owns its tokenizer."""
+
+    kind: ClassVar[Kind] = "text"
+
+    @abstractmethod
+    def describe(self) -> TextFacts:
+        """Width, longest text, vocabulary. Raises SettingError for settings that cannot be."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def build_tokenizer(self, texts: Iterable[str] | None = None, assets: Path | None = None) -> Tokenizer:
+        """The tokenizer.
+
+        Args:
+            texts: the run's own texts, read only by an encoder whose tokenizer is trained on them.
+            assets: a directory that the tokenizer's `save` once wrote; read instead of anything else.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def build(self, tokenizer: Tokenizer, assets: Path | None = None) -> TextEncoder:
+        """The encoder for this tokenizer; `assets` as in `VisionEncoderConfig.build`."""
+        raise NotImplementedError
+
+
+class FusionEncoderConfig(ComponentConfig):
+    """Settings of a fusion encoder."""
+
+    kind: ClassVar[Kind] = "fusion"
+
+    @abstractmethod
+    def describe(self, text_width: int, context_width: int) -> FusionFacts:
+        """Output width and depth. Raises SettingError if it cannot fuse texts and contexts of these widths."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
+        """The encoder; `assets` as in `VisionEncoderConfig.build`."""
+        raise NotImplementedError
+
+
+class SourceConfig(ComponentConfig):
+    """Settings of a data source."""
+
+    kind: ClassVar[Kind] = "source"
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise SettingError for what can be known without reading the data: a missing file, an unknown language."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def languages(self) -> tuple[str, ...] | None:
+        """Codes of the languages that its texts can have, in a fixed order; None if only reading would tell."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def open(self) -> Source:
+        """The records, by position."""
+        raise NotImplementedError
+
+    def for_split(self, split: str) -> Self:
+        """The same data, another part of it. Sources that have a `split` setting need not override this."""
+        from x2kit.errors import SettingError
+
+        if "split" not in type(self).model_fields:
+            raise SettingError("split", f"{self.component_name()} has no parts, so it has no {split!r}")
+        return self.model_validate({**self.model_dump(), "split": split})
+
+
+class TaskConfig(ComponentConfig):
+    """Settings of an evaluation task."""
+
+    kind: ClassVar[Kind] = "task"
+
+    @abstractmethod
+    def run(self, context: TaskContext) -> Mapping[str, Any]:
+        """Measure. What comes back is merged into `evaluation.json`, so it holds plain numbers, texts and lists."""
+        raise NotImplementedError
+
+
+KINDS: dict[Kind, type[ComponentConfig]] = {
+    "vision": VisionEncoderConfig,
+    "text": TextEncoderConfig,
+    "fusion": FusionEncoderConfig,
+    "source": SourceConfig,
+    "task": TaskConfig,
+}

@@ -1,0 +1,151 @@
+"""The contracts of the three encoders: what a plugin's working objects take and give. Imports torch.
+
+B rows, L text tokens, N patches, D width, M distinct contexts. Masks are bool and True is kept.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.gather import gather_rows
+from x2kit.plugin.tokenizers import Tokenizer
+
+
+class VisionFeatures(NamedTuple):
+    """What a vision encoder gives: the vision sequence is the summary, then the patches.
+
+    Attributes:
+        summary: [B, D], one vector a picture.
+        patches: [B, N, D], row-major over the grid.
+        grid: (rows, columns) with rows * columns == N.
+    """
+
+    summary: Tensor
+    patches: Tensor
+    grid: tuple[int, int]
+
+
+class Encoder(nn.Module):
+    """What the three kinds of encoder share: everything here may be left as it is."""
+
+    def save_assets(self, directory: Path) -> None:
+        """Write what `build(assets=...)` needs beside the recipe; most encoders need nothing."""
+
+    def no_decay(self) -> set[str]:
+        """Names of own parameters without weight decay beyond biases and norms."""
+        return set()
+
+    def fresh(self) -> set[str]:
+        """Names of own parameters that no pretrained file filled; they learn `lr_mult` times as fast."""
+        return {name for name, _ in self.named_parameters()}
+
+
+class VisionEncoder(Encoder):
+    """Pictures to patches. Set `image_spec`, `width` and `grid` in the constructor."""
+
+    image_spec: ImageSpec
+    width: int
+    grid: tuple[int, int]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> VisionFeatures:
+        """Encode pictures.
+
+        Args:
+            images: [B, C, H, W] float, of the size and channels of `image_spec`, already normalised with its mean
+                and standard deviation.
+        """
+        raise NotImplementedError
+
+    def pool_regions(self, features: VisionFeatures, rows: Tensor, mask: Tensor) -> Tensor:
+        """The summary of regions: the mean of the patches that each box touches (X²-VLM, section 3.1).
+
+        An encoder with a way of its own (X-VLM's CLIP runs its last layers again under the mask) overrides this.
+
+        Args:
+            features: of the distinct pictures.
+            rows: [B] int64, the picture of each region.
+            mask: [B, N] bool, the patches of each region; at least one a row.
+        Returns: [B, D].
+        """
+        weights = mask.to(features.patches.dtype)
+        weights = weights / weights.sum(1, keepdim=True)
+        return torch.bmm(weights[:, None], gather_rows(features.patches, rows))[:, 0]
+
+
+class TextEncoder(Encoder):
+    """Token ids to token vectors. Set `tokenizer`, `width` and `max_length` in the constructor."""
+
+    tokenizer: Tokenizer
+    width: int
+    max_length: int
+
+    @abstractmethod
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Encode texts; position 0 summarises.
+
+        Args:
+            ids: [B, L] int64.
+            mask: [B, L] bool; padding must change nothing at kept positions.
+        Returns: [B, L, D].
+        """
+        raise NotImplementedError
+
+    def token_embedding(self) -> nn.Embedding | None:
+        """The word embedding that a tied masked-language head shares; None if there is none to share."""
+        return None
+
+
+class Context(NamedTuple):
+    """What text rows look at: M distinct contexts serve B text rows.
+
+    Attributes:
+        tokens: [M, N, Dc], for pictures the patches, for texts their tokens.
+        rows: [B] int64, the context of each text row.
+        mask: [B, N] bool, the tokens that each row may look at; None for all.
+        lead: [B, 1, Dc], a summary token of the row's own in front of the tokens, always visible; None for none.
+    """
+
+    tokens: Tensor
+    rows: Tensor
+    mask: Tensor | None = None
+    lead: Tensor | None = None
+
+    def expand(self) -> tuple[Tensor, Tensor]:
+        """The plain form: tokens [B, N (+1), Dc] and mask [B, N (+1)] bool, one context a row."""
+        tokens = gather_rows(self.tokens, self.rows)
+        mask = self.mask
+        if mask is None:
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        if self.lead is not None:
+            tokens = torch.cat([self.lead, tokens], 1)
+            mask = torch.cat([mask.new_ones(len(mask), 1), mask], 1)
+        return tokens, mask
+
+
+class FusionEncoder(Encoder):
+    """Text tokens that look at a context. Set `width` in the constructor."""
+
+    width: int
+
+    @abstractmethod
+    def forward(
+        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+    ) -> Tensor:
+        """Fuse.
+
+        Args:
+            text: [B, L, D], what the text encoder gave.
+            text_mask: [B, L] bool.
+            context: None is text alone: cross-attention is skipped, the rest of each layer is not.
+            summary_rows: of the first so many rows only position 0 will be read; an encoder may leave their other
+                positions at any finite value, which spares most of its last layer.
+        Returns: [B, L, D].
+        """
+        raise NotImplementedError

@@ -1,0 +1,65 @@
+"""The contract of data: records by position. Imports no torch.
+
+A record is a dict with these fields; which of them a stream needs depends on the kind of the stream.
+
+    id       str, unique within the source
+    image    PIL image, or bytes of an encoded picture, or a path
+    caption  text of the whole picture
+    regions  list of {"bbox": [x, y, width, height] in pixels of this picture, "caption": text}
+    texts    the same content in several languages, {code: sentence}: parallel text
+
+A text is a str, or {code: str} for several languages, or a list of either: one is drawn per visit, seeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
+
+Text: TypeAlias = str | dict[str, str] | list[str] | list[dict[str, str]]
+
+
+class Region(TypedDict):
+    """A part of a picture with its text."""
+
+    bbox: list[float]
+    caption: Text
+
+
+class Record(TypedDict, total=False):
+    """One entry of a source; see the module's text for the fields."""
+
+    id: str
+    image: Any
+    caption: Text
+    regions: list[Region]
+    texts: dict[str, str]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Records by position. Reading the same position twice gives the same record."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`. Raises DataError that names file, record and reason if it is broken."""
+        ...
+
+    def texts(self) -> Iterator[str]:
+        """Every text that the records can hold, in a fixed order, without opening a picture; may repeat."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short hash that changes when the data changes."""
+        ...
+
+
+def existing(path: Path, what: str) -> Path:
+    """The path itself. Raises DataError that says `what` is missing and where it was looked for."""
+    from x2kit.errors import DataError
+
+    if not path.exists():
+        raise DataError(f"{what} not found: {path}")
+    return path

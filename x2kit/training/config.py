@@ -1,0 +1,33 @@
+"""Settings of training. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """Optimiser, schedule, device and what is saved when (defaults: X²-VLM base, 4M recipe)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(gt=0, description="optimiser steps of the run")
+    seed: int = Field(42, ge=0, description="of initial weights, data order, masks and negatives")
+    device: str = Field("auto", description="auto (cuda, then mps, then cpu), or a torch device")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products under autocast")
+    threads: int | None = Field(None, gt=0, description="CPU threads; null leaves torch's choice")
+    lr: float = Field(1e-4, gt=0, description="peak learning rate")
+    lr_mult: float = Field(2.0, gt=0, description="factor for parameters that no pretrained weights filled")
+    vision_lr: float | None = Field(None, gt=0, description="peak rate of the vision encoder; wins over lr_mult")
+    text_lr: float | None = Field(None, gt=0, description="peak rate of the text encoder; wins over lr_mult")
+    fusion_lr: float | None = Field(None, gt=0, description="peak rate of the fusion encoder; wins over lr_mult")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's averaging factors")
+    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled; not for biases and norms of encoders")
+    warmup: float = Field(2500, ge=0, description="steps of linear warm-up; below 1 a share of all steps")
+    schedule: Literal["linear", "cosine"] = Field("linear", description="decay after warm-up, down to 0")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null for no clipping")
+    checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints")
+    keep_last: int = Field(2, gt=0, description="checkpoints that are kept")
+    log_every: int = Field(20, gt=0, description="steps between lines in metrics.jsonl")
