@@ -81,6 +81,9 @@ class StreamConfig(BaseModel):
     )
     max_regions: int = Field(5, gt=0, description="region-text: most texts of one picture")
     languages: tuple[str, ...] | None = Field(None, description="languages to draw texts from; null for all")
+    pivot: str | None = Field(
+        None, description="parallel-text: a language that is one side of every pair; null draws both sides"
+    )
     weight: float = Field(1.0, ge=0, description="factor of the sum of this stream's losses")
     losses: dict[LossName, LossSetting] = Field(
         {}, description="weight, start and stop of single losses; those not named have weight 1 from the start"

@@ -1,0 +1,109 @@
+"""What a training step is given: the pictures of all streams once, and the rows of each stream. Imports torch.
+
+B rows of a stream, L its longest text rounded up to a multiple of 8, K most masked tokens of a row, M distinct
+pictures of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height) in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor
+
+
+class Texts(NamedTuple):
+    """Padded texts: ids [B, L] int64, mask [B, L] bool."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+class MaskedTexts(NamedTuple):
+    """The same texts with tokens masked, for masked language modelling.
+
+    Attributes:
+        ids: [B, L] int64, after masking.
+        positions: [B, K] int64, of the tokens to predict; 0 where a row has fewer.
+        labels: [B, K] int64, the tokens that stood there; -100 where a row has fewer.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    labels: Tensor
+
+
+class Regions(NamedTuple):
+    """The part of the picture that each row is about.
+
+    Attributes:
+        bbox: [B, 4] float.
+        whole: [B] bool, True where the row is about the whole picture; such rows have no box loss.
+        mask: [B, N] bool, the patches of each box; None leaves it to the model, which knows the grid.
+    """
+
+    bbox: Tensor
+    whole: Tensor
+    mask: Tensor | None = None
+
+
+class PairedRows(NamedTuple):
+    """Rows of an image-text or region-text stream.
+
+    Attributes:
+        images: [B] int64, the picture of each row in `Batch.images`.
+        texts: of the rows.
+        masked: the same texts masked; None if no loss of the stream needs them.
+        group: [B] int64; rows of one group are right answers to each other.
+        regions: None for whole pictures.
+    """
+
+    images: Tensor
+    texts: Texts
+    masked: MaskedTexts | None
+    group: Tensor
+    regions: Regions | None = None
+
+
+class ParallelRows(NamedTuple):
+    """Rows of a parallel-text stream: two texts of one meaning; L may differ between the sides."""
+
+    first: Texts
+    second: Texts
+    masked_first: MaskedTexts | None
+    group: Tensor
+
+
+class TextRows(NamedTuple):
+    """Rows of a text stream: texts alone."""
+
+    texts: Texts
+    masked: MaskedTexts
+
+
+Rows: TypeAlias = PairedRows | ParallelRows | TextRows
+
+
+class Broken(NamedTuple):
+    """A record that was skipped: its stream, its id (or position), and why."""
+
+    stream: str
+    record: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """One step's data.
+
+    Attributes:
+        step: number of the step, from 0.
+        images: [M, C, H, W] float32 in [0, 1]; None if no stream has pictures.
+        streams: rows by stream name, in the recipe's order.
+        records: ids of the records behind the rows, by stream.
+        broken: records that were skipped on the way.
+    """
+
+    step: int
+    images: Tensor | None
+    streams: dict[str, Rows]
+    records: dict[str, list[str]]
+    broken: list[Broken]
