@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from x2kit.plugin.tokenizers import Tokenizer
 
 Kind = Literal["vision", "text", "fusion", "source", "task"]
+
+
+@dataclass(frozen=True)
+class PathOrName:
+    """Marks a text setting that may be a path: a recipe then reads it relative to the file that holds it."""
+
+
+NameOrPath = Annotated[str, PathOrName()]
+"""A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`, `../`,
+`/` or `~`, or if something of this name lies beside the recipe file that holds it."""
 
 
 class ComponentConfig(BaseModel):
