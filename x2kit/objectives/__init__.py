@@ -1,1 +1,18 @@
-"""TODO."""
+"""The objectives of the paper as pure functions of tensors: no state, no gathering, no random draws of their own."""
+
+from x2kit.objectives.boxes import bbox_loss, giou_loss
+from x2kit.objectives.contrastive import contrastive_logits, itc_loss
+from x2kit.objectives.hard_negatives import draw_negatives, negative_weights
+from x2kit.objectives.masked_language import mlm_loss
+from x2kit.objectives.matching import itm_loss
+
+__all__ = [
+    "bbox_loss",
+    "contrastive_logits",
+    "draw_negatives",
+    "giou_loss",
+    "itc_loss",
+    "itm_loss",
+    "mlm_loss",
+    "negative_weights",
+]

@@ -1,0 +1,50 @@
+"""Fusion encoders: CrossBert, the paper's. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from x2kit.plugin import FusionEncoderConfig, FusionFacts, Registry, SettingError, hookimpl
+
+if TYPE_CHECKING:
+    from x2kit_fusion.cross_bert import CrossBertEncoder
+
+
+class CrossBert(FusionEncoderConfig):
+    """The paper's fusion encoder: post-norm BERT layers, each with cross-attention to the context.
+
+    Keys and values are computed once per distinct context and shared by all text rows that look at it.
+    """
+
+    layers: int = Field(6, ge=1, description="layers, each with cross-attention")
+    width: int | None = Field(None, gt=0, description="hidden width D; null takes the text encoder's")
+    heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward layer over D")
+    layer_norm_eps: float = Field(1e-12, gt=0, description="epsilon of the layer norms")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of hidden states and attention weights")
+
+    def describe(self, text_width: int, context_width: int) -> FusionFacts:
+        """Width and depth. Raises SettingError if width and text width differ, or heads do not divide it."""
+        if self.width is not None and self.width != text_width:
+            raise SettingError(
+                "width", f"CrossBert continues the text encoder's states, so its width must be {text_width}, "
+                f"found {self.width}; leave it null to follow the text encoder"
+            )
+        if text_width % self.heads:
+            raise SettingError("heads", f"{self.heads} heads do not divide the width {text_width}")
+        return FusionFacts(width=text_width, layers=self.layers)
+
+    def build(self, text_width: int, context_width: int, assets: Path | None = None) -> CrossBertEncoder:
+        """The encoder, with BERT's initialisation."""
+        from x2kit_fusion.cross_bert import CrossBertEncoder
+
+        return CrossBertEncoder(self, self.describe(text_width, context_width).width, context_width)
+
+
+@hookimpl
+def x2kit_register(registry: Registry) -> None:
+    """Add the fusion encoders of this plugin."""
+    registry.add(CrossBert)

@@ -1,0 +1,118 @@
+"""BERT layers with cross-attention whose keys and values are shared by all rows of one context. Imports torch.
+
+R text rows, L text tokens, M distinct contexts, N context tokens, D width, Dc context width, H heads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from x2kit.plugin import Context, FusionEncoder, gather_rows
+from x2kit_fusion import CrossBert
+
+
+class SharedKeys(NamedTuple):
+    """Keys and values of one layer: of distinct contexts [M, N, 2D], of the rows' own leads [R, 1, 2D] or None."""
+
+    tokens: Tensor
+    lead: Tensor | None
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the projections apart, so that keys and values may be computed elsewhere."""
+
+    def __init__(self, width: int, source_width: int, heads: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(source_width, 2 * width)
+        self.output = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps)
+
+    def forward(self, x: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
+        """x [R, L, D], key_value [R, N, 2D], mask [R, N] bool or None; residual and norm included."""
+        key, value = key_value.chunk(2, -1)
+        attended = F.scaled_dot_product_attention(
+            self._split(self.query(x)),
+            self._split(key),
+            self._split(value),
+            attn_mask=None if mask is None else mask[:, None, None],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        attended = attended.transpose(1, 2).flatten(2)
+        return self.norm(x + F.dropout(self.output(attended), self.dropout, self.training))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class CrossBertLayer(nn.Module):
+    """Self-attention, cross-attention, feed-forward; each with its residual and a layer norm behind it."""
+
+    def __init__(self, config: CrossBert, width: int, context_width: int) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        inner = round(width * config.mlp_ratio)
+        self.self_attention = Attention(width, width, config.heads, config.dropout, config.layer_norm_eps)
+        self.cross_attention = Attention(width, context_width, config.heads, config.dropout, config.layer_norm_eps)
+        self.intermediate = nn.Linear(width, inner)
+        self.output = nn.Linear(inner, width)
+        self.norm = nn.LayerNorm(width, config.layer_norm_eps)
+
+    def share(self, context: Context) -> SharedKeys:
+        """Keys and values, once per distinct context."""
+        project = self.cross_attention.key_value
+        return SharedKeys(project(context.tokens), None if context.lead is None else project(context.lead))
+
+    def forward(
+        self, x: Tensor, x_mask: Tensor, shared: SharedKeys | None, context: Context | None, rows: slice, read: int
+    ) -> Tensor:
+        """One layer on the text rows `rows`, computed for their first `read` positions only: [R', read, D]."""
+        states = x[rows]
+        key_value = self.self_attention.key_value(states)
+        states = self.self_attention(states[:, :read], key_value, x_mask[rows])
+        if shared is not None and context is not None:
+            key_value = gather_rows(shared.tokens, context.rows[rows])
+            mask = None if context.mask is None else context.mask[rows]
+            if shared.lead is not None:
+                key_value = torch.cat([shared.lead[rows], key_value], 1)
+                mask = None if mask is None else F.pad(mask, (1, 0), value=True)
+            states = self.cross_attention(states, key_value, mask)
+        inner = F.dropout(self.output(F.gelu(self.intermediate(states))), self.dropout, self.training)
+        return self.norm(states + inner)
+
+
+class CrossBertEncoder(FusionEncoder):
+    """The paper's fusion encoder (X²-VLM, section 3.1): the last layers of BERT, looking at the context."""
+
+    def __init__(self, config: CrossBert, width: int, context_width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.ModuleList(CrossBertLayer(config, width, context_width) for _ in range(config.layers))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
+        """[R, L, D] to [R, L, D]; of the first `summary_rows` rows only position 0 is computed in the last layer."""
+        length = text.shape[1]
+        everything = slice(0, len(text))
+        for layer in self.layers[:-1]:
+            shared = None if context is None else layer.share(context)
+            text = layer(text, text_mask, shared, context, everything, length)
+        last = self.layers[-1]
+        shared = None if context is None else last.share(context)
+        if not summary_rows:
+            return last(text, text_mask, shared, context, everything, length)  # type: ignore[no-any-return]
+        summaries = last(text, text_mask, shared, context, slice(0, summary_rows), 1)
+        summaries = F.pad(summaries, (0, 0, 0, length - 1))
+        if summary_rows == len(text):
+            return summaries
+        full = last(text, text_mask, shared, context, slice(summary_rows, len(text)), length)
+        return torch.cat([summaries, full])

@@ -1,0 +1,33 @@
+"""Which patches a box touches. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BORDER = 1e-3
+"""In patches: a box that reaches less than this into a patch only touches its border (float boxes round)."""
+
+
+def patch_mask(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The patches that each box overlaps (X²-VLM, section 3.1).
+
+    An edge on the border of a patch does not count; an empty box still selects one patch along each axis.
+
+    Args:
+        bbox: [B, 4] cxcywh in [0, 1].
+        grid: (rows, columns) of the patches.
+    Returns: [B, rows * columns] bool, row-major.
+    """
+    rows, columns = grid
+    down = _touched(bbox[:, 1], bbox[:, 3], rows)
+    across = _touched(bbox[:, 0], bbox[:, 2], columns)
+    return (down[:, :, None] & across[:, None, :]).flatten(1)
+
+
+def _touched(centre: Tensor, size: Tensor, count: int) -> Tensor:
+    first = ((centre - size / 2) * count + BORDER).floor().clamp(0, count - 1)
+    last = ((centre + size / 2) * count - BORDER).ceil() - 1
+    last = torch.maximum(last.clamp(0, count - 1), first)
+    cells = torch.arange(count, device=centre.device)
+    return (cells >= first[:, None]) & (cells <= last[:, None])

@@ -1,0 +1,97 @@
+"""Weights directories: what `x2kit.load` opens. Imports torch.
+
+    model.safetensors     parameters and buffers; tied ones once
+    recipe.yaml           the resolved recipe
+    preprocessing.json    size, channels, mean and standard deviation of pictures
+    tokenizer/            what the tokenizer wrote
+    vision/ text/ fusion/ what the encoders wrote, where they need more than the recipe
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from x2kit.errors import WeightsError
+from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model
+from x2kit.model.config import ModelConfig
+from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.choice import context_of
+from x2kit.plugin.manager import load_plugins
+
+MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "preprocessing.json", "weights"
+
+
+def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
+    """Write a weights directory. The caller makes it appear whole (see `x2kit.training.checkpoints`).
+
+    Args:
+        model: any X2VLM.
+        recipe: the resolved recipe as YAML.
+        directory: made if missing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(directory / MODEL))
+    (directory / RECIPE).write_text(recipe, encoding="utf-8")
+    spec = json.dumps(model.image_spec._asdict(), indent=2)
+    (directory / PREPROCESSING).write_text(spec + "\n", encoding="utf-8")
+    for name, write in (
+        (TOKENIZER, model.tokenizer.save),
+        (VISION, model.vision.save_assets),
+        (TEXT, model.text.save_assets),
+        (FUSION, model.fusion.save_assets),
+    ):
+        (directory / name).mkdir(exist_ok=True)
+        write(directory / name)
+
+
+def weights_directory(directory: str | Path) -> Path:
+    """The weights directory that `directory` is or, as a run directory, holds. Raises WeightsError if neither."""
+    path = Path(directory)
+    for candidate in (path, path / WEIGHTS):
+        if (candidate / MODEL).is_file():
+            return candidate
+    if not path.exists():
+        raise WeightsError(f"{path}: no such directory")
+    raise WeightsError(f"{path}: no weights here; expected {MODEL} in it or in its folder {WEIGHTS}/ (a run that "
+                       "has not ended has checkpoints only: x2kit train --resume --run-dir ends it)")
+
+
+def load(directory: str | Path, device: str | torch.device = "cpu") -> X2VLM:
+    """The model of a weights directory or a run directory, in evaluation mode.
+
+    Raises: WeightsError if it is none, or if weights and recipe do not fit; PluginError if a plugin is missing.
+    """
+    path = weights_directory(directory)
+    model = build_model(read_model_config(path / RECIPE), assets=path)
+    read_weights(model, path / MODEL)
+    return model.to(device).eval()
+
+
+def read_model_config(recipe: Path) -> ModelConfig:
+    """The `model` of a saved recipe, with the plugins that it names. Raises WeightsError or PluginError."""
+    if not recipe.is_file():
+        raise WeightsError(f"{recipe}: not found; a weights directory holds its recipe")
+    tree: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    names = tree.get("plugins") or ()
+    plugins = load_plugins(names, base=recipe.parent)
+    plugins.require(names)
+    try:
+        return ModelConfig.model_validate(tree["model"], context=context_of(plugins.registry))
+    except (KeyError, TypeError, ValidationError) as error:
+        raise WeightsError(f"{recipe}: not a recipe of this version: {error}") from error
+
+
+def read_weights(model: X2VLM, file: Path) -> None:
+    """Fill a model, strictly: every tensor of the file has its place and every parameter is filled."""
+    try:
+        load_model(model, str(file), strict=True)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise WeightsError(f"{file}: does not fit the model of its recipe: {error}") from error

@@ -1,0 +1,205 @@
+"""X2VLM: pictures, regions and texts of one model (X²-VLM, arXiv:2211.12402). Imports torch.
+
+B rows, L text tokens, N patches, D width, E common width, M distinct pictures. Masks are bool and True is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from x2kit.data.text import clean
+from x2kit.data.transforms import read_picture
+from x2kit.errors import ShapeError
+from x2kit.model.config import HeadsConfig
+from x2kit.model.heads import HiddenHead, MaskedLanguageHead
+from x2kit.model.regions import patch_mask
+from x2kit.plugin import Context, FusionEncoder, ImageSpec, TextEncoder, Tokenizer, VisionEncoder, VisionFeatures
+from x2kit.plugin.gather import gather_rows
+
+TEMPERATURE_RANGE = (0.001, 0.5)
+Picture: TypeAlias = Any
+"""A PIL image, the bytes of an encoded picture, or a path."""
+
+
+class X2VLM(nn.Module):
+    """Three encoders and the paper's heads.
+
+    Args:
+        vision, text, fusion: the encoders, built.
+        heads: settings of the heads.
+    Raises: ShapeError if a tied masked-language head is asked of encoders of other widths.
+    """
+
+    def __init__(
+        self, vision: VisionEncoder, text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig | None = None
+    ) -> None:
+        super().__init__()
+        heads = heads or HeadsConfig()
+        self.vision = vision
+        self.text = text
+        self.fusion = fusion
+        self.vision_proj = nn.Linear(vision.width, heads.embed_dim)
+        self.text_proj = nn.Linear(text.width, heads.embed_dim)
+        self.temperature = nn.Parameter(torch.tensor(heads.temperature))
+        self.text_temperature = (
+            nn.Parameter(torch.tensor(heads.temperature)) if heads.own_text_temperature else self.temperature
+        )
+        self.itm_head = HiddenHead(fusion.width, 2)
+        self.bbox_head = HiddenHead(fusion.width, 4)
+        embedding = text.token_embedding() if heads.tie_mlm else None
+        if embedding is not None and embedding.embedding_dim != fusion.width:
+            raise ShapeError(
+                f"model.heads.tie_mlm: the word embedding is {embedding.embedding_dim} wide and the fusion encoder "
+                f"{fusion.width}; set tie_mlm to false"
+            )
+        vocab_size = text.tokenizer.vocab_size if embedding is None else embedding.num_embeddings
+        frequencies = text.tokenizer.log_frequencies()
+        if frequencies is not None and len(frequencies) != vocab_size:
+            frequencies = None
+        self.mlm_head = MaskedLanguageHead(
+            fusion.width, vocab_size, heads.mlm_layer_norm_eps, embedding, frequencies
+        )
+        spec = vision.image_spec
+        self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+        self._mean: Tensor
+        self._std: Tensor
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        """What pictures must be."""
+        return self.vision.image_spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The text encoder's tokenizer."""
+        return self.text.tokenizer
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a text."""
+        return self.text.max_length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.temperature.device
+
+    # Tensors in, tensors out: what training and evaluation use.
+
+    def encode_images(self, images: Tensor) -> VisionFeatures:
+        """Encode pictures [B, C, H, W] float in [0, 1]; they are normalised here, as the encoder declared."""
+        features: VisionFeatures = self.vision((images - self._mean) / self._std)
+        return features
+
+    def encode_regions(
+        self, features: VisionFeatures, rows: Tensor, bbox: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The summary of parts of pictures, and their patches.
+
+        Args:
+            features: of the distinct pictures.
+            rows: [B] int64, the picture of each region.
+            bbox: [B, 4] cxcywh in [0, 1].
+            mask: [B, N] bool, the patches of each region where they are known already.
+        Returns: summary [B, D] and mask [B, N] bool.
+        """
+        if mask is None:
+            mask = patch_mask(bbox, features.grid)
+        return self.vision.pool_regions(features, rows, mask), mask
+
+    def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Encode texts: ids [B, L] int64 and mask [B, L] bool give [B, L, D]."""
+        tokens: Tensor = self.text(ids, mask)
+        return tokens
+
+    def project_images(self, summary: Tensor) -> Tensor:
+        """Summaries [B, D] of pictures or regions to unit vectors [B, E] of the common space."""
+        return F.normalize(self.vision_proj(summary).float(), dim=-1)
+
+    def project_texts(self, tokens: Tensor) -> Tensor:
+        """Texts [B, L, D], read at position 0, to unit vectors [B, E] of the common space."""
+        return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=-1)
+
+    def fuse(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
+        """Texts that look at pictures; see `FusionEncoder.forward`. Returns [B, L, D]."""
+        fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
+        return fused
+
+    def itm_logits(self, fused: Tensor) -> Tensor:
+        """Matching logits [B, 2] of fused texts [B, L, D], read at position 0; class 1 is "matched"."""
+        logits: Tensor = self.itm_head(fused[:, 0])
+        return logits.float()
+
+    def predict_bbox(self, fused: Tensor) -> Tensor:
+        """Boxes [B, 4] cxcywh in [0, 1] of fused texts [B, L, D], read at position 0."""
+        return torch.sigmoid(self.bbox_head(fused[:, 0]).float())
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """Keep the temperatures in [0.001, 0.5] (official code); called before every step."""
+        self.temperature.clamp_(*TEMPERATURE_RANGE)
+        self.text_temperature.clamp_(*TEMPERATURE_RANGE)
+
+    # Pictures and sentences in, plain answers out: what people use.
+
+    def read(self, pictures: Sequence[Picture]) -> Tensor:
+        """Pictures as the encoder wants them: [B, C, H, W] float in [0, 1]. Raises DataError for a bad one."""
+        return torch.stack([read_picture(picture, self.image_spec) for picture in pictures]).to(self.device)
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Sentences, cleaned as in training, to ids [B, L] int64 and mask [B, L] bool."""
+        encoded = self.tokenizer.encode([clean(text) for text in texts], self.max_length)
+        length = max(len(ids) for ids in encoded)
+        ids = torch.full((len(encoded), length), self.tokenizer.special.pad)
+        for row, tokens in zip(ids, encoded, strict=True):
+            row[: len(tokens)] = torch.tensor(tokens)
+        mask = torch.arange(length) < torch.tensor([len(tokens) for tokens in encoded])[:, None]
+        return ids.to(self.device), mask.to(self.device)
+
+    @torch.inference_mode()
+    def similarity(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
+        """Cosine similarity [pictures, texts] of every picture with every sentence."""
+        images = self.project_images(self.encode_images(self.read(pictures)).summary)
+        return images @ self.project_texts(self.encode_texts(*self.tokenize(texts))).T
+
+    @torch.inference_mode()
+    def match(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
+        """Probability [B] that sentence i describes picture i."""
+        return self.itm_logits(self._fuse_pairs(pictures, texts)).softmax(1)[:, 1]
+
+    @torch.inference_mode()
+    def locate(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
+        """Where sentence i is in picture i: [B, 4], (centre x, centre y, width, height) in [0, 1]."""
+        return self.predict_bbox(self._fuse_pairs(pictures, texts))
+
+    def _fuse_pairs(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
+        if len(pictures) != len(texts):
+            raise ShapeError(f"pictures and sentences go in pairs, found {len(pictures)} and {len(texts)}")
+        features = self.encode_images(self.read(pictures))
+        ids, mask = self.tokenize(texts)
+        context = picture_context(features, torch.arange(len(pictures), device=self.device))
+        return self.fuse(self.encode_texts(ids, mask), mask, context, summary_rows=len(texts))
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> X2VLM:
+        """The model of a weights directory or run directory; see `x2kit.load`."""
+        from x2kit.model.saving import load
+
+        return load(directory)
+
+
+def picture_context(features: VisionFeatures, rows: Tensor) -> Context:
+    """Whole pictures as context of text rows: summary in front, all patches visible.
+
+    Args:
+        features: of M distinct pictures.
+        rows: [B] int64, the picture of each text row.
+    """
+    return Context(features.patches, rows, None, gather_rows(features.summary, rows)[:, None])
