@@ -1,0 +1,16 @@
+"""Vision encoders of timm."""
+
+from __future__ import annotations
+
+from x2kit.plugin import Registry, hookimpl
+from x2kit_timm.settings import TimmViT
+
+__all__ = ["TimmViT", "x2kit_register"]
+
+x2kit_api = "1"
+
+
+@hookimpl
+def x2kit_register(registry: Registry) -> None:
+    """Add the vision encoders."""
+    registry.add(TimmViT)

@@ -1,0 +1,133 @@
+"""Vision transformers of timm as vision encoders."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+import timm
+import torch
+from timm.layers import HybridEmbed
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer_hybrid import ConvStem
+from torch import Tensor, nn
+
+from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
+from x2kit_timm.published import load_image, save_image
+from x2kit_timm.settings import TimmViT
+from x2kit_timm.weights import load_published
+
+
+class TimmViTEncoder(VisionEncoder):
+    """timm's VisionTransformer; its final norm is applied to every token, then position 0 is chosen.
+
+    Args:
+        config: what is built.
+        assets: see `VisionEncoderConfig.build`.
+    """
+
+    def __init__(self, config: TimmViT, assets: Path | None = None) -> None:
+        super().__init__()
+        self.config = config
+        if assets is not None:
+            self.image_spec = load_image(assets)
+            self.grid = (config.image_size // config.patch_size,) * 2
+        else:
+            self.image_spec, _, self.grid = config.describe()
+        self.width = config.width
+        self.model = _transformer(config)
+        self._from_scratch = config.pretrained is None or assets is not None
+        if not self._from_scratch:
+            load_published(self.model, config.pretrained, _rename)
+        elif config.position_scale:
+            self._place(config.position_scale)
+
+    def _place(self, scale: float) -> None:
+        """Start the learned position embedding of the patches as a 2-D sinusoid."""
+        if self.model.pos_embed is None:
+            raise SettingError(
+                "position_scale", f"{self.config.architecture} has no learned position embedding"
+            )
+        positions = sinusoid_2d(self.grid, self.width) * scale
+        with torch.no_grad():
+            self.model.pos_embed[0, -len(positions) :] = positions
+
+    def forward(self, images: Tensor) -> VisionFeatures:
+        tokens = self.model.forward_features(images)
+        patches = tokens[:, self.model.num_prefix_tokens :]
+        summary = tokens[:, 0] if self.config.summary == "cls" else patches.mean(1)
+        return VisionFeatures(summary, patches, self.grid)
+
+    def fresh(self) -> set[str]:
+        return super().fresh() if self._from_scratch else set()
+
+    def save_assets(self, directory: Path) -> None:
+        save_image(self.image_spec, directory)
+
+
+def sinusoid_2d(grid: tuple[int, int], width: int) -> Tensor:
+    """Fixed positions [rows * columns, width]: sines and cosines of the row, then of the column (MoCo v3, appendix).
+
+    `width` is a multiple of 4; frequencies fall from 1 to 1/10000.
+    """
+    frequencies = torch.exp(torch.arange(width // 4) * (-math.log(10000.0) / (width // 4)))
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequencies for axis in (rows, columns)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)
+
+
+def _transformer(config: TimmViT) -> VisionTransformer:
+    settings = dict(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        mlp_ratio=config.mlp_ratio,
+        drop_path_rate=config.drop_path,
+        class_token=config.class_token,
+        num_classes=0,
+        global_pool="",
+        fc_norm=False,
+    )
+    if config.stem == "conv":
+        settings["embed_layer"] = partial(_conv_stem, norm=config.stem_norm)
+    try:
+        model = timm.create_model(config.architecture, **settings)
+    except (RuntimeError, TypeError) as error:  # unknown name; or another family, which takes other arguments
+        raise SettingError(
+            "architecture", f'timm cannot build "{config.architecture}" so: {error}'
+        ) from error
+    if not isinstance(model, VisionTransformer):
+        raise SettingError(
+            "architecture",
+            f'"{config.architecture}" is a {type(model).__name__}, expected a timm VisionTransformer',
+        )
+    return model
+
+
+def _conv_stem(*, img_size: int, patch_size: int, embed_dim: int, norm: str, **rest: object) -> HybridEmbed:
+    from timm.layers import GroupNorm1
+
+    steps = patch_size.bit_length() - 1
+    channels = tuple(embed_dim // 2**i for i in reversed(range(steps)))
+    stem = ConvStem(
+        in_chans=3,
+        depth=steps,
+        channels=channels,
+        stride=(2,) * steps,
+        norm_layer=nn.BatchNorm2d if norm == "batch" else GroupNorm1,
+    )
+    return HybridEmbed(stem, img_size=img_size, patch_size=1, embed_dim=embed_dim, proj=False)
+
+
+def _rename(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
+    """Published names to ours: a norm after pooling is the same norm before it, one token at a time."""
+    state = checkpoint_filter_fn(state, model)
+    if "norm.weight" not in state:
+        state = {
+            f"norm{name.removeprefix('fc_norm')}" if name.startswith("fc_norm.") else name: value
+            for name, value in state.items()
+        }
+    return state

@@ -1,0 +1,17 @@
+"""Text encoders of Hugging Face transformers: Bert, XLMRoberta, and any other through AutoModel."""
+
+from __future__ import annotations
+
+from x2kit.plugin import Registry, hookimpl
+from x2kit_transformers.settings import Bert, HuggingFaceText, XLMRoberta
+
+__all__ = ["Bert", "HuggingFaceText", "XLMRoberta", "x2kit_register"]
+
+x2kit_api = "1"
+
+
+@hookimpl
+def x2kit_register(registry: Registry) -> None:
+    """Add the text encoders."""
+    for component in (Bert, XLMRoberta, HuggingFaceText):
+        registry.add(component)

@@ -1,0 +1,136 @@
+"""Text encoders around the models of transformers."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from x2kit.plugin import TextEncoder, Tokenizer, WeightsError
+from x2kit_transformers.settings import longest_text
+
+HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "score.", "qa_outputs.", "vocab_", "generator_")
+"""Beginnings of names in published files that belong to heads, which an encoder has no use for."""
+
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
+
+
+class HuggingFaceEncoder(TextEncoder):
+    """A transformers encoder; its last hidden states are the tokens.
+
+    Args:
+        model: an encoder without a pooler.
+        tokenizer: whose ids the model reads.
+        max_length: longest text in tokens.
+        from_scratch: no pretrained file filled the parameters.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, max_length: int, *, from_scratch: bool
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.width = int(model.config.hidden_size)
+        self.max_length = max_length
+        self._from_scratch = from_scratch
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        tokens: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return tokens
+
+    def token_embedding(self) -> nn.Embedding | None:
+        embedding = self.model.get_input_embeddings()
+        return embedding if isinstance(embedding, nn.Embedding) else None
+
+    def fresh(self) -> set[str]:
+        return super().fresh() if self._from_scratch else set()
+
+    def save_assets(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.model.config.save_pretrained(directory)
+
+
+def fresh_encoder(
+    model_type: str, settings: Mapping[str, Any], tokenizer: Tokenizer, max_length: int
+) -> HuggingFaceEncoder:
+    """An encoder with random weights."""
+    config = AutoConfig.for_model(model_type, **settings)
+    return HuggingFaceEncoder(_empty(config), tokenizer, max_length, from_scratch=True)
+
+
+def empty_encoder(assets: Path, tokenizer: Tokenizer, max_length: int | None) -> HuggingFaceEncoder:
+    """The architecture that `save_assets` described, with random weights.
+
+    Raises: WeightsError if the directory does not hold its config.json.
+    """
+    try:
+        config = AutoConfig.from_pretrained(assets, local_files_only=True)
+    except LOADING_ERRORS as error:
+        raise WeightsError(f"{assets}: no readable config.json of a text encoder: {error}") from error
+    return HuggingFaceEncoder(_empty(config), tokenizer, _longest(config, max_length), from_scratch=True)
+
+
+def pretrained_encoder(
+    pretrained: str, tokenizer: Tokenizer, max_length: int | None, overrides: Mapping[str, Any]
+) -> HuggingFaceEncoder:
+    """An encoder with its published weights, in float32.
+
+    Raises: WeightsError if the files are damaged or do not hold every parameter of the encoder and nothing more
+        than heads beside them.
+    """
+    try:
+        config = AutoConfig.from_pretrained(pretrained, **overrides)
+        model, info = AutoModel.from_pretrained(
+            pretrained,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
+            **_no_pooler(config),
+        )
+    except LOADING_ERRORS as error:
+        raise WeightsError(f"{pretrained}: the text encoder's weights cannot be read: {error}") from error
+    missing = sorted(info["missing_keys"])
+    surplus = sorted(key for key in info["unexpected_keys"] if not _of_a_head(key, model.base_model_prefix))
+    if missing or surplus:
+        raise WeightsError(
+            f"{pretrained}: does not fit {type(model).__name__}: missing {_some(missing)}; unexpected {_some(surplus)}"
+        )
+    vocab = model.get_input_embeddings().num_embeddings
+    if tokenizer.vocab_size > vocab:
+        raise WeightsError(
+            f"{pretrained}: the tokenizer has {tokenizer.vocab_size} ids, the word embedding {vocab}"
+        )
+    return HuggingFaceEncoder(model, tokenizer, _longest(config, max_length), from_scratch=False)
+
+
+def _empty(config: PretrainedConfig) -> PreTrainedModel:
+    return AutoModel.from_config(config, attn_implementation="sdpa", **_no_pooler(config))
+
+
+def _no_pooler(config: PretrainedConfig) -> dict[str, bool]:
+    import inspect
+
+    architecture = AutoModel._model_mapping[type(config)]
+    accepts = "add_pooling_layer" in inspect.signature(architecture.__init__).parameters
+    return {"add_pooling_layer": False} if accepts else {}
+
+
+def _of_a_head(key: str, prefix: str) -> bool:
+    return key.removeprefix(f"{prefix}.").startswith(HEADS)
+
+
+def _longest(config: PretrainedConfig, max_length: int | None) -> int:
+    return max_length or longest_text(config.to_dict()) or 512
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    shown = ", ".join(names[:limit]) or "none"
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

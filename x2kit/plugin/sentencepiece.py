@@ -1,0 +1,148 @@
+"""A SentencePiece tokenizer trained on the run's own texts, with XLM-R's ids. Imports no torch.
+
+For text encoders trained from scratch. Ids follow XLM-R: 0 `<s>`, 1 `<pad>`, 2 `</s>`, 3 `<unk>`, then the pieces,
+and the last id is the mask, which the SentencePiece model itself does not hold.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from x2kit.errors import DataError, SettingError, WeightsError
+from x2kit.plugin.tokenizers import SpecialIds, Tokenizer
+
+FILE_NAME = "sentencepiece.model"
+CLS, PAD, SEP, UNK = 0, 1, 2, 3
+NUM_SPECIAL = 4
+_LONGEST_TEXT = (
+    1 << 20
+)  # bytes; SentencePiece drops longer texts, and its own limit of 4192 would drop paragraphs
+
+
+class SentencePiece(BaseModel):
+    """How a SentencePiece tokenizer is trained; a setting inside text encoders that can start from nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocab_size: int = Field(
+        8000, gt=8, description="most ids, special ones included; fewer if the texts are few"
+    )
+    character_coverage: float = Field(
+        1.0, gt=0.9, le=1, description="share of the texts' characters that get a piece; the rest is unknown"
+    )
+
+    def train(self, texts: Iterable[str]) -> SentencePieceTokenizer:
+        """Train on these texts (Unigram model). The same set of texts gives the same tokenizer.
+
+        Every distinct text counts once, so that captions which return a thousand times do not fill the vocabulary.
+
+        Raises: DataError if no text has a letter; SettingError if `vocab_size` cannot hold the characters.
+        """
+        import sentencepiece
+
+        distinct = sorted({text for text in texts if text.strip()})
+        if not distinct:
+            raise DataError("the tokenizer is trained on the run's texts, and the streams have none")
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(distinct),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=self.vocab_size - 1,  # the mask is not a piece of the model
+                hard_vocab_limit=False,
+                character_coverage=self.character_coverage,
+                bos_id=CLS,
+                pad_id=PAD,
+                eos_id=SEP,
+                unk_id=UNK,
+                bos_piece="<s>",
+                pad_piece="<pad>",
+                eos_piece="</s>",
+                unk_piece="<unk>",
+                num_threads=1,  # more threads sum the expected counts in another order each time
+                shuffle_input_sentence=False,
+                max_sentence_length=_LONGEST_TEXT,
+                minloglevel=2,
+            )
+        except RuntimeError as error:  # the trainer reports every fault this way
+            raise SettingError(
+                "vocab_size",
+                f"SentencePiece cannot train {self.vocab_size} ids on {len(distinct)} texts: {error}",
+            ) from error
+        return SentencePieceTokenizer(model.getvalue())
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Texts to XLM-R-like ids.
+
+    Args:
+        model: the serialised SentencePiece model, as `SentencePiece.train` makes it.
+        source: where the model came from, for messages.
+    Raises: WeightsError if it is no SentencePiece model or has other special ids.
+    """
+
+    def __init__(self, model: bytes, source: str = "the trained model") -> None:
+        import sentencepiece
+
+        try:
+            self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise WeightsError(f"{source}: not a SentencePiece model: {error}") from error
+        processor = self._processor
+        found = (processor.bos_id(), processor.pad_id(), processor.eos_id(), processor.unk_id())
+        if found != (CLS, PAD, SEP, UNK):
+            raise WeightsError(
+                f"{source}: ids of <s>, <pad>, </s>, <unk> are {found}, expected {(CLS, PAD, SEP, UNK)}; "
+                "only models trained by x2kit can be read"
+            )
+        mask = processor.get_piece_size()
+        self.vocab_size = mask + 1
+        self.special = SpecialIds(pad=PAD, cls=CLS, sep=SEP, unk=UNK, mask=mask)
+        self._starts = [
+            id_ < NUM_SPECIAL or processor.id_to_piece(id_).startswith("▁") for id_ in range(mask)
+        ] + [True]
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        keep = max(max_length - 2, 0)
+        # One thread: batches are small, and data workers are the place for parallel work.
+        return [[CLS, *pieces[:keep], SEP] for pieces in self._processor.encode(list(texts), num_threads=1)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        mask = self.special.mask
+        return str(self._processor.decode([int(id_) for id_ in ids if NUM_SPECIAL <= id_ < mask]))
+
+    def starts_word(self, ids: Sequence[int]) -> list[bool]:
+        starts = self._starts
+        return [starts[id_] for id_ in ids]
+
+    def log_frequencies(self) -> list[float]:
+        """The Unigram model's own log probabilities, normalised over all ids.
+
+        The model knows nothing of special tokens: `</s>`, which closes every text, counts as the most frequent
+        piece, the others as the least frequent.
+        """
+        mask = self.special.mask
+        scores = [self._processor.get_score(id_) for id_ in range(NUM_SPECIAL, mask)]
+        least, most = min(scores), max(scores)
+        logits = [most if id_ == SEP else least for id_ in range(NUM_SPECIAL)] + scores + [least]
+        total = most + math.log(sum(math.exp(logit - most) for logit in logits))
+        return [logit - total for logit in logits]
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / FILE_NAME).write_bytes(self._processor.serialized_model_proto())
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote. Raises WeightsError if it is missing or damaged."""
+        file = directory / FILE_NAME
+        if not file.is_file():
+            raise WeightsError(f"{directory}: no {FILE_NAME}; expected what the tokenizer's save wrote")
+        return cls(file.read_bytes(), str(file))
