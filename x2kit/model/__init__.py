@@ -1,7 +1,21 @@
-"""X2VLM: three encoders and the paper's heads, its regions, saving and loading. Imports torch."""
+"""X2VLM: three encoders and the heads, its regions, saving and loading. Torch enters when a name is used."""
 
-from x2kit.model.build import build_model
-from x2kit.model.saving import load, save_weights
-from x2kit.model.x2vlm import X2VLM
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from x2kit.model.build import build_model
+    from x2kit.model.saving import load, save_weights
+    from x2kit.model.x2vlm import X2VLM
 
 __all__ = ["X2VLM", "build_model", "load", "save_weights"]
+
+_LAZY = {"X2VLM": "x2vlm", "build_model": "build", "load": "saving", "save_weights": "saving"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"x2kit.model.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
