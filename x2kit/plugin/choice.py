@@ -1,4 +1,4 @@
-"""Fields that choose a component by name: `class_path` is its name, `init_args` are its settings. Imports no torch.
+"""Fields that choose a component: `class_path` is its name, `init_args` its settings. Imports no torch.
 
 A recipe may write the name alone, `vision: BeitV2`, or `{class_path: BeitV2, init_args: {depth: 12}}`. The
 registry that knows the names is handed to pydantic as validation context, never kept in a global.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FunctionType
 
 from x2kit.errors import PluginError
 from x2kit.plugin.components import KINDS, ComponentConfig, Kind
@@ -20,7 +22,12 @@ class Registered:
 
 
 class Registry:
-    """Components by kind and name. A plugin gets one in its hook and calls `add`."""
+    """Components by kind and name. A plugin gets one in its hook and calls `add`.
+
+    Args:
+        plugin: name of the plugin that fills this register; empty for the register of all plugins.
+        distribution: name and version of what brought the plugin, or the path of its file.
+    """
 
     def __init__(self, plugin: str = "", distribution: str = "") -> None:
         self._entries: dict[tuple[Kind, str], Registered] = {}
@@ -31,11 +38,14 @@ class Registry:
     def add(self, component: type[ComponentConfig]) -> None:
         """Register a component; its base class says its kind and its class name is its name in recipes.
 
-        Raises: PluginError if it is no component, or if a component of this kind has the name already.
+        Raises: PluginError if it is no component, if it does not keep the contract of its kind, or if a
+            component of this kind has the name already.
         """
         if not (isinstance(component, type) and issubclass(component, tuple(KINDS.values()))):
-            raise PluginError(f"{component!r} is not a component: subclass one of " + ", ".join(
-                base.__name__ for base in KINDS.values()))
+            bases = ", ".join(base.__name__ for base in KINDS.values())
+            raise PluginError(f"{component!r} is not a component: subclass one of {bases}")
+        for fault in _contract_faults(component):
+            raise PluginError(f'{component.kind} component "{component.component_name()}": {fault}')
         entry = Registered(component, self._plugin, self._distribution)
         key = (component.kind, component.component_name())
         if key in self._entries:
@@ -49,9 +59,11 @@ class Registry:
                 raise PluginError(clash(entry, self._entries[key]))
         self._entries.update(other._entries)
 
-    def quarantine(self, plugin: str, reason: str) -> None:
+    def quarantine(self, plugin: str, reason: str, distribution: str = "") -> None:
         """Remember why a plugin is not used, to say so when a name is not found."""
-        self._quarantined[plugin] = reason
+        self._quarantined[plugin] = (
+            f"{plugin} ({distribution}): {reason}" if distribution else f"{plugin}: {reason}"
+        )
 
     def get(self, kind: Kind, name: str) -> type[ComponentConfig]:
         """The component of this name. Raises PluginError that lists near, known and quarantined names."""
@@ -64,10 +76,8 @@ class Registry:
         if near:
             message += f'; nearest: "{near[0]}" (plugin {known[near[0]].plugin})'
         message += f"\n  known: {', '.join(known) or 'none'}"
-        if self._quarantined:
-            message += "\n  quarantined: " + "; ".join(
-                f"plugin {plugin}: {reason}" for plugin, reason in sorted(self._quarantined.items())
-            )
+        for _, reason in sorted(self._quarantined.items()):
+            message += f"\n  quarantined: plugin {reason}"
         raise PluginError(f"{message}\n  see: x2kit plugins --kind {kind}")
 
     def __iter__(self) -> Iterator[Registered]:
@@ -76,9 +86,36 @@ class Registry:
 
 
 def clash(new: Registered, old: Registered) -> str:
-    """What to say when two plugins bring the same name."""
-    name = new.component.component_name()
+    """What to say when one name is brought twice."""
+    what = f'{new.component.kind} component "{new.component.component_name()}"'
+    if (new.plugin, new.distribution) == (old.plugin, old.distribution):
+        return (
+            f"{what} is added twice by plugin {new.plugin} ({new.distribution}); leave one out, or rename it"
+        )
     return (
-        f'{new.component.kind} component "{name}" of plugin {new.plugin} ({new.distribution}) is already '
+        f"{what} of plugin {new.plugin} ({new.distribution}) is already "
         f"registered by plugin {old.plugin} ({old.distribution}); rename one or uninstall one distribution"
     )
+
+
+def _contract_faults(component: type[ComponentConfig]) -> Iterator[str]:
+    """What keeps this class from being a component of its kind, worst first."""
+    missing = sorted(component.__abstractmethods__)
+    if missing:
+        base_name = KINDS[component.kind].__name__
+        yield f"{', '.join(missing)} not written; x2kit.plugin.{base_name} says what each does"
+    for setting, needed in (("frozen", True), ("extra", "forbid")):
+        found = component.model_config.get(setting)
+        if found != needed:
+            yield f"model_config has {setting}={found!r} and must keep {setting}={needed!r}"
+    base = KINDS[component.kind]
+    for name in sorted(base.__abstractmethods__):
+        method = inspect.getattr_static(component, name)
+        if not isinstance(method, FunctionType):
+            continue  # a descriptor of the author's own: how it takes arguments only calling it would show
+        contract = inspect.signature(getattr(base, name))
+        try:
+            inspect.signature(method).bind(**dict.fromkeys(contract.parameters))
+        except TypeError as error:
+            wanted = ", ".join(str(p.replace(annotation=p.empty)) for p in contract.parameters.values())
+            yield f"{name} does not take the arguments of its contract, {name}({wanted}): {error}"
