@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from x2kit.plugin import NameOrPath, SettingError, VisionEncoderConfig, VisionFacts
-from x2kit_timm.published import published_image
+from x2kit.plugin import ImageSpec, NameOrPath, SettingError, VisionEncoderConfig, VisionFacts
+from x2kit_timm.weights import published_file, published_image
 
 if TYPE_CHECKING:
     from x2kit.plugin import VisionEncoder
 
+PRETRAINED = "timm model name with weights tag, or a local .safetensors, .pth or directory; null for none"
+DROP_PATH = "stochastic depth of the last block; grows linearly up to it"
+
 
 class TimmViT(VisionEncoderConfig):
-    """A vision transformer of timm, pretrained or from scratch, with patches or a convolutional stem in front.
+    """A vision transformer of timm, with patches or a convolutional stem in front.
 
-    `architecture` chooses what timm's blocks look like (registers, SwiGLU, normalised queries and keys, ...); the
-    sizes are always those of the settings, so that they are known without timm.
+    `architecture` chooses what timm's blocks look like (registers, SwiGLU, normalised queries, ...). The
+    sizes are always those of the settings, so they are known without timm; pretrained weights must have them.
     """
 
     architecture: str = Field("vit_base_patch16_224", description="timm model whose kind of blocks is used")
@@ -28,50 +31,51 @@ class TimmViT(VisionEncoderConfig):
     depth: int = Field(12, ge=1, description="blocks")
     heads: int = Field(12, ge=1, description="attention heads")
     mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward part over D")
-    drop_path: float = Field(
-        0.0, ge=0, lt=1, description="stochastic depth of the last block; grows linearly to it"
-    )
+    drop_path: float = Field(0.0, ge=0, lt=1, description=DROP_PATH)
     class_token: bool = Field(True, description="a class token takes part in attention")
     summary: Literal["mean", "cls"] = Field(
         "mean", description="position 0 of the output: mean of the normalised patches, or the class token"
     )
     stem: Literal["patch", "conv"] = Field(
         "patch",
-        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 down to the same grid",
+        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 to the same grid",
     )
     stem_norm: Literal["group", "batch"] = Field(
         "group",
-        description="norm between the stem's convolutions; batch mixes the pictures of a batch in training",
+        description="norm between the stem's convolutions; batch mixes a batch's pictures in training",
     )
     position_scale: float = Field(
         0.0, ge=0, description="initial position embedding: a 2-D sinusoid times this; 0 is timm's random one"
     )
-    pretrained: NameOrPath | None = Field(
-        None,
-        description="timm model name with weights tag, or a local .safetensors, .pth or directory; null: none",
-    )
+    pretrained: NameOrPath | None = Field(None, description=PRETRAINED)
 
     def describe(self) -> VisionFacts:
-        rows = grid_side(self.image_size, self.patch_size)
-        require_divisor("heads", self.heads, self.width)
+        side = grid_side(self.image_size, self.patch_size)
+        require_divisor(self.heads, self.width)
         if self.summary == "cls" and not self.class_token:
-            raise SettingError("summary", '"cls" needs class_token: true; use "mean" without a class token')
-        if self.position_scale and self.width % 4:
-            raise SettingError(
-                "width", f"{self.width} is no multiple of 4, which a 2-D sinusoid (position_scale) needs"
-            )
-        if self.stem == "conv":
-            if self.patch_size < 2 or self.patch_size & (self.patch_size - 1):
-                raise SettingError(
-                    "patch_size", f"{self.patch_size}; a conv stem halves, so it is a power of two"
-                )
+            raise SettingError("summary", '"cls" needs class_token: true; without a class token use "mean"')
+        if self.position_scale:
+            if self.width % 4:
+                raise SettingError("width", f"{self.width} is no multiple of 4; position_scale needs one")
             if self.pretrained is not None:
-                raise SettingError(
-                    "stem", "published weights have a patch stem; leave out stem or pretrained"
-                )
-            if self.width % 2 ** (self.patch_size.bit_length() - 2):
-                raise SettingError("width", f"{self.width} cannot be halved for each step of the conv stem")
-        return VisionFacts(published_image(self.pretrained, self.image_size), self.width, (rows, rows))
+                raise SettingError("position_scale", "pretrained weights bring their own positions; use 0")
+        if self.stem == "conv":
+            self._check_conv_stem()
+        if self.pretrained is None:
+            return VisionFacts(ImageSpec(self.image_size), self.width, (side, side))
+        published_file(self.pretrained)
+        return VisionFacts(published_image(self.pretrained, self.image_size), self.width, (side, side))
+
+    def _check_conv_stem(self) -> None:
+        steps = self.patch_size.bit_length() - 1
+        if self.patch_size < 2 or self.patch_size != 2**steps:
+            raise SettingError("patch_size", f"{self.patch_size}; a conv stem halves, so use a power of two")
+        if self.width % 2 ** (steps - 1):
+            raise SettingError(
+                "width", f"{self.width} cannot be halved {steps - 1} times, as the conv stem does"
+            )
+        if self.pretrained is not None:
+            raise SettingError("stem", "published weights have a patch stem; leave out stem or pretrained")
 
     def build(self, assets: Path | None = None) -> VisionEncoder:
         from x2kit_timm.vit import TimmViTEncoder
@@ -79,16 +83,79 @@ class TimmViT(VisionEncoderConfig):
         return TimmViTEncoder(self, assets)
 
 
+class BeitV2(VisionEncoderConfig):
+    """BEiT-v2 as in X²-VLM: a table of relative positions in each block; position 0 is the patches' mean.
+
+    Pictures are normalised with CLIP's statistics, as in the paper.
+    """
+
+    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    patch_size: int = Field(16, gt=0, description="side of a patch in pixels")
+    width: int = Field(768, gt=0, description="width D")
+    depth: int = Field(12, ge=1, description="blocks")
+    heads: int = Field(12, ge=1, description="attention heads")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward part over D")
+    init_values: float = Field(0.1, gt=0, description="initial layer scale")
+    drop_path: float = Field(0.1, ge=0, lt=1, description=DROP_PATH)
+    pretrained: NameOrPath | None = Field(None, description=PRETRAINED)
+
+    def describe(self) -> VisionFacts:
+        side = grid_side(self.image_size, self.patch_size)
+        require_divisor(self.heads, self.width)
+        if self.pretrained is not None:
+            published_file(self.pretrained)
+        return VisionFacts(ImageSpec(self.image_size), self.width, (side, side))
+
+    def build(self, assets: Path | None = None) -> VisionEncoder:
+        from x2kit_timm.beit import BeitV2Encoder
+
+        return BeitV2Encoder(self, load=assets is None)
+
+
+class Swin(VisionEncoderConfig):
+    """Swin transformer as in X-VLM: position 0 is the mean of the last stage's normalised tokens.
+
+    Every stage after the first halves the grid and doubles the width. Pictures are normalised with CLIP's
+    statistics, as in the paper.
+    """
+
+    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    patch_size: int = Field(4, gt=0, description="side of a patch of the first stage in pixels")
+    width: int = Field(
+        128, gt=0, description="width of the first stage; D is twice that for each later stage"
+    )
+    depths: tuple[int, ...] = Field((2, 2, 18, 2), min_length=1, description="blocks of each stage")
+    heads: tuple[int, ...] = Field((4, 8, 16, 32), min_length=1, description="attention heads of each stage")
+    window: int = Field(7, gt=0, description="side of an attention window in tokens")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward part over the stage's width")
+    drop_path: float = Field(0.1, ge=0, lt=1, description=DROP_PATH)
+    pretrained: NameOrPath | None = Field(None, description=PRETRAINED)
+
+    def describe(self) -> VisionFacts:
+        if len(self.depths) != len(self.heads):
+            raise SettingError("heads", f"{len(self.heads)} stages, but depths has {len(self.depths)}")
+        stages = len(self.depths)
+        for stage, heads in enumerate(self.heads):
+            require_divisor(heads, self.width * 2**stage)
+        side = grid_side(self.image_size, self.patch_size * 2 ** (stages - 1))
+        if self.pretrained is not None:
+            published_file(self.pretrained)
+        return VisionFacts(ImageSpec(self.image_size), self.width * 2 ** (stages - 1), (side, side))
+
+    def build(self, assets: Path | None = None) -> VisionEncoder:
+        from x2kit_timm.swin import SwinEncoder
+
+        return SwinEncoder(self, load=assets is None)
+
+
 def grid_side(image_size: int, patch_size: int) -> int:
-    """Patches a side. Raises SettingError if patches do not tile the picture."""
+    """Patches a side. Raises SettingError if patches of this many pixels do not tile the picture."""
     if image_size % patch_size:
-        raise SettingError(
-            "patch_size", f"patches of {patch_size} do not tile {image_size} pixels; choose a divisor"
-        )
+        raise SettingError("image_size", f"{image_size} pixels are not tiled by {patch_size}; use a multiple")
     return image_size // patch_size
 
 
-def require_divisor(setting: str, heads: int, width: int) -> None:
+def require_divisor(heads: int, width: int) -> None:
     """Raise SettingError unless `heads` divides `width`."""
-    if width % heads:
-        raise SettingError(setting, f"{heads} heads do not divide the width {width}; choose a divisor")
+    if heads < 1 or width % heads:
+        raise SettingError("heads", f"{heads} heads do not divide the width {width}; choose a divisor")

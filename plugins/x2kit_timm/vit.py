@@ -8,13 +8,13 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.layers import HybridEmbed
+from timm.layers import GroupNorm1, HybridEmbed
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from timm.models.vision_transformer_hybrid import ConvStem
 from torch import Tensor, nn
 
 from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
-from x2kit_timm.published import load_image, save_image
+from x2kit.plugin.image_files import load_image_spec, save_image_spec
 from x2kit_timm.settings import TimmViT
 from x2kit_timm.weights import load_published
 
@@ -31,16 +31,16 @@ class TimmViTEncoder(VisionEncoder):
         super().__init__()
         self.config = config
         if assets is not None:
-            self.image_spec = load_image(assets)
+            self.image_spec = load_image_spec(assets)
             self.grid = (config.image_size // config.patch_size,) * 2
         else:
             self.image_spec, _, self.grid = config.describe()
         self.width = config.width
         self.model = _transformer(config)
         self._from_scratch = config.pretrained is None or assets is not None
-        if not self._from_scratch:
+        if config.pretrained is not None and assets is None:
             load_published(self.model, config.pretrained, _rename)
-        elif config.position_scale:
+        if config.position_scale:
             self._place(config.position_scale)
 
     def _place(self, scale: float) -> None:
@@ -62,12 +62,15 @@ class TimmViTEncoder(VisionEncoder):
     def fresh(self) -> set[str]:
         return super().fresh() if self._from_scratch else set()
 
+    def no_decay(self) -> set[str]:
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
     def save_assets(self, directory: Path) -> None:
-        save_image(self.image_spec, directory)
+        save_image_spec(self.image_spec, directory)
 
 
 def sinusoid_2d(grid: tuple[int, int], width: int) -> Tensor:
-    """Fixed positions [rows * columns, width]: sines and cosines of the row, then of the column (MoCo v3, appendix).
+    """Fixed positions [rows * columns, width]: sines and cosines of the row, then of the column.
 
     `width` is a multiple of 4; frequencies fall from 1 to 1/10000.
     """
@@ -108,8 +111,6 @@ def _transformer(config: TimmViT) -> VisionTransformer:
 
 
 def _conv_stem(*, img_size: int, patch_size: int, embed_dim: int, norm: str, **rest: object) -> HybridEmbed:
-    from timm.layers import GroupNorm1
-
     steps = patch_size.bit_length() - 1
     channels = tuple(embed_dim // 2**i for i in reversed(range(steps)))
     stem = ConvStem(

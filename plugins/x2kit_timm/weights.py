@@ -1,48 +1,69 @@
-"""Published weights into timm's models, strictly."""
+"""Published weights of timm's models: where they lie, what they say about pictures.
+
+Imports no torch at start.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import Tensor, nn
+from x2kit.plugin import ImageSpec, SettingError
+from x2kit.plugin.pretrained import local_path, pretrained_file, pretrained_weights, read_json
 
-from x2kit.plugin import WeightsError
-from x2kit.plugin.pretrained import local_path, pretrained_file
-from x2kit.plugin.weights import load_exactly, read_weights, weights_file
-from x2kit_timm.published import hub_name
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-HEADS = ("head.", "head_dist.", "attn_pool.", "lm_head.", "mask_token")
+    Model = TypeVar("Model", bound=nn.Module)
+
+FILENAMES = ("model.safetensors", "pytorch_model.bin")
+HEADS = ("head.", "head_dist.", "attn_pool.", "lm_head.", "mask_token", "norm_post.")
 """Beginnings of names in published files that belong to heads, which an encoder has no use for."""
 
-Model = TypeVar("Model", bound=nn.Module)
+
+def published_file(pretrained: str) -> Path:
+    """The file of weights. Raises SettingError if there is none."""
+    return pretrained_weights("pretrained", _source(pretrained), FILENAMES)
+
+
+def published_image(pretrained: str, size: int) -> ImageSpec:
+    """Mean, standard deviation and interpolation of the weights' training; CLIP's if they do not say.
+
+    timm keeps them in a config.json beside the weights. Raises: SettingError if the file is damaged.
+    """
+    spec = ImageSpec(size)
+    file = pretrained_file("pretrained", _source(pretrained), "config.json")
+    if file is None:
+        return spec
+    published: dict[str, Any] = read_json("pretrained", file).get("pretrained_cfg", {})
+    interpolation = published.get("interpolation", spec.interpolation)
+    if interpolation not in ("bicubic", "bilinear", "nearest"):
+        raise SettingError("pretrained", f'{file}: interpolation "{interpolation}" is not known')
+    mean, std = published.get("mean", spec.mean), published.get("std", spec.std)
+    return spec._replace(mean=tuple(mean), std=tuple(std), interpolation=interpolation)
 
 
 def load_published(
     model: Model, pretrained: str, rename: Callable[[dict[str, Tensor], Model], dict[str, Tensor]]
 ) -> None:
-    """Fill a model from a local file or directory, or from the local Hugging Face cache.
+    """Fill a model completely.
 
     Args:
-        model: filled completely.
+        model: of timm, without a head.
         pretrained: a path, or the name of a timm model with its weights tag.
         rename: published names and sizes to those of the model; timm's own filter, as a rule.
     Raises: WeightsError if the file is damaged or does not fit.
     """
-    file = published_weights(pretrained)
-    state = rename(read_weights(file), model)
-    load_exactly(model, state, str(file), ignore=HEADS)
+    from x2kit.plugin.weights import load_exactly, read_weights
+
+    file = published_file(pretrained)
+    load_exactly(model, rename(read_weights(file), model), str(file), ignore=HEADS)
 
 
-def published_weights(pretrained: str) -> Path:
-    """The file of weights. Raises WeightsError if there is none."""
-    path = local_path("pretrained", pretrained)
-    if path is not None:
-        return weights_file(path)
-    name = hub_name(pretrained)
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        file = pretrained_file("pretrained", name, filename)
-        if file is not None:
-            return file
-    raise WeightsError(f"{name}: the local cache has no weights; download them with `hf download {name}`")
+def _source(pretrained: str) -> str:
+    """A path as it is; for a timm name its repository on the hub, `timm/NAME.TAG`."""
+    if local_path("pretrained", pretrained) is not None:
+        return pretrained
+    name = pretrained.removeprefix("hf-hub:").removeprefix("hf_hub:")
+    return name if "/" in name else f"timm/{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from x2kit.plugin import TextEncoder, Tokenizer, WeightsError
+from x2kit.plugin.weights import some
 from x2kit_transformers.settings import longest_text
 
 HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "score.", "qa_outputs.", "vocab_", "generator_")
@@ -82,8 +84,7 @@ def pretrained_encoder(
 ) -> HuggingFaceEncoder:
     """An encoder with its published weights, in float32.
 
-    Raises: WeightsError if the files are damaged or do not hold every parameter of the encoder and nothing more
-        than heads beside them.
+    Raises: WeightsError if the files are damaged, lack a parameter, or hold more than heads beside.
     """
     try:
         config = AutoConfig.from_pretrained(pretrained, **overrides)
@@ -101,7 +102,8 @@ def pretrained_encoder(
     surplus = sorted(key for key in info["unexpected_keys"] if not _of_a_head(key, model.base_model_prefix))
     if missing or surplus:
         raise WeightsError(
-            f"{pretrained}: does not fit {type(model).__name__}: missing {_some(missing)}; unexpected {_some(surplus)}"
+            f"{pretrained}: does not fit {type(model).__name__}\n"
+            f"  missing: {some(missing)}\n  left over: {some(surplus)}"
         )
     vocab = model.get_input_embeddings().num_embeddings
     if tokenizer.vocab_size > vocab:
@@ -116,8 +118,6 @@ def _empty(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _no_pooler(config: PretrainedConfig) -> dict[str, bool]:
-    import inspect
-
     architecture = AutoModel._model_mapping[type(config)]
     accepts = "add_pooling_layer" in inspect.signature(architecture.__init__).parameters
     return {"add_pooling_layer": False} if accepts else {}
@@ -129,8 +129,3 @@ def _of_a_head(key: str, prefix: str) -> bool:
 
 def _longest(config: PretrainedConfig, max_length: int | None) -> int:
     return max_length or longest_text(config.to_dict()) or 512
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    shown = ", ".join(names[:limit]) or "none"
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

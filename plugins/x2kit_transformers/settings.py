@@ -22,12 +22,19 @@ from x2kit.plugin.sentencepiece import SentencePiece, SentencePieceTokenizer
 if TYPE_CHECKING:
     from x2kit.plugin import TextEncoder
 
-FROM_SCRATCH = {"layers": 2, "width": 128, "heads": 4, "mlp_ratio": 4.0, "max_length": 64, "dropout": 0.1}
+FROM_SCRATCH: dict[str, Any] = {
+    "layers": 2,
+    "width": 128,
+    "heads": 4,
+    "mlp_ratio": 4.0,
+    "max_length": 64,
+    "dropout": 0.1,
+}
 """What the sizes of an encoder trained from scratch are if the recipe leaves them open."""
 
 
 class HuggingFaceText(TextEncoderConfig):
-    """Any text encoder that transformers' AutoModel and AutoTokenizer can read, with its pretrained weights."""
+    """Any text encoder that transformers' AutoModel and AutoTokenizer read, with its pretrained weights."""
 
     pretrained: NameOrPath = Field(description="name on the Hugging Face hub, or a local directory")
     max_length: int | None = Field(
@@ -95,9 +102,11 @@ class _Architecture(TextEncoderConfig):
             if self.size("width") % self.size("heads"):
                 raise SettingError(
                     "heads",
-                    f"{self.size('heads')} heads do not divide the width {self.size('width')}; choose a divisor",
+                    f"{self.size('heads')} do not divide the width {self.size('width')}; choose a divisor",
                 )
             return TextFacts(self.size("width"), self.size("max_length"), None)
+        if self.tokenizer != SentencePiece():
+            raise SettingError("tokenizer", "pretrained weights bring their own tokenizer; leave this out")
         config = published_config(self.pretrained)
         found = config.get("model_type")
         if found != self.model_type:

@@ -1,15 +1,19 @@
-"""Where pretrained weights lie: a local path, or a published name in the local Hugging Face cache. Imports no torch.
+"""Where pretrained weights lie: a local path, or a published name in the local Hugging Face cache.
 
-Nothing here downloads: a recipe is checked in a second, with or without a network.
+Imports no torch, and downloads nothing: a recipe is checked in a second, with or without a network.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from x2kit.errors import SettingError
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+"""Files of weights, the preferred kind first."""
 
 
 def local_path(setting: str, value: str) -> Path | None:
@@ -45,19 +49,51 @@ def pretrained_file(setting: str, value: str, filename: str) -> Path | None:
 
     try:
         cached = try_to_load_from_cache(value, filename)
+        # The cache lists as absent only what was asked for; another file proves that the model is there.
+        present = cached is not None or isinstance(try_to_load_from_cache(value, "config.json"), str)
     except HFValidationError as error:
         raise SettingError(
             setting, f'"{value}" is neither a path nor a name on the Hugging Face hub'
         ) from error
     if isinstance(cached, str):
         return Path(cached)
-    if cached is not None:  # the cache remembers that the model has no such file
+    if present:
         return None
     raise SettingError(
         setting,
-        f'"{value}" is not in the local cache and no such path exists; download it with `hf download {value}`, '
-        "or give a local directory (start it with ./ if it is meant to be a path)",
+        f'"{value}" is no path and not in the local cache; download it with `hf download {value}`, '
+        "or give a local directory (start it with ./ if a path is meant)",
     )
+
+
+def pretrained_weights(setting: str, value: str, filenames: Sequence[str]) -> Path:
+    """The file of weights that a `NameOrPath` setting means.
+
+    Args:
+        setting: the setting that holds `value`, for messages.
+        value: a file, a directory that holds one, or a name on the Hugging Face hub.
+        filenames: what published models call theirs, the preferred one first.
+    Raises: SettingError if there is none, or several of which none has such a name.
+    """
+    path = local_path(setting, value)
+    if path is not None and path.is_file():
+        return path
+    for filename in filenames:
+        file = pretrained_file(setting, value, filename)
+        if file is not None:
+            return file
+    if path is None:
+        raise SettingError(
+            setting, f'"{value}" is in the local cache without weights; run `hf download {value}`'
+        )
+    for suffix in SUFFIXES:
+        found = sorted(path.glob(f"*{suffix}"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(file.name for file in found)
+            raise SettingError(setting, f"{path} holds several files of weights, name one of them: {names}")
+    raise SettingError(setting, f"{path} holds no file of weights ({', '.join(SUFFIXES)})")
 
 
 def read_json(setting: str, file: Path) -> dict[str, Any]:

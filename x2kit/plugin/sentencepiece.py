@@ -1,7 +1,7 @@
 """A SentencePiece tokenizer trained on the run's own texts, with XLM-R's ids. Imports no torch.
 
-For text encoders trained from scratch. Ids follow XLM-R: 0 `<s>`, 1 `<pad>`, 2 `</s>`, 3 `<unk>`, then the pieces,
-and the last id is the mask, which the SentencePiece model itself does not hold.
+For text encoders trained from scratch. Ids follow XLM-R: 0 `<s>`, 1 `<pad>`, 2 `</s>`, 3 `<unk>`, then the
+pieces, and the last id is the mask, which the SentencePiece model itself does not hold.
 """
 
 from __future__ import annotations
@@ -26,21 +26,24 @@ _LONGEST_TEXT = (
 
 
 class SentencePiece(BaseModel):
-    """How a SentencePiece tokenizer is trained; a setting inside text encoders that can start from nothing."""
+    """How a SentencePiece tokenizer is trained; a setting inside text encoders."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocab_size: int = Field(
-        8000, gt=8, description="most ids, special ones included; fewer if the texts are few"
+        default=8000, gt=8, description="most ids, special ones included; fewer if the texts are few"
     )
     character_coverage: float = Field(
-        1.0, gt=0.9, le=1, description="share of the texts' characters that get a piece; the rest is unknown"
+        default=1.0,
+        gt=0.9,
+        le=1,
+        description="share of the texts' characters that get a piece; the rest is unknown",
     )
 
     def train(self, texts: Iterable[str]) -> SentencePieceTokenizer:
         """Train on these texts (Unigram model). The same set of texts gives the same tokenizer.
 
-        Every distinct text counts once, so that captions which return a thousand times do not fill the vocabulary.
+        Every distinct text counts once, so that captions that return a thousand times weigh no more.
 
         Raises: DataError if no text has a letter; SettingError if `vocab_size` cannot hold the characters.
         """
@@ -125,8 +128,8 @@ class SentencePieceTokenizer(Tokenizer):
     def log_frequencies(self) -> list[float]:
         """The Unigram model's own log probabilities, normalised over all ids.
 
-        The model knows nothing of special tokens: `</s>`, which closes every text, counts as the most frequent
-        piece, the others as the least frequent.
+        The model knows nothing of special tokens: `</s>`, which closes every text, counts as the most
+        frequent piece, the others as the least frequent.
         """
         mask = self.special.mask
         scores = [self._processor.get_score(id_) for id_ in range(NUM_SPECIAL, mask)]

@@ -5,6 +5,7 @@ Files are read without unpickling anything but tensors: safetensors, or `torch.l
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -24,14 +25,18 @@ WRAPPERS = ("state_dict", "model", "module")
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or a torch checkpoint, on the CPU.
 
-    Raises: WeightsError if the file is missing, damaged or holds more than tensors.
+    Raises: WeightsError if the file is missing, damaged or would run code when read.
     """
     if not file.is_file():
         raise WeightsError(f"{file}: no such file of weights")
+    content: Any
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+            content = load_file(file)
+        else:
+            # Training code keeps its arguments beside the tensors; a Namespace holds values and runs nothing.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{file}: damaged, or not a file of weights: {error}") from error
     for key in WRAPPERS:
@@ -40,25 +45,6 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{file}: holds {type(content).__name__}, expected tensors by name")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def weights_file(path: Path) -> Path:
-    """The file of weights that a path means: itself, or the one in a directory.
-
-    Raises: WeightsError if the directory has none or several.
-    """
-    if path.is_file():
-        return path
-    found = [path / "model.safetensors"] if (path / "model.safetensors").is_file() else []
-    found = found or sorted(
-        file for file in path.iterdir() if file.suffix in (".safetensors", ".bin", ".pth", ".pt")
-    )
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise WeightsError(
-            f"{path}: expected one file of weights (.safetensors, .pth, .pt, .bin), found {names}"
-        )
-    return found[0]
 
 
 def load_exactly(
@@ -82,7 +68,7 @@ def load_exactly(
         if own[name].shape != state[name].shape
     )
     faults = [
-        f"{what}: {_some(names)}"
+        f"{what}: {some(names)}"
         for what, names in (("missing", missing), ("left over", surplus), ("other shape", shapes))
         if names
     ]
@@ -91,6 +77,7 @@ def load_exactly(
     module.load_state_dict({name: state[name] for name in own})
 
 
-def _some(names: list[str], limit: int = 8) -> str:
-    shown = ", ".join(names[:limit])
+def some(names: list[str], limit: int = 8) -> str:
+    """The first names of a list, and how many more there are, for messages."""
+    shown = ", ".join(names[:limit]) or "none"
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,16 @@
+"""Vision towers of open_clip."""
+
+from __future__ import annotations
+
+from x2kit.plugin import Registry, hookimpl
+from x2kit_openclip.settings import ClipVision
+
+__all__ = ["ClipVision", "x2kit_register"]
+
+x2kit_api = "1"
+
+
+@hookimpl
+def x2kit_register(registry: Registry) -> None:
+    """Add the vision tower."""
+    registry.add(ClipVision)

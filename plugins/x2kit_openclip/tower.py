@@ -1,0 +1,79 @@
+"""The vision transformer of open_clip as a vision encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from open_clip.model import resize_pos_embed
+from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
+from torch import Tensor, nn
+
+from x2kit.plugin import VisionEncoder, VisionFeatures, WeightsError
+from x2kit.plugin.image_files import load_image_spec, save_image_spec
+from x2kit.plugin.weights import load_exactly, read_weights
+from x2kit_openclip.settings import ClipVision
+
+PREFIX = "visual."
+
+
+class ClipVisionEncoder(VisionEncoder):
+    """All tokens after the final norm; the class token is position 0.
+
+    Args:
+        config: what is built.
+        assets: see `VisionEncoderConfig.build`.
+    """
+
+    def __init__(self, config: ClipVision, assets: Path | None = None) -> None:
+        super().__init__()
+        self.image_spec = config.describe().image if assets is None else load_image_spec(assets)
+        self.width = config.width
+        self.grid = (config.image_size // config.patch_size,) * 2
+        self.model = VisionTransformer(
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            mlp_ratio=config.mlp_ratio,
+            output_dim=1,  # of the projection to CLIP's common space, which goes
+            act_layer=QuickGELU if config.quick_gelu else nn.GELU,
+            norm_layer=LayerNorm,
+        )
+        self.model.proj = None
+        self._from_scratch = config.pretrained is None or assets is not None
+        if not self._from_scratch:
+            self._load(config.weights())
+
+    def _load(self, file: Path) -> None:
+        state = {name: value for name, value in read_weights(file).items() if name.startswith(PREFIX)}
+        if not state:
+            raise WeightsError(
+                f'{file}: no tensor\'s name begins with "{PREFIX}", so it is no open_clip model'
+            )
+        if f"{PREFIX}positional_embedding" in state:
+            resize_pos_embed(state, SimpleNamespace(visual=self.model))
+        own = {name.removeprefix(PREFIX): value for name, value in state.items()}
+        load_exactly(self.model, own, str(file), ignore=("proj",))
+
+    def forward(self, images: Tensor) -> VisionFeatures:
+        out = self.model.forward_intermediates(
+            images,
+            indices=1,
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        patches = out["image_intermediates"][0]
+        return VisionFeatures(out["image_intermediates_prefix"][0][:, 0], patches, self.grid)
+
+    def fresh(self) -> set[str]:
+        return super().fresh() if self._from_scratch else set()
+
+    def no_decay(self) -> set[str]:
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def save_assets(self, directory: Path) -> None:
+        save_image_spec(self.image_spec, directory)

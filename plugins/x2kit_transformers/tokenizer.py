@@ -1,0 +1,100 @@
+"""Published tokenizers of transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from x2kit.plugin import SpecialIds, Tokenizer, WeightsError
+
+INNER_PREFIX = "##"
+WORD_MARKS = ("▁", "Ġ")
+"""What tokenizers write for the space in front of a word: SentencePiece's, byte-level BPE's."""
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """A fast tokenizer of transformers.
+
+    Args:
+        tokenizer: with tokens that open, close, pad and mask.
+        source: where it came from, for messages.
+    Raises: WeightsError if it lacks one of the special tokens.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, source: str) -> None:
+        self._tokenizer = tokenizer
+        ids = {
+            "pad": tokenizer.pad_token_id,
+            "cls": tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id,
+            "sep": tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id,
+            "unk": tokenizer.unk_token_id,
+            "mask": tokenizer.mask_token_id,
+        }
+        if ids["unk"] is None:  # byte-level tokenizers know every text
+            ids["unk"] = ids["pad"]
+        absent = sorted(name for name, id_ in ids.items() if id_ is None)
+        if absent:
+            raise WeightsError(
+                f"{source}: the tokenizer has no {', '.join(absent)} token, which pretraining needs; "
+                "use the tokenizer of an encoder that was trained by masking"
+            )
+        self.special = SpecialIds(**ids)
+        self.vocab_size = len(tokenizer)
+        self._starts = self._word_starts()
+
+    @classmethod
+    def load(cls, source: str | Path) -> Self:
+        """Read a local directory or a published name. Raises WeightsError if there is none."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(source))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"{source}: no tokenizer can be read: {error}") from error
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise WeightsError(
+                f"{source}: {type(tokenizer).__name__} is no fast tokenizer; save one beside it"
+            )
+        return cls(tokenizer, str(source))
+
+    def _word_starts(self) -> list[bool]:
+        tokens = self._tokenizer.convert_ids_to_tokens(list(range(self.vocab_size)))
+        model: dict[str, Any] = json.loads(self._tokenizer.backend_tokenizer.to_str())["model"]
+        specials = set(self._tokenizer.all_special_ids)
+        if model["type"] == "WordPiece":
+            prefix = model.get("continuing_subword_prefix") or INNER_PREFIX
+            starts = [not token.startswith(prefix) for token in tokens]
+        elif any(token.startswith(WORD_MARKS) for token in tokens):
+            starts = [token.startswith(WORD_MARKS) for token in tokens]
+        else:
+            starts = [True] * len(tokens)
+        return [start or id_ in specials for id_, start in enumerate(starts)]
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        if not texts:
+            return []
+        pieces = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        keep = max(max_length - 2, 0)
+        return [[self.special.cls, *ids[:keep], self.special.sep] for ids in pieces]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode([int(id_) for id_ in ids], skip_special_tokens=True))
+
+    def starts_word(self, ids: Sequence[int]) -> list[bool]:
+        # The first word of a text may stand without the mark of a space.
+        specials = {self.special.cls, self.special.sep, self.special.pad}
+        return [
+            self._starts[id_] or (place > 0 and ids[place - 1] in specials) for place, id_ in enumerate(ids)
+        ]
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save_pretrained(directory)
