@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -24,6 +24,8 @@ class LossConfig(BaseModel):
     """One loss of a stream: how much it counts, and when."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    shorthand: ClassVar[str] = "weight"
+    """The field that a number alone means; recipes that are laid over it may add the others."""
 
     weight: float = Field(1.0, ge=0, description="factor of this loss; 0 leaves it out")
     start: float = Field(0.0, ge=0, le=1, description="share of all steps after which it is on")

@@ -1,0 +1,57 @@
+"""Recipe files with the recipes that they start from. Each file is read once, its bases before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from x2kit.errors import Fault, RecipeError
+from x2kit.recipe.catalogue import RecipeFile, find
+from x2kit.recipe.written import Node
+from x2kit.recipe.yaml_text import parse
+
+BASE = "base"
+
+
+def read_documents(name: str | Path) -> tuple[RecipeFile, list[Node]]:
+    """The file of this name, and what is to be laid over each other: its bases, theirs first, then the file.
+
+    Raises: RecipeError for a file that is missing or broken, here or at a base, and for bases in a circle.
+    """
+    file = find(name)
+    return file, _chain(file, ())
+
+
+def read_one(file: RecipeFile) -> Node:
+    """What one file holds, its `base` still in it. Raises RecipeError."""
+    try:
+        data = file.path.read_bytes()
+    except OSError as error:
+        raise RecipeError([Fault("", file.shown, f"cannot be read: {error.strerror}")]) from error
+    return parse(data, file.shown, file.path.parent)
+
+
+def bases(tree: Node) -> list[Node]:
+    """The entries of `base`, a name or a list of names. Raises RecipeError for anything else."""
+    base = tree.child(BASE)
+    if base is None or base.value is None:
+        return []
+    entries = base.value if isinstance(base.value, list) else [base]
+    if any(not isinstance(entry.value, str) for entry in entries):
+        message = "should be the name or path of a recipe, or a list of them"
+        raise RecipeError([Fault(BASE, str(base.place), message)])
+    return entries
+
+
+def _chain(file: RecipeFile, above: tuple[RecipeFile, ...]) -> list[Node]:
+    tree = read_one(file)
+    documents: list[Node] = []
+    for entry in bases(tree):
+        below = find(str(entry.value), file, Fault(BASE, str(entry.place), ""))
+        circle = [*above, file, below]
+        if below.path.resolve() in {one.path.resolve() for one in circle[:-1]}:
+            way = " → ".join(one.shown for one in circle)
+            raise RecipeError([Fault(BASE, str(entry.place), f"the recipe starts from itself: {way}")])
+        documents += _chain(below, (*above, file))
+    assert isinstance(tree.value, dict)
+    documents.append(Node({key: node for key, node in tree.value.items() if key != BASE}, tree.place))
+    return documents

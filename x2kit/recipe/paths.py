@@ -1,0 +1,100 @@
+"""Relative paths in recipes: each is relative to the file that holds it. Types say which values are paths."""
+
+from __future__ import annotations
+
+import os
+import types
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from x2kit.errors import PluginError
+from x2kit.plugin.components import ComponentConfig, PathOrName
+from x2kit.plugin.file_modules import is_path
+from x2kit.plugin.registry import Registry
+from x2kit.recipe.schema import Recipe
+from x2kit.recipe.written import Node, Place
+
+
+def absolute(tree: Node, registry: Registry) -> Node:
+    """The recipe with every relative path made absolute."""
+    return _section(tree, Recipe, registry)
+
+
+def absolute_plugin(name: str, place: Place) -> str:
+    """An entry of `plugins`: a file as an absolute path, a module's name as it is."""
+    return _joined(name, place) if is_path(name) else name
+
+
+def _section(node: Node, model: type[BaseModel], registry: Registry) -> Node:
+    if not isinstance(node.value, dict):
+        return node
+    fields = model.model_fields
+    return Node(
+        {
+            name: _rebased(item, _with_metadata(fields[name]), registry) if name in fields else item
+            for name, item in node.value.items()
+        },
+        node.place,
+    )
+
+
+def _with_metadata(field: FieldInfo) -> Any:
+    # pydantic lifts the outermost Annotated off the type, so the marker may stand beside it.
+    marked = any(isinstance(item, PathOrName) for item in field.metadata)
+    return Annotated[field.annotation, PathOrName()] if marked else field.annotation
+
+
+def _rebased(node: Node, annotation: Any, registry: Registry) -> Node:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        if isinstance(node.value, str) and any(isinstance(item, PathOrName) for item in arguments[1:]):
+            return Node(_name_or_path(node.value, node.place), node.place)
+        return _rebased(node, arguments[0], registry)
+    if origin in (Union, types.UnionType):
+        for arm in arguments:
+            changed = _rebased(node, arm, registry)
+            if changed is not node:
+                return changed
+        return node
+    if isinstance(annotation, type) and issubclass(annotation, Path) and isinstance(node.value, str):
+        return Node(_joined(node.value, node.place), node.place)
+    if isinstance(annotation, type) and issubclass(annotation, ComponentConfig):
+        return _component(node, annotation, registry)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _section(node, annotation, registry)
+    if origin is dict and isinstance(node.value, dict):
+        entries = {name: _rebased(item, arguments[1], registry) for name, item in node.value.items()}
+        return Node(entries, node.place)
+    if arguments and isinstance(node.value, list):
+        return Node([_rebased(item, arguments[0], registry) for item in node.value], node.place)
+    return node
+
+
+def _component(node: Node, base: type[ComponentConfig], registry: Registry) -> Node:
+    name, settings = node.child("class_path"), node.child("init_args")
+    if (
+        not isinstance(node.value, dict)
+        or name is None
+        or settings is None
+        or not isinstance(name.value, str)
+    ):
+        return node
+    try:
+        component = registry.get(base.kind, name.value)
+    except PluginError:
+        return node  # validation reports the unknown name, with its place
+    return Node({**node.value, "init_args": _section(settings, component, registry)}, node.place)
+
+
+def _name_or_path(value: str, place: Place) -> str:
+    joined = _joined(value, place)
+    spelt_as_path = value.startswith(("./", "../", "/", "~")) or value in (".", "..")
+    return joined if spelt_as_path or (value and Path(joined).exists()) else value
+
+
+def _joined(value: str, place: Place) -> str:
+    # Not resolve(): a link may be named x.safetensors and lead to a file whose name says nothing.
+    return os.path.abspath((place.folder or Path()) / Path(value).expanduser())  # noqa: PTH100

@@ -1,0 +1,139 @@
+"""From names, files and single keys to one checked recipe. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from x2kit.errors import Fault, PluginError, RecipeError
+from x2kit.plugin.choice import context_of
+from x2kit.plugin.manager import Plugins, load_plugins
+from x2kit.plugin.registry import Registry
+from x2kit.recipe.catalogue import RecipeFile
+from x2kit.recipe.documents import read_documents
+from x2kit.recipe.faults import faults_of, place_of
+from x2kit.recipe.merging import EMPTY, merge
+from x2kit.recipe.overrides import apply
+from x2kit.recipe.paths import absolute, absolute_plugin
+from x2kit.recipe.printing import to_yaml
+from x2kit.recipe.resolve import Checks, ModelFacts, validate
+from x2kit.recipe.schema import Recipe
+from x2kit.recipe.written import COMMAND_LINE, Node, Place
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """A recipe that was read, with all that was learned on the way.
+
+    Attributes:
+        recipe: every value, defaults included; paths are absolute.
+        plugins: the plugins it was resolved with.
+        label: a short name, for run directories.
+        origins: from keys to where they were written; keys that nobody wrote are absent.
+        facts: what is known of the model; None unless all checks were asked for.
+    """
+
+    recipe: Recipe
+    plugins: Plugins
+    label: str
+    origins: Mapping[str, Place]
+    facts: ModelFacts | None
+
+    def to_yaml(self, origins: bool = False) -> str:
+        """The whole recipe as YAML; with `origins`, a comment at each value says where it was written."""
+        return to_yaml(self.recipe.model_dump(mode="json"), self.origin if origins else None)
+
+    def origin(self, key: str) -> str:
+        """Where the value of this key was written, or "default"."""
+        return str(self.origins[key]) if key in self.origins else DEFAULT
+
+
+def read_recipe(
+    names: Sequence[str | Path],
+    overrides: Sequence[tuple[str, Any]] = (),
+    extra_plugins: Sequence[str] = (),
+    *,
+    checks: Checks = "all",
+) -> ResolvedRecipe:
+    """Read recipes, lay them over each other, set single keys, and check the result.
+
+    Args:
+        names: paths or names of shipped recipes; later ones are laid over earlier ones.
+        overrides: keys with dots and their values, which win over all files; a text is read as YAML.
+        extra_plugins: plugins beside those of the recipe, files relative to the working directory.
+        checks: how much is checked beyond names and types.
+    Raises: RecipeError with every fault found, each with key and place.
+    """
+    files, tree = read_tree(names, overrides)
+    tree = _with_plugins(tree, extra_plugins)
+    plugins = _load(tree)
+    tree = absolute(tree, plugins.registry)
+    recipe = _build(tree, plugins.registry)
+    facts = validate(recipe, checks, lambda key: place_of(key, tree))
+    return ResolvedRecipe(recipe, plugins, files[0].label, dict(tree.walk()), facts)
+
+
+def read_tree(
+    names: Sequence[str | Path], overrides: Sequence[tuple[str, Any]] = ()
+) -> tuple[list[RecipeFile], Node]:
+    """The recipe as it was written, before names and types are looked at. Raises RecipeError."""
+    if not names:
+        raise RecipeError([Fault("", "", "no recipe was named\n  see: x2kit recipes list")])
+    files, faults, tree = [], [], EMPTY
+    for name in names:
+        file, documents = read_documents(name)
+        files.append(file)
+        for document in documents:
+            tree, found = merge(tree, document)
+            faults += found
+    # A key that nobody wrote has no line: the recipe as a whole lacks it.
+    tree, found = apply(Node(tree.value, Place(files[0].shown)), overrides)
+    faults += found
+    if faults:
+        raise RecipeError(faults)
+    return files, tree
+
+
+def plugin_entries(tree: Node) -> list[Node]:
+    """The entries of `plugins`; none where they are no list of texts, which validation then reports."""
+    plugins = tree.child("plugins")
+    entries = plugins.value if plugins and isinstance(plugins.value, list) else []
+    return entries if all(isinstance(entry.value, str) for entry in entries) else []
+
+
+def _with_plugins(tree: Node, extra: Sequence[str]) -> Node:
+    entries = [*plugin_entries(tree), *(Node(name, COMMAND_LINE) for name in extra)]
+    if not entries:
+        return tree
+    # A dict, so that a plugin named twice is kept once, where it came first.
+    found = {absolute_plugin(str(entry.value), entry.place): entry.place for entry in reversed(entries)}
+    nodes = [Node(name, place) for name, place in reversed(found.items())]
+    assert isinstance(tree.value, dict)
+    return Node({**tree.value, "plugins": Node(nodes, nodes[0].place)}, tree.place)
+
+
+def _load(tree: Node) -> Plugins:
+    names = plugin_entries(tree)
+    plugins = load_plugins([str(name.value) for name in names])
+    faults = []
+    for name in names:
+        try:
+            plugins.require([str(name.value)])
+        except PluginError as error:
+            faults.append(Fault("plugins", str(name.place), str(error)))
+    if faults:
+        raise RecipeError(faults)
+    return plugins
+
+
+def _build(tree: Node, registry: Registry) -> Recipe:
+    try:
+        return Recipe.model_validate(tree.plain(), context=context_of(registry))
+    except ValidationError as error:
+        raise RecipeError(faults_of(error, tree, registry)) from error

@@ -1,0 +1,205 @@
+"""What can be known of a recipe without weights: do its parts fit each other? Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from x2kit.data.config import LOSSES, LossName, StreamConfig
+from x2kit.errors import DataError, Fault, PluginError, RecipeError, SettingError
+from x2kit.plugin.components import ComponentConfig, FusionFacts, SourceConfig, TextFacts, VisionFacts
+from x2kit.recipe.faults import nearest
+from x2kit.recipe.schema import Recipe
+
+T = TypeVar("T")
+Checks = Literal["all", "evaluation", "none"]
+PAIRWISE: tuple[LossName, ...] = ("itc", "itm", "ttc", "ttm")
+TEXT_AS_CONTEXT: tuple[LossName, ...] = ("ttm", "tlm")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of the model before it exists."""
+
+    vision: VisionFacts
+    text: TextFacts
+    fusion: FusionFacts
+
+
+def validate(
+    recipe: Recipe, checks: Checks = "all", place: Callable[[str], str] = lambda key: ""
+) -> ModelFacts | None:
+    """Check the parts of a recipe against each other.
+
+    Args:
+        recipe: components resolved.
+        checks: "all"; "evaluation" looks only at what measuring trained weights needs; "none" at nothing.
+        place: from a key to where it was written.
+    Returns: the facts of the model, if all was checked.
+    Raises: RecipeError with all faults found.
+    """
+    check = _Checks(recipe, place)
+    facts = None
+    if checks == "all":
+        facts = check.model()
+        for name in recipe.data.streams:
+            check.stream(name, facts)
+        check.losses()
+    if checks != "none":
+        check.evaluation()
+    if checks == "all":
+        check.apart()
+    if check.faults:
+        raise RecipeError(check.faults)
+    return facts
+
+
+def losses_on(stream: StreamConfig) -> list[LossName]:
+    """The losses of a stream that count at some step."""
+    if stream.weight == 0:
+        return []
+    settings = {name: stream.loss(name) for name in LOSSES[stream.kind]}
+    return [name for name, loss in settings.items() if loss.weight > 0 and loss.start < loss.stop]
+
+
+class _Checks:
+    def __init__(self, recipe: Recipe, place: Callable[[str], str]) -> None:
+        self.faults: list[Fault] = []
+        self._recipe, self._place = recipe, place
+        self._unusable: set[str] = set()
+
+    def model(self) -> ModelFacts | None:
+        """The three encoders, alone and together."""
+        model = self._recipe.model
+        vision = self._ask("model.vision", model.vision, model.vision.describe)
+        text = self._ask("model.text", model.text, model.text.describe)
+        if vision is None or text is None:
+            return None
+        fusion = self._ask(
+            "model.fusion", model.fusion, lambda: model.fusion.describe(text.width, vision.width)
+        )
+        return None if fusion is None else ModelFacts(vision, text, fusion)
+
+    def stream(self, name: str, facts: ModelFacts | None) -> None:
+        """One stream: its source, its languages, its rows, and what the model takes."""
+        stream, key = self._recipe.data.streams[name], f"data.streams.{name}"
+        self._source(f"{key}.source", stream.source)
+        spoken = self._languages(f"{key}.source", stream.source)
+        self._spoken(f"{key}.languages", stream.languages, spoken)
+        if stream.pivot is not None:
+            self._spoken(f"{key}.pivot", (stream.pivot,), stream.languages or spoken)
+        pool = stream.languages or spoken
+        if stream.kind == "parallel-text" and pool is not None and len(set(pool)) < 2:
+            self._fault(f"{key}.languages", f"parallel text needs two languages, found {', '.join(pool)}")
+        if stream.images_from is not None:
+            self._pictures(name, stream, f"{key}.images_from")
+        pairwise = [loss for loss in losses_on(stream) if loss in PAIRWISE]
+        if stream.batch_size < 2 and pairwise:
+            self._fault(
+                f"{key}.batch_size",
+                f"{', '.join(pairwise)} compare a row with the others of its batch, "
+                "so it must be 2 or more, found 1",
+            )
+        if facts is not None:
+            self._fits(stream, key, facts)
+
+    def losses(self) -> None:
+        """At least one loss counts."""
+        if not any(losses_on(stream) for stream in self._recipe.data.streams.values()):
+            self._fault("data.streams", "no loss is on, so nothing would be learned; set a weight above 0")
+
+    def evaluation(self) -> None:
+        """The source that is measured on."""
+        evaluation = self._recipe.evaluation
+        self._source("evaluation.source", evaluation.source)
+        spoken = self._languages("evaluation.source", evaluation.source)
+        self._spoken("evaluation.languages", evaluation.languages, spoken)
+
+    def apart(self) -> None:
+        """Nothing is measured on what was trained on."""
+        evaluation = self._recipe.evaluation
+        if "evaluation.source" in self._unusable:
+            return
+        try:
+            measured = evaluation.source.for_split(evaluation.split)
+        except (SettingError, DataError, ValueError) as error:
+            self._fault("evaluation.split", getattr(error, "message", str(error)))
+            return
+        for name, stream in self._recipe.data.streams.items():
+            if stream.source == measured:
+                self._fault(
+                    "evaluation.source",
+                    f'its split "{evaluation.split}" is what stream "{name}" trains on; '
+                    "measure on other records",
+                )
+
+    def _fits(self, stream: StreamConfig, key: str, facts: ModelFacts) -> None:
+        vision, text = facts.vision, facts.text
+        if stream.max_tokens > text.max_length:
+            self._fault(
+                f"{key}.max_tokens",
+                f"the text encoder takes {text.max_length} tokens at most, found {stream.max_tokens}",
+            )
+        reading = [loss for loss in losses_on(stream) if loss in TEXT_AS_CONTEXT]
+        if reading and text.width != vision.width:
+            self._fault(
+                "model.text",
+                f"its width {text.width} differs from that of model.vision, {vision.width}, but in {key} "
+                f"{' and '.join(reading)} let the fusion encoder read texts as it reads pictures, "
+                "which takes one width\n  make the widths equal, or set "
+                + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
+            )
+        pictured = stream.kind in ("image-text", "region-text")
+        if pictured and vision.image.channels != 3 and stream.transform.augment_operations:
+            self._fault(
+                f"{key}.transform.augment_operations",
+                f"they need pictures with 3 channels, but model.vision wants {vision.image.channels}; set 0",
+            )
+
+    def _pictures(self, name: str, stream: StreamConfig, key: str) -> None:
+        streams = self._recipe.data.streams
+        givers = [other for other, config in streams.items() if config.kind == "image-text"]
+        if stream.images_from not in givers:
+            known = ", ".join(givers) or "none"
+            self._fault(
+                key,
+                f'no image-text stream is called "{stream.images_from}"'
+                f"{nearest(str(stream.images_from), givers)}\n  image-text streams: {known}",
+            )
+        elif streams[str(stream.images_from)].source != stream.source:
+            self._fault(
+                key,
+                f'stream "{stream.images_from}" has another source, so its pictures have not the regions of '
+                f"{name!r}; give both the same source",
+            )
+
+    def _source(self, key: str, source: SourceConfig) -> None:
+        before = len(self.faults)
+        self._ask(key, source, source.check)
+        if len(self.faults) > before:
+            self._unusable.add(key)
+
+    def _languages(self, key: str, source: SourceConfig) -> tuple[str, ...] | None:
+        return None if key in self._unusable else self._ask(key, source, source.languages)
+
+    def _spoken(self, key: str, wanted: Iterable[str] | None, spoken: Iterable[str] | None) -> None:
+        known = list(spoken) if spoken is not None else []
+        unknown = [code for code in wanted or () if code not in known]
+        if unknown and spoken is not None:
+            self._fault(key, f"its source has no {', '.join(unknown)}\n  known: {', '.join(known)}")
+
+    def _ask(self, key: str, component: ComponentConfig, question: Callable[[], T]) -> T | None:
+        try:
+            return question()
+        except SettingError as error:
+            known = error.setting.split(".")[0] in type(component).model_fields
+            self._fault(f"{key}.init_args.{error.setting}" if known else key, error.message)
+        except (DataError, PluginError) as error:
+            self._fault(key, str(error))
+        except Exception as error:  # noqa: BLE001 (a stranger's code; whatever it raises is his fault, not a crash of ours)
+            self._fault(key, f"{component.component_name()} failed: {type(error).__name__}: {error}")
+        return None
+
+    def _fault(self, key: str, message: str) -> None:
+        self.faults.append(Fault(key, self._place(key), message))
