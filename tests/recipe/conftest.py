@@ -153,9 +153,9 @@ evaluation:
 Write = Callable[[str, str], Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes files into an empty working directory that holds the plugin (stubs.py) and the recipe (good.yaml)."""
+    """Writes files into a new working directory that holds a plugin, stubs.py, and a recipe, good.yaml."""
     monkeypatch.chdir(tmp_path)
 
     def write_file(name: str, text: str) -> Path:
@@ -169,7 +169,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write_file
 
 
-@pytest.fixture()
+@pytest.fixture
 def recipe_text() -> str:
     """The text of good.yaml."""
     return RECIPE

@@ -1,1 +1,108 @@
-"""TODO."""
+"""The command line: one verb a file, recipe keys as options, errors as messages. Imports no torch.
+
+A verb is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
+returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are options of it,
+and finds them in `options.recipe_keys`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+import jsonargparse
+
+import x2kit
+from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
+from x2kit.errors import X2KitError
+from x2kit.recipe.faults import nearest
+
+VERBS = ("recipes", "plugins", "train", "evaluate", "report")
+EXAMPLES = """\
+examples:
+  x2kit recipes list
+  x2kit train quickstart/multilingual --run-dir runs/first
+  x2kit evaluate runs/first
+  x2kit report runs/first
+"""
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
+    """Leaves the examples as they are written, and says nothing of defaults that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default in (None, False, []):
+            return action.help or ""
+        return super()._get_help_string(action)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the arguments; those of the process if None.
+    Returns: the exit status: 0, 2 for what the person can mend, 130 after Ctrl-C.
+    """
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except X2KitError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; without this Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: list[str]) -> int:
+    verb = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if verb and verb not in VERBS:
+        raise X2KitError(f"x2kit has no verb {verb!r}{nearest(verb, VERBS)}\n  verbs: {', '.join(VERBS)}")
+    modules = {name: _module(name) for name in ([verb] if verb else VERBS)}
+    keys = RecipeKeys()
+    if verb:
+        arguments, keys = split_keys(arguments)
+        refuse_keys(keys, verb, getattr(modules[verb], "RECIPE_KEYS", ()))
+    parser = _parser(modules)
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
+    chosen = options[options.verb]
+    chosen.recipe_keys = keys
+    status: int = modules[options.verb].run(chosen)
+    return status
+
+
+def _module(verb: str) -> ModuleType:
+    return import_module(f"x2kit.cli.{verb}")
+
+
+def _parser(modules: dict[str, ModuleType]) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        prog="x2kit",
+        description="Pretrain, swap and evaluate X²-VLM from plugins and recipes.",
+        epilog=EXAMPLES,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"x2kit {x2kit.__version__}")
+    verbs = parser.add_subcommands(dest="verb", title="verbs", description="x2kit VERB --help tells more:")
+    for name, module in modules.items():
+        takes_keys = getattr(module, "RECIPE_KEYS", ())
+        verb = jsonargparse.ArgumentParser(
+            description=module.HELP,
+            epilog=module.EXAMPLES + (KEY_HELP if takes_keys else ""),
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+        verbs.add_subcommand(name, verb, help=module.HELP)
+        module.add_arguments(verb)
+    return parser

@@ -26,7 +26,7 @@ def _mapping(
 ) -> Iterator[str]:
     for name, value in values.items():
         key = (*path, str(name))
-        head = "  " * depth + f"{_inline(str(name))}:"
+        head = "  " * depth + f"{inline(str(name))}:"
         if isinstance(value, dict) and value:
             yield head
             yield from _mapping(value, depth + 1, key, origin)
@@ -36,10 +36,11 @@ def _mapping(
             yield from ("  " * (depth + 1) + line for line in block.splitlines())
         else:
             comment = f"  # {origin('.'.join(key))}" if origin else ""
-            yield f"{head} {_inline(value)}{comment}"
+            yield f"{head} {inline(value)}{comment}"
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as YAML in one line."""
     text = yaml.dump(
         value,
         Dumper=_Dumper,

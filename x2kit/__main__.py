@@ -1,0 +1,7 @@
+"""`python -m x2kit`."""
+
+import sys
+
+from x2kit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,102 @@
+"""Help on recipe keys: `--training.help`, `--model.vision.help Swin`. Imports no torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonargparse
+
+from x2kit.errors import Fault, RecipeError
+from x2kit.plugin.components import ComponentConfig, Kind
+from x2kit.plugin.manager import Plugins, load_plugins
+from x2kit.recipe.faults import nearest
+from x2kit.recipe.keys import keys_of
+from x2kit.recipe.merging import EMPTY
+from x2kit.recipe.paths import absolute_plugin
+from x2kit.recipe.reading import plugin_entries, read_tree
+from x2kit.recipe.shapes import ROOT, Component, Entries, Leaf, Section, Shape, below
+from x2kit.recipe.written import Node
+
+
+def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path]) -> int:
+    """Print the help that the command line asks for.
+
+    Args:
+        options: of a verb that takes recipe keys.
+        names: the recipe, if one was named: its choice of component and its plugins count.
+    Raises: RecipeError for a key that does not exist, PluginError for a component that does not.
+    """
+    tree = (
+        read_tree([*names, *options.config], options.recipe_keys.values)[1]
+        if names or options.config
+        else EMPTY
+    )
+    files = [absolute_plugin(str(entry.value), entry.place) for entry in plugin_entries(tree)]
+    plugins = load_plugins([*files, *options.plugin])
+    for key, component in options.recipe_keys.help:
+        _print_key(key, component, tree, plugins)
+    return 0
+
+
+def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) -> None:
+    shape: Shape = ROOT
+    node: Node | None = tree
+    names = key.split(".")
+    for depth, name in enumerate(names):
+        if isinstance(shape, Component) and name not in ("class_path", "init_args"):
+            settings = _chosen(shape.kind, component, node, plugins)
+            shape = Section(settings) if settings else Leaf()
+            node = node.child("init_args") if node else None
+        if isinstance(shape, Section) and name not in shape.model.model_fields:
+            known = list(shape.model.model_fields)
+            wrong = ".".join(names[: depth + 1])
+            message = f"unknown key{nearest(name, known)}\n  known: {', '.join(known)}"
+            raise RecipeError([Fault(wrong, "command line", message)])
+        shape, node = below(shape, name), node.child(name) if node else None
+    if isinstance(shape, Component):
+        _print_component(key, shape.kind, component, node, plugins)
+    elif isinstance(shape, Entries) and isinstance(shape.of, Section):
+        _print_keys(f"{key}.NAME", shape.of)
+    elif isinstance(shape, Section):
+        _print_keys(key, shape)
+    else:
+        raise RecipeError([Fault(key, "command line", f"is one value; see --{'.'.join(names[:-1])}.help")])
+
+
+def _chosen(
+    kind: Kind, name: str | None, node: Node | None, plugins: Plugins
+) -> type[ComponentConfig] | None:
+    written = node.child("class_path") if node else None
+    wanted = name or (str(written.value) if written else None)
+    return plugins.registry.get(kind, wanted) if wanted else None
+
+
+def _print_component(key: str, kind: Kind, name: str | None, node: Node | None, plugins: Plugins) -> None:
+    component = _chosen(kind, name, node, plugins)
+    entries = [entry for entry in plugins.registry if entry.component.kind == kind]
+    if component is None:
+        print(f"{key}: one of")
+        for entry in entries:
+            print(f"  {entry.component.component_name()}  {_summary(entry.component)}")
+        print(f"settings of one: --{key}.help NAME")
+        return
+    owner = next(entry.plugin for entry in entries if entry.component is component)
+    text = inspect.cleandoc(component.__doc__ or "")
+    _print_keys(key, Section(component), f"{key}: {component.component_name()} (plugin {owner})\n\n{text}")
+
+
+def _print_keys(key: str, section: Section, title: str | None = None) -> None:
+    print(title or f"{key}: {_summary(section.model)}")
+    print()
+    for fact in keys_of(section.model):
+        default = "required" if fact.default is None else f"default {fact.default}"
+        print(f"  --{key}.{fact.name}  ({fact.type}; {default})")
+        if fact.description:
+            print(f"      {fact.description}")
+
+
+def _summary(model: type) -> str:
+    # Not inspect.getdoc: it would fall back to the text of a base class.
+    return inspect.cleandoc(model.__doc__ or "").split("\n")[0]

@@ -1,0 +1,110 @@
+"""Run directories on the command line: a name for a new one, and what may be done with one that exists."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from x2kit.errors import CheckpointError, Fault, RecipeError
+from x2kit.recipe.differences import differences
+from x2kit.recipe.reading import ResolvedRecipe, read_recipe
+from x2kit.recipe.resolve import Checks
+
+RECIPE, WEIGHTS = "recipe.yaml", "weights"
+TRACES = ("metrics.jsonl", "checkpoints", WEIGHTS)
+FREE_ON_RESUME = (
+    "description",
+    "data.num_workers",
+    "training.device",
+    "training.threads",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_last",
+)
+"""Keys that may differ when a run goes on: they change no number of it."""
+
+
+def new_run_directory(label: str) -> Path:
+    """`runs/LABEL-DATE-TIME` in the working directory."""
+    return Path("runs") / f"{label}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether a run was started here."""
+    return (directory / RECIPE).is_file() and any((directory / name).exists() for name in TRACES)
+
+
+def make_room(directory: Path, restart: bool) -> str | None:
+    """Make sure that a new run may use this directory.
+
+    Args:
+        directory: need not exist.
+        restart: delete the run that it holds.
+    Returns: what was deleted, to be said; None if nothing was.
+    Raises: CheckpointError if it is not empty and `restart` is not set, or if it holds anything but a run.
+    """
+    if directory.is_file():
+        raise CheckpointError(f"{directory}: is a file, not a run directory")
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return None
+    if not holds_run(directory):
+        raise CheckpointError(
+            f"{directory}: is not empty and holds no run (no {RECIPE} beside {' or '.join(TRACES)}); "
+            "name another --run-dir"
+        )
+    if not restart:
+        raise CheckpointError(
+            f"{directory}: holds a run already; --resume continues it, --restart deletes it and starts "
+            "again, another --run-dir keeps it"
+        )
+    shutil.rmtree(directory)
+    return f"deleted the run in {directory} (--restart)"
+
+
+def stored_recipe(
+    directory: Path,
+    overlays: Sequence[str] = (),
+    overrides: Sequence[tuple[str, Any]] = (),
+    plugins: Sequence[str] = (),
+    checks: Checks = "evaluation",
+) -> ResolvedRecipe:
+    """The recipe that a run directory or a weights directory holds, with what is laid over it.
+
+    Raises: CheckpointError if it holds none; RecipeError if it does not fit what is installed now.
+    """
+    for candidate in (directory / RECIPE, directory / WEIGHTS / RECIPE):
+        if candidate.is_file():
+            return read_recipe([candidate, *overlays], overrides, plugins, checks=checks)
+    reason = f"holds no {RECIPE}" if directory.is_dir() else "no such directory"
+    raise CheckpointError(
+        f"{directory}: {reason}, so it is neither a run directory nor a weights directory\n"
+        "  x2kit train RECIPE --run-dir DIR makes one"
+    )
+
+
+def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
+    """Raise RecipeError if going on with `wanted` would make another run of the stored one."""
+    faults = _changed(stored, wanted, FREE_ON_RESUME)
+    if faults:
+        free = ", ".join(FREE_ON_RESUME[1:])
+        advice = f"  a run goes on as it began; only {free} may differ; start another run for the rest"
+        raise RecipeError([*faults, Fault("", "", advice)])
+
+
+def same_model(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
+    """Raise RecipeError if `wanted` differs from what was trained in more than its evaluation."""
+    faults = _changed(stored, wanted, ("description", "plugins", "evaluation."))
+    if faults:
+        advice = "  the weights are trained; only evaluation.* may be laid over their recipe"
+        raise RecipeError([*faults, Fault("", "", advice)])
+
+
+def _changed(stored: ResolvedRecipe, wanted: ResolvedRecipe, free: Sequence[str]) -> list[Fault]:
+    return [
+        Fault(change.key, wanted.origin(change.key), f"the run has {change.before!r}, found {change.after!r}")
+        for change in differences(stored.recipe, wanted.recipe)
+        if not any(change.key == name or (name[-1] == "." and change.key.startswith(name)) for name in free)
+    ]

@@ -1,0 +1,66 @@
+"""`x2kit train`: pretrain what a recipe describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+
+from x2kit.cli.key_help import print_help
+from x2kit.cli.recipe_keys import add_recipe_arguments, read
+from x2kit.cli.run_directory import make_room, new_run_directory, same_run, stored_recipe
+from x2kit.errors import CheckpointError
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.recipe.shapes import SECTIONS
+
+HELP = "pretrain what a recipe describes"
+RECIPE_KEYS = SECTIONS
+EXAMPLES = """\
+examples:
+  x2kit train quickstart/multilingual
+  x2kit train quickstart/multilingual --model.text XLMRoberta --training.steps 200 --run-dir runs/mine
+  x2kit train my_recipe.yaml --config overlays/bf16 --plugin my_encoder.py
+  x2kit train --resume --run-dir runs/mine
+"""
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Recipe, run directory, what to do with an earlier run."""
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        "--run-dir", type=str, metavar="DIR", help="where the run is kept; a new one under runs/"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
+    parser.add_argument("--restart", action="store_true", help="delete the run in --run-dir and start again")
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Resolve the recipe, make room for the run, train."""
+    names = [options.recipe] if options.recipe else []
+    if options.recipe_keys.help:
+        return print_help(options, names)
+    if options.resume and options.restart:
+        raise CheckpointError("--resume continues a run and --restart deletes it; give one of them")
+    if options.resume:
+        resolved, directory = _resumed(options, names)
+    else:
+        resolved = read(options, names)
+        directory = Path(options.run_dir) if options.run_dir else new_run_directory(resolved.label)
+        said = make_room(directory, options.restart)
+        if said:
+            print(said)
+    from x2kit.training import train  # torch enters here, when the recipe is known to be right
+
+    train(resolved.recipe, resolved.plugins, directory, options.resume)
+    print(f"next: x2kit evaluate {directory}")
+    return 0
+
+
+def _resumed(options: jsonargparse.Namespace, names: list[str]) -> tuple[ResolvedRecipe, Path]:
+    if not options.run_dir:
+        raise CheckpointError("--resume needs the run to go on with: --run-dir DIR")
+    directory = Path(options.run_dir)
+    stored = stored_recipe(directory, plugins=options.plugin, checks="none")
+    wanted = read(options, names or [directory / "recipe.yaml"])
+    same_run(stored, wanted)
+    return wanted, directory
