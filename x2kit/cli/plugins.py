@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+import traceback
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from x2kit.errors import PluginError
 from x2kit.plugin.components import KINDS, Kind
 from x2kit.plugin.hookspecs import API_VERSION
 from x2kit.plugin.manager import Plugins, load_plugins
@@ -23,8 +26,7 @@ examples:
   CrossBert  fusion  x2kit_fusion  x2kit 0.1.0   active
 
   $ x2kit plugins --plugin my_encoder.py       # does my plugin work?
-  $ x2kit plugins --plugin my_encoder.py --strict
-                                               # stop at its error, for a status that scripts can read
+  $ x2kit plugins --plugin my.py --strict      # stop at its error, with a traceback and exit status 2
   $ x2kit plugins --json                       # for machines, with tracebacks
 """
 
@@ -40,12 +42,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a plugin that is not installed; may be given several times",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--strict", action="store_true", help="fail at the first plugin that does not work")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail at the first plugin that does not work, with its traceback",
+    )
 
 
 def run(options: Namespace) -> int:
     """Print the list. A quarantined plugin is shown and is no failure, unless `--strict` asks for it."""
-    plugins = load_plugins(options.plugin, strict=options.strict)
+    try:
+        plugins = load_plugins(options.plugin, strict=options.strict)
+    except PluginError as error:
+        print(
+            "".join(traceback.format_exception(error.__cause__)), file=sys.stderr
+        )  # whoever asks writes plugins
+        raise
     if options.json:
         print(json.dumps(as_json(plugins, options.kind), indent=2))
     else:

@@ -24,7 +24,10 @@ class _GatherRows(torch.autograd.Function):
         # index_add_ on CPU adds row after row on one thread; a one-hot product uses all of them.
         one_hot = torch.zeros(ctx.count, len(rows), dtype=gradient.dtype)
         one_hot[rows, torch.arange(len(rows))] = 1
-        return (one_hot @ gradient.reshape(len(rows), -1)).view(ctx.count, *gradient.shape[1:]), None
+        flat = gradient.reshape(
+            len(rows), gradient.shape[1:].numel()
+        )  # not -1, which is ambiguous for no rows
+        return (one_hot @ flat).view(ctx.count, *gradient.shape[1:]), None
 
 
 def gather_rows(shared: Tensor, rows: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Loading plugins: import, check, ask for components, and set aside what fails. Imports no torch.
 
 One broken plugin harms nothing but itself: it is quarantined with its reason, all others work,
-`x2kit plugins` shows it, and only who needs it is refused. A plugin counts as a whole: if one of its components cannot be
-taken, none is.
+`x2kit plugins` shows it, and only who needs it is refused. A plugin counts as a whole: if one of its
+components cannot be taken, none is.
 """
 
 from __future__ import annotations
@@ -121,45 +121,43 @@ class _Loading:
             self._places[candidate.origin] = index
 
     def _load(self, candidate: Candidate) -> int:
+        """Index in `states` of what became of the plugin, which is a known one if its file is a known one."""
         name, distribution = self._free_name(candidate), candidate.distribution
-        own = Registry(name, distribution)
         try:
             with _contained("cannot be imported", candidate.remedy):
                 plugin = candidate.load()
             file = _file(plugin)
             if file in self._places:
                 return self._places[file]
-            if not distribution:
-                distribution = file or name
-                own = Registry(name, distribution)
             if file:
                 self._places[file] = len(self.states)
-            self._register(plugin, name, own, candidate)
+            distribution = distribution or file or name
+            own = self._register(plugin, Registry(name, distribution), name, candidate.remedy)
         except PluginError as error:
             text = f"plugin {name}{f' ({distribution})' if distribution else ''}: {error}"
             if self._strict:
                 raise PluginError(text) from error
             trace = "".join(traceback.format_exception(error))
             self.registry.quarantine(name, str(error), distribution)
-            self.states.append(
-                PluginState(name, candidate.origin, distribution, (), "quarantined", text, trace)
-            )
+            state = PluginState(name, candidate.origin, distribution, (), "quarantined", text, trace)
         else:
             components = tuple((entry.component.kind, entry.component.component_name()) for entry in own)
-            self.states.append(PluginState(name, candidate.origin, distribution, components))
+            state = PluginState(name, candidate.origin, distribution, components)
+        self.states.append(state)
         return len(self.states) - 1
 
-    def _register(self, plugin: object, name: str, own: Registry, candidate: Candidate) -> None:
-        """Admit the plugin, let it fill its own register, and take that as a whole."""
-        with _contained("cannot be read", candidate.remedy):
+    def _register(self, plugin: object, own: Registry, name: str, remedy: str) -> Registry:
+        """Admit the plugin, let it fill its own register, take that as a whole, and give it back."""
+        with _contained("cannot be read", remedy):
             admit(plugin, name, self._manager)
         try:
-            with _contained("its hook x2kit_register raised", candidate.remedy):
+            with _contained("its hook x2kit_register raised", remedy):
                 _only(self._manager, plugin)(registry=own)
             self.registry.absorb(own)
         except PluginError:
             self._manager.unregister(plugin)
             raise
+        return own
 
     def _free_name(self, candidate: Candidate) -> str:
         """The plugin's name, or the long one where another plugin has it already."""
@@ -191,7 +189,10 @@ def _contained(what: str, remedy: str) -> Iterator[None]:
     except (PluginError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        reason = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        lines = traceback.format_exception_only(error)
+        if isinstance(error, SyntaxError):
+            lines = lines[-1:]  # the others show the code
+        reason = " ".join("".join(lines).split())
         raise PluginError(f"{what}: {reason}{_place(error)}; {remedy}") from error
 
 

@@ -113,9 +113,9 @@ def _contract_faults(component: type[ComponentConfig]) -> Iterator[str]:
         method = inspect.getattr_static(component, name)
         if not isinstance(method, FunctionType):
             continue  # a descriptor of the author's own: how it takes arguments only calling it would show
-        contract = inspect.signature(getattr(base, name))
+        _, *contract = inspect.signature(getattr(base, name)).parameters.values()
         try:
-            inspect.signature(method).bind(**dict.fromkeys(contract.parameters))
+            inspect.signature(method).bind(None, **{parameter.name: None for parameter in contract})
         except TypeError as error:
-            wanted = ", ".join(str(p.replace(annotation=p.empty)) for p in contract.parameters.values())
+            wanted = ", ".join(["self", *(str(p.replace(annotation=p.empty)) for p in contract)])
             yield f"{name} does not take the arguments of its contract, {name}({wanted}): {error}"
