@@ -99,8 +99,13 @@ def _names(points: list[int]) -> dict[int, dict[str, str]]:
         entry = emoji.EMOJI_DATA.get(chr(point) + "\ufe0f") or emoji.EMOJI_DATA.get(chr(point)) or {}
         whole = entry.get("status") == emoji.STATUS["fully_qualified"]
         if whole and all(code in entry for code in LANGUAGES):
-            found[point] = {code: entry[code].strip(":").replace("_", " ") for code in LANGUAGES}
+            found[point] = {code: _name_of(entry[code]) for code in LANGUAGES}
     return found
+
+
+def _name_of(entry: str) -> str:
+    """ ":dog_face:" is "dog face"; some entries end in a space or hold letters in two parts."""
+    return unicodedata.normalize("NFC", " ".join(entry.strip(":").replace("_", " ").split()))
 
 
 def _well_named(names: dict[str, str]) -> bool:
