@@ -30,8 +30,9 @@ class CrossBert(FusionEncoderConfig):
         """Width and depth. Raises SettingError if width and text width differ, or heads do not divide it."""
         if self.width is not None and self.width != text_width:
             raise SettingError(
-                "width", f"CrossBert continues the text encoder's states, so its width must be {text_width}, "
-                f"found {self.width}; leave it null to follow the text encoder"
+                "width",
+                f"CrossBert continues the text encoder's states, so its width must be {text_width}, "
+                f"found {self.width}; leave it null to follow the text encoder",
             )
         if text_width % self.heads:
             raise SettingError("heads", f"{self.heads} heads do not divide the width {text_width}")

@@ -59,7 +59,9 @@ class CrossBertLayer(nn.Module):
         self.dropout = config.dropout
         inner = round(width * config.mlp_ratio)
         self.self_attention = Attention(width, width, config.heads, config.dropout, config.layer_norm_eps)
-        self.cross_attention = Attention(width, context_width, config.heads, config.dropout, config.layer_norm_eps)
+        self.cross_attention = Attention(
+            width, context_width, config.heads, config.dropout, config.layer_norm_eps
+        )
         self.intermediate = nn.Linear(width, inner)
         self.output = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
@@ -70,7 +72,13 @@ class CrossBertLayer(nn.Module):
         return SharedKeys(project(context.tokens), None if context.lead is None else project(context.lead))
 
     def forward(
-        self, x: Tensor, x_mask: Tensor, shared: SharedKeys | None, context: Context | None, rows: slice, read: int
+        self,
+        x: Tensor,
+        x_mask: Tensor,
+        shared: SharedKeys | None,
+        context: Context | None,
+        rows: slice,
+        read: int,
     ) -> Tensor:
         """One layer on the text rows `rows`, computed for their first `read` positions only: [R', read, D]."""
         states = x[rows]
@@ -93,13 +101,17 @@ class CrossBertEncoder(FusionEncoder):
     def __init__(self, config: CrossBert, width: int, context_width: int) -> None:
         super().__init__()
         self.width = width
-        self.layers = nn.ModuleList(CrossBertLayer(config, width, context_width) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            CrossBertLayer(config, width, context_width) for _ in range(config.layers)
+        )
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
+    def forward(
+        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+    ) -> Tensor:
         """[R, L, D] to [R, L, D]; of the first `summary_rows` rows only position 0 is computed in the last layer."""
         length = text.shape[1]
         everything = slice(0, len(text))

@@ -13,12 +13,18 @@ class HeadsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     embed_dim: int = Field(256, gt=0, description="width of the common space of pictures and texts")
-    temperature: float = Field(0.07, gt=0, description="initial temperature; learned, clamped to [0.001, 0.5]")
+    temperature: float = Field(
+        0.07, gt=0, description="initial temperature; learned, clamped to [0.001, 0.5]"
+    )
     own_text_temperature: bool = Field(
         False, description="a second temperature for text against text, instead of the paper's single one"
     )
-    tie_mlm: bool = Field(True, description="the masked-language head shares the text encoder's word embedding")
-    mlm_layer_norm_eps: float = Field(1e-12, gt=0, description="epsilon of the masked-language head's layer norm")
+    tie_mlm: bool = Field(
+        True, description="the masked-language head shares the text encoder's word embedding"
+    )
+    mlm_layer_norm_eps: float = Field(
+        1e-12, gt=0, description="epsilon of the masked-language head's layer norm"
+    )
 
 
 class ModelConfig(BaseModel):

@@ -1,10 +1,10 @@
 """Weights directories: what `x2kit.load` opens. Imports torch.
 
-    model.safetensors     parameters and buffers; tied ones once
-    recipe.yaml           the resolved recipe
-    preprocessing.json    size, channels, mean and standard deviation of pictures
-    tokenizer/            what the tokenizer wrote
-    vision/ text/ fusion/ what the encoders wrote, where they need more than the recipe
+model.safetensors     parameters and buffers; tied ones once
+recipe.yaml           the resolved recipe
+preprocessing.json    size, channels, mean and standard deviation of pictures
+tokenizer/            what the tokenizer wrote
+vision/ text/ fusion/ what the encoders wrote, where they need more than the recipe
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ def weights_directory(directory: str | Path) -> Path:
             return candidate
     if not path.exists():
         raise WeightsError(f"{path}: no such directory")
-    raise WeightsError(f"{path}: no weights here; expected {MODEL} in it or in its folder {WEIGHTS}/ (a run that "
-                       "has not ended has checkpoints only: x2kit train --resume --run-dir ends it)")
+    raise WeightsError(
+        f"{path}: no weights here; expected {MODEL} in it or in its folder {WEIGHTS}/ (a run that "
+        "has not ended has checkpoints only: x2kit train --resume --run-dir ends it)"
+    )
 
 
 def load(directory: str | Path, device: str | torch.device = "cpu") -> X2VLM:

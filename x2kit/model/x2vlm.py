@@ -19,7 +19,15 @@ from x2kit.errors import ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
 from x2kit.model.regions import patch_mask
-from x2kit.plugin import Context, FusionEncoder, ImageSpec, TextEncoder, Tokenizer, VisionEncoder, VisionFeatures
+from x2kit.plugin import (
+    Context,
+    FusionEncoder,
+    ImageSpec,
+    TextEncoder,
+    Tokenizer,
+    VisionEncoder,
+    VisionFeatures,
+)
 from x2kit.plugin.gather import gather_rows
 
 TEMPERATURE_RANGE = (0.001, 0.5)
@@ -37,7 +45,11 @@ class X2VLM(nn.Module):
     """
 
     def __init__(
-        self, vision: VisionEncoder, text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig | None = None
+        self,
+        vision: VisionEncoder,
+        text: TextEncoder,
+        fusion: FusionEncoder,
+        heads: HeadsConfig | None = None,
     ) -> None:
         super().__init__()
         heads = heads or HeadsConfig()

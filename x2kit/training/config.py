@@ -19,9 +19,13 @@ class TrainingConfig(BaseModel):
     threads: int | None = Field(None, gt=0, description="CPU threads; null leaves torch's choice")
     lr: float = Field(1e-4, gt=0, description="peak learning rate")
     lr_mult: float = Field(2.0, gt=0, description="factor for parameters that no pretrained weights filled")
-    vision_lr: float | None = Field(None, gt=0, description="peak rate of the vision encoder; wins over lr_mult")
+    vision_lr: float | None = Field(
+        None, gt=0, description="peak rate of the vision encoder; wins over lr_mult"
+    )
     text_lr: float | None = Field(None, gt=0, description="peak rate of the text encoder; wins over lr_mult")
-    fusion_lr: float | None = Field(None, gt=0, description="peak rate of the fusion encoder; wins over lr_mult")
+    fusion_lr: float | None = Field(
+        None, gt=0, description="peak rate of the fusion encoder; wins over lr_mult"
+    )
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's averaging factors")
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     weight_decay: float = Field(0.01, ge=0, description="decoupled; not for biases and norms of encoders")

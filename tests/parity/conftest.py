@@ -1,0 +1,220 @@
+"""Recorded models of the official implementation, as models of x2kit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from x2kit_fusion import CrossBert
+from x2kit_timm import BeitV2
+from x2kit_transformers import Bert, XLMRoberta
+
+from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, Texts
+from x2kit.model import X2VLM
+from x2kit.model.config import HeadsConfig
+from x2kit.plugin import SpecialIds, Tokenizer
+
+REFERENCE = Path(os.environ.get("X2KIT_REFERENCE") or Path(__file__).parents[1] / "reference")
+IMAGE_STANDARDISED = "the recorded pictures are normalised already"
+
+BERT_LAYER = {
+    "attention.self.query": "self_attention.query",
+    "attention.self.key+attention.self.value": "self_attention.key_value",
+    "attention.output.dense": "self_attention.output",
+    "attention.output.LayerNorm": "self_attention.norm",
+    "crossattention.self.query": "cross_attention.query",
+    "crossattention.self.key+crossattention.self.value": "cross_attention.key_value",
+    "crossattention.output.dense": "cross_attention.output",
+    "crossattention.output.LayerNorm": "cross_attention.norm",
+    "intermediate.dense": "intermediate",
+    "output.dense": "output",
+    "output.LayerNorm": "norm",
+}
+"""Official names in a fusion layer to CrossBert's; a plus stands for matrices one above the other."""
+
+HEADS = {
+    "temp": "temperature",
+    "vision_proj": "vision_proj",
+    "text_proj": "text_proj",
+    "itm_head": "itm_head",
+    "bbox_head": "bbox_head",
+}
+
+
+class RecordedTokenizer(Tokenizer):
+    """The ids of a recording; the texts themselves were not recorded."""
+
+    def __init__(self, text: dict[str, Any]) -> None:
+        self.vocab_size = text["vocab_size"]
+        self.special = SpecialIds(**{n: text[f"{n}_token_id"] for n in SpecialIds._fields})
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        raise NotImplementedError
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raise NotImplementedError
+
+    def starts_word(self, ids: Sequence[int]) -> list[bool]:
+        raise NotImplementedError
+
+    def save(self, directory: Path) -> None:
+        raise NotImplementedError
+
+
+class Recording(NamedTuple):
+    """One folder of the reference: its settings, its model, and how official names map to the model's."""
+
+    folder: Path
+    config: dict[str, Any]
+    model: X2VLM
+    names: dict[str, str]
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        return load_file(self.folder / f"{file}.safetensors")
+
+    def json(self, file: str) -> dict[str, Any]:
+        return json.loads((self.folder / f"{file}.json").read_text())
+
+
+def vision_of(config: dict[str, Any]) -> BeitV2:
+    vision = config["vision"]
+    return BeitV2(
+        image_size=vision["image_res"],
+        patch_size=vision["patch_size"],
+        width=vision["embed_dim"],
+        depth=vision["depth"],
+        heads=vision["num_heads"],
+        mlp_ratio=vision["mlp_ratio"],
+        init_values=vision["init_values"],
+        drop_path=vision["drop_path"],
+    )
+
+
+def names_of(model: X2VLM, text_prefix: str, fusion_prefix: str, first: int, mlm: str) -> dict[str, str]:
+    """Own tensor names to official ones; `a+b` is two official tensors one above the other."""
+    names: dict[str, str] = {}
+    for own in model.state_dict():
+        part, _, rest = own.partition(".")
+        match part:
+            case "vision":
+                names[own] = "vision_encoder." + model.vision.official_keys()[rest]
+            case "text":
+                names[own] = text_prefix + rest.removeprefix("model.")
+            case "fusion":
+                _, layer, rest = rest.split(".", 2)
+                own_name, kind = rest.rsplit(".", 1)
+                (official,) = [o for o, name in BERT_LAYER.items() if name == own_name]
+                names[own] = "+".join(
+                    f"{fusion_prefix}{first + int(layer)}.{name}.{kind}" for name in official.split("+")
+                )
+            case "mlm_head":
+                for ours, theirs in (("dense", "transform.dense"), ("norm", "transform.LayerNorm")):
+                    rest = rest.replace(f"{ours}.", f"{theirs}.")
+                names[own] = f"{mlm}.predictions.{rest}"
+            case "text_temperature":
+                names[own] = "temp"
+            case _:
+                names[own] = ".".join(filter(None, (next(o for o, n in HEADS.items() if n == part), rest)))
+    return names
+
+
+def official(tensors: dict[str, Tensor], name: str) -> Tensor:
+    return torch.cat([tensors[part] for part in name.split("+")]) if "+" in name else tensors[name]
+
+
+def record(name: str) -> Recording:
+    folder = REFERENCE / name
+    config = json.loads((folder / "config.json").read_text())
+    text, cross = config["text"], config.get("cross")
+    separate = cross is not None
+    layers = text["num_layers"] if separate else text["fusion_start_at"]
+    settings = {
+        "layers": layers,
+        "width": text["hidden_size"],
+        "heads": text["num_heads"],
+        "mlp_ratio": text["intermediate_size"] / text["hidden_size"],
+        "dropout": text["dropout"],
+    }
+    tokenizer = RecordedTokenizer(text)
+    positions = text["max_position_embeddings"]
+    text_config = (
+        XLMRoberta(**settings, max_length=positions - tokenizer.special.pad - 1)
+        if separate
+        else Bert(**settings, max_length=positions)
+    )
+    fusion = cross or {**text, "num_layers": text["num_layers"] - layers}
+    fusion_config = CrossBert(
+        layers=fusion["num_layers"],
+        heads=fusion["num_heads"],
+        mlp_ratio=fusion["intermediate_size"] / fusion["hidden_size"],
+        layer_norm_eps=fusion["layer_norm_eps"],
+        dropout=fusion["dropout"],
+    )
+    vision = vision_of(config)
+    head = config.get("mlm_head", {"layer_norm_eps": text["layer_norm_eps"], "tied_to_embeddings": True})
+    model = X2VLM(
+        vision.build(),
+        text_config.build(tokenizer),
+        fusion_config.build(text["hidden_size"], config["vision"]["embed_dim"]),
+        HeadsConfig(
+            embed_dim=config["embed_dim"],
+            temperature=config["temp"],
+            tie_mlm=head["tied_to_embeddings"],
+            mlm_layer_norm_eps=head["layer_norm_eps"],
+        ),
+    )
+    model._mean.zero_()
+    model._std.fill_(1)
+    if separate:
+        names = names_of(model, "text_encoder.", "cross_encoder.encoder.layer.", 0, "mlm_head")
+    else:
+        names = names_of(
+            model, "text_encoder.bert.", "text_encoder.bert.encoder.layer.", layers, "text_encoder.cls"
+        )
+    tensors = load_file(folder / "model.safetensors")
+    model.load_state_dict({own: official(tensors, theirs) for own, theirs in names.items()})
+    return Recording(folder, config, model, names)
+
+
+@pytest.fixture(params=["xvlm", "cclm"])
+def recording(request: pytest.FixtureRequest) -> Recording:
+    return record(request.param)
+
+
+def texts_of(batch: dict[str, Tensor], end: str = "") -> Texts:
+    return Texts(batch[f"in.text_ids{end}"], batch[f"in.text_atts{end}"].bool())
+
+
+def masked_of(batch: dict[str, Tensor]) -> MaskedTexts:
+    return MaskedTexts(batch["in.text_ids_masked"], batch["in.masked_pos"], batch["in.masked_ids"])
+
+
+def image_batch(batch: dict[str, Tensor]) -> Batch:
+    rows = torch.arange(len(batch["in.text_ids"]))
+    stream = PairedRows(rows, texts_of(batch), masked_of(batch), rows)
+    return Batch(0, batch["in.image"], {"image": stream}, {}, [])
+
+
+def region_batch(batch: dict[str, Tensor], all_count: bool = False) -> Batch:
+    rows = torch.arange(len(batch["in.text_ids"]))
+    whole = batch["in.is_image"].bool()
+    regions = Regions(
+        batch["in.target_bbox"],
+        torch.zeros_like(whole) if all_count else whole,
+        batch["in.image_atts"][:, 1:].bool(),
+    )
+    stream = PairedRows(batch["in.idx_to_group_img"], texts_of(batch), masked_of(batch), rows, regions)
+    return Batch(0, batch["in.image"], {"region": stream}, {}, [])
+
+
+def parallel_batch(batch: dict[str, Tensor]) -> Batch:
+    rows = torch.arange(len(batch["in.text_ids"]))
+    stream = ParallelRows(texts_of(batch), texts_of(batch, "_2"), masked_of(batch), rows)
+    return Batch(0, None, {"para_text": stream}, {}, [])

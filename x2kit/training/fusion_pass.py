@@ -1,0 +1,88 @@
+"""The fusion pass of a step: rows of all losses that look at pictures go through the encoder together.
+
+R rows, L text tokens, N context tokens, D width. Imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.model import X2VLM
+from x2kit.plugin import Context, VisionFeatures
+
+Key = tuple[str, str]
+"""Stream and loss."""
+
+
+class _Piece(NamedTuple):
+    key: Key
+    text: Tensor
+    mask: Tensor
+    context: Context | None
+    summary: bool
+
+
+class FusionPass:
+    """Collects rows, then runs one call of the fusion encoder for each padded length and kind of context."""
+
+    def __init__(self) -> None:
+        self._pieces: list[_Piece] = []
+
+    def add(
+        self, key: Key, text: Tensor, mask: Tensor, context: Context | None, summary: bool = False
+    ) -> None:
+        """Rows to fuse.
+
+        Args:
+            key: under which `run` gives the result.
+            text: [R, L, D].
+            mask: [R, L] bool.
+            context: what they look at; None for text alone. A context with a lead looks at the step's pictures, so
+                that its tokens need not be given.
+            summary: only position 0 of the result will be read.
+        """
+        self._pieces.append(_Piece(key, text, mask, context, summary))
+
+    def run(self, model: X2VLM, features: VisionFeatures | None) -> dict[Key, Tensor]:
+        """Fuse all rows that were added: [R, L, D] for each key."""
+        groups: dict[tuple[object, ...], list[_Piece]] = {}
+        for piece in self._pieces:
+            groups.setdefault((piece.text.shape[1], *_kind(piece)), []).append(piece)
+        fused: dict[Key, Tensor] = {}
+        for pieces in groups.values():
+            pieces.sort(key=lambda piece: not piece.summary)
+            context = _join(pieces, features)
+            out = model.fuse(
+                torch.cat([piece.text for piece in pieces]),
+                torch.cat([piece.mask for piece in pieces]),
+                context,
+                summary_rows=sum(len(piece.text) for piece in pieces if piece.summary),
+            )
+            sizes = [len(piece.text) for piece in pieces]
+            fused.update(zip((piece.key for piece in pieces), out.split(sizes), strict=True))
+        return fused
+
+
+def _kind(piece: _Piece) -> tuple[object, ...]:
+    """Pieces of one kind can share a call: text alone, pictures, or one stream's own texts."""
+    if piece.context is None:
+        return ("alone",)
+    return ("pictures",) if piece.context.lead is not None else ("texts", *piece.key)
+
+
+def _join(pieces: list[_Piece], features: VisionFeatures | None) -> Context | None:
+    contexts = [piece.context for piece in pieces if piece.context is not None]
+    if not contexts:
+        return None
+    if contexts[0].lead is None or features is None:
+        return contexts[0]
+    lead = torch.cat([context.lead for context in contexts if context.lead is not None])
+    rows = torch.cat([context.rows for context in contexts])
+    mask = None
+    if any(context.mask is not None for context in contexts):
+        everything = torch.ones(1, features.patches.shape[1], dtype=torch.bool, device=rows.device)
+        mask = torch.cat([everything.expand(len(c.rows), -1) if c.mask is None else c.mask for c in contexts])
+    return Context(features.patches, rows, mask, lead)
