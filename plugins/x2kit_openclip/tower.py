@@ -10,7 +10,7 @@ from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from x2kit.plugin import VisionEncoder, VisionFeatures, WeightsError
-from x2kit.plugin.image_files import load_image_spec, save_image_spec
+from x2kit.plugin.image_spec import load_image_spec, save_image_spec
 from x2kit.plugin.weights import load_exactly, read_weights
 from x2kit_openclip.settings import ClipVision
 
@@ -73,7 +73,8 @@ class ClipVisionEncoder(VisionEncoder):
         return super().fresh() if self._from_scratch else set()
 
     def no_decay(self) -> set[str]:
-        return {f"model.{name}" for name in self.model.no_weight_decay()}
+        own = {name for name, _ in self.named_parameters()}
+        return own & {f"model.{name}" for name in self.model.no_weight_decay()}
 
     def save_assets(self, directory: Path) -> None:
         save_image_spec(self.image_spec, directory)

@@ -14,7 +14,7 @@ from timm.models.vision_transformer_hybrid import ConvStem
 from torch import Tensor, nn
 
 from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
-from x2kit.plugin.image_files import load_image_spec, save_image_spec
+from x2kit.plugin.image_spec import load_image_spec, save_image_spec
 from x2kit_timm.settings import TimmViT
 from x2kit_timm.weights import load_published
 
@@ -63,7 +63,8 @@ class TimmViTEncoder(VisionEncoder):
         return super().fresh() if self._from_scratch else set()
 
     def no_decay(self) -> set[str]:
-        return {f"model.{name}" for name in self.model.no_weight_decay()}
+        own = {name for name, _ in self.named_parameters()}
+        return own & {f"model.{name}" for name in self.model.no_weight_decay()}
 
     def save_assets(self, directory: Path) -> None:
         save_image_spec(self.image_spec, directory)

@@ -49,7 +49,9 @@ class HuggingFaceEncoder(TextEncoder):
 
     def token_embedding(self) -> nn.Embedding | None:
         embedding = self.model.get_input_embeddings()
-        return embedding if isinstance(embedding, nn.Embedding) else None
+        if not isinstance(embedding, nn.Embedding) or embedding.embedding_dim != self.width:
+            return None  # ALBERT's, for one, is narrower than its layers
+        return embedding
 
     def fresh(self) -> set[str]:
         return super().fresh() if self._from_scratch else set()

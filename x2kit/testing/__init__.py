@@ -1,1 +1,38 @@
-"""TODO."""
+"""The conformance kit: does a component keep its contract? It is driven by what the component declares.
+
+In the tests of a plugin:
+
+    import pytest
+    from my_plugin import MyViT
+
+    @pytest.mark.conformance(MyViT(width=16, depth=1))
+    def test_it_keeps_the_contract(conformance):
+        conformance()
+
+runs every check of the component's kind, one test each. Small settings make it quick: it runs on the CPU.
+Without pytest: `check_vision(MyViT(width=16))` raises AssertionError at the first check that fails.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from x2kit.testing.conformance import (
+        Check,
+        check_fusion,
+        check_source,
+        check_task,
+        check_text,
+        check_vision,
+        checks,
+    )
+
+__all__ = ["Check", "check_fusion", "check_source", "check_task", "check_text", "check_vision", "checks"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # the checks need torch, and pytest imports this package whenever it starts
+        return getattr(import_module("x2kit.testing.conformance"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,59 @@
+"""Settings of timm's encoders, and the contract they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from x2kit_timm import BeitV2, Swin, TimmViT
+
+from x2kit.plugin import SettingError, VisionEncoderConfig
+
+SMALL_VIT = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}
+
+
+@pytest.mark.conformance(
+    TimmViT(**SMALL_VIT),
+    TimmViT(**SMALL_VIT, summary="cls", architecture="vit_small_patch14_reg4_dinov2"),
+    TimmViT(**SMALL_VIT, stem="conv", class_token=False, position_scale=0.5),
+    TimmViT(**SMALL_VIT, stem="conv", stem_norm="batch"),
+    BeitV2(**SMALL_VIT),
+    Swin(image_size=64, width=8, depths=(2, 1), heads=(1, 2), window=4),
+)
+def test_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
+    conformance()
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (TimmViT(image_size=30, patch_size=8), "image_size: 30 pixels are not tiled by 8"),
+        (BeitV2(heads=7), "heads: 7 heads do not divide the width 768"),
+        (TimmViT(summary="cls", class_token=False), 'summary: "cls" needs class_token: true'),
+        (TimmViT(stem="conv", image_size=48, patch_size=12), "patch_size: 12; a conv stem halves"),
+        (TimmViT(stem="conv", patch_size=16, width=12, heads=1), "width: 12 cannot be halved 3 times"),
+        (TimmViT(width=6, heads=1, position_scale=0.5), "width: 6 is no multiple of 4"),
+        (Swin(depths=(1, 1), heads=(1,)), "heads: 1 stages, but depths has 2"),
+        (Swin(image_size=80), "image_size: 80 pixels are not tiled by 32"),
+        (BeitV2(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
+        (
+            TimmViT(pretrained="no_such_vit"),
+            'pretrained: "timm/no_such_vit" is no path and not in the local cache',
+        ),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_built(
+    component: VisionEncoderConfig, said: str
+) -> None:
+    with pytest.raises(SettingError) as error:
+        component.describe()
+    assert said in str(error.value)
+
+
+def test_pretrained_weights_exclude_what_would_replace_them(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(SettingError, match="stem: published weights have a patch stem"):
+        TimmViT(stem="conv", pretrained=str(tmp_path)).describe()
+    with pytest.raises(SettingError, match="position_scale: pretrained weights bring their own"):
+        TimmViT(position_scale=0.5, pretrained=str(tmp_path)).describe()

@@ -1,0 +1,97 @@
+"""Settings of the text encoders, and the contract they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
+
+from x2kit.plugin import SettingError, TextEncoderConfig
+from x2kit.plugin.sentencepiece import SentencePiece
+from x2kit.testing import check_text
+
+SMALL = {"layers": 1, "width": 16, "heads": 2, "mlp_ratio": 2.0, "max_length": 24}
+
+
+@pytest.mark.conformance(
+    Bert(**SMALL, tokenizer=SentencePiece(vocab_size=120)),
+    XLMRoberta(**SMALL, tokenizer=SentencePiece(vocab_size=120)),
+)
+def test_from_scratch_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
+    conformance()
+
+
+def test_pretrained_it_keeps_the_contract(
+    bert_directory: Path, xlmr_directory: Path, distilbert_directory: Path
+) -> None:
+    check_text(Bert(pretrained=str(bert_directory)))
+    check_text(XLMRoberta(pretrained=str(xlmr_directory)))
+    check_text(HuggingFaceText(pretrained=str(distilbert_directory)))
+    check_text(HuggingFaceText(pretrained=str(xlmr_directory), max_length=16))
+
+
+def test_defaults_are_a_small_encoder_trained_from_scratch() -> None:
+    for component in (Bert(), XLMRoberta()):
+        assert tuple(component.describe()) == (128, 64, None)
+
+
+def test_sizes_of_a_pretrained_encoder_come_with_it(bert_directory: Path, xlmr_directory: Path) -> None:
+    bert = Bert(pretrained=str(bert_directory)).describe()
+    assert bert[:2] == (16, 24)
+    xlmr = XLMRoberta(pretrained=str(xlmr_directory)).describe()
+    assert xlmr[:2] == (16, 24)  # 26 positions, two of which lie at and before the padding's
+    assert HuggingFaceText(pretrained=str(xlmr_directory)).describe() == xlmr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"width": 32}, "width: 32, but .* has 16; leave it out or agree"),
+        ({"layers": 3}, "layers: 3, but .* has 2"),
+        ({"mlp_ratio": 4.0}, "mlp_ratio: 4.0, but .* has 2.0"),
+        ({"max_length": 25}, "max_length: 25, but the pretrained model reads at most 24"),
+        ({"tokenizer": SentencePiece(vocab_size=99)}, "tokenizer: pretrained weights bring their own"),
+    ],
+)
+def test_sizes_that_contradict_pretrained_weights_are_refused(
+    bert_directory: Path, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        Bert(pretrained=str(bert_directory), **settings).describe()
+    agreeing = Bert(pretrained=str(bert_directory), width=16, layers=2, heads=2, mlp_ratio=2.0)
+    assert agreeing.describe().width == 16
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (Bert(heads=3), "heads: 3 do not divide the width 128"),
+        (XLMRoberta(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
+        (XLMRoberta(pretrained="no/model"), 'pretrained: "no/model" is no path and not in the local cache'),
+        (XLMRoberta(pretrained="no/model"), "hf download no/model"),
+        (Bert(pretrained="not a name"), 'pretrained: "not a name" is neither a path nor a name'),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_built(
+    component: TextEncoderConfig, said: str
+) -> None:
+    with pytest.raises(SettingError) as error:
+        component.describe()
+    assert said in str(error.value)
+
+
+def test_weights_of_another_type_are_refused(xlmr_directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match='is of type "xlm-roberta", Bert reads "bert"'):
+        Bert(pretrained=str(xlmr_directory)).describe()
+    with pytest.raises(SettingError, match=r"has no config\.json"):
+        HuggingFaceText(pretrained=str(tmp_path)).describe()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(SettingError, match="is not JSON"):
+        HuggingFaceText(pretrained=str(tmp_path)).describe()
+
+
+def test_a_tokenizer_that_is_trained_needs_texts() -> None:
+    with pytest.raises(SettingError, match="tokenizer: it is trained on the run's texts"):
+        XLMRoberta().build_tokenizer()

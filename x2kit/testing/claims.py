@@ -1,0 +1,44 @@
+"""What checks claim, and the message if it does not hold. `assert` would vanish under `python -O`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CLOSE = 1e-4
+"""Largest difference that the order of float32 sums may make, relative to values of about 1."""
+
+
+def claim(holds: bool, otherwise: str) -> None:
+    """Raise AssertionError with this message unless it holds."""
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+def claim_shape(what: str, tensor: Tensor, shape: tuple[int, ...], letters: str) -> None:
+    """The tensor has this shape; `letters` names its axes, for example "[B, L, D]"."""
+    claim(
+        isinstance(tensor, Tensor) and tuple(tensor.shape) == shape,
+        f"{what} is {list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__}, "
+        f"expected {letters} = {list(shape)}",
+    )
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """The largest difference, relative to the largest value if that is above 1."""
+    if one.numel() == 0:
+        return 0.0
+    scale = max(1.0, float(one.detach().abs().max()))
+    return float((one.detach().double() - other.detach().double()).abs().max()) / scale
+
+
+def claim_close(one: Tensor, other: Tensor, otherwise: str, tolerance: float = CLOSE) -> None:
+    """The two are equal but for rounding; the message gets the difference appended."""
+    claim(bool(torch.isfinite(one).all()) and bool(torch.isfinite(other).all()), f"{otherwise} (not finite)")
+    found = difference(one, other)
+    claim(found <= tolerance, f"{otherwise} (differs by {found:.2g}, allowed {tolerance:.0e})")
+
+
+def claim_differs(one: Tensor, other: Tensor, otherwise: str) -> None:
+    """The two are different beyond rounding."""
+    claim(difference(one, other) > 1e-7, otherwise)

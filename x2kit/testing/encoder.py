@@ -1,0 +1,147 @@
+"""Checks of every encoder: what must hold whatever it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from x2kit.testing.claims import claim, claim_close
+from x2kit.testing.subjects import EncoderSubject
+
+
+def evaluation_is_deterministic(subject: EncoderSubject) -> None:
+    """In evaluation mode the same input gives the same output, bit for bit."""
+    encoder = subject.build()
+    for one, other in zip(subject.run(encoder), subject.run(encoder), strict=True):
+        claim(torch.equal(one, other), "two runs in evaluation mode differ; is dropout still on?")
+
+
+def the_seed_decides_the_weights(subject: EncoderSubject) -> None:
+    """Built twice after the same torch.manual_seed, it has the same weights."""
+    one, other = subject.build().state_dict(), subject.build().state_dict()
+    differing = [name for name in one if not torch.equal(one[name], other[name])]
+    claim(not differing, f"weights differ though the seed is the same: {', '.join(differing[:5])}")
+
+
+def gradients_reach_every_parameter(subject: EncoderSubject) -> None:
+    """The outputs depend on each parameter that is not frozen (requires_grad=False)."""
+    encoder = subject.build().train()
+    outputs = subject.run(encoder)
+    generator = subject.generator()
+    loss = torch.stack([(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]).sum()
+    claim(loss.requires_grad, "no gradient flows through it; is it under no_grad?")
+    loss.backward()  # type: ignore[no-untyped-call]
+    without = [
+        name for name, value in encoder.named_parameters() if value.requires_grad and value.grad is None
+    ]
+    claim(
+        not without,
+        f"no gradient reaches {', '.join(without[:5])}; remove what the output does not need, or freeze it "
+        "with requires_grad_(False)",
+    )
+
+
+def it_follows_its_dtype(subject: EncoderSubject) -> None:
+    """In float64 it computes in float64, and the same."""
+    single = subject.run(subject.build())
+    double = subject.run(subject.build().double(), torch.float64)
+    for one, other in zip(single, double, strict=True):
+        claim(
+            other.dtype == torch.float64,
+            f"moved to float64 it returns {other.dtype}; create tensors with dtype= of the input",
+        )
+        claim_close(one, other, "float64 gives another result than float32", 1e-3)
+
+
+def it_runs_under_autocast(subject: EncoderSubject) -> None:
+    """Mixed precision with bfloat16 works, forward and backward."""
+    encoder = subject.build()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = subject.run(encoder)
+    for one, other in zip(subject.run(encoder), outputs, strict=True):
+        claim_close(one, other.float(), "bfloat16 autocast gives another result", 0.15)
+    torch.stack([out.float().sum() for out in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def every_tensor_moves_with_it(subject: EncoderSubject) -> None:
+    """Moved to another device, no tensor stays behind."""
+    encoder = subject.build().to("meta")
+    left = sorted({name for name, tensor in _hidden_tensors(encoder) if tensor.device.type != "meta"})
+    claim(
+        not left,
+        f"moved to another device, {', '.join(left[:5])} stays behind; use register_buffer (persistent=False "
+        "keeps it out of the weights)",
+    )
+
+
+def _hidden_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for prefix, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            for tensor in _tensors_in(value):
+                yield f"{prefix}.{name}".lstrip("."), tensor
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors_in(item)
+    elif isinstance(value, dict):
+        yield from _tensors_in(list(value.values()))
+
+
+def declared_names_exist(subject: EncoderSubject) -> None:
+    """`fresh` and `no_decay` name own parameters."""
+    encoder = subject.build()
+    own = {name for name, _ in encoder.named_parameters()}
+    for what in ("fresh", "no_decay"):
+        strange = sorted(getattr(encoder, what)() - own)
+        claim(not strange, f"{what}() names what is no parameter: {', '.join(strange[:5])}")
+
+
+def saved_and_loaded_it_is_the_same(subject: EncoderSubject) -> None:
+    """`save_assets` and the weights are all that is needed to have it again."""
+    encoder = subject.build()
+    before = subject.run(encoder)
+    with TemporaryDirectory() as name:
+        assets = Path(name)
+        subject.save(encoder, assets)
+        # What safetensors stores must not share memory; tied parameters are the model's business.
+        save_file({key: value.clone() for key, value in encoder.state_dict().items()}, assets / "weights")
+        again = subject.build(assets, seed=1)
+        own, saved = set(again.state_dict()), load_file(assets / "weights")
+        claim(
+            own == set(saved),
+            f"build(assets=...) gives other tensors: missing {sorted(own - set(saved))[:5]}, "
+            f"left over {sorted(set(saved) - own)[:5]}",
+        )
+        again.load_state_dict(saved)
+    for one, other in zip(before, subject.run(again), strict=True):
+        claim_close(one, other, "saved, built from its assets and loaded, it computes something else", 1e-6)
+    for name in ("image_spec", "width", "grid", "max_length"):
+        claim(
+            getattr(encoder, name, None) == getattr(again, name, None),
+            f"{name} is {getattr(again, name, None)} after loading, it was {getattr(encoder, name, None)}; "
+            "write what build needs in save_assets",
+        )
+
+
+LAWS = (
+    evaluation_is_deterministic,
+    the_seed_decides_the_weights,
+    gradients_reach_every_parameter,
+    it_follows_its_dtype,
+    it_runs_under_autocast,
+    every_tensor_moves_with_it,
+    declared_names_exist,
+    saved_and_loaded_it_is_the_same,
+)

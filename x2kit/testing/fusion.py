@@ -1,0 +1,148 @@
+"""Checks of fusion encoders."""
+
+from __future__ import annotations
+
+import torch
+
+from x2kit.plugin.encoders import Context
+from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
+from x2kit.testing.subjects import FusionSubject
+
+
+def facts_are_true(subject: FusionSubject) -> None:
+    """What `describe` says is what the encoder has."""
+    facts = subject.component.describe(subject.text_width, subject.context_width)
+    found = getattr(subject.build(), "width", None)
+    claim(found == facts.width, f"describe() says width {facts.width}, the encoder has {found}")
+    claim(facts.layers >= 1, f"describe() says {facts.layers} layers")
+
+
+def shapes_are_as_declared(subject: FusionSubject) -> None:
+    """[B, L, D], with and without a context."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    shape = (*text.shape[:2], encoder.width)
+    claim_shape("the output", encoder(text, text_mask, context), shape, "[B, L, D]")
+    claim_shape("the output without a context", encoder(text, text_mask, None), shape, "[B, L, D]")
+
+
+def padding_changes_nothing(subject: FusionSubject) -> None:
+    """What stands at padded positions of a text is not seen, with and without a context."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    other = text + 10 * (~text_mask)[..., None]
+    for seen in (context, None):
+        claim_close(
+            encoder(text, text_mask, seen)[text_mask],
+            encoder(other, text_mask, seen)[text_mask],
+            "kept positions see padded ones; pass text_mask to self-attention",
+        )
+
+
+def sharing_a_context_changes_nothing(subject: FusionSubject) -> None:
+    """M contexts shared by B rows give what B contexts of their own give."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    tokens, mask = context.expand()
+    plain = Context(tokens=tokens, rows=torch.arange(len(text)), mask=mask)
+    claim_close(
+        encoder(text, text_mask, context)[text_mask],
+        encoder(text, text_mask, plain)[text_mask],
+        "rows that share contexts differ from the plain form, Context.expand(); look at rows, mask and lead",
+    )
+
+
+def a_region_hides_the_rest(subject: FusionSubject) -> None:
+    """A row sees the context tokens of its mask, and no others; no mask is all of them."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    hidden = context._replace(tokens=context.tokens.detach().clone())
+    hidden.tokens[2, 3:] += 10  # row 0 must not see these, rows 3 and 4 look at the whole of the same picture
+    before, after = encoder(text, text_mask, context), encoder(text, text_mask, hidden)
+    claim_close(before[0], after[0], "a row sees context tokens that its mask hides")
+    claim_differs(before[4], after[4], "a row does not see context tokens that its mask shows")
+    assert context.mask is not None
+    whole = context._replace(mask=torch.ones_like(context.mask))
+    claim_close(
+        encoder(text, text_mask, whole)[text_mask],
+        encoder(text, text_mask, context._replace(mask=None))[text_mask],
+        "no mask is not the same as a mask that shows all",
+    )
+
+
+def the_lead_is_seen(subject: FusionSubject) -> None:
+    """Each row sees its own lead, and no other row's."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    assert context.lead is not None
+    lead = context.lead.detach().clone()
+    lead[3] += 1
+    before = encoder(text, text_mask, context)
+    after = encoder(text, text_mask, context._replace(lead=lead))
+    claim_differs(before[3, 0], after[3, 0], "a row does not see its lead")
+    claim_close(before[[0, 1, 2, 4]], after[[0, 1, 2, 4]], "a row sees the lead of another row")
+    none = encoder(text, text_mask, context._replace(lead=None))
+    claim(bool(torch.isfinite(none[text_mask]).all()), "without a lead there are values that are not finite")
+
+
+def the_context_matters(subject: FusionSubject) -> None:
+    """Fused with a context a text is not what it is alone, nor what it is with another."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    fused = encoder(text, text_mask, context)
+    claim_differs(fused[:, 0], encoder(text, text_mask, None)[:, 0], "the context changes nothing")
+    turned = context._replace(rows=1 - context.rows.clamp(max=1))
+    claim_differs(fused[:, 0], encoder(text, text_mask, turned)[:, 0], "context.rows changes nothing")
+
+
+def rows_do_not_mix(subject: FusionSubject) -> None:
+    """In evaluation mode a row does not depend on the rows beside it."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    together = encoder(text, text_mask, context)
+    for row in range(len(text)):
+        part = slice(row, row + 1)
+        assert context.mask is not None
+        assert context.lead is not None
+        own = Context(context.tokens, context.rows[part], context.mask[part], context.lead[part])
+        alone = encoder(text[part], text_mask[part], own)
+        keep = text_mask[row]
+        claim_close(together[row, keep], alone[0, keep], "a row alone differs from the same row in a batch")
+
+
+def summary_rows_change_nothing_that_is_read(subject: FusionSubject) -> None:
+    """With `summary_rows`, position 0 of the first rows and everything of the others stay; all is finite."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    for seen in (context, None):
+        full = encoder(text, text_mask, seen)
+        for count in (2, len(text)):
+            short = encoder(text, text_mask, seen, summary_rows=count)
+            claim_shape("the output with summary_rows", short, tuple(full.shape), "[B, L, D]")
+            claim_close(full[:, 0], short[:, 0], f"summary_rows={count} changes position 0")
+            keep = text_mask[count:]
+            claim_close(full[count:][keep], short[count:][keep], f"summary_rows={count} changes later rows")
+            claim(bool(torch.isfinite(short[:count]).all()), f"summary_rows={count} gives values not finite")
+
+
+def gradients_reach_what_is_fused(subject: FusionSubject) -> None:
+    """Text, context tokens and lead all get gradients."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    encoder(text, text_mask, context)[:, 0].square().sum().backward()
+    for what, tensor in (("text", text), ("context.tokens", context.tokens), ("context.lead", context.lead)):
+        claim(tensor is not None and tensor.grad is not None, f"no gradient reaches {what}")
+
+
+LAWS = (
+    facts_are_true,
+    shapes_are_as_declared,
+    padding_changes_nothing,
+    sharing_a_context_changes_nothing,
+    a_region_hides_the_rest,
+    the_lead_is_seen,
+    the_context_matters,
+    rows_do_not_mix,
+    summary_rows_change_nothing_that_is_read,
+    gradients_reach_what_is_fused,
+)

@@ -1,0 +1,54 @@
+"""The pytest side of the conformance kit: the mark and the fixture `conformance`.
+
+Imports no torch when pytest starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+MARK = "conformance"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known, also to --strict-markers."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}(*components, **options): run the test with each check of x2kit.testing on these components; "
+        "texts=... for text encoders, text_width=... and context_width=... for fusion encoders",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each component and check of a marked test that takes the fixture."""
+    if MARK not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker(MARK)
+    if mark is None or not mark.args:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: the fixture {MARK} needs @pytest.mark.{MARK}(component, ...)"
+        )
+    from x2kit.testing.conformance import checks
+
+    metafunc.parametrize(
+        MARK,
+        [
+            pytest.param((check, component, mark.kwargs), id=f"{component.component_name()}-{check.__name__}")
+            for component in mark.args
+            for check in checks(component.kind)
+        ],
+        indirect=True,
+    )
+
+
+@pytest.fixture
+def conformance(request: pytest.FixtureRequest) -> Any:
+    """Call it: runs one check of the conformance kit on one component."""
+    check, component, options = request.param
+
+    def run() -> None:
+        check(component, **options)
+
+    return run

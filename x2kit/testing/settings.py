@@ -1,0 +1,91 @@
+"""Checks of every component: its settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import yaml
+
+from x2kit.plugin.choice import dump_component, split_choice
+from x2kit.plugin.registry import Registry
+from x2kit.testing.claims import claim
+from x2kit.testing.subjects import Subject
+
+HEAVY = ("torch", "transformers", "timm", "open_clip", "torchvision", "tensorflow", "jax")
+
+_IMPORT_ALONE = """
+import importlib.util, json, sys
+file, name, heavy, path = json.loads(sys.argv[1])
+sys.path[:] = path
+if file is None:
+    __import__(name)
+else:
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+print(",".join(sorted(set(heavy) & set(sys.modules))))
+"""
+
+
+def it_can_be_registered(subject: Subject) -> None:
+    """The class is a component of its kind, and its name is a name that recipes can write."""
+    registry = Registry("conformance", "conformance")
+    registry.add(type(subject.component))
+    name = subject.component.component_name()
+    claim(name.isidentifier(), f'"{name}" is no name that a recipe can write; use letters, digits and _')
+
+
+def settings_survive_a_recipe(subject: Subject) -> None:
+    """What a recipe writes of the component reads back as the same component."""
+    component = subject.component
+    written = yaml.safe_load(yaml.safe_dump(dump_component(component)))
+    _, settings = split_choice(written)
+    again = type(component).model_validate(settings)
+    claim(again == component, f"written to YAML and read back it is {again!r}, it was {component!r}")
+
+
+def settings_are_strict_and_frozen(subject: Subject) -> None:
+    """An unknown setting is refused, and settings do not change once they are checked."""
+    config = type(subject.component).model_config
+    claim(config.get("extra") == "forbid", "it accepts settings that it does not know; keep extra='forbid'")
+    claim(bool(config.get("frozen")), "its settings can be changed after they were checked; keep frozen=True")
+
+
+def every_setting_is_described(subject: Subject) -> None:
+    """The class has a docstring, and each field a description: both are shown to users."""
+    component = type(subject.component)
+    claim(bool((component.__dict__.get("__doc__") or "").strip()), "the class has no docstring")
+    silent = [name for name, field in component.model_fields.items() if not field.description]
+    claim(not silent, f"no description for: {', '.join(silent)}; write Field(..., description=...)")
+
+
+def the_module_imports_no_torch(subject: Subject) -> None:
+    """The module of the settings is imported whenever x2kit starts, so it must be light."""
+    module = sys.modules[type(subject.component).__module__]
+    # A test module's name means nothing to another process; its file does.
+    file = None if module.__name__ in ("__main__", "builtins") else getattr(module, "__file__", None)
+    if module.__spec__ is not None and module.__spec__.parent:
+        file = None  # part of a package, which is imported by name
+    call = json.dumps([file, module.__name__, HEAVY, sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT_ALONE, call], capture_output=True, text=True, check=False
+    )
+    claim(done.returncode == 0, f"importing {module.__name__} alone fails:\n{done.stderr.strip()}")
+    found = done.stdout.strip()
+    claim(
+        not found,
+        f"importing {module.__name__} imports {found}; move it into build(), and names that only type hints "
+        "use under TYPE_CHECKING",
+    )
+
+
+LAWS = (
+    it_can_be_registered,
+    settings_survive_a_recipe,
+    settings_are_strict_and_frozen,
+    every_setting_is_described,
+    the_module_imports_no_torch,
+)

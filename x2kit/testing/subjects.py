@@ -1,0 +1,201 @@
+"""A component under test: how it is built and fed, by kind. Nothing is left to chance."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from x2kit.plugin.components import (
+    ComponentConfig,
+    FusionEncoderConfig,
+    SourceConfig,
+    TaskConfig,
+    TextEncoderConfig,
+    VisionEncoderConfig,
+)
+from x2kit.plugin.encoders import Context, Encoder, FusionEncoder, TextEncoder, VisionEncoder
+from x2kit.plugin.tokenizers import Tokenizer
+
+SEED = 20221
+TEXTS = (
+    "a red apple on a wooden table",
+    "two dogs run along the beach",
+    "ein roter Apfel",
+    "deux chiens courent sur la plage",
+    "一只狗, 一个苹果",
+    "собака и яблоко",
+    "a dog",
+    "an apple, a pear and a green bottle stand on the table by the window",
+)
+ROWS = 4
+
+
+class Subject:
+    """A component under test."""
+
+    def __init__(self, component: ComponentConfig) -> None:
+        self.component = component
+
+    def generator(self) -> torch.Generator:
+        """Random numbers that are the same in every check."""
+        return torch.Generator().manual_seed(SEED)
+
+
+class EncoderSubject(Subject, ABC):
+    """An encoder under test: built with a fixed seed, in evaluation mode, fed with fixed inputs."""
+
+    @abstractmethod
+    def make(self, assets: Path | None) -> Encoder:
+        """Build it, as the model does."""
+
+    @abstractmethod
+    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        """All outputs for the fixed inputs."""
+
+    def build(self, assets: Path | None = None, seed: int = SEED) -> Any:
+        """The encoder in evaluation mode; the global random state stays as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.make(assets).eval()
+
+    def save(self, encoder: Encoder, directory: Path) -> None:
+        """Write whatever rebuilding needs."""
+        encoder.save_assets(directory)
+
+
+class VisionSubject(EncoderSubject):
+    """A vision encoder and pictures."""
+
+    component: VisionEncoderConfig
+
+    def make(self, assets: Path | None) -> VisionEncoder:
+        return self.component.build(assets)
+
+    def images(self, rows: int = ROWS, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[rows, C, H, W], normalised."""
+        image = self.component.describe().image
+        shape = (rows, image.channels, image.size, image.size)
+        return torch.randn(shape, generator=self.generator()).to(dtype)
+
+    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        features = encoder(self.images(dtype=dtype))
+        return features.summary, features.patches
+
+
+class TextSubject(EncoderSubject):
+    """A text encoder, its tokenizer, and texts.
+
+    Args:
+        component: a text encoder's settings.
+        texts: what a tokenizer is trained on, and what is encoded; at least three different ones.
+    """
+
+    component: TextEncoderConfig
+
+    def __init__(self, component: TextEncoderConfig, texts: Sequence[str] = TEXTS) -> None:
+        super().__init__(component)
+        if len(set(texts)) < 3:
+            raise ValueError("the checks of text encoders need at least three different texts")
+        self.texts = list(texts)
+        self._tokenizer: Tokenizer | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The component's tokenizer, built once."""
+        if self._tokenizer is None:
+            self._tokenizer = self.component.build_tokenizer(self.texts)
+        return self._tokenizer
+
+    def make(self, assets: Path | None) -> TextEncoder:
+        return self.component.build(self.tokenizer, assets)
+
+    def save(self, encoder: Encoder, directory: Path) -> None:
+        encoder.save_assets(directory)
+        self.tokenizer.save(directory)
+
+    def batch(self, extra: int = 0) -> tuple[Tensor, Tensor]:
+        """Padded ids [B, L] and mask [B, L] of the texts, with `extra` more columns of padding."""
+        limit = self.component.describe().max_length
+        return self.pad(self.tokenizer.encode(self.texts, limit), extra)
+
+    def pad(self, rows: Sequence[Sequence[int]], extra: int = 0) -> tuple[Tensor, Tensor]:
+        """Rows of ids, padded to the longest and `extra` more."""
+        length = max(len(row) for row in rows) + extra
+        pad = self.tokenizer.special.pad
+        ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, torch.arange(length)[None] < lengths[:, None]
+
+    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        ids, mask = self.batch()
+        return (encoder(ids, mask) * mask[..., None],)
+
+
+class FusionSubject(EncoderSubject):
+    """A fusion encoder, text rows, and contexts that they share.
+
+    Args:
+        component: a fusion encoder's settings.
+        text_width: D of the text rows.
+        context_width: Dc of the contexts.
+    """
+
+    component: FusionEncoderConfig
+
+    def __init__(self, component: FusionEncoderConfig, text_width: int = 16, context_width: int = 24) -> None:
+        super().__init__(component)
+        self.text_width = text_width
+        self.context_width = context_width
+
+    def make(self, assets: Path | None) -> FusionEncoder:
+        return self.component.build(self.text_width, self.context_width, assets)
+
+    def inputs(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Context]:
+        """Five text rows of up to 7 tokens, and three contexts of 6 tokens of which one has no row."""
+        draw = self.generator()
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=draw).to(dtype).requires_grad_()
+
+        text = random(5, 7, self.text_width)
+        text_mask = torch.arange(7)[None] < torch.tensor([7, 3, 5, 2, 7])[:, None]
+        mask = torch.ones(5, 6, dtype=torch.bool)
+        mask[0, 3:] = False
+        mask[2, :4] = False
+        context = Context(
+            tokens=random(3, 6, self.context_width),
+            rows=torch.tensor([2, 0, 0, 2, 2]),
+            mask=mask,
+            lead=random(5, 1, self.context_width),
+        )
+        return text, text_mask, context
+
+    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        text, text_mask, context = self.inputs(dtype)
+        return (encoder(text, text_mask, context) * text_mask[..., None],)
+
+
+class SourceSubject(Subject):
+    """A data source."""
+
+    component: SourceConfig
+
+
+class TaskSubject(Subject):
+    """An evaluation task."""
+
+    component: TaskConfig
+
+
+SUBJECTS: dict[str, Callable[..., Subject]] = {
+    "vision": VisionSubject,
+    "text": TextSubject,
+    "fusion": FusionSubject,
+    "source": SourceSubject,
+    "task": TaskSubject,
+}

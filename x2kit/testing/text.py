@@ -1,0 +1,93 @@
+"""Checks of text encoders."""
+
+from __future__ import annotations
+
+import torch
+
+from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
+from x2kit.testing.subjects import TextSubject
+
+
+def facts_are_true(subject: TextSubject) -> None:
+    """What `describe` says is what the encoder has."""
+    facts, encoder = subject.component.describe(), subject.build()
+    for what, said in (("width", facts.width), ("max_length", facts.max_length)):
+        found = getattr(encoder, what, None)
+        claim(found == said, f"describe() says {what} {said}, the encoder has {found}")
+    claim(encoder.tokenizer is subject.tokenizer, "the encoder's tokenizer is not the one it was built for")
+    size = subject.tokenizer.vocab_size
+    claim(
+        facts.vocab_size is None or facts.vocab_size >= size,
+        f"describe() says vocab_size {facts.vocab_size}, the tokenizer has {size} ids",
+    )
+
+
+def shapes_are_as_declared(subject: TextSubject) -> None:
+    """Tokens [B, L, D]."""
+    ids, mask = subject.batch()
+    tokens = subject.build()(ids, mask)
+    claim_shape("tokens", tokens, (*ids.shape, subject.component.describe().width), "[B, L, D]")
+
+
+def padding_changes_nothing(subject: TextSubject) -> None:
+    """Kept positions have the same values however long the batch is."""
+    encoder = subject.build()
+    ids, mask = subject.batch()
+    room = subject.component.describe().max_length - ids.shape[1]
+    longer = encoder(*subject.batch(extra=min(5, room)))[:, : ids.shape[1]]
+    tokens = encoder(ids, mask)
+    claim_close(
+        tokens[mask], longer[mask], "kept positions move when a text is padded; pass the mask to attention"
+    )
+    for row, length in enumerate(mask.sum(1).tolist()):
+        alone = encoder(ids[row : row + 1, :length], mask[row : row + 1, :length])
+        claim_close(tokens[row, :length], alone[0], "a text alone has other tokens than in a padded batch")
+
+
+def every_kept_token_matters(subject: TextSubject) -> None:
+    """Position 0 sees the rest of the text, and the order of the tokens."""
+    encoder = subject.build()
+    row = max(subject.tokenizer.encode(subject.texts, subject.component.describe().max_length), key=len)
+    other = [*row[:-2], subject.tokenizer.special.mask, row[-1]]
+    turned = [row[0], *reversed(row[1:-1]), row[-1]]
+    ids, mask = subject.pad([row, other, turned])
+    tokens = encoder(ids, mask)
+    claim_differs(tokens[0, 0], tokens[1, 0], "position 0 does not see the last piece of its text")
+    if turned != row:
+        claim_differs(tokens[0, 0], tokens[2, 0], "position 0 does not see the order of the pieces")
+
+
+def the_longest_text_fits(subject: TextSubject) -> None:
+    """A text of `max_length` tokens can be encoded."""
+    longest = min(subject.component.describe().max_length, 1024)
+    text = " ".join(subject.texts * longest)[: 16 * longest]
+    ids, mask = subject.pad(subject.tokenizer.encode([text], longest))
+    claim(ids.shape[1] == longest, f"a long text has {ids.shape[1]} tokens, max_length is {longest}")
+    claim(
+        bool(torch.isfinite(subject.build()(ids, mask)).all()), "a text of max_length gives values not finite"
+    )
+
+
+def the_word_embedding_fits(subject: TextSubject) -> None:
+    """`token_embedding`, if there is one, has a row of width D for each id."""
+    embedding = subject.build().token_embedding()
+    if embedding is None:
+        return
+    size, width = subject.tokenizer.vocab_size, subject.component.describe().width
+    claim(
+        embedding.num_embeddings >= size, f"{embedding.num_embeddings} rows for {size} ids of the tokenizer"
+    )
+    claim(
+        embedding.embedding_dim == width,
+        f"its rows are {embedding.embedding_dim} wide, a shared head needs {width}; return None instead",
+    )
+
+
+LAWS = (
+    facts_are_true,
+    shapes_are_as_declared,
+    padding_changes_nothing,
+    every_kept_token_matters,
+    the_longest_text_fits,
+    the_word_embedding_fits,
+)

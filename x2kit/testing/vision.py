@@ -1,0 +1,107 @@
+"""Checks of vision encoders."""
+
+from __future__ import annotations
+
+import torch
+
+from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
+from x2kit.testing.subjects import ROWS, VisionSubject
+
+
+def facts_are_true(subject: VisionSubject) -> None:
+    """What `describe` says is what the encoder has."""
+    facts, encoder = subject.component.describe(), subject.build()
+    for what, said in (("image_spec", facts.image), ("width", facts.width), ("grid", tuple(facts.grid))):
+        found = getattr(encoder, what, None)
+        found = tuple(found) if what == "grid" and found is not None else found
+        claim(found == said, f"describe() says {what} {said}, the encoder has {found}")
+    for what in ("mean", "std"):
+        claim(
+            len(getattr(facts.image, what)) == facts.image.channels,
+            f"image.{what} needs one number for each of {facts.image.channels} channels",
+        )
+
+
+def shapes_are_as_declared(subject: VisionSubject) -> None:
+    """Summary [B, D], patches [B, N, D], grid of N patches."""
+    facts = subject.component.describe()
+    features = subject.build()(subject.images())
+    num_patches = facts.grid[0] * facts.grid[1]
+    claim_shape("summary", features.summary, (ROWS, facts.width), "[B, D]")
+    claim_shape("patches", features.patches, (ROWS, num_patches, facts.width), "[B, N, D]")
+    claim(tuple(features.grid) == tuple(facts.grid), f"grid is {features.grid}, described as {facts.grid}")
+
+
+def pictures_do_not_mix(subject: VisionSubject) -> None:
+    """In evaluation mode a picture's features do not depend on its batch."""
+    encoder, images = subject.build(), subject.images()
+    together = encoder(images)
+    for row in range(ROWS):
+        alone = encoder(images[row : row + 1])
+        for what in ("summary", "patches"):
+            claim_close(
+                getattr(together, what)[row],
+                getattr(alone, what)[0],
+                f"a picture alone has another {what} than in a batch",
+            )
+
+
+def pictures_matter(subject: VisionSubject) -> None:
+    """Different pictures have different summaries and patches."""
+    features = subject.build()(subject.images())
+    claim_differs(features.summary[0], features.summary[1], "two pictures have the same summary")
+    claim_differs(features.patches[0], features.patches[1], "two pictures have the same patches")
+
+
+def patches_are_row_major(subject: VisionSubject) -> None:
+    """What changes in a corner of the picture changes that corner of the grid most."""
+    facts, encoder = subject.component.describe(), subject.build()
+    rows, columns = facts.grid
+    if rows < 2 or columns < 2:
+        return
+    images = subject.images(8)
+    height, width = -(-images.shape[2] // rows), -(-images.shape[3] // columns)
+    before = encoder(images).patches
+    corners = {"top right": (0, columns - 1), "bottom left": (rows - 1, 0)}
+    for name, (row, column) in corners.items():
+        painted = images.clone()
+        top, left = row * images.shape[2] // rows, column * images.shape[3] // columns
+        painted[:, :, top : top + height, left : left + width] += 3
+        change = (encoder(painted).patches - before).abs().sum(-1).mean(0).view(rows, columns)
+        other = next(change[place] for other, place in corners.items() if other != name)
+        claim(
+            bool(change[row, column] > other),
+            f"paint in the {name} corner of the picture changes the opposite corner of the grid more; "
+            "patches are row by row, from the top left",
+        )
+
+
+def regions_are_pooled_row_by_row(subject: VisionSubject) -> None:
+    """`pool_regions` takes each region from its own picture, whatever stands beside it."""
+    facts, encoder = subject.component.describe(), subject.build()
+    features = encoder(subject.images())
+    rows = torch.tensor([1, 0, 1])
+    mask = torch.zeros(3, facts.grid[0] * facts.grid[1], dtype=torch.bool)
+    mask[0] = True
+    mask[1, 0] = True
+    mask[2, -1] = True
+    pooled = encoder.pool_regions(features, rows, mask)
+    claim_shape("pool_regions", pooled, (3, facts.width), "[B, D]")
+    claim(bool(torch.isfinite(pooled).all()), "pool_regions gives values that are not finite")
+    for row in range(3):
+        alone = encoder.pool_regions(features, rows[row : row + 1], mask[row : row + 1])
+        claim_close(pooled[row], alone[0], "a region pooled alone differs from the same in a batch")
+    if mask.shape[1] > 1:
+        claim_differs(
+            pooled[0], pooled[2], "two regions of a picture have the same summary; is the mask used?"
+        )
+
+
+LAWS = (
+    facts_are_true,
+    shapes_are_as_declared,
+    pictures_do_not_mix,
+    pictures_matter,
+    patches_are_row_major,
+    regions_are_pooled_row_by_row,
+)
