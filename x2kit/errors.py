@@ -23,7 +23,17 @@ class PluginError(X2KitError):
 
 
 class DataError(X2KitError):
-    """A source or a record could not be read; the message names file, record and reason."""
+    """A source or a record could not be read; the message names file, record and reason.
+
+    Args:
+        message: where, what was found, what is allowed.
+        reason: the fault in a few words without numbers or names, so that records broken alike are counted
+            together; without it the message stands in, its numbers left out.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WeightsError(X2KitError):

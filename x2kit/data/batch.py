@@ -1,7 +1,8 @@
-"""What a training step is given: the pictures of all streams once, and the rows of each stream. Imports torch.
+"""What a training step is given: the pictures of all streams once, the rows of each stream. Imports torch.
 
-B rows of a stream, L its longest text rounded up to a multiple of 8, K most masked tokens of a row, M distinct
-pictures of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height) in [0, 1].
+B rows of a stream, L its longest text rounded up to a multiple of 8, K most masked tokens of a row, M
+distinct pictures of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height)
+in [0, 1].
 """
 
 from __future__ import annotations
@@ -84,11 +85,19 @@ Rows: TypeAlias = PairedRows | ParallelRows | TextRows
 
 
 class Broken(NamedTuple):
-    """A record that was skipped: its stream, its id (or position), and why."""
+    """A record that was skipped.
+
+    Attributes:
+        stream: its stream.
+        record: its id, or its position in the source where it has none.
+        reason: why, in the same words for records broken alike.
+        message: why, with where and what was found.
+    """
 
     stream: str
     record: str
     reason: str
+    message: str = ""
 
 
 class Batch(NamedTuple):
@@ -97,8 +106,9 @@ class Batch(NamedTuple):
     Attributes:
         step: number of the step, from 0.
         images: [M, C, H, W] float32 in [0, 1]; None if no stream has pictures.
-        streams: rows by stream name, in the recipe's order.
-        records: ids of the records behind the rows, by stream.
+        streams: rows by stream name, in the recipe's order; a stream is absent in a step in which none of its
+            losses is on, or in which its pictures have no region.
+        records: ids of the records behind the rows, each once, by stream.
         broken: records that were skipped on the way.
     """
 

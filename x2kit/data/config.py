@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -31,6 +32,10 @@ class LossConfig(BaseModel):
     start: float = Field(0.0, ge=0, le=1, description="share of all steps after which it is on")
     stop: float = Field(1.0, ge=0, le=1, description="share of all steps after which it is off again")
 
+    def on(self, step: int, steps: int) -> bool:
+        """Whether the loss counts at this step (from 0) of a run of so many steps."""
+        return self.weight > 0 and self.start * steps <= step < self.stop * steps
+
 
 def _number_is_weight(value: Any) -> Any:
     return {"weight": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -49,7 +54,9 @@ class TransformConfig(BaseModel):
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     careful_flip: bool = Field(False, description="no flip where a text says left or right")
-    augment_operations: int = Field(2, ge=0, description="random colour and shape operations a picture (RandAugment)")
+    augment_operations: int = Field(
+        2, ge=0, description="random colour and shape operations a picture (RandAugment)"
+    )
     augment_level: int = Field(7, ge=0, le=10, description="strength of these operations")
 
 
@@ -60,7 +67,9 @@ class MaskingConfig(BaseModel):
 
     mask_prob: float = Field(0.5, gt=0, le=1, description="share of the tokens to predict")
     max_masks: int = Field(12, gt=0, description="most tokens to predict in a text")
-    skipgram_prob: float = Field(0.2, ge=0, le=1, description="probability that a span is masked, not one token")
+    skipgram_prob: float = Field(
+        0.2, ge=0, le=1, description="probability that a span is masked, not one token"
+    )
     skipgram_size: int = Field(3, ge=2, description="longest span")
     whole_words: bool = Field(True, description="mask all pieces of a word together")
 
@@ -72,11 +81,13 @@ class StreamConfig(BaseModel):
 
     kind: StreamKind = Field(description="what a record is: image-text, region-text, parallel-text or text")
     source: SourceChoice = Field(description="where the records come from")
-    batch_size: int = Field(gt=0, description="rows a step: texts for image, region and text streams, pairs else")
+    batch_size: int = Field(
+        gt=0, description="rows a step: texts for image, region and text streams, pairs else"
+    )
     images_from: str | None = Field(
         None,
-        description="region-text: take the pictures that this image-text stream has drawn, so that each is decoded "
-        "and encoded once for both; the source of this stream must be the same",
+        description="region-text: take the pictures that this image-text stream has drawn, so that each is "
+        "decoded and encoded once for both; the source of this stream must be the same",
     )
     max_images: int | None = Field(
         None, gt=0, description="region-text: pictures a step; rows beyond batch_size are drawn away"
@@ -88,10 +99,12 @@ class StreamConfig(BaseModel):
     )
     weight: float = Field(1.0, ge=0, description="factor of the sum of this stream's losses")
     losses: dict[LossName, LossSetting] = Field(
-        {}, description="weight, start and stop of single losses; those not named have weight 1 from the start"
+        {},
+        description="weight, start and stop of single losses; those not named have weight 1 from the start",
     )
     positives: Literal["row", "text", "image"] = Field(
-        "row", description="rows that count as right beside the own one: none, those of equal text or equal picture"
+        "row",
+        description="rows that count as right beside the own one: none, those of equal text or equal picture",
     )
     block: int = Field(
         1, gt=0, description="records are shuffled in blocks of so many neighbours, which stay in one batch"
@@ -109,11 +122,32 @@ class StreamConfig(BaseModel):
             raise ValueError(f"a {self.kind} stream has no loss {', '.join(surplus)}; it has {allowed}")
         if self.images_from is not None and self.kind != "region-text":
             raise ValueError("images_from is for region-text streams")
+        if self.positives == "image" and self.kind not in ("image-text", "region-text"):
+            raise ValueError(f"positives: a {self.kind} stream has no pictures; it takes row or text")
+        records = self.records_a_step
+        if self.images_from is None and records % self.block:
+            raise ValueError(
+                f"block: {records} records a step cannot be blocks of {self.block}; choose a divisor"
+            )
         return self
+
+    @property
+    def records_a_step(self) -> int:
+        """Records that a step draws; for regions without `images_from` 50 for 128 rows, as in the paper."""
+        if self.kind != "region-text":
+            return self.batch_size
+        blocks = math.ceil(self.batch_size * 50 / 128 / self.block)
+        return self.max_images or blocks * self.block
 
     def loss(self, name: LossName) -> LossConfig:
         """The settings of one loss."""
         return self.losses.get(name, LossConfig())
+
+    def losses_on(self, step: int, steps: int) -> tuple[LossName, ...]:
+        """The losses that count at this step (from 0) of a run of so many steps, in the order of `LOSSES`."""
+        if self.weight == 0:
+            return ()
+        return tuple(name for name in LOSSES[self.kind] if self.loss(name).on(step, steps))
 
 
 class DataConfig(BaseModel):
@@ -122,7 +156,9 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     streams: dict[str, StreamConfig] = Field(min_length=1, description="the streams by name")
-    num_workers: int = Field(0, ge=0, description="processes that prepare batches; 0 prepares them in the main one")
+    num_workers: int = Field(
+        0, ge=0, description="processes that prepare batches; 0 prepares them in the main one"
+    )
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="share of broken records above which the run stops with a summary"
     )

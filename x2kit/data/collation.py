@@ -1,0 +1,131 @@
+"""From drawn rows to tensors: tokens, padding, masks, groups. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from x2kit.data.batch import MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
+from x2kit.data.config import StreamConfig
+from x2kit.data.masking import MaskedIds, mask_texts
+from x2kit.data.samples import PairSample
+from x2kit.data.streams import DrawnPairs, DrawnParallel, DrawnTexts
+from x2kit.plugin.tokenizers import Tokenizer
+
+LENGTH_STEP = 8
+"""Texts are as long as the longest of the batch, rounded up to a multiple of this: few shapes, few gaps."""
+NO_LABEL = -100
+
+
+class Collator:
+    """Makes the rows of one stream.
+
+    Args:
+        config: of the stream.
+        tokenizer: of the text encoder.
+    """
+
+    def __init__(self, config: StreamConfig, tokenizer: Tokenizer) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+
+    def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
+        """Rows with pictures; `rng` draws the masks, None leaves them out."""
+        encoded = self._encode(drawn.texts)
+        keys: dict[str, Iterable[Hashable]] = {
+            "row": range(len(encoded)),
+            "text": drawn.texts,
+            "image": drawn.records,
+        }
+        regions = None
+        if drawn.regions is not None:
+            bbox = torch.tensor(drawn.regions.bbox, dtype=torch.float32).view(-1, 4)
+            regions = Regions(bbox, torch.tensor(drawn.regions.whole))
+        return PairedRows(
+            torch.tensor(drawn.images),
+            self._pad(encoded),
+            None if rng is None else self._mask(encoded, rng),
+            groups(keys[self.config.positives]),
+            regions,
+        )
+
+    def parallel(self, drawn: DrawnParallel, rng: Generator | None) -> ParallelRows:
+        """Rows of two texts; `rng` as in `pairs`."""
+        count = len(drawn.pairs)
+        encoded = self._encode([pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs])
+        first, second = encoded[:count], encoded[count:]
+        by_text = self.config.positives == "text"
+        return ParallelRows(
+            self._pad(first),
+            self._pad(second),
+            None if rng is None else self._mask(first, rng),
+            groups_of_pairs(drawn.pairs) if by_text else groups(range(count)),
+        )
+
+    def texts(self, drawn: DrawnTexts, rng: Generator) -> TextRows:
+        """Rows of texts alone."""
+        encoded = self._encode(drawn.texts)
+        return TextRows(self._pad(encoded), self._mask(encoded, rng))
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer.encode(texts, self.config.max_tokens)
+
+    def _pad(self, encoded: Sequence[Sequence[int]]) -> Texts:
+        return pad_texts(encoded, self.tokenizer.special.pad, self.config.max_tokens)
+
+    def _mask(self, encoded: Sequence[Sequence[int]], rng: Generator) -> MaskedTexts:
+        masked = mask_texts(encoded, rng, self.config.masking, self.tokenizer)
+        return stack_masked(masked, self.tokenizer.special.pad, self.config.max_tokens)
+
+
+def pad_texts(encoded: Sequence[Sequence[int]], pad: int, max_tokens: int) -> Texts:
+    """Texts of one length: the longest, rounded up to a multiple of 8, but never above `max_tokens`."""
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    longest = int(lengths.max(initial=1))
+    width = max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, max_tokens))
+    return Texts(_rectangle(encoded, width, pad), torch.from_numpy(np.arange(width) < lengths[:, None]))
+
+
+def stack_masked(masked: Sequence[MaskedIds], pad: int, max_tokens: int) -> MaskedTexts:
+    """Masked texts of the length that `pad_texts` gives the plain ones."""
+    most = max([len(text.positions) for text in masked] + [1])
+    return MaskedTexts(
+        pad_texts([text.ids for text in masked], pad, max_tokens).ids,
+        _rectangle([text.positions for text in masked], most, 0),
+        _rectangle([text.labels for text in masked], most, NO_LABEL),
+    )
+
+
+def groups(keys: Iterable[Hashable]) -> Tensor:
+    """[B] int64: rows of equal keys share a number, counted from 0 in the order of first sight."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
+
+
+def groups_of_pairs(pairs: Sequence[PairSample]) -> Tensor:
+    """[B] int64: pairs that share a text of one language share a number, also through a third pair.
+
+    Equal words of two languages are no sign of equal meaning, so the language counts.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(text: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(text, text)
+        while parent[text] != text:
+            parent[text] = parent[parent[text]]
+            text = parent[text]
+        return text
+
+    firsts = [(pair.languages[0], pair.first) for pair in pairs]
+    for pair, first in zip(pairs, firsts, strict=True):
+        parent[root((pair.languages[1], pair.second))] = root(first)
+    return groups(root(first) for first in firsts)
+
+
+def _rectangle(rows: Sequence[Sequence[int]], width: int, filler: int) -> Tensor:
+    filled = [[*row, *[filler] * (width - len(row))] for row in rows]
+    return torch.from_numpy(np.array(filled, dtype=np.int64).reshape(len(rows), width))

@@ -1,0 +1,199 @@
+"""The batch of any step, as a pure function of the step, and batches in a row. Imports torch.
+
+Every step takes one batch of each stream. Nothing is kept from step to step, so a run goes on from a step
+number alone, and the number of processes changes only how fast batches come.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from x2kit.data.batch import Batch, Broken, Rows
+from x2kit.data.collation import Collator
+from x2kit.data.config import DataConfig
+from x2kit.data.streams import (
+    DrawnImages,
+    DrawnPairs,
+    DrawnParallel,
+    DrawnTexts,
+    Stream,
+    draw_images,
+    draw_pairs,
+    draw_regions,
+    draw_shared_regions,
+    draw_texts,
+)
+from x2kit.data.transforms import Pixels, stack_pixels
+from x2kit.errors import DataError, X2KitError
+from x2kit.plugin.components import ImageSpec, SourceConfig
+from x2kit.plugin.sources import Source
+from x2kit.plugin.tokenizers import Tokenizer
+
+MASKING_LOSSES = frozenset({"mlm", "tlm"})
+
+
+class StepBatches:
+    """The batches of a run.
+
+    Sources are opened when the first batch is made, in each process for itself.
+
+    Args:
+        data: the recipe's streams.
+        tokenizer: of the text encoder.
+        image: what the vision encoder wants.
+        seed: of the run.
+        steps: of the whole run; shares at which losses start and stop are of these.
+    """
+
+    def __init__(
+        self, data: DataConfig, tokenizer: Tokenizer, image: ImageSpec, seed: int, steps: int
+    ) -> None:
+        self._data = data
+        self._tokenizer = tokenizer
+        self._image = image
+        self._seed = seed
+        self._steps = steps
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, from 0.
+
+        Raises: DataError if a source cannot be opened, is empty, or has a hundred broken records in a row.
+        """
+        on = {name: stream.losses_on(step, self._steps) for name, stream in self._data.streams.items()}
+        drawing = _Drawing(self._streams, step, self._image, [name for name, losses in on.items() if losses])
+        rows: dict[str, Rows] = {}
+        records: dict[str, list[str]] = {}
+        for name, drawn in drawing.rows.items():
+            masks = not MASKING_LOSSES.isdisjoint(on[name])
+            rows[name] = self._collate(name, drawn, step, masks)
+            records[name] = list(dict.fromkeys(drawn.records))
+        images = stack_pixels(drawing.pictures) if drawing.pictures else None
+        return Batch(step, images, rows, records, drawing.faults)
+
+    def iterate(self, first_step: int = 0) -> Iterator[Batch]:
+        """Batches from `first_step` to the end of the run, prepared by `num_workers` processes.
+
+        Raises: as `batch`, at the step that a process failed to prepare.
+        """
+        steps = range(first_step, self._steps)
+        if self._data.num_workers == 0:
+            yield from map(self.batch, steps)
+            return
+        fresh = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps)
+        loader = DataLoader(
+            _Steps(fresh),
+            batch_size=None,
+            sampler=steps,
+            num_workers=self._data.num_workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # without one the loader would draw from torch's global generator
+        )
+        for outcome in loader:
+            if isinstance(outcome, _Failure):
+                raise DataError(outcome.message)
+            yield outcome
+
+    def fingerprints(self) -> dict[str, str]:
+        """A short hash of each stream's data, which changes when the data changes."""
+        return {name: stream.source.fingerprint() for name, stream in self._streams.items()}
+
+    @cached_property
+    def _streams(self) -> dict[str, Stream]:
+        opened: list[tuple[SourceConfig, Source]] = []  # equal sources are opened once
+        streams = {}
+        for name, config in self._data.streams.items():
+            source = next((source for known, source in opened if known == config.source), None)
+            if source is None:
+                source = config.source.open()
+                opened.append((config.source, source))
+            streams[name] = Stream(name, config, source, self._seed)
+        return streams
+
+    @cached_property
+    def _collators(self) -> dict[str, Collator]:
+        return {name: Collator(config, self._tokenizer) for name, config in self._data.streams.items()}
+
+    def _collate(
+        self, name: str, drawn: DrawnPairs | DrawnParallel | DrawnTexts, step: int, masks: bool
+    ) -> Rows:
+        collator = self._collators[name]
+        rng = self._streams[name].order.of_masks(step)
+        if isinstance(drawn, DrawnPairs):
+            return collator.pairs(drawn, rng if masks else None)
+        if isinstance(drawn, DrawnParallel):
+            return collator.parallel(drawn, rng if masks else None)
+        return collator.texts(drawn, rng)
+
+
+class _Drawing:
+    """What a step draws: the pictures once, and the rows of the streams that are on, in order."""
+
+    def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
+        self.pictures: list[Pixels] = []
+        self.faults: list[Broken] = []
+        self.rows: dict[str, DrawnPairs | DrawnParallel | DrawnTexts] = {}
+        self._streams, self._step, self._spec = streams, step, spec
+        self._givers: dict[str, tuple[DrawnImages, int]] = {}
+        # Whether a stream of regions shares the pictures is asked of the recipe, not of the step: a loss that
+        # starts later must not change how pictures look.
+        self._shared = {stream.config.images_from for stream in streams.values()}
+        for name in on:
+            drawn = self._draw(streams[name])
+            if drawn.records:
+                self.rows[name] = drawn
+
+    def _draw(self, stream: Stream) -> DrawnPairs | DrawnParallel | DrawnTexts:
+        if stream.config.kind == "image-text":
+            images, offset = self._images(stream.name)
+            return images.rows(offset)
+        if stream.config.kind == "region-text":
+            if stream.config.images_from is not None:
+                images, offset = self._images(stream.config.images_from)
+                return draw_shared_regions(stream, self._step, images, self.faults, offset)
+            offset = len(self.pictures)
+            drawn, pictures = draw_regions(stream, self._step, self._spec, self.faults, offset)
+            self.pictures.extend(pictures)
+            return drawn
+        draw = draw_pairs if stream.config.kind == "parallel-text" else draw_texts
+        return draw(stream, self._step, self.faults)
+
+    def _images(self, name: str) -> tuple[DrawnImages, int]:
+        if name not in self._givers:
+            stream = self._streams[name]
+            images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
+            self._givers[name] = images, len(self.pictures)
+            self.pictures.extend(sample.pixels for sample in images.samples)
+        return self._givers[name]
+
+
+class _Failure(NamedTuple):
+    """An error of ours on its way from a process: the loader would bury its message in a traceback."""
+
+    message: str
+
+
+class _Steps(Dataset[Batch | _Failure]):
+    def __init__(self, batches: StepBatches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> Batch | _Failure:
+        try:
+            return self._batches.batch(step)
+        except X2KitError as error:
+            return _Failure(str(error))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+    torch.set_num_threads(1)

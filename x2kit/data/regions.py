@@ -1,0 +1,110 @@
+"""Boxes of regions: checked, and moved along with the picture (X²-VLM, pre-training). Imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+
+from x2kit.data.transforms import Crop, View
+from x2kit.errors import DataError
+
+Boxes: TypeAlias = NDArray[np.float32]
+"""[R, 4]."""
+WHOLE = (0.5, 0.5, 1.0, 1.0)
+"""The box of the whole picture, cxcywh."""
+MIN_SHARE = 0.5
+"""A box stays if more than this share of its area is inside the crop."""
+_TOLERANCE = 1e-3  # pixels: boxes that come from arithmetic may stand out by a rounding error
+
+
+class Placed(NamedTuple):
+    """Boxes after crop and flip.
+
+    Attributes:
+        kept: [R] bool.
+        bbox: [R, 4] cxcywh in [0, 1] of the view; without meaning where not kept.
+    """
+
+    kept: NDArray[np.bool_]
+    bbox: Boxes
+
+
+def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
+    """Boxes as an array [R, 4] of x, y, width, height in pixels.
+
+    Args:
+        boxes: as records hold them.
+        size: width and height of the picture.
+    Raises: DataError for a box that is not four numbers, has no area, or lies partly outside.
+    """
+    try:
+        array = np.array(boxes, dtype=np.float32).reshape(len(boxes), 4)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"a box is x, y, width and height, found {list(boxes)}", reason="box not four numbers"
+        ) from error
+    x, y, w, h = array.T
+    with np.errstate(invalid="ignore"):  # a NaN fails these comparisons, which is what it should do
+        sound = (w > 0) & (h > 0) & np.isfinite(array).all(1)
+        inside = (x >= -_TOLERANCE) & (y >= -_TOLERANCE)
+        inside &= (x + w <= size[0] + _TOLERANCE) & (y + h <= size[1] + _TOLERANCE)
+    if not sound.all():
+        number = int(sound.argmin())
+        raise DataError(f"box {boxes[number]} of region {number} has no area", reason="box without area")
+    if not inside.all():
+        number = int(inside.argmin())
+        raise DataError(
+            f"box {boxes[number]} of region {number} lies outside its picture, {size[0]} x {size[1]} pixels",
+            reason="box outside its picture",
+        )
+    return array
+
+
+def guided_crop(box: Sequence[float], size: tuple[int, int], rng: Generator) -> Crop:
+    """A random part of the picture that keeps one box whole.
+
+    Args:
+        box: x, y, width, height in pixels.
+        size: width and height of the picture.
+    """
+    left, top, right, bottom = rng.random(4).tolist()
+    x, y, w, h = box
+    width, height = size
+    end_x, end_y = min(math.ceil(x + w), width), min(math.ceil(y + h), height)
+    return (
+        int(left * (math.floor(max(x, 0)) + 1)),
+        int(top * (math.floor(max(y, 0)) + 1)),
+        end_x + int(right * (width - end_x + 1)),
+        end_y + int(bottom * (height - end_y + 1)),
+    )
+
+
+def place_boxes(boxes: Boxes, view: View, min_share: float = MIN_SHARE) -> Placed:
+    """Boxes in a view of their picture.
+
+    A box stays if more than `min_share` of its area is inside the crop; it is clipped to it.
+
+    Args:
+        boxes: [R, 4] x, y, width, height in pixels of the whole picture.
+        view: what is seen.
+    """
+    width, height = view.size
+    moved = BoundingBoxes(torch.from_numpy(boxes), format=BoundingBoxFormat.XYWH, canvas_size=(height, width))
+    if view.crop is not None:
+        x0, y0, x1, y1 = view.crop
+        width, height = x1 - x0, y1 - y0
+        moved = F.crop(moved, y0, x0, height, width)  # clips to the crop
+    if view.flip:
+        moved = F.horizontal_flip(moved)
+    x, y, w, h = np.asarray(moved).T
+    kept = (w > 0) & (h > 0) & (w * h > min_share * boxes[:, 2] * boxes[:, 3])
+    placed = np.stack([(x + w / 2) / width, (y + h / 2) / height, w / width, h / height], 1)
+    return Placed(kept, placed)

@@ -1,0 +1,191 @@
+"""From a stream and a step to drawn rows: each kind of stream in turn. Imports torch.
+
+A broken record is caught here and nowhere else. Its place is taken by another record of the stream, drawn
+from the place alone, so that a step is the same whoever prepares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from numpy.random import Generator
+
+from x2kit.data.batch import Broken
+from x2kit.data.config import StreamConfig
+from x2kit.data.faults import broken
+from x2kit.data.order import Slot, StreamOrder
+from x2kit.data.samples import (
+    ImageSample,
+    PairSample,
+    RegionTexts,
+    image_sample,
+    pair_sample,
+    region_sample,
+    region_texts,
+    text_sample,
+)
+from x2kit.data.transforms import Pixels
+from x2kit.errors import DataError
+from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.sources import Record, Source
+
+T = TypeVar("T")
+MAX_ATTEMPTS = 100
+"""Records tried for one place before the source is given up."""
+
+
+class Visit(NamedTuple):
+    """A record that was read without fault: its slot (that of the replacement, if one was needed) and id."""
+
+    slot: Slot
+    record: str
+
+
+class DrawnPairs(NamedTuple):
+    """Rows with pictures, not yet tensors; `images` are places in the step's pictures."""
+
+    images: list[int]
+    texts: list[str]
+    records: list[str]
+    regions: RegionTexts | None = None
+
+
+class DrawnParallel(NamedTuple):
+    """Rows of a parallel-text stream, not yet tensors."""
+
+    pairs: list[PairSample]
+    records: list[str]
+
+
+class DrawnTexts(NamedTuple):
+    """Rows of a text stream, not yet tensors."""
+
+    texts: list[str]
+    records: list[str]
+
+
+class Stream:
+    """One stream with its records open.
+
+    Args:
+        name: in the recipe.
+        config: its settings.
+        source: its records.
+        seed: of the run.
+    """
+
+    def __init__(self, name: str, config: StreamConfig, source: Source, seed: int) -> None:
+        self.name = name
+        self.config = config
+        self.source = source
+        self.order = StreamOrder(seed, name, len(source), config.block)
+
+    def take(
+        self, step: int, make: Callable[[Record, Generator], T], faults: list[Broken]
+    ) -> list[tuple[Visit, T]]:
+        """What `make` draws from each record of a step; broken ones are replaced and noted in `faults`."""
+        count = self.config.records_a_step
+        return [self._take(slot, make, faults) for slot in self.order.slots(step * count, count)]
+
+    def _take(
+        self, slot: Slot, make: Callable[[Record, Generator], T], faults: list[Broken]
+    ) -> tuple[Visit, T]:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            record: Record = {}
+            try:
+                record = self.source[slot.record]
+                made = make(record, self.order.of_sample(slot.epoch, slot.record))
+            except DataError as error:
+                faults.append(broken(self.name, record_id(record, slot), error))
+                slot = slot._replace(record=self.order.replacement(slot.epoch, slot.position, attempt))
+                continue
+            return Visit(slot, record_id(record, slot)), made
+        raise DataError(
+            f"stream {self.name}: {MAX_ATTEMPTS} records in a row are broken, the last because "
+            f"{faults[-1].message}"
+        )
+
+
+def record_id(record: Record, slot: Slot) -> str:
+    """The record's id, or its position in the source where it has none."""
+    return str(record.get("id", f"#{slot.record}"))
+
+
+class DrawnImages(NamedTuple):
+    """The records of an image-text stream in one step."""
+
+    visits: list[Visit]
+    samples: list[ImageSample]
+
+    def rows(self, offset: int) -> DrawnPairs:
+        """One row a picture; `offset` is the place of the first one among the step's pictures."""
+        texts = [sample.text for sample in self.samples]
+        return DrawnPairs(list(range(offset, offset + len(texts))), texts, [v.record for v in self.visits])
+
+
+def draw_images(
+    stream: Stream, step: int, spec: ImageSpec, faults: list[Broken], keep_shape: bool
+) -> DrawnImages:
+    """Pictures with their texts; `keep_shape` if a stream of regions shares the pictures."""
+    taken = stream.take(
+        step, lambda record, rng: image_sample(record, stream.config, spec, rng, keep_shape), faults
+    )
+    return DrawnImages([visit for visit, _ in taken], [sample for _, sample in taken])
+
+
+def draw_regions(
+    stream: Stream, step: int, spec: ImageSpec, faults: list[Broken], offset: int
+) -> tuple[DrawnPairs, list[Pixels]]:
+    """Regions of the stream's own records, with their pictures, which go to `offset` of the step's."""
+    taken = stream.take(step, lambda record, rng: region_sample(record, stream.config, spec, rng), faults)
+    rows = _thin(stream, step, [(n, visit.record, sample.regions) for n, (visit, sample) in enumerate(taken)])
+    used = sorted(set(rows.images))  # a picture that lost all its rows need not be encoded
+    place = {number: offset + position for position, number in enumerate(used)}
+    return rows._replace(images=[place[n] for n in rows.images]), [taken[n][1].pixels for n in used]
+
+
+def draw_shared_regions(
+    stream: Stream, step: int, images: DrawnImages, faults: list[Broken], offset: int
+) -> DrawnPairs:
+    """Regions of pictures that an image-text stream has drawn; that stream has their captions already.
+
+    A record whose regions are broken gives none and is noted; its picture stays, so no other takes its place.
+    """
+    found = []
+    for number, (visit, sample) in enumerate(zip(images.visits, images.samples, strict=True)):
+        rng = stream.order.of_sample(visit.slot.epoch, visit.slot.record)
+        try:
+            regions = region_texts(sample.record, stream.config, sample.view, rng)
+        except DataError as error:
+            faults.append(broken(stream.name, visit.record, error))
+            continue
+        found.append((offset + number, visit.record, regions))
+    return _thin(stream, step, found)
+
+
+def _thin(stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]]) -> DrawnPairs:
+    """At most `batch_size` of the rows, each with the same chance, in order; fewer are never filled up."""
+    rows = [
+        (image, record, text, bbox, whole)
+        for image, record, regions in found
+        for text, bbox, whole in zip(*regions, strict=True)
+    ]
+    if len(rows) > stream.config.batch_size:
+        chosen = stream.order.of_rows(step).permutation(len(rows))[: stream.config.batch_size]
+        rows = [rows[number] for number in sorted(chosen.tolist())]
+    texts = [row[2] for row in rows]
+    regions = RegionTexts(texts, [row[3] for row in rows], [row[4] for row in rows])
+    return DrawnPairs([row[0] for row in rows], texts, [row[1] for row in rows], regions)
+
+
+def draw_pairs(stream: Stream, step: int, faults: list[Broken]) -> DrawnParallel:
+    """Pairs of texts."""
+    taken = stream.take(step, lambda record, rng: pair_sample(record, stream.config, rng), faults)
+    return DrawnParallel([pair for _, pair in taken], [visit.record for visit, _ in taken])
+
+
+def draw_texts(stream: Stream, step: int, faults: list[Broken]) -> DrawnTexts:
+    """Texts alone."""
+    taken = stream.take(step, lambda record, rng: text_sample(record, stream.config, rng), faults)
+    return DrawnTexts([text for _, text in taken], [visit.record for visit, _ in taken])
