@@ -182,6 +182,20 @@ def test_a_file_named_in_two_ways_is_loaded_once(tmp_path: Path) -> None:
     plugins.require(["enc.py", "./enc.py", str(file), "enc"])
 
 
+def test_a_file_and_the_module_it_holds_are_one_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "acme_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(VISION.format(name="Packaged"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mentions = ["./acme_package", "acme_package", "acme_package/__init__.py"]
+    plugins = load_plugins(mentions, base=tmp_path)
+    assert state_of(plugins, "acme_package").components == (("vision", "Packaged"),)
+    assert plugins.quarantined == load_plugins().quarantined
+    plugins.require(mentions)
+
+
 def test_files_of_one_name_in_two_folders_are_two_plugins(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

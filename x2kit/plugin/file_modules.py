@@ -53,9 +53,8 @@ def import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{file} is no Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = (
-        module  # before it runs: pydantic, dataclasses and pickle look classes up by module name
-    )
+    # before it runs, because pydantic, dataclasses and pickle look classes up by module name
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
