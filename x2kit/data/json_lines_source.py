@@ -1,0 +1,103 @@
+"""Records of JSON Lines files by position. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from x2kit.data.json_lines import JsonLines
+from x2kit.data.line_index import LineIndex
+from x2kit.data.record_fields import every_text, record_of, texts_of
+from x2kit.errors import DataError
+from x2kit.plugin.sources import Record
+
+_log = logging.getLogger(__name__)
+
+
+class JsonLinesSource:
+    """The records of all files, one after the other; each is read from disk when it is asked for."""
+
+    def __init__(self, config: JsonLines) -> None:
+        self.config = config
+        paths = config.paths()
+        self._files = [LineIndex(path) for path in paths]
+        self._first = np.cumsum([0, *map(len, self._files)])
+        if not len(self):
+            raise DataError(f"no record in {', '.join(map(str, paths))}")
+        # Names from the folder that all share down: unique, and the same where the data lies elsewhere.
+        shared = os.path.commonpath([path.absolute().parent for path in paths])
+        self._names = [path.absolute().relative_to(shared).as_posix() for path in paths]
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`; one without a field `id` is called by file and line.
+
+        Raises: DataError with file, line and reason for a line that is no record.
+        """
+        file, line = self._locate(index)
+        lines = self._files[file]
+        number = lines.numbers[line]
+        try:
+            fields = _parse(lines.read(line))
+            record = record_of(fields, self.config, lines.path.parent)
+        except DataError as error:
+            raise DataError(f"{lines.path}:{number}: {error}", reason=error.reason) from error
+        record["id"] = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
+        return record
+
+    def texts(self) -> Iterator[str]:
+        """Every text of every record, in the order of the files; broken lines have none and are logged."""
+        broken = 0
+        for lines in self._files:
+            for line in range(len(lines)):
+                try:
+                    record = texts_of(_parse(lines.read(line)), self.config)
+                except DataError as error:
+                    broken += 1
+                    _log.debug("%s:%d: %s", lines.path, lines.numbers[line], error)
+                    continue
+                yield from every_text(record)
+        if broken:
+            _log.warning("%d of %d records gave no texts: they are broken", broken, len(self))
+
+    def fingerprint(self) -> str:
+        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        shaping = self.config.model_dump_json(exclude={"files", "image_root"})
+        digest = blake2b(shaping.encode(), digest_size=8)
+        for name, lines in zip(self._names, self._files, strict=True):
+            digest.update(f"\0{name}\0".encode())
+            _add_content(digest, lines.path)
+        return digest.hexdigest()
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        file = int(np.searchsorted(self._first, index, side="right")) - 1
+        return file, index - int(self._first[file])
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 at byte {error.start}", reason="not UTF-8") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"not JSON: {error}", reason="not JSON") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"expected a JSON object, found {type(fields).__name__}", reason="not a JSON object")
+    return fields
+
+
+def _add_content(digest: blake2b, path: Path) -> None:
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)

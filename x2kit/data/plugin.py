@@ -1,0 +1,15 @@
+"""The core's own data sources, registered like anybody's. Imports no torch."""
+
+from __future__ import annotations
+
+from x2kit.data.json_lines import JsonLines
+from x2kit.plugin.hookspecs import hookimpl
+from x2kit.plugin.registry import Registry
+
+x2kit_api = "1"
+
+
+@hookimpl
+def x2kit_register(registry: Registry) -> None:
+    """Add the sources."""
+    registry.add(JsonLines)
