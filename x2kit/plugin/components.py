@@ -1,9 +1,9 @@
 """Settings of components: what a recipe writes, what a plugin registers. Imports no torch.
 
-A component is a frozen pydantic class. Its fields are its settings, its class name is its name in recipes, its
-base class says its kind, and `build` makes the working object. `describe` tells what the rest of the model must
-know before any weight is made; it raises `SettingError` for settings that cannot be, so that a wrong recipe is
-refused in a second and not after an hour.
+A component is a frozen pydantic class. Its fields are its settings, its class name is its name in recipes,
+its base class says its kind, and `build` makes the working object. `describe` tells what the rest of the model
+must know before any weight is made; it raises `SettingError` for settings that cannot be, so that a wrong
+recipe is refused in a second and not after an hour.
 
 Shape letters, here and everywhere: B rows, L text tokens, N patches, D width, M distinct images (or texts).
 """
@@ -33,8 +33,8 @@ class PathOrName:
 
 
 NameOrPath = Annotated[str, PathOrName()]
-"""A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`, `../`,
-`/` or `~`, or if something of this name lies beside the recipe file that holds it."""
+"""A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`,
+`../`, `/` or `~`, or if something of this name lies beside the recipe file that holds it."""
 
 
 class ComponentConfig(BaseModel):
@@ -111,8 +111,8 @@ class VisionEncoderConfig(ComponentConfig):
         """The encoder, with pretrained weights where the settings name some.
 
         Args:
-            assets: a directory that this encoder's `save_assets` once wrote. When given, only the architecture is
-                wanted: no pretrained weights are read, since saved ones are about to be loaded.
+            assets: a directory that this encoder's `save_assets` once wrote. When given, only the architecture
+                is wanted: no pretrained weights are read, since saved ones are about to be loaded.
         """
         raise NotImplementedError
 
@@ -150,7 +150,7 @@ class FusionEncoderConfig(ComponentConfig):
 
     @abstractmethod
     def describe(self, text_width: int, context_width: int) -> FusionFacts:
-        """Output width and depth. Raises SettingError if it cannot fuse texts and contexts of these widths."""
+        """Output width and depth. Raises SettingError if it cannot fuse texts and contexts so wide."""
         raise NotImplementedError
 
     @abstractmethod
@@ -166,12 +166,12 @@ class SourceConfig(ComponentConfig):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SettingError for what can be known without reading the data: a missing file, an unknown language."""
+        """Raise SettingError for what can be known without reading the data, such as a missing file."""
         raise NotImplementedError
 
     @abstractmethod
     def languages(self) -> tuple[str, ...] | None:
-        """Codes of the languages that its texts can have, in a fixed order; None if only reading would tell."""
+        """Codes of the languages that its texts can have, in a fixed order; None if only reading tells."""
         raise NotImplementedError
 
     @abstractmethod
@@ -195,7 +195,7 @@ class TaskConfig(ComponentConfig):
 
     @abstractmethod
     def run(self, context: TaskContext) -> Mapping[str, Any]:
-        """Measure. What comes back is merged into `evaluation.json`, so it holds plain numbers, texts and lists."""
+        """Measure. What comes back goes into `evaluation.json`, so it holds plain numbers, texts and lists."""
         raise NotImplementedError
 
 

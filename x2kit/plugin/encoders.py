@@ -58,15 +58,16 @@ class VisionEncoder(Encoder):
         """Encode pictures.
 
         Args:
-            images: [B, C, H, W] float, of the size and channels of `image_spec`, already normalised with its mean
-                and standard deviation.
+            images: [B, C, H, W] float, of the size and channels of `image_spec`, already normalised with its
+                mean and standard deviation.
         """
         raise NotImplementedError
 
     def pool_regions(self, features: VisionFeatures, rows: Tensor, mask: Tensor) -> Tensor:
         """The summary of regions: the mean of the patches that each box touches (X²-VLM, section 3.1).
 
-        An encoder with a way of its own (X-VLM's CLIP runs its last layers again under the mask) overrides this.
+        An encoder with a way of its own overrides this: X-VLM's CLIP runs its last layers again under
+        the mask.
 
         Args:
             features: of the distinct pictures.
@@ -109,7 +110,7 @@ class Context(NamedTuple):
         tokens: [M, N, Dc], for pictures the patches, for texts their tokens.
         rows: [B] int64, the context of each text row.
         mask: [B, N] bool, the tokens that each row may look at; None for all.
-        lead: [B, 1, Dc], a summary token of the row's own in front of the tokens, always visible; None for none.
+        lead: [B, 1, Dc], a summary token of the row's own in front of the tokens, always visible; or None.
     """
 
     tokens: Tensor
@@ -144,8 +145,8 @@ class FusionEncoder(Encoder):
             text: [B, L, D], what the text encoder gave.
             text_mask: [B, L] bool.
             context: None is text alone: cross-attention is skipped, the rest of each layer is not.
-            summary_rows: of the first so many rows only position 0 will be read; an encoder may leave their other
-                positions at any finite value, which spares most of its last layer.
+            summary_rows: of the first so many rows only position 0 will be read; an encoder may leave their
+                other positions at any finite value, which spares most of its last layer.
         Returns: [B, L, D].
         """
         raise NotImplementedError
