@@ -1,9 +1,9 @@
 """Settings of components: what a recipe writes, what a plugin registers. Imports no torch.
 
 A component is a frozen pydantic class. Its fields are its settings, its class name is its name in recipes,
-its base class says its kind, and `build` makes the working object. `describe` tells what the rest of the model
-must know before any weight is made; it raises `SettingError` for settings that cannot be, so that a wrong
-recipe is refused in a second and not after an hour.
+its base class says its kind, and `build` makes the working object. `describe` tells what the rest of the
+model must know before any weight is made; it raises `SettingError` for settings that cannot be, so that a
+wrong recipe is refused in a second and not after an hour.
 
 Shape letters, here and everywhere: B rows, L text tokens, N patches, D width, M distinct images (or texts).
 """
@@ -111,8 +111,8 @@ class VisionEncoderConfig(ComponentConfig):
         """The encoder, with pretrained weights where the settings name some.
 
         Args:
-            assets: a directory that this encoder's `save_assets` once wrote. When given, only the architecture
-                is wanted: no pretrained weights are read, since saved ones are about to be loaded.
+            assets: a directory that this encoder's `save_assets` once wrote. When given, only the
+                architecture is wanted: no pretrained weights are read, since saved ones are about to be loaded.
         """
         raise NotImplementedError
 
@@ -195,7 +195,7 @@ class TaskConfig(ComponentConfig):
 
     @abstractmethod
     def run(self, context: TaskContext) -> Mapping[str, Any]:
-        """Measure. What comes back goes into `evaluation.json`, so it holds plain numbers, texts and lists."""
+        """Measure. What comes back goes into `evaluation.json`, so it holds numbers, texts and lists."""
         raise NotImplementedError
 
 
