@@ -1,8 +1,8 @@
 """The command line: one verb a file, recipe keys as options, errors as messages. Imports no torch.
 
 A verb is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
-returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are options of it,
-and finds them in `options.recipe_keys`.
+returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are its options
+too, and finds them in `options.recipe_keys`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns: the exit status: 0, 2 for what the person can mend, 130 after Ctrl-C.
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # a reader that has gone must be noticed here, not while Python exits
+        return status
     except X2KitError as error:
         print(error, file=sys.stderr)
         return 2

@@ -75,7 +75,7 @@ def _default(field: FieldInfo) -> str | None:
         return None
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, BaseModel):
-        return "its defaults"
+        return "see its keys"
     if isinstance(value, tuple | set | frozenset):
         value = list(value)
     return inline(value if isinstance(value, bool | int | float | str | list | dict | None) else str(value))

@@ -32,7 +32,7 @@ def _mapping(
             yield from _mapping(value, depth + 1, key, origin)
         elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
             yield head
-            block = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=WIDTH)
+            block = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
             yield from ("  " * (depth + 1) + line for line in block.splitlines())
         else:
             comment = f"  # {origin('.'.join(key))}" if origin else ""
@@ -59,7 +59,7 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
     from x2kit.recipe.yaml_text import scalar
 
-    style = '"' if "\n" in value or not isinstance(scalar(value), str) else None
+    style = None if value.isprintable() and isinstance(scalar(value), str) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

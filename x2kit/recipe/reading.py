@@ -64,7 +64,8 @@ def read_recipe(
     """Read recipes, lay them over each other, set single keys, and check the result.
 
     Args:
-        names: paths or names of shipped recipes; later ones are laid over earlier ones.
+        names: paths or names of shipped recipes; later ones are laid over earlier ones, but the description
+            stays that of the first.
         overrides: keys with dots and their values, which win over all files; a text is read as YAML.
         extra_plugins: plugins beside those of the recipe, files relative to the working directory.
         checks: how much is checked beyond names and types.
@@ -90,7 +91,7 @@ def read_tree(
         file, documents = read_documents(name)
         files.append(file)
         for document in documents:
-            tree, found = merge(tree, document)
+            tree, found = merge(tree, document if len(files) == 1 else _without_description(document))
             faults += found
     # A key that nobody wrote has no line: the recipe as a whole lacks it.
     tree, found = apply(Node(tree.value, Place(files[0].shown)), overrides)
@@ -98,6 +99,12 @@ def read_tree(
     if faults:
         raise RecipeError(faults)
     return files, tree
+
+
+def _without_description(overlay: Node) -> Node:
+    # The description of an overlay tells of the overlay, not of the recipe that it is laid over.
+    assert isinstance(overlay.value, dict)
+    return Node({key: node for key, node in overlay.value.items() if key != "description"}, overlay.place)
 
 
 def plugin_entries(tree: Node) -> list[Node]:

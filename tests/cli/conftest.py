@@ -1,0 +1,80 @@
+"""A new working directory with the stub plugin and recipe of tests/recipe, and the command line in this process."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+from x2kit.cli import main
+
+STUBS = Path(__file__).parents[1] / "recipe"
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The new working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    shutil.copy(STUBS / "stub_plugin.py", "stubs.py")
+    shutil.copy(STUBS / "good.yaml", "good.yaml")
+    return tmp_path
+
+
+@pytest.fixture
+def x2kit(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `x2kit` with these arguments."""
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        try:
+            status = main(arguments)
+        except SystemExit as left:
+            status = int(left.code or 0)
+        return Done(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the verbs ask of training and evaluation, which are stubs here."""
+    record: list[tuple[Any, ...]] = []
+
+    def stub(module: str, **functions: Callable[..., Any]) -> None:
+        made = ModuleType(module)
+        made.__dict__.update(functions)
+        monkeypatch.setitem(sys.modules, module, made)
+
+    def train(recipe: Any, plugins: Any, directory: Path, resume: bool) -> None:
+        record.append(("train", recipe, plugins, directory, resume))
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "recipe.yaml").write_text(recipe.to_yaml())
+        (directory / "metrics.jsonl").write_text("{}\n")
+
+    def evaluate(directory: Path, recipe: Any, plugins: Any, split: str | None, output: Path | None) -> Any:
+        record.append(("evaluate", recipe, plugins, directory, split, output))
+        return {"mean_all": 0.5}
+
+    def write_report(directory: Path, recipe: Any, plugins: Any) -> Path:
+        record.append(("report", recipe, plugins, directory))
+        return directory / "report.html"
+
+    stub("x2kit.training", train=train)
+    stub("x2kit.evaluation", evaluate=evaluate)
+    stub("x2kit.evaluation.table", render=lambda result: f"a table of {result}")
+    stub("x2kit.evaluation.report", write_report=write_report)
+    return record

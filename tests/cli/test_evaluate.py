@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+Calls = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def trained(x2kit: Run, calls: Calls) -> Calls:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    calls.clear()
+    return calls
+
+
+def test_a_run_is_measured_as_its_recipe_says(x2kit: Run, trained: Calls) -> None:
+    done = x2kit("evaluate", "run")
+    assert (done.status, done.err) == (0, "")
+    ((_, recipe, plugins, directory, split, output),) = trained
+    assert recipe.evaluation.split == "test"
+    assert plugins.registry.get("task", "Rank")
+    assert (directory, split, output) == (Path("run"), None, None)
+    assert done.out == "a table of {'mean_all': 0.5}\n"
+
+
+def test_split_keys_and_output_are_handed_on(x2kit: Run, trained: Calls) -> None:
+    x2kit(
+        "evaluate",
+        "run",
+        "--split",
+        "validation",
+        "--evaluation.tasks.retrieval.top_k",
+        "9",
+        "--output",
+        "o.json",
+    )
+    _, recipe, _, _, split, output = trained[0]
+    assert (split, recipe.evaluation.split, output) == ("validation", "validation", Path("o.json"))
+    assert recipe.evaluation.tasks["retrieval"].top_k == 9
+
+
+def test_the_result_is_also_json(x2kit: Run, trained: Calls) -> None:
+    assert json.loads(x2kit("evaluate", "run", "--json").out) == {"mean_all": 0.5}
+
+
+def test_a_weights_directory_is_enough(x2kit: Run, trained: Calls, folder: Path) -> None:
+    (folder / "weights").mkdir()
+    (folder / "run/recipe.yaml").rename(folder / "weights/recipe.yaml")
+    assert x2kit("evaluate", "weights").status == 0
+    assert trained[0][3] == Path("weights")
+
+
+def test_the_training_data_may_be_gone(x2kit: Run, trained: Calls, folder: Path) -> None:
+    stored = folder / "run/recipe.yaml"
+    stored.write_text(stored.read_text().replace("file: null", "file: /gone.jsonl", 1))
+    assert x2kit("evaluate", "run").status == 0
+
+
+def test_an_overlay_may_change_the_evaluation_alone(x2kit: Run, trained: Calls, folder: Path) -> None:
+    (folder / "bench.yaml").write_text("evaluation: {languages: [de]}\n")
+    assert x2kit("evaluate", "run", "--config", "bench.yaml").status == 0
+    assert trained[0][1].evaluation.languages == ("de",)
+    done = x2kit("evaluate", "run", "--config", "overlays/bf16")
+    assert done.status == 2
+    assert done.err.startswith(
+        "recipes/overlays/bf16.yaml:3: training.precision: the run has 'fp32', found 'bf16'\n"
+    )
+
+
+def test_measuring_on_an_unknown_language_is_refused(x2kit: Run, trained: Calls) -> None:
+    done = x2kit("evaluate", "run", "--evaluation.languages", "[de, xx]")
+    assert done.err == "command line: evaluation.languages: its source has no xx\n  known: en, de, zh\n"
+    assert trained == []
+
+
+def test_what_is_no_run_is_refused(x2kit: Run, trained: Calls) -> None:
+    done = x2kit("evaluate", ".")
+    assert done.status == 2
+    assert done.err.startswith(
+        ".: holds no recipe.yaml, so it is neither a run directory nor a weights directory\n"
+    )

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+def test_a_section_lists_its_keys_with_type_default_and_meaning(x2kit: Run) -> None:
+    done = x2kit("train", "--training.help")
+    assert done.status == 0
+    assert "  --training.steps  (int, > 0; required)\n      optimiser steps of the run\n" in done.out
+    assert "  --training.precision  (fp32 | bf16; default fp32)\n" in done.out
+
+
+def test_a_component_lists_its_settings(x2kit: Run) -> None:
+    done = x2kit("train", "--plugin", "stubs.py", "--model.vision.help", "Eye")
+    assert done.out == (
+        "model.vision: Eye (plugin stubs)\n\nA vision encoder.\n\n"
+        "  --model.vision.width  (int; default 16)\n"
+        "  --model.vision.image_size  (int; default 32)\n"
+        "  --model.vision.channels  (int; default 3)\n"
+        "  --model.vision.pretrained  (name or path | null; default null)\n"
+    )
+
+
+def test_without_a_name_the_choice_of_the_recipe_is_shown(x2kit: Run) -> None:
+    assert x2kit("train", "good.yaml", "--model.text.help").out.startswith(
+        "model.text: Reader (plugin stubs)\n"
+    )
+    switched = x2kit("train", "good.yaml", "--model.text", "OtherReader", "--model.text.help").out
+    assert switched.startswith("model.text: OtherReader (plugin stubs)\n")
+
+
+def test_without_recipe_and_name_the_components_are_listed(x2kit: Run) -> None:
+    done = x2kit("train", "--plugin", "stubs.py", "--model.fusion.help")
+    assert "\n  Mixer  A fusion encoder.\n" in done.out
+    assert done.out.endswith("settings of one: --model.fusion.help NAME\n")
+
+
+def test_settings_inside_settings_are_listed(x2kit: Run) -> None:
+    done = x2kit("recipes", "show", "good.yaml", "--model.text.lexicon.help")
+    assert "  --model.text.lexicon.size  (int; default 100)\n" in done.out
+
+
+def test_entries_are_listed_under_a_name(x2kit: Run) -> None:
+    assert (
+        "  --data.streams.NAME.batch_size  (int, > 0; required)\n"
+        in x2kit("train", "--data.streams.help").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("--modl.help", "command line: modl: unknown key; nearest: model\n"),
+        ("--training.steps.help", "command line: training.steps: is one value; see --training.help\n"),
+    ],
+)
+def test_help_on_what_is_no_section_is_refused(x2kit: Run, key: str, message: str) -> None:
+    done = x2kit("train", key)
+    assert done.status == 2
+    assert done.err.startswith(message)
+
+
+def test_help_on_an_unknown_component_names_the_nearest(x2kit: Run) -> None:
+    done = x2kit("train", "--plugin", "stubs.py", "--model.vision.help", "Eyes")
+    assert done.status == 2
+    assert done.err.startswith('no vision component is called "Eyes"; nearest: "Eye"')

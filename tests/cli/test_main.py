@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import x2kit as package
+from x2kit import cli
+
+Run = Callable[..., Any]
+
+
+def test_help_lists_every_verb_with_examples(x2kit: Run) -> None:
+    done = x2kit("--help")
+    assert done.status == 0
+    for verb in cli.VERBS:
+        assert f"\n    {verb} " in done.out
+    assert "examples:\n  x2kit recipes list" in done.out
+
+
+def test_nothing_asked_shows_the_help(x2kit: Run) -> None:
+    assert x2kit() == x2kit("--help")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_shows_examples(x2kit: Run, verb: str) -> None:
+    done = x2kit(verb, "--help")
+    assert done.status == 0
+    assert f"  x2kit {verb} " in done.out
+
+
+def test_the_version_is_told(x2kit: Run) -> None:
+    assert x2kit("--version").out == f"x2kit {package.__version__}\n"
+
+
+def test_a_misspelt_verb_is_answered_with_the_nearest(x2kit: Run) -> None:
+    assert x2kit("trian") == (
+        2,
+        "",
+        "x2kit has no verb 'trian'; nearest: train\n  verbs: recipes, plugins, train, evaluate, report\n",
+    )
+
+
+def test_an_unknown_option_is_refused(x2kit: Run) -> None:
+    done = x2kit("train", "good.yaml", "--fast")
+    assert done.status == 2
+    assert "unrecognized arguments: --fast" in done.err
+
+
+def test_options_are_not_guessed_from_their_beginning(x2kit: Run, calls: list[Any]) -> None:
+    assert x2kit("train", "good.yaml", "--run", "x").status == 2
+    assert calls == []
+
+
+def test_ctrl_c_is_no_traceback(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", stopped)
+    assert x2kit("recipes", "list") == (130, "", "interrupted\n")
+
+
+def test_a_bug_of_ours_is_not_hidden(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_run", broken)
+    with pytest.raises(ZeroDivisionError):
+        x2kit("recipes", "list")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = (
+        f"{sys.executable} -m x2kit recipes show overlays/none 2>/dev/null; {sys.executable} -m x2kit --help"
+    )
+    done = subprocess.run(f"({command}) | head -n 1", shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: x2kit ")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["plugins"],
+        ["recipes", "list"],
+        ["recipes", "validate", "--all"],
+        ["train", "no-such-recipe"],
+        ["train", "--model.vision.help"],
+    ],
+)
+def test_what_builds_nothing_imports_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from x2kit.cli import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'torchvision', 'transformers', 'timm', 'open_clip', 'numpy'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Run = Callable[..., Any]
+
+
+def test_the_list_has_names_and_descriptions(x2kit: Run) -> None:
+    done = x2kit("recipes", "list")
+    assert done.status == 0
+    (line,) = [line for line in done.out.splitlines() if line.startswith("overlays/bf16 ")]
+    assert "bfloat16" in line
+    names = [entry["name"] for entry in json.loads(x2kit("recipes", "list", "--json").out)]
+    assert "overlays/xlmr" in names
+
+
+def test_show_prints_the_recipe_with_the_place_of_each_value(x2kit: Run) -> None:
+    done = x2kit("recipes", "show", "good.yaml", "--config", "overlays/bf16", "--training.seed", "7")
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert "  steps: 10  # good.yaml:29" in lines
+    assert "  precision: bf16  # recipes/overlays/bf16.yaml:3" in lines
+    assert "  seed: 7  # command line" in lines
+    assert "  weight_decay: 0.01  # default" in lines
+
+
+def test_show_plain_prints_a_recipe_without_comments(x2kit: Run, folder: Path) -> None:
+    plain = x2kit("recipes", "show", "good.yaml", "--plain").out
+    assert "#" not in plain
+    (folder / "copy.yaml").write_text(plain)
+    assert x2kit("recipes", "show", "copy.yaml", "--plain").out == plain
+
+
+def test_copy_writes_a_file_once(x2kit: Run, folder: Path) -> None:
+    done = x2kit("recipes", "copy", "overlays/xlmr", "mine.yaml")
+    assert done == (0, "mine.yaml\nnext: x2kit recipes validate mine.yaml\n", "")
+    assert "XLMRoberta" in (folder / "mine.yaml").read_text()
+    again = x2kit("recipes", "copy", "overlays/bf16", "mine.yaml")
+    assert again == (2, "", "mine.yaml: exists already and is left alone; name another file\n")
+
+
+def test_validate_prints_what_was_resolved(x2kit: Run) -> None:
+    assert x2kit("recipes", "validate", "good.yaml").out == (
+        "good.yaml: ok\n"
+        "  vision  Eye: pictures 32×32×3, grid 4×4, width 16\n"
+        "  text    Reader: width 16, at most 40 tokens, vocabulary still to be trained on the run's texts\n"
+        "  fusion  Mixer: width 16, 1 layers\n"
+        "  stream  pictures: image-text from Scenes, 4 rows a step; itc, itm, mlm\n"
+        "  stream  regions: region-text from Scenes, 8 rows a step; itc, itm, mlm, bbox × 2, giou\n"
+        "  stream  parallel: parallel-text from Scenes, 4 rows a step; ttc, ttm, tlm\n"
+        "  training 10 steps\n"
+        "  evaluation Scenes, test: retrieval\n"
+    )
+
+
+def test_validate_names_the_faults_of_every_recipe(x2kit: Run, folder: Path) -> None:
+    good = (folder / "good.yaml").read_text()
+    (folder / "one.yaml").write_text(good.replace("steps: 10", "steps: 0"))
+    (folder / "two.yaml").write_text(
+        good.replace("vision: Eye", "vision: {class_path: Eye, init_args: {w: 1}}")
+    )
+    done = x2kit("recipes", "validate", "one.yaml", "good.yaml", "two.yaml")
+    assert done.status == 2
+    assert done.out.startswith("good.yaml: ok\n")
+    assert done.err.splitlines()[0] == "one.yaml:29: training.steps: should be greater than 0, found 0"
+    assert done.err.splitlines()[1] == "two.yaml:4: model.vision.init_args.w: unknown key"
+
+
+def test_validate_speaks_json(x2kit: Run) -> None:
+    done = x2kit("recipes", "validate", "good.yaml", "absent.yaml", "--json")
+    first, second = json.loads(done.out)
+    assert done.status == 2
+    assert first["ok"]
+    assert first["model"]["vision"] == {
+        "component": "Eye",
+        "image_size": 32,
+        "channels": 3,
+        "grid": [4, 4],
+        "width": 16,
+    }
+    assert first["streams"]["regions"]["losses"] == {"itc": 1, "itm": 1, "mlm": 1, "bbox": 2, "giou": 1}
+    assert (second["ok"], second["faults"][0]["place"]) == (False, "absent.yaml")
+
+
+def test_validate_takes_overlays_and_keys(x2kit: Run) -> None:
+    done = x2kit(
+        "recipes", "validate", "good.yaml", "--config", "overlays/debug", "--data.streams.parallel", "null"
+    )
+    assert "  training 6 steps\n" in done.out
+    assert "parallel" not in done.out
+
+
+def test_validate_all_checks_every_shipped_recipe(x2kit: Run) -> None:
+    from x2kit.recipe.catalogue import is_overlay, shipped
+
+    names = [file.name for file in shipped() if not is_overlay(file)]
+    done = x2kit("recipes", "validate", "--all")
+    assert done.status == (0 if names else 2)
+    assert [name for name in names if f"{name}: ok" not in done.out] == []

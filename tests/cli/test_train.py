@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+Calls = list[tuple[Any, ...]]
+
+
+def test_the_resolved_recipe_is_trained(x2kit: Run, calls: Calls, folder: Path) -> None:
+    done = x2kit(
+        "train",
+        "good.yaml",
+        "--config",
+        "overlays/bf16",
+        "--model.text",
+        "OtherReader",
+        "--training.steps=200",
+        "--run-dir",
+        "runs/mine",
+    )
+    assert (done.status, done.err) == (0, "")
+    ((_, recipe, plugins, directory, resume),) = calls
+    assert recipe.training.steps == 200
+    assert recipe.training.precision == "bf16"
+    assert recipe.model.text.component_name() == "OtherReader"
+    assert recipe.plugins == (str(folder / "stubs.py"),)
+    assert plugins.registry.get("vision", "Eye")
+    assert (directory, resume) == (Path("runs/mine"), False)
+    assert done.out.endswith("next: x2kit evaluate runs/mine\n")
+
+
+def test_a_run_without_directory_gets_a_new_one(x2kit: Run, calls: Calls) -> None:
+    x2kit("train", "good.yaml")
+    assert re.fullmatch(r"runs/good-\d{8}-\d{6}", str(calls[0][3]))
+
+
+def test_a_plugin_of_the_command_line_is_enough(x2kit: Run, calls: Calls, folder: Path) -> None:
+    (folder / "bare.yaml").write_text((folder / "good.yaml").read_text().replace("plugins: [stubs.py]\n", ""))
+    assert x2kit("train", "bare.yaml").status == 2
+    assert x2kit("train", "bare.yaml", "--plugin", "stubs.py").status == 0
+
+
+def test_overlays_alone_may_make_a_recipe(x2kit: Run, calls: Calls) -> None:
+    assert x2kit("train", "--config", "good.yaml", "--config", "overlays/debug").status == 0
+    assert calls[0][1].training.steps == 6
+
+
+def test_a_wrong_recipe_starts_nothing_and_deletes_nothing(x2kit: Run, calls: Calls, folder: Path) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    done = x2kit("train", "good.yaml", "--run-dir", "run", "--restart", "--training.steps", "0")
+    assert done.err == "command line: training.steps: should be greater than 0, found 0\n"
+    assert (folder / "run/metrics.jsonl").exists()
+    assert len(calls) == 1
+
+
+def test_a_directory_with_a_run_is_refused_with_what_to_do(x2kit: Run, calls: Calls) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    assert x2kit("train", "good.yaml", "--run-dir", "run") == (
+        2,
+        "",
+        "run: holds a run already; --resume continues it, --restart deletes it and starts again, another --run-dir "
+        "keeps it\n",
+    )
+    assert len(calls) == 1
+
+
+def test_restart_deletes_the_run_and_says_so(x2kit: Run, calls: Calls, folder: Path) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    (folder / "run/old").write_text("")
+    done = x2kit("train", "good.yaml", "--run-dir", "run", "--restart")
+    assert done.out.startswith("deleted the run in run (--restart)\n")
+    assert not (folder / "run/old").exists()
+    assert x2kit("train", "good.yaml", "--run-dir", "new", "--restart").out == "next: x2kit evaluate new\n"
+
+
+def test_resume_uses_the_stored_recipe(x2kit: Run, calls: Calls) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run", "--training.steps", "77")
+    assert x2kit("train", "--resume", "--run-dir", "run").status == 0
+    _, recipe, _, directory, resume = calls[1]
+    assert (recipe, directory, resume) == (calls[0][1], Path("run"), True)
+
+
+def test_resume_with_the_same_recipe_and_harmless_keys_goes_on(x2kit: Run, calls: Calls) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    done = x2kit(
+        "train",
+        "good.yaml",
+        "--run-dir",
+        "run",
+        "--resume",
+        "--data.num_workers",
+        "1",
+        "--training.device=cpu",
+    )
+    assert (done.status, done.err) == (0, "")
+    assert calls[1][1].data.num_workers == 1
+
+
+def test_resume_with_another_recipe_is_refused_with_what_changed(x2kit: Run, calls: Calls) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    done = x2kit("train", "--resume", "--run-dir", "run", "--training.lr", "0.5", "--training.steps", "11")
+    assert done.status == 2
+    assert done.err.splitlines()[:2] == [
+        "command line: training.steps: the run has 10, found 11",
+        "command line: training.lr: the run has 0.0001, found 0.5",
+    ]
+    assert "a run goes on as it began" in done.err
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume needs the run to go on with: --run-dir DIR\n"),
+        (
+            ["--resume", "--restart", "--run-dir", "run"],
+            "--resume continues a run and --restart deletes it; give one of them\n",
+        ),
+        (
+            ["--resume", "--run-dir", "absent"],
+            "absent: no such directory, so it is neither a run directory nor ",
+        ),
+    ],
+)
+def test_resume_without_a_run_is_refused(
+    x2kit: Run, calls: Calls, arguments: list[str], message: str
+) -> None:
+    done = x2kit("train", *arguments)
+    assert done.status == 2
+    assert done.err.startswith(message)
+    assert calls == []

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from x2kit.errors import RecipeError
+from x2kit.recipe import read_recipe
+from x2kit.recipe.documents import read_documents
+
+Write = Callable[[str, str], Path]
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        read_documents(name)
+    return str(caught.value)
+
+
+def test_bases_come_before_the_file_in_their_order(write: Write) -> None:
+    write("a.yaml", "training: {steps: 1}\n")
+    write("b.yaml", "base: a.yaml\ntraining: {steps: 2}\n")
+    write("c.yaml", "training: {steps: 3}\n")
+    write("d.yaml", "base: [b.yaml, c.yaml]\ntraining: {steps: 4}\n")
+    file, documents = read_documents("d.yaml")
+    assert file.label == "d"
+    assert [document.plain() for document in documents] == [{"training": {"steps": n}} for n in (1, 2, 3, 4)]
+
+
+def test_a_base_is_found_beside_its_file(write: Write) -> None:
+    write("sub/a.yaml", "training: {steps: 1}\n")
+    write("sub/b.yaml", "base: a.yaml\n")
+    assert len(read_documents("sub/b.yaml")[1]) == 2
+
+
+def test_a_base_may_be_a_shipped_recipe(write: Write) -> None:
+    write("mine.yaml", "base: overlays/bf16\n")
+    assert read_documents("mine.yaml")[1][0].child("training") is not None
+
+
+def test_the_base_of_an_overlay_is_laid_over_too(write: Write) -> None:
+    write("a.yaml", "training: {lr: 0.5}\n")
+    write("b.yaml", "base: a.yaml\ntraining: {steps: 7}\n")
+    training = read_recipe(["good.yaml", "b.yaml"]).recipe.training
+    assert (training.lr, training.steps) == (0.5, 7)
+
+
+def test_a_circle_of_bases_is_refused_with_its_way(write: Write) -> None:
+    write("a.yaml", "base: b.yaml\n")
+    write("b.yaml", "\nbase: ./a.yaml\n")
+    assert refusal("a.yaml") == "b.yaml:2: base: the recipe starts from itself: a.yaml → b.yaml → a.yaml"
+
+
+def test_one_base_by_two_ways_is_no_circle(write: Write) -> None:
+    write("a.yaml", "training: {steps: 1}\n")
+    write("b.yaml", "base: a.yaml\n")
+    write("c.yaml", "base: [a.yaml, b.yaml]\n")
+    assert len(read_documents("c.yaml")[1]) == 4
+
+
+def test_a_missing_base_is_refused_with_the_place_that_names_it(write: Write) -> None:
+    write("sub/a.yaml", "training: {steps: 1}\nbase: overlays/bf61\n")
+    assert refusal("sub/a.yaml") == (
+        "sub/a.yaml:2: base: no file sub/overlays/bf61 and no shipped recipe of this name; "
+        "nearest: overlays/bf16\n"
+        "  see: x2kit recipes list"
+    )
+
+
+def test_a_base_that_is_no_name_is_refused(write: Write) -> None:
+    write("a.yaml", "base: {x: 1}\n")
+    assert refusal("a.yaml") == "a.yaml:1: base: should be the name or path of a recipe, or a list of them"
+
+
+def test_a_missing_recipe_is_refused_with_the_nearest_shipped_one() -> None:
+    assert refusal("overlays/xmlr") == (
+        "overlays/xmlr: no such file and no shipped recipe of this name; nearest: overlays/xlmr\n"
+        "  see: x2kit recipes list"
+    )
+
+
+def test_a_folder_is_no_recipe(write: Write) -> None:
+    write("folder/a.yaml", "")
+    assert refusal("folder") == "folder: folder is a folder, not a recipe file"

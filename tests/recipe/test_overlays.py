@@ -1,0 +1,47 @@
+"""The shipped overlays, on a recipe of stubs and on every shipped recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from x2kit.recipe import read_recipe
+from x2kit.recipe.catalogue import is_overlay, shipped
+
+Write = Callable[[str, str], Path]
+RECIPES = [str(file.name) for file in shipped() if not is_overlay(file)]
+OVERLAYS = [str(file.name) for file in shipped() if is_overlay(file)]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_says_what_it_is_for(overlay: str) -> None:
+    from x2kit.recipe.catalogue import find
+    from x2kit.recipe.documents import read_one
+
+    description = read_one(find(overlay)).child("description")
+    assert description is not None
+    assert len(str(description.value)) > 20
+
+
+def test_the_xlmr_overlay_swaps_the_text_encoder_and_its_head(write: Write) -> None:
+    width = ("model.vision.width", "128")
+    recipe = read_recipe(["good.yaml", "overlays/xlmr"], [width]).recipe
+    assert recipe.model.text.component_name() == "XLMRoberta"
+    assert (recipe.model.heads.tie_mlm, recipe.model.heads.mlm_layer_norm_eps) == (False, 1e-5)
+
+
+def test_the_small_overlays_change_training_alone(write: Write) -> None:
+    before = read_recipe(["good.yaml"]).recipe
+    for overlay in ("overlays/bf16", "overlays/debug"):
+        after = read_recipe(["good.yaml", overlay]).recipe
+        assert after.training != before.training
+        assert (after.model, after.evaluation, after.data) == (before.model, before.evaluation, before.data)
+
+
+def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
+    for recipe in RECIPES:
+        read_recipe([recipe])
+        for overlay in OVERLAYS:
+            read_recipe([recipe, overlay])

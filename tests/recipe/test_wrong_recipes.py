@@ -1,0 +1,163 @@
+"""Wrong recipes: each is refused before anything is built, in one message with key and place.
+
+The components of the recipe are stubs whose `build` fails the test.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from x2kit.errors import RecipeError
+from x2kit.recipe import read_recipe
+
+Write = Callable[[str, str], Path]
+
+REPLACED: dict[str, tuple[str, str, str]] = {
+    "unknown key": (
+        "  steps: 10\n",
+        "  stepps: 10\n  steps: 10\n",
+        "wrong.yaml:29: training.stepps: unknown key; nearest: steps\n"
+        "  known: steps, seed, device, precision, threads, lr, lr_mult, vision_lr, text_lr, fusion_lr, "
+        "betas, eps, weight_decay, warmup, schedule, clip_norm, checkpoint_every, keep_last, log_every",
+    ),
+    "misspelt setting of a component": (
+        "      depth: 3\n",
+        "      dept: 3\n",
+        "wrong.yaml:8: model.text.init_args.dept: unknown key; nearest: depth\n"
+        "  known: width, depth, pretrained, lexicon",
+    ),
+    "wrong type": (
+        "  steps: 10\n",
+        "  steps: many\n",
+        'wrong.yaml:29: training.steps: should be an integer, found "many"',
+    ),
+    "wrong choice": (
+        "  steps: 10\n",
+        "  steps: 10\n  precision: bf61\n",
+        "wrong.yaml:30: training.precision: should be 'fp32' or 'bf16', found \"bf61\"; nearest: bf16",
+    ),
+    "a section that is no mapping": (
+        "training:\n  steps: 10\n  lr: 1e-4\n",
+        "training: fast\n",
+        'wrong.yaml:28: training: should be settings by name, found "fast"',
+    ),
+    "width mismatch that the contract forbids": (
+        "      depth: 3\n",
+        "      depth: 3\n      width: 32\n",
+        "wrong.yaml:5: model.text: its width 32 differs from that of model.vision, 16, but in "
+        "data.streams.parallel ttm and tlm let the fusion encoder read texts as it reads pictures, "
+        "which takes one width\n"
+        "  make the widths equal, or set data.streams.parallel.losses.ttm: 0 and "
+        "data.streams.parallel.losses.tlm: 0",
+    ),
+    "missing file": (
+        "evaluation:\n  source: Scenes\n",
+        "evaluation:\n  source: {class_path: Scenes, init_args: {file: absent.jsonl}}\n",
+        "wrong.yaml:32: evaluation.source.init_args.file: not found: absent.jsonl",
+    ),
+    "unknown language": (
+        "      pivot: en\n",
+        "      languages: [de, xx]\n",
+        "wrong.yaml:27: data.streams.parallel.languages: its source has no xx\n  known: en, de, zh",
+    ),
+    "zero batch": (
+        "      batch_size: 8\n",
+        "      batch_size: 0\n",
+        "wrong.yaml:20: data.streams.regions.batch_size: should be greater than 0, found 0",
+    ),
+    "a stream without source": (
+        "      kind: region-text\n      source: Scenes\n",
+        "      kind: region-text\n",
+        "wrong.yaml:17: data.streams.regions.source: missing: where the records come from",
+    ),
+    "two streams with one name": (
+        "    parallel:\n",
+        "    pictures:\n",
+        "wrong.yaml:23: data.streams.pictures: stands twice; the first is in line 13",
+    ),
+    "a section that is missing": (
+        "training:\n  steps: 10\n  lr: 1e-4\n",
+        "",
+        "wrong.yaml: training: missing: optimiser, schedule, device, checkpoints",
+    ),
+}
+
+
+def refusal(*names: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(names)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", REPLACED)
+def test_a_wrong_recipe_is_refused_with_key_and_place(write: Write, good: str, wrong: str) -> None:
+    old, new, message = REPLACED[wrong]
+    assert good.count(old) == 1
+    write("wrong.yaml", good.replace(old, new))
+    assert refusal("wrong.yaml") == message
+
+
+def test_a_misspelt_component_is_refused_with_the_nearest_and_the_known(write: Write, good: str) -> None:
+    write("wrong.yaml", good.replace("vision: Eye", "vision: Eyes"))
+    first, known, *_, last = refusal("wrong.yaml").splitlines()
+    assert first == (
+        'wrong.yaml:4: model.vision: no vision component is called "Eyes"; nearest: "Eye" (plugin stubs)'
+    )
+    assert known.startswith("  known: ")
+    assert "Eye" in known.removeprefix("  known: ").split(", ")
+    assert last == "  see: x2kit plugins --kind vision"
+
+
+def test_a_missing_plugin_is_refused_with_where_it_was_looked_for(
+    write: Write, good: str, tmp_path: Path
+) -> None:
+    write("wrong.yaml", good.replace("stubs.py", "stabs.py"))
+    message = refusal("wrong.yaml")
+    assert message.startswith(
+        f"wrong.yaml:2: plugins: plugin '{tmp_path}/stabs.py' is needed and cannot be used: "
+    )
+    assert f"there is no file {tmp_path}/stabs.py" in message
+    assert "\n" not in message.removesuffix("\n  see: x2kit plugins")
+
+
+def test_a_plugin_that_does_not_work_is_refused_with_its_reason(write: Write, good: str) -> None:
+    write("broken.py", "import a_module_that_nobody_has\n")
+    write("wrong.yaml", good.replace("plugins: [stubs.py]", "plugins:\n  - stubs.py\n  - broken.py"))
+    message = refusal("wrong.yaml")
+    assert message.startswith("wrong.yaml:4: plugins: plugin ")
+    assert "No module named 'a_module_that_nobody_has'" in message
+
+
+def test_all_faults_are_named_at_once(write: Write) -> None:
+    write(
+        "wrong.yaml",
+        "training: {steps: -1, lr: fast}\n"
+        "data: {streams: {pictures: {batch_size: 0}}}\n"
+        "model: {vison: Eye}\n",
+    )
+    assert refusal("good.yaml", "wrong.yaml").splitlines() == [
+        "wrong.yaml:3: model.vison: unknown key; nearest: vision",
+        "  known: vision, text, fusion, heads",
+        "wrong.yaml:2: data.streams.pictures.batch_size: should be greater than 0, found 0",
+        "wrong.yaml:1: training.steps: should be greater than 0, found -1",
+        'wrong.yaml:1: training.lr: should be a number, found "fast"',
+    ]
+
+
+def test_the_command_line_says_so_without_a_traceback(write: Write, good: str) -> None:
+    write("wrong.yaml", good.replace("  steps: 10\n", "  steps: many\n"))
+    done = subprocess.run(
+        [sys.executable, "-m", "x2kit", "train", "wrong.yaml", "--run-dir", "run"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == 'wrong.yaml:29: training.steps: should be an integer, found "many"\n'
+    assert not Path("run").exists()
