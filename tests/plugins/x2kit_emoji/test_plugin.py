@@ -13,6 +13,7 @@ from PIL import Image
 from x2kit_emoji import EmojiScenes, EmojiTexts, concepts, drawings
 
 from x2kit.plugin import DataError, Registry, SettingError
+from x2kit.testing import check_source
 
 INSTALL = r'pip install "x2kit\[quickstart\]"'
 
@@ -22,6 +23,12 @@ def test_both_sources_are_registered() -> None:
     x2kit_emoji.x2kit_register(registry)
     assert registry.get("source", "EmojiScenes") is EmojiScenes
     assert registry.get("source", "EmojiTexts") is EmojiTexts
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("config", [EmojiScenes(near_duplicates=0.5), EmojiTexts()])
+def test_they_are_sources_like_any_other(config: EmojiScenes | EmojiTexts, split: str) -> None:
+    check_source(config.for_split(split))
 
 
 def test_settings_are_checked_without_heavy_imports() -> None:
