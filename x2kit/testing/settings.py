@@ -16,16 +16,16 @@ from x2kit.testing.subjects import Subject
 HEAVY = ("torch", "transformers", "timm", "open_clip", "torchvision", "tensorflow", "jax")
 
 _IMPORT_ALONE = """
-import importlib.util, json, sys
+import importlib.util, json, pathlib, sys
 file, name, heavy, path = json.loads(sys.argv[1])
 sys.path[:] = path
-if file is None:
-    __import__(name)
-else:
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+if file is not None:  # a file that a recipe names is on no import path
+    top = name.partition(".")[0]
+    folder = [str(pathlib.Path(file).parent)] if pathlib.Path(file).name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(top, file, submodule_search_locations=folder)
+    sys.modules[top] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[top])
+__import__(name)
 print(",".join(sorted(set(heavy) & set(sys.modules))))
 """
 
@@ -64,20 +64,19 @@ def every_setting_is_described(subject: Subject) -> None:
 
 def the_module_imports_no_torch(subject: Subject) -> None:
     """The module of the settings is imported whenever x2kit starts, so it must be light."""
-    module = sys.modules[type(subject.component).__module__]
-    # A test module's name means nothing to another process; its file does.
-    file = None if module.__name__ in ("__main__", "builtins") else getattr(module, "__file__", None)
-    if module.__spec__ is not None and module.__spec__.parent:
-        file = None  # part of a package, which is imported by name
-    call = json.dumps([file, module.__name__, HEAVY, sys.path])
+    name = type(subject.component).__module__
+    if name == "__main__":
+        return
+    file = getattr(sys.modules[name.partition(".")[0]], "__file__", None)
+    call = json.dumps([file, name, HEAVY, sys.path])
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT_ALONE, call], capture_output=True, text=True, check=False
     )
-    claim(done.returncode == 0, f"importing {module.__name__} alone fails:\n{done.stderr.strip()}")
+    claim(done.returncode == 0, f"importing {name} alone fails:\n{done.stderr.strip()}")
     found = done.stdout.strip()
     claim(
         not found,
-        f"importing {module.__name__} imports {found}; move it into build(), and names that only type hints "
+        f"importing {name} imports {found}; move it into build(), and names that only type hints "
         "use under TYPE_CHECKING",
     )
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from x2kit_timm import BeitV2, Swin, TimmViT
+from x2kit_timm import BeitV2, Swin, TimmViT, x2kit_register
 
-from x2kit.plugin import SettingError, VisionEncoderConfig
+from x2kit.plugin import Registry, SettingError, VisionEncoderConfig
 
 SMALL_VIT = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}
 
 
-@pytest.mark.conformance(
+SMALL = (
     TimmViT(**SMALL_VIT),
     TimmViT(**SMALL_VIT, summary="cls", architecture="vit_small_patch14_reg4_dinov2"),
     TimmViT(**SMALL_VIT, stem="conv", class_token=False, position_scale=0.5),
@@ -21,8 +21,17 @@ SMALL_VIT = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads"
     BeitV2(**SMALL_VIT),
     Swin(image_size=64, width=8, depths=(2, 1), heads=(1, 2), window=4),
 )
+
+
+@pytest.mark.conformance(*SMALL)
 def test_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
     conformance()
+
+
+def test_every_registered_encoder_is_checked() -> None:
+    registry = Registry("x2kit_timm", "x2kit")
+    x2kit_register(registry)
+    assert {entry.component for entry in registry} == {type(component) for component in SMALL}
 
 
 @pytest.mark.parametrize(

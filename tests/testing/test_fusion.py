@@ -1,0 +1,104 @@
+"""The checks of fusion encoders: a right one passes, each mistake is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from x2kit.plugin import Context, FusionEncoder, FusionEncoderConfig, FusionFacts
+from x2kit.testing import checks
+
+Mistake = Literal[
+    "", "rows", "region", "lead", "text mask", "deaf", "summary rows", "detached lead", "mixing", "no alone",
+    "width",
+]  # fmt: skip
+
+
+class Means(FusionEncoderConfig):
+    """Adds the mean of what a row sees, with a mistake if one is asked for."""
+
+    mistake: Mistake = Field("", description="what is wrong with it")
+
+    def describe(self, text_width: int, context_width: int) -> FusionFacts:
+        return FusionFacts(text_width + (self.mistake == "width"), 1)
+
+    def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
+        return MeansEncoder(self.mistake, text_width, context_width)
+
+
+class MeansEncoder(FusionEncoder):
+    def __init__(self, mistake: str, width: int, context_width: int) -> None:
+        super().__init__()
+        self.mistake, self.width = mistake, width
+        self.look = nn.Linear(context_width, width)
+
+    def forward(
+        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+    ) -> Tensor:
+        if self.mistake != "text mask":
+            text = text * text_mask[..., None]
+        out = text + text.mean(1, keepdim=True)
+        if self.mistake == "mixing":
+            out = out + text.mean(0, keepdim=True)
+        if context is None:
+            if self.mistake == "no alone":
+                return out[..., :1]
+            return out
+        if self.mistake == "deaf":
+            return out + self.look(torch.zeros_like(context.tokens)).mean()
+        if self.mistake == "rows":
+            context = context._replace(rows=torch.arange(len(text)).clamp(max=len(context.tokens) - 1))
+        if self.mistake == "region":
+            context = context._replace(mask=None)
+        if self.mistake == "lead":
+            context = context._replace(lead=None)
+        if self.mistake == "detached lead" and context.lead is not None:
+            context = context._replace(lead=context.lead.detach())
+        tokens, mask = context.expand()
+        seen = (tokens * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
+        out = out + self.look(seen)
+        if self.mistake == "summary rows" and summary_rows:
+            out = torch.cat([out[:summary_rows] * 0, out[summary_rows:]])
+        return out
+
+
+LAWS = [check for check in checks("fusion") if check.__name__ != "the_module_imports_no_torch"]
+
+
+@pytest.mark.parametrize("check", LAWS)
+def test_a_right_encoder_passes(check: object) -> None:
+    check(Means())
+
+
+@pytest.mark.parametrize(
+    ("mistake", "name", "said"),
+    [
+        ("rows", "sharing_a_context_changes_nothing", "differ from the plain form"),
+        ("region", "a_region_hides_the_rest", "a row sees context tokens that its mask hides"),
+        ("lead", "the_lead_is_seen", "a row does not see its lead"),
+        ("text mask", "padding_changes_nothing", "pass text_mask to self-attention"),
+        ("deaf", "the_context_matters", "context.rows changes nothing"),
+        ("summary rows", "summary_rows_change_nothing_that_is_read", "summary_rows=2 changes position 0"),
+        ("detached lead", "gradients_reach_what_is_fused", "no gradient reaches context.lead"),
+        ("mixing", "rows_do_not_mix", "a row alone differs"),
+        ("no alone", "shapes_are_as_declared", "the output without a context is"),
+        ("width", "facts_are_true", r"describe\(\) says width 17, the encoder has 16"),
+    ],
+)
+def test_each_mistake_is_named(mistake: Mistake, name: str, said: str) -> None:
+    check = next(check for check in LAWS if check.__name__ == name)
+    with pytest.raises(AssertionError, match=f"Means: {name}: .*{said}"):
+        check(Means(mistake=mistake))
+
+
+def test_first_party_fusion_keeps_the_contract() -> None:
+    from x2kit_fusion import CrossBert
+
+    from x2kit.testing import check_fusion
+
+    check_fusion(CrossBert(layers=2, heads=2))
