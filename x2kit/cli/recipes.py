@@ -6,9 +6,6 @@ import json
 from pathlib import Path
 
 import jsonargparse
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments, add_recipe_arguments, read, refuse_keys
@@ -71,11 +68,9 @@ def _list(options: jsonargparse.Namespace) -> int:
     if options.json:
         print(json.dumps([{"name": name, "description": text} for name, text in entries], ensure_ascii=False))
         return 0
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
+    width = max((len(name) for name, _ in entries), default=0)
     for name, text in entries:
-        table.add_row(name, escape(text))
-    Console().print(table)
+        print(f"{name:{width}}  {text}")
     return 0
 
 
