@@ -96,6 +96,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ["train", "--help"],
         ["plugins"],
         ["recipes", "list"],
+        ["recipes", "validate", "quickstart/multilingual"],
         ["recipes", "validate", "--all"],
         ["train", "no-such-recipe"],
         ["train", "--model.vision.help"],

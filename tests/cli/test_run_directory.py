@@ -28,7 +28,7 @@ def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
         make_room(tmp_path / "file", restart=True)
 
 
-@pytest.mark.parametrize("trace", ["metrics.jsonl", "checkpoints", "weights"])
+@pytest.mark.parametrize("trace", ["versions.json", "metrics.jsonl", "checkpoints", "weights"])
 def test_a_recipe_beside_a_trace_of_training_is_a_run(tmp_path: Path, trace: str) -> None:
     (tmp_path / trace).mkdir()
     assert not holds_run(tmp_path)

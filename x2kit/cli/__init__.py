@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except X2KitError as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader (head, less) has gone; without this Python would complain once more while it exits.

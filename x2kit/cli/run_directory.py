@@ -14,7 +14,7 @@ from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.resolve import Checks
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
-TRACES = ("metrics.jsonl", "checkpoints", WEIGHTS)
+TRACES = ("versions.json", "metrics.jsonl", "checkpoints", WEIGHTS)
 FREE_ON_RESUME = (
     "description",
     "data.num_workers",
