@@ -2,7 +2,7 @@
 
 At most n = min(max_masks, max(1, round(mask_prob x tokens))) tokens of a text are predicted, the special ones
 counted too. Every token but the first may be chosen, the closing one included (official code). Places are
-taken in random order; each takes one token or, with `skipgram_prob`, a span, widened to whole words if so set;
+taken in random order; each takes one token or, with `skipgram_prob`, a span, widened to whole words if set;
 what is too much is left out at random. Of the chosen, 80 % become the mask, 10 % any id, 10 % stay.
 """
 

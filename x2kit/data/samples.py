@@ -17,7 +17,7 @@ from x2kit.data.text import clean, draw, text_only_caption, variants
 from x2kit.data.transforms import Pixels, View, decode, draw_flip, draw_view, render_augmented
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
-from x2kit.plugin.sources import Record, Text
+from x2kit.plugin.sources import Record, Region, Text
 
 
 class ImageSample(NamedTuple):
@@ -93,7 +93,7 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
     """
     image = decode(field(record, "image"), spec.channels)
     size = image.size
-    regions = field(record, "regions")
+    regions = _regions(record)
     if not regions and "caption" not in record:
         raise DataError("the record has neither regions nor a caption", reason="no text")
     boxes = read_boxes([field(region, "bbox") for region in regions], size)
@@ -127,7 +127,7 @@ def region_texts(
         with_caption: the record's caption, if it has one, takes the first place, with the whole as its box.
     Raises: DataError for a missing field, a bad box or a text of which nothing remains.
     """
-    regions = field(record, "regions")
+    regions = _regions(record)
     texts: list[str] = []
     bbox: list[tuple[float, ...]] = []
     whole: list[bool] = []
@@ -158,6 +158,8 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
     Raises: DataError if the record has not two such languages, or a text of which nothing remains.
     """
     texts = field(record, "texts")
+    if not isinstance(texts, dict):
+        raise DataError(f"texts is {{code: text}}, found {texts!r}", reason="texts of a wrong type")
     allowed = [code for code in texts if config.languages is None or code in config.languages]
     if config.pivot is not None:
         others = [code for code in allowed if code != config.pivot]
@@ -197,8 +199,17 @@ def has_sides(record: Record) -> bool:
 
 def _all_texts(record: Record) -> Iterator[str]:
     yield from variants(record.get("caption", []))
-    for region in record.get("regions", []):
+    for region in _regions(record) if "regions" in record else []:
         yield from variants(field(region, "caption"))
+
+
+def _regions(record: Record) -> list[Region]:
+    regions: list[Region] = field(record, "regions")
+    if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
+        raise DataError(
+            f"regions is a list of {{bbox, caption}}, found {regions!r}", reason="regions of a wrong type"
+        )
+    return regions
 
 
 def _draw(text: Text, config: StreamConfig, rng: Generator) -> str:

@@ -87,9 +87,11 @@ def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> 
 
 
 def variants(text: Text) -> Iterator[str]:
-    """Every text that `draw` could give, all languages included."""
+    """Every text that `draw` could give, all languages included; what is no text is left to `draw` to refuse."""
     for choice in text if isinstance(text, list) else [text]:
-        yield from choice.values() if isinstance(choice, dict) else [choice]
+        for found in choice.values() if isinstance(choice, dict) else [choice]:
+            if isinstance(found, str):
+                yield found
 
 
 def _pick(count: int, rng: Generator) -> int:

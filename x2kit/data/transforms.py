@@ -56,7 +56,8 @@ def decode(picture: Any, channels: int = 3) -> Image.Image:
     Args:
         picture: a PIL image, the bytes of an encoded picture, or a path.
         channels: 3 for colour, 1 for grey.
-    Raises: DataError if it is none of these, missing, damaged, too large to be honest, or of deeper pixels.
+    Raises: DataError if it is none of these, missing, damaged, empty, of deeper pixels, or so large that its
+            file must be meant to fill the memory.
     """
     if channels not in _MODES:
         raise DataError(
@@ -69,6 +70,10 @@ def decode(picture: Any, channels: int = 3) -> Image.Image:
             raise DataError(
                 f"pixels of mode {image.mode} are deeper than 8 bits; convert the picture to 8 bits first",
                 reason="pixels deeper than 8 bits",
+            )
+        if 0 in image.size:
+            raise DataError(
+                f"a picture of {image.width} x {image.height} pixels", reason="picture without pixels"
             )
         if image.mode != _MODES[channels]:
             return image.convert(_MODES[channels])

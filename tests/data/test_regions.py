@@ -1,0 +1,153 @@
+"""Boxes: equal to the recorded ones, refused where they are wrong, and following their picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.data.stubs import stream
+from x2kit.data.regions import guided_crop, place_boxes, read_boxes
+from x2kit.data.samples import region_texts
+from x2kit.data.transforms import View
+from x2kit.errors import DataError
+
+CASES: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parents[1] / "reference" / "regions" / "box_transforms.json").read_text(encoding="utf-8")
+)["cases"]
+
+
+def view_of(case: dict[str, Any]) -> View:
+    texts = case.get("captions", []) if case.get("careful_hflip") else []
+    flip = case["flip_drawn"] and not any("left" in text or "right" in text for text in texts)
+    return View(tuple(case["image_size"]), tuple(case["crop_x0y0x1y1"]), flip)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_boxes_are_kept_clipped_and_normalised_as_recorded(case: dict[str, Any]) -> None:
+    view = view_of(case)
+    placed = place_boxes(read_boxes(case["boxes_xywh"], view.size), view, case["min_perc_in_image"])
+    for kept, bbox, expected in zip(placed.kept, placed.bbox, case["results"], strict=True):
+        if "max_regions" in case and not expected["kept"]:
+            continue  # left out because there was no place, not because of its box
+        assert bool(kept) == expected["kept"]
+        if kept:
+            np.testing.assert_allclose(bbox, expected["bbox_cxcywh"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case["min_perc_in_image"] == 0.5])
+def test_texts_are_chosen_in_the_recorded_order(case: dict[str, Any]) -> None:
+    boxes = case["boxes_xywh"]
+    names = case.get("captions", [f"e{number}" for number in range(len(boxes))])
+    record: Any = {"regions": [{"bbox": b, "caption": n} for b, n in zip(boxes, names, strict=True)]}
+    if "caption" in case:
+        record["caption"] = case["caption"]
+    config = stream("region-text", max_regions=case.get("max_regions", 5))
+    order = list(range(len(boxes)))
+    found = region_texts(
+        record, config, view_of(case), np.random.default_rng(0), order=order, with_caption=True
+    )
+    assert found.texts == case["order_of_texts"]
+    assert found.whole == ["caption" in case and number == 0 for number in range(len(found.texts))]
+    if "caption" in case:
+        assert list(found.bbox[0]) == case["image_text"]["bbox_cxcywh"]
+
+
+def test_without_crop_and_flip_boxes_are_only_normalised() -> None:
+    placed = place_boxes(read_boxes([[10, 20, 30, 40]], (100, 200)), View((100, 200)))
+    assert placed.kept.tolist() == [True]
+    np.testing.assert_allclose(placed.bbox[0], [0.25, 0.2, 0.3, 0.2], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ([0, 0, 0, 5], "box without area"),
+        ([0, 0, 5, -1], "box without area"),
+        ([math.nan, 0, 5, 5], "box without area"),
+        ([math.inf, 0, 5, 5], "box without area"),
+        ([0, 0, 5], "box not four numbers"),
+        (["a", 0, 5, 5], "box not four numbers"),
+        (None, "box not four numbers"),
+        ([-1, 0, 5, 5], "box outside its picture"),
+        ([28, 0, 5, 5], "box outside its picture"),
+        ([0, 12, 5, 5], "box outside its picture"),
+    ],
+)
+def test_a_bad_box_is_refused_with_its_region_and_reason(box: Any, reason: str) -> None:
+    with pytest.raises(DataError) as found:
+        read_boxes([[1, 1, 5, 5], box], (32, 16))
+    assert found.value.reason == reason
+    if reason != "box not four numbers":
+        assert "of region 1" in str(found.value)
+
+
+def test_a_box_may_reach_the_edge_and_stand_out_by_a_rounding_error() -> None:
+    read_boxes([[0, 0, 32, 16], [-1e-5, 0, 32.0001, 16]], (32, 16))
+
+
+SIDES = st.integers(1, 60)
+
+
+@st.composite
+def boxed(draw: st.DrawFn) -> tuple[tuple[int, int], list[list[float]]]:
+    width, height = draw(SIDES), draw(SIDES)
+    boxes = []
+    for _ in range(draw(st.integers(1, 4))):
+        x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        boxes.append(
+            [
+                float(x),
+                float(y),
+                draw(st.floats(0.5, 1)) * (width - x),
+                draw(st.floats(0.5, 1)) * (height - y),
+            ]
+        )
+    return (width, height), boxes
+
+
+@given(scene=boxed(), seed=st.integers(0, 1000))
+def test_a_guided_crop_keeps_its_box_whole(
+    scene: tuple[tuple[int, int], list[list[float]]], seed: int
+) -> None:
+    size, boxes = scene
+    x0, y0, x1, y1 = guided_crop(boxes[0], size, np.random.default_rng(seed))
+    x, y, w, h = boxes[0]
+    assert 0 <= x0 <= x < x + w <= x1 <= size[0]
+    assert 0 <= y0 <= y < y + h <= y1 <= size[1]
+    placed = place_boxes(read_boxes(boxes, size), View(size, (x0, y0, x1, y1)))
+    assert placed.kept[0]
+    np.testing.assert_allclose(placed.bbox[0][2:] * [x1 - x0, y1 - y0], [w, h], rtol=1e-4)
+
+
+@given(scene=boxed(), seed=st.integers(0, 1000), flip=st.booleans())
+def test_kept_boxes_lie_in_the_view_and_show_the_same_pixels(
+    scene: tuple[tuple[int, int], list[list[float]]], seed: int, flip: bool
+) -> None:
+    size, boxes = scene
+    crop = guided_crop(boxes[0], size, np.random.default_rng(seed))
+    placed = place_boxes(read_boxes(boxes, size), View(size, crop, flip))
+    width = crop[2] - crop[0]
+    for kept, (cx, cy, w, h), (x, _, bw, _) in zip(placed.kept, placed.bbox, boxes, strict=True):
+        if not kept:
+            continue
+        assert w > 0
+        assert h > 0
+        assert -1e-5 <= cx - w / 2 <= cx + w / 2 <= 1 + 1e-5
+        assert -1e-5 <= cy - h / 2 <= cy + h / 2 <= 1 + 1e-5
+        left = (1 - cx - w / 2 if flip else cx - w / 2) * width + crop[0]  # back to the whole picture
+        assert left == pytest.approx(max(x, crop[0]), abs=1e-3)
+        assert w * width == pytest.approx(min(x + bw, crop[2]) - max(x, crop[0]), abs=1e-3)
+
+
+def test_guided_crops_reach_every_side() -> None:
+    rng = np.random.default_rng(0)
+    crops = np.array([guided_crop([10, 10, 5, 5], (30, 30), rng) for _ in range(500)])
+    assert crops.min(0).tolist() == [0, 0, 15, 15]
+    assert crops.max(0).tolist() == [10, 10, 30, 30]

@@ -1,0 +1,94 @@
+"""Cleaning equals the official code; the choice of a text is fair and seeded."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from x2kit.data.text import clean, draw, pre_question, text_only_caption, variants
+from x2kit.errors import DataError
+
+CASES: dict[str, list[dict[str, Any]]] = json.loads(
+    (Path(__file__).parents[1] / "reference" / "text" / "captions.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize(
+    "case", CASES["pre_caption"], ids=lambda case: f"{case['input']!r}-{case['max_words']}"
+)
+def test_captions_are_cleaned_as_recorded(case: dict[str, Any]) -> None:
+    if "error" in case:
+        with pytest.raises(DataError, match="nothing remains"):
+            clean(case["input"], case["max_words"])
+    else:
+        assert clean(case["input"], case["max_words"]) == case["output"]
+
+
+@pytest.mark.parametrize(
+    "case", CASES["pre_question"], ids=lambda case: f"{case['input']!r}-{case['max_words']}"
+)
+def test_questions_are_cleaned_as_recorded(case: dict[str, Any]) -> None:
+    assert pre_question(case["input"], case["max_words"]) == case["output"]
+
+
+@pytest.mark.parametrize(
+    "case", CASES["text_only_caption"], ids=lambda case: f"{case['input']!r}-{case['max_words']}"
+)
+def test_texts_without_pictures_are_cleaned_as_recorded(case: dict[str, Any]) -> None:
+    if "error" in case:
+        with pytest.raises(DataError, match="fewer than 2 words"):
+            text_only_caption(case["input"], case["max_words"], case["minimum_words"])
+    else:
+        found = text_only_caption(case["input"], case["max_words"], case["minimum_words"])
+        assert found == case["output"]
+
+
+def test_without_a_limit_all_words_stay() -> None:
+    assert clean("One, two; three!") == "one two three"
+
+
+def test_nothing_is_no_text_even_where_one_word_is_enough() -> None:
+    with pytest.raises(DataError, match="fewer than 1 words"):
+        text_only_caption("  ", 10, min_words=1)
+
+
+def test_a_text_alone_is_drawn_without_touching_the_generator(rng: np.random.Generator) -> None:
+    before = rng.bit_generator.state
+    assert draw("a dog", rng) == "a dog"
+    assert draw({"en": "a dog"}, rng) == "a dog"
+    assert rng.bit_generator.state == before
+
+
+def test_every_text_of_a_list_of_languages_is_drawn_about_equally_often(rng: np.random.Generator) -> None:
+    text = [{"en": "a", "de": "b"}, {"en": "c", "de": "d"}]
+    counts = Counter(draw(text, rng) for _ in range(4000))
+    assert set(counts) == {"a", "b", "c", "d"}
+    assert all(850 < count < 1150 for count in counts.values())  # 1000 each, five standard deviations
+
+
+def test_only_languages_of_the_stream_are_drawn(rng: np.random.Generator) -> None:
+    text = {"en": "a", "de": "b", "fr": "c"}
+    assert {draw(text, rng, ("de", "fr")) for _ in range(50)} == {"b", "c"}
+    assert draw("plain", rng, ("de",)) == "plain"
+
+
+def test_a_text_in_no_language_of_the_stream_is_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match="has the languages en, and the stream draws from de, fr") as found:
+        draw({"en": "a"}, rng, ("de", "fr"))
+    assert found.value.reason == "text in no language of the stream"
+
+
+@pytest.mark.parametrize("text", [None, 5, [], {"en": None}, [7]])
+def test_what_is_no_text_is_refused(text: Any, rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match="a text is a str"):
+        draw(text, rng)
+
+
+def test_variants_are_all_that_could_be_drawn() -> None:
+    assert list(variants([{"en": "a", "de": "b"}, {"en": "c"}])) == ["a", "b", "c"]
+    assert list(variants("a")) == ["a"]

@@ -1,0 +1,195 @@
+"""Pictures: what is refused, what a view shows, and that nothing global is drawn from."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from x2kit.data.config import TransformConfig
+from x2kit.data.transforms import (
+    View,
+    decode,
+    draw_view,
+    random_crop,
+    read_picture,
+    render,
+    render_augmented,
+    stack_pixels,
+)
+from x2kit.errors import DataError
+from x2kit.plugin import ImageSpec
+
+
+def noise(width: int = 20, height: int = 10, mode: str = "RGB") -> Image.Image:
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def test_a_picture_is_the_same_from_memory_bytes_and_path(tmp_path: Path) -> None:
+    image = noise()
+    file = tmp_path / "noise.png"
+    file.write_bytes(encoded(image))
+    for given_as in (image, encoded(image), file, str(file)):
+        assert decode(given_as).tobytes() == image.tobytes()
+
+
+def test_channels_are_those_of_the_encoder() -> None:
+    assert decode(noise(mode="L")).mode == "RGB"
+    assert decode(noise(), channels=1).mode == "L"
+    assert decode(noise().convert("P")).mode == "RGB"
+    with pytest.raises(DataError, match="13 channels"):
+        decode(noise(), channels=13)
+
+
+def _cut(kind: str) -> bytes:
+    return encoded(noise(200, 200), kind)[:2000]
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (b"", "picture not readable"),
+        (b"no picture", "picture not readable"),
+        (_cut("PNG"), "picture not readable"),
+        (_cut("JPEG"), "picture not readable"),
+        (Path("/nowhere/at/all.png"), "picture missing"),
+        (17, "picture of a wrong type"),
+        (None, "picture of a wrong type"),
+        (Image.new("I;16", (4, 4)), "pixels deeper than 8 bits"),
+        (Image.new("F", (4, 4)), "pixels deeper than 8 bits"),
+        (Image.new("RGB", (0, 4)), "picture without pixels"),
+    ],
+)
+def test_a_bad_picture_is_refused_with_its_reason(picture: Any, reason: str) -> None:
+    with pytest.raises(DataError) as found:
+        decode(picture)
+    assert found.value.reason == reason
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # 200 pixels only make PIL warn
+    with pytest.raises(DataError, match="decompression bomb"):
+        decode(encoded(noise()))
+
+
+def test_read_picture_gives_a_square_in_the_unit_range() -> None:
+    tensor = read_picture(noise(), ImageSpec(size=16))
+    assert tensor.shape == (3, 16, 16)
+    assert tensor.dtype == torch.float32
+    assert 0 <= tensor.min() < 0.2
+    assert 0.8 < tensor.max() <= 1
+    assert read_picture(noise(mode="L"), ImageSpec(size=16, channels=1)).shape == (1, 16, 16)
+
+
+def test_a_picture_of_the_right_size_is_left_as_it_is() -> None:
+    image = noise(16, 16)
+    expected = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    assert torch.equal(read_picture(image, ImageSpec(size=16)), expected)
+
+
+def test_a_view_is_cropped_then_flipped() -> None:
+    image = noise(20, 10)
+    pixels = render(image, View((20, 10), (4, 1, 12, 9), flip=True), ImageSpec(size=8))
+    assert np.array_equal(pixels, np.asarray(image)[1:9, 4:12][:, ::-1])
+
+
+def test_pictures_are_resized_as_the_encoder_says() -> None:
+    image = noise(20, 10)
+    for name in ("bicubic", "bilinear", "nearest"):
+        by_pil = image.resize((16, 16), getattr(Image.Resampling, name.upper()))
+        assert np.array_equal(
+            render(image, View((20, 10)), ImageSpec(size=16, interpolation=name)), np.asarray(by_pil)
+        )
+
+
+@given(
+    width=st.integers(1, 300),
+    height=st.integers(1, 300),
+    low=st.floats(0.01, 1),
+    high=st.floats(0.01, 1),
+    seed=st.integers(0, 1000),
+)
+def test_a_random_crop_is_a_part_of_the_picture(
+    width: int, height: int, low: float, high: float, seed: int
+) -> None:
+    x0, y0, x1, y1 = random_crop(
+        (width, height), (min(low, high), max(low, high)), np.random.default_rng(seed)
+    )
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+
+
+def test_random_crops_have_the_asked_share_of_the_area_and_reach_every_side() -> None:
+    rng = np.random.default_rng(0)
+    crops = np.array([random_crop((200, 200), (0.2, 0.9), rng) for _ in range(500)])
+    widths, heights = crops[:, 2] - crops[:, 0], crops[:, 3] - crops[:, 1]
+    shares = widths * heights / 200**2
+    assert shares.min() == pytest.approx(0.2, abs=0.03)
+    assert shares.max() == pytest.approx(0.9, abs=0.03)
+    assert (widths / heights).min() == pytest.approx(3 / 4, abs=0.03)
+    assert (widths / heights).max() == pytest.approx(4 / 3, abs=0.03)
+    assert (crops.min(0) <= 1).tolist()[:2] == [True, True]
+    assert (crops.max(0) >= 199).tolist()[2:] == [True, True]
+
+
+def test_where_no_crop_fits_the_middle_is_taken() -> None:
+    assert random_crop((100, 3), (1.0, 1.0), np.random.default_rng(0)) == (48, 0, 52, 3)
+
+
+def test_flips_are_as_frequent_as_asked_and_never_where_they_may_not_be() -> None:
+    config = TransformConfig(crop_scale=None, flip=0.3)
+    flips = [draw_view(noise(), config, np.random.default_rng(seed)).flip for seed in range(400)]
+    assert 80 < sum(flips) < 160  # 120, four standard deviations
+    assert not any(
+        draw_view(noise(), config, np.random.default_rng(s), may_flip=False).flip for s in range(50)
+    )
+
+
+def test_a_forbidden_flip_changes_nothing_else() -> None:
+    config = TransformConfig(crop_scale=(0.2, 1.0), flip=1.0)
+    free, forbidden = np.random.default_rng(3), np.random.default_rng(3)
+    assert draw_view(noise(), config, free)[:2] == draw_view(noise(), config, forbidden, may_flip=False)[:2]
+    assert free.random() == forbidden.random()
+
+
+def test_augmented_pictures_come_from_the_generator_and_no_global_state() -> None:
+    config, spec, image = TransformConfig(augment_operations=3), ImageSpec(size=16), noise(16, 16)
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    found = {
+        render_augmented(image, View((16, 16)), spec, config, np.random.default_rng(seed), False).tobytes()
+        for seed in range(20)
+    }
+    assert len(found) > 10
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert np.random.get_state()[1].tolist() == numpy_before
+
+
+def test_a_grey_picture_is_augmented_in_one_channel() -> None:
+    spec = ImageSpec(size=16, channels=1)
+    config = TransformConfig(augment_operations=4)
+    pixels = render_augmented(
+        noise(16, 16, "L"), View((16, 16)), spec, config, np.random.default_rng(1), False
+    )
+    assert pixels.shape == (16, 16, 1)
+
+
+def test_pixels_are_stacked_channel_first_and_contiguous() -> None:
+    pictures = [render(noise(8, 8), View((8, 8)), ImageSpec(size=8)) for _ in range(3)]
+    stacked = stack_pixels(pictures)
+    assert stacked.shape == (3, 3, 8, 8)
+    assert stacked.is_contiguous()
+    assert stacked[1, 2, 5, 6] == np.float32(pictures[1][5, 6, 2]) / 255
