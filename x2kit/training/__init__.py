@@ -1,1 +1,18 @@
-"""TODO."""
+"""Training: the step, the optimiser, the loop, run directories and checkpoints. Torch is imported on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from x2kit.training.loop import train
+
+__all__ = ["train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        from x2kit.training.loop import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,238 @@
+"""The training loop: data in, steps, metrics and checkpoints out. Imports torch."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from x2kit.data.batch import Batch
+from x2kit.data.config import DataConfig, LossName
+from x2kit.data.faults import BadRecords
+from x2kit.data.loading import StepBatches
+from x2kit.data.text import clean
+from x2kit.errors import X2KitError
+from x2kit.model import X2VLM, build_model, save_weights
+from x2kit.model.config import ModelConfig
+from x2kit.model.saving import TOKENIZER, WEIGHTS
+from x2kit.plugin.manager import Plugins
+from x2kit.training.checkpoints import appears_whole, load_checkpoint, save_checkpoint
+from x2kit.training.config import TrainingConfig
+from x2kit.model.device import autocast, choose_device
+from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
+from x2kit.training.progress import StepProgress
+from x2kit.training.record import RunRecord
+from x2kit.training.step import step_losses, to_device
+
+
+class Recipe(Protocol):
+    """What training needs of a recipe; `x2kit.Recipe` has it."""
+
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+    def to_yaml(self) -> str: ...
+
+
+def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> Path:
+    """Train what a recipe describes.
+
+    Args:
+        recipe: resolved.
+        plugins: those that the recipe was resolved with; they are named in the record.
+        run: the run directory.
+        resume: go on from its newest checkpoint; equal to a run that was never interrupted.
+    Returns: the weights directory.
+    Raises: CheckpointError if there is nothing to resume; KeyboardInterrupt after saving, if asked to stop;
+        X2KitError if a loss is not finite or too many records are broken.
+    """
+    config = recipe.training
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    state: dict[str, Any] = {}
+    messages: list[str] = []
+    if resume:
+        state, messages = load_checkpoint(run)
+    model, batches = _assemble(recipe, run, state)
+    device = choose_device(config.device)
+    model.to(device).train()
+    optimizer = build_optimizer(model, config)
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    record = RunRecord(run, recipe.to_yaml(), _facts(recipe, plugins, batches), state.get("step", 0))
+    trainer = Trainer(recipe, run, model, optimizer, batches, device, record, state.get("step", 0))
+    for message in messages:
+        trainer.progress.say(message)
+    try:
+        trainer.run_steps()
+    finally:
+        record.close()
+    weights = run / WEIGHTS
+    with appears_whole(weights) as directory:
+        save_weights(model.eval(), recipe.to_yaml(), directory)
+    trainer.progress.say(f"weights: {weights}")
+    return weights
+
+
+def _assemble(recipe: Recipe, run: Path, state: dict[str, Any]) -> tuple[X2VLM, StepBatches]:
+    """Model and batches. A tokenizer trained on the texts is kept with the run, so that resuming need not train."""
+    torch.manual_seed(recipe.training.seed)
+    sources = [stream.source.open() for stream in recipe.data.streams.values()]
+    texts = (
+        clean(text) for text in chain.from_iterable(source.texts() for source in sources) if text.strip()
+    )
+    model = build_model(recipe.model, texts)
+    steps = StepBatches(
+        recipe.data, model.tokenizer, model.image_spec, recipe.training.seed, recipe.training.steps
+    )
+    return model, steps
+
+
+def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches) -> dict[str, Any]:
+    return {
+        "seed": recipe.training.seed,
+        "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
+        "data": batches.fingerprints(),
+    }
+
+
+@dataclass
+class Trainer:
+    """One run's working parts, and the loop over its steps."""
+
+    recipe: Recipe
+    run: Path
+    model: X2VLM
+    optimizer: torch.optim.Optimizer
+    batches: StepBatches
+    device: torch.device
+    record: RunRecord
+    done: int
+    bad: BadRecords = field(default_factory=BadRecords)
+
+    def __post_init__(self) -> None:
+        self.progress = StepProgress(self.recipe.training.steps, self.done)
+
+    def run_steps(self) -> None:
+        """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
+        config = self.recipe.training
+        began = waited = 0.0
+        counted = 0
+        with self.progress, stop_requests() as stop:
+            source = self.batches.iterate(self.done)
+            began = time.monotonic()
+            while self.done < config.steps:
+                fetched = time.monotonic()
+                batch = next(source)
+                waited += time.monotonic() - fetched
+                counted += sum(len(ids) for ids in batch.records.values())
+                self.bad.add(batch)
+                self.bad.check(self.recipe.data.max_bad_share)
+                values = self.step(batch)
+                self.done += 1
+                self.progress.advance(self.done)
+                if self.done % config.log_every == 0 or self.done == config.steps:
+                    took = time.monotonic() - began
+                    speed = {"samples_per_second": counted / took, "data_wait_share": waited / took}
+                    self._log({**_numbers(values), **speed})
+                    began, waited, counted = time.monotonic(), 0.0, 0
+                if self.done % config.checkpoint_every == 0 or self.done == config.steps or stop:
+                    self.save()
+                if stop and self.done < config.steps:
+                    raise KeyboardInterrupt(
+                        f"stopped after step {self.done}, saved; go on with: x2kit train --resume --run-dir {self.run}"
+                    )
+        if self.bad.share:
+            self.progress.say(self.bad.summary())
+
+    def step(self, batch: Batch) -> dict[str, Tensor | float]:
+        """One optimiser step. All draws follow (seed, step), so that a resumed run makes the same ones."""
+        config, data = self.recipe.training, self.recipe.data
+        torch.manual_seed(_seed(config.seed, self.done))
+        factor = rate_factor(self.done, config)
+        set_rate(self.optimizer, factor)
+        self.model.clamp_temperature()
+        active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
+        with autocast(self.device, config.precision):
+            losses = step_losses(self.model, to_device(batch, self.device), active)
+        total = self._total(losses)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = clip_gradients(self.model, config.clip_norm)
+        self.optimizer.step()
+        values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}
+        values |= {
+            f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
+        }
+        return values | {"gradient_norm": norm, "temperature": self.model.temperature.detach().clone()}
+
+    def _total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
+        terms = [
+            value * (stream.weight * stream.loss(loss).weight)
+            for name, stream in self.recipe.data.streams.items()
+            for loss, value in losses.get(name, {}).items()
+        ]
+        if not terms:
+            raise X2KitError(f"step {self.done}: no loss is on; see data.streams.*.losses")
+        return torch.stack(terms).sum()
+
+    def _log(self, values: dict[str, float]) -> None:
+        broken = sorted(name for name, value in values.items() if not math.isfinite(value))
+        if broken:
+            raise X2KitError(
+                f"step {self.done}: {', '.join(broken)} is not finite; the newest checkpoint is kept. A lower "
+                "training.lr, a longer training.warmup or training.precision fp32 are what usually helps"
+            )
+        self.record.write(self.done, {"time": time.time(), **values})
+        shown = ("loss", "gradient_norm", "samples_per_second", "data_wait_share")
+        self.progress.show(self.done, {name: values[name] for name in shown})
+
+    def save(self) -> None:
+        """A checkpoint of the steps done."""
+        state = {
+            "step": self.done,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(self.run, self.done, state, self.recipe.training.keep_last)
+
+
+def _numbers(values: dict[str, Tensor | float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
+
+
+def _seed(seed: int, step: int) -> int:
+    """Neighbouring steps and seeds must not share draws; the odd factors keep them apart."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 1) % 2**63
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that fills when the process is asked to stop (Ctrl-C, SIGTERM); a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt("stopped at once; the newest checkpoint is kept")
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

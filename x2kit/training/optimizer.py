@@ -1,0 +1,97 @@
+"""AdamW with the paper's parameter groups, and its schedule. Imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from x2kit.model import X2VLM
+from x2kit.plugin.encoders import Encoder
+from x2kit.training.config import TrainingConfig
+
+ENCODERS = ("vision", "text", "fusion")
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
+HEADS_WITHOUT_NORMS = ("itm_head", "bbox_head")
+"""Heads whose layer norms the official code does let decay: it tells norms by name, and theirs have none."""
+
+
+def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, object]]:
+    """One group for each learning rate and weight decay (X²-VLM's optimiser).
+
+    Biases, relative position bias tables among them, and norms of the encoders do not decay. Parameters that no
+    pretrained weights filled learn `lr_mult` times as fast; an encoder's own rate wins over that.
+
+    Returns: groups with `params`, `names`, `peak` (learning rate after warm-up), `weight_decay`.
+    """
+    groups: dict[tuple[float, bool], dict[str, object]] = {}
+    without_decay = set(_without_decay(model))
+    fresh = set(_fresh(model))
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = getattr(config, f"{name.partition('.')[0]}_lr", None)
+        if rate is None:
+            rate = config.lr * (config.lr_mult if name in fresh else 1)
+        key = (rate, name not in without_decay)
+        group = groups.setdefault(
+            key,
+            {"params": [], "names": [], "peak": rate, "weight_decay": config.weight_decay if key[1] else 0.0},
+        )
+        group["params"].append(parameter)  # type: ignore[attr-defined]
+        group["names"].append(name)  # type: ignore[attr-defined]
+    return list(groups.values())
+
+
+def _without_decay(model: X2VLM) -> Iterator[str]:
+    for name, module in model.named_modules():
+        own = [
+            f"{name}.{parameter}" if name else parameter
+            for parameter, _ in module.named_parameters(recurse=False)
+        ]
+        if isinstance(module, NORMS) and name.partition(".")[0] not in HEADS_WITHOUT_NORMS:
+            yield from own
+        if isinstance(module, Encoder):
+            yield from (f"{name}.{parameter}" for parameter in module.no_decay())
+        yield from (parameter for parameter in own if "bias" in parameter)
+
+
+def _fresh(model: X2VLM) -> Iterator[str]:
+    for name, _ in model.named_parameters():
+        if name.partition(".")[0] not in ENCODERS:
+            yield name
+    for part in ENCODERS:
+        yield from (f"{part}.{name}" for name in getattr(model, part).fresh())
+
+
+def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over the parameter groups, fused where the device has it."""
+    return torch.optim.AdamW(
+        parameter_groups(model, config), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+    )
+
+
+def rate_factor(step: int, config: TrainingConfig) -> float:
+    """The share of the peak rate at a step: linear from 0 over the warm-up, then down to 0 (official schedule).
+
+    Args:
+        step: from 0; the first step has rate 0 unless there is no warm-up.
+    """
+    warmup = int(config.warmup * config.steps) if config.warmup < 1 else int(config.warmup)
+    if step < warmup:
+        return step / warmup
+    left = (config.steps - step) / max(1, config.steps - warmup)
+    return left if config.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to this share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def clip_gradients(model: X2VLM, largest: float | None) -> Tensor:
+    """Scale the gradients down to a norm; returns the norm before, a scalar."""
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if largest is None else largest)
