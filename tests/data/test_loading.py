@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -212,7 +213,7 @@ def test_a_source_that_is_broken_throughout_stops_with_its_own_message(num_worke
     assert "Traceback" not in str(found.value)
 
 
-def test_equal_sources_are_opened_once_and_each_in_the_process_that_reads_it(
+def test_equal_sources_are_opened_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[Scenes] = []
@@ -229,8 +230,27 @@ def test_equal_sources_are_opened_once_and_each_in_the_process_that_reads_it(
     fresh.batch(0)
     fresh.batch(1)
     assert len(opened) == 1
-    list(batches(data.model_copy(update={"num_workers": 1})).iterate(8))
-    assert len(opened) == 1  # the other process has opened its own
+
+
+def test_a_process_reads_no_source_that_another_has_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_open, plain_read = StubScenes.open, Scenes.__getitem__
+    owners: dict[int, int] = {}
+
+    def opened(self: StubScenes) -> Scenes:
+        source = plain_open(self)
+        owners[id(source)] = os.getpid()
+        return source
+
+    def read(self: Scenes, index: int) -> Any:
+        if owners[id(self)] != os.getpid():  # an open file would share its position with the other process
+            raise DataError("opened by another process")
+        return plain_read(self, index)
+
+    monkeypatch.setattr(StubScenes, "open", opened)
+    monkeypatch.setattr(Scenes, "__getitem__", read)
+    used = batches(recipe(1, corpus=stream("text")))
+    expected = flat(used.batch(9))
+    assert [flat(batch) for batch in used.iterate(9)] == [expected]
 
 
 def test_fingerprints_name_every_stream() -> None:

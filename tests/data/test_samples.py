@@ -119,6 +119,23 @@ def test_a_crop_shows_the_region_it_was_made_for(spec: ImageSpec) -> None:
     assert len(crops) > 15
 
 
+def test_pictures_with_boxes_are_augmented_in_colour_alone(spec: ImageSpec) -> None:
+    image = Image.new("RGB", (32, 32), (30, 60, 30))
+    image.paste((200, 220, 200), (8, 8, 24, 16))
+    record = {"image": image, "regions": [{"bbox": [8, 8, 16, 8], "caption": "square"}]}
+    inside = np.zeros((32, 32), dtype=bool)
+    inside[8:16, 8:24] = True
+    seen = set()
+    for seed in range(30):
+        found = region_sample(
+            record, stream("region-text", transform={"augment_operations": 5}), spec, seeded(seed)
+        )
+        red = found.pixels[..., 0].astype(int)
+        assert np.array_equal(red > (red[inside].mean() + red[~inside].mean()) / 2, inside)
+        seen.add(found.pixels.tobytes())
+    assert len(seen) > 5
+
+
 def test_at_most_max_regions_texts_are_taken_the_caption_among_them(spec: ImageSpec) -> None:
     record = boxed(*[[number, 0, 10, 10] for number in range(8)], caption="all of it")
     found = region_sample(record, stream("region-text", max_regions=3), spec, seeded()).regions

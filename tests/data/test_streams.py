@@ -60,6 +60,12 @@ def test_replacements_do_not_depend_on_earlier_steps(spec: ImageSpec) -> None:
     assert faults == alone
 
 
+def test_every_place_has_its_own_replacement() -> None:
+    source = StubScenes(count=1000, broken=tuple(range(0, 1000, 2)))
+    found = draw_texts(opened("text", source, batch_size=60), 0, [])
+    assert len(set(found.records)) > 50
+
+
 def test_healthy_records_stay_where_they_are_when_others_break() -> None:
     healthy = draw_texts(opened("text"), 1, []).records
     broken_one = int(healthy[2].removeprefix("scene-"))
