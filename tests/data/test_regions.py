@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from tests.data.stubs import stream
-from x2kit.data.regions import guided_crop, place_boxes, read_boxes
+from x2kit.data.regions import Boxes, guided_crop, place_boxes, read_boxes
 from x2kit.data.samples import region_texts
 from x2kit.data.transforms import View
 from x2kit.errors import DataError
@@ -144,6 +147,35 @@ def test_kept_boxes_lie_in_the_view_and_show_the_same_pixels(
         left = (1 - cx - w / 2 if flip else cx - w / 2) * width + crop[0]  # back to the whole picture
         assert left == pytest.approx(max(x, crop[0]), abs=1e-3)
         assert w * width == pytest.approx(min(x + bw, crop[2]) - max(x, crop[0]), abs=1e-3)
+
+
+def by_torchvision(boxes: Boxes, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """The plain form: boxes that torchvision moves along with its pictures."""
+    width, height = view.size
+    moved = BoundingBoxes(torch.from_numpy(boxes), format=BoundingBoxFormat.XYWH, canvas_size=(height, width))
+    if view.crop is not None:
+        x0, y0, x1, y1 = view.crop
+        width, height = x1 - x0, y1 - y0
+        moved = F.crop(moved, y0, x0, height, width)
+    if view.flip:
+        moved = F.horizontal_flip(moved)
+    area = moved[:, 2] * moved[:, 3]
+    centred = F.convert_bounding_box_format(moved, new_format=BoundingBoxFormat.CXCYWH)
+    return area.numpy() / boxes[:, 2:].prod(1), centred.numpy() / [width, height, width, height]
+
+
+@given(scene=boxed(), seed=st.integers(0, 1000), flip=st.booleans(), cropped=st.booleans())
+def test_boxes_move_as_torchvision_moves_them(
+    scene: tuple[tuple[int, int], list[list[float]]], seed: int, flip: bool, cropped: bool
+) -> None:
+    size, listed = scene
+    boxes = read_boxes(listed, size)
+    crop = guided_crop(listed[0], size, np.random.default_rng(seed)) if cropped else None
+    placed = place_boxes(boxes, View(size, crop, flip))
+    shares, expected = by_torchvision(boxes, View(size, crop, flip))
+    clear = abs(shares - 0.5) > 1e-4  # at the threshold itself rounding decides
+    assert (placed.kept == (shares > 0.5))[clear].all()
+    np.testing.assert_allclose(placed.bbox[placed.kept], expected[placed.kept], rtol=0, atol=1e-5)
 
 
 def test_guided_crops_reach_every_side() -> None:

@@ -1,4 +1,4 @@
-"""Boxes of regions: checked, and moved along with the picture (X²-VLM, pre-training). Imports torch."""
+"""Boxes of regions: checked, and moved along with the picture (X²-VLM, pre-training)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as F
-from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from x2kit.data.transforms import Crop, View
 from x2kit.errors import DataError
@@ -52,13 +49,12 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
             f"a box is x, y, width and height, found {list(boxes)}", reason="box not four numbers"
         ) from error
     x, y, w, h = array.T
-    with np.errstate(invalid="ignore"):  # a NaN fails these comparisons, which is what it should do
-        sound = (w > 0) & (h > 0) & np.isfinite(array).all(1)
-        inside = (x >= -_TOLERANCE) & (y >= -_TOLERANCE)
-        inside &= (x + w <= size[0] + _TOLERANCE) & (y + h <= size[1] + _TOLERANCE)
+    sound = np.isfinite(array).all(1) & (w > 0) & (h > 0)
     if not sound.all():
         number = int(sound.argmin())
         raise DataError(f"box {boxes[number]} of region {number} has no area", reason="box without area")
+    inside = (x >= -_TOLERANCE) & (y >= -_TOLERANCE)
+    inside &= (x + w <= size[0] + _TOLERANCE) & (y + h <= size[1] + _TOLERANCE)
     if not inside.all():
         number = int(inside.argmin())
         raise DataError(
@@ -96,15 +92,15 @@ def place_boxes(boxes: Boxes, view: View, min_share: float = MIN_SHARE) -> Place
         boxes: [R, 4] x, y, width, height in pixels of the whole picture.
         view: what is seen.
     """
-    width, height = view.size
-    moved = BoundingBoxes(torch.from_numpy(boxes), format=BoundingBoxFormat.XYWH, canvas_size=(height, width))
-    if view.crop is not None:
-        x0, y0, x1, y1 = view.crop
-        width, height = x1 - x0, y1 - y0
-        moved = F.crop(moved, y0, x0, height, width)  # clips to the crop
-    if view.flip:
-        moved = F.horizontal_flip(moved)
-    x, y, w, h = np.asarray(moved).T
+    # The arithmetic of torchvision's crop and flip of boxes, whose calls cost more than a small picture's rendering.
+    x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
+    left, top = np.maximum(boxes[:, 0], x0) - x0, np.maximum(boxes[:, 1], y0) - y0
+    right = np.minimum(boxes[:, 0] + boxes[:, 2], x1) - x0
+    bottom = np.minimum(boxes[:, 1] + boxes[:, 3], y1) - y0
+    w, h = right - left, bottom - top
     kept = (w > 0) & (h > 0) & (w * h > min_share * boxes[:, 2] * boxes[:, 3])
-    placed = np.stack([(x + w / 2) / width, (y + h / 2) / height, w / width, h / height], 1)
-    return Placed(kept, placed)
+    width, height = x1 - x0, y1 - y0
+    middle = (left + right) / 2
+    x = width - middle if view.flip else middle
+    bbox = np.stack([x / width, (top + bottom) / 2 / height, w / width, h / height], 1)
+    return Placed(kept, bbox)
