@@ -1,1 +1,20 @@
-"""TODO."""
+"""Evaluation: retrieval and boxes in any language. Torch enters when something is measured."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from x2kit.evaluation.harness import evaluate
+    from x2kit.evaluation.table import render
+
+__all__ = ["evaluate", "render"]
+
+_LAZY = {"evaluate": "harness", "render": "table"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"x2kit.evaluation.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

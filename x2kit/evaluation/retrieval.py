@@ -1,0 +1,90 @@
+"""Ranks and recalls from score matrices: pure functions of tensors. Imports torch.
+
+Q queries, C candidates, M pictures, T texts.
+
+The rank of a query is the number of wrong candidates that its best right answer does not beat: those of a higher
+score and those of an equal one, so ties count against us. Other right answers of the query are not counted, so a
+picture with five captions can have all of them at rank 0. A score that is not a number beats nothing and is beaten
+by nothing: as a right answer it is last, as a wrong one it stands in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from x2kit.errors import ShapeError
+
+RECALLS = (1, 5, 10)
+
+
+def ranks(scores: Tensor, answers: Sequence[Sequence[int]], chunk: int = 1024) -> Tensor:
+    """The rank of each query's best right answer, 0 for the first place.
+
+    Args:
+        scores: [Q, C]; higher is better.
+        answers: Q lists of columns that are right, at least one each.
+        chunk: queries at a time; changes nothing but the memory that is needed, chunk * C.
+    Returns: [Q] int64.
+    Raises: ShapeError if `answers` does not fit `scores`.
+    """
+    if scores.ndim != 2 or len(answers) != len(scores):
+        raise ShapeError(f"scores {list(scores.shape)} do not fit answers to {len(answers)} queries")
+    found = []
+    for start in range(0, len(scores), chunk):
+        part = scores[start : start + chunk]
+        right = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
+        rows, columns = _positions(answers[start : start + chunk], part.shape[1], start)
+        right[rows.to(part.device), columns.to(part.device)] = True
+        # amax hands on a NaN, and no comparison with NaN holds, so such a row comes out last.
+        best = part.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+        found.append((~(part < best) & ~right).sum(1))
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+
+
+def _positions(answers: Sequence[Sequence[int]], candidates: int, first: int) -> tuple[Tensor, Tensor]:
+    for query, columns in enumerate(answers, first):
+        if not columns or not all(0 <= column < candidates for column in columns):
+            raise ShapeError(
+                f"query {query} has the right answers {list(columns)}; expected one or more of 0 to {candidates - 1}"
+            )
+    rows = [row for row, columns in enumerate(answers) for _ in columns]
+    return torch.tensor(rows), torch.tensor([column for columns in answers for column in columns])
+
+
+def recalls(ranks: Tensor) -> dict[str, float]:
+    """R@1, R@5 and R@10 as fractions: the share of ranks [Q] below 1, 5 and 10."""
+    return {f"r{k}": float((ranks < k).double().mean()) for k in RECALLS}
+
+
+def chance(answers: Sequence[Sequence[int]], candidates: int) -> float:
+    """R@1 of a random order of the candidates: the mean share of right ones."""
+    return sum(len(columns) for columns in answers) / (len(answers) * candidates)
+
+
+def top_candidates(similarity: Tensor, top_k: int) -> Tensor:
+    """The candidates of each query: the `top_k` columns of highest similarity in each row, as a bool mask [Q, C].
+
+    A tie at the edge is decided by topk; the number of candidates never is.
+    """
+    chosen = torch.zeros(similarity.shape, dtype=torch.bool, device=similarity.device)
+    indices = similarity.topk(min(top_k, similarity.shape[1]), 1).indices
+    return chosen.scatter_(1, indices, True)
+
+
+def rerank(similarity: Tensor, candidates: Tensor, scores: Tensor) -> Tensor:
+    """Scores of all pairs in which candidates stand above the rest, and the rest keeps its order by similarity.
+
+    Args:
+        similarity: [Q, C].
+        candidates: [Q, C] bool, at least one a row.
+        scores: [Q, C], read where `candidates` is True.
+    Returns: [Q, C] float64, comparable within a row.
+    """
+    # float64 holds the shift of float32 similarities exactly enough to keep their order and their ties.
+    similarity, scores = similarity.double(), scores.double()
+    lowest = scores.masked_fill(~candidates, torch.inf).amin(1, keepdim=True)
+    highest = similarity.masked_fill(candidates, -torch.inf).amax(1, keepdim=True)
+    return torch.where(candidates, scores, similarity - highest + lowest - 1)

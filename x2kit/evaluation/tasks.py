@@ -1,0 +1,53 @@
+"""Settings of the core's evaluation tasks. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from x2kit.plugin.components import TaskConfig
+
+if TYPE_CHECKING:
+    from x2kit.plugin.tasks import TaskContext
+
+Rerank = Literal["combined", "matching", "none"]
+
+
+class Retrieval(TaskConfig):
+    """Pictures to texts and texts to pictures, by similarity and re-ranked by the matching head."""
+
+    top_k: int = Field(16, gt=0, description="candidates of each query that the matching head looks at")
+    rerank: Rerank = Field(
+        "combined",
+        description="order of the candidates: combined (similarity / temperature + itm_weight * log p(match)), "
+        "matching (the official way: the matching logit alone), or none",
+    )
+    itm_weight: float = Field(0.5, ge=0, description="combined: factor of log p(match)")
+    max_words: int = Field(40, gt=0, description="words of a text that are kept")
+    max_tokens: int = Field(
+        40, gt=2, description="tokens of a text that are kept, special ones included; never more than the encoder's"
+    )
+
+    def run(self, context: TaskContext) -> Mapping[str, Any]:
+        """Recalls by language and direction; see `x2kit.evaluation.measure_retrieval`."""
+        from x2kit.evaluation.measure_retrieval import measure_retrieval
+
+        return measure_retrieval(self, context)
+
+
+class Localisation(TaskConfig):
+    """Where a named part of a picture is: the box predicted from its text and the whole picture."""
+
+    iou: float = Field(0.5, gt=0, lt=1, description="a box counts as found above this intersection over union")
+    max_words: int = Field(40, gt=0, description="words of a text that are kept")
+    max_tokens: int = Field(
+        40, gt=2, description="tokens of a text that are kept, special ones included; never more than the encoder's"
+    )
+
+    def run(self, context: TaskContext) -> Mapping[str, Any]:
+        """Share of boxes found, by language; see `x2kit.evaluation.measure_boxes`."""
+        from x2kit.evaluation.measure_boxes import measure_boxes
+
+        return measure_boxes(self, context)
