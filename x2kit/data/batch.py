@@ -23,7 +23,7 @@ class MaskedTexts(NamedTuple):
     """The same texts with tokens masked, for masked language modelling.
 
     Attributes:
-        ids: [B, L] int64, after masking.
+        ids: [B, L] int64, after masking; L may be less than that of the plain texts, whose padding is at the end.
         positions: [B, K] int64, of the tokens to predict; 0 where a row has fewer.
         labels: [B, K] int64, the tokens that stood there; -100 where a row has fewer.
     """
@@ -56,6 +56,7 @@ class PairedRows(NamedTuple):
         masked: the same texts masked; None if no loss of the stream needs them.
         group: [B] int64; rows of one group are right answers to each other.
         regions: None for whole pictures.
+        fused: the first so many rows go through the fusion encoder for matching, and `masked` has so many.
     """
 
     images: Tensor
@@ -63,15 +64,20 @@ class PairedRows(NamedTuple):
     masked: MaskedTexts | None
     group: Tensor
     regions: Regions | None = None
+    fused: int | None = None
 
 
 class ParallelRows(NamedTuple):
-    """Rows of a parallel-text stream: two texts of one meaning; L may differ between the sides."""
+    """Rows of a parallel-text stream: two texts of one meaning; L may differ between the sides.
+
+    `group` and `fused` are as in `PairedRows`.
+    """
 
     first: Texts
     second: Texts
     masked_first: MaskedTexts | None
     group: Tensor
+    fused: int | None = None
 
 
 class TextRows(NamedTuple):

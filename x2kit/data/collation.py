@@ -51,6 +51,7 @@ class Collator:
             None if rng is None else self._mask(encoded, rng),
             groups(keys[self.config.positives]),
             regions,
+            self.config.fusion_rows,
         )
 
     def parallel(self, drawn: DrawnParallel, rng: Generator | None) -> ParallelRows:
@@ -64,6 +65,7 @@ class Collator:
             self._pad(second),
             None if rng is None else self._mask(first, rng),
             groups_of_pairs(drawn.pairs) if by_text else groups(range(count)),
+            self.config.fusion_rows,
         )
 
     def texts(self, drawn: DrawnTexts, rng: Generator) -> TextRows:
@@ -78,7 +80,7 @@ class Collator:
         return pad_texts(encoded, self.tokenizer.special.pad, self.config.max_tokens)
 
     def _mask(self, encoded: Sequence[Sequence[int]], rng: Generator) -> MaskedTexts:
-        masked = mask_texts(encoded, rng, self.config.masking, self.tokenizer)
+        masked = mask_texts(encoded[: self.config.fusion_rows], rng, self.config.masking, self.tokenizer)
         return stack_masked(masked, self.tokenizer.special.pad, self.config.max_tokens)
 
 

@@ -97,6 +97,12 @@ class StreamConfig(BaseModel):
     pivot: str | None = Field(
         None, description="parallel-text: a language that is one side of every pair; null draws both sides"
     )
+    fusion_rows: int | None = Field(
+        None,
+        gt=1,
+        description="rows that go through the fusion encoder for matching and masked language; the rest serves the "
+        "contrastive loss, the boxes and as negatives; null for all",
+    )
     weight: float = Field(1.0, ge=0, description="factor of the sum of this stream's losses")
     losses: dict[LossName, LossSetting] = Field(
         {},

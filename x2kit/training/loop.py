@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from x2kit.data.batch import Batch
 from x2kit.data.config import DataConfig, LossName
+from x2kit.data.corpus import training_texts
 from x2kit.data.faults import BadRecords
 from x2kit.data.loading import StepBatches
-from x2kit.data.text import clean
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, build_model, save_weights
 from x2kit.model.config import ModelConfig
@@ -91,11 +90,7 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
 def _assemble(recipe: Recipe, run: Path, state: dict[str, Any]) -> tuple[X2VLM, StepBatches]:
     """Model and batches. A tokenizer trained on the texts is kept with the run, so that resuming need not train."""
     torch.manual_seed(recipe.training.seed)
-    sources = [stream.source.open() for stream in recipe.data.streams.values()]
-    texts = (
-        clean(text) for text in chain.from_iterable(source.texts() for source in sources) if text.strip()
-    )
-    model = build_model(recipe.model, texts)
+    model = build_model(recipe.model, training_texts(recipe.data))
     steps = StepBatches(
         recipe.data, model.tokenizer, model.image_spec, recipe.training.seed, recipe.training.steps
     )

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
+from x2kit.model.run_files import METRICS, RECIPE, TENSORBOARD, VERSIONS, read_metrics
+
 PACKAGES = (
     "x2kit",
     "torch",
@@ -55,15 +56,6 @@ class RunRecord:
         """Flush what is still held back."""
         self._metrics.close()
         self._board.close()
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that a killed process left unfinished is dropped."""
-    file = run / METRICS
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def versions() -> dict[str, Any]:

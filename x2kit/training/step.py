@@ -93,7 +93,7 @@ def step_losses(
                 planned.append(_plan_parallel(model, name, rows, texts, on, losses[name], fusion, given))
             case TextRows():
                 if texts.masked is not None:
-                    fusion.add((name, "mlm"), texts.masked, rows.texts.mask, None)
+                    fusion.add((name, "mlm"), texts.masked, _mask_of(texts.masked[..., 0], rows.texts), None)
                 planned.append(None)
     fused = fusion.run(model, features)
     for (name, rows), valid in zip(batch.streams.items(), planned, strict=True):
@@ -116,7 +116,8 @@ def _text_pass(model: X2VLM, streams: Mapping[str, Rows], active: Active) -> dic
         for side, texts in enumerate(clean):
             pieces[name, f"clean{side}"] = texts
         if masked is not None and any(loss in MASKED for loss in active.get(name, ())):
-            pieces[name, "masked"] = Texts(masked.ids, (clean[0] if clean else rows.texts).mask)  # type: ignore[union-attr]
+            plain = rows.first if isinstance(rows, ParallelRows) else rows.texts
+            pieces[name, "masked"] = Texts(masked.ids, _mask_of(masked.ids, plain))
     tokens: dict[tuple[str, str], Tensor] = {}
     for length in sorted({texts.ids.shape[1] for texts in pieces.values()}):
         keys = [key for key, texts in pieces.items() if texts.ids.shape[1] == length]
@@ -133,6 +134,12 @@ def _text_pass(model: X2VLM, streams: Mapping[str, Rows], active: Active) -> dic
     }
 
 
+def _mask_of(masked_ids: Tensor, plain: Texts) -> Tensor:
+    """The attention mask of masked texts: they are the first of the plain ones, perhaps with less padding."""
+    rows, length = masked_ids.shape
+    return plain.mask[:rows, :length]
+
+
 def _view(model: X2VLM, rows: PairedRows, features: VisionFeatures) -> View:
     whole = gather_rows(features.summary, rows.images)
     if rows.regions is None:
@@ -141,10 +148,10 @@ def _view(model: X2VLM, rows: PairedRows, features: VisionFeatures) -> View:
     return View(summary, mask, whole)
 
 
-def _draw(logits: Tensor, group: Tensor) -> Negatives:
-    """`logits` are images (or first texts) against texts."""
-    text, text_valid = draw_negatives(negative_weights(logits, group))
-    image, image_valid = draw_negatives(negative_weights(logits.T, group))
+def _draw(logits: Tensor, group: Tensor, rows: int | None) -> Negatives:
+    """Negatives of the first rows, among all; `logits` are images (or first texts) against texts."""
+    text, text_valid = draw_negatives(negative_weights(logits, group)[:rows])
+    image, image_valid = draw_negatives(negative_weights(logits.T, group)[:rows])
     return Negatives(image, text, torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))
 
 
@@ -171,9 +178,9 @@ def _plan_paired(
         if "itc" in on:
             losses["itc"] = itc_loss(logits, rows.group)
     if "itm" in on:
-        negatives = negatives or _draw(logits, rows.group)
+        negatives = negatives or _draw(logits, rows.group, rows.fused)
         valid = negatives.valid
-        itself = torch.arange(len(tokens), device=tokens.device)
+        itself = torch.arange(len(negatives.text), device=tokens.device)
         image = torch.cat([itself, negatives.image, itself])
         text = torch.cat([itself, itself, negatives.text])
         fusion.add(
@@ -184,8 +191,13 @@ def _plan_paired(
         context = Context(features.patches, rows.images, None, view.whole[:, None])
         fusion.add((name, "bbox"), tokens, mask, context, summary=True)
     if "mlm" in on and texts.masked is not None:
-        itself = torch.arange(len(tokens), device=tokens.device)
-        fusion.add((name, "mlm"), texts.masked, mask, _picture(rows, view, itself))
+        itself = torch.arange(len(texts.masked), device=tokens.device)
+        fusion.add(
+            (name, "mlm"),
+            texts.masked,
+            _mask_of(texts.masked[..., 0], rows.texts),
+            _picture(rows, view, itself),
+        )
     return valid
 
 
@@ -214,10 +226,10 @@ def _plan_parallel(
         )
         if "ttc" in on:
             losses["ttc"] = itc_loss(logits, rows.group)
-    itself = torch.arange(len(first), device=first.device)
     if "ttm" in on:
-        negatives = negatives or _draw(logits, rows.group)
+        negatives = negatives or _draw(logits, rows.group, rows.fused)
         valid = negatives.valid
+        itself = torch.arange(len(negatives.text), device=first.device)
         context = torch.cat([itself, negatives.image, itself])
         text = torch.cat([itself, itself, negatives.text])
         fusion.add(
@@ -229,8 +241,9 @@ def _plan_parallel(
         )
     if "tlm" in on and texts.masked is not None:
         # The masked first text looks at the clean second one; the official code does no more either.
-        context_of_second = Context(second, itself, rows.second.mask, None)
-        fusion.add((name, "tlm"), texts.masked, rows.first.mask, context_of_second)
+        itself = torch.arange(len(texts.masked), device=first.device)
+        context_of_second = Context(second, itself, rows.second.mask[: len(itself)], None)
+        fusion.add((name, "tlm"), texts.masked, _mask_of(texts.masked[..., 0], rows.first), context_of_second)
     return valid
 
 

@@ -1,0 +1,19 @@
+"""What lies in a run directory, and how its metrics are read. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
+EVALUATION, REPORT = "evaluation.json", "report.html"
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a killed process left unfinished is dropped."""
+    file = run / METRICS
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
