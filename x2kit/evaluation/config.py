@@ -14,6 +14,8 @@ class EvaluationConfig(BaseModel):
 
     source: SourceChoice = Field(description="the records that are measured on, never trained on")
     split: str = Field("test", description="the part of the source that is measured by default")
-    languages: tuple[str, ...] | None = Field(None, description="languages to measure; null for all of the source")
+    languages: tuple[str, ...] | None = Field(
+        None, description="languages to measure; null for all of the source"
+    )
     tasks: dict[str, TaskChoice] = Field(min_length=1, description="the tasks by name")
     batch_size: int = Field(64, gt=0, description="pictures or texts a batch")

@@ -27,7 +27,9 @@ class Retrieval(TaskConfig):
     itm_weight: float = Field(0.5, ge=0, description="combined: factor of log p(match)")
     max_words: int = Field(40, gt=0, description="words of a text that are kept")
     max_tokens: int = Field(
-        40, gt=2, description="tokens of a text that are kept, special ones included; never more than the encoder's"
+        40,
+        gt=2,
+        description="tokens of a text that are kept, special ones included; never more than the encoder's",
     )
 
     def run(self, context: TaskContext) -> Mapping[str, Any]:
@@ -40,10 +42,14 @@ class Retrieval(TaskConfig):
 class Localisation(TaskConfig):
     """Where a named part of a picture is: the box predicted from its text and the whole picture."""
 
-    iou: float = Field(0.5, gt=0, lt=1, description="a box counts as found above this intersection over union")
+    iou: float = Field(
+        0.5, gt=0, lt=1, description="a box counts as found above this intersection over union"
+    )
     max_words: int = Field(40, gt=0, description="words of a text that are kept")
     max_tokens: int = Field(
-        40, gt=2, description="tokens of a text that are kept, special ones included; never more than the encoder's"
+        40,
+        gt=2,
+        description="tokens of a text that are kept, special ones included; never more than the encoder's",
     )
 
     def run(self, context: TaskContext) -> Mapping[str, Any]:

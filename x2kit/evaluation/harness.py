@@ -1,0 +1,180 @@
+"""Measuring trained weights: all tasks of a recipe on one split, into one JSON file. Imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from x2kit.data.config import DataConfig
+from x2kit.errors import X2KitError
+from x2kit.evaluation.config import EvaluationConfig
+from x2kit.evaluation.records import spoken_languages
+from x2kit.evaluation.warnings import warnings_of
+from x2kit.model.config import ModelConfig
+from x2kit.model.device import choose_device
+from x2kit.model.run_files import read_metrics
+from x2kit.model.saving import MODEL, RECIPE, load, weights_directory
+from x2kit.plugin.choice import dump_component
+from x2kit.plugin.manager import Plugins
+from x2kit.plugin.tasks import TaskContext
+
+RESULT = "evaluation.json"
+
+
+class Recipe(Protocol):
+    """What evaluation needs of a recipe; `x2kit.Recipe` has it."""
+
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def evaluation(self) -> EvaluationConfig: ...
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def evaluate(
+    directory: Path,
+    recipe: Recipe,
+    plugins: Plugins,
+    split: str | None = None,
+    output: Path | None = None,
+    *,
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] = no_progress,
+) -> dict[str, Any]:
+    """Measure trained weights with all tasks of the recipe, and write the result.
+
+    Args:
+        directory: a run directory or a weights directory.
+        recipe: says what is measured, and which languages stood beside pictures in training.
+        plugins: those that the recipe was resolved with; they are named in the result.
+        split: part of the records; the recipe's by default.
+        output: the file; None writes evaluation.json into `directory`, or evaluation-SPLIT.json for another split
+            than the stored recipe's, so that the one does not overwrite the other.
+        device: auto, or a torch device.
+        progress: called with what is done, how much of it, and how much there is.
+    Returns: what was written.
+    Raises: WeightsError for a directory without weights; DataError for a broken record; X2KitError if a task
+        returns what JSON cannot hold.
+    """
+    began = time.monotonic()
+    config = recipe.evaluation
+    split = split or config.split
+    source_config = config.source.for_split(split)
+    weights = weights_directory(directory)
+    model = load(weights, choose_device(device))
+    source = source_config.open()
+    languages = config.languages or source_config.languages() or spoken_languages(source)
+    context = TaskContext(
+        model=model,
+        source=source,
+        split=split,
+        languages=languages,
+        trained_with_images=trained_with_images(recipe.data, languages),
+        device=model.device,
+        batch_size=config.batch_size,
+        progress=progress,
+    )
+    measured: dict[str, Any] = {}
+    for name, task in config.tasks.items():
+        found = task.run(context)
+        # Two tasks of one kind bring the same keys: the first keeps the top level, the next stands under its name.
+        measured.update({name: dict(found)} if set(found) & set(measured) else found)
+    result: dict[str, Any] = {
+        "split": split,
+        "checkpoint": describe_checkpoint(weights),
+        "data": {
+            "source": dump_component(source_config),
+            "fingerprint": source.fingerprint(),
+            "records": len(source),
+        },
+        "model": {
+            "vision": config_name(recipe.model.vision),
+            "text": config_name(recipe.model.text),
+            "fusion": config_name(recipe.model.fusion),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "image_size": model.image_spec.size,
+        },
+        "tasks": {name: dump_component(task) for name, task in config.tasks.items()},
+        "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
+        **measured,
+    }
+    result["warnings"] = warnings_of(result)
+    result["seconds"] = round(time.monotonic() - began, 2)
+    write_result(result, output or directory / result_name(weights, split))
+    return result
+
+
+def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the measured languages whose texts stood beside pictures in training.
+
+    Where a source cannot tell its languages unread, all count as trained: zero-shot is claimed only if it is known.
+    """
+    seen: set[str] = set()
+    for stream in data.streams.values():
+        if stream.kind in ("image-text", "region-text"):
+            spoken = stream.languages or stream.source.languages()
+            if spoken is None:
+                return languages
+            seen.update(spoken)
+    return tuple(code for code in languages if code in seen)
+
+
+def config_name(component: Any) -> str:
+    """A component as one line: name and the settings that are not its defaults."""
+    given = component.model_dump(mode="json", exclude_defaults=True)
+    return f"{component.component_name()}({', '.join(f'{key}={value}' for key, value in given.items())})"
+
+
+def describe_checkpoint(weights: Path) -> dict[str, Any]:
+    """Where the weights are, the SHA-256 of their file, and the steps that the run's metrics tell, if it has any."""
+    with (weights / MODEL).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    metrics = read_metrics(weights.parent)
+    steps = metrics[-1]["step"] if metrics else None
+    return {"path": str(weights / MODEL), "sha256": digest, "steps": steps}
+
+
+def result_name(weights: Path, split: str) -> str:
+    """evaluation.json for the split that the stored recipe measures, evaluation-SPLIT.json for another."""
+    stored = yaml.safe_load((weights / RECIPE).read_text(encoding="utf-8"))
+    usual = stored.get("evaluation", {}).get("split", EvaluationConfig.model_fields["split"].default)
+    return RESULT if split == usual else f"evaluation-{split}.json"
+
+
+def write_result(result: Mapping[str, Any], file: Path) -> None:
+    """Write JSON so that the file is the old one or the new one, never half of one."""
+    try:
+        text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise X2KitError(
+            f"{file}: a task returned what JSON cannot hold ({error}); tasks return plain finite numbers, texts, "
+            "lists and mappings"
+        ) from error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(file)
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """A result that was written. Raises X2KitError if it is missing or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise X2KitError(f"{file}: no readable result ({error}); x2kit evaluate writes one") from error
+    if not isinstance(found, dict) or not math.isfinite(found.get("seconds", 0)):
+        raise X2KitError(f"{file}: not a result of x2kit evaluate")
+    return found

@@ -1,0 +1,125 @@
+"""Boxes by name: is a part of a picture found when its text and the whole picture are given. Imports torch.
+
+A hit is a predicted box whose intersection over union with the true box is above the limit. The chance level is the
+share of hits if each prediction were the true box of another region of the set, drawn at random: it has the right
+sizes and shapes, and knows nothing of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.errors import DataError
+from x2kit.evaluation.records import Entry, MeasuredRecords, NamedBoxes, named_boxes
+from x2kit.evaluation.scoring import PictureBank, Progress, encode_pictures, encode_texts, fuse_pairs, silent
+from x2kit.evaluation.tasks import Localisation
+from x2kit.model.x2vlm import X2VLM
+from x2kit.objectives.boxes import iou_and_giou
+from x2kit.plugin.tasks import TaskContext
+
+CHANCE_BOXES = 2000
+"""Boxes that the chance level is worked out from, all pairs of them; of more boxes evenly spaced ones."""
+
+
+class Located(NamedTuple):
+    """Regions of one language and where the model sees them.
+
+    Attributes:
+        boxes: R regions.
+        predicted: [R, 4] cxcywh in [0, 1].
+        iou: [R], with the true box.
+    """
+
+    boxes: NamedBoxes
+    predicted: Tensor
+    iou: Tensor
+
+
+def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, Any]:
+    """Measure all languages.
+
+    Returns: what `evaluation.json` holds of it; see docs/reference/evaluation.md.
+    Raises: DataError for a broken record, or for a language in which no region has a text.
+    """
+    model: X2VLM = context.model
+    records = MeasuredRecords(context.source, model.image_spec)
+    pictures = encode_pictures(
+        model,
+        records.pictures(),
+        len(records),
+        context.batch_size,
+        lambda done, total: context.progress("pictures", done, total),
+    )
+    name = f"iou{round(100 * config.iou)}"
+    boxes: dict[str, Any] = {}
+    for language in context.languages:
+
+        def progress(done: int, total: int, language: str = language) -> None:
+            context.progress(f"boxes, {language}", done, total)
+
+        located = locate_regions(
+            config,
+            model,
+            pictures,
+            records.entries,
+            language,
+            len(context.languages) == 1,
+            context.batch_size,
+            progress,
+        )
+        boxes[language] = {
+            name: float((located.iou > config.iou).double().mean()),
+            "mean_iou": float(located.iou.double().mean()),
+            "regions": len(located.iou),
+            "pictures": len(set(located.boxes.pictures)),
+            "chance": chance_hits(torch.tensor(located.boxes.bbox), config.iou),
+            "trained_with_images": language in context.trained_with_images,
+        }
+    trained = [found[name] for found in boxes.values() if found["trained_with_images"]]
+    zero_shot = [found[name] for found in boxes.values() if not found["trained_with_images"]]
+    return {
+        "boxes": boxes,
+        "boxes_iou": config.iou,
+        "boxes_mean_trained": fmean(trained) if trained else None,
+        "boxes_mean_zero_shot": fmean(zero_shot) if zero_shot else None,
+    }
+
+
+def locate_regions(
+    config: Localisation,
+    model: X2VLM,
+    pictures: PictureBank,
+    entries: Sequence[Entry],
+    language: str,
+    only: bool,
+    batch_size: int,
+    progress: Progress = silent,
+) -> Located:
+    """Predict the box of every region that has a text in this language; each distinct text is encoded once."""
+    boxes = named_boxes(entries, language, only, config.max_words)
+    if not boxes.texts:
+        raise DataError(
+            f"no region has a text in {language}; name languages that have, --evaluation.languages, "
+            "or measure no boxes: remove this task"
+        )
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(boxes.texts))}
+    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size)
+    pairs = torch.tensor([boxes.pictures, [numbers[text] for text in boxes.texts]]).T.contiguous()
+    predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress)
+    return Located(boxes, predicted, iou_and_giou(predicted, torch.tensor(boxes.bbox))[0])
+
+
+def chance_hits(bbox: Tensor, limit: float) -> float:
+    """Share of ordered pairs of different boxes [R, 4] whose intersection over union is above the limit."""
+    if len(bbox) > CHANCE_BOXES:
+        bbox = bbox[torch.linspace(0, len(bbox) - 1, CHANCE_BOXES).long()]
+    count = len(bbox)
+    if count < 2:
+        return 0.0
+    hits = sum(int((iou_and_giou(box.expand(count, 4), bbox)[0] > limit).sum()) - 1 for box in bbox)
+    return hits / (count * (count - 1))

@@ -1,0 +1,185 @@
+"""Retrieval in every language: similarity of all pairs, then the matching head on the best of them. Imports torch.
+
+M pictures, T texts, P pairs. Each text belongs to one picture; a picture may have several. A picture without a text
+in a language takes no part in that language; the counts say how many did.
+
+Re-ranking: the candidates of a query are the `top_k` answers of highest similarity. A pair that is a candidate in one
+direction or in both is scored once. Candidates stand above the rest, ordered by
+
+    combined   similarity / temperature + itm_weight * log p(match)
+    matching   the logit of "matched" (official code)
+
+and the rest keeps its order by similarity; in "matching" all of the rest have the score -100, as in the official
+code, and since ties count against us they are all worse than a candidate and none is better than another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.errors import DataError
+from x2kit.evaluation.records import Entry, MeasuredRecords, captions
+from x2kit.evaluation.retrieval import chance, ranks, recalls, rerank, top_candidates
+from x2kit.evaluation.scoring import (
+    PictureBank,
+    Progress,
+    TextBank,
+    encode_pictures,
+    encode_texts,
+    fuse_pairs,
+    silent,
+)
+from x2kit.evaluation.tasks import Retrieval
+from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.tasks import TaskContext
+
+REST = -100.0
+"""Score of pairs that are no candidates, in the official code."""
+
+
+class Scores(NamedTuple):
+    """Scores of one direction: [queries, candidates], higher is better, comparable within a row."""
+
+    image_to_text: Tensor
+    text_to_image: Tensor
+
+
+def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, Any]:
+    """Measure all languages.
+
+    Returns: what `evaluation.json` holds of it; see docs/reference/evaluation.md.
+    Raises: DataError for a broken record, or for a language in which no record has a caption.
+    """
+    model: X2VLM = context.model
+    records = MeasuredRecords(context.source, model.image_spec)
+    pictures = encode_pictures(
+        model,
+        records.pictures(),
+        len(records),
+        context.batch_size,
+        lambda done, total: context.progress("pictures", done, total),
+    )
+    languages = {}
+    for language in context.languages:
+        languages[language] = _measure_language(config, context, pictures, records.entries, language)
+    return {
+        "task": "retrieval",
+        "languages": languages,
+        "rerank": {"method": config.rerank, "top_k": config.top_k, "itm_weight": config.itm_weight},
+        **_means(languages, ""),
+        **({} if config.rerank == "none" else _means(languages, "reranked")),
+    }
+
+
+def _measure_language(
+    config: Retrieval,
+    context: TaskContext,
+    pictures: PictureBank,
+    entries: Sequence[Entry],
+    language: str,
+) -> dict[str, Any]:
+    queries = captions(entries, language, len(context.languages) == 1, config.max_words)
+    if not queries.texts:
+        raise DataError(
+            f"no record has a caption in {language}; name those that have: --evaluation.languages"
+        )
+    texts = encode_texts(context.model, queries.texts, config.max_tokens, context.batch_size)
+    present = sorted(set(queries.pictures))
+    column = {position: number for number, position in enumerate(present)}
+    owners = [column[position] for position in queries.pictures]
+    texts_of: list[list[int]] = [[] for _ in present]
+    for text, owner in enumerate(owners):
+        texts_of[owner].append(text)
+    answers = texts_of, [[owner] for owner in owners]
+
+    similarity = pictures.projected[present] @ texts.projected.T
+    result: dict[str, Any] = {
+        "queries": len(queries.texts),
+        "candidates": len(present),
+        "trained_with_images": language in context.trained_with_images,
+        "chance_r1": fmean([chance(answers[0], len(queries.texts)), chance(answers[1], len(present))]),
+        **_directions(Scores(similarity, similarity.T), answers),
+    }
+    if config.rerank != "none":
+        scores = reranked(
+            config,
+            context.model,
+            pictures,
+            texts,
+            torch.tensor(present),
+            similarity,
+            lambda done, total: context.progress(f"matching, {language}", done, total),
+        )
+        result["reranked"] = _directions(scores, answers)
+    return result
+
+
+def reranked(
+    config: Retrieval,
+    model: X2VLM,
+    pictures: PictureBank,
+    texts: TextBank,
+    present: Tensor,
+    similarity: Tensor,
+    progress: Progress = silent,
+) -> Scores:
+    """Scores of both directions after the matching head has looked at the candidates, each pair once.
+
+    Args:
+        config: method, number of candidates, weight.
+        model: in evaluation mode.
+        pictures: encoded; `present` [M] says which of them are the rows of `similarity`.
+        texts: T encoded texts.
+        similarity: [M, T].
+        progress: called with done and total pairs.
+    """
+    of_pictures = top_candidates(similarity, config.top_k)
+    of_texts = top_candidates(similarity.T, config.top_k)
+    pairs = (of_pictures | of_texts.T).nonzero()
+    logits = fuse_pairs(
+        model,
+        pictures,
+        texts,
+        torch.stack([present[pairs[:, 0]], pairs[:, 1]], 1),
+        model.itm_logits,
+        progress,
+    )
+    matched = torch.zeros_like(similarity)
+    if config.rerank == "matching":
+        matched[pairs[:, 0], pairs[:, 1]] = logits[:, 1]
+        rest = torch.full_like(matched, REST)
+        return Scores(torch.where(of_pictures, matched, rest), torch.where(of_texts, matched.T, rest.T))
+    matched[pairs[:, 0], pairs[:, 1]] = logits.log_softmax(1)[:, 1]
+    scaled = similarity / model.temperature.detach().float().cpu()
+    combined = scaled + config.itm_weight * matched
+    return Scores(rerank(scaled, of_pictures, combined), rerank(scaled.T, of_texts, combined.T))
+
+
+def _directions(scores: Scores, answers: tuple[list[list[int]], list[list[int]]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
+        found[name] = {
+            **recalls(ranks(matrix, right)),
+            "queries": matrix.shape[0],
+            "candidates": matrix.shape[1],
+        }
+    found["mean_r1"] = fmean(found[name]["r1"] for name in Scores._fields)
+    return found
+
+
+def _means(languages: Mapping[str, Any], section: str) -> dict[str, float | None]:
+    """R@1, mean of both directions, averaged over languages; None where there is no such language."""
+    values = {code: (found[section] if section else found)["mean_r1"] for code, found in languages.items()}
+    return {
+        f"mean_{section}_{name}" if section else f"mean_{name}": fmean(chosen) if chosen else None
+        for name, chosen in (
+            ("all", list(values.values())),
+            ("trained", [v for code, v in values.items() if languages[code]["trained_with_images"]]),
+            ("zero_shot", [v for code, v in values.items() if not languages[code]["trained_with_images"]]),
+        )
+    }

@@ -1,0 +1,186 @@
+"""Records of the measured split: pictures once, texts by language. Imports torch.
+
+A broken record stops the measurement. To skip it would change the number of candidates, and with it the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from x2kit.data.text import clean
+from x2kit.data.transforms import View, decode, render, stack_pixels
+from x2kit.errors import DataError
+from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.sources import Record, Region, Source, Text
+
+NO_CODE = "und"
+"""Stands for the language of texts that say none (ISO 639: undetermined)."""
+
+
+class Entry(NamedTuple):
+    """What is kept of a record once its picture is encoded.
+
+    Attributes:
+        id: of the record.
+        size: (width, height) of the picture in pixels, which boxes refer to.
+        caption: as the record has it; None if it has none.
+        regions: as the record has them.
+    """
+
+    id: str
+    size: tuple[int, int]
+    caption: Text | None
+    regions: list[Region]
+
+
+class MeasuredRecords:
+    """Goes through a source once: `pictures` gives what the encoder wants, `entries` grows beside it.
+
+    Args:
+        source: the records.
+        spec: what the encoder wants its pictures to be.
+    """
+
+    def __init__(self, source: Source, spec: ImageSpec) -> None:
+        self._source, self._spec = source, spec
+        self.entries: list[Entry] = []
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def pictures(self) -> Iterator[Tensor]:
+        """Pictures [C, S, S] float in [0, 1] by position. Raises DataError for the first broken record."""
+        for index in range(len(self._source)):
+            record = self._source[index]
+            name = str(record.get("id", index))
+            if record.get("image") is None:
+                raise DataError(f"record {name}: no picture; evaluation needs one in every record")
+            try:
+                image = decode(record["image"], self._spec.channels)
+            except DataError as error:
+                raise DataError(f"record {name}: {error}", reason=error.reason) from error
+            self.entries.append(
+                Entry(name, image.size, record.get("caption"), list(record.get("regions") or []))
+            )
+            yield stack_pixels([render(image, View(image.size), self._spec)])[0]
+
+
+def texts_in(text: Text | None, language: str, only: bool) -> list[str]:
+    """The texts of one language that a record offers, as they were written.
+
+    Args:
+        text: of the record.
+        language: its code.
+        only: whether no other language is measured; a text without a code then counts as one of this language.
+    Raises: DataError for a text without a code where several languages are measured.
+    """
+    found = []
+    for choice in text if isinstance(text, list) else [text]:
+        if isinstance(choice, dict):
+            if choice.get(language):
+                found.append(choice[language])
+        elif choice is not None:
+            if not only:
+                raise DataError(
+                    f"the text {choice!r} has no language and several are measured; write {{code: text}}, "
+                    f"or measure one: --evaluation.languages '[{language}]'"
+                )
+            found.append(choice)
+    return found
+
+
+class Queries(NamedTuple):
+    """The texts of one language and the picture of each.
+
+    Attributes:
+        texts: T cleaned texts.
+        pictures: T positions of entries.
+    """
+
+    texts: list[str]
+    pictures: list[int]
+
+
+def captions(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> Queries:
+    """All captions of one language. Raises DataError, with the record's id, for one that cleans to nothing."""
+    texts: list[str] = []
+    pictures: list[int] = []
+    for position, entry in enumerate(entries):
+        for text in _of(entry, entry.caption, language, only):
+            texts.append(_cleaned(entry, text, max_words))
+            pictures.append(position)
+    return Queries(texts, pictures)
+
+
+class NamedBoxes(NamedTuple):
+    """The regions of one language.
+
+    Attributes:
+        texts: R cleaned texts.
+        pictures: R positions of entries.
+        bbox: R boxes, cxcywh in [0, 1].
+    """
+
+    texts: list[str]
+    pictures: list[int]
+    bbox: list[list[float]]
+
+
+def named_boxes(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> NamedBoxes:
+    """All regions that have a text of one language. Raises DataError, with the record's id, for a bad box or text."""
+    boxes = NamedBoxes([], [], [])
+    for position, entry in enumerate(entries):
+        for region in entry.regions:
+            for text in _of(entry, region["caption"], language, only):
+                boxes.texts.append(_cleaned(entry, text, max_words))
+                boxes.pictures.append(position)
+                boxes.bbox.append(normalised(entry, region["bbox"]))
+    return boxes
+
+
+def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
+    """A box [x, y, width, height] in pixels as cxcywh in [0, 1]. Raises DataError if it is not inside the picture."""
+    x, y, w, h = (float(number) for number in bbox)
+    width, height = entry.size
+    slack = 1e-3 * max(width, height)  # boxes that were rounded on the way may reach over the edge by a hair
+    if not (
+        w > 0 and h > 0 and x >= -slack and y >= -slack and x + w <= width + slack and y + h <= height + slack
+    ):
+        raise DataError(
+            f"record {entry.id}: box {list(bbox)} is not inside its picture of {width} x {height} pixels"
+        )
+    return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+
+
+def spoken_languages(source: Source) -> tuple[str, ...]:
+    """Codes found in the captions and region texts of all records, as they come; reads every record."""
+    found: dict[str, None] = {}
+    for index in range(len(source)):
+        for text in _texts(source[index]):
+            for choice in text if isinstance(text, list) else [text]:
+                found.update(dict.fromkeys(choice if isinstance(choice, dict) else [NO_CODE]))
+    return tuple(found)
+
+
+def _texts(record: Record) -> Iterable[Text]:
+    if record.get("caption"):
+        yield record["caption"]
+    for region in record.get("regions") or []:
+        yield region["caption"]
+
+
+def _of(entry: Entry, text: Text | None, language: str, only: bool) -> list[str]:
+    try:
+        return texts_in(text, language, only)
+    except DataError as error:
+        raise DataError(f"record {entry.id}: {error}") from error
+
+
+def _cleaned(entry: Entry, text: str, max_words: int) -> str:
+    try:
+        return clean(text, max_words)
+    except DataError as error:
+        raise DataError(f"record {entry.id}: {error}") from error

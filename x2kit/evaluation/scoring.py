@@ -1,0 +1,179 @@
+"""Encoding and scoring in bulk: every picture and text is encoded once, every pair fused once. Imports torch.
+
+M pictures, T texts, P pairs, N patches, L text tokens, D width, E common width. What is encoded lies in main memory;
+a block of it goes to the model's device when it is needed, so a small device can measure a large set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from x2kit.model.x2vlm import X2VLM, picture_context
+from x2kit.plugin.encoders import VisionFeatures
+
+Progress = Callable[[int, int], None]
+"""Called with done and total."""
+
+PICTURES_AT_ONCE = 64
+TOKENS_AT_ONCE = 16384
+"""Text tokens of one fusion pass."""
+
+
+def silent(done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class PictureBank:
+    """Encoded pictures: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid."""
+
+    summary: Tensor
+    patches: Tensor
+    projected: Tensor
+    grid: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.summary)
+
+    def block(self, rows: Tensor, device: torch.device) -> VisionFeatures:
+        """Some pictures, on the model's device."""
+        return VisionFeatures(self.summary[rows].to(device), self.patches[rows].to(device), self.grid)
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """Encoded texts: tokens of all of them, one behind the other, [sum of lengths, D]; unit vectors [T, E]."""
+
+    tokens: Tensor
+    starts: Tensor
+    lengths: Tensor
+    projected: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def block(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Some texts, padded to the longest of them: tokens [B, L, D] and mask [B, L] bool, on the device."""
+        lengths = self.lengths[rows]
+        places = torch.arange(int(lengths.max()))
+        mask = places < lengths[:, None]
+        tokens = self.tokens[torch.where(mask, self.starts[rows][:, None] + places, 0)]
+        return tokens.to(device), mask.to(device)
+
+
+@torch.inference_mode()
+def encode_pictures(
+    model: X2VLM, pictures: Iterable[Tensor], total: int, batch_size: int, progress: Progress = silent
+) -> PictureBank:
+    """Encode pictures [C, S, S], `total` of them, in batches."""
+    summary, patches, projected = [], [], []
+    grid = (0, 0)
+    done = 0
+    for batch in _batched(pictures, batch_size):
+        features = model.encode_images(torch.stack(batch).to(model.device))
+        summary.append(features.summary.cpu())
+        patches.append(features.patches.cpu())
+        projected.append(model.project_images(features.summary).cpu())
+        grid = features.grid
+        done += len(batch)
+        progress(done, total)
+    return PictureBank(torch.cat(summary), torch.cat(patches), torch.cat(projected), grid)
+
+
+@torch.inference_mode()
+def encode_texts(
+    model: X2VLM, texts: Sequence[str], max_tokens: int, batch_size: int, progress: Progress = silent
+) -> TextBank:
+    """Encode cleaned texts, those of like length together.
+
+    Args:
+        model: in evaluation mode.
+        texts: T cleaned texts, T > 0.
+        max_tokens: tokens that are kept; never more than the encoder takes.
+        batch_size: texts at a time.
+    """
+    encoded = model.tokenizer.encode(list(texts), min(max_tokens, model.max_length))
+    lengths = torch.tensor([len(ids) for ids in encoded])
+    tokens: list[Tensor] = [torch.empty(0)] * len(encoded)
+    projected: list[Tensor] = [torch.empty(0)] * len(encoded)
+    order = lengths.argsort(stable=True).tolist()
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        mask = torch.arange(int(lengths[rows[-1]])) < lengths[rows][:, None]
+        ids = torch.full(mask.shape, model.tokenizer.special.pad)
+        ids[mask] = torch.tensor([token for row in rows for token in encoded[row]])
+        states = model.encode_texts(ids.to(model.device), mask.to(model.device))
+        vectors = model.project_texts(states).cpu()
+        for row, state, vector in zip(rows, states.cpu(), vectors, strict=True):
+            tokens[row], projected[row] = state[: lengths[row]], vector
+        progress(start + len(rows), len(order))
+    return TextBank(torch.cat(tokens), lengths.cumsum(0) - lengths, lengths, torch.stack(projected))
+
+
+@torch.inference_mode()
+def fuse_pairs(
+    model: X2VLM,
+    pictures: PictureBank,
+    texts: TextBank,
+    pairs: Tensor,
+    head: Callable[[Tensor], Tensor],
+    progress: Progress = silent,
+) -> Tensor:
+    """Fuse pairs of a picture and a text, and answer each with a head of the model.
+
+    The pairs of a block of pictures are fused together, so that keys and values are computed once for each picture,
+    and sorted by length, so that little padding is computed.
+
+    Args:
+        model: in evaluation mode.
+        pictures, texts: encoded.
+        pairs: [P, 2] int64, positions of picture and text.
+        head: `model.itm_logits` or `model.predict_bbox`; reads fused texts [B, L, D] at position 0.
+    Returns: [P, answers], in the order of the pairs.
+    """
+    answers: list[Tensor] = []
+    places: list[Tensor] = []
+    done = 0
+    for place in _blocks(pairs, texts.lengths):
+        present, rows = torch.unique(pairs[place, 0], return_inverse=True)
+        context = picture_context(pictures.block(present, model.device), rows.to(model.device))
+        tokens, mask = texts.block(pairs[place, 1], model.device)
+        answers.append(head(model.fuse(tokens, mask, context, summary_rows=len(place))).cpu())
+        places.append(place)
+        done += len(place)
+        progress(done, len(pairs))
+    joined = torch.cat(answers)
+    return torch.empty_like(joined).index_copy_(0, torch.cat(places), joined)
+
+
+def _blocks(pairs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
+    """Positions of pairs that are fused together: pictures near each other, texts of like length."""
+    order = pairs[:, 0].argsort(stable=True)
+    numbers = torch.unique(pairs[order, 0], return_inverse=True)[1]  # sorted, so equal ones are neighbours
+    ends = torch.bincount(numbers // PICTURES_AT_ONCE).cumsum(0)
+    for block in torch.tensor_split(order, ends[:-1]):
+        block = block[lengths[pairs[block, 1]].argsort(stable=True)]
+        sizes = lengths[pairs[block, 1]].tolist()
+        start = 0
+        while start < len(block):
+            # Sorted, so the last text of a pass is its longest: take as many as fit, and one at least.
+            end = start + 1
+            while end < len(block) and (end + 1 - start) * sizes[end] <= TOKENS_AT_ONCE:
+                end += 1
+            yield block[start:end]
+            start = end
+
+
+def _batched(pictures: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
+    batch: list[Tensor] = []
+    for picture in pictures:
+        batch.append(picture)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
