@@ -13,23 +13,37 @@ def at_chance(share: float, chance: float, trials: int) -> bool:
 
 
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
-    """One sentence for each thing that needs saying: results at chance level, languages that were not compared."""
+    """One sentence for each thing that needs saying: in which languages a result is at chance level."""
     found = []
-    for code, language in result.get("languages", {}).items():
-        trials = language["queries"] + language["image_to_text"]["queries"]
-        if at_chance(language["mean_r1"], language["chance_r1"], trials):
-            found.append(
-                f"{code}: retrieval is at chance level (R@1 {language['mean_r1']:.3f}, "
-                f"chance {language['chance_r1']:.3f}, {language['queries']} queries)"
-            )
-    name = boxes_column(result)
-    for code, boxes in result.get("boxes", {}).items():
-        if name and at_chance(boxes[name], boxes["chance"], boxes["regions"]):
-            found.append(
-                f"{code}: boxes are at chance level ({boxes[name]:.3f}, chance {boxes['chance']:.3f}, "
-                f"{boxes['regions']} regions)"
-            )
+    languages: Mapping[str, Any] = result.get("languages", {})
+    guessed = {
+        code: row["mean_r1"]
+        for code, row in languages.items()
+        if at_chance(row["mean_r1"], row["chance_r1"], row["queries"] + row["image_to_text"]["queries"])
+    }
+    if guessed:
+        chance = max(languages[code]["chance_r1"] for code in guessed)
+        found.append(f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}")
+    name, boxes = boxes_column(result), result.get("boxes", {})
+    missed = {
+        code: row[name]
+        for code, row in boxes.items()
+        if name and at_chance(row[name], row["chance"], row["regions"])
+    }
+    if missed:
+        chance = max(boxes[code]["chance"] for code in missed)
+        found.append(f"boxes {_at_chance_level(missed, len(boxes))}: found {_span(missed, chance)}")
     return found
+
+
+def _at_chance_level(codes: Mapping[str, float], measured: int) -> str:
+    where = "every language" if len(codes) == measured > 1 else ", ".join(codes)
+    return f"cannot be told from guessing in {where}"
+
+
+def _span(shares: Mapping[str, float], chance: float) -> str:
+    low, high = min(shares.values()), max(shares.values())
+    return f"{low:.3f}{f' to {high:.3f}' if high > low else ''}, chance {chance:.3f}"
 
 
 def boxes_column(result: Mapping[str, Any]) -> str | None:

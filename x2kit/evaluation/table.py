@@ -1,0 +1,157 @@
+"""A result on the terminal: one row a language, means, warnings. Imports no torch.
+
+Shares are shown in per cent; the file holds fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from x2kit.evaluation.warnings import boxes_column
+
+Row = Mapping[str, Any]
+DIRECTIONS = {"image_to_text": "i→t", "text_to_image": "t→i"}
+
+
+class Column(NamedTuple):
+    """One column: its heading in two lines, and the share that it shows of a language, None where there is none."""
+
+    title: str
+    share: Callable[[str], float | None]
+
+
+def render(result: Mapping[str, Any]) -> RenderableType:
+    """What a person reads of a result: a table by language, how it came about, warnings.
+
+    Args:
+        result: what `evaluate` returns or `evaluation.json` holds; tasks that were not measured may be missing.
+    """
+    parts: list[RenderableType] = []
+    if result.get("languages") or result.get("boxes"):
+        parts += [_table(result), Text("\n".join(_notes(result)), style="dim")]
+    parts += [Text(f"{name}: {value}") for name, value in _others(result)]
+    parts += [Text(f"warning: {text}", style="bold red") for text in result.get("warnings") or ()]
+    return Group(*parts)
+
+
+def _table(result: Mapping[str, Any]) -> Table:
+    columns = list(_columns(result))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("per cent\n", no_wrap=True)
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
+
+    def add(name: str, codes: Sequence[str], style: str = "", last: bool = False) -> None:
+        cells = [_per_cent([column.share(code) for code in codes]) for column in columns]
+        table.add_row(name, *cells, style=style, end_section=last)
+
+    groups = _groups(result)
+    for title, codes in groups.items():
+        for code in codes:
+            add(code, [code])
+        add(f"mean {title}", codes, "bold", last=True)
+    return table
+
+
+def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    languages: Mapping[str, Row] = result.get("languages") or {}
+    boxes: Mapping[str, Row] = result.get("boxes") or {}
+    if languages:
+        for key, arrow in DIRECTIONS.items():
+            for k in (1, 5, 10):
+                yield Column(f"{arrow if k == 1 else ''}\nR@{k}", _at(languages, key, f"r{k}"))
+    if any("reranked" in row for row in languages.values()):
+        for number, (key, arrow) in enumerate(DIRECTIONS.items()):
+            yield Column(
+                f"{'' if number else 'reranked '}{arrow}\nR@1", _at(languages, "reranked", key, "r1")
+            )
+    name = boxes_column(result)
+    if name is not None:
+        yield Column(f"boxes\n>.{name.removeprefix('iou')}", _at(boxes, name))
+
+
+def _at(rows: Mapping[str, Any], *keys: str) -> Callable[[str], float | None]:
+    def share(code: str) -> float | None:
+        found: Any = rows.get(code)
+        for key in keys:
+            found = None if found is None else found.get(key)
+        return None if found is None else float(found)
+
+    return share
+
+
+def _per_cent(shares: Sequence[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{100 * fmean(known):.1f}" if known else "–"
+
+
+def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Codes by whether their texts stood beside pictures in training; an empty group is left out."""
+    rows = {**(result.get("boxes") or {}), **(result.get("languages") or {})}
+    order = dict.fromkeys([*(result.get("languages") or {}), *rows])
+    groups: dict[str, list[str]] = {"trained": [], "zero-shot": []}
+    for code in order:
+        groups["trained" if rows[code].get("trained_with_images") else "zero-shot"].append(code)
+    return {title: codes for title, codes in groups.items() if codes}
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
+    languages: Mapping[str, Row] = result.get("languages") or {}
+    boxes: Mapping[str, Row] = result.get("boxes") or {}
+    yield f"split {result.get('split', '?')}; zero-shot: no text of the language stood beside a picture in training"
+    if languages:
+        rows = languages.values()
+        yield (
+            f"i→t picture to text, t→i text to picture, by similarity: {_span(rows, 'candidates')} pictures, "
+            f"{_span(rows, 'queries')} texts a language; chance R@1 {_span(rows, 'chance_r1', 100)} %"
+        )
+    settings: Mapping[str, Any] = result.get("rerank") or {}
+    if any("reranked" in row for row in languages.values()):
+        how = {
+            "combined": f"similarity / temperature + {settings.get('itm_weight')} log p(match)",
+            "matching": "the matching head alone",
+        }.get(str(settings.get("method")), settings.get("method"))
+        yield f"reranked: the {settings.get('top_k')} best of each query by {how}"
+    if boxes:
+        rows = boxes.values()
+        yield (
+            f"boxes: found with IoU > {result.get('boxes_iou')}, {_span(rows, 'regions')} regions a language; "
+            f"the box of another region would do in {_span(rows, 'chance', 100)} %"
+        )
+
+
+def _span(rows: Any, key: str, scale: float = 1) -> str:
+    """A number that all languages share, or its range."""
+    found = sorted({row[key] * scale for row in rows if key in row})
+    shown = list(dict.fromkeys(f"{value:.1f}" if scale != 1 else str(value) for value in found))
+    return "?" if not shown else shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
+
+
+_SHOWN_ELSEWHERE = frozenset(
+    (
+        *("task", "split", "checkpoint", "data", "model", "tasks", "plugins", "seconds", "warnings"),
+        *("languages", "rerank", "boxes", "boxes_iou"),
+    )
+)
+
+
+def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Single numbers of other tasks, which have no place in the table."""
+
+    def numbers(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from numbers(f"{name}.{key}", inner)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, f"{value:.4g}"
+
+    for name, value in result.items():
+        if name not in _SHOWN_ELSEWHERE and not name.startswith(("mean_", "boxes_mean_")):
+            yield from numbers(name, value)
