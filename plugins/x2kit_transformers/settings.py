@@ -28,7 +28,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "heads": 4,
     "mlp_ratio": 4.0,
     "max_length": 64,
-    "dropout": 0.1,
+    "dropout": 0.0, 
 }
 """What the sizes of an encoder trained from scratch are if the recipe leaves them open."""
 
@@ -86,7 +86,7 @@ class _Architecture(TextEncoderConfig):
         None,
         ge=0,
         lt=1,
-        description="of hidden states and attention; null: the pretrained model's, from scratch 0.1",
+        description="of hidden states and attention; null: the pretrained model's, from scratch 0",
     )
     tokenizer: SentencePiece = Field(
         SentencePiece(), description="from scratch only: how the tokenizer is trained on the run's texts"

@@ -23,14 +23,14 @@ def built(config: TextEncoderConfig) -> TextEncoder:
 def test_bert_from_scratch_has_berts_conventions() -> None:
     config = built(Bert(width=16, heads=2)).model.config
     assert (config.type_vocab_size, config.layer_norm_eps, config.max_position_embeddings) == (2, 1e-12, 64)
-    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.1, 0.1)
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.0, 0.0)
 
 
 def test_xlmr_from_scratch_has_xlmrs_conventions() -> None:
-    encoder = built(XLMRoberta(width=16, heads=2, dropout=0.0))
+    encoder = built(XLMRoberta(width=16, heads=2, dropout=0.2))
     config = encoder.model.config
     assert (config.type_vocab_size, config.layer_norm_eps, config.max_position_embeddings) == (1, 1e-5, 66)
-    assert config.hidden_dropout_prob == 0
+    assert config.hidden_dropout_prob == 0.2
     assert encoder.token_embedding().padding_idx == encoder.tokenizer.special.pad == 1
     assert encoder.fresh() == {name for name, _ in encoder.named_parameters()}
 
