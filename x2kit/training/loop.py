@@ -23,11 +23,11 @@ from x2kit.data.loading import StepBatches
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, build_model, save_weights
 from x2kit.model.config import ModelConfig
-from x2kit.model.saving import TOKENIZER, WEIGHTS
+from x2kit.model.device import autocast, choose_device
+from x2kit.model.saving import WEIGHTS
 from x2kit.plugin.manager import Plugins
 from x2kit.training.checkpoints import appears_whole, load_checkpoint, save_checkpoint
 from x2kit.training.config import TrainingConfig
-from x2kit.model.device import autocast, choose_device
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
@@ -140,12 +140,21 @@ class Trainer:
                 values = self.step(batch)
                 self.done += 1
                 self.progress.advance(self.done)
-                if self.done % config.log_every == 0 or self.done == config.steps:
+                last = self.done == config.steps or bool(stop)
+                log, keep = (
+                    last or self.done % config.log_every == 0,
+                    last or self.done % config.checkpoint_every == 0,
+                )
+                if log or keep:
+                    numbers = {name: float(value) for name, value in values.items()}
+                    self._require_finite(numbers)
+                if log:
                     took = time.monotonic() - began
-                    speed = {"samples_per_second": counted / took, "data_wait_share": waited / took}
-                    self._log({**_numbers(values), **speed})
+                    self._log(
+                        numbers | {"samples_per_second": counted / took, "data_wait_share": waited / took}
+                    )
                     began, waited, counted = time.monotonic(), 0.0, 0
-                if self.done % config.checkpoint_every == 0 or self.done == config.steps or stop:
+                if keep:
                     self.save()
                 if stop and self.done < config.steps:
                     raise KeyboardInterrupt(
@@ -185,16 +194,18 @@ class Trainer:
             raise X2KitError(f"step {self.done}: no loss is on; see data.streams.*.losses")
         return torch.stack(terms).sum()
 
-    def _log(self, values: dict[str, float]) -> None:
+    def _require_finite(self, values: dict[str, float]) -> None:
         broken = sorted(name for name, value in values.items() if not math.isfinite(value))
         if broken:
             raise X2KitError(
                 f"step {self.done}: {', '.join(broken)} is not finite; the newest checkpoint is kept. A lower "
                 "training.lr, a longer training.warmup or training.precision fp32 are what usually helps"
             )
+
+    def _log(self, values: dict[str, float]) -> None:
         self.record.write(self.done, {"time": time.time(), **values})
-        shown = ("loss", "gradient_norm", "samples_per_second", "data_wait_share")
-        self.progress.show(self.done, {name: values[name] for name in shown})
+        shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
+        self.progress.show(self.done, {short: values[name] for name, short in shown.items()})
 
     def save(self) -> None:
         """A checkpoint of the steps done."""
@@ -204,10 +215,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
         save_checkpoint(self.run, self.done, state, self.recipe.training.keep_last)
-
-
-def _numbers(values: dict[str, Tensor | float]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}
 
 
 def _seed(seed: int, step: int) -> int:
