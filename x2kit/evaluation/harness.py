@@ -18,10 +18,11 @@ from x2kit.errors import X2KitError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.records import spoken_languages
 from x2kit.evaluation.warnings import warnings_of
+from x2kit.model.build import build_model
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.run_files import read_metrics
-from x2kit.model.saving import MODEL, RECIPE, load, weights_directory
+from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
 from x2kit.plugin.manager import Plugins
 from x2kit.plugin.tasks import TaskContext
@@ -58,7 +59,8 @@ def evaluate(
 
     Args:
         directory: a run directory or a weights directory.
-        recipe: says what is measured, and which languages stood beside pictures in training.
+        recipe: that of the weights; says also what is measured, and which languages stood beside pictures in
+            training. It was resolved with all plugins that the weights need, so they are not looked for again.
         plugins: those that the recipe was resolved with; they are named in the result.
         split: part of the records; the recipe's by default.
         output: the file; None writes evaluation.json into `directory`, or evaluation-SPLIT.json for another split
@@ -74,7 +76,9 @@ def evaluate(
     split = split or config.split
     source_config = config.source.for_split(split)
     weights = weights_directory(directory)
-    model = load(weights, choose_device(device))
+    model = build_model(recipe.model, assets=weights)
+    read_weights(model, weights / MODEL)
+    model.to(choose_device(device)).eval()
     source = source_config.open()
     languages = config.languages or source_config.languages() or spoken_languages(source)
     context = TaskContext(

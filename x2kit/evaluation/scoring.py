@@ -19,8 +19,9 @@ Progress = Callable[[int, int], None]
 """Called with done and total."""
 
 PICTURES_AT_ONCE = 64
-TOKENS_AT_ONCE = 16384
-"""Text tokens of one fusion pass."""
+TOKENS_AT_ONCE = {"cpu": 2048}
+"""Text tokens of one fusion pass, by type of device. On CPU what does not fit the cache takes twice as long."""
+OTHER_TOKENS_AT_ONCE = 32768
 
 
 def silent(done: int, total: int) -> None:
@@ -138,7 +139,8 @@ def fuse_pairs(
     answers: list[Tensor] = []
     places: list[Tensor] = []
     done = 0
-    for place in _blocks(pairs, texts.lengths):
+    tokens_at_once = TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
+    for place in _blocks(pairs, texts.lengths, tokens_at_once):
         present, rows = torch.unique(pairs[place, 0], return_inverse=True)
         context = picture_context(pictures.block(present, model.device), rows.to(model.device))
         tokens, mask = texts.block(pairs[place, 1], model.device)
@@ -150,7 +152,7 @@ def fuse_pairs(
     return torch.empty_like(joined).index_copy_(0, torch.cat(places), joined)
 
 
-def _blocks(pairs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
+def _blocks(pairs: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tensor]:
     """Positions of pairs that are fused together: pictures near each other, texts of like length."""
     order = pairs[:, 0].argsort(stable=True)
     numbers = torch.unique(pairs[order, 0], return_inverse=True)[1]  # sorted, so equal ones are neighbours
@@ -162,7 +164,7 @@ def _blocks(pairs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
         while start < len(block):
             # Sorted, so the last text of a pass is its longest: take as many as fit, and one at least.
             end = start + 1
-            while end < len(block) and (end + 1 - start) * sizes[end] <= TOKENS_AT_ONCE:
+            while end < len(block) and (end + 1 - start) * sizes[end] <= tokens_at_once:
                 end += 1
             yield block[start:end]
             start = end
