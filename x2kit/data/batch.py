@@ -7,8 +7,9 @@ in [0, 1].
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
 
@@ -123,3 +124,15 @@ class Batch(NamedTuple):
     streams: dict[str, Rows]
     records: dict[str, list[str]]
     broken: list[Broken]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with all its tensors on a device."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=True)
+        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
+
+    streams = {name: move(rows) for name, rows in batch.streams.items()}
+    return batch._replace(images=move(batch.images), streams=streams)

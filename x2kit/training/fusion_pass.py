@@ -62,7 +62,7 @@ class FusionPass:
                 summary_rows=sum(len(piece.text) for piece in pieces if piece.summary),
             )
             sizes = [len(piece.text) for piece in pieces]
-            fused.update(zip((piece.key for piece in pieces), out.split(sizes), strict=True))
+            fused.update(zip((piece.key for piece in pieces), torch.split(out, sizes), strict=True))
         return fused
 
 

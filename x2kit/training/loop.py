@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from x2kit.data.batch import Batch
+from x2kit.data.batch import Batch, to_device
 from x2kit.data.config import DataConfig, LossName
 from x2kit.data.corpus import training_texts
 from x2kit.data.faults import BadRecords
@@ -31,7 +31,7 @@ from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
-from x2kit.training.step import step_losses, to_device
+from x2kit.training.step import step_losses
 
 
 class Recipe(Protocol):
@@ -175,7 +175,7 @@ class Trainer:
             losses = step_losses(self.model, to_device(batch, self.device), active)
         total = self._total(losses)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradients(self.model, config.clip_norm)
         self.optimizer.step()
         values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, TextRows, Texts
+from x2kit.data.batch import Batch, PairedRows, ParallelRows, Rows, TextRows
 from x2kit.data.config import LossName
 from x2kit.errors import ShapeError
 from x2kit.model import X2VLM
@@ -30,6 +30,7 @@ from x2kit.objectives import (
 )
 from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.fusion_pass import FusionPass
+from x2kit.training.text_pass import Encoded, text_pass
 
 Active = Mapping[str, Sequence[LossName]]
 """The losses that are on, by stream."""
@@ -43,13 +44,6 @@ class Negatives(NamedTuple):
     image: Tensor
     text: Tensor
     valid: Tensor | None = None
-
-
-class Encoded(NamedTuple):
-    """A stream's texts after the text pass: clean and, if a loss needs them, masked; [B, L, D] each."""
-
-    clean: Sequence[Tensor]
-    masked: Tensor | None
 
 
 class View(NamedTuple):
@@ -74,7 +68,8 @@ def step_losses(
     Returns: scalars, by stream and loss, unweighted.
     """
     features = None if batch.images is None else model.encode_images(batch.images)
-    encoded = _text_pass(model, batch.streams, active)
+    masked = {name: any(loss in MASKED for loss in active.get(name, ())) for name in batch.streams}
+    encoded = text_pass(model, batch.streams, masked)
     fusion = FusionPass()
     losses: dict[str, dict[LossName, Tensor]] = {}
     planned = []
@@ -92,52 +87,13 @@ def step_losses(
             case ParallelRows():
                 planned.append(_plan_parallel(model, name, rows, texts, on, losses[name], fusion, given))
             case TextRows():
-                if texts.masked is not None:
-                    fusion.add((name, "mlm"), texts.masked, _mask_of(texts.masked[..., 0], rows.texts), None)
+                if texts.masked is not None and texts.masked_mask is not None:
+                    fusion.add((name, "mlm"), texts.masked, texts.masked_mask, None)
                 planned.append(None)
     fused = fusion.run(model, features)
     for (name, rows), valid in zip(batch.streams.items(), planned, strict=True):
         _fused_losses(model, name, rows, fused, losses[name], valid)
     return losses
-
-
-def _text_pass(model: X2VLM, streams: Mapping[str, Rows], active: Active) -> dict[str, Encoded]:
-    """Clean and masked texts of all streams, one call of the text encoder for each padded length."""
-    pieces: dict[tuple[str, str], Texts] = {}
-    for name, rows in streams.items():
-        masked: MaskedTexts | None
-        match rows:
-            case PairedRows():
-                clean, masked = (rows.texts,), rows.masked
-            case ParallelRows():
-                clean, masked = (rows.first, rows.second), rows.masked_first
-            case TextRows():
-                clean, masked = (), rows.masked
-        for side, texts in enumerate(clean):
-            pieces[name, f"clean{side}"] = texts
-        if masked is not None and any(loss in MASKED for loss in active.get(name, ())):
-            plain = rows.first if isinstance(rows, ParallelRows) else rows.texts
-            pieces[name, "masked"] = Texts(masked.ids, _mask_of(masked.ids, plain))
-    tokens: dict[tuple[str, str], Tensor] = {}
-    for length in sorted({texts.ids.shape[1] for texts in pieces.values()}):
-        keys = [key for key, texts in pieces.items() if texts.ids.shape[1] == length]
-        together = model.encode_texts(
-            torch.cat([pieces[key].ids for key in keys]), torch.cat([pieces[key].mask for key in keys])
-        )
-        tokens.update(zip(keys, together.split([len(pieces[key].ids) for key in keys]), strict=True))
-    return {
-        name: Encoded(
-            [tokens[name, side] for side in ("clean0", "clean1") if (name, side) in tokens],
-            tokens.get((name, "masked")),
-        )
-        for name in streams
-    }
-
-
-def _mask_of(masked_ids: Tensor, plain: Texts) -> Tensor:
-    """The attention mask of masked texts: they are the first of the plain ones, perhaps with less padding."""
-    rows, length = masked_ids.shape
-    return plain.mask[:rows, :length]
 
 
 def _view(model: X2VLM, rows: PairedRows, features: VisionFeatures) -> View:
@@ -190,12 +146,12 @@ def _plan_paired(
         # The box is to be found, so these rows see the whole picture (X²-VLM, section 3.2).
         context = Context(features.patches, rows.images, None, view.whole[:, None])
         fusion.add((name, "bbox"), tokens, mask, context, summary=True)
-    if "mlm" in on and texts.masked is not None:
+    if "mlm" in on and texts.masked is not None and texts.masked_mask is not None:
         itself = torch.arange(len(texts.masked), device=tokens.device)
         fusion.add(
             (name, "mlm"),
             texts.masked,
-            _mask_of(texts.masked[..., 0], rows.texts),
+            texts.masked_mask,
             _picture(rows, view, itself),
         )
     return valid
@@ -239,11 +195,11 @@ def _plan_parallel(
             Context(first, context, rows.first.mask[context], None),
             summary=True,
         )
-    if "tlm" in on and texts.masked is not None:
+    if "tlm" in on and texts.masked is not None and texts.masked_mask is not None:
         # The masked first text looks at the clean second one; the official code does no more either.
         itself = torch.arange(len(texts.masked), device=first.device)
         context_of_second = Context(second, itself, rows.second.mask[: len(itself)], None)
-        fusion.add((name, "tlm"), texts.masked, _mask_of(texts.masked[..., 0], rows.first), context_of_second)
+        fusion.add((name, "tlm"), texts.masked, texts.masked_mask, context_of_second)
     return valid
 
 
@@ -267,17 +223,3 @@ def _fused_losses(
         if (name, masked_name) in fused and masked is not None:
             logits = model.mlm_head(fused[name, masked_name], masked.positions)
             losses[masked_name] = mlm_loss(logits, masked.labels)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with all its tensors on a device."""
-
-    def move(value: object) -> object:
-        if isinstance(value, Tensor):
-            return value.to(device, non_blocking=True)
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*(move(item) for item in value))
-        return value
-
-    images = None if batch.images is None else batch.images.to(device, non_blocking=True)
-    return batch._replace(images=images, streams={k: move(v) for k, v in batch.streams.items()})  # type: ignore[misc]

@@ -1,0 +1,78 @@
+"""The text pass of a step: clean and masked texts of all streams go through the encoder together. Imports torch.
+
+B rows of a stream, L text tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.data.batch import ParallelRows, Rows, TextRows, Texts
+from x2kit.model import X2VLM
+
+
+class Encoded(NamedTuple):
+    """A stream's texts after the pass; [B, L, D] each.
+
+    Attributes:
+        clean: the texts, for parallel texts first and second.
+        masked: None if no loss needs them.
+        masked_mask: [B, L] bool, of the masked texts.
+    """
+
+    clean: Sequence[Tensor]
+    masked: Tensor | None
+    masked_mask: Tensor | None
+
+
+def text_pass(model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict[str, Encoded]:
+    """Encode the texts of all streams, in one call of the text encoder for each padded length.
+
+    Args:
+        model: whose text encoder is used.
+        streams: rows by stream.
+        masked: whether a loss of the stream needs its masked texts.
+    """
+    pieces: dict[tuple[str, str], Texts] = {}
+    for name, rows in streams.items():
+        for side, texts in enumerate(_clean(rows)):
+            pieces[name, str(side)] = texts
+        hidden = _masked(rows) if masked[name] else None
+        if hidden is not None:
+            pieces[name, "masked"] = hidden
+    tokens: dict[tuple[str, str], Tensor] = {}
+    for length in sorted({texts.ids.shape[1] for texts in pieces.values()}):
+        keys = [key for key, texts in pieces.items() if texts.ids.shape[1] == length]
+        together = model.encode_texts(
+            torch.cat([pieces[key].ids for key in keys]), torch.cat([pieces[key].mask for key in keys])
+        )
+        tokens.update(zip(keys, torch.split(together, [len(pieces[key].ids) for key in keys]), strict=True))
+    return {
+        name: Encoded(
+            [tokens[name, str(side)] for side in range(len(_clean(rows)))],
+            tokens.get((name, "masked")),
+            pieces[name, "masked"].mask if (name, "masked") in pieces else None,
+        )
+        for name, rows in streams.items()
+    }
+
+
+def _clean(rows: Rows) -> list[Texts]:
+    if isinstance(rows, TextRows):
+        return []
+    return [rows.first, rows.second] if isinstance(rows, ParallelRows) else [rows.texts]
+
+
+def _masked(rows: Rows) -> Texts | None:
+    """The masked texts: the first of the plain ones, perhaps with less padding at the end."""
+    masked, plain = (
+        (rows.masked_first, rows.first) if isinstance(rows, ParallelRows) else (rows.masked, rows.texts)
+    )
+    if masked is None:
+        return None
+    count, length = masked.ids.shape
+    return Texts(masked.ids, plain.mask[:count, :length])
