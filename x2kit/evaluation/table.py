@@ -130,7 +130,7 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
 def _span(rows: Any, key: str, scale: float = 1) -> str:
     """A number that all languages share, or its range."""
     found = sorted({row[key] * scale for row in rows if key in row})
-    shown = list(dict.fromkeys(f"{value:.1f}" if scale != 1 else str(value) for value in found))
+    shown = list(dict.fromkeys(f"{value:.2g}" if scale != 1 else str(value) for value in found))
     return "?" if not shown else shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
 
 

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from x2kit.evaluation.table import render
+
+
+def shares(r1: float) -> dict[str, float]:
+    return {"r1": r1, "r5": r1 + 0.1, "r10": r1 + 0.2}
+
+
+def language(r1: float, trained: bool) -> dict[str, Any]:
+    return {
+        "image_to_text": shares(r1),
+        "text_to_image": shares(r1 - 0.1),
+        "reranked": {"image_to_text": shares(r1 + 0.05), "text_to_image": shares(r1 - 0.05)},
+        "queries": 500,
+        "candidates": 500,
+        "chance_r1": 0.002,
+        "trained_with_images": trained,
+    }
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    return {
+        "task": "retrieval",
+        "split": "test",
+        "languages": {
+            "de": language(0.5, False),
+            "en": language(0.7, True),
+            "fr": language(0.6, False),
+        },
+        "rerank": {"method": "combined", "top_k": 16, "itm_weight": 0.5},
+        "boxes": {
+            code: {"iou50": share, "regions": 1514, "chance": 0.037, "trained_with_images": code == "en"}
+            for code, share in (("de", 0.6), ("en", 0.9), ("fr", 0.65))
+        },
+        "boxes_iou": 0.5,
+        "mean_zero_shot": 0.5,
+        "warnings": [],
+        "seconds": 3.0,
+    }
+
+
+def lines(result: dict[str, Any], width: int = 80) -> list[str]:
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(render(result))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def cells(result: dict[str, Any], name: str) -> str:
+    (row,) = [line for line in lines(result) if line.startswith(f"{name} ")]
+    return " ".join(row.removeprefix(name).split())
+
+
+def test_each_language_has_its_shares_in_per_cent(result: dict[str, Any]) -> None:
+    assert cells(result, "en") == "70.0 80.0 90.0 60.0 70.0 80.0 75.0 65.0 90.0"
+
+
+def test_means_are_over_languages_that_did_or_did_not_stand_beside_pictures(result: dict[str, Any]) -> None:
+    assert cells(result, "mean trained") == cells(result, "en")
+    assert cells(result, "mean zero-shot") == "55.0 65.0 75.0 45.0 55.0 65.0 60.0 50.0 62.5"
+    names = [
+        line.split("  ")[0] for line in lines(result) if line[:5] in ("en   ", "de   ", "fr   ", "mean ")
+    ]
+    assert names == ["en", "mean trained", "de", "fr", "mean zero-shot"]
+
+
+def test_counts_chance_and_method_stand_below(result: dict[str, Any]) -> None:
+    text = " ".join(lines(result))
+    assert "500 pictures, 500 texts a language; chance R@1 0.2 %" in text
+    assert "the 16 best of each query by similarity / temperature + 0.5 log p(match)" in text
+    assert "1514 regions a language; the box of another region would do in 3.7 %" in text
+
+
+def test_it_fits_a_narrow_terminal(result: dict[str, Any]) -> None:
+    for row in result["languages"].values():
+        row["image_to_text"]["r10"] = row["text_to_image"]["r10"] = 1.0
+    assert not any("…" in line for line in lines(result, width=80))
+
+
+def test_what_was_not_measured_takes_no_column(result: dict[str, Any]) -> None:
+    del result["boxes"], result["boxes_iou"]
+    for row in result["languages"].values():
+        del row["reranked"]
+    assert cells(result, "en") == "70.0 80.0 90.0 60.0 70.0 80.0"
+    assert "reranked" not in " ".join(lines(result))
+
+
+def test_boxes_alone_are_a_table_too(result: dict[str, Any]) -> None:
+    del result["languages"], result["rerank"]
+    assert cells(result, "de") == "60.0"
+    assert cells(result, "mean zero-shot") == "62.5"
+
+
+def test_a_language_without_regions_has_a_dash(result: dict[str, Any]) -> None:
+    del result["boxes"]["fr"]
+    assert cells(result, "fr").endswith(" –")
+    assert cells(result, "mean zero-shot").endswith(" 60.0")
+
+
+def test_warnings_are_last(result: dict[str, Any]) -> None:
+    result["warnings"] = ["boxes cannot be told from guessing in de"]
+    assert lines(result)[-1] == "warning: boxes cannot be told from guessing in de"
+
+
+def test_numbers_of_other_tasks_are_listed(result: dict[str, Any]) -> None:
+    result["answers"] = {"accuracy": 0.625, "settings": {"kind": "open"}, "by_type": {"number": 0.5}}
+    assert [line for line in lines(result) if line.startswith("answers")] == [
+        "answers.accuracy: 0.625",
+        "answers.by_type.number: 0.5",
+    ]
+
+
+def test_reading_a_result_needs_no_torch() -> None:
+    program = "import sys, x2kit.evaluation.table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

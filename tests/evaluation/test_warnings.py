@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+from x2kit.evaluation.warnings import at_chance, boxes_column, warnings_of
+
+
+def language(mean_r1: float, queries: int = 500) -> dict[str, Any]:
+    return {
+        "mean_r1": mean_r1,
+        "chance_r1": 1 / queries,
+        "queries": queries,
+        "image_to_text": {"queries": queries},
+    }
+
+
+def boxes(share: float) -> dict[str, Any]:
+    return {"iou50": share, "chance": 0.04, "regions": 1500}
+
+
+def test_three_standard_deviations_above_guessing_are_needed() -> None:
+    # 1000 trials at 1 in 500: 2 hits expected, 1.4 is the standard deviation.
+    assert at_chance(0.006, 0.002, 1000)
+    assert not at_chance(0.007, 0.002, 1000)
+    assert at_chance(0.0, 0.002, 1000)  # worse than guessing is no better
+
+
+def test_few_trials_prove_little() -> None:
+    assert at_chance(0.3, 0.1, 10)
+    assert not at_chance(0.3, 0.1, 1000)
+
+
+def test_what_was_learned_gives_no_warning() -> None:
+    result = {"languages": {"en": language(0.9)}, "boxes": {"en": boxes(0.8)}, "boxes_iou": 0.5}
+    assert warnings_of(result) == []
+
+
+def test_languages_at_chance_level_share_a_warning() -> None:
+    result = {
+        "languages": {"en": language(0.9), "de": language(0.001), "fr": language(0.004)},
+        "boxes": {"en": boxes(0.9), "de": boxes(0.04), "fr": boxes(0.7)},
+        "boxes_iou": 0.5,
+    }
+    assert warnings_of(result) == [
+        "retrieval cannot be told from guessing in de, fr: R@1 0.001 to 0.004, chance 0.002",
+        "boxes cannot be told from guessing in de: found 0.040, chance 0.040",
+    ]
+
+
+def test_a_model_that_learned_nothing_is_told_so_in_one_line() -> None:
+    result = {"languages": {"en": language(0.002), "de": language(0.002)}}
+    assert warnings_of(result) == [
+        "retrieval cannot be told from guessing in every language: R@1 0.002, chance 0.002"
+    ]
+
+
+def test_a_result_of_other_tasks_alone_has_no_warnings() -> None:
+    assert warnings_of({"answers": {"accuracy": 0.1}}) == []
+
+
+def test_the_share_of_boxes_stands_under_its_limit() -> None:
+    assert boxes_column({"boxes": {"en": {}}, "boxes_iou": 0.75}) == "iou75"
+    assert boxes_column({}) is None
