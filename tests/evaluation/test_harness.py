@@ -1,0 +1,186 @@
+"""From a weights directory to evaluation.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.data.stubs import StubScenes, stream
+from tests.evaluation.stubs import HEADS, StubFusion, StubPhotos, StubText, StubVision, tiny_model
+from x2kit.data.config import DataConfig
+from x2kit.errors import SettingError, WeightsError, X2KitError
+from x2kit.evaluation import evaluate
+from x2kit.evaluation.config import EvaluationConfig
+from x2kit.evaluation.harness import read_result, trained_with_images, write_result
+from x2kit.evaluation.tasks import Localisation, Retrieval
+from x2kit.model import save_weights
+from x2kit.model.config import ModelConfig
+from x2kit.plugin import Registry, TaskConfig, TaskContext
+from x2kit.plugin.manager import Plugins
+
+PLUGINS = Plugins(Registry(), ())
+
+
+class Answer(TaskConfig):
+    """A task of a stranger's."""
+
+    value: float = 0.5
+
+    def run(self, context: TaskContext) -> Mapping[str, Any]:
+        return {"answer": self.value, "languages_seen": list(context.languages)}
+
+
+def recipe(**evaluation: Any) -> Any:
+    data = {
+        "photos": stream("image-text", source=StubPhotos(), languages=["en"]),
+        "pairs": stream("parallel-text"),
+    }
+    settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2), "boxes": Localisation()}}
+    return SimpleNamespace(
+        model=ModelConfig(vision=StubVision(), text=StubText(), fusion=StubFusion(), heads=HEADS),
+        data=DataConfig(streams=data),
+        evaluation=EvaluationConfig(**{**settings, **evaluation}),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = tmp_path / "run"
+    save_weights(tiny_model(), yaml.safe_dump({"evaluation": {"split": "test"}}), directory / "weights")
+    (directory / "metrics.jsonl").write_text('{"step": 20, "loss": 1.0}\n{"step": 30, "loss": 0.9}\n')
+    return directory
+
+
+def test_the_result_says_what_was_measured_on_what(run: Path) -> None:
+    result = evaluate(run, recipe(), PLUGINS)
+    assert json.loads((run / "evaluation.json").read_text()) == result
+    weights = run / "weights/model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert result["checkpoint"] == {"path": str(weights), "sha256": digest, "steps": 30}
+    assert result["data"] == {
+        "source": {"class_path": "StubPhotos", "init_args": {"split": "test", "count": 9, "told": True}},
+        "fingerprint": "listed",
+        "records": 9,
+    }
+    assert (result["task"], result["split"]) == ("retrieval", "test")
+    assert result["tasks"]["retrieval"]["init_args"]["top_k"] == 2
+    assert result["languages"].keys() == result["boxes"].keys() == {"en", "de"}
+    assert [result["languages"][code]["trained_with_images"] for code in ("en", "de")] == [True, False]
+    assert 0 <= result["mean_zero_shot"] <= 1
+    assert 0 <= result["boxes"]["de"]["iou50"] <= 1
+    assert len(result["warnings"]) >= 1  # the model is untrained
+
+
+def test_two_measurements_of_one_directory_agree(run: Path) -> None:
+    first, second = (evaluate(run, recipe(), PLUGINS) for _ in range(2))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_the_batch_size_changes_no_number(run: Path) -> None:
+    first, second = (evaluate(run, recipe(batch_size=size), PLUGINS) for size in (1, 64))
+    assert first["languages"] == second["languages"]
+
+
+def test_another_split_is_written_beside_and_overwrites_nothing(run: Path) -> None:
+    evaluate(run, recipe(), PLUGINS)
+    before = (run / "evaluation.json").read_bytes()
+    # The command line lays --split over the recipe, so the stored recipe says which one is the usual.
+    evaluate(run, recipe(split="validation"), PLUGINS, "validation")
+    assert (run / "evaluation.json").read_bytes() == before
+    assert read_result(run / "evaluation-validation.json")["split"] == "validation"
+
+
+def test_a_weights_directory_gets_the_result_beside_its_weights(run: Path, tmp_path: Path) -> None:
+    (run / "weights").rename(tmp_path / "published")
+    result = evaluate(tmp_path / "published", recipe(), PLUGINS)
+    assert (tmp_path / "published/evaluation.json").is_file()
+    assert result["checkpoint"]["steps"] is None
+
+
+def test_the_result_may_go_elsewhere(run: Path, tmp_path: Path) -> None:
+    evaluate(run, recipe(), PLUGINS, output=tmp_path / "new/result.json")
+    assert (tmp_path / "new/result.json").is_file()
+    assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "languages", "measured"),
+    [(True, ("de",), ["de"]), (True, None, ["en", "de"]), (False, None, ["en", "de"])],
+)
+def test_languages_are_those_of_the_recipe_or_the_source_or_the_records(
+    run: Path, told: bool, languages: tuple[str, ...] | None, measured: list[str]
+) -> None:
+    result = evaluate(run, recipe(source=StubPhotos(told=told), languages=languages), PLUGINS)
+    assert list(result["languages"]) == measured
+
+
+def test_a_strangers_task_stands_beside_ours(run: Path) -> None:
+    tasks = {"retrieval": Retrieval(), "mine": Answer()}
+    result = evaluate(run, recipe(tasks=tasks), PLUGINS)
+    assert result["answer"] == 0.5
+    assert result["languages_seen"] == ["en", "de"]
+
+
+def test_a_second_task_of_a_kind_stands_under_its_own_name(run: Path) -> None:
+    tasks = {"first": Answer(value=1), "second": Answer(value=2)}
+    result = evaluate(run, recipe(tasks=tasks), PLUGINS)
+    assert result["answer"] == 1
+    assert result["second"] == {"answer": 2, "languages_seen": ["en", "de"]}
+
+
+def test_a_number_that_json_cannot_hold_is_refused_and_leaves_nothing(run: Path) -> None:
+    with pytest.raises(X2KitError, match=r"evaluation\.json: a task returned what JSON cannot hold"):
+        evaluate(run, recipe(tasks={"mine": Answer(value=float("nan"))}), PLUGINS)
+    assert [path.name for path in run.iterdir() if "evaluation" in path.name] == []
+
+
+def test_a_failing_write_leaves_the_old_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "evaluation.json"
+    write_result({"seconds": 1}, file)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_result({"seconds": 2}, file)
+    assert read_result(file) == {"seconds": 1}
+
+
+def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights here"):
+        evaluate(tmp_path, recipe(), PLUGINS)
+
+
+def test_weights_of_another_model_are_refused(run: Path) -> None:
+    other = recipe()
+    other.model = other.model.model_copy(update={"heads": HEADS.model_copy(update={"embed_dim": 6})})
+    with pytest.raises(WeightsError, match="does not fit"):
+        evaluate(run, other, PLUGINS)
+
+
+def test_a_missing_or_damaged_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(X2KitError, match="x2kit evaluate writes one"):
+        read_result(tmp_path / "evaluation.json")
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(X2KitError, match="no readable result"):
+        read_result(tmp_path / "evaluation.json")
+
+
+def test_zero_shot_is_claimed_only_if_it_is_known() -> None:
+    languages = ("en", "de", "fr")
+    english = stream("image-text", source=StubPhotos(), languages=["en"])
+    german = stream("region-text", source=StubPhotos(), languages=["de"])
+    unknown = stream("image-text", source=StubPhotos(told=False))
+    texts = stream("parallel-text")
+    assert trained_with_images(DataConfig(streams={"a": english, "b": texts}), languages) == ("en",)
+    assert trained_with_images(DataConfig(streams={"a": english, "b": german}), languages) == ("en", "de")
+    assert trained_with_images(DataConfig(streams={"a": english, "b": unknown}), languages) == languages
+
+
+def test_a_source_without_parts_is_refused_by_its_setting(run: Path) -> None:
+    with pytest.raises(SettingError, match="split: StubScenes has no parts"):
+        evaluate(run, recipe(source=StubScenes()), PLUGINS)

@@ -1,0 +1,85 @@
+"""Bulk scoring against the model's own plain answers, one pair at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.evaluation.stubs import SPEC, Listed, photo
+from x2kit.evaluation import scoring
+from x2kit.evaluation.records import MeasuredRecords, captions
+from x2kit.evaluation.scoring import PictureBank, TextBank, encode_pictures, encode_texts, fuse_pairs
+from x2kit.model import X2VLM
+from x2kit.plugin.encoders import Context
+
+EXACT = {"rtol": 0, "atol": 1e-6}  # float32: only the order of sums may differ
+SOURCE = Listed([photo(index, captions=1 + index % 3) for index in range(11)])
+
+
+@pytest.fixture
+def banks(model: X2VLM) -> tuple[PictureBank, TextBank, list[str]]:
+    records = MeasuredRecords(SOURCE, SPEC)
+    pictures = encode_pictures(model, records.pictures(), len(records), 4)
+    texts = captions(records.entries, "en", False, 40).texts
+    return pictures, encode_texts(model, texts, 40, 4), texts
+
+
+def test_vectors_do_not_depend_on_the_batch(
+    model: X2VLM, banks: tuple[PictureBank, TextBank, list[str]]
+) -> None:
+    pictures, texts, words = banks
+    expected = model.similarity([record["image"] for record in SOURCE.records], words)
+    torch.testing.assert_close(pictures.projected @ texts.projected.T, expected, **EXACT)
+
+
+@pytest.mark.parametrize("limits", [(1, 1), (2, 20), (64, 2048)])
+def test_every_pair_gets_the_answer_that_it_gets_alone(
+    model: X2VLM,
+    banks: tuple[PictureBank, TextBank, list[str]],
+    limits: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "PICTURES_AT_ONCE", limits[0])
+    monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", limits[1])
+    pictures, texts, words = banks
+    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
+    pairs = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3))[:90]]
+    told: list[tuple[int, int]] = []
+    logits = fuse_pairs(
+        model, pictures, texts, pairs, model.itm_logits, lambda *numbers: told.append(numbers)
+    )
+    boxes = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox)
+    assert told[-1] == (90, 90)
+    assert logits[:, 1].std() > 0.05  # the head tells pairs apart, or equality would mean nothing
+    shown = [SOURCE.records[index]["image"] for index in pairs[:, 0]]
+    said = [words[index] for index in pairs[:, 1]]
+    torch.testing.assert_close(logits.softmax(1)[:, 1], model.match(shown, said), **EXACT)
+    torch.testing.assert_close(boxes, model.locate(shown, said), **EXACT)
+
+
+def test_a_pass_holds_few_tokens_and_each_picture_once(
+    model: X2VLM, banks: tuple[PictureBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)
+    passes: list[tuple[tuple[int, ...], Tensor, int]] = []
+    plain = X2VLM.fuse
+
+    def counted(self: X2VLM, text: Tensor, mask: Tensor, context: Context, summary_rows: int = 0) -> Tensor:
+        passes.append((tuple(text.shape[:2]), context.tokens, summary_rows))
+        return plain(self, text, mask, context, summary_rows)
+
+    monkeypatch.setattr(X2VLM, "fuse", counted)
+    pictures, texts, words = banks
+    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
+    fuse_pairs(model, pictures, texts, pairs, model.itm_logits)
+    assert all(rows * length <= 40 for (rows, length), _, _ in passes)
+    assert all(rows == summary_rows for (rows, _), _, summary_rows in passes)
+    assert all(len(tokens.unique(dim=0)) == len(tokens) for _, tokens, _ in passes)
+    assert sum(rows for (rows, _), _, _ in passes) == len(pairs)
+
+
+def test_texts_are_cut_to_the_limit_and_to_what_the_encoder_takes(model: X2VLM) -> None:
+    long = " ".join(["dog"] * 30)
+    assert encode_texts(model, [long], 6, 4).lengths.tolist() == [6]
+    assert encode_texts(model, [long], 400, 4).lengths.tolist() == [model.max_length]
