@@ -79,7 +79,9 @@ def test_boxes_are_centres_and_sizes_in_shares_of_their_own_picture() -> None:
     assert boxes.bbox[0] == [0.25, 0.25, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("bbox", [[150, 0, 60, 10], [-5, 0, 10, 10], [0, 0, 0, 10], [0, 0, float("nan"), 1]])
+@pytest.mark.parametrize(
+    "bbox", [[150, 0, 60, 10], [0, 95, 10, 10], [-5, 0, 10, 10], [0, 0, 0, 10], [0, 0, float("nan"), 1]]
+)
 def test_a_box_outside_its_picture_is_refused_by_name(bbox: list[float]) -> None:
     with pytest.raises(
         DataError, match=r"record photo-7: box .* is not inside its picture of 200 x 100 pixels"

@@ -43,7 +43,11 @@ class Located(NamedTuple):
 def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, Any]:
     """Measure all languages.
 
-    Returns: what `evaluation.json` holds of it; see docs/reference/evaluation.md.
+    Returns, for `evaluation.json`:
+        boxes.CODE: iou50 (the share found; the number is the limit in per cent), mean_iou, regions and pictures
+            measured, chance, trained_with_images.
+        boxes_iou: the limit.
+        boxes_mean_trained, boxes_mean_zero_shot: the share found averaged over languages, None where there is none.
     Raises: DataError for a broken record, or for a language in which no region has a text.
     """
     model: X2VLM = context.model

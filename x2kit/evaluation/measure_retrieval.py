@@ -52,7 +52,13 @@ class Scores(NamedTuple):
 def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, Any]:
     """Measure all languages.
 
-    Returns: what `evaluation.json` holds of it; see docs/reference/evaluation.md.
+    Returns, for `evaluation.json`:
+        languages.CODE: queries and candidates (texts and pictures), chance_r1, trained_with_images, mean_r1, and in
+            each of image_to_text and text_to_image r1, r5, r10 with queries and candidates of that direction, all by
+            similarity; reranked holds the same directions after re-ranking.
+        mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None where there is none;
+            mean_reranked_all and so on after re-ranking.
+        rerank: method, top_k, itm_weight.
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
     model: X2VLM = context.model
