@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from x2kit.evaluation.report.markup import Markup, join, number, tag
@@ -30,7 +31,6 @@ UNITS = {
 }
 """What the axis of a known quantity says; losses are those of `x2kit.objectives`."""
 _NOT_DRAWN = ("step", "time")
-_TOTAL = "loss"
 
 
 class Series(NamedTuple):
@@ -53,7 +53,7 @@ def series_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> Markup:
-    """All curves: the total, then each stream's losses in its own colour, then how the run went."""
+    """All curves: what is of the whole run, then the losses of each stream, in a colour of its own."""
     series = series_of(metrics)
     if not series:
         return tag("p", "metrics.jsonl holds no line, so there is no curve to draw.", class_="note")
@@ -62,14 +62,12 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> Markup:
     for name in series:
         if "." in name:
             streams.setdefault(name.rsplit(".", 1)[0], []).append(name)
-    others = [name for name in series if "." not in name and name != _TOTAL]
-    groups = [(None, [_TOTAL] if _TOTAL in series else [])]
+    whole = [name for name in series if "." not in name]
+    groups = [("The whole run", whole)] if whole else []
     groups += [(f"Stream {stream}", names) for stream, names in streams.items()]
-    groups += [("The run", others)]
     drawn = []
-    for place, (heading, names) in enumerate(group for group in groups if group[1]):
-        if heading:
-            drawn.append(tag("h3", heading))
+    for place, (heading, names) in enumerate(groups):
+        drawn.append(tag("h3", heading))
         colour = f"var(--series-{place % 5})"
         drawn.append(
             tag("div", [draw_curve(name, series[name], last, colour) for name in names], class_="curves")
@@ -125,7 +123,7 @@ def thin(series: Series, most: int = _MOST_POINTS) -> Series:
     if count <= most:
         return series
     edges = [round(place * count / most) for place in range(most + 1)]
-    spans = list(zip(edges, edges[1:], strict=False))
+    spans = list(pairwise(edges))
     return Series(*([sum(axis[a:b]) / (b - a) for a, b in spans] for axis in series))
 
 

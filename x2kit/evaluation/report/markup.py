@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TypeAlias
 
-Child: TypeAlias = "str | None | Iterable[Child]"
+Child: TypeAlias = "str | Iterable[Child] | None"
 Attribute: TypeAlias = str | float | bool | None
 
 _VOID = frozenset({"img", "br", "meta", "link"})

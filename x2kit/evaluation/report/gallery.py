@@ -1,0 +1,198 @@
+"""Examples on the page: captions with the pictures they find, pictures with their texts. Imports torch."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from x2kit.data.transforms import decode
+from x2kit.evaluation.report.markup import Markup, join, tag
+from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
+
+TOP = 5
+_SIDE = 192
+"""Pixels of the longer side of a picture on the page."""
+
+
+class Thumbnails:
+    """Pictures of records as data addresses, each made once.
+
+    Args:
+        part: the records.
+        channels: that the encoder takes, 3 or 1.
+    """
+
+    def __init__(self, part: PartOfSource, channels: int) -> None:
+        self._part, self._channels = part, channels
+        self._made: dict[int, str] = {}
+
+    def __getitem__(self, position: int) -> str:
+        """`data:image/png;base64,…` of the picture at this position of the part."""
+        if position not in self._made:
+            picture = decode(self._part[position]["image"], self._channels).copy()
+            picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            packed = io.BytesIO()
+            picture.save(packed, "PNG", optimize=True)
+            encoded = base64.b64encode(packed.getvalue()).decode("ascii")
+            self._made[position] = f"data:image/png;base64,{encoded}"
+        return self._made[position]
+
+
+class Hit(NamedTuple):
+    """One answer to a query: where it is, its place (0 for the first), its scores, whether it is right."""
+
+    position: int
+    place: int
+    similarity: float
+    match: float
+    true: bool
+
+
+def draw_queries(probe: Probe, language: LanguageProbe, thumbnails: Thumbnails, each: int = 2) -> Markup:
+    """Captions of one language with the five pictures that are most similar.
+
+    Args:
+        each: how many captions that find their picture, and how many that miss it; where one kind is short the
+            other fills up.
+    """
+    chosen = choose_queries(language.ranks.tolist(), language.pictures, each)
+    answers = [(query, _found_pictures(language, query)) for query in chosen]
+    pairs = [(position, query) for query, places in answers for position, _ in places]
+    matches = iter(probe.match(language, pairs))
+    drawn = []
+    for query, places in answers:
+        hits = [
+            Hit(
+                position,
+                place,
+                float(language.similarity[query, position]),
+                next(matches),
+                position == language.pictures[query],
+            )
+            for position, place in places
+        ]
+        drawn.append(_query(language, query, hits, thumbnails))
+    right = int((language.ranks == 0).sum())
+    summary = f"{right} of {len(language.ranks)} captions find their picture among {len(probe.pictures)}"
+    return join(_language_heading(language, summary), tag("div", drawn, class_="queries"))
+
+
+def choose_queries(ranks: Sequence[int], pictures: Sequence[int], each: int) -> list[int]:
+    """The first queries that are right and the first that miss, no two of one picture; right ones come first."""
+    right: list[int] = []
+    missed: list[int] = []
+    seen: set[int] = set()
+    for query, (rank, picture) in enumerate(zip(ranks, pictures, strict=True)):
+        if picture not in seen:
+            seen.add(picture)
+            (missed if rank else right).append(query)
+    shown = max(each, 2 * each - len(missed)), max(each, 2 * each - len(right))
+    return right[: shown[0]] + missed[: shown[1]]
+
+
+def draw_texts(
+    probe: Probe, languages: Sequence[LanguageProbe], thumbnails: Thumbnails, count: int = 3
+) -> Markup:
+    """Pictures, evenly spread, each with the five captions of each language that are most similar."""
+    total = len(probe.pictures)
+    drawn = []
+    for position in dict.fromkeys(place * total // count for place in range(count)):
+        lists = [
+            tag("div", tag("h4", language.code), _texts(language, position), class_="list")
+            for language in languages
+        ]
+        drawn.append(
+            tag(
+                "div",
+                tag("img", src=thumbnails[position], alt=f"record {probe.entries[position].id}"),
+                tag("div", lists, class_="lists"),
+                class_="answers",
+            )
+        )
+    return join(drawn)
+
+
+def top_places(similarity: Tensor, true: Sequence[int], rank: int) -> list[tuple[int, int]]:
+    """Positions and places of the five best candidates, then of the best right one if it is not among them.
+
+    Args:
+        similarity: [C], of one query.
+        true: the right candidates.
+        rank: place of the best right one, ties counted against it.
+    """
+    # At a tie the right one goes last, as the rank has it.
+    order = sorted(
+        range(len(similarity)), key=lambda candidate: (-float(similarity[candidate]), candidate in true)
+    )
+    places = [(candidate, place) for place, candidate in enumerate(order[:TOP])]
+    if not any(candidate in true for candidate, _ in places):
+        places.append((next(candidate for candidate in order if candidate in true), rank))
+    return places
+
+
+def _found_pictures(language: LanguageProbe, query: int) -> list[tuple[int, int]]:
+    return top_places(language.similarity[query], [language.pictures[query]], int(language.ranks[query]))
+
+
+def _query(language: LanguageProbe, query: int, hits: Iterable[Hit], thumbnails: Thumbnails) -> Markup:
+    rank = int(language.ranks[query])
+    verdict = (
+        tag("span", "✓ right", class_="right") if rank == 0 else tag("span", "✗ missed", class_="missed")
+    )
+    return tag(
+        "div",
+        tag("div", language.written[query], class_="text", lang=language.code, dir="auto"),
+        tag("div", verdict, f", the true picture is at place {rank + 1}" if rank else None, class_="verdict"),
+        tag("div", [_hit(hit, thumbnails) for hit in hits], class_="strip"),
+        class_="query",
+    )
+
+
+def _hit(hit: Hit, thumbnails: Thumbnails) -> Markup:
+    place = f"{hit.place + 1}."
+    return tag(
+        "div",
+        tag("img", src=thumbnails[hit.position], alt="true picture" if hit.true else "another picture"),
+        tag("b", f"{place} true" if hit.true else place),
+        f" {hit.similarity:.2f}",
+        tag("br"),
+        f"match {100 * hit.match:.0f} %",
+        class_="hit true" if hit.true else "hit",
+    )
+
+
+def _texts(language: LanguageProbe, position: int) -> Markup:
+    """The best captions of one picture."""
+    scores = language.similarity[:, position]
+    true = [row for row, picture in enumerate(language.pictures) if picture == position]
+    if not true:
+        return tag("p", "This picture has no caption in this language.", class_="note")
+    best = max(float(scores[row]) for row in true)
+    rank = int((scores >= best).sum()) - sum(float(scores[row]) >= best for row in true)
+    items = []
+    for row, place in top_places(scores, true, rank):
+        mark = f"{place + 1}. ✓ " if row in true else f"{place + 1}. "
+        items.append(
+            tag(
+                "li",
+                tag("span", mark, tag("bdi", language.written[row], lang=language.code)),
+                tag("span", f"{float(scores[row]):.2f}"),
+                class_="true" if row in true else None,
+            )
+        )
+    return tag("ol", items)
+
+
+def _language_heading(language: LanguageProbe, summary: str) -> Markup:
+    kind = "trained with pictures" if language.trained else "zero-shot: never beside a picture in training"
+    return tag(
+        "h3",
+        language.code,
+        tag("span", f"{kind}; {summary}", class_="kind"),
+        class_="language",
+    )

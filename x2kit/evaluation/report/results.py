@@ -1,0 +1,210 @@
+"""The measured numbers of evaluation.json: headline figures and the table by language. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from x2kit.evaluation.report.markup import Markup, join, tag
+from x2kit.evaluation.warnings import boxes_rows, retrieval_rows
+
+DIRECTIONS = (("image_to_text", "picture → text"), ("text_to_image", "text → picture"))
+GROUPS = (("zero_shot", "zero-shot", False), ("trained", "trained", True))
+"""Key of the means in the result, word on the page, whether texts stood beside pictures in training."""
+_BARS = ("r1", "found")
+
+
+class Figure(NamedTuple):
+    """One headline number: a share of 1, its chance level, and what it is of."""
+
+    name: str
+    value: float
+    chance: float
+    about: str
+
+
+class Column(NamedTuple):
+    """A column of the table: group, heading, and where the value lies in what a language has."""
+
+    group: str
+    heading: str
+    path: tuple[str, ...]
+
+
+def draw_results(result: Mapping[str, Any]) -> Markup:
+    """Headline figures, warnings, the table by language.
+
+    Args:
+        result: what evaluation.json holds; parts that were not measured may be missing.
+    """
+    return join(
+        tag("div", [_tile(figure) for figure in headline(result)], class_="tiles"),
+        [
+            tag("p", tag("b", "Warning: "), text, class_="warning", role="alert")
+            for text in result["warnings"]
+        ],
+        draw_table(result),
+    )
+
+
+def headline(result: Mapping[str, Any]) -> list[Figure]:
+    """The means over languages that the result has: retrieval before boxes, zero-shot before trained."""
+    figures = []
+    for key, word, trained in GROUPS:
+        rows = _of_group(retrieval_rows(result), trained)
+        if not rows:
+            continue
+        chance = fmean(row["chance_r1"] for row in rows.values())
+        name = f"R@1, {word}"
+        about = f"{_codes(rows)}; {_span(rows, 'queries')} texts × {_span(rows, 'candidates')} pictures; "
+        about += "mean of both directions, by similarity"
+        figures.append(Figure(name, result[f"mean_{key}"], chance, about))
+        again = result.get(f"mean_reranked_{key}")
+        if again is not None:
+            figures.append(Figure(f"{name}, re-ranked", again, chance, rerank_rule(result)))
+    column, boxes = boxes_rows(result)
+    for _, word, trained in GROUPS:
+        rows = _of_group(boxes, trained)
+        if not rows:
+            continue
+        about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, found by their text in the whole picture"
+        figures.append(
+            Figure(
+                f"Boxes with IoU > {result['boxes_iou']}, {word}",
+                fmean(row[column] for row in rows.values()),
+                fmean(row["chance"] for row in rows.values()),
+                about,
+            )
+        )
+    return figures
+
+
+def draw_table(result: Mapping[str, Any]) -> Markup | None:
+    """One row a language, trained ones first: recall in both directions, boxes, chance and counts."""
+    rows: dict[str, dict[str, Any]] = {code: dict(row) for code, row in retrieval_rows(result).items()}
+    name, boxes = boxes_rows(result)
+    for code, row in boxes.items():
+        kind = {"trained_with_images": row["trained_with_images"]}
+        rows.setdefault(code, kind)["boxes"] = {**row, "found": row[name]}
+    if not rows:
+        return None
+    reranked = any("reranked" in row for row in rows.values())
+    columns = _columns(result, reranked)
+    order = sorted(rows, key=lambda code: not rows[code]["trained_with_images"])
+    notes = (
+        f"Split {result['split']}, in per cent. R@k: the right answer is among the first k, ties counted as "
+    )
+    notes += "misses. Chance: R@1 of a random order."
+    if reranked:
+        notes += f" Re-ranked: {rerank_rule(result)}."
+    if boxes:
+        notes += " Chance of boxes: the true box of another region, drawn at random."
+    table = tag(
+        "table",
+        tag("caption", notes),
+        _head(columns),
+        tag("tbody", [_row(code, rows[code], columns) for code in order]),
+    )
+    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Results by language")
+
+
+def percent(share: float) -> str:
+    """A share as per cent; two digits that count where it is small."""
+    value = 100 * share
+    return f"{value:.2g} %" if 0 < value < 1 else f"{value:.1f} %"
+
+
+def rerank_rule(result: Mapping[str, Any]) -> str:
+    """How the matching head came in, in words."""
+    rerank = result["rerank"]
+    rule = {
+        "combined": f"by similarity / temperature + {rerank['itm_weight']} · log p(match)",
+        "matching": "by the matching head alone",
+    }.get(rerank["method"], rerank["method"])
+    return f"the best {rerank['top_k']} of each direction again, {rule}"
+
+
+def _columns(result: Mapping[str, Any], reranked: bool) -> list[Column]:
+    columns = []
+    if retrieval_rows(result):
+        columns += [
+            Column(name, f"R@{k}", (direction, f"r{k}")) for direction, name in DIRECTIONS for k in (1, 5, 10)
+        ]
+    if reranked:
+        columns += [
+            Column("re-ranked, R@1", name, ("reranked", direction, "r1")) for direction, name in DIRECTIONS
+        ]
+    if retrieval_rows(result):
+        columns += [
+            Column("retrieval, of", "chance", ("chance_r1",)),
+            Column("retrieval, of", "texts", ("queries",)),
+            Column("retrieval, of", "pictures", ("candidates",)),
+        ]
+    if boxes_rows(result)[1]:
+        columns += [
+            Column("boxes", f"IoU > {result['boxes_iou']}", ("boxes", "found")),
+            Column("boxes", "chance", ("boxes", "chance")),
+            Column("boxes", "regions", ("boxes", "regions")),
+        ]
+    return columns
+
+
+def _head(columns: Sequence[Column]) -> Markup:
+    groups = list(dict.fromkeys(column.group for column in columns))
+    spans = [(group, sum(column.group == group for column in columns)) for group in groups]
+    return tag(
+        "thead",
+        tag("tr", tag("td"), [tag("th", name, colspan=str(span), scope="colgroup") for name, span in spans]),
+        tag("tr", tag("th", "language", scope="col"), [tag("th", c.heading, scope="col") for c in columns]),
+    )
+
+
+def _row(code: str, row: Mapping[str, Any], columns: Sequence[Column]) -> Markup:
+    trained = row["trained_with_images"]
+    kind = tag("span", "trained" if trained else "zero-shot", class_="kind")
+    cells = [_cell(_at(row, column.path), column.path[-1]) for column in columns]
+    return tag("tr", tag("th", tag("b", code), kind, scope="row"), cells, class_="known" if trained else None)
+
+
+def _cell(value: Any, key: str) -> Markup:
+    if value is None:
+        return tag("td", "–")
+    if isinstance(value, int):
+        return tag("td", f"{value:,}", class_="quiet")
+    if key.startswith("chance"):
+        return tag("td", percent(value).removesuffix(" %"), class_="quiet")
+    if key in _BARS:
+        return tag("td", f"{100 * value:.1f}", class_="bar", style=f"--share:{100 * value:.1f}%")
+    return tag("td", f"{100 * value:.1f}")
+
+
+def _at(tree: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _tile(figure: Figure) -> Markup:
+    return tag(
+        "div",
+        tag("div", figure.name, class_="name"),
+        tag("div", percent(figure.value), class_="value"),
+        tag("div", tag("span", style=f"width:{100 * figure.value:.1f}%"), class_="meter"),
+        tag("div", f"chance {percent(figure.chance)}", class_="chance"),
+        tag("div", figure.about, class_="about"),
+        class_="tile",
+    )
+
+
+def _of_group(rows: Mapping[str, Any], trained: bool) -> dict[str, Any]:
+    return {code: row for code, row in rows.items() if row["trained_with_images"] is trained}
+
+
+def _codes(rows: Mapping[str, Any]) -> str:
+    return ", ".join(rows) if len(rows) <= 3 else f"mean of {len(rows)} languages"
+
+
+def _span(rows: Mapping[str, Any], key: str) -> str:
+    values = [row[key] for row in rows.values()]
+    return f"{values[0]:,}" if min(values) == max(values) else f"{min(values):,} to {max(values):,}"

@@ -1,0 +1,111 @@
+"""Predicted and true boxes drawn on pictures. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from x2kit.evaluation.report.gallery import Thumbnails
+from x2kit.evaluation.report.markup import Markup, join, tag
+from x2kit.evaluation.report.probe import Guess, Probe
+
+SCENES, REGIONS = 6, 4
+"""Pictures of each language, and most regions of a picture."""
+
+
+def draw_scenes(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> Markup | None:
+    """The same pictures for each language, evenly spread over those that have regions; None if none has."""
+    having = [position for position, entry in enumerate(probe.entries) if entry.regions]
+    chosen = list(dict.fromkeys(having[place * len(having) // SCENES] for place in range(SCENES) if having))
+    drawn = []
+    for code in codes:
+        found = probe.boxes(code, chosen, REGIONS)
+        if not found:
+            continue
+        scenes = [
+            draw_scene(
+                thumbnails[position],
+                probe.entries[position].size,
+                found[position],
+                code,
+                probe.localisation.iou,
+            )
+            for position in chosen
+            if position in found
+        ]
+        drawn += [tag("h3", code), tag("div", scenes, class_="scenes")]
+    return join(drawn) if drawn else None
+
+
+def draw_scene(
+    thumbnail: str, size: tuple[int, int], guesses: Sequence[Guess], code: str, limit: float
+) -> Markup:
+    """One picture with its boxes, and under it each region's text and intersection over union.
+
+    Args:
+        thumbnail: address of the picture.
+        size: its width and height in pixels.
+        guesses: the regions that are shown.
+        code: language of their texts.
+        limit: intersection over union above which a box counts as found.
+    """
+    width, height = size
+    shapes = [
+        _rect(bbox, size, kind)
+        for guess in guesses
+        for bbox, kinds in ((guess.truth, ("halo", "truth")), (guess.predicted, ("halo", "guess")))
+        for kind in kinds
+    ]
+    overlay = tag(
+        "svg",
+        shapes,
+        [_number(number, guess.truth, size) for number, guess in enumerate(guesses, 1)],
+        viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label="true and predicted boxes",
+    )
+    return tag(
+        "figure",
+        tag("div", tag("img", src=thumbnail, alt=""), overlay, class_="stage"),
+        tag(
+            "figcaption",
+            tag("ul", [_line(number, guess, code, limit) for number, guess in enumerate(guesses, 1)]),
+        ),
+        class_="scene",
+    )
+
+
+def _line(number: int, guess: Guess, code: str, limit: float) -> Markup:
+    found = guess.iou > limit
+    return tag(
+        "li",
+        tag("span", f"{number}. ", tag("bdi", guess.text, lang=code)),
+        tag("span", f"{'✓' if found else '✗'} {guess.iou:.2f}", class_="right" if found else "missed"),
+    )
+
+
+def _rect(bbox: Sequence[float], size: tuple[int, int], kind: str) -> Markup:
+    (x, y, w, h), (width, height) = bbox, size
+    return tag(
+        "rect",
+        x=(x - w / 2) * width,
+        y=(y - h / 2) * height,
+        width=w * width,
+        height=h * height,
+        class_=kind,
+    )
+
+
+def _number(number: int, bbox: Sequence[float], size: tuple[int, int]) -> Markup:
+    """The number of a region, just inside the left top corner of its true box."""
+    (x, y, w, h), (width, height) = bbox, size
+    letter = 0.085 * min(size)
+    left, top = (x - w / 2) * width, (y - h / 2) * height
+    return tag(
+        "text",
+        str(number),
+        x=left + 0.4 * letter,
+        y=top + 1.05 * letter,
+        font_size=letter,
+        class_="number",
+    )

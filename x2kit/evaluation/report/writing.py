@@ -1,0 +1,276 @@
+"""From a run directory to report.html: reads what the run left, asks the model, draws the page. Imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from x2kit.data.config import DataConfig
+from x2kit.evaluation.config import EvaluationConfig
+from x2kit.evaluation.harness import RESULT, describe_checkpoint, read_result, trained_with_images
+from x2kit.evaluation.records import spoken_languages
+from x2kit.evaluation.report.curves import draw_curves
+from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
+from x2kit.evaluation.report.markup import Markup, join, tag
+from x2kit.evaluation.report.page import Section, draw_facts, draw_page, folded
+from x2kit.evaluation.report.probe import Probe, languages_shown, make_probe
+from x2kit.evaluation.report.results import draw_results
+from x2kit.evaluation.report.scenes import draw_scenes
+from x2kit.evaluation.tasks import Localisation, Retrieval
+from x2kit.model.device import choose_device
+from x2kit.model.run_files import VERSIONS, read_metrics
+from x2kit.model.saving import load, weights_directory
+from x2kit.plugin.manager import Plugins
+
+REPORT = "report.html"
+
+
+class Recipe(Protocol):
+    """What a report needs of a recipe; `x2kit.Recipe` has it."""
+
+    @property
+    def description(self) -> str: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def evaluation(self) -> EvaluationConfig: ...
+    def to_yaml(self) -> str: ...
+
+
+class Run(NamedTuple):
+    """What lies in a run directory.
+
+    Attributes:
+        directory: of the run.
+        metrics: lines of metrics.jsonl; none for a weights directory.
+        result: of evaluation.json; None if the run was not measured.
+        checkpoint: path, SHA-256 and steps of the weights.
+        versions: of versions.json; empty if there is none.
+    """
+
+    directory: Path
+    metrics: list[dict[str, Any]]
+    result: dict[str, Any] | None
+    checkpoint: dict[str, Any]
+    versions: dict[str, Any]
+
+
+def write_report(run: Path, recipe: Recipe, plugins: Plugins, *, device: str = "auto") -> Path:
+    """Write report.html into a run directory.
+
+    The numbers and curves are those that the run has; the examples are worked out now, on up to 500 records of the
+    split that the recipe measures.
+
+    Args:
+        run: a run directory, or a weights directory, which has no curves.
+        recipe: of the run.
+        plugins: those that the recipe was resolved with.
+        device: auto, or a torch device.
+    Returns: the file.
+    Raises: WeightsError for a directory without weights; DataError for a broken record.
+    """
+    weights = weights_directory(run)
+    found = read_run(run, weights)
+    split = found.result["split"] if found.result else recipe.evaluation.split
+    examples = draw_examples(weights, recipe, split, found.result, device)
+    sections = [
+        Section("results", "Results", _about_results(found), _results(found)),
+        Section(
+            "curves",
+            "Training curves",
+            "Each drawing starts at 0 and has its own scale; the number at the right is the last value. Long runs "
+            "are drawn as means of neighbouring steps.",
+            draw_curves(found.metrics),
+        ),
+        *examples,
+        Section("run", "How this was made", "", _made(found, recipe, plugins)),
+    ]
+    page = draw_page(_title(run), recipe.description, _facts(found), sections)
+    file = run / REPORT
+    beside = file.with_name(f".{REPORT}.partial")
+    beside.write_text(page, encoding="utf-8")
+    beside.replace(file)
+    return file
+
+
+def read_run(run: Path, weights: Path) -> Run:
+    """Everything that a report reads of a run. Raises X2KitError for a damaged evaluation.json."""
+    versions = run / VERSIONS
+    return Run(
+        run,
+        read_metrics(run),
+        read_result(run / RESULT) if (run / RESULT).is_file() else None,
+        describe_checkpoint(weights),
+        json.loads(versions.read_text(encoding="utf-8")) if versions.is_file() else {},
+    )
+
+
+def draw_examples(
+    weights: Path, recipe: Recipe, split: str, result: Mapping[str, Any] | None, device: str
+) -> list[Section]:
+    """What the model says about part of the split: captions, pictures, boxes."""
+    config = recipe.evaluation
+    source_config = config.source.for_split(split)
+    source = source_config.open()
+    codes = config.languages or source_config.languages() or spoken_languages(source)
+    trained = trained_with_images(recipe.data, codes)
+    model = load(weights, choose_device(device))
+    tasks = list(config.tasks.values())
+    probe = make_probe(
+        model,
+        source,
+        len(codes) == 1,
+        next((task for task in tasks if isinstance(task, Retrieval)), Retrieval()),
+        next((task for task in tasks if isinstance(task, Localisation)), Localisation()),
+        config.batch_size,
+    )
+    measured = (result or {}).get("languages", {})
+    shown = languages_shown(codes, trained, {code: row["mean_r1"] for code, row in measured.items()})
+    thumbnails = Thumbnails(probe.part, model.image_spec.channels)
+    return [
+        *_retrieval_sections(probe, shown, trained, thumbnails, split, len(source)),
+        *_box_section(probe, shown, thumbnails),
+    ]
+
+
+def _retrieval_sections(
+    probe: Probe, codes: Sequence[str], trained: Sequence[str], thumbnails: Thumbnails, split: str, total: int
+) -> list[Section]:
+    found = [probe.captions(code, code in trained) for code in codes]
+    languages = [language for language in found if language is not None]
+    if not languages:
+        return []
+    shown = len(probe.pictures)
+    records = f"all {total:,}" if shown == total else f"{shown:,} of the {total:,}"
+    about = (
+        f"Captions of the split {split} and the five pictures that are most similar, among {records}. Shown are the "
+        "first captions of the split that find their picture and the first that miss it, so both kinds are seen "
+        "whatever their share. The true picture has a green frame; where it is not among the five, it stands last "
+        "with its place. Under each picture: cosine similarity, which orders them, and the probability of a match "
+        "by the matching head."
+    )
+    if any(code not in trained for code in codes) and len(languages) > 1:
+        about += " Of the zero-shot languages the best, a middle and the worst are shown, where they were measured."
+    return [
+        Section(
+            "queries",
+            "Captions and the pictures they find",
+            about,
+            join([draw_queries(probe, language, thumbnails) for language in languages]),
+        ),
+        Section(
+            "texts",
+            "Pictures and the captions they find",
+            "Pictures, evenly spread over the split, and the five captions of each language that are most similar; "
+            "the true one has a green frame.",
+            draw_texts(probe, languages, thumbnails),
+        ),
+    ]
+
+
+def _box_section(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> list[Section]:
+    drawn = draw_scenes(probe, codes, thumbnails)
+    if drawn is None:
+        return []
+    about = join(
+        "Each region's text is given with the whole picture. ",
+        tag("span", class_="key"),
+        " true box, ",
+        tag("span", class_="key guess"),
+        f" predicted box; the number is their intersection over union, ✓ above {probe.localisation.iou}. The "
+        "pictures are evenly spread over the split and the same for every language.",
+    )
+    return [Section("boxes", "Boxes by name", about, drawn)]
+
+
+def _results(run: Run) -> Markup:
+    if run.result is None:
+        return tag(
+            "p",
+            "This run has not been measured yet. ",
+            tag("code", f"x2kit evaluate {run.directory}"),
+            " measures it, and then ",
+            tag("code", f"x2kit report {run.directory}"),
+            " shows the numbers here.",
+            class_="warning",
+        )
+    stale = run.result["checkpoint"]["sha256"] != run.checkpoint["sha256"]
+    warning = tag(
+        "p",
+        tag("b", "These numbers are of other weights "),
+        "than those that the run has now. ",
+        tag("code", f"x2kit evaluate {run.directory}"),
+        " measures the present ones.",
+        class_="warning",
+        role="alert",
+    )
+    return join(warning if stale else None, draw_results(run.result))
+
+
+def _about_results(run: Run) -> str:
+    if run.result is None:
+        return ""
+    return (
+        "Zero-shot languages never stood beside a picture in training; they are tied to the pictures by parallel "
+        f"texts alone. Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
+        if run.result.get("mean_zero_shot") is not None
+        else f"Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
+    )
+
+
+def _made(run: Run, recipe: Recipe, plugins: Plugins) -> Markup:
+    packages = run.versions.get("packages", {})
+    data = (run.result or {}).get("data", {})
+    return join(
+        draw_facts(
+            {
+                "weights": str(run.checkpoint["path"]),
+                "SHA-256": run.checkpoint["sha256"],
+                "steps": _optional(run.checkpoint["steps"]),
+                "seed": _optional(run.versions.get("seed")),
+                "measured data": _optional(data.get("fingerprint")),
+                "measuring took": f"{run.result['seconds']:.0f} s" if run.result else None,
+                "python": _optional(run.versions.get("python")),
+                "packages": ", ".join(f"{name} {version}" for name, version in packages.items()) or None,
+                "machine": _optional(run.versions.get("machine")),
+                "plugins": ", ".join(
+                    f"{state.name} ({state.distribution})"
+                    for state in plugins.states
+                    if state.status == "active"
+                ),
+            }
+        ),
+        folded("The recipe with every default", recipe.to_yaml()),
+        folded("evaluation.json", json.dumps(run.result, ensure_ascii=False, indent=2))
+        if run.result
+        else None,
+    )
+
+
+def _facts(run: Run) -> str:
+    model = (run.result or {}).get("model", {})
+    facts = [
+        f"{run.checkpoint['steps']:,} steps" if run.checkpoint["steps"] is not None else None,
+        f"{model['parameters'] / 1e6:.1f} million parameters" if model else None,
+        _took(run.metrics),
+        f"x2kit {run.versions['packages']['x2kit']}" if run.versions.get("packages") else None,
+    ]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _took(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """Time between the first and the last line, which leaves out the steps before the first."""
+    if len(metrics) < 2 or "time" not in metrics[0]:
+        return None
+    minutes = (metrics[-1]["time"] - metrics[0]["time"]) / 60
+    return f"trained in about {minutes:.0f} minutes" if minutes >= 1 else "trained in less than a minute"
+
+
+def _title(run: Path) -> str:
+    return run.resolve().name
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else str(value)
