@@ -81,14 +81,23 @@ def read_model_config(recipe: Path) -> ModelConfig:
     """The `model` of a saved recipe, with the plugins that it names. Raises WeightsError or PluginError."""
     if not recipe.is_file():
         raise WeightsError(f"{recipe}: not found; a weights directory holds its recipe")
-    tree: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    try:
+        tree: Any = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise WeightsError(f"{recipe}: damaged, or not YAML: {error}") from error
+    if not isinstance(tree, dict) or "model" not in tree:
+        raise WeightsError(f"{recipe}: not a recipe: it has no key model")
     names = tree.get("plugins") or ()
     plugins = load_plugins(names, base=recipe.parent)
     plugins.require(names)
     try:
         return ModelConfig.model_validate(tree["model"], context=context_of(plugins.registry))
-    except (KeyError, TypeError, ValidationError) as error:
-        raise WeightsError(f"{recipe}: not a recipe of this version: {error}") from error
+    except ValidationError as error:
+        faults = (
+            f"{recipe}: {'.'.join(map(str, ('model', *fault['loc'])))}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise WeightsError("\n".join(faults)) from error
 
 
 def read_weights(model: X2VLM, file: Path) -> None:
