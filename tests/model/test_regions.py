@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from x2kit.model.regions import patch_mask
+
+REFERENCE = Path(__file__).parents[1] / "reference/regions/attention_masks.json"
+CASES = json.loads(REFERENCE.read_text())["cases"]
+
+
+def mask_of(box: tuple[float, float, float, float], grid: tuple[int, int]) -> Tensor:
+    """The mask of one box, given by its corners, as rows and columns."""
+    x0, y0, x1, y1 = box
+    centre = torch.tensor([[(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]], dtype=torch.float32)
+    return patch_mask(centre, grid).view(grid)
+
+
+@pytest.mark.parametrize(
+    "case",
+    CASES,
+    ids=lambda case: "-".join(str(case[k]) for k in ("x", "y", "w", "h", "image_res", "patch_size")),
+)
+def test_boxes_touch_the_recorded_patches(case: dict[str, Any]) -> None:
+    size, side = case["image_res"], case["image_res"] // case["patch_size"]
+    x, y, w, h = (case[name] / size for name in "xywh")
+    found = mask_of((x, y, x + w, y + h), (side, side)).flatten()
+    # position 0 is the class token in the recording
+    assert (found.nonzero()[:, 0] + 1).tolist() == [one for one in case["ones"] if one]
+
+
+sides = st.integers(1, 9)
+spans = st.tuples(st.integers(0, 60), st.integers(1, 60)).map(lambda s: (s[0], min(60, s[0] + s[1])))
+
+
+def naive(span: tuple[int, int], count: int) -> list[bool]:
+    """Patch i, which is [i, i + 1] / count, and the span, which is in sixtieths, have a length in common."""
+    return [max(span[0] * count, i * 60) < min(span[1] * count, (i + 1) * 60) for i in range(count)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides, sides, spans.filter(lambda s: s[0] < s[1]), spans.filter(lambda s: s[0] < s[1]))
+def test_a_patch_counts_if_the_box_overlaps_it(
+    rows: int, columns: int, across: tuple[int, int], down: tuple[int, int]
+) -> None:
+    found = mask_of((across[0] / 60, down[0] / 60, across[1] / 60, down[1] / 60), (rows, columns))
+    expected = torch.tensor(naive(down, rows))[:, None] & torch.tensor(naive(across, columns))
+    assert found.tolist() == expected.tolist()
+
+
+@settings(deadline=None, max_examples=100)
+@given(sides, sides, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
+def test_every_box_selects_a_rectangle_that_is_not_empty(rows: int, columns: int, box: list[float]) -> None:
+    found = patch_mask(torch.tensor([box]), (rows, columns)).view(rows, columns)
+    down, across = found.any(1), found.any(0)
+    assert found.tolist() == (down[:, None] & across).tolist()
+    assert found.any()
+    for side in (down, across):  # without holes
+        (touched,) = side.nonzero(as_tuple=True)
+        assert len(touched) == touched[-1] - touched[0] + 1
+
+
+def test_an_edge_on_the_border_of_a_patch_does_not_count() -> None:
+    assert mask_of((0.25, 0.5, 0.5, 0.75), (4, 4)).nonzero().tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize("count", [3, 7, 14, 24, 48])
+def test_edges_on_borders_do_not_spill_over_by_rounding(count: int) -> None:
+    first, last = torch.triu_indices(count, count).double()
+    box = torch.stack([(first + last + 1) / 2, (last - first + 1)], 1) / count
+    found = patch_mask(box[:, [0, 0, 1, 1]].float(), (1, count))
+    cells = torch.arange(count)
+    assert torch.equal(found, (cells >= first[:, None]) & (cells <= last[:, None]))
+
+
+def test_an_empty_box_at_the_far_edge_selects_the_last_patch() -> None:
+    assert mask_of((1.0, 1.0, 1.0, 1.0), (3, 5)).nonzero().tolist() == [[2, 4]]
+
+
+def test_a_whole_picture_selects_everything() -> None:
+    assert mask_of((0.0, 0.0, 1.0, 1.0), (3, 5)).all()
+
+
+def test_the_grid_is_rows_then_columns() -> None:
+    # the left half of a picture of 2 rows and 4 columns
+    assert mask_of((0.0, 0.0, 0.5, 1.0), (2, 4)).tolist() == [[True, True, False, False]] * 2

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import x2kit
+from tests.model import tiny
+from x2kit.errors import PluginError, WeightsError
+from x2kit.model import X2VLM, load, save_weights
+
+from .conftest import RECIPE, build
+
+TEXTS = ["a red dog", "the sun", "ein roter hund"]
+
+
+def edit_recipe(weights: Path, old: str, new: str) -> None:
+    recipe = weights / "recipe.yaml"
+    text = recipe.read_text()
+    assert old in text
+    recipe.write_text(text.replace(old, new))
+
+
+def refused(directory: Path, kind: type[Exception] = WeightsError) -> str:
+    with pytest.raises(kind) as error:
+        load(directory)
+    return str(error.value)
+
+
+def test_a_loaded_model_gives_the_very_same_numbers(
+    model: X2VLM, weights: Path, pictures: list[Image.Image]
+) -> None:
+    loaded = x2kit.load(weights)
+    for ask in ("similarity", "match", "locate"):
+        assert torch.equal(getattr(loaded, ask)(pictures, TEXTS), getattr(model, ask)(pictures, TEXTS)), ask
+    own, theirs = model.state_dict(), loaded.state_dict()
+    assert list(own) == list(theirs)
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+def test_a_loaded_model_is_in_evaluation_mode_and_tied_as_before(weights: Path) -> None:
+    loaded = load(weights)
+    assert not loaded.training
+    assert loaded.mlm_head.decoder.weight is loaded.text.embedding.weight
+    assert loaded.text_temperature is loaded.temperature
+
+
+def test_a_run_directory_leads_to_its_weights(weights: Path) -> None:
+    assert torch.equal(load(weights.parent).temperature, load(weights).temperature)
+    assert torch.equal(X2VLM.from_pretrained(str(weights)).temperature, load(weights).temperature)
+
+
+def test_the_tokenizer_is_the_saved_one(weights: Path) -> None:
+    words = list(tiny.WORDS[::-1])
+    (weights / "tokenizer/words.json").write_text(json.dumps(words))
+    assert load(weights).tokenizer.encode(["hund"], 40) == [[0, 5, 2]]
+
+
+def test_preprocessing_lies_beside_the_weights(weights: Path) -> None:
+    spec = json.loads((weights / "preprocessing.json").read_text())
+    assert (spec["size"], spec["channels"], spec["mean"]) == (16, 3, list(tiny.SPEC.mean))
+    assert (weights / "recipe.yaml").read_text() == RECIPE
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    assert refused(tmp_path / "absent") == f"{tmp_path / 'absent'}: no such directory"
+
+
+def test_a_directory_without_weights_is_told_how_to_get_some(tmp_path: Path) -> None:
+    assert refused(tmp_path) == (
+        f"{tmp_path}: no weights here; expected model.safetensors in it or in its folder weights/ (a run that has "
+        "not ended has checkpoints only: x2kit train --resume --run-dir ends it)"
+    )
+
+
+def test_weights_without_a_recipe_are_refused(weights: Path) -> None:
+    (weights / "recipe.yaml").unlink()
+    assert refused(weights) == f"{weights}/recipe.yaml: not found; a weights directory holds its recipe"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "nothing: here"])
+def test_a_recipe_that_is_none_is_refused(weights: Path, text: str) -> None:
+    (weights / "recipe.yaml").write_text(text)
+    assert refused(weights) == f"{weights}/recipe.yaml: not a recipe: it has no key model"
+
+
+@pytest.mark.parametrize("content", [b"model: [", b"\xff\xfe"])
+def test_a_recipe_that_is_no_yaml_is_refused(weights: Path, content: bytes) -> None:
+    (weights / "recipe.yaml").write_bytes(content)
+    assert refused(weights).startswith(f"{weights}/recipe.yaml: damaged, or not YAML: ")
+
+
+def test_every_fault_of_a_recipe_is_named_by_its_key(weights: Path) -> None:
+    (weights / "recipe.yaml").write_text("model: {vision: BeitV2, heads: {embed_dim: 0}}")
+    assert refused(weights).splitlines() == [
+        f"{weights}/recipe.yaml: model.text: Field required",
+        f"{weights}/recipe.yaml: model.fusion: Field required",
+        f"{weights}/recipe.yaml: model.heads.embed_dim: Input should be greater than 0",
+    ]
+
+
+def test_truncated_weights_are_refused(weights: Path) -> None:
+    file = weights / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert refused(weights).startswith(f"{file}: does not fit the model of its recipe: ")
+
+
+def test_weights_that_are_no_weights_are_refused(weights: Path) -> None:
+    (weights / "model.safetensors").write_bytes(b"<html>not found</html>")
+    assert refused(weights).startswith(f"{weights}/model.safetensors: does not fit the model of its recipe: ")
+
+
+def test_a_recipe_of_another_width_is_refused(weights: Path) -> None:
+    edit_recipe(weights, "vision: TinyVision", "vision: {class_path: TinyVision, init_args: {width: 12}}")
+    message = refused(weights)
+    assert message.startswith(f"{weights}/model.safetensors: does not fit the model of its recipe: ")
+    assert "vision.norm.weight" in message
+    assert "[8]" in message
+    assert "[12]" in message
+
+
+def test_weights_with_a_tensor_too_few_are_refused(tmp_path: Path) -> None:
+    save_weights(
+        build(), RECIPE.replace("embed_dim: 6", "embed_dim: 6, own_text_temperature: true"), tmp_path
+    )
+    message = refused(tmp_path)
+    assert "text_temperature" in message
+
+
+def test_weights_with_a_tensor_too_many_are_refused(tmp_path: Path) -> None:
+    save_weights(build(own_text_temperature=True), RECIPE, tmp_path)
+    assert "text_temperature" in refused(tmp_path)
+
+
+def test_a_missing_plugin_is_named(weights: Path) -> None:
+    edit_recipe(weights, tiny.__file__, "/gone/tiny.py")
+    message = refused(weights, PluginError)
+    assert "plugin '/gone/tiny.py' is needed and cannot be used" in message
+    assert "there is no file /gone/tiny.py" in message
+
+
+def test_an_encoder_that_nobody_registers_is_named(weights: Path) -> None:
+    edit_recipe(weights, f"plugins: [{tiny.__file__}]\n", "")
+    start = f'{weights}/recipe.yaml: model.vision: no vision component is called "TinyVision"'
+    assert refused(weights).startswith(start)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from tests.model import tiny
+from x2kit.errors import DataError, ShapeError
+from x2kit.model import X2VLM
+from x2kit.model.config import HeadsConfig
+from x2kit.model.x2vlm import picture_context
+from x2kit.plugin import Context, VisionFeatures
+
+from .conftest import build
+
+Pictures = list[Image.Image]
+TEXTS = ["a red dog", "the sun and the moon", "Under the GREEN sun!"]
+
+
+@pytest.fixture
+def features(model: X2VLM) -> VisionFeatures:
+    return model.encode_images(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+
+
+def test_pictures_are_normalised_as_the_encoder_declared(model: X2VLM) -> None:
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (tiny.SPEC.mean, tiny.SPEC.std))
+    expected = model.vision((images - mean) / std)
+    found = model.encode_images(images)
+    assert_close((found.summary, found.patches), (expected.summary, expected.patches))
+    assert [tuple(found.summary.shape), tuple(found.patches.shape), found.grid] == [
+        (2, 8),
+        (2, 16, 8),
+        (4, 4),
+    ]
+
+
+def test_a_region_is_the_mean_of_its_patches(model: X2VLM, features: VisionFeatures) -> None:
+    rows = torch.tensor([2, 0, 2])
+    bbox = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.25, 0.5, 0.5], [0.875, 0.125, 0.2, 0.2]])
+    summary, mask = model.encode_regions(features, rows, bbox)
+    patches = features.patches.view(3, 4, 4, 8)
+    expected = [patches[2].mean((0, 1)), patches[0, :2, :2].mean((0, 1)), patches[2, 0, 3]]
+    assert_close(summary, torch.stack(expected))
+    assert mask.sum(1).tolist() == [16, 4, 1]
+
+
+def test_patches_that_are_known_already_are_taken(model: X2VLM, features: VisionFeatures) -> None:
+    known = torch.zeros(1, 16, dtype=torch.bool)
+    known[0, 7] = True
+    summary, mask = model.encode_regions(features, torch.tensor([1]), torch.ones(1, 4), known)
+    assert_close(summary[0], features.patches[1, 7])
+    assert mask is known
+
+
+def test_the_common_space_holds_unit_vectors(model: X2VLM, features: VisionFeatures) -> None:
+    ids, mask = model.tokenize(TEXTS)
+    for vectors in (
+        model.project_images(features.summary),
+        model.project_texts(model.encode_texts(ids, mask)),
+    ):
+        assert vectors.shape == (3, 6)
+        assert_close(vectors.norm(dim=1), torch.ones(3))
+
+
+def test_projections_read_position_0(model: X2VLM) -> None:
+    tokens = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    other = tokens.clone()
+    other[:, 1:] = 0
+    assert_close(model.project_texts(tokens), model.project_texts(other))
+    assert_close(model.itm_logits(tokens), model.itm_logits(other))
+    assert_close(model.predict_bbox(tokens), model.predict_bbox(other))
+
+
+def test_fusing_gives_the_texts_shape(model: X2VLM, features: VisionFeatures) -> None:
+    ids, mask = model.tokenize(TEXTS)
+    text = model.encode_texts(ids, mask)
+    rows = torch.tensor([1, 1, 0])
+    assert model.fuse(text, mask, picture_context(features, rows)).shape == text.shape
+    alone = model.fuse(text, mask, None)
+    assert alone.shape == text.shape
+    assert not torch.allclose(alone, model.fuse(text, mask, picture_context(features, rows)))
+
+
+def test_a_picture_as_context_is_summary_then_all_patches(features: VisionFeatures) -> None:
+    context = picture_context(features, torch.tensor([2, 2]))
+    assert isinstance(context, Context)
+    tokens, mask = context.expand()
+    assert_close(tokens[1], torch.cat([features.summary[2:], features.patches[2]]))
+    assert mask.all()
+
+
+def test_boxes_are_inside_the_picture(model: X2VLM) -> None:
+    bbox = model.predict_bbox(100 * torch.randn(20, 3, 8, generator=torch.Generator().manual_seed(0)))
+    assert (bbox >= 0).all()
+    assert (bbox <= 1).all()
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0.0, 0.001), (0.2, 0.2), (3.0, 0.5)])
+def test_the_temperature_is_clamped(value: float, kept: float) -> None:
+    model = build(own_text_temperature=True)
+    for temperature in (model.temperature, model.text_temperature):
+        torch.nn.init.constant_(temperature, value)
+    model.clamp_temperature()
+    assert_close((model.temperature.item(), model.text_temperature.item()), (kept, kept))
+
+
+def test_texts_share_the_temperature_of_pictures_unless_they_have_their_own() -> None:
+    shared, own = build(temperature=0.1), build(temperature=0.1, own_text_temperature=True)
+    assert shared.text_temperature is shared.temperature
+    assert own.text_temperature is not own.temperature
+    assert_close(own.text_temperature.item(), 0.1)
+    assert len(list(own.parameters())) == len(list(shared.parameters())) + 1
+
+
+def test_the_mask_language_head_shares_the_word_embedding_if_told_to() -> None:
+    tied, untied = build(), build(tie_mlm=False)
+    assert tied.mlm_head.decoder.weight is tied.text.embedding.weight
+    assert untied.mlm_head.decoder.weight is not untied.text.embedding.weight
+    assert untied.mlm_head.decoder.weight.shape == (untied.tokenizer.vocab_size, 8)
+
+
+def test_a_shared_embedding_of_another_width_is_refused() -> None:
+    text = tiny.TinyText().build(tiny.TinyTokenizer())
+    fusion = tiny.TinyFusion().build(12, 8)
+    with pytest.raises(ShapeError) as error:
+        X2VLM(tiny.TinyVision().build(), text, fusion)
+    assert str(error.value) == (
+        "model.heads.tie_mlm: the word embedding is 8 wide and the fusion encoder 12; set tie_mlm to false"
+    )
+    X2VLM(tiny.TinyVision().build(), text, fusion, HeadsConfig(tie_mlm=False))
+
+
+def test_texts_are_cleaned_as_in_training_and_padded(model: X2VLM) -> None:
+    ids, mask = model.tokenize(["A red, DOG!", "moon"])
+    assert model.tokenizer.decode(ids[0].tolist()) == "a red dog"
+    assert mask.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert ids[1, 3:].tolist() == [model.tokenizer.special.pad] * 2
+
+
+def test_paths_bytes_and_pictures_are_read_alike(model: X2VLM, pictures: Pictures, tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    pictures[0].save(file)
+    read = model.read([pictures[0], file, str(file), file.read_bytes()])
+    assert read.shape == (4, 3, 16, 16)
+    assert_close(read, read[:1].expand_as(read), rtol=0, atol=0)
+    assert_close(read[0, :, 8, 8], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_similarity_is_every_picture_with_every_text(model: X2VLM, pictures: Pictures) -> None:
+    table = model.similarity(pictures[:2], TEXTS)
+    assert table.shape == (2, 3)
+    assert (table.abs() <= 1 + 1e-6).all()
+    for i in range(2):
+        for j in range(3):
+            assert_close(model.similarity([pictures[i]], [TEXTS[j]])[0, 0], table[i, j])
+
+
+def test_match_goes_in_pairs(model: X2VLM, pictures: Pictures) -> None:
+    together = model.match(pictures, TEXTS)
+    assert together.shape == (3,)
+    assert ((together > 0) & (together < 1)).all()
+    apart = [model.match([picture], [text])[0] for picture, text in zip(pictures, TEXTS, strict=True)]
+    assert_close(together, torch.stack(apart))
+    assert not torch.allclose(model.match(pictures[::-1], TEXTS), together)
+
+
+def test_match_is_the_probability_of_class_1(model: X2VLM, pictures: Pictures) -> None:
+    features = model.encode_images(model.read(pictures))
+    ids, mask = model.tokenize(TEXTS)
+    fused = model.fuse(model.encode_texts(ids, mask), mask, picture_context(features, torch.arange(3)))
+    logits = model.itm_logits(fused)
+    assert_close(model.match(pictures, TEXTS), torch.sigmoid(logits[:, 1] - logits[:, 0]))
+
+
+def test_locate_goes_in_pairs(model: X2VLM, pictures: Pictures) -> None:
+    together = model.locate(pictures, TEXTS)
+    assert together.shape == (3, 4)
+    apart = [model.locate([picture], [text])[0] for picture, text in zip(pictures, TEXTS, strict=True)]
+    assert_close(together, torch.stack(apart))
+
+
+@pytest.mark.parametrize("ask", ["match", "locate"])
+def test_pairs_of_other_lengths_are_refused(model: X2VLM, pictures: Pictures, ask: str) -> None:
+    with pytest.raises(ShapeError, match="pictures and sentences go in pairs, found 3 and 2"):
+        getattr(model, ask)(pictures, TEXTS[:2])
+
+
+def test_a_picture_that_cannot_be_read_is_refused(model: X2VLM) -> None:
+    with pytest.raises(DataError, match=r"no picture at absent\.png"):
+        model.similarity(["absent.png"], TEXTS)
+    with pytest.raises(DataError, match="nothing remains of the text"):
+        model.tokenize(["..."])
