@@ -94,6 +94,7 @@ def _transformer(config: TimmViT) -> VisionTransformer:
         num_classes=0,
         global_pool="",
         fc_norm=False,
+        weight_init="jax",  # as the original ViT: the spread follows the width, where timm's 0.02 fits wide ones only
     )
     if config.stem == "conv":
         settings["embed_layer"] = partial(_conv_stem, norm=config.stem_norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +29,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "heads": 4,
     "mlp_ratio": 4.0,
     "max_length": 64,
-    "dropout": 0.0, 
+    "dropout": 0.0,
 }
 """What the sizes of an encoder trained from scratch are if the recipe leaves them open."""
 
@@ -167,6 +168,8 @@ class _Architecture(TextEncoderConfig):
             "num_hidden_layers": self.size("layers"),
             "num_attention_heads": self.size("heads"),
             "intermediate_size": round(width * self.size("mlp_ratio")),
+            "initializer_range": 0.02
+            * math.sqrt(768 / width),  # BERT's at its width, wider for narrow layers
             **_dropout(self.size("dropout")),
             **_special(tokenizer.special),
         }
