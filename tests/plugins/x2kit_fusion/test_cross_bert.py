@@ -1,0 +1,203 @@
+"""CrossBert against BERT layers written out plainly: one context a row, nothing shared, nothing left out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+from x2kit_fusion import CrossBert
+from x2kit_fusion.cross_bert import Attention, CrossBertEncoder
+
+from x2kit.plugin import Context, SettingError
+from x2kit.testing import Check, checks
+
+TEXT, CONTEXT = 16, 12
+
+
+def plain_attention(block: Attention, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    """Attention by softmax over the tokens that the mask keeps."""
+
+    def heads(states: Tensor) -> Tensor:
+        return states.unflatten(-1, (block.heads, -1)).transpose(1, 2)
+
+    key, value = block.key_value(source).chunk(2, -1)
+    query = heads(block.query(x))
+    scores = query @ heads(key).transpose(2, 3) / math.sqrt(query.shape[-1])
+    scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    attended = (scores.softmax(-1) @ heads(value)).transpose(1, 2).flatten(2)
+    return block.norm(x + block.output(attended))
+
+
+def plain(encoder: CrossBertEncoder, text: Tensor, text_mask: Tensor, context: Context | None) -> Tensor:
+    """All layers on every position of every row, with expanded contexts."""
+    for layer in encoder.layers:
+        text = plain_attention(layer.self_attention, text, text, text_mask)
+        if context is not None:
+            tokens, mask = context.expand()
+            text = plain_attention(layer.cross_attention, text, tokens, mask)
+        text = layer.norm(text + layer.output(F.gelu(layer.intermediate(text))))
+    return text
+
+
+@pytest.fixture
+def encoder() -> CrossBertEncoder:
+    torch.manual_seed(0)
+    encoder = CrossBert(layers=3, heads=4, dropout=0.0).build(TEXT, CONTEXT)
+    for parameter in encoder.parameters():  # far from BERT's small numbers, so that every path matters
+        torch.nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+class Rows:
+    """Five texts of up to six tokens that look at three contexts of seven."""
+
+    def __init__(self, lead: bool = True, mask: bool = True) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.text = torch.randn(5, 6, TEXT, generator=generator, requires_grad=True)
+        self.text_mask = torch.arange(6) < torch.tensor([6, 3, 4, 1, 5])[:, None]
+        self.tokens = torch.randn(3, 7, CONTEXT, generator=generator, requires_grad=True)
+        self.lead = torch.randn(5, 1, CONTEXT, generator=generator, requires_grad=True) if lead else None
+        kept = torch.rand(5, 7, generator=generator) > 0.5
+        kept[:, 2] = True
+        self.context = Context(self.tokens, torch.tensor([2, 0, 2, 1, 0]), kept if mask else None, self.lead)
+
+    def inputs(self) -> list[Tensor]:
+        return [value for value in (self.text, self.tokens, self.lead) if value is not None]
+
+
+@pytest.mark.parametrize("lead", [True, False])
+@pytest.mark.parametrize("mask", [True, False])
+def test_shared_keys_give_the_plain_form_and_its_gradients(
+    encoder: CrossBertEncoder, lead: bool, mask: bool
+) -> None:
+    rows = Rows(lead, mask)
+    wanted = [*rows.inputs(), *encoder.parameters()]
+    found = encoder(rows.text, rows.text_mask, rows.context)
+    expected = plain(encoder, rows.text, rows.text_mask, rows.context)
+    assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
+    for own, other in zip(
+        torch.autograd.grad((found * weights).sum(), wanted),
+        torch.autograd.grad((expected * weights).sum(), wanted),
+        strict=True,
+    ):
+        assert_close(own, other, rtol=1e-3, atol=1e-4)  # float32 sums in another order
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_summary_rows_leave_what_is_read_as_it_was(encoder: CrossBertEncoder, count: int) -> None:
+    rows = Rows()
+    whole = encoder(rows.text, rows.text_mask, rows.context)
+    short = encoder(rows.text, rows.text_mask, rows.context, summary_rows=count)
+    assert short.shape == whole.shape
+    assert_close(short[:count, 0], whole[:count, 0], rtol=1e-5, atol=1e-5)
+    assert_close(short[count:], whole[count:], rtol=1e-5, atol=1e-5)
+    wanted = [*rows.inputs(), *encoder.parameters()]
+    for own, other in zip(
+        torch.autograd.grad(short[:, 0].square().sum() + short[count:].sum(), wanted),
+        torch.autograd.grad(whole[:, 0].square().sum() + whole[count:].sum(), wanted),
+        strict=True,
+    ):
+        assert_close(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_summary_rows_are_spared_in_the_last_layer(encoder: CrossBertEncoder) -> None:
+    seen: list[tuple[int, ...]] = []
+    for layer in encoder.layers:
+        layer.intermediate.register_forward_hook(
+            lambda module, args, out: seen.append(tuple(args[0].shape[:2]))
+        )
+    rows = Rows()
+    encoder(rows.text, rows.text_mask, rows.context, summary_rows=4)
+    assert seen == [(5, 6), (5, 6), (4, 1), (1, 6)]
+
+
+def test_keys_and_values_are_computed_once_for_each_context(encoder: CrossBertEncoder) -> None:
+    seen: list[tuple[int, ...]] = []
+    for layer in encoder.layers:
+        layer.cross_attention.key_value.register_forward_hook(
+            lambda module, args, out: seen.append(tuple(args[0].shape[:2]))
+        )
+    rows = Rows()
+    encoder(rows.text, rows.text_mask, rows.context, summary_rows=2)
+    assert seen == [(3, 7), (5, 1)] * 3
+
+
+def test_without_a_context_cross_attention_is_skipped(encoder: CrossBertEncoder) -> None:
+    rows = Rows()
+    alone = encoder(rows.text, rows.text_mask, None)
+    assert_close(alone, plain(encoder, rows.text, rows.text_mask, None), rtol=1e-4, atol=1e-5)
+    for layer in encoder.layers:
+        torch.nn.init.constant_(layer.cross_attention.output.weight, 7.0)
+    assert_close(encoder(rows.text, rows.text_mask, None), alone, rtol=0, atol=0)
+
+
+def test_hidden_tokens_of_the_context_are_not_seen(encoder: CrossBertEncoder) -> None:
+    rows = Rows()
+    before = encoder(rows.text, rows.text_mask, rows.context)
+    hidden = ~rows.context.mask[3]  # the one row that looks at context 1
+    tokens = rows.tokens.detach().clone()
+    tokens[1, hidden] += 100
+    assert_close(encoder(rows.text, rows.text_mask, rows.context._replace(tokens=tokens)), before)
+    tokens[1, ~hidden] += 1
+    after = encoder(rows.text, rows.text_mask, rows.context._replace(tokens=tokens))
+    assert_close(after[[0, 1, 2, 4]], before[[0, 1, 2, 4]])
+    assert not torch.allclose(after[3], before[3], atol=1e-3)
+
+
+def test_padding_of_the_text_changes_nothing(encoder: CrossBertEncoder) -> None:
+    rows = Rows()
+    before = encoder(rows.text, rows.text_mask, rows.context)
+    noisy = torch.where(rows.text_mask[..., None], rows.text, 50.0)
+    assert_close(
+        encoder(noisy, rows.text_mask, rows.context)[rows.text_mask],
+        before[rows.text_mask],
+        rtol=0,
+        atol=1e-5,
+    )
+    longer = F.pad(rows.text, (0, 0, 0, 3)), F.pad(rows.text_mask, (0, 3))
+    assert_close(
+        encoder(*longer, rows.context)[:, :6][rows.text_mask], before[rows.text_mask], rtol=0, atol=1e-5
+    )
+
+
+def test_dropout_works_in_training_alone() -> None:
+    torch.manual_seed(0)
+    encoder = CrossBert(layers=1, heads=4, dropout=0.5).build(TEXT, CONTEXT)
+    rows = Rows()
+    call = (rows.text, rows.text_mask, rows.context)
+    assert not torch.equal(encoder.train()(*call), encoder(*call))
+    assert torch.equal(encoder.eval()(*call), encoder(*call))
+
+
+def test_bert_is_how_it_begins() -> None:
+    torch.manual_seed(0)
+    encoder = CrossBert(layers=2, heads=4, mlp_ratio=3).build(64, 48)
+    layer = encoder.layers[0]
+    assert layer.intermediate.weight.shape == (192, 64)
+    assert layer.cross_attention.key_value.weight.shape == (128, 48)
+    spread = 0.02 * math.sqrt(768 / 64)  # BERT's 0.02 at BERT's width
+    assert_close(layer.intermediate.weight.std().item(), spread, rtol=0.05, atol=0)
+    assert not layer.intermediate.bias.any()
+    assert layer.norm.eps == layer.self_attention.norm.eps == 1e-12
+
+
+def test_widths_that_cannot_be_are_refused() -> None:
+    with pytest.raises(SettingError) as error:
+        CrossBert(width=24).describe(TEXT, CONTEXT)
+    assert str(error.value) == (
+        "width: CrossBert continues the text encoder's states, so its width must be 16, found 24; leave it null to "
+        "follow the text encoder"
+    )
+    with pytest.raises(SettingError, match="heads: 5 heads do not divide the width 16"):
+        CrossBert(heads=5).describe(TEXT, CONTEXT)
+    assert CrossBert(width=16, heads=4).describe(TEXT, CONTEXT) == (16, 6)
+
+
+@pytest.mark.parametrize("check", checks("fusion"), ids=lambda check: check.__name__)
+def test_the_contract_is_kept(check: Check) -> None:
+    check(CrossBert(layers=2, heads=2))
