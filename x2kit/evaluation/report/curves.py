@@ -22,12 +22,12 @@ UNITS = {
     "ttc": "contrastive, nats",
     "ttm": "matching, nats",
     "tlm": "masked language, nats",
-    "loss": "weighted sum of all losses",
+    "loss": "weighted sum of all",
     "lr": "learning rate",
     "temperature": "of the contrastive loss",
     "gradient_norm": "before clipping",
     "samples_per_second": "records a second",
-    "data_wait_share": "share of the time spent waiting for data",
+    "data_wait_share": "share of the time",
 }
 """What the axis of a known quantity says; losses are those of `x2kit.objectives`."""
 _NOT_DRAWN = ("step", "time")

@@ -161,7 +161,7 @@ def _hit(hit: Hit, thumbnails: Thumbnails) -> Markup:
         tag("b", f"{place} true" if hit.true else place),
         f" {hit.similarity:.2f}",
         tag("br"),
-        f"match {100 * hit.match:.0f} %",
+        f"match {100 * hit.match:.0f}\u00a0%",
         class_="hit true" if hit.true else "hit",
     )
 

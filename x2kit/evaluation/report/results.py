@@ -91,7 +91,11 @@ def draw_table(result: Mapping[str, Any]) -> Markup | None:
         return None
     reranked = any("reranked" in row for row in rows.values())
     columns = _columns(result, reranked)
-    order = sorted(rows, key=lambda code: not rows[code]["trained_with_images"])
+    body = []
+    for _, word, trained in reversed(GROUPS):
+        group = _of_group(rows, trained)
+        body += [_row(code, row, columns) for code, row in group.items()]
+        body += [_mean_row(f"mean {word}", list(group.values()), columns)] if len(group) > 1 else []
     notes = (
         f"Split {result['split']}, in per cent. R@k: the right answer is among the first k, ties counted as "
     )
@@ -102,11 +106,13 @@ def draw_table(result: Mapping[str, Any]) -> Markup | None:
         notes += " Chance of boxes: the true box of another region, drawn at random."
     table = tag(
         "table",
-        tag("caption", notes),
         _head(columns),
-        tag("tbody", [_row(code, rows[code], columns) for code in order]),
+        tag("tbody", body),
     )
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Results by language")
+    return join(
+        tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Results by language"),
+        tag("p", notes, class_="note"),
+    )
 
 
 def percent(share: float) -> str:
@@ -165,6 +171,19 @@ def _row(code: str, row: Mapping[str, Any], columns: Sequence[Column]) -> Markup
     kind = tag("span", "trained" if trained else "zero-shot", class_="kind")
     cells = [_cell(_at(row, column.path), column.path[-1]) for column in columns]
     return tag("tr", tag("th", tag("b", code), kind, scope="row"), cells, class_="known" if trained else None)
+
+
+def _mean_row(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Markup:
+    """Means of the shares; counts stay as they are where all rows agree."""
+    cells = []
+    for column in columns:
+        values = [value for row in rows if (value := _at(row, column.path)) is not None]
+        if len(set(values)) > 1 and isinstance(values[0], int):
+            cells.append(tag("td"))
+        else:
+            same = values[:1] if len(set(values)) == 1 else [fmean(values)] if values else [None]
+            cells.append(_cell(same[0], column.path[-1]))
+    return tag("tr", tag("th", name, scope="row"), cells, class_="mean")
 
 
 def _cell(value: Any, key: str) -> Markup:

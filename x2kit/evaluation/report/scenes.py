@@ -58,7 +58,7 @@ def draw_scene(
     overlay = tag(
         "svg",
         shapes,
-        [_number(number, guess.truth, size) for number, guess in enumerate(guesses, 1)],
+        [_numbers(number, guess, size) for number, guess in enumerate(guesses, 1)],
         viewBox=f"0 0 {width} {height}",
         preserveAspectRatio="none",
         role="img",
@@ -96,16 +96,27 @@ def _rect(bbox: Sequence[float], size: tuple[int, int], kind: str) -> Markup:
     )
 
 
-def _number(number: int, bbox: Sequence[float], size: tuple[int, int]) -> Markup:
-    """The number of a region, just inside the left top corner of its true box."""
-    (x, y, w, h), (width, height) = bbox, size
+def _numbers(number: int, guess: Guess, size: tuple[int, int]) -> Markup:
+    """The number of a region: left at the top of its true box, right at the bottom of the predicted one."""
+    width, height = size
     letter = 0.085 * min(size)
-    left, top = (x - w / 2) * width, (y - h / 2) * height
-    return tag(
-        "text",
-        str(number),
-        x=left + 0.4 * letter,
-        y=top + 1.05 * letter,
-        font_size=letter,
-        class_="number",
+    (x, y, w, h), (px, py, pw, ph) = guess.truth, guess.predicted
+    return join(
+        tag(
+            "text",
+            str(number),
+            x=(x - w / 2) * width + 0.4 * letter,
+            y=(y - h / 2) * height + 1.05 * letter,
+            font_size=letter,
+            class_="number",
+        ),
+        tag(
+            "text",
+            str(number),
+            x=(px + pw / 2) * width - 0.4 * letter,
+            y=(py + ph / 2) * height - 0.35 * letter,
+            font_size=letter,
+            text_anchor="end",
+            class_="number guess",
+        ),
     )

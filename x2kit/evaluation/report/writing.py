@@ -19,6 +19,7 @@ from x2kit.evaluation.report.probe import Probe, languages_shown, make_probe
 from x2kit.evaluation.report.results import draw_results
 from x2kit.evaluation.report.scenes import draw_scenes
 from x2kit.evaluation.tasks import Localisation, Retrieval
+from x2kit.evaluation.warnings import retrieval_rows
 from x2kit.model.device import choose_device
 from x2kit.model.run_files import VERSIONS, read_metrics
 from x2kit.model.saving import load, weights_directory
@@ -114,7 +115,8 @@ def draw_examples(
     config = recipe.evaluation
     source_config = config.source.for_split(split)
     source = source_config.open()
-    codes = config.languages or source_config.languages() or spoken_languages(source)
+    measured = retrieval_rows(result or {})
+    codes = tuple(measured) or config.languages or source_config.languages() or spoken_languages(source)
     trained = trained_with_images(recipe.data, codes)
     model = load(weights, choose_device(device))
     tasks = list(config.tasks.values())
@@ -126,7 +128,6 @@ def draw_examples(
         next((task for task in tasks if isinstance(task, Localisation)), Localisation()),
         config.batch_size,
     )
-    measured = (result or {}).get("languages", {})
     shown = languages_shown(codes, trained, {code: row["mean_r1"] for code, row in measured.items()})
     thumbnails = Thumbnails(probe.part, model.image_spec.channels)
     return [
