@@ -129,10 +129,33 @@ def test_a_strangers_task_stands_beside_ours(run: Path) -> None:
 
 
 def test_a_second_task_of_a_kind_stands_under_its_own_name(run: Path) -> None:
-    tasks = {"first": Answer(value=1), "second": Answer(value=2)}
+    # Its name is a key of the first one's result, which it must not overwrite.
+    tasks = {"strict": Localisation(iou=0.75), "boxes": Localisation(iou=0.25), "mine": Answer()}
     result = evaluate(run, recipe(tasks=tasks), PLUGINS)
-    assert result["answer"] == 1
-    assert result["second"] == {"answer": 2, "languages_seen": ["en", "de"]}
+    assert result["boxes_iou"] == 0.75
+    assert "iou75" in result["boxes"]["en"]
+    assert "iou25" in result["tasks"]["boxes"]["result"]["boxes"]["en"]
+    assert result["answer"] == 0.5
+
+
+def test_no_task_overwrites_what_was_measured_on_what(run: Path) -> None:
+    class Sly(Answer):
+        def run(self, context: TaskContext) -> Mapping[str, Any]:
+            return {"checkpoint": "another", "warnings": [], "score": 1}
+
+    result = evaluate(run, recipe(tasks={"retrieval": Retrieval(), "sly": Sly()}), PLUGINS)
+    assert result["checkpoint"]["steps"] == 30
+    assert result["tasks"]["sly"]["result"] == {"checkpoint": "another", "warnings": [], "score": 1}
+
+
+def test_a_strangers_languages_are_his_own_affair(run: Path) -> None:
+    class Other(Answer):
+        def run(self, context: TaskContext) -> Mapping[str, Any]:
+            return {"languages": ["en"], "boxes": {"en": 3}, "boxes_iou": 0.5}
+
+    result = evaluate(run, recipe(tasks={"other": Other()}), PLUGINS)
+    assert result["languages"] == ["en"]
+    assert result["warnings"] == []
 
 
 def test_a_number_that_json_cannot_hold_is_refused_and_leaves_nothing(run: Path) -> None:

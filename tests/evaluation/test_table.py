@@ -18,6 +18,7 @@ def language(r1: float, trained: bool) -> dict[str, Any]:
     return {
         "image_to_text": shares(r1),
         "text_to_image": shares(r1 - 0.1),
+        "mean_r1": r1 - 0.05,
         "reranked": {"image_to_text": shares(r1 + 0.05), "text_to_image": shares(r1 - 0.05)},
         "queries": 500,
         "candidates": 500,
@@ -116,6 +117,21 @@ def test_numbers_of_other_tasks_are_listed(result: dict[str, Any]) -> None:
     assert [line for line in lines(result) if line.startswith("answers")] == [
         "answers.accuracy: 0.625",
         "answers.by_type.number: 0.5",
+    ]
+
+
+def test_a_second_task_of_a_kind_has_its_own_table(result: dict[str, Any]) -> None:
+    strict = {"boxes": {"en": {"iou75": 0.1, "regions": 9, "chance": 0.0}}, "boxes_iou": 0.75}
+    result["tasks"] = {"retrieval": {"class_path": "Retrieval"}, "strict": {"result": strict}}
+    found = lines(result)
+    below = found[found.index("strict") + 1 :]
+    assert [line.split() for line in below if line.startswith("en ")] == [["en", "10.0"]]
+
+
+def test_what_another_task_calls_languages_is_no_table() -> None:
+    assert lines({"split": "test", "languages": {"en": 0.5}, "mean_length": 3}) == [
+        "languages.en: 0.5",
+        "mean_length: 3",
     ]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from x2kit.evaluation.warnings import at_chance, boxes_column, warnings_of
+from x2kit.evaluation.warnings import at_chance, boxes_rows, warnings_of
 
 
 def language(mean_r1: float, queries: int = 500) -> dict[str, Any]:
@@ -11,6 +11,7 @@ def language(mean_r1: float, queries: int = 500) -> dict[str, Any]:
         "chance_r1": 1 / queries,
         "queries": queries,
         "image_to_text": {"queries": queries},
+        "text_to_image": {"queries": queries},
     }
 
 
@@ -43,7 +44,7 @@ def test_languages_at_chance_level_share_a_warning() -> None:
     }
     assert warnings_of(result) == [
         "retrieval cannot be told from guessing in de, fr: R@1 0.001 to 0.004, chance 0.002",
-        "boxes cannot be told from guessing in de: found 0.040, chance 0.040",
+        "boxes cannot be told from guessing in de: found 0.040, chance 0.04",
     ]
 
 
@@ -59,5 +60,10 @@ def test_a_result_of_other_tasks_alone_has_no_warnings() -> None:
 
 
 def test_the_share_of_boxes_stands_under_its_limit() -> None:
-    assert boxes_column({"boxes": {"en": {}}, "boxes_iou": 0.75}) == "iou75"
-    assert boxes_column({}) is None
+    row = {"iou75": 0.5, "chance": 0.1, "regions": 9}
+    assert boxes_rows({"boxes": {"en": row}, "boxes_iou": 0.75}) == ("iou75", {"en": row})
+    assert boxes_rows({})[1] == {}
+
+
+def test_what_another_task_calls_languages_or_boxes_is_not_read() -> None:
+    assert warnings_of({"languages": {"en": 0.5}, "boxes": ["en"], "boxes_iou": "half"}) == []

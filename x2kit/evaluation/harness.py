@@ -91,11 +91,6 @@ def evaluate(
         batch_size=config.batch_size,
         progress=progress,
     )
-    measured: dict[str, Any] = {}
-    for name, task in config.tasks.items():
-        found = task.run(context)
-        # Two tasks of one kind bring the same keys: the first keeps the top level, the next stands under its name.
-        measured.update({name: dict(found)} if set(found) & set(measured) else found)
     result: dict[str, Any] = {
         "split": split,
         "checkpoint": describe_checkpoint(weights),
@@ -113,12 +108,25 @@ def evaluate(
         },
         "tasks": {name: dump_component(task) for name, task in config.tasks.items()},
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
-        **measured,
     }
+    for name, task in config.tasks.items():
+        add_result(result, name, task.run(context))
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
     write_result(result, output or directory / result_name(weights, split))
     return result
+
+
+def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> None:
+    """What a task found, at the top level of the result; where a key is taken, all of it in `tasks.NAME.result`.
+
+    So two tasks of one kind do not overwrite each other, and no task overwrites what says where the numbers
+    come from.
+    """
+    if found.keys() & {*result, "warnings", "seconds"}:
+        result["tasks"][name]["result"] = dict(found)
+    else:
+        result.update(found)
 
 
 def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from x2kit.evaluation.warnings import boxes_column
+from x2kit.evaluation.warnings import boxes_rows, retrieval_rows
 
 Row = Mapping[str, Any]
 DIRECTIONS = {"image_to_text": "i→t", "text_to_image": "t→i"}
@@ -34,9 +34,15 @@ def render(result: Mapping[str, Any]) -> RenderableType:
         result: what `evaluate` returns or `evaluation.json` holds; tasks that were not measured may be missing.
     """
     parts: list[RenderableType] = []
-    if result.get("languages") or result.get("boxes"):
+    if retrieval_rows(result) or boxes_rows(result)[1]:
         parts += [_table(result), Text("\n".join(_notes(result)), style="dim")]
     parts += [Text(f"{name}: {value}") for name, value in _others(result)]
+    for name, task in (result.get("tasks") or {}).items():
+        if "result" in task:
+            parts += [
+                Text(f"\n{name}", style="bold"),
+                render({"split": result.get("split"), **task["result"]}),
+            ]
     parts += [Text(f"warning: {text}", style="bold red") for text in result.get("warnings") or ()]
     return Group(*parts)
 
@@ -61,8 +67,8 @@ def _table(result: Mapping[str, Any]) -> Table:
 
 
 def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
-    languages: Mapping[str, Row] = result.get("languages") or {}
-    boxes: Mapping[str, Row] = result.get("boxes") or {}
+    languages = retrieval_rows(result)
+    name, boxes = boxes_rows(result)
     if languages:
         for key, arrow in DIRECTIONS.items():
             for k in (1, 5, 10):
@@ -72,8 +78,7 @@ def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
             yield Column(
                 f"{'' if number else 'reranked '}{arrow}\nR@1", _at(languages, "reranked", key, "r1")
             )
-    name = boxes_column(result)
-    if name is not None:
+    if boxes:
         yield Column(f"boxes\n>.{name.removeprefix('iou')}", _at(boxes, name))
 
 
@@ -94,8 +99,9 @@ def _per_cent(shares: Sequence[float | None]) -> str:
 
 def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
     """Codes by whether their texts stood beside pictures in training; an empty group is left out."""
-    rows = {**(result.get("boxes") or {}), **(result.get("languages") or {})}
-    order = dict.fromkeys([*(result.get("languages") or {}), *rows])
+    languages, (_, boxes) = retrieval_rows(result), boxes_rows(result)
+    rows = {**boxes, **languages}
+    order = dict.fromkeys([*languages, *boxes])
     groups: dict[str, list[str]] = {"trained": [], "zero-shot": []}
     for code in order:
         groups["trained" if rows[code].get("trained_with_images") else "zero-shot"].append(code)
@@ -103,8 +109,8 @@ def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
-    languages: Mapping[str, Row] = result.get("languages") or {}
-    boxes: Mapping[str, Row] = result.get("boxes") or {}
+    languages = retrieval_rows(result)
+    _, boxes = boxes_rows(result)
     yield f"split {result.get('split', '?')}; zero-shot: no text of the language stood beside a picture in training"
     if languages:
         rows = languages.values()
@@ -134,12 +140,10 @@ def _span(rows: Any, key: str, scale: float = 1) -> str:
     return "?" if not shown else shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
 
 
-_SHOWN_ELSEWHERE = frozenset(
-    (
-        *("task", "split", "checkpoint", "data", "model", "tasks", "plugins", "seconds", "warnings"),
-        *("languages", "rerank", "boxes", "boxes_iou"),
-    )
+_ORIGIN = frozenset(
+    ("task", "split", "checkpoint", "data", "model", "tasks", "plugins", "seconds", "warnings", "rerank")
 )
+"""Keys that say where the numbers come from."""
 
 
 def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -152,6 +156,9 @@ def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield name, f"{value:.4g}"
 
+    shown = {"languages"} if retrieval_rows(result) else set()
+    shown |= {"boxes", "boxes_iou"} if boxes_rows(result)[1] else set()
+    means = ("mean_", "boxes_mean_") if shown else ()
     for name, value in result.items():
-        if name not in _SHOWN_ELSEWHERE and not name.startswith(("mean_", "boxes_mean_")):
+        if name not in _ORIGIN | shown and not name.startswith(means):
             yield from numbers(name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def at_chance(share: float, chance: float, trials: int) -> bool:
@@ -15,7 +15,7 @@ def at_chance(share: float, chance: float, trials: int) -> bool:
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
     """One sentence for each thing that needs saying: in which languages a result is at chance level."""
     found = []
-    languages: Mapping[str, Any] = result.get("languages", {})
+    languages = retrieval_rows(result)
     guessed = {
         code: row["mean_r1"]
         for code, row in languages.items()
@@ -24,11 +24,9 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
     if guessed:
         chance = max(languages[code]["chance_r1"] for code in guessed)
         found.append(f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}")
-    name, boxes = boxes_column(result), result.get("boxes", {})
+    name, boxes = boxes_rows(result)
     missed = {
-        code: row[name]
-        for code, row in boxes.items()
-        if name and at_chance(row[name], row["chance"], row["regions"])
+        code: row[name] for code, row in boxes.items() if at_chance(row[name], row["chance"], row["regions"])
     }
     if missed:
         chance = max(boxes[code]["chance"] for code in missed)
@@ -43,9 +41,26 @@ def _at_chance_level(codes: Mapping[str, float], measured: int) -> str:
 
 def _span(shares: Mapping[str, float], chance: float) -> str:
     low, high = min(shares.values()), max(shares.values())
-    return f"{low:.3f}{f' to {high:.3f}' if high > low else ''}, chance {chance:.3f}"
+    return f"{low:.3f}{f' to {high:.3f}' if high > low else ''}, chance {chance:.2g}"
 
 
-def boxes_column(result: Mapping[str, Any]) -> str | None:
-    """The key under which the share of found boxes stands, for example iou50; None if none were measured."""
-    return f"iou{round(100 * result['boxes_iou'])}" if result.get("boxes") else None
+def retrieval_rows(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the task Retrieval found, by language; nothing if it was not measured.
+
+    A task of somebody else's may use the same key for something else, which is not ours to read.
+    """
+    rows = result.get("languages")
+    return rows if _all_have(rows, ("mean_r1", "chance_r1", "image_to_text", "text_to_image")) else {}
+
+
+def boxes_rows(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Key of the share of boxes found, for example iou50, and what Localisation found, by language, or nothing."""
+    limit, rows = result.get("boxes_iou"), result.get("boxes")
+    name = f"iou{round(100 * limit)}" if isinstance(limit, int | float) else ""
+    return name, rows if _all_have(rows, (name, "chance", "regions")) else {}
+
+
+def _all_have(rows: Any, keys: tuple[str, ...]) -> TypeGuard[Mapping[str, Any]]:
+    if not isinstance(rows, Mapping):
+        return False
+    return all(isinstance(row, Mapping) and all(key in row for key in keys) for row in rows.values())
