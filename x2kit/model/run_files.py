@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
-EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
