@@ -56,7 +56,7 @@ def test_a_run_directory_leads_to_its_weights(weights: Path) -> None:
 def test_the_tokenizer_is_the_saved_one(weights: Path) -> None:
     words = list(tiny.WORDS[::-1])
     (weights / "tokenizer/words.json").write_text(json.dumps(words))
-    assert load(weights).tokenizer.encode(["hund"], 40) == [[0, 5, 2]]
+    assert load(weights).tokenizer.encode([words[0]], 40) == [[0, 5, 2]]
 
 
 def test_preprocessing_lies_beside_the_weights(weights: Path) -> None:

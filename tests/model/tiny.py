@@ -29,7 +29,10 @@ from x2kit.plugin import (
     hookimpl,
 )
 
-WORDS = ("a", "red", "green", "dog", "cat", "under", "the", "sun", "moon", "and", "ein", "roter", "hund")
+WORDS = (
+    *("a", "red", "green", "dog", "cat", "under", "the", "sun", "moon", "and", "ein", "roter", "hund"),
+    *("tree", "boat", "star", "fish", "bell", "le", "dogchen", "catchen"),
+)
 SPEC = ImageSpec(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 
