@@ -20,9 +20,11 @@ from x2kit.evaluation.report.results import draw_results
 from x2kit.evaluation.report.scenes import draw_scenes
 from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.evaluation.warnings import retrieval_rows
+from x2kit.model.build import build_model
+from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.run_files import VERSIONS, read_metrics
-from x2kit.model.saving import load, weights_directory
+from x2kit.model.saving import MODEL, read_weights, weights_directory
 from x2kit.plugin.manager import Plugins
 
 REPORT = "report.html"
@@ -33,6 +35,8 @@ class Recipe(Protocol):
 
     @property
     def description(self) -> str: ...
+    @property
+    def model(self) -> ModelConfig: ...
     @property
     def data(self) -> DataConfig: ...
     @property
@@ -118,7 +122,9 @@ def draw_examples(
     measured = retrieval_rows(result or {})
     codes = tuple(measured) or config.languages or source_config.languages() or spoken_languages(source)
     trained = trained_with_images(recipe.data, codes)
-    model = load(weights, choose_device(device))
+    model = build_model(recipe.model, assets=weights)
+    read_weights(model, weights / MODEL)
+    model.to(choose_device(device)).eval()
     tasks = list(config.tasks.values())
     probe = make_probe(
         model,

@@ -1,0 +1,99 @@
+"""Curves from metrics."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from x2kit.evaluation.report.curves import (
+    HEIGHT,
+    WIDTH,
+    Series,
+    compact,
+    draw_curve,
+    draw_curves,
+    series_of,
+    step_ticks,
+    thin,
+    value_axis,
+)
+
+METRICS = [
+    {"step": 10, "time": 5.0, "loss": 4.0, "lr": 1e-3, "scenes.itc": 4.0},
+    {"step": 20, "time": 9.0, "loss": 3.0, "lr": 5e-4, "scenes.itc": 2.0, "texts.ttc": 1.0},
+]
+
+
+def test_each_quantity_is_a_series_from_where_it_begins() -> None:
+    series = series_of(METRICS)
+    assert list(series) == ["loss", "lr", "scenes.itc", "texts.ttc"]
+    assert series["loss"] == Series([10, 20], [4.0, 3.0])
+    assert series["texts.ttc"] == Series([20], [1.0])
+
+
+def test_values_that_are_no_numbers_are_left_out() -> None:
+    series = series_of([{"step": 1, "a": float("nan"), "b": "text"}, {"step": 2, "a": 1.0}])
+    assert series == {"a": Series([2], [1.0])}
+
+
+def test_every_quantity_is_drawn_under_its_stream() -> None:
+    drawn = draw_curves(METRICS)
+    assert re.findall(r"<h3>(.*?)</h3>", drawn) == ["The whole run", "Stream scenes", "Stream texts"]
+    assert re.findall(r'aria-label="([\w.]+):', drawn) == ["loss", "lr", "scenes.itc", "texts.ttc"]
+
+
+def test_without_metrics_it_says_that_there_is_no_curve() -> None:
+    assert "no curve" in draw_curves([])
+
+
+def test_a_curve_falls_where_its_values_fall_and_stays_in_its_drawing() -> None:
+    drawn = draw_curve("loss", Series([0, 50, 100], [9.0, 5.0, 1.0]), 100, "red")
+    points = re.search(r'points="(.*?)"', drawn)
+    assert points is not None
+    places = [tuple(map(float, point.split(","))) for point in points[1].split()]
+    assert all(left[0] < right[0] and left[1] < right[1] for left, right in pairwise(places))  # y points down
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+    assert places[-1][0] == pytest.approx(WIDTH - 10)
+
+
+def test_a_single_point_is_seen() -> None:
+    assert "<circle" in draw_curve("loss", Series([5], [1.0]), 10, "red")
+
+
+def test_thinning_keeps_the_mean_and_the_number_of_points() -> None:
+    series = Series([float(step) for step in range(1001)], [float(step % 7) for step in range(1001)])
+    thinned = thin(series, 100)
+    assert len(thinned.x) == len(thinned.y) == 100
+    assert all(left < right for left, right in pairwise(thinned.x))
+    assert sum(thinned.y) / 100 == pytest.approx(sum(series.y) / 1001, rel=0.01)
+    assert thin(series, 1001) is series
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([3.9, 0.2], (0, 4, [0, 1, 2, 3, 4])),
+        ([7.0], (0, 8, [0, 2, 4, 6, 8])),
+        ([-1.0, 1.0], (-1, 1, [-1, -0.5, 0, 0.5, 1])),
+        ([0.0, 0.0], (0, 1, [0, 1])),
+    ],
+)
+def test_the_value_axis_holds_zero_and_all_values_in_round_steps(
+    values: list[float], expected: tuple[float, float, list[float]]
+) -> None:
+    bottom, top, ticks = value_axis(values)
+    assert (bottom, top) == pytest.approx(expected[:2])
+    assert ticks == pytest.approx(expected[2])
+
+
+def test_the_step_axis_has_whole_steps_up_to_the_last() -> None:
+    assert step_ticks(1000) == [0, 250, 500, 750, 1000]
+    assert step_ticks(3) == [0, 1, 2, 3]
+    assert step_ticks(1) == [0, 1]
+
+
+def test_numbers_are_short() -> None:
+    shown = [compact(value) for value in (0, 0.00002934, 0.03412, 4.1407, 23.508, 1234.5)]
+    assert shown == ["0", "2.9e-05", "0.0341", "4.14", "23.5", "1234"]

@@ -1,0 +1,104 @@
+"""From a run directory to report.html."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.data.stubs import stream
+from tests.evaluation.report.reading import Page
+from tests.evaluation.stubs import HEADS, StubFusion, StubPhotos, StubText, StubVision, tiny_model
+from x2kit.data.config import DataConfig
+from x2kit.errors import WeightsError, X2KitError
+from x2kit.evaluation import evaluate
+from x2kit.evaluation.config import EvaluationConfig
+from x2kit.evaluation.report import write_report
+from x2kit.evaluation.tasks import Localisation, Retrieval
+from x2kit.model import save_weights
+from x2kit.model.config import ModelConfig
+from x2kit.plugin import Registry
+from x2kit.plugin.manager import Plugins
+
+PLUGINS = Plugins(Registry(), ())
+RECIPE: Any = SimpleNamespace(
+    description="What it is <for>.",
+    model=ModelConfig(vision=StubVision(), text=StubText(), fusion=StubFusion(), heads=HEADS),
+    data=DataConfig(streams={"photos": stream("image-text", source=StubPhotos(), languages=["en"])}),
+    evaluation=EvaluationConfig(
+        source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "boxes": Localisation()}
+    ),
+    to_yaml=lambda: "description: What it is <for>.\n",
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = tmp_path / "my-run"
+    save_weights(tiny_model(), "evaluation: {split: test}\n", directory / "weights")
+    lines = [{"step": step, "time": 60.0 * step, "loss": 1.0 / step, "photos.itc": 0.5} for step in (1, 2, 3)]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return directory
+
+
+def read(file: Path) -> Page:
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def test_the_report_of_a_measured_run_has_numbers_curves_and_examples(run: Path) -> None:
+    result = evaluate(run, RECIPE, PLUGINS)
+    file = write_report(run, RECIPE, PLUGINS)
+    assert file == run / "report.html"
+    page = read(file)
+    assert page.open == []
+    assert page.sources == []
+    assert page.title == "my-run"
+    assert {"results", "curves", "queries", "texts", "boxes", "run"} <= page.ids
+    assert "What it is <for>." in page.text
+    assert "3 steps" in page.text
+    assert f"{100 * result['mean_zero_shot']:.1f} %" in page.text
+    assert result["checkpoint"]["sha256"] in page.text
+    assert "other weights" not in page.text
+    assert result["warnings"][0] in page.text
+    assert "zero-shot: never beside a picture in training" in page.text
+
+
+def test_the_report_of_a_run_that_was_not_measured_says_how_to_measure_it(run: Path) -> None:
+    page = read(write_report(run, RECIPE, PLUGINS))
+    assert f"x2kit evaluate {run}" in page.text
+    assert {"curves", "queries", "texts", "boxes"} <= page.ids
+
+
+def test_numbers_of_other_weights_are_called_so(run: Path) -> None:
+    evaluate(run, RECIPE, PLUGINS)
+    result = json.loads((run / "evaluation.json").read_text())
+    result["checkpoint"]["sha256"] = "0" * 64
+    (run / "evaluation.json").write_text(json.dumps(result))
+    assert "These numbers are of other weights" in read(write_report(run, RECIPE, PLUGINS)).text
+
+
+def test_a_weights_directory_alone_gives_a_report_without_curves(run: Path) -> None:
+    page = read(write_report(run / "weights", RECIPE, PLUGINS))
+    assert "there is no curve to draw" in page.text
+    assert "queries" in page.ids
+
+
+def test_two_reports_of_one_run_are_equal_and_leave_nothing_else_behind(run: Path) -> None:
+    before = set(run.iterdir())
+    first = write_report(run, RECIPE, PLUGINS).read_text()
+    assert write_report(run, RECIPE, PLUGINS).read_text() == first
+    assert set(run.iterdir()) == before | {run / "report.html"}
+
+
+def test_a_damaged_result_is_refused_with_its_path(run: Path) -> None:
+    (run / "evaluation.json").write_text("{")
+    with pytest.raises(X2KitError, match=r"evaluation\.json: no readable result"):
+        write_report(run, RECIPE, PLUGINS)
+
+
+def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights here"):
+        write_report(tmp_path, RECIPE, PLUGINS)
