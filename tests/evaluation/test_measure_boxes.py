@@ -86,10 +86,17 @@ def test_a_region_without_a_name_in_a_language_is_left_out_of_it(context: Make) 
     assert (result["en"]["regions"], result["de"]["regions"]) == (4, 3)
 
 
-def test_a_language_without_named_regions_is_refused(context: Make) -> None:
+def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -> None:
     source = Listed([photo(0, regions=[{"bbox": [0, 0, 4, 4], "caption": {"en": "dog"}}])])
-    with pytest.raises(DataError, match="no region has a text in de"):
-        measure_boxes(Localisation(), context(source=source))
+    result = measure_boxes(Localisation(), context(source=source))
+    assert list(result["boxes"]) == ["en"]
+    assert result["boxes_without"] == ["de"]
+    assert result["boxes_mean_zero_shot"] is None
+
+
+def test_records_without_named_regions_are_refused(context: Make) -> None:
+    with pytest.raises(DataError, match="no region has a text in en, de, so no box can be looked for"):
+        measure_boxes(Localisation(), context(source=Listed([photo(0, regions=[])])))
 
 
 def test_a_bad_box_is_refused_by_record(context: Make) -> None:

@@ -48,6 +48,11 @@ def test_languages_at_chance_level_share_a_warning() -> None:
     ]
 
 
+def test_languages_without_boxes_are_named() -> None:
+    result = {"boxes": {"en": boxes(0.9)}, "boxes_iou": 0.5, "boxes_without": ["de", "fr"]}
+    assert warnings_of(result) == ["boxes were not measured in de, fr: no region has a text in it"]
+
+
 def test_a_model_that_learned_nothing_is_told_so_in_one_line() -> None:
     result = {"languages": {"en": language(0.002), "de": language(0.002)}}
     assert warnings_of(result) == [

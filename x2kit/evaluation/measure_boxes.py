@@ -8,6 +8,7 @@ sizes and shapes, and knows nothing of the picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -48,7 +49,8 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
             measured, chance, trained_with_images.
         boxes_iou: the limit.
         boxes_mean_trained, boxes_mean_zero_shot: the share found averaged over languages, None where there is none.
-    Raises: DataError for a broken record, or for a language in which no region has a text.
+        boxes_without: languages in which no region has a text; captions may have more languages than regions.
+    Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
     model: X2VLM = context.model
     records = MeasuredRecords(context.source, model.image_spec)
@@ -59,31 +61,17 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
         context.batch_size,
         lambda done, total: context.progress("pictures", done, total),
     )
-    name = f"iou{round(100 * config.iou)}"
-    boxes: dict[str, Any] = {}
-    for language in context.languages:
-
-        def progress(done: int, total: int, language: str = language) -> None:
-            context.progress(f"boxes, {language}", done, total)
-
-        located = locate_regions(
-            config,
-            model,
-            pictures,
-            records.entries,
-            language,
-            len(context.languages) == 1,
-            context.batch_size,
-            progress,
+    boxes = {
+        language: found
+        for language in context.languages
+        if (found := _measure_language(config, context, pictures, records.entries, language))
+    }
+    if not boxes:
+        raise DataError(
+            f"no region has a text in {', '.join(context.languages)}, so no box can be looked for; leave the task "
+            "Localisation out of evaluation.tasks, or name languages that have: --evaluation.languages"
         )
-        boxes[language] = {
-            name: float((located.iou > config.iou).double().mean()),
-            "mean_iou": float(located.iou.double().mean()),
-            "regions": len(located.iou),
-            "pictures": len(set(located.boxes.pictures)),
-            "chance": chance_hits(torch.tensor(located.boxes.bbox), config.iou),
-            "trained_with_images": language in context.trained_with_images,
-        }
+    name = share_name(config.iou)
     trained = [found[name] for found in boxes.values() if found["trained_with_images"]]
     zero_shot = [found[name] for found in boxes.values() if not found["trained_with_images"]]
     return {
@@ -91,6 +79,43 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
         "boxes_iou": config.iou,
         "boxes_mean_trained": fmean(trained) if trained else None,
         "boxes_mean_zero_shot": fmean(zero_shot) if zero_shot else None,
+        "boxes_without": [language for language in context.languages if language not in boxes],
+    }
+
+
+def share_name(limit: float) -> str:
+    """The key of the share of boxes found, for example iou50."""
+    return f"iou{round(100 * limit)}"
+
+
+def _measure_language(
+    config: Localisation,
+    context: TaskContext,
+    pictures: PictureBank,
+    entries: Sequence[Entry],
+    language: str,
+) -> dict[str, Any] | None:
+    """What is found in one language; None if no region has a text in it."""
+    only = len(context.languages) == 1
+    if not named_boxes(entries, language, only, config.max_words).texts:
+        return None
+    located = locate_regions(
+        config,
+        context.model,
+        pictures,
+        entries,
+        language,
+        only,
+        context.batch_size,
+        lambda done, total: context.progress(f"boxes, {language}", done, total),
+    )
+    return {
+        share_name(config.iou): float((located.iou > config.iou).double().mean()),
+        "mean_iou": float(located.iou.double().mean()),
+        "regions": len(located.iou),
+        "pictures": len(set(located.boxes.pictures)),
+        "chance": _chance_hits_once(tuple(map(tuple, located.boxes.bbox)), config.iou),
+        "trained_with_images": language in context.trained_with_images,
     }
 
 
@@ -104,18 +129,24 @@ def locate_regions(
     batch_size: int,
     progress: Progress = silent,
 ) -> Located:
-    """Predict the box of every region that has a text in this language; each distinct text is encoded once."""
+    """Predict the box of every region that has a text in this language; each distinct text is encoded once.
+
+    Raises: DataError if no region has one.
+    """
     boxes = named_boxes(entries, language, only, config.max_words)
     if not boxes.texts:
-        raise DataError(
-            f"no region has a text in {language}; name languages that have, --evaluation.languages, "
-            "or measure no boxes: remove this task"
-        )
+        raise DataError(f"no region has a text in {language}")
     numbers = {text: number for number, text in enumerate(dict.fromkeys(boxes.texts))}
     texts = encode_texts(model, list(numbers), config.max_tokens, batch_size)
     pairs = torch.tensor([boxes.pictures, [numbers[text] for text in boxes.texts]]).T.contiguous()
     predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress)
     return Located(boxes, predicted, iou_and_giou(predicted, torch.tensor(boxes.bbox))[0])
+
+
+@lru_cache(maxsize=1)
+def _chance_hits_once(bbox: tuple[tuple[float, ...], ...], limit: float) -> float:
+    """`chance_hits`; most often all languages name the same regions."""
+    return chance_hits(torch.tensor(bbox), limit)
 
 
 def chance_hits(bbox: Tensor, limit: float) -> float:

@@ -157,7 +157,7 @@ def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, f"{value:.4g}"
 
     shown = {"languages"} if retrieval_rows(result) else set()
-    shown |= {"boxes", "boxes_iou"} if boxes_rows(result)[1] else set()
+    shown |= {"boxes", "boxes_iou", "boxes_without"} if boxes_rows(result)[1] else set()
     means = ("mean_", "boxes_mean_") if shown else ()
     for name, value in result.items():
         if name not in _ORIGIN | shown and not name.startswith(means):

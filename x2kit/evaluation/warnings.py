@@ -13,7 +13,7 @@ def at_chance(share: float, chance: float, trials: int) -> bool:
 
 
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
-    """One sentence for each thing that needs saying: in which languages a result is at chance level."""
+    """One sentence for each thing that needs saying: results at chance level, languages left out."""
     found = []
     languages = retrieval_rows(result)
     guessed = {
@@ -31,6 +31,10 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
     if missed:
         chance = max(boxes[code]["chance"] for code in missed)
         found.append(f"boxes {_at_chance_level(missed, len(boxes))}: found {_span(missed, chance)}")
+    if boxes and result.get("boxes_without"):
+        found.append(
+            f"boxes were not measured in {', '.join(result['boxes_without'])}: no region has a text in it"
+        )
     return found
 
 
