@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from x2kit.cli import main
+from x2kit.evaluation.progress import TaskProgress
 
 STUBS = Path(__file__).parents[1] / "recipe"
 
@@ -65,7 +66,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         (directory / "recipe.yaml").write_text(recipe.to_yaml())
         (directory / "metrics.jsonl").write_text("{}\n")
 
-    def evaluate(directory: Path, recipe: Any, plugins: Any, split: str | None, output: Path | None) -> Any:
+    def evaluate(
+        directory: Path, recipe: Any, plugins: Any, split: str | None, output: Path | None, *, progress: Any
+    ) -> Any:
+        progress("matching, en", 1, 2)
         record.append(("evaluate", recipe, plugins, directory, split, output))
         return {"mean_all": 0.5}
 
@@ -75,6 +79,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     stub("x2kit.training", train=train)
     stub("x2kit.evaluation", evaluate=evaluate)
+    stub("x2kit.evaluation.progress", TaskProgress=TaskProgress)
     stub("x2kit.evaluation.table", render=lambda result: f"a table of {result}")
     stub("x2kit.evaluation.report", write_report=write_report)
     return record

@@ -46,10 +46,14 @@ def run(options: jsonargparse.Namespace) -> int:
     resolved = stored_recipe(directory, options.config, keys, options.plugin)
     same_model(stored_recipe(directory, plugins=options.plugin, checks="none"), resolved)
     from x2kit.evaluation import evaluate  # torch enters here
+    from x2kit.evaluation.progress import TaskProgress
     from x2kit.evaluation.table import render
 
     output = Path(options.output) if options.output else None
-    result = evaluate(directory, resolved.recipe, resolved.plugins, options.split, output)
+    with TaskProgress() as progress:
+        result = evaluate(
+            directory, resolved.recipe, resolved.plugins, options.split, output, progress=progress
+        )
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
