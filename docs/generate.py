@@ -1,0 +1,313 @@
+"""Write the reference pages that only the code can know: recipe keys, components, hooks, command line, errors.
+
+python docs/generate.py            writes docs/reference/*.md
+python docs/generate.py --check    writes nothing; exit status 1 and the names of stale pages if there are any
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from pydantic import BaseModel
+
+from x2kit import errors
+from x2kit.cli import VERBS
+from x2kit.cli.recipe_keys import KEY_HELP
+from x2kit.plugin import (
+    API_VERSION,
+    FusionFacts,
+    ImageSpec,
+    Source,
+    SpecialIds,
+    TextFacts,
+    Tokenizer,
+    VisionFacts,
+    encoders,
+    hookspecs,
+)
+from x2kit.plugin.admission import hook_names
+from x2kit.plugin.components import KINDS, ComponentConfig, Kind
+from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.registry import Registered
+from x2kit.recipe.keys import keys_of
+from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run it again. -->"
+PUBLIC = (
+    *("forward", "pool_regions", "token_embedding", "save_assets", "no_decay", "fresh"),
+    *("encode", "decode", "starts_word", "save", "log_frequencies"),
+    *("__len__", "__getitem__", "texts", "fingerprint"),
+)
+"""The methods of working objects that a plugin writes or may override."""
+FREE_NAME = {"data.streams": "STREAM", "evaluation.tasks": "TASK"}
+"""What stands for a name that the recipe chooses; the names of losses are fixed and are listed below the table."""
+
+
+def page(title: str, *parts: str) -> str:
+    """A page of parts with a blank line between them."""
+    return "\n\n".join([NOTE, f"# {title}", *(part.strip() for part in parts if part.strip())]) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; a bar inside a cell does not end it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def documented(thing: Any) -> str:
+    """The docstring as Markdown: what it says of arguments becomes a list."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(thing.__doc__ or "").splitlines():
+        head = re.fullmatch(r"(Args|Attributes|Returns|Raises): ?(.*)", line)
+        entry = re.fullmatch(r"    (\w[\w, ]*): (.*)", line)
+        if head:
+            lines += ["", f"**{head[1].replace('Args', 'Arguments')}** {head[2]}".strip()]
+            lines += [] if head[2] else [""]
+        elif entry:
+            lines.append(f"- `{entry[1]}`: {entry[2]}")
+        else:
+            lines.append(f"  {line.strip()}" if line.startswith("     ") else line)
+    return "\n".join(lines)
+
+
+def sentence(text: str) -> str:
+    """With a capital in front and a full stop behind."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+# Recipe keys
+
+
+def sections(shape: Shape = ROOT, key: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of a recipe with its key, parents first."""
+    if isinstance(shape, Entries):
+        yield from sections(shape.of, f"{key}.{FREE_NAME.get(key, 'LOSS')}")
+    elif isinstance(shape, Section):
+        yield key, shape.model
+        for name in shape.model.model_fields:
+            yield from sections(below(shape, name), f"{key}.{name}".strip("."))
+
+
+def recipe_keys() -> str:
+    """Every key of a recipe that is not a component's."""
+    parts = [
+        "A key is written in a recipe file as nested YAML or on the command line with dots: "
+        "`--training.steps 200`. The settings of the components that a recipe names (encoders, sources, tasks) "
+        "are on [their own page](components.md). On the terminal: `x2kit train --training.help`.",
+    ]
+    for key, model in sections():
+        title = f"`{key}`" if key else "The recipe"
+        base = "" if key else (
+            "Beside these keys a file may name another recipe, or a list of them, as its `base`: a path relative to "
+            "the file, or the name of a shipped recipe. What the file writes is laid over it."
+        )  # fmt: skip
+        parts += [f"## {title}", documented(model), base, _keys(model)]
+    losses = import_module("x2kit.data.config").LOSSES
+    rows = [[f"`{kind}`", ", ".join(f"`{name}`" for name in names)] for kind, names in losses.items()]
+    parts += ["## Losses by kind of stream", table(["kind", "losses"], rows)]
+    return page("Recipe keys", *parts)
+
+
+def _keys(model: type[BaseModel]) -> str:
+    rows = []
+    for fact in keys_of(model):
+        default = "**required**" if fact.default is None else f"`{fact.default}`"
+        default = fact.default if fact.default == "see its keys" else default
+        rows.append([f"`{fact.name}`", fact.type, default, fact.description])
+    return table(["key", "type", "default", "meaning"], rows) if rows else "It has no settings."
+
+
+# Components
+
+
+def shipped_components() -> list[Registered]:
+    """What x2kit itself brings; other plugins of this environment are left out."""
+    plugins = load_plugins()
+    if plugins.quarantined:
+        raise SystemExit("\n".join(state.error or state.name for state in plugins.quarantined))
+    return [entry for entry in plugins.registry if entry.distribution.split(" ")[0] == "x2kit"]
+
+
+def components() -> str:
+    """Every component with its settings."""
+    entries = shipped_components()
+    parts = [
+        "What the plugins of x2kit register. A recipe names a component by its class name, with settings under "
+        "`init_args`; on the command line a setting is a key of its own: `--model.vision.depth 6`. "
+        "`x2kit plugins` lists what your environment has.",
+    ]
+    for kind in KINDS:
+        parts.append(f"## {_kind_title(kind)}")
+        for entry in entries:
+            if entry.component.kind == kind:
+                parts += [f"### {entry.component.component_name()}", f"Plugin `{entry.plugin}`."]
+                parts += [documented(entry.component), *_settings(entry.component)]
+    return page("Components", *parts)
+
+
+def _kind_title(kind: Kind) -> str:
+    names = {"vision": "Vision encoders", "text": "Text encoders", "fusion": "Fusion encoders"}
+    return names.get(kind, {"source": "Data sources", "task": "Evaluation tasks"}.get(kind, kind))
+
+
+def _settings(component: type[ComponentConfig]) -> Iterator[str]:
+    yield _keys(component)
+    shape = Section(component)
+    for name in component.model_fields:
+        inner = below(shape, name)
+        if isinstance(inner, Section):
+            yield f"Settings inside `{name}`. {documented(inner.model)}"
+            yield _keys(inner.model)
+
+
+# Hooks
+
+
+def hooks() -> str:
+    """Every hook with its exact signature, and what a component of each kind must write."""
+    parts = [
+        f"A plugin is a module that implements hooks. The API has version {API_VERSION}; a plugin may say which it "
+        'needs with `x2kit_api = "1"` or a range such as `">=1,<3"`, and is quarantined where that does not hold. '
+        "[Write a plugin](../how-to/write-a-plugin.md) shows both hook and component at work.",
+    ]
+    for name in hook_names():
+        hook = getattr(hookspecs, name)
+        parts += [f"## {name}", f"```text\n{name}{_signature(hook)}\n```", documented(hook)]
+    parts += [
+        "## What a component writes",
+        "Its base class says its kind. All of these come from `x2kit.plugin`.",
+    ]
+    for base in KINDS.values():
+        parts += [f"### {base.__name__}", documented(base), *_methods(base, sorted(base.__abstractmethods__))]
+    parts += [
+        "## What it builds",
+        "B rows, L text tokens, N patches, D width. Masks are bool and True is kept.",
+    ]
+    for contract in (encoders.VisionEncoder, encoders.TextEncoder, encoders.FusionEncoder, Tokenizer, Source):
+        own = [name for name, value in vars(contract).items() if inspect.isfunction(value) and name in PUBLIC]
+        parts += [f"### {contract.__name__}", documented(contract), *_methods(contract, own)]
+    parts += ["### All encoders", documented(encoders.Encoder)]
+    parts += _methods(encoders.Encoder, [name for name in vars(encoders.Encoder) if name in PUBLIC])
+    for named in (
+        encoders.VisionFeatures,
+        encoders.Context,
+        ImageSpec,
+        VisionFacts,
+        TextFacts,
+        FusionFacts,
+        SpecialIds,
+    ):
+        parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]
+    return page("Hooks", *parts)
+
+
+def _methods(owner: type, names: Sequence[str]) -> Iterator[str]:
+    for name in sorted(names, key=list(vars(owner)).index):
+        method = getattr(owner, name)
+        yield f"```text\n{name}{_signature(method)}\n```"
+        yield documented(method)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    return str(inspect.signature(function)).replace("'", "")
+
+
+# Command line
+
+
+def command_line() -> str:
+    """Every verb with its arguments and examples."""
+    parts = [
+        "Every verb says the same with `--help`. Exit status: 0, 2 for what you can mend, 130 after Ctrl-C."
+    ]
+    for verb in VERBS:
+        module = import_module(f"x2kit.cli.{verb}")
+        parser = ArgumentParser()
+        module.add_arguments(parser)
+        parts += [f"## x2kit {verb}", sentence(module.HELP), *_arguments(verb, parser)]
+        parts.append(_text(module.EXAMPLES.removeprefix("examples:\n")))
+    keys = KEY_HELP.strip().removeprefix("recipe keys:\n").splitlines()
+    parts += ["## Recipe keys as options", sentence(keys[0].strip()), _text("\n".join(keys[1:]))]
+    return page("Command line", *parts)
+
+
+def _arguments(verb: str, parser: ArgumentParser) -> Iterator[str]:
+    rows = []
+    for action in parser._actions:
+        inner = getattr(action, "_name_parser_map", None)
+        if inner:  # actions of a verb
+            for name, own in inner.items():
+                yield f"### x2kit {verb} {name}"
+                yield sentence(own.description or "")
+                yield from _arguments(verb, own)
+        elif action.dest != "help":
+            value = (
+                f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}"
+                if action.nargs != 0
+                else ""
+            )
+            names = [f"`{name}{value}`" for name in action.option_strings] or [f"`{action.dest}`"]
+            rows.append([", ".join(names), action.help or ""])
+    if rows:
+        yield table(["argument", "meaning"], rows)
+
+
+def _text(text: str) -> str:
+    return f"```text\n{inspect.cleandoc(text)}\n```"
+
+
+# Errors
+
+
+def error_classes() -> str:
+    """Every error class, what it is for and what it extends."""
+    parts = [
+        "Everything that a wrong recipe, a broken plugin, a bad file or an unsuitable machine can cause is one of "
+        "these. The command line prints the message and no traceback; anything else that escapes is a bug of x2kit.",
+    ]
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and value.__module__ == errors.__name__:
+            bases = ", ".join(f"`{base.__name__}`" for base in value.__bases__ if base is not object)
+            parts += [f"## {name}", f"A kind of {bases}." if bases else "", documented(value)]
+    return page("Errors", *parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "recipe-keys.md": recipe_keys,
+    "components.md": components,
+    "hooks.md": hooks,
+    "cli.md": command_line,
+    "errors.md": error_classes,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages, or with --check say which are stale. Returns the exit status."""
+    stale = []
+    for name, write in PAGES.items():
+        file, text = REFERENCE / name, write()
+        if file.is_file() and file.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if "--check" not in arguments:
+            file.write_text(text, encoding="utf-8")
+    if "--check" in arguments and stale:
+        sys.stderr.write(f"stale: {', '.join(stale)}; run: python docs/generate.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
