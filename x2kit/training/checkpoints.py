@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,8 +82,9 @@ def load_checkpoint(run: Path) -> tuple[dict[str, Any], list[str]]:
             if _checksum(path / STATE) != recorded:
                 raise CheckpointError("its checksum differs from the recorded one")
             state: dict[str, Any] = torch.load(path / STATE, map_location="cpu", weights_only=True)
-        except (OSError, CheckpointError) as error:
-            damaged.append(f"{path}: damaged, the one before is used: {error}")
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, CheckpointError) as error:
+            first = str(error).partition("\n")[0]  # torch goes on for a screen
+            damaged.append(f"{path}: damaged, the one before is used: {first}")
             continue
         return state, damaged
     if damaged:
