@@ -17,7 +17,8 @@ import torch
 import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
+from torch import Tensor
 
 from x2kit.errors import WeightsError
 from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model
@@ -38,7 +39,7 @@ def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
         directory: made if missing.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(directory / MODEL))
+    save_file(_tensors(model), directory / MODEL, {"format": "pt"})
     (directory / RECIPE).write_text(recipe, encoding="utf-8")
     spec = json.dumps(model.image_spec._asdict(), indent=2)
     (directory / PREPROCESSING).write_text(spec + "\n", encoding="utf-8")
@@ -50,6 +51,16 @@ def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
     ):
         (directory / name).mkdir(exist_ok=True)
         write(directory / name)
+
+
+def _tensors(model: X2VLM) -> dict[str, Tensor]:
+    """Parameters and buffers, tied ones once.
+
+    Not `save_model`, which lists the other names of tied tensors in an order of chance: equal weights must be equal
+    files.
+    """
+    once = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    return {name: value.contiguous() for name, value in model.state_dict().items() if name in once}
 
 
 def weights_directory(directory: str | Path) -> Path:
