@@ -92,7 +92,7 @@ def step_losses(
                 planned.append(None)
     fused = fusion.run(model, features)
     for (name, rows), valid in zip(batch.streams.items(), planned, strict=True):
-        _fused_losses(model, name, rows, fused, losses[name], valid)
+        _fused_losses(model, name, rows, active.get(name, ()), fused, losses[name], valid)
     return losses
 
 
@@ -207,6 +207,7 @@ def _fused_losses(
     model: X2VLM,
     name: str,
     rows: Rows,
+    on: Sequence[LossName],
     fused: Mapping[tuple[str, str], Tensor],
     losses: dict[LossName, Tensor],
     valid: Tensor | None,
@@ -216,8 +217,10 @@ def _fused_losses(
             losses[match_name] = itm_loss(model.itm_logits(fused[name, match_name]), valid)
     if (name, "bbox") in fused and isinstance(rows, PairedRows) and rows.regions is not None:
         bbox = model.predict_bbox(fused[name, "bbox"])
-        losses["bbox"] = bbox_loss(bbox, rows.regions.bbox, ~rows.regions.whole)
-        losses["giou"] = giou_loss(bbox, rows.regions.bbox, ~rows.regions.whole)
+        if "bbox" in on:
+            losses["bbox"] = bbox_loss(bbox, rows.regions.bbox, ~rows.regions.whole)
+        if "giou" in on:
+            losses["giou"] = giou_loss(bbox, rows.regions.bbox, ~rows.regions.whole)
     masked = rows.masked_first if isinstance(rows, ParallelRows) else rows.masked
     for masked_name in MASKED:
         if (name, masked_name) in fused and masked is not None:
