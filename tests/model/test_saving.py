@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 import x2kit
 from tests.model import tiny
@@ -46,6 +47,20 @@ def test_a_loaded_model_is_in_evaluation_mode_and_tied_as_before(weights: Path) 
     assert not loaded.training
     assert loaded.mlm_head.decoder.weight is loaded.text.embedding.weight
     assert loaded.text_temperature is loaded.temperature
+
+
+def test_equal_weights_are_equal_files(model: X2VLM, tmp_path: Path) -> None:
+    files = set()
+    for number in range(8):  # an order of chance would be another one among so many
+        save_weights(model, RECIPE, tmp_path / str(number))
+        files.add((tmp_path / str(number) / "model.safetensors").read_bytes())
+    assert len(files) == 1
+
+
+def test_tied_tensors_are_stored_once(model: X2VLM, weights: Path) -> None:
+    with safe_open(weights / "model.safetensors", "pt") as file:
+        stored = set(file.keys())
+    assert set(model.state_dict()) - stored == {"mlm_head.decoder.weight", "text_temperature"}
 
 
 def test_a_run_directory_leads_to_its_weights(weights: Path) -> None:

@@ -28,9 +28,12 @@ sys.path.insert(0, {str(Path(__file__).parents[2])!r})  # a process of its own f
 from tests.data.stubs import StubScenes
 from x2kit.plugin import hookimpl
 
+class Scenes(StubScenes):
+    split: str = "train"
+
 @hookimpl
 def x2kit_register(registry):
-    registry.add(StubScenes)
+    registry.add(Scenes)
 """
 
 
@@ -115,7 +118,7 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
     """A recipe of all kinds of streams over stub scenes."""
     (folder / "scenes.py").write_text(PLUGIN)
     plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
-    common = {"source": "StubScenes", "batch_size": 4, "max_tokens": 8, "transform": plain}
+    common = {"source": "Scenes", "batch_size": 4, "max_tokens": 8, "transform": plain}
     return {
         "plugins": [tiny.__file__, "scenes.py"],
         "model": {
@@ -140,7 +143,7 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
             "checkpoint_every": 2,
             "log_every": 1,
         },
-        "evaluation": {"source": "StubScenes", "tasks": {}},
+        "evaluation": {"source": "Scenes", "tasks": {"retrieval": "Retrieval"}},
     }
 
 

@@ -229,6 +229,12 @@ def test_losses_that_are_off_cost_nothing(model: X2VLM, batch: Batch) -> None:
     assert calls.fusion == []
 
 
+@pytest.mark.parametrize("on", [("bbox",), ("giou",), ("bbox", "giou")])
+def test_only_the_losses_that_are_on_come_back(model: X2VLM, batch: Batch, on: tuple[LossName, ...]) -> None:
+    losses = step_losses(model, batch, {"regions": on})
+    assert tuple(losses["regions"]) == on
+
+
 def test_only_the_fused_rows_are_matched_and_masked(model: X2VLM, batch: Batch) -> None:
     few = batch.streams["pictures"]._replace(fused=2, masked=None)
     calls = Calls(model)

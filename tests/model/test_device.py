@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from x2kit.errors import X2KitError
+from x2kit.model.device import autocast, choose_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def attention() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Query, key, value and mask."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 5, 8, generator=generator) for _ in range(3))
+    return query, key, value, torch.rand(2, 1, 5, 5, generator=generator) > 0.3
+
+
+def test_auto_takes_what_is_there() -> None:
+    there = torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (choose_device("auto").type == "cpu") == (not there)
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(X2KitError, match=f'training.device: "{name}" cannot be used here: .*"auto" chooses'):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_attention_under_bf16_is_that_of_float32(
+    attention: tuple[Tensor, Tensor, Tensor, Tensor], named: bool
+) -> None:
+    query, key, value, mask = attention
+    plain = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    with autocast(CPU, "bf16"):
+        if named:
+            found = F.scaled_dot_product_attention(query=query, key=key, value=value, attn_mask=mask)
+        else:
+            found = F.scaled_dot_product_attention(query, key, value, mask)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain)
+
+
+def test_attention_of_half_precision_states_is_float32_too(
+    attention: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    *states, mask = attention
+    half = [value.bfloat16() for value in states]
+    with autocast(CPU, "bf16"):
+        found = F.scaled_dot_product_attention(*half, attn_mask=mask)
+    assert_close(found, F.scaled_dot_product_attention(*(v.float() for v in half), attn_mask=mask))
+
+
+def test_matrix_products_are_bf16_where_the_precision_says_so() -> None:
+    x, layer = torch.randn(2, 4), torch.nn.Linear(4, 4)
+    with autocast(CPU, "bf16"):
+        assert layer(x).dtype == torch.bfloat16
+    with autocast(CPU, "fp32"):
+        assert layer(x).dtype == torch.float32
+    assert layer(x).dtype == torch.float32

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from x2kit.errors import CheckpointError, X2KitError
+from x2kit.model import X2VLM, load
+from x2kit.model.run_files import read_metrics
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.training import loop, train
+from x2kit.training.checkpoints import checkpoints
+from x2kit.training.loop import Trainer
+
+from .conftest import Written
+
+LOSSES = {
+    "pictures": ("itc", "itm", "mlm"),
+    "regions": ("itc", "itm", "mlm", "bbox", "giou"),
+    "parallel": ("ttc", "ttm", "tlm"),
+}
+TIMES = {"time", "samples_per_second", "data_wait_share"}
+
+
+def run(resolved: ResolvedRecipe, directory: Path, resume: bool = False) -> bytes:
+    """Train; the bytes of the final weights."""
+    weights = train(resolved.recipe, resolved.plugins, directory, resume)
+    return (weights / "model.safetensors").read_bytes()
+
+
+def numbers(directory: Path) -> list[dict[str, Any]]:
+    """The metrics without what the clock says."""
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(directory)]
+
+
+def after(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> None:
+    """Do something when so many steps are done, in the middle of the run."""
+    ordinary = Trainer.step
+
+    def stepped(self: Trainer, batch: Any) -> Any:
+        values = ordinary(self, batch)
+        if self.done + 1 == step:
+            act(self)
+        return values
+
+    monkeypatch.setattr(Trainer, "step", stepped)
+
+
+def test_a_run_leaves_weights_metrics_and_checkpoints(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "run"
+    run(written(), directory)
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "tensorboard",
+        "versions.json",
+        "weights",
+    ]
+    lines = read_metrics(directory)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    wanted = {f"{stream}.{loss}" for stream, losses in LOSSES.items() for loss in losses}
+    assert set(lines[0]) == wanted | TIMES | {"step", "loss", "lr", "gradient_norm", "temperature"}
+    assert [round(line["lr"], 6) for line in lines] == [0.0, 0.01, 0.008, 0.006, 0.004, 0.002]
+    assert [path.name for path in checkpoints(directory)] == ["step-0000004", "step-0000006"]
+    facts = json.loads((directory / "versions.json").read_text())
+    assert facts["seed"] == 42
+    assert sorted(facts["data"]) == ["parallel", "pictures", "regions"]
+    assert not load(directory).training
+    assert f"weights: {directory}/weights" in capsys.readouterr().out
+
+
+def test_training_learns(written: Written, tmp_path: Path) -> None:
+    run(written(steps=80, lr=0.02, log_every=1, checkpoint_every=100), tmp_path / "run")
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run")]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_the_sum_is_weighted_by_stream_and_loss(written: Written, tmp_path: Path) -> None:
+    streams = {"pictures": {"weight": 0.5, "losses": {"mlm": 3.0}}, "regions": {"losses": {"giou": 0}}}
+    run(written(streams, steps=1), tmp_path / "run")
+    (line,) = read_metrics(tmp_path / "run")
+    assert "regions.giou" not in line
+    weights = {"pictures.itc": 0.5, "pictures.itm": 0.5, "pictures.mlm": 1.5}
+    parts = [value * weights.get(name, 1) for name, value in line.items() if "." in name]
+    assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_losses_start_and_stop_at_their_share_of_the_steps(written: Written, tmp_path: Path) -> None:
+    streams = {
+        "pictures": {"losses": {"itm": {"start": 0.5}, "mlm": {"stop": 0.5}}},
+        "parallel": {"losses": {loss: {"start": 0.75} for loss in ("ttc", "ttm", "tlm")}},
+    }
+    run(written(streams, steps=4), tmp_path / "run")
+    on = [
+        {name for name in line if "." in name} - {f"regions.{l}" for l in LOSSES["regions"]}
+        for line in read_metrics(tmp_path / "run")
+    ]
+    parallel = {"parallel.ttc", "parallel.ttm", "parallel.tlm"}
+    early, late = {"pictures.itc", "pictures.mlm"}, {"pictures.itc", "pictures.itm"}
+    assert on == [early, early, late, late | parallel]
+
+
+def test_no_loss_at_all_is_refused(written: Written, tmp_path: Path) -> None:
+    off = {name: {"losses": {loss: {"start": 0.5} for loss in losses}} for name, losses in LOSSES.items()}
+    with pytest.raises(X2KitError, match=r"step 0: no loss is on; see data\.streams\.\*\.losses"):
+        run(written(off, steps=4), tmp_path / "run")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_run_twice_is_the_same(written: Written, tmp_path: Path, precision: str) -> None:
+    resolved = written(precision=precision)
+    assert run(resolved, tmp_path / "one") == run(resolved, tmp_path / "two")
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+
+
+def test_another_seed_is_another_run(written: Written, tmp_path: Path) -> None:
+    assert run(written(seed=1), tmp_path / "one") != run(written(seed=2), tmp_path / "two")
+
+
+def test_draws_from_outside_change_nothing(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(written(), tmp_path / "one")
+    after(monkeypatch, 2, lambda trainer: torch.rand(100))
+    assert run(written(), tmp_path / "two") == plain
+
+
+class Crash(Exception):
+    pass
+
+
+def crash(trainer: Trainer) -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_a_run_that_crashed_goes_on_to_the_same_weights(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    plain = run(written(), tmp_path / "plain")
+    with monkeypatch.context() as patch:
+        after(patch, step, crash)
+        with pytest.raises(Crash):
+            run(written(), tmp_path / "crashed")
+    assert len(read_metrics(tmp_path / "crashed")) == step - 1
+    assert run(written(), tmp_path / "crashed", resume=True) == plain
+    assert numbers(tmp_path / "crashed") == numbers(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    plain = run(written(), tmp_path / "plain")
+    handlers = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        after(patch, 3, lambda trainer: os.kill(os.getpid(), number))
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            run(written(), tmp_path / "run")
+    assert str(stopped.value) == (
+        f"stopped after step 3, saved; go on with: x2kit train --resume --run-dir {tmp_path}/run"
+    )
+    assert checkpoints(tmp_path / "run")[-1].name == "step-0000003"
+    assert not (tmp_path / "run/weights").exists()
+    assert [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert run(written(), tmp_path / "run", resume=True) == plain
+
+
+def test_a_second_ctrl_c_stops_at_once(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(trainer: Trainer) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    after(monkeypatch, 3, twice)
+    with pytest.raises(KeyboardInterrupt, match="stopped at once; the newest checkpoint is kept"):
+        run(written(), tmp_path / "run")
+    assert checkpoints(tmp_path / "run")[-1].name == "step-0000002"
+
+
+def test_asked_to_stop_in_the_last_step_is_an_end(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after(monkeypatch, 6, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    run(written(), tmp_path / "run")
+    assert (tmp_path / "run/weights/model.safetensors").exists()
+
+
+def test_a_finished_run_can_be_resumed_for_its_weights(written: Written, tmp_path: Path) -> None:
+    plain = run(written(), tmp_path / "run")
+    (tmp_path / "run/weights/model.safetensors").unlink()
+    assert run(written(), tmp_path / "run", resume=True) == plain
+
+
+def test_nothing_to_resume_is_said(written: Written, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint yet, so there is nothing to resume"):
+        run(written(), tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = run(written(), tmp_path / "run")
+    (checkpoints(tmp_path / "run")[-1] / "state.pt").write_bytes(b"")
+    assert run(written(), tmp_path / "run", resume=True) == plain
+    assert "step-0000006: damaged, the one before is used: its checksum differs" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(trainer: Trainer) -> None:
+        torch.nn.init.constant_(trainer.model.vision_proj.bias, float("nan"))
+
+    after(monkeypatch, 4, spoil)
+    with pytest.raises(X2KitError) as error:
+        run(written(log_every=1, checkpoint_every=2), tmp_path / "run")
+    message = str(error.value)
+    assert message.startswith("step 5: gradient_norm, loss, pictures.itc, regions.itc, temperature is not")
+    assert message.endswith(
+        "is not finite; the newest checkpoint is kept. A lower training.lr, a longer training.warmup or "
+        "training.precision fp32 are what usually helps"
+    )
+
+
+def test_a_state_that_is_not_finite_is_never_saved(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(trainer: Trainer) -> None:
+        torch.nn.init.constant_(trainer.model.vision_proj.bias, float("nan"))
+
+    after(monkeypatch, 3, spoil)
+    with pytest.raises(X2KitError, match=r"step 4: .* is not finite"):
+        run(written(log_every=5, checkpoint_every=2), tmp_path / "run")
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-0000002"]
+
+
+def test_broken_records_are_counted_and_too_many_stop_the_run(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resolved = written(
+        {
+            "pictures": {"source": {"class_path": "Scenes", "init_args": {"undecodable": [1, 2, 3]}}},
+            "regions": {"source": {"class_path": "Scenes", "init_args": {"undecodable": [1, 2, 3]}}},
+        }
+    )
+    run(resolved, tmp_path / "run")
+    assert "9 in stream pictures: picture not readable" in capsys.readouterr().out
+    strict = resolved.recipe.data.model_copy(update={"max_bad_share": 0.005})
+    recipe = resolved.recipe.model_copy(update={"data": strict})
+    with pytest.raises(X2KitError, match=r"more records are broken than data\.max_bad_share = 0\.005 allows"):
+        train(recipe, resolved.plugins, tmp_path / "strict")
+
+
+def test_temperatures_are_clamped_before_every_step(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    plain = loop.step_losses
+
+    def watch(model: X2VLM, *rest: Any) -> Any:
+        seen.append(model.temperature.item())
+        return plain(model, *rest)
+
+    monkeypatch.setattr(loop, "step_losses", watch)
+    after(monkeypatch, 2, lambda trainer: torch.nn.init.constant_(trainer.model.temperature, 9.0))
+    run(written(steps=3), tmp_path / "run")
+    assert seen[2] == 0.5
