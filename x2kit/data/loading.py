@@ -195,5 +195,8 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+    # A terminal, a batch system or a service manager asks every process of a job to stop. The main one must save
+    # first, and it ends the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
