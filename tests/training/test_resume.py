@@ -1,0 +1,125 @@
+"""Runs in processes of their own, stopped in every way, go on to the very weights of a run that was never stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from x2kit import cli
+
+from .conftest import recipe_tree
+
+QUICKSTART = {
+    "model.vision.image_size": 32,
+    "model.vision.width": 16,
+    "model.vision.depth": 1,
+    "model.vision.heads": 2,
+    "model.text.width": 16,
+    "model.text.heads": 2,
+    "model.text.layers": 1,
+    "model.fusion.layers": 1,
+    "model.fusion.heads": 2,
+    "data.num_workers": 0,
+    "data.streams.scenes.batch_size": 4,
+    "data.streams.regions.batch_size": 8,
+    "data.streams.regions.fusion_rows": 4,
+    "data.streams.translations.batch_size": 8,
+    "data.streams.translations.fusion_rows": 4,
+    "training.steps": 24,
+    "training.threads": 1,
+    "training.checkpoint_every": 4,
+    "training.log_every": 1,
+    "training.device": "cpu",
+}
+"""The quickstart, so small that a step takes some hundredths of a second."""
+STOP_AFTER = 6
+"""Lines of metrics, one a step: between two checkpoints."""
+
+
+def quickstart(directory: Path) -> list[str]:
+    keys = [f"--{key}={value}" for key, value in QUICKSTART.items()]
+    return ["train", "quickstart/multilingual", "--run-dir", str(directory), *keys]
+
+
+def weights(directory: Path) -> bytes:
+    return (directory / "weights/model.safetensors").read_bytes()
+
+
+def steps_logged(directory: Path) -> int:
+    metrics = directory / "metrics.jsonl"
+    return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+def stop(command: Sequence[str], directory: Path, number: signal.Signals, group: bool) -> tuple[int, str]:
+    """Start a run in a new process and send it, or its group as a terminal does, a signal; status and errors."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "x2kit", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while steps_logged(directory) < STOP_AFTER and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if process.poll() is None:
+        (os.killpg if group else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=300)
+    assert steps_logged(directory) >= STOP_AFTER, errors
+    assert not (directory / "weights").exists(), "the run was over before it could be stopped"
+    return process.returncode, errors
+
+
+def test_a_killed_quickstart_goes_on_in_a_new_process(tmp_path: Path) -> None:
+    assert cli.main(quickstart(tmp_path / "whole")) == 0
+    killed = tmp_path / "killed"
+    status, _ = stop(quickstart(killed), killed, signal.SIGKILL, group=False)
+    assert status == -signal.SIGKILL
+    command = [sys.executable, "-m", "x2kit", "train", "--resume", "--run-dir", str(killed)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert weights(killed) == weights(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A tiny recipe, and the final weights of a run of it that nobody stopped."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tree = recipe_tree(folder)
+    tree["training"] |= {"steps": 60, "checkpoint_every": 4}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    assert cli.main(["train", str(folder / "tiny.yaml"), "--run-dir", str(folder / "run")]) == 0
+    return folder / "tiny.yaml", weights(folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("number", "workers", "group"),
+    [
+        (signal.SIGKILL, 1, False),
+        (signal.SIGTERM, 0, False),
+        (signal.SIGTERM, 1, True),
+        (signal.SIGINT, 1, True),
+    ],
+)
+def test_a_stopped_run_goes_on(
+    tiny: tuple[Path, bytes], tmp_path: Path, number: signal.Signals, workers: int, group: bool
+) -> None:
+    recipe, whole = tiny
+    directory = tmp_path / "run"
+    command = ["train", str(recipe), "--run-dir", str(directory), f"--data.num_workers={workers}"]
+    status, errors = stop(command, directory, number, group)
+    if number == signal.SIGKILL:
+        assert status == -signal.SIGKILL
+    else:
+        assert status == 130, errors
+        assert f"saved; go on with: x2kit train --resume --run-dir {directory}" in errors
+        assert "Traceback" not in errors
+    assert cli.main(["train", "--resume", "--run-dir", str(directory)]) == 0
+    assert weights(directory) == whole
