@@ -1,0 +1,232 @@
+"""Running what a page shows, as it stands, in a folder of its own.
+
+- A block with a title is that file.
+- `python` is run; the blocks of a page share their names, like one session.
+- `bash` is a command a line; each must succeed.
+- `console` is commands behind `$` with what they print. `...` stands for anything: alone in a line for any lines,
+  or for the rest of the line. A command may fail only if every line that it says is on the page.
+- `text` and a `json` block without a title show something and are not run.
+
+x2kit runs in this process, so that torch is imported once. Four commands would need what a test has not, and are
+stood in for:
+
+- `x2kit train` gets options behind those that the page writes: few steps, small batches, few records, few layers,
+  one thread.
+  The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
+- `make TARGET` is looked up in the Makefile.
+- `pip install FOLDER` installs into a folder on the path of this page, from here alone.
+- `hf download NAME --local-dir DIR` writes a tiny model of the kind, with the library that publishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from x2kit.cli import main
+from x2kit.cli.recipe_keys import split_keys
+from x2kit.data.batch import Batch
+from x2kit.data.config import StreamConfig
+from x2kit.recipe import Recipe, read_recipe
+from x2kit.training.loop import Trainer
+
+from .pages import ROOT, Block
+from .tiny_models import write_xlmr
+
+ROWS, FUSED, RECORDS, STEPS = 8, 4, 24, 2
+"""Of a small run: rows of a stream, of which so many are fused; generated scenes to measure on; steps."""
+CTRL_C = "^C"
+
+
+class Page:
+    """A session in a folder: files, commands and Python blocks of one page.
+
+    Args:
+        folder: the working directory; `site/` in it stands for site-packages.
+        monkeypatch: of the test; undoes what the page does to this process.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._monkeypatch = folder, monkeypatch
+        self._names: dict[str, Any] = {"__name__": "page"}
+        self._site = folder / "site"
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("COLUMNS", "200")
+        self._site.mkdir(exist_ok=True)
+        monkeypatch.syspath_prepend(str(self._site))
+
+    def run(self, block: Block) -> None:
+        """Write or run a block. Raises AssertionError if it does not do what the page says."""
+        if block.title:
+            self._write(block)
+        elif block.language == "python":
+            exec(compile(block.text, f"line {block.line}", "exec"), self._names)
+        elif block.language == "bash":
+            for line in block.text.splitlines():
+                status, said = self.command(line)
+                assert status == 0, f"line {block.line}: {line}: exit status {status}\n{said}"
+        elif block.language == "console":
+            self._console(block)
+        else:
+            assert block.language in ("text", "json"), (
+                f"line {block.line}: nothing runs {block.language} blocks"
+            )
+
+    def command(self, line: str, stopped: bool = False) -> tuple[int, str]:
+        """Exit status and output of one command."""
+        name, *arguments = shlex.split(line, comments=True)
+        known: dict[str, Callable[[list[str]], tuple[int, str]]] = {
+            "make": self._make,
+            "pip": self._pip,
+            "pytest": self._pytest,
+            "hf": self._hf,
+        }
+        if name == "x2kit":
+            return self._x2kit(arguments, stopped)
+        assert name in known, f"{line}: a page may only use x2kit, {', '.join(known)}"
+        return known[name](arguments)
+
+    def _write(self, block: Block) -> None:
+        file = self.folder / str(block.title)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text, encoding="utf-8")
+        if file.suffix == ".jsonl":
+            for name in re.findall(r'"image": "([^"]+)"', block.text):
+                write_picture(file.parent / name)
+            # the page says that the split for evaluation has the same form
+            if file.name == "train.jsonl" and not (file.parent / "test.jsonl").exists():
+                (file.parent / "test.jsonl").write_text(block.text, encoding="utf-8")
+
+    def _console(self, block: Block) -> None:
+        for shown in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            line, _, expected = shown.partition("\n")
+            stopped = expected.startswith(CTRL_C)
+            status, said = self.command(line, stopped)
+            expected = expected.removeprefix(f"{CTRL_C}\n")
+            told = "..." not in expected.splitlines()
+            assert status in ((130,) if stopped else (0, 2) if told else (0,)), f"{line}: {status}\n{said}"
+            assert says(expected, said), f"line {block.line}: {line}\nexpected\n{expected}\nfound\n{said}"
+
+    def _x2kit(self, arguments: list[str], stopped: bool) -> tuple[int, str]:
+        if arguments[0] == "train" and "--resume" not in arguments:
+            arguments = [*arguments, *small(arguments)]
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), _ctrl_c(stopped):
+            status = main(arguments)
+        return status, output.getvalue()
+
+    def _make(self, arguments: list[str]) -> tuple[int, str]:
+        rules = re.findall(r"^([\w.]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return (0, "") if set(arguments) <= set(rules) else (2, f"no rule for {arguments}; rules: {rules}")
+
+    def _pip(self, arguments: list[str]) -> tuple[int, str]:
+        offline = [
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--target",
+            str(self._site),
+        ]
+        done = self._python("pip", *arguments, *offline, "--target", str(self._site))
+        importlib.invalidate_caches()
+        return done
+
+    def _pytest(self, arguments: list[str]) -> tuple[int, str]:
+        return self._python("pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+    def _python(self, *arguments: str) -> tuple[int, str]:
+        environment = {**os.environ, "PYTHONPATH": str(self._site)}
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def _hf(self, arguments: list[str]) -> tuple[int, str]:
+        verb, _, option, directory = arguments
+        assert (verb, option) == ("download", "--local-dir")
+        write_xlmr(self.folder / directory)
+        return 0, ""
+
+
+def says(expected: str, said: str) -> bool:
+    """Whether a command said what the page shows; how many spaces stand between words does not matter."""
+    lines = [" ".join(line.split()) for line in expected.rstrip().splitlines()]
+    shown = [
+        r"(?:.*\n)*" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n" for line in lines
+    ]
+    found = "".join(" ".join(line.split()) + "\n" for line in said.rstrip().splitlines())
+    return re.fullmatch("".join(shown), found) is not None
+
+
+def small(arguments: list[str]) -> list[str]:
+    """The options that make a documented `x2kit train` a matter of seconds.
+
+    Args:
+        arguments: of the command, with its verb.
+    """
+    rest, keys = split_keys(arguments)
+    if keys.help:
+        return []
+    given = [name for name in rest[1:2] if not name.startswith("-")]
+    overlays, plugins = (
+        [value for option, value in pairwise(rest) if option == wanted] for wanted in ("--config", "--plugin")
+    )
+    recipe = read_recipe([*given, *overlays], keys.values, plugins, checks="none").recipe
+    options = {"training.steps": STEPS, "training.log_every": 1, "training.threads": 1, "data.num_workers": 0}
+    for name, stream in recipe.data.streams.items():
+        options |= {f"data.streams.{name}.{key}": value for key, value in _small_stream(stream, recipe)}
+    for part, key in ((recipe.model.vision, "vision.depth"), (recipe.model.fusion, "fusion.layers")):
+        if key.split(".")[1] in type(part).model_fields:
+            options[f"model.{key}"] = 1
+    if "size" in type(recipe.evaluation.source).model_fields:
+        options["evaluation.source.size"] = RECORDS
+    return [f"--{key}={value}" for key, value in options.items()]
+
+
+def _small_stream(stream: StreamConfig, recipe: Recipe) -> Iterator[tuple[str, int]]:
+    yield "batch_size", min(stream.batch_size, ROWS)
+    if stream.fusion_rows:
+        yield "fusion_rows", min(stream.fusion_rows, FUSED)
+    if "size" in type(stream.source).model_fields:
+        yield "source.size", 20 * RECORDS
+
+
+@contextlib.contextmanager
+def _ctrl_c(wanted: bool) -> Iterator[None]:
+    """A Ctrl-C in the first step, if one is wanted."""
+    with pytest.MonkeyPatch.context() as patch:
+        if wanted:
+            step = Trainer.step
+
+            def and_stop(trainer: Trainer, batch: Batch) -> dict[str, Any]:
+                signal.raise_signal(signal.SIGINT)
+                return step(trainer, batch)
+
+            patch.setattr(Trainer, "step", and_stop)
+        yield
+
+
+def write_picture(file: Path) -> None:
+    """A picture where a page's records say that the reader has one."""
+    from PIL import Image
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    noise = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    Image.fromarray(noise.numpy()).save(file)

@@ -1,0 +1,48 @@
+"""Every fenced block of the README, the tutorial and the how-to pages is run; see shell.py for how."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .pages import DOCS, README, ROOT, Block, blocks
+from .shell import Page
+
+RUN = [README, *sorted((DOCS / "tutorials").glob("*.md")), *sorted((DOCS / "how-to").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_block_of_the_page_does_what_it_says(
+    page: Path, quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(quickstart, tmp_path, dirs_exist_ok=True)
+    session = Page(tmp_path, monkeypatch)
+    found = list(blocks(page))
+    assert found
+    for block in found:
+        session.run(block)
+
+
+def console(text: str) -> Block:
+    return Block("console", None, text, 1)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block("bash", None, "x2kit recipes show quickstart/multilingul\n", 1),
+        Block("bash", None, "make nothing\n", 1),
+        Block("bash", None, "rm -r runs\n", 1),
+        Block("yaml", None, "training: {}\n", 1),
+        console("$ x2kit plugins --kind fusion\nNAME KIND\n"),
+        console("$ x2kit recipes show quickstart/multilingul\n...\n"),
+    ],
+    ids=["a command fails", "no such rule", "another command", "a language", "other output", "half an error"],
+)
+def test_a_block_that_is_wrong_is_found(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError):
+        Page(tmp_path, monkeypatch).run(block)

@@ -1,0 +1,28 @@
+"""Links between pages lead somewhere, on the site and where the files are read as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .pages import DOCS, README, ROOT, anchors, links, pages
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{link}: no such file"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: its headings are {sorted(anchors(target))}"
+        if page.is_relative_to(DOCS):
+            assert target.is_relative_to(DOCS), f"{link} leads out of the site"
+
+
+def test_the_readme_leads_to_every_page_that_a_beginner_needs() -> None:
+    wanted = [*(DOCS / "tutorials").glob("*.md"), *(DOCS / "how-to").glob("*.md")]
+    assert {page.relative_to(ROOT).as_posix() for page in wanted} <= set(links(README))

@@ -1,0 +1,41 @@
+"""A tiny published model, in place of the one that a page downloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+TEXTS = ["a monkey beside a computer mouse", "ein Affe neben einer Maus", "un singe", "drei rote Herzen"]
+
+
+def write_xlmr(directory: Path) -> None:
+    """XLM-R base with one layer and a small Unigram tokenizer, as transformers saves it."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>")
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    named = dict(zip(("bos", "pad", "eos", "unk", "mask"), special, strict=True))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="<s>",
+        sep_token="</s>",
+        **{f"{name}_token": token for name, token in named.items()},
+    )
+    fast.save_pretrained(directory)
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=len(fast),
+        hidden_size=768,
+        num_hidden_layers=1,
+        num_attention_heads=12,
+        intermediate_size=64,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=1,
+    )
+    XLMRobertaModel(config).save_pretrained(directory)
