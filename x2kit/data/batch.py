@@ -57,7 +57,7 @@ class PairedRows(NamedTuple):
         masked: the same texts masked; None if no loss of the stream needs them.
         group: [B] int64; rows of one group are right answers to each other.
         regions: None for whole pictures.
-        fused: the first so many rows go through the fusion encoder for matching, and `masked` has so many.
+        fused: the first so many rows go through the fusion encoder, and `masked` has so many; None for all.
     """
 
     images: Tensor

@@ -100,8 +100,8 @@ class StreamConfig(BaseModel):
     fusion_rows: int | None = Field(
         None,
         gt=1,
-        description="rows that go through the fusion encoder for matching and masked language; the rest serves the "
-        "contrastive loss, the boxes and as negatives; null for all",
+        description="rows that go through the fusion encoder, for matching, boxes and masked language; the rest "
+        "serves the contrastive loss and as negatives; null for all",
     )
     weight: float = Field(1.0, ge=0, description="factor of the sum of this stream's losses")
     losses: dict[LossName, LossSetting] = Field(

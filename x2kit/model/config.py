@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from x2kit.plugin.choice import FusionChoice, TextChoice, VisionChoice
@@ -18,6 +20,11 @@ class HeadsConfig(BaseModel):
     )
     own_text_temperature: bool = Field(
         False, description="a second temperature for text against text, instead of the paper's single one"
+    )
+    region_pooling: Literal["touched", "overlap"] = Field(
+        "touched",
+        description="patches of a region's summary: all that the box touches count alike, as in the paper, or each "
+        "by the share of it that the box covers, which is purer where boxes are few patches wide",
     )
     tie_mlm: bool = Field(
         True, description="the masked-language head shares the text encoder's word embedding"

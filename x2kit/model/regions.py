@@ -1,4 +1,4 @@
-"""Which patches a box touches. Imports torch."""
+"""Which patches a box touches, and how much of each it covers. Imports torch."""
 
 from __future__ import annotations
 
@@ -32,3 +32,24 @@ def _touched(centre: Tensor, size: Tensor, count: int) -> Tensor:
     last = torch.maximum(last.clamp(0, count - 1), first)
     cells = torch.arange(count, device=centre.device)
     return (cells >= first[:, None]) & (cells <= last[:, None])
+
+
+def patch_overlap(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The share of each patch that a box covers, at least a little of every patch that it touches.
+
+    Args:
+        bbox: [B, 4] cxcywh in [0, 1].
+        grid: (rows, columns) of the patches.
+    Returns: [B, rows * columns] float in [0, 1], row-major; above 0 exactly where `patch_mask` is True.
+    """
+    rows, columns = grid
+    down = _covered(bbox[:, 1], bbox[:, 3], rows)
+    across = _covered(bbox[:, 0], bbox[:, 2], columns)
+    share = (down[:, :, None] * across[:, None, :]).flatten(1)
+    return share.clamp_min(BORDER) * patch_mask(bbox, grid)
+
+
+def _covered(centre: Tensor, size: Tensor, count: int) -> Tensor:
+    cells = torch.arange(count, device=centre.device)
+    first, last = (centre - size / 2) * count, (centre + size / 2) * count
+    return (torch.minimum(last[:, None], cells + 1) - torch.maximum(first[:, None], cells)).clamp(0, 1)

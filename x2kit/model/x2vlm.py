@@ -18,7 +18,7 @@ from x2kit.data.transforms import read_picture
 from x2kit.errors import ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
-from x2kit.model.regions import patch_mask
+from x2kit.model.regions import patch_mask, patch_overlap
 from x2kit.plugin import (
     Context,
     FusionEncoder,
@@ -56,6 +56,7 @@ class X2VLM(nn.Module):
         self.vision = vision
         self.text = text
         self.fusion = fusion
+        self.region_pooling = heads.region_pooling
         self.vision_proj = nn.Linear(vision.width, heads.embed_dim)
         self.text_proj = nn.Linear(text.width, heads.embed_dim)
         self.temperature = nn.Parameter(torch.tensor(heads.temperature))
@@ -124,7 +125,8 @@ class X2VLM(nn.Module):
         """
         if mask is None:
             mask = patch_mask(bbox, features.grid)
-        return self.vision.pool_regions(features, rows, mask), mask
+        weights = patch_overlap(bbox, features.grid) if self.region_pooling == "overlap" else mask
+        return self.vision.pool_regions(features, rows, weights), mask
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Encode texts: ids [B, L] int64 and mask [B, L] bool give [B, L, D]."""

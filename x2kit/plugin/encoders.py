@@ -63,19 +63,20 @@ class VisionEncoder(Encoder):
         """
         raise NotImplementedError
 
-    def pool_regions(self, features: VisionFeatures, rows: Tensor, mask: Tensor) -> Tensor:
-        """The summary of regions: the mean of the patches that each box touches (X²-VLM, section 3.1).
+    def pool_regions(self, features: VisionFeatures, rows: Tensor, weights: Tensor) -> Tensor:
+        """The summary of regions: the weighted mean of their patches (X²-VLM, section 3.1).
 
         An encoder with a way of its own overrides this: X-VLM's CLIP runs its last layers again under
-        the mask.
+        the mask, which is where the weights are above 0.
 
         Args:
             features: of the distinct pictures.
             rows: [B] int64, the picture of each region.
-            mask: [B, N] bool, the patches of each region; at least one a row.
+            weights: [B, N], how much each patch counts: bool for patches that count alike, as in the paper, or
+                float; not negative, and at least one above 0 in each row.
         Returns: [B, D].
         """
-        weights = mask.to(features.patches.dtype)
+        weights = weights.to(features.patches.dtype)
         weights = weights / weights.sum(1, keepdim=True)
         return torch.bmm(weights[:, None], gather_rows(features.patches, rows))[:, 0]
 

@@ -144,8 +144,9 @@ def _plan_paired(
         )
     if "bbox" in on or "giou" in on:
         # The box is to be found, so these rows see the whole picture (X²-VLM, section 3.2).
-        context = Context(features.patches, rows.images, None, view.whole[:, None])
-        fusion.add((name, "bbox"), tokens, mask, context, summary=True)
+        some = slice(rows.fused)
+        context = Context(features.patches, rows.images[some], None, view.whole[some, None])
+        fusion.add((name, "bbox"), tokens[some], mask[some], context, summary=True)
     if "mlm" in on and texts.masked is not None and texts.masked_mask is not None:
         itself = torch.arange(len(texts.masked), device=tokens.device)
         fusion.add(
@@ -217,10 +218,11 @@ def _fused_losses(
             losses[match_name] = itm_loss(model.itm_logits(fused[name, match_name]), valid)
     if (name, "bbox") in fused and isinstance(rows, PairedRows) and rows.regions is not None:
         bbox = model.predict_bbox(fused[name, "bbox"])
+        target, counts = rows.regions.bbox[: rows.fused], ~rows.regions.whole[: rows.fused]
         if "bbox" in on:
-            losses["bbox"] = bbox_loss(bbox, rows.regions.bbox, ~rows.regions.whole)
+            losses["bbox"] = bbox_loss(bbox, target, counts)
         if "giou" in on:
-            losses["giou"] = giou_loss(bbox, rows.regions.bbox, ~rows.regions.whole)
+            losses["giou"] = giou_loss(bbox, target, counts)
     masked = rows.masked_first if isinstance(rows, ParallelRows) else rows.masked
     for masked_name in MASKED:
         if (name, masked_name) in fused and masked is not None:
