@@ -24,6 +24,11 @@ class CrossBert(FusionEncoderConfig):
     heads: int = Field(12, gt=0, description="attention heads; they divide the width")
     mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward layer over D")
     layer_norm_eps: float = Field(1e-12, gt=0, description="epsilon of the layer norms")
+    init_std: float = Field(
+        0.02,
+        gt=0,
+        description="spread of initial weights; BERT's 0.02 is for a width of 768, narrow layers want more",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="of hidden states and attention weights")
 
     def describe(self, text_width: int, context_width: int) -> FusionFacts:

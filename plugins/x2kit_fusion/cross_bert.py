@@ -5,7 +5,6 @@ R text rows, L text tokens, M distinct contexts, N context tokens, D width, Dc c
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -105,10 +104,9 @@ class CrossBertEncoder(FusionEncoder):
         self.layers = nn.ModuleList(
             CrossBertLayer(config, width, context_width) for _ in range(config.layers)
         )
-        spread = 0.02 * math.sqrt(768 / width)  # BERT's at its width, wider for narrow layers
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=spread)
+                nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)
 
     def forward(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
 from x2kit.plugin.image_spec import load_image_spec, save_image_spec
+from x2kit.plugin.positions import sinusoid_2d
 from x2kit_timm.settings import TimmViT
 from x2kit_timm.weights import load_published
 
@@ -68,17 +68,6 @@ class TimmViTEncoder(VisionEncoder):
 
     def save_assets(self, directory: Path) -> None:
         save_image_spec(self.image_spec, directory)
-
-
-def sinusoid_2d(grid: tuple[int, int], width: int) -> Tensor:
-    """Fixed positions [rows * columns, width]: sines and cosines of the row, then of the column.
-
-    `width` is a multiple of 4; frequencies fall from 1 to 1/10000.
-    """
-    frequencies = torch.exp(torch.arange(width // 4) * (-math.log(10000.0) / (width // 4)))
-    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    angles = [axis.reshape(-1, 1) * frequencies for axis in (rows, columns)]
-    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)
 
 
 def _transformer(config: TimmViT) -> VisionTransformer:

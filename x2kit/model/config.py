@@ -26,6 +26,12 @@ class HeadsConfig(BaseModel):
         description="patches of a region's summary: all that the box touches count alike, as in the paper, or each "
         "by the share of it that the box covers, which is purer where boxes are few patches wide",
     )
+    context_positions: float = Field(
+        0.0,
+        ge=0,
+        description="a fixed 2-D sinusoid times this is added to the patches that the fusion encoder reads, for small "
+        "vision encoders whose patches tell what, but after contrastive training no longer where",
+    )
     tie_mlm: bool = Field(
         True, description="the masked-language head shares the text encoder's word embedding"
     )

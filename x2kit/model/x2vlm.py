@@ -29,6 +29,7 @@ from x2kit.plugin import (
     VisionFeatures,
 )
 from x2kit.plugin.gather import gather_rows
+from x2kit.plugin.positions import sinusoid_2d
 
 TEMPERATURE_RANGE = (0.001, 0.5)
 Picture: TypeAlias = Any
@@ -81,6 +82,8 @@ class X2VLM(nn.Module):
         spec = vision.image_spec
         self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_positions", _positions(vision, heads.context_positions), persistent=False)
+        self._positions: Tensor | None
         self._mean: Tensor
         self._std: Tensor
 
@@ -142,7 +145,12 @@ class X2VLM(nn.Module):
         return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=-1)
 
     def fuse(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
-        """Texts that look at pictures; see `FusionEncoder.forward`. Returns [B, L, D]."""
+        """Texts that look at pictures; see `FusionEncoder.forward`. Returns [B, L, D].
+
+        A context with a lead is a picture: its patches get the fixed positions, if the heads ask for them.
+        """
+        if self._positions is not None and context is not None and context.lead is not None:
+            context = context._replace(tokens=context.tokens + self._positions)
         fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
         return fused
 
@@ -207,6 +215,16 @@ class X2VLM(nn.Module):
         from x2kit.model.saving import load
 
         return load(directory)
+
+
+def _positions(vision: VisionEncoder, scale: float) -> Tensor | None:
+    if not scale:
+        return None
+    if vision.width % 4:
+        raise ShapeError(
+            f"model.heads.context_positions: needs a vision width in fours, found {vision.width}"
+        )
+    return sinusoid_2d(vision.grid, vision.width) * scale
 
 
 def picture_context(features: VisionFeatures, rows: Tensor) -> Context:

@@ -24,10 +24,8 @@ def negative_weights(logits: Tensor, group: Tensor | None = None) -> Tensor:
         raise ShapeError("hard negatives need at least 2 rows a stream and step, found 1")
     weights = logits.detach().float().softmax(1) + FLOOR
     if group is None:
-        same = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    else:
-        same = group[:, None] == group
-    return weights.masked_fill(same, 0)
+        group = torch.arange(len(logits), device=logits.device)
+    return weights.masked_fill(group[:, None] == group, 0)
 
 
 def draw_negatives(weights: Tensor) -> tuple[Tensor, Tensor]:
