@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ model:
 """
 
 
-def build(**heads: float) -> X2VLM:
+def build(**heads: Any) -> X2VLM:
     """A tiny model with weights far enough from zero that everything matters."""
     torch.manual_seed(0)
     config = ModelConfig(

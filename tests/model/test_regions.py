@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.testing import assert_close
 
-from x2kit.model.regions import patch_mask
+from x2kit.model.regions import BORDER, patch_mask, patch_overlap
 
 REFERENCE = Path(__file__).parents[1] / "reference/regions/attention_masks.json"
 CASES = json.loads(REFERENCE.read_text())["cases"]
@@ -91,3 +92,30 @@ def test_a_whole_picture_selects_everything() -> None:
 def test_the_grid_is_rows_then_columns() -> None:
     # the left half of a picture of 2 rows and 4 columns
     assert mask_of((0.0, 0.0, 0.5, 1.0), (2, 4)).tolist() == [[True, True, False, False]] * 2
+
+
+@settings(deadline=None, max_examples=100)
+@given(sides, sides, spans.filter(lambda s: s[0] < s[1]), spans.filter(lambda s: s[0] < s[1]))
+def test_the_overlap_is_the_share_of_each_patch_that_is_covered(
+    rows: int, columns: int, across: tuple[int, int], down: tuple[int, int]
+) -> None:
+    def covered(span: tuple[int, int], count: int) -> list[float]:
+        """Of patch i, which is [i, i + 1] / count, by a span in sixtieths."""
+        return [
+            max(0, min(span[1] * count, (i + 1) * 60) - max(span[0] * count, i * 60)) / 60
+            for i in range(count)
+        ]
+
+    x, y, w, h = across[0] / 60, down[0] / 60, (across[1] - across[0]) / 60, (down[1] - down[0]) / 60
+    found = patch_overlap(torch.tensor([[x + w / 2, y + h / 2, w, h]]), (rows, columns))
+    expected = torch.tensor(covered(down, rows))[:, None] * torch.tensor(covered(across, columns))
+    assert_close(found, expected.flatten()[None], rtol=0, atol=BORDER)
+
+
+@settings(deadline=None, max_examples=100)
+@given(sides, sides, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
+def test_the_overlap_is_above_nothing_exactly_where_a_patch_is_touched(
+    rows: int, columns: int, box: list[float]
+) -> None:
+    bbox = torch.tensor([box])
+    assert torch.equal(patch_overlap(bbox, (rows, columns)) > 0, patch_mask(bbox, (rows, columns)))

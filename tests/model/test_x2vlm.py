@@ -13,6 +13,7 @@ from x2kit.model import X2VLM
 from x2kit.model.config import HeadsConfig
 from x2kit.model.x2vlm import picture_context
 from x2kit.plugin import Context, VisionFeatures
+from x2kit.plugin.positions import sinusoid_2d
 
 from .conftest import build
 
@@ -46,6 +47,42 @@ def test_a_region_is_the_mean_of_its_patches(model: X2VLM, features: VisionFeatu
     expected = [patches[2].mean((0, 1)), patches[0, :2, :2].mean((0, 1)), patches[2, 0, 3]]
     assert_close(summary, torch.stack(expected))
     assert mask.sum(1).tolist() == [16, 4, 1]
+
+
+def test_a_region_may_be_pooled_by_what_the_box_covers(features: VisionFeatures) -> None:
+    model = build(region_pooling="overlap")
+    bbox = torch.tensor([[0.1875, 0.125, 0.375, 0.25]])  # one patch, and half of the one to its right
+    summary, mask = model.encode_regions(features, torch.tensor([1]), bbox)
+    patches = features.patches[1]
+    assert_close(summary[0], (2 * patches[0] + patches[1]) / 3)
+    assert mask.nonzero()[:, 1].tolist() == [0, 1]
+
+
+def test_positions_are_added_to_the_patches_that_fusion_reads() -> None:
+    plain, placed = build(), build(context_positions=0.5)
+    assert list(placed.state_dict()) == list(plain.state_dict())  # nothing to learn or to store
+    features = plain.encode_images(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    ids, mask = plain.tokenize(TEXTS[:2])
+    text = plain.encode_texts(ids, mask)
+    context = picture_context(features, torch.arange(2))
+    moved = context._replace(tokens=features.patches + 0.5 * sinusoid_2d((4, 4), 8))
+    assert_close(placed.fuse(text, mask, context), plain.fuse(text, mask, moved))
+    assert not torch.allclose(placed.fuse(text, mask, context), plain.fuse(text, mask, context))
+
+
+def test_texts_as_context_and_texts_alone_get_no_positions() -> None:
+    plain, placed = build(), build(context_positions=0.5)
+    text = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 16, dtype=torch.bool)
+    for context in (None, Context(text, torch.tensor([1, 0]))):
+        assert_close(placed.fuse(text, mask, context), plain.fuse(text, mask, context))
+
+
+def test_positions_need_a_width_in_fours() -> None:
+    vision, text = tiny.TinyVision(width=6).build(), tiny.TinyText().build(tiny.TinyTokenizer())
+    with pytest.raises(ShapeError) as error:
+        X2VLM(vision, text, tiny.TinyFusion().build(8, 6), HeadsConfig(context_positions=1))
+    assert str(error.value) == "model.heads.context_positions: needs a vision width in fours, found 6"
 
 
 def test_patches_that_are_known_already_are_taken(model: X2VLM, features: VisionFeatures) -> None:

@@ -117,11 +117,15 @@ class Plain:
             fused = self.fuse(*text, *self.pictures(rows, everything[:count]))
             yield "mlm", self.masked_language(fused, rows.masked)
         if rows.regions is not None and ("bbox" in on or "giou" in on):
-            fused = self.fuse(*self.texts(*rows.texts), *self.pictures(rows, everything, whole=True))
+            boxed = everything[: rows.fused]
+            boxed = boxed[~rows.regions.whole[boxed]]
+            fused = self.fuse(
+                *self.texts(rows.texts.ids[boxed], rows.texts.mask[boxed]),
+                *self.pictures(rows, boxed, whole=True),
+            )
             found = model.predict_bbox(fused)
-            kept = ~rows.regions.whole
-            yield "bbox", bbox_loss(found[kept], rows.regions.bbox[kept])
-            yield "giou", giou_loss(found[kept], rows.regions.bbox[kept])
+            yield "bbox", bbox_loss(found, rows.regions.bbox[boxed])
+            yield "giou", giou_loss(found, rows.regions.bbox[boxed])
 
     def parallel(self, rows: ParallelRows, negatives: Negatives) -> Iterator[tuple[LossName, Tensor]]:
         model = self.model
@@ -198,6 +202,15 @@ def test_all_losses_and_gradients_are_those_of_the_plain_step(model: X2VLM, batc
             assert_close(
                 other, gradient, rtol=1e-3, atol=1e-5, msg=lambda m, n=f"{which} {parameter}": f"{n}: {m}"
             )
+
+
+@pytest.mark.parametrize("fused", [2, 4])
+def test_only_the_fused_regions_have_boxes(model: X2VLM, batch: Batch, fused: int) -> None:
+    few = batch.streams["regions"]._replace(fused=fused, masked=None)
+    losses = step_losses(model, batch._replace(streams={"regions": few}), {"regions": ("bbox", "giou")})
+    expected = dict(Plain(model, batch.images).paired(few, ("bbox", "giou"), NEGATIVES["regions"]))
+    for name, value in losses["regions"].items():
+        assert_close(value, expected[name], rtol=0, atol=1e-5)
 
 
 def test_a_step_calls_each_encoder_as_rarely_as_it_can(model: X2VLM, batch: Batch) -> None:

@@ -180,10 +180,15 @@ def test_bert_is_how_it_begins() -> None:
     layer = encoder.layers[0]
     assert layer.intermediate.weight.shape == (192, 64)
     assert layer.cross_attention.key_value.weight.shape == (128, 48)
-    spread = 0.02 * math.sqrt(768 / 64)  # BERT's 0.02 at BERT's width
-    assert_close(layer.intermediate.weight.std().item(), spread, rtol=0.05, atol=0)
+    assert_close(layer.intermediate.weight.std().item(), 0.02, rtol=0.05, atol=0)
     assert not layer.intermediate.bias.any()
     assert layer.norm.eps == layer.self_attention.norm.eps == 1e-12
+
+
+def test_the_initial_spread_is_a_setting() -> None:
+    torch.manual_seed(0)
+    layer = CrossBert(layers=1, heads=4, init_std=0.1).build(64, 48).layers[0]
+    assert_close(layer.cross_attention.key_value.weight.std().item(), 0.1, rtol=0.05, atol=0)
 
 
 def test_widths_that_cannot_be_are_refused() -> None:
