@@ -76,7 +76,7 @@ class Page:
         elif block.language == "python":
             exec(compile(block.text, f"line {block.line}", "exec"), self._names)
         elif block.language == "bash":
-            for line in block.text.splitlines():
+            for line in block.text.replace("\\\n", " ").splitlines():
                 status, said = self.command(line)
                 assert status == 0, f"line {block.line}: {line}: exit status {status}\n{said}"
         elif block.language == "console":
