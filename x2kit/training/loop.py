@@ -140,7 +140,10 @@ class Trainer:
                 values = self.step(batch)
                 self.done += 1
                 self.progress.advance(self.done)
-                last = self.done == config.steps or bool(stop)
+                asked = bool(
+                    stop
+                )  # looked at once: a request that comes while saving waits for the next step
+                last = self.done == config.steps or asked
                 log, keep = (
                     last or self.done % config.log_every == 0,
                     last or self.done % config.checkpoint_every == 0,
@@ -156,7 +159,7 @@ class Trainer:
                     began, waited, counted = time.monotonic(), 0.0, 0
                 if keep:
                     self.save()
-                if stop and self.done < config.steps:
+                if asked and self.done < config.steps:
                     raise KeyboardInterrupt(
                         f"stopped after step {self.done}, saved; go on with: x2kit train --resume --run-dir {self.run}"
                     )
