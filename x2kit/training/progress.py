@@ -57,6 +57,7 @@ class StepProgress:
         self._console.print(
             f"step {done}/{self._steps}  {shown}  {speed:.2f} steps/s  {left / 60:.1f} min left",
             highlight=False,
+            soft_wrap=True,
         )
 
     def say(self, message: str) -> None:

@@ -1,0 +1,164 @@
+"""Writes docs/results/quickstart.md from the runs that its commands made: `python docs/results.py [RUNS]`.
+
+No figure is typed in: every number comes from the evaluation.json and metrics.jsonl of a run directory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from x2kit.model.run_files import read_metrics
+
+PAGE = Path(__file__).parent / "results" / "quickstart.md"
+TRAIN = "x2kit train quickstart/"
+RUNS = {
+    "quickstart": ("the quickstart, seed 42", f"{TRAIN}multilingual"),
+    "seed-43": ("seed 43", f"{TRAIN}multilingual --training.seed 43"),
+    "seed-44": ("seed 44", f"{TRAIN}multilingual --training.seed 44"),
+    "long": ("the long recipe", f"{TRAIN}long"),
+    "third": ("a third of the steps", f"{TRAIN}multilingual --training.steps 500"),
+    "third-xlmr": (
+        "a third of the steps, XLM-R-style text encoder",
+        f"{TRAIN}multilingual --config overlays/xlmr --training.steps 500",
+    ),
+    "third-without-parallel-text": (
+        "a third of the steps, without parallel text",
+        f"{TRAIN}without-parallel-text --training.steps 500",
+    ),
+    "third-without-regions": (
+        "a third of the steps, without regions",
+        f"{TRAIN}without-regions --training.steps 500",
+    ),
+}
+UNSEEN = "evaluation-unseen-style.json"
+UNSEEN_COMMAND = (
+    f"x2kit evaluate runs/quickstart --evaluation.source.styles '[twitter]' --output runs/quickstart/{UNSEEN}"
+)
+
+
+def main(runs: Path) -> int:
+    """Write the page from the runs that exist; say which are missing."""
+    found = {name: runs / name for name in RUNS if (runs / name / "evaluation.json").is_file()}
+    lines = [
+        HEAD,
+        "| run | steps | minutes | English | zero-shot mean | worst | boxes English | boxes zero-shot |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    lines += [
+        row(RUNS[name][0], json.loads((run / "evaluation.json").read_text()), run)
+        for name, run in found.items()
+    ]
+    unseen = runs / "quickstart" / UNSEEN
+    if unseen.is_file():
+        lines.append(row("the quickstart on the unseen drawing style", json.loads(unseen.read_text()), None))
+    lines += [
+        "",
+        RERANKED,
+        "",
+        "| run | English | English re-ranked | zero-shot | zero-shot re-ranked | languages that lose |",
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    lines += [
+        reranked(RUNS[name][0], json.loads((run / "evaluation.json").read_text()))
+        for name, run in found.items()
+    ]
+    lines += ["", "## By language", "", *languages(found), "", "## Commands", "", "```bash"]
+    for name in found:
+        lines += [f"{RUNS[name][1]} --run-dir runs/{name}", f"x2kit evaluate runs/{name}"]
+    lines += [UNSEEN_COMMAND] if unseen.is_file() else []
+    lines += ["python docs/results.py", "```", ""]
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+    missing = [name for name in RUNS if name not in found]
+    if missing:
+        sys.stdout.write(f"no evaluation.json yet: {', '.join(missing)}\n")
+    return 0
+
+
+HEAD = """# What the quickstart reaches
+
+500 test scenes of compositions that were in no picture and no text of the training; English captions stood beside
+pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
+regions found by their name with IoU above 0.5. Minutes are those between the first and the last line of
+`metrics.jsonl`, on two CPU cores unless a note in the changelog says otherwise.
+"""
+RERANKED = """## With the matching head
+
+Candidates of the similarity re-ranked as [the evaluation page](../concepts/evaluation.md) says."""
+
+
+def row(label: str, result: dict[str, Any], run: Path | None) -> str:
+    """One line of the main table."""
+    english, others = split(result)
+    boxes = result.get("boxes", {})
+    box = {code: value["iou50"] for code, value in boxes.items()}
+    elsewhere = [value for code, value in box.items() if code not in english]
+    metrics = read_metrics(run) if run is not None else []
+    minutes = f"{(metrics[-1]['time'] - metrics[0]['time']) / 60:.1f}" if metrics else ""
+    steps = str(metrics[-1]["step"]) if metrics else ""
+    numbers = [mean(english.values()), mean(others.values()), min(others.values(), default=None)]
+    numbers += [mean(box[code] for code in english if code in box), mean(elsewhere)]
+    return f"| {label} | {steps} | {minutes} | " + " | ".join(shown(number) for number in numbers) + " |"
+
+
+def reranked(label: str, result: dict[str, Any]) -> str:
+    """Similarity against re-ranked R@1, and the languages in which re-ranking loses."""
+    english, others = split(result)
+    after = {
+        code: both(value["reranked"]) for code, value in result["languages"].items() if "reranked" in value
+    }
+    before = english | others
+    losers = [code for code in after if after[code] < before[code]]
+    numbers = [mean(english.values()), mean(after[c] for c in english if c in after)]
+    numbers += [mean(others.values()), mean(after[c] for c in others if c in after)]
+    return f"| {label} | " + " | ".join(map(shown, numbers)) + f" | {', '.join(losers) or 'none'} |"
+
+
+def languages(found: dict[str, Path]) -> list[str]:
+    """R@1 of every language in the full runs."""
+    full = {name: run for name, run in found.items() if not name.startswith("third")}
+    results = {
+        name: json.loads((run / "evaluation.json").read_text())["languages"] for name, run in full.items()
+    }
+    codes = sorted(
+        {code for result in results.values() for code in result}, key=lambda code: (code != "en", code)
+    )
+    lines = [
+        "| language | " + " | ".join(RUNS[name][0] for name in full) + " |",
+        "|---" * (len(full) + 1) + "|",
+    ]
+    for code in codes:
+        lines.append(
+            f"| {code} | " + " | ".join(shown(both(results[name].get(code))) for name in full) + " |"
+        )
+    return lines
+
+
+def split(result: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """R@1 by language: of those that stood beside pictures, and of the others."""
+    values = result["languages"]
+    beside = {code: both(value) for code, value in values.items() if value["trained_with_images"]}
+    return beside, {code: both(value) for code, value in values.items() if code not in beside}
+
+
+def both(value: dict[str, Any] | None) -> Any:
+    """The mean R@1 of both directions."""
+    return None if value is None else (value["image_to_text"]["r1"] + value["text_to_image"]["r1"]) / 2
+
+
+def mean(values: Any) -> float | None:
+    """The mean, or None of nothing."""
+    kept = list(values)
+    return sum(kept) / len(kept) if kept else None
+
+
+def shown(value: float | None) -> str:
+    """Three decimals, or a dash."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs")))
