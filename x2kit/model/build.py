@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from x2kit.errors import SettingError, WeightsError
 from x2kit.model.config import ModelConfig
 from x2kit.model.x2vlm import X2VLM
 
@@ -20,7 +19,7 @@ def build_model(config: ModelConfig, texts: Iterable[str] | None = None, assets:
         texts: the run's own texts, for a tokenizer that is trained on them.
         assets: a weights directory; when given, tokenizer and architecture are read from it and no pretrained
             weights are, since saved ones are about to be loaded.
-    Raises: SettingError or WeightsError, with what the encoder found wrong.
+    Raises: SettingError or WeightsError, with what the encoder found wrong; ShapeError for heads that do not fit.
     """
 
     def part(name: str) -> Path | None:
@@ -30,7 +29,4 @@ def build_model(config: ModelConfig, texts: Iterable[str] | None = None, assets:
     vision = config.vision.build(part(VISION))
     text = config.text.build(tokenizer, part(TEXT))
     fusion = config.fusion.build(text.width, vision.width, part(FUSION))
-    try:
-        return X2VLM(vision, text, fusion, config.heads)
-    except SettingError as error:
-        raise WeightsError(str(error)) from error
+    return X2VLM(vision, text, fusion, config.heads)
