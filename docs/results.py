@@ -83,7 +83,7 @@ HEAD = """# What the quickstart reaches
 500 test scenes of compositions that were in no picture and no text of the training; English captions stood beside
 pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
 regions found by their name with IoU above 0.5. Minutes are those between the first and the last line of
-`metrics.jsonl`, on two CPU cores unless a note in the changelog says otherwise.
+`metrics.jsonl`, on two CPU cores.
 """
 RERANKED = """## With the matching head
 
