@@ -48,6 +48,15 @@ def test_widths_may_differ_where_no_loss_makes_texts_a_context(write: Write) -> 
     assert "in data.streams.parallel tlm let the fusion encoder" in first
 
 
+def test_positions_for_fusion_need_a_vision_width_in_fours(write: Write) -> None:
+    off = ("data.streams.parallel", None)
+    accepted(("model.vision.width", 18), off)
+    assert refusals(("model.vision.width", 18), ("model.heads.context_positions", 0.5), off) == [
+        "command line: model.heads.context_positions: the positions take a vision width in fours, found 18; "
+        "set this to 0 or change it"
+    ]
+
+
 def test_a_text_may_not_be_longer_than_the_encoder_takes(write: Write) -> None:
     assert refusals(("data.streams.pictures.max_tokens", 41)) == [
         "command line: data.streams.pictures.max_tokens: the text encoder takes 40 tokens at most, found 41"

@@ -79,6 +79,11 @@ class _Checks:
         fusion = self._ask(
             "model.fusion", model.fusion, lambda: model.fusion.describe(text.width, vision.width)
         )
+        if model.heads.context_positions and vision.width % 4:
+            self._fault(
+                "model.heads.context_positions",
+                f"the positions take a vision width in fours, found {vision.width}; set this to 0 or change it",
+            )
         return None if fusion is None else ModelFacts(vision, text, fusion)
 
     def stream(self, name: str, facts: ModelFacts | None) -> None:
