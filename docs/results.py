@@ -44,9 +44,9 @@ def main(runs: Path) -> int:
     found = {name: runs / name for name in RUNS if (runs / name / "evaluation.json").is_file()}
     lines = [
         HEAD,
-        "| run | steps | minutes | English | zero-shot mean | worst | boxes English | boxes zero-shot |",
+        "| run | steps | minutes | threads | English | zero-shot mean | worst | boxes English | boxes zero-shot |",
     ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|---|")
     lines += [
         row(RUNS[name][0], json.loads((run / "evaluation.json").read_text()), run)
         for name, run in found.items()
@@ -83,7 +83,7 @@ HEAD = """# What the quickstart reaches
 500 test scenes of compositions that were in no picture and no text of the training; English captions stood beside
 pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
 regions found by their name with IoU above 0.5. Minutes are those between the first and the last line of
-`metrics.jsonl`, on two CPU cores.
+`metrics.jsonl`, on two CPU cores; where a run had one thread, another run had the other core.
 """
 RERANKED = """## With the matching head
 
@@ -99,9 +99,14 @@ def row(label: str, result: dict[str, Any], run: Path | None) -> str:
     metrics = read_metrics(run) if run is not None else []
     minutes = f"{(metrics[-1]['time'] - metrics[0]['time']) / 60:.1f}" if metrics else ""
     steps = str(metrics[-1]["step"]) if metrics else ""
+    threads = str(json.loads((run / "versions.json").read_text())["threads"]) if run is not None else ""
     numbers = [mean(english.values()), mean(others.values()), min(others.values(), default=None)]
     numbers += [mean(box[code] for code in english if code in box), mean(elsewhere)]
-    return f"| {label} | {steps} | {minutes} | " + " | ".join(shown(number) for number in numbers) + " |"
+    return (
+        f"| {label} | {steps} | {minutes} | {threads} | "
+        + " | ".join(shown(number) for number in numbers)
+        + " |"
+    )
 
 
 def reranked(label: str, result: dict[str, Any]) -> str:
