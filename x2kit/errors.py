@@ -18,6 +18,10 @@ class ShapeError(X2KitError, ValueError):
     """Tensors whose shapes do not fit each other; the message names both."""
 
 
+class HeadError(X2KitError, AttributeError):
+    """A head was asked for that the model was built without; the message names it."""
+
+
 class PluginError(X2KitError):
     """A plugin could not be used; the message names plugin, distribution and reason."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
-from x2kit.plugin import FusionEncoderConfig, FusionFacts, Registry, SettingError, hookimpl
+from x2kit.plugin import FusionEncoderConfig, FusionFacts, Registry, SettingError, Shapes, hookimpl
+from x2kit.plugin.official import count, usual_heads
 
 if TYPE_CHECKING:
     from x2kit_fusion.cross_bert import CrossBertEncoder
@@ -42,6 +43,15 @@ class CrossBert(FusionEncoderConfig):
         if text_width % self.heads:
             raise SettingError("heads", f"{self.heads} heads do not divide the width {text_width}")
         return FusionFacts(width=text_width, layers=self.layers)
+
+    @classmethod
+    def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
+        query, inner = shapes.get("0.crossattention.self.query.weight"), shapes.get("0.intermediate.dense.weight")
+        if not (query and inner):
+            return None
+        return cls(
+            layers=count(shapes, "{n}."), heads=usual_heads(query[0], heads), mlp_ratio=inner[0] / query[0]
+        )
 
     def build(self, text_width: int, context_width: int, assets: Path | None = None) -> CrossBertEncoder:
         """The encoder, with BERT's initialisation."""

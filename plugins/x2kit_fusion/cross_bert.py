@@ -11,8 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from x2kit.plugin import Context, FusionEncoder, gather_rows
+from x2kit.plugin import Context, FusionEncoder, NameTable, gather_rows
 from x2kit_fusion import CrossBert
+
+
+def _attention(own: str, official: str) -> list[tuple[str, str]]:
+    own, official = f"layers.{{layer}}.{own}", f"{{layer+first}}.{official}"
+    return [
+        (f"{own}.query.{{leaf}}", f"{official}.self.query.{{leaf}}"),
+        (f"{own}.key_value.{{leaf}}", f"{official}.self.key.{{leaf}} + {official}.self.value.{{leaf}}"),
+        (f"{own}.output.{{leaf}}", f"{official}.output.dense.{{leaf}}"),
+        (f"{own}.norm.{{leaf}}", f"{official}.output.LayerNorm.{{leaf}}"),
+    ]
+
+
+OFFICIAL_LINES = [
+    *_attention("self_attention", "attention"),
+    *_attention("cross_attention", "crossattention"),
+    ("layers.{layer}.intermediate.{leaf}", "{layer+first}.intermediate.dense.{leaf}"),
+    ("layers.{layer}.output.{leaf}", "{layer+first}.output.dense.{leaf}"),
+    ("layers.{layer}.norm.{leaf}", "{layer+first}.output.LayerNorm.{leaf}"),
+]
 
 
 class SharedKeys(NamedTuple):
@@ -108,6 +127,9 @@ class CrossBertEncoder(FusionEncoder):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)
+
+    def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
+        return NameTable(OFFICIAL_LINES, first=first_layer).of(self.state_dict())
 
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0

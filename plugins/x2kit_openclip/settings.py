@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
-from x2kit.plugin import ImageSpec, NameOrPath, SettingError, VisionEncoderConfig, VisionFacts
+from x2kit.plugin import ImageSpec, NameOrPath, SettingError, Shapes, VisionEncoderConfig, VisionFacts
+from x2kit.plugin.official import count, usual_heads
 from x2kit.plugin.pretrained import pretrained_file, pretrained_weights, read_json
 
 if TYPE_CHECKING:
@@ -74,6 +76,22 @@ class ClipVision(VisionEncoderConfig):
             mean=tuple(pictures.get("mean", image.mean)),
             std=tuple(pictures.get("std", image.std)),
             interpolation=pictures.get("interpolation", image.interpolation),
+        )
+
+    @classmethod
+    def from_official(cls, shapes: Shapes) -> Self | None:
+        patch, positions = shapes.get("patch_embed.weight"), shapes.get("pos_embed.weight")
+        inner = shapes.get("encoder.layers.0.mlp.fc1.weight")
+        if not (patch and positions and inner and "class_embedding" in shapes):
+            return None
+        return cls(
+            image_size=math.isqrt(positions[0] - 1) * patch[2],
+            patch_size=patch[2],
+            width=patch[0],
+            layers=count(shapes, "encoder.layers.{n}."),
+            heads=usual_heads(patch[0]),
+            mlp_ratio=inner[0] / patch[0],
+            quick_gelu=True,
         )
 
     def build(self, assets: Path | None = None) -> VisionEncoder:

@@ -5,16 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 from open_clip.model import resize_pos_embed
 from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
-from x2kit.plugin import VisionEncoder, VisionFeatures, WeightsError
+from x2kit.plugin import NameTable, VisionEncoder, VisionFeatures, WeightsError
 from x2kit.plugin.image_spec import load_image_spec, save_image_spec
+from x2kit.plugin.positions import resize_positions
 from x2kit.plugin.weights import load_exactly, read_weights
 from x2kit_openclip.settings import ClipVision
 
 PREFIX = "visual."
+POSITIONS = "model.positional_embedding"
+_BLOCK, _LAYER = "model.transformer.resblocks.{layer}", "encoder.layers.{layer}"
+OFFICIAL = NameTable(
+    [
+        ("model.class_embedding", "class_embedding"),
+        (POSITIONS, "pos_embed.weight"),
+        ("model.conv1.weight", "patch_embed.weight"),
+        ("model.ln_pre.{leaf}", "pre_layrnorm.{leaf}"),
+        (
+            f"{_BLOCK}.attn.in_proj_{{leaf}}",
+            " + ".join(f"{_LAYER}.self_attn.{name}_proj.{{leaf}}" for name in ("q", "k", "v")),
+        ),
+        (f"{_BLOCK}.attn.out_proj.{{leaf}}", f"{_LAYER}.self_attn.out_proj.{{leaf}}"),
+        (f"{_BLOCK}.ln_1.{{leaf}}", f"{_LAYER}.layer_norm1.{{leaf}}"),
+        (f"{_BLOCK}.mlp.c_fc.{{leaf}}", f"{_LAYER}.mlp.fc1.{{leaf}}"),
+        (f"{_BLOCK}.mlp.c_proj.{{leaf}}", f"{_LAYER}.mlp.fc2.{{leaf}}"),
+        (f"{_BLOCK}.ln_2.{{leaf}}", f"{_LAYER}.layer_norm2.{{leaf}}"),
+        ("model.ln_post.{leaf}", "post_layernorm.{leaf}"),
+    ]
+)
+"""X-VLM reads CLIP as transformers writes it."""
 
 
 class ClipVisionEncoder(VisionEncoder):
@@ -75,6 +98,18 @@ class ClipVisionEncoder(VisionEncoder):
     def no_decay(self) -> set[str]:
         own = {name for name, _ in self.named_parameters()}
         return own & {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
+        return OFFICIAL.of(self.state_dict())
+
+    def official_buffers(self) -> dict[str, Tensor]:
+        return {"position_ids": torch.arange(1 + self.grid[0] * self.grid[1])[None]}
+
+    def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Positions are resized bicubically."""
+        if POSITIONS not in state:
+            return state
+        return {**state, POSITIONS: resize_positions(state[POSITIONS], self.grid)}
 
     def save_assets(self, directory: Path) -> None:
         save_image_spec(self.image_spec, directory)

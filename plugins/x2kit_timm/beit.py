@@ -5,11 +5,14 @@ from __future__ import annotations
 from timm.models.beit import Beit, checkpoint_filter_fn
 from torch import Tensor
 
-from x2kit.plugin import ImageSpec, VisionEncoder, VisionFeatures
+from x2kit.plugin import ImageSpec, NameTable, VisionEncoder, VisionFeatures
+from x2kit_timm.relative_positions import resize_table
 from x2kit_timm.settings import BeitV2
 from x2kit_timm.weights import load_published
 
-SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
+TABLE = "relative_position_bias_table"
+SHARED_TABLE = f"rel_pos_bias.{TABLE}"
+OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
 
 class BeitV2Encoder(VisionEncoder):
@@ -51,12 +54,21 @@ class BeitV2Encoder(VisionEncoder):
     def fresh(self) -> set[str]:
         return super().fresh() if self._from_scratch else set()
 
-    def official_keys(self) -> dict[str, str]:
-        """Own tensor names to those of released X²-VLM checkpoints, without their prefix `vision_encoder.`.
+    def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
+        return OFFICIAL.of(self.state_dict())
 
-        The released ones have `blocks.*.attn.relative_position_index` besides, which follows from the grid.
-        """
-        return {name: name.removeprefix("model.") for name in self.state_dict()}
+    def official_buffers(self) -> dict[str, Tensor]:
+        return {
+            f"blocks.{number}.attn.relative_position_index": block.attn.relative_position_index
+            for number, block in enumerate(self.model.blocks)
+        }
+
+    def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Relative position tables are interpolated."""
+        window = self.grid[0]
+        return {
+            name: resize_table(value, window) if name.endswith(TABLE) else value for name, value in state.items()
+        }
 
 
 def _rename(state: dict[str, Tensor], model: Beit) -> dict[str, Tensor]:
@@ -64,6 +76,10 @@ def _rename(state: dict[str, Tensor], model: Beit) -> dict[str, Tensor]:
     if SHARED_TABLE in state:
         shared = state.pop(SHARED_TABLE)
         for block in range(len(model.blocks)):
-            state[f"blocks.{block}.attn.relative_position_bias_table"] = shared
+            state[f"blocks.{block}.attn.{TABLE}"] = shared
+    window = model.patch_embed.grid_size[0]
+    state = {
+        name: resize_table(value, window) if name.endswith(TABLE) else value for name, value in state.items()
+    }
     filtered: dict[str, Tensor] = checkpoint_filter_fn(state, model)
     return filtered

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from x2kit.plugin import ImageSpec, NameOrPath, SettingError, VisionEncoderConfig, VisionFacts
+from x2kit.plugin import ImageSpec, NameOrPath, SettingError, Shapes, VisionEncoderConfig, VisionFacts
+from x2kit.plugin.official import count
 from x2kit_timm.weights import published_file, published_image
 
 if TYPE_CHECKING:
@@ -106,6 +108,23 @@ class BeitV2(VisionEncoderConfig):
             published_file(self.pretrained)
         return VisionFacts(ImageSpec(self.image_size), self.width, (side, side))
 
+    @classmethod
+    def from_official(cls, shapes: Shapes) -> Self | None:
+        patch = shapes.get("patch_embed.proj.weight")
+        table = shapes.get("blocks.0.attn.relative_position_bias_table")
+        inner = shapes.get("blocks.0.mlp.fc1.weight")
+        if not (patch and table and inner and "blocks.0.gamma_1" in shapes):
+            return None
+        window = (math.isqrt(table[0] - 3) + 1) // 2  # three rows are about the class token
+        return cls(
+            image_size=window * patch[2],
+            patch_size=patch[2],
+            width=patch[0],
+            depth=count(shapes, "blocks.{n}."),
+            heads=table[1],
+            mlp_ratio=inner[0] / patch[0],
+        )
+
     def build(self, assets: Path | None = None) -> VisionEncoder:
         from x2kit_timm.beit import BeitV2Encoder
 
@@ -141,6 +160,33 @@ class Swin(VisionEncoderConfig):
         if self.pretrained is not None:
             published_file(self.pretrained)
         return VisionFacts(ImageSpec(self.image_size), self.width * 2 ** (stages - 1), (side, side))
+
+    @classmethod
+    def from_official(cls, shapes: Shapes) -> Self | None:
+        patch = shapes.get("patch_embed.proj.weight")
+        table = shapes.get("layers.0.blocks.0.attn.relative_position_bias_table")
+        inner = shapes.get("layers.0.blocks.0.mlp.fc1.weight")
+        if not (patch and table and inner):
+            return None
+        stages = range(count(shapes, "layers.{n}."))
+        window = (math.isqrt(table[0]) + 1) // 2
+        return cls(
+            image_size=patch[2] * 2 ** (len(stages) - 1) * window,  # the last stage is one window
+            patch_size=patch[2],
+            width=patch[0],
+            depths=tuple(count(shapes, f"layers.{stage}.blocks.{{n}}.") for stage in stages),
+            heads=tuple(
+                shapes[f"layers.{stage}.blocks.0.attn.relative_position_bias_table"][1] for stage in stages
+            ),
+            window=window,
+            mlp_ratio=inner[0] / patch[0],
+        )
+
+    def at_image_size(self, image_size: int) -> Self:
+        """The window grows with the picture, so that the last stage stays one window (X-VLM: 12 at 384)."""
+        before, after = self.describe().grid[0], image_size // (self.image_size // self.describe().grid[0])
+        window = self.window * after // before
+        return self.model_validate({**self.model_dump(), "image_size": image_size, "window": window})
 
     def build(self, assets: Path | None = None) -> VisionEncoder:
         from x2kit_timm.swin import SwinEncoder

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import re
+import math
 
 from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 from torch import Tensor
+from torch.nn import functional as F
 
-from x2kit.plugin import ImageSpec, VisionEncoder, VisionFeatures
+from x2kit.plugin import ImageSpec, NameTable, VisionEncoder, VisionFeatures
 from x2kit_timm.settings import Swin
 from x2kit_timm.weights import load_published
+
+TABLE = "relative_position_bias_table"
+OFFICIAL = NameTable(
+    [
+        # timm merges patches at the start of a stage, X-VLM at the end of the stage before
+        ("model.layers.{stage}.downsample.{rest}", "layers.{stage-1}.downsample.{rest}"),
+        ("model.{rest}", "{rest}"),
+    ]
+)
 
 
 class SwinEncoder(VisionEncoder):
@@ -49,17 +59,31 @@ class SwinEncoder(VisionEncoder):
     def fresh(self) -> set[str]:
         return super().fresh() if self._from_scratch else set()
 
-    def official_keys(self) -> dict[str, str]:
-        """Own tensor names to those of released X-VLM checkpoints, without their prefix `vision_encoder.`.
+    def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
+        return OFFICIAL.of(self.state_dict())
 
-        timm merges patches at the start of a stage, the released ones at the end of the stage before. They
-        also have `relative_position_index` and `attn_mask`, which follow from the grid.
-        """
+    def official_buffers(self) -> dict[str, Tensor]:
+        found = {}
+        for stage, layer in enumerate(self.model.layers):
+            for number, block in enumerate(layer.blocks):
+                name = f"layers.{stage}.blocks.{number}"
+                found[f"{name}.attn.relative_position_index"] = block.attn.relative_position_index
+                if block.attn_mask is not None:
+                    found[f"{name}.attn_mask"] = block.attn_mask
+        return found
+
+    def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Relative position tables of another window are interpolated bicubically."""
+        own = self.state_dict()
         return {
-            name: re.sub(
-                r"layers\.(\d+)\.downsample",
-                lambda stage: f"layers.{int(stage[1]) - 1}.downsample",
-                name.removeprefix("model."),
-            )
-            for name in self.state_dict()
+            name: _resize(value, len(own[name])) if name.endswith(TABLE) and name in own else value
+            for name, value in state.items()
         }
+
+
+def _resize(table: Tensor, rows: int) -> Tensor:
+    if len(table) == rows:
+        return table
+    before, after = math.isqrt(len(table)), math.isqrt(rows)
+    grid = table.T.unflatten(1, (before, before))[None]
+    return F.interpolate(grid, size=(after, after), mode="bicubic")[0].flatten(1).T.contiguous()

@@ -13,12 +13,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from x2kit.plugin import TextEncoder, Tokenizer, WeightsError
+from x2kit.plugin import NameTable, TextEncoder, Tokenizer, WeightsError
 from x2kit.plugin.weights import some
-from x2kit_transformers.settings import longest_text
+from x2kit_transformers.settings import Summary, longest_text
 
 HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "score.", "qa_outputs.", "vocab_", "generator_")
 """Beginnings of names in published files that belong to heads, which an encoder has no use for."""
+
+OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
 
@@ -30,14 +32,22 @@ class HuggingFaceEncoder(TextEncoder):
         model: an encoder without a pooler.
         tokenizer: whose ids the model reads.
         max_length: longest text in tokens.
+        summary: what position 0 becomes: the first token's state, or the mean of all states.
         from_scratch: no pretrained file filled the parameters.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Tokenizer, max_length: int, *, from_scratch: bool
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        max_length: int,
+        summary: Summary,
+        *,
+        from_scratch: bool,
     ) -> None:
         super().__init__()
         self.model = model
+        self.summary = summary
         self.tokenizer = tokenizer
         self.width = int(model.config.hidden_size)
         self.max_length = max_length
@@ -45,7 +55,11 @@ class HuggingFaceEncoder(TextEncoder):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         tokens: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return tokens
+        if self.summary == "cls":
+            return tokens
+        weights = mask[:, :, None].to(tokens.dtype)
+        mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+        return torch.cat([mean, tokens[:, 1:]], 1)
 
     def token_embedding(self) -> nn.Embedding | None:
         embedding = self.model.get_input_embeddings()
@@ -56,20 +70,28 @@ class HuggingFaceEncoder(TextEncoder):
     def fresh(self) -> set[str]:
         return super().fresh() if self._from_scratch else set()
 
+    def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
+        return OFFICIAL.of(self.state_dict())
+
+    def official_buffers(self) -> dict[str, Tensor]:
+        return {"embeddings.position_ids": torch.arange(self.model.config.max_position_embeddings)[None]}
+
     def save_assets(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.model.config.save_pretrained(directory)
 
 
 def fresh_encoder(
-    model_type: str, settings: Mapping[str, Any], tokenizer: Tokenizer, max_length: int
+    model_type: str, settings: Mapping[str, Any], tokenizer: Tokenizer, max_length: int, summary: Summary
 ) -> HuggingFaceEncoder:
     """An encoder with random weights."""
     config = AutoConfig.for_model(model_type, **settings)
-    return HuggingFaceEncoder(_empty(config), tokenizer, max_length, from_scratch=True)
+    return HuggingFaceEncoder(_empty(config), tokenizer, max_length, summary, from_scratch=True)
 
 
-def empty_encoder(assets: Path, tokenizer: Tokenizer, max_length: int | None) -> HuggingFaceEncoder:
+def empty_encoder(
+    assets: Path, tokenizer: Tokenizer, max_length: int | None, summary: Summary
+) -> HuggingFaceEncoder:
     """The architecture that `save_assets` described, with random weights.
 
     Raises: WeightsError if the directory does not hold its config.json.
@@ -78,11 +100,15 @@ def empty_encoder(assets: Path, tokenizer: Tokenizer, max_length: int | None) ->
         config = AutoConfig.from_pretrained(assets, local_files_only=True)
     except LOADING_ERRORS as error:
         raise WeightsError(f"{assets}: no readable config.json of a text encoder: {error}") from error
-    return HuggingFaceEncoder(_empty(config), tokenizer, _longest(config, max_length), from_scratch=True)
+    return HuggingFaceEncoder(_empty(config), tokenizer, _longest(config, max_length), summary, from_scratch=True)
 
 
 def pretrained_encoder(
-    pretrained: str, tokenizer: Tokenizer, max_length: int | None, overrides: Mapping[str, Any]
+    pretrained: str,
+    tokenizer: Tokenizer,
+    max_length: int | None,
+    summary: Summary,
+    overrides: Mapping[str, Any],
 ) -> HuggingFaceEncoder:
     """An encoder with its published weights, in float32.
 
@@ -112,7 +138,7 @@ def pretrained_encoder(
         raise WeightsError(
             f"{pretrained}: the tokenizer has {tokenizer.vocab_size} ids, the word embedding {vocab}"
         )
-    return HuggingFaceEncoder(model, tokenizer, _longest(config, max_length), from_scratch=False)
+    return HuggingFaceEncoder(model, tokenizer, _longest(config, max_length), summary, from_scratch=False)
 
 
 def _empty(config: PretrainedConfig) -> PreTrainedModel:

@@ -12,7 +12,7 @@ def test_a_section_lists_its_keys_with_type_default_and_meaning(x2kit: Run) -> N
     done = x2kit("train", "--training.help")
     assert done.status == 0
     assert "  --training.steps  (int, > 0; required)\n      optimiser steps of the run\n" in done.out
-    assert "  --training.precision  (fp32 | bf16; default fp32)\n" in done.out
+    assert "  --training.precision  (auto | fp32 | bf16; default fp32)\n" in done.out
 
 
 def test_a_component_lists_its_settings(x2kit: Run) -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from x2kit.errors import X2KitError
-from x2kit.model.device import autocast, choose_device
+from x2kit.model.device import autocast, choose_device, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -30,6 +30,17 @@ def test_auto_takes_what_is_there() -> None:
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(X2KitError, match=f'training.device: "{name}" cannot be used here: .*"auto" chooses'):
         choose_device(name)
+
+
+@pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_only_where_the_processor_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert choose_precision("auto", CPU) == precision
+    assert choose_precision("bf16", CPU) == "bf16"
+    assert choose_precision("fp32", CPU) == "fp32"
 
 
 @pytest.mark.parametrize("named", [False, True])

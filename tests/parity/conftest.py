@@ -17,36 +17,16 @@ from x2kit_timm import BeitV2
 from x2kit_transformers import Bert, XLMRoberta
 
 from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, Texts
+from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, Layout
+from x2kit.interop.names import official_names
 from x2kit.model import X2VLM
 from x2kit.model.config import HeadsConfig
 from x2kit.plugin import SpecialIds, Tokenizer
 
+from .deliberate import DELIBERATE
+from .evidence import PAGE, SEEN, page
+
 REFERENCE = Path(os.environ.get("X2KIT_REFERENCE") or Path(__file__).parents[1] / "reference")
-IMAGE_STANDARDISED = "the recorded pictures are normalised already"
-
-BERT_LAYER = {
-    "attention.self.query": "self_attention.query",
-    "attention.self.key+attention.self.value": "self_attention.key_value",
-    "attention.output.dense": "self_attention.output",
-    "attention.output.LayerNorm": "self_attention.norm",
-    "crossattention.self.query": "cross_attention.query",
-    "crossattention.self.key+crossattention.self.value": "cross_attention.key_value",
-    "crossattention.output.dense": "cross_attention.output",
-    "crossattention.output.LayerNorm": "cross_attention.norm",
-    "intermediate.dense": "intermediate",
-    "output.dense": "output",
-    "output.LayerNorm": "norm",
-}
-"""Official names in a fusion layer to CrossBert's; a plus stands for matrices one above the other."""
-
-HEADS = {
-    "temp": "temperature",
-    "vision_proj": "vision_proj",
-    "text_proj": "text_proj",
-    "itm_head": "itm_head",
-    "bbox_head": "bbox_head",
-}
-
 
 class RecordedTokenizer(Tokenizer):
     """The ids of a recording; the texts themselves were not recorded."""
@@ -69,12 +49,12 @@ class RecordedTokenizer(Tokenizer):
 
 
 class Recording(NamedTuple):
-    """One folder of the reference: its settings, its model, and how official names map to the model's."""
+    """One folder of the reference: its settings, its model, and the official names of the model's tensors."""
 
     folder: Path
     config: dict[str, Any]
     model: X2VLM
-    names: dict[str, str]
+    names: dict[str, tuple[str, ...]]
 
     def tensors(self, file: str) -> dict[str, Tensor]:
         return load_file(self.folder / f"{file}.safetensors")
@@ -97,36 +77,9 @@ def vision_of(config: dict[str, Any]) -> BeitV2:
     )
 
 
-def names_of(model: X2VLM, text_prefix: str, fusion_prefix: str, first: int, mlm: str) -> dict[str, str]:
-    """Own tensor names to official ones; `a+b` is two official tensors one above the other."""
-    names: dict[str, str] = {}
-    for own in model.state_dict():
-        part, _, rest = own.partition(".")
-        match part:
-            case "vision":
-                names[own] = "vision_encoder." + model.vision.official_keys()[rest]
-            case "text":
-                names[own] = text_prefix + rest.removeprefix("model.")
-            case "fusion":
-                _, layer, rest = rest.split(".", 2)
-                own_name, kind = rest.rsplit(".", 1)
-                (official,) = [o for o, name in BERT_LAYER.items() if name == own_name]
-                names[own] = "+".join(
-                    f"{fusion_prefix}{first + int(layer)}.{name}.{kind}" for name in official.split("+")
-                )
-            case "mlm_head":
-                for ours, theirs in (("dense", "transform.dense"), ("norm", "transform.LayerNorm")):
-                    rest = rest.replace(f"{ours}.", f"{theirs}.")
-                names[own] = f"{mlm}.predictions.{rest}"
-            case "text_temperature":
-                names[own] = "temp"
-            case _:
-                names[own] = ".".join(filter(None, (next(o for o, n in HEADS.items() if n == part), rest)))
-    return names
-
-
-def official(tensors: dict[str, Tensor], name: str) -> Tensor:
-    return torch.cat([tensors[part] for part in name.split("+")]) if "+" in name else tensors[name]
+def official(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    """An own tensor out of the official ones that make it up."""
+    return torch.cat([tensors[name] for name in names]) if len(names) > 1 else tensors[names[0]]
 
 
 def record(name: str) -> Recording:
@@ -141,6 +94,7 @@ def record(name: str) -> Recording:
         "heads": text["num_heads"],
         "mlp_ratio": text["intermediate_size"] / text["hidden_size"],
         "dropout": text["dropout"],
+        "summary": "cls",
     }
     tokenizer = RecordedTokenizer(text)
     positions = text["max_position_embeddings"]
@@ -172,12 +126,9 @@ def record(name: str) -> Recording:
     )
     model._mean.zero_()
     model._std.fill_(1)
-    if separate:
-        names = names_of(model, "text_encoder.", "cross_encoder.encoder.layer.", 0, "mlm_head")
-    else:
-        names = names_of(
-            model, "text_encoder.bert.", "text_encoder.bert.encoder.layer.", layers, "text_encoder.cls"
-        )
+    text_prefix = PLAIN_TEXT if separate else STACKED_TEXT
+    layout = Layout(text_prefix, not separate, MLM_APART if separate else MLM_OF_STACK)
+    names = official_names(model, layout, 0 if separate else layers)
     tensors = load_file(folder / "model.safetensors")
     model.load_state_dict({own: official(tensors, theirs) for own, theirs in names.items()})
     return Recording(folder, config, model, names)
@@ -218,3 +169,9 @@ def parallel_batch(batch: dict[str, Tensor]) -> Batch:
     rows = torch.arange(len(batch["in.text_ids"]))
     stream = ParallelRows(texts_of(batch), texts_of(batch, "_2"), masked_of(batch), rows)
     return Batch(0, None, {"para_text": stream}, {}, [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the page of evidence when asked to (`make parity`), from a run in one process."""
+    if os.environ.get("X2KIT_WRITE_PARITY"):
+        PAGE.write_text(page(SEEN, DELIBERATE), encoding="utf-8")

@@ -39,7 +39,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "wrong choice": (
         "  steps: 10\n",
         "  steps: 10\n  precision: bf61\n",
-        "wrong.yaml:30: training.precision: should be 'fp32' or 'bf16', found \"bf61\"; nearest: bf16",
+        "wrong.yaml:30: training.precision: should be 'auto', 'fp32' or 'bf16', found \"bf61\"; nearest: bf16",
     ),
     "a section that is no mapping": (
         "training:\n  steps: 10\n  lr: 1e-4\n",

@@ -8,7 +8,8 @@ import torch
 
 from x2kit.errors import CheckpointError
 from x2kit.training import checkpoints as module
-from x2kit.training.checkpoints import appears_whole, checkpoints, load_checkpoint, save_checkpoint
+from x2kit.model.whole_files import appears_whole
+from x2kit.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 
 
 def state(step: int) -> dict[str, Any]:

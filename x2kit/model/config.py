@@ -9,11 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from x2kit.plugin.choice import FusionChoice, TextChoice, VisionChoice
 
 
+HeadName = Literal["itc", "itm", "mlm", "bbox"]
+
+
 class HeadsConfig(BaseModel):
     """The heads on top of the encoders (X²-VLM, section 3)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    built: tuple[HeadName, ...] = Field(
+        ("itc", "itm", "mlm", "bbox"),
+        description="the heads that the model has; a fine-tuned model lacks those that its task does not need",
+    )
     embed_dim: int = Field(256, gt=0, description="width of the common space of pictures and texts")
     temperature: float = Field(
         0.07, gt=0, description="initial temperature; learned, clamped to [0.001, 0.5]"
@@ -37,6 +44,18 @@ class HeadsConfig(BaseModel):
     )
     mlm_layer_norm_eps: float = Field(
         1e-12, gt=0, description="epsilon of the masked-language head's layer norm"
+    )
+    frames: int | None = Field(
+        None, gt=0, description="frames of a video, each with a learned position; null for pictures only"
+    )
+    answers: int | None = Field(
+        None, gt=1, description="classes of a head for answers (VQA by classification, NLVR2); null for none"
+    )
+    answer_pictures: int = Field(
+        1, gt=0, description="pictures that an answer is about: 2 in NLVR2, whose fused states stand side by side"
+    )
+    decoder_layers: int | None = Field(
+        None, gt=0, description="layers of a decoder of answers (VQA by generation); null for none"
     )
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from x2kit.errors import WeightsError
-from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model
+from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model, without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.choice import context_of
@@ -31,7 +31,7 @@ MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "pre
 
 
 def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
-    """Write a weights directory. The caller makes it appear whole (see `x2kit.training.checkpoints`).
+    """Write a weights directory. The caller makes it appear whole (see `x2kit.model.whole_files`).
 
     Args:
         model: any X2VLM.
@@ -63,6 +63,12 @@ def _tensors(model: X2VLM) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in model.state_dict().items() if name in once}
 
 
+def recipe_of(config: ModelConfig, description: str) -> str:
+    """The recipe of weights that no run made: it says what they are, and nothing of data or training."""
+    tree = {"description": description, "model": config.model_dump(mode="json")}
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
 def weights_directory(directory: str | Path) -> Path:
     """The weights directory that `directory` is or, as a run directory, holds. Raises WeightsError if neither."""
     path = Path(directory)
@@ -83,7 +89,8 @@ def load(directory: str | Path, device: str | torch.device = "cpu") -> X2VLM:
     Raises: WeightsError if it is none, or if weights and recipe do not fit; PluginError if a plugin is missing.
     """
     path = weights_directory(directory)
-    model = build_model(read_model_config(path / RECIPE), assets=path)
+    with without_initialisation():
+        model = build_model(read_model_config(path / RECIPE), assets=path)
     read_weights(model, path / MODEL)
     return model.to(device).eval()
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from x2kit.data.text import clean
 from x2kit.data.transforms import read_picture
-from x2kit.errors import ShapeError
+from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
 from x2kit.model.regions import patch_mask, patch_overlap
@@ -23,6 +23,7 @@ from x2kit.plugin import (
     Context,
     FusionEncoder,
     ImageSpec,
+    TextDecoder,
     TextEncoder,
     Tokenizer,
     VisionEncoder,
@@ -32,6 +33,20 @@ from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.positions import sinusoid_2d
 
 TEMPERATURE_RANGE = (0.001, 0.5)
+HEAD_OF = {
+    "vision_proj": "contrastive head (itc)",
+    "text_proj": "contrastive head (itc)",
+    "temperature": "contrastive head (itc)",
+    "text_temperature": "contrastive head (itc)",
+    "itm_head": "matching head (itm)",
+    "bbox_head": "box head (bbox)",
+    "mlm_head": "masked-language head (mlm)",
+    "frame_positions": "frame positions (frames)",
+    "answer_head": "answer head (answers)",
+    "decoder": "decoder (decoder_layers)",
+}
+"""Parts that a model may lack, and how `model.heads` calls them."""
+
 Picture: TypeAlias = Any
 """A PIL image, the bytes of an encoded picture, or a path."""
 
@@ -41,7 +56,8 @@ class X2VLM(nn.Module):
 
     Args:
         vision, text, fusion: the encoders, built.
-        heads: settings of the heads.
+        heads: settings of the heads. Asking for one that was not built raises HeadError.
+        decoder: of answers, for models that have one.
     Raises: ShapeError if a tied masked-language head is asked of encoders of other widths.
     """
 
@@ -51,6 +67,7 @@ class X2VLM(nn.Module):
         text: TextEncoder,
         fusion: FusionEncoder,
         heads: HeadsConfig | None = None,
+        decoder: TextDecoder | None = None,
     ) -> None:
         super().__init__()
         heads = heads or HeadsConfig()
@@ -58,27 +75,28 @@ class X2VLM(nn.Module):
         self.text = text
         self.fusion = fusion
         self.region_pooling = heads.region_pooling
-        self.vision_proj = nn.Linear(vision.width, heads.embed_dim)
-        self.text_proj = nn.Linear(text.width, heads.embed_dim)
-        self.temperature = nn.Parameter(torch.tensor(heads.temperature))
-        self.text_temperature = (
-            nn.Parameter(torch.tensor(heads.temperature)) if heads.own_text_temperature else self.temperature
-        )
-        self.itm_head = HiddenHead(fusion.width, 2)
-        self.bbox_head = HiddenHead(fusion.width, 4)
-        embedding = text.token_embedding() if heads.tie_mlm else None
-        if embedding is not None and embedding.embedding_dim != fusion.width:
-            raise ShapeError(
-                f"model.heads.tie_mlm: the word embedding is {embedding.embedding_dim} wide and the fusion encoder "
-                f"{fusion.width}; set tie_mlm to false"
+        if "itc" in heads.built:
+            self.vision_proj = nn.Linear(vision.width, heads.embed_dim)
+            self.text_proj = nn.Linear(text.width, heads.embed_dim)
+            self.temperature = nn.Parameter(torch.tensor(heads.temperature))
+            self.text_temperature = (
+                nn.Parameter(torch.tensor(heads.temperature))
+                if heads.own_text_temperature
+                else self.temperature
             )
-        vocab_size = text.tokenizer.vocab_size if embedding is None else embedding.num_embeddings
-        frequencies = text.tokenizer.log_frequencies()
-        if frequencies is not None and len(frequencies) != vocab_size:
-            frequencies = None
-        self.mlm_head = MaskedLanguageHead(
-            fusion.width, vocab_size, heads.mlm_layer_norm_eps, embedding, frequencies
-        )
+        if "itm" in heads.built:
+            self.itm_head = HiddenHead(fusion.width, 2)
+        if "bbox" in heads.built:
+            self.bbox_head = HiddenHead(fusion.width, 4)
+        if "mlm" in heads.built:
+            self.mlm_head = _masked_language_head(text, fusion, heads)
+        if heads.frames is not None:
+            self.frame_positions = nn.Parameter(torch.empty(1, heads.frames, 1, vision.width))
+            nn.init.trunc_normal_(self.frame_positions, std=0.02)
+        if heads.answers is not None:
+            self.answer_head = HiddenHead(fusion.width * heads.answer_pictures, heads.answers)
+        if decoder is not None:
+            self.decoder = decoder
         spec = vision.image_spec
         self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
@@ -86,6 +104,16 @@ class X2VLM(nn.Module):
         self._positions: Tensor | None
         self._mean: Tensor
         self._std: Tensor
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name not in HEAD_OF:
+                raise
+            raise HeadError(
+                f"this model has no {HEAD_OF[name]}; it was built without (model.heads), as fine-tuned models are"
+            ) from error
 
     @property
     def image_spec(self) -> ImageSpec:
@@ -105,7 +133,7 @@ class X2VLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.temperature.device
+        return self._mean.device
 
     # Tensors in, tensors out: what training and evaluation use.
 
@@ -113,6 +141,22 @@ class X2VLM(nn.Module):
         """Encode pictures [B, C, H, W] float in [0, 1]; they are normalised here, as the encoder declared."""
         features: VisionFeatures = self.vision((images - self._mean) / self._std)
         return features
+
+    def encode_video(self, frames: Tensor) -> VisionFeatures:
+        """Encode videos [B, F, C, H, W] as one picture each: the mean over the frames, each with its position.
+
+        Of fewer frames than the model has positions for, the first positions are taken (X²-VLM, section 3.3).
+
+        Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
+        """
+        count = frames.shape[1]
+        positions = self.frame_positions
+        if count > positions.shape[1]:
+            raise ShapeError(f"{count} frames, but model.heads.frames is {positions.shape[1]}")
+        features = self.encode_images(frames.flatten(0, 1))
+        summary = features.summary.unflatten(0, (-1, count)) + positions[:, :count, 0]
+        patches = features.patches.unflatten(0, (-1, count)) + positions[:, :count]
+        return VisionFeatures(summary.mean(1), patches.mean(1), features.grid)
 
     def encode_regions(
         self, features: VisionFeatures, rows: Tensor, bbox: Tensor, mask: Tensor | None = None
@@ -163,11 +207,17 @@ class X2VLM(nn.Module):
         """Boxes [B, 4] cxcywh in [0, 1] of fused texts [B, L, D], read at position 0."""
         return torch.sigmoid(self.bbox_head(fused[:, 0]).float())
 
+    def answer_logits(self, fused: Sequence[Tensor]) -> Tensor:
+        """Logits [B, A] of the answers, from the fused texts [B, L, D] of each picture, read at position 0."""
+        logits: Tensor = self.answer_head(torch.cat([states[:, 0] for states in fused], -1))
+        return logits.float()
+
     @torch.no_grad()
     def clamp_temperature(self) -> None:
         """Keep the temperatures in [0.001, 0.5] (official code); called before every step."""
-        self.temperature.clamp_(*TEMPERATURE_RANGE)
-        self.text_temperature.clamp_(*TEMPERATURE_RANGE)
+        if hasattr(self, "temperature"):
+            self.temperature.clamp_(*TEMPERATURE_RANGE)
+            self.text_temperature.clamp_(*TEMPERATURE_RANGE)
 
     # Pictures and sentences in, plain answers out: what people use.
 
@@ -215,6 +265,22 @@ class X2VLM(nn.Module):
         from x2kit.model.saving import load
 
         return load(directory)
+
+
+def _masked_language_head(
+    text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig
+) -> MaskedLanguageHead:
+    embedding = text.token_embedding() if heads.tie_mlm else None
+    if embedding is not None and embedding.embedding_dim != fusion.width:
+        raise ShapeError(
+            f"model.heads.tie_mlm: the word embedding is {embedding.embedding_dim} wide and the fusion encoder "
+            f"{fusion.width}; set tie_mlm to false"
+        )
+    vocab_size = text.tokenizer.vocab_size if embedding is None else embedding.num_embeddings
+    frequencies = text.tokenizer.log_frequencies()
+    if frequencies is not None and len(frequencies) != vocab_size:
+        frequencies = None
+    return MaskedLanguageHead(fusion.width, vocab_size, heads.mlm_layer_norm_eps, embedding, frequencies)
 
 
 def _positions(vision: VisionEncoder, scale: float) -> Tensor | None:

@@ -19,18 +19,27 @@ from x2kit.plugin.components import (
     VisionFacts,
 )
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
+from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.sources import Record, Region, Source
-from x2kit.plugin.tokenizers import SpecialIds, Tokenizer
+from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 
 if TYPE_CHECKING:
-    from x2kit.plugin.encoders import Context, FusionEncoder, TextEncoder, VisionEncoder, VisionFeatures
+    from x2kit.plugin.encoders import (
+        Context,
+        FusionEncoder,
+        TextDecoder,
+        TextEncoder,
+        VisionEncoder,
+        VisionFeatures,
+    )
     from x2kit.plugin.gather import gather_rows
     from x2kit.plugin.tasks import TaskContext
 
 _LAZY = {
     "Context": "encoders",
     "FusionEncoder": "encoders",
+    "TextDecoder": "encoders",
     "TextEncoder": "encoders",
     "VisionEncoder": "encoders",
     "VisionFeatures": "encoders",
@@ -45,19 +54,23 @@ __all__ = [
     "FusionEncoder",
     "FusionEncoderConfig",
     "FusionFacts",
+    "IdsOnly",
     "ImageSpec",
     "NameOrPath",
+    "NameTable",
     "PluginError",
     "Record",
     "Region",
     "Registry",
     "SettingError",
+    "Shapes",
     "ShapeError",
     "Source",
     "SourceConfig",
     "SpecialIds",
     "TaskConfig",
     "TaskContext",
+    "TextDecoder",
     "TextEncoder",
     "TextEncoderConfig",
     "TextFacts",

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 
 from pydantic import BaseModel, ConfigDict
 
+from x2kit.plugin.official import Shapes
+
 if TYPE_CHECKING:
-    from x2kit.plugin.encoders import FusionEncoder, TextEncoder, VisionEncoder
+    from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
     from x2kit.plugin.sources import Source
     from x2kit.plugin.tasks import TaskContext
     from x2kit.plugin.tokenizers import Tokenizer
@@ -101,6 +103,22 @@ class VisionEncoderConfig(ComponentConfig):
 
     kind: ClassVar[Kind] = "vision"
 
+    @classmethod
+    def from_official(cls, shapes: Shapes) -> Self | None:
+        """The settings of the encoder in an official checkpoint, from its tensors; None if it is another kind.
+
+        A component that reads official checkpoints overrides this, and `Encoder.official_names`.
+        """
+        return None
+
+    def at_image_size(self, image_size: int) -> Self:
+        """The same encoder for another picture size. Raises SettingError if it cannot be; see `Encoder.fit`."""
+        from x2kit.errors import SettingError
+
+        if "image_size" not in type(self).model_fields:
+            raise SettingError("image_size", f"{self.component_name()} has no such setting")
+        return self.model_validate({**self.model_dump(), "image_size": image_size})
+
     @abstractmethod
     def describe(self) -> VisionFacts:
         """Picture, width and grid. Raises SettingError for settings that cannot be."""
@@ -121,6 +139,33 @@ class TextEncoderConfig(ComponentConfig):
     """Settings of a text encoder, which owns its tokenizer."""
 
     kind: ClassVar[Kind] = "text"
+
+    @classmethod
+    def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
+        """As `VisionEncoderConfig.from_official`.
+
+        Args:
+            heads: attention heads of the checkpoint's vision encoder where its shapes tell them; see
+                `x2kit.plugin.official.usual_heads`.
+        """
+        return None
+
+    def official_tokenizer(self, name: str | None) -> Tokenizer:
+        """The tokenizer of an official checkpoint, which does not hold one itself.
+
+        Args:
+            name: a published name or a directory; None for a stand-in that handles ids only.
+        Raises: SettingError or WeightsError if it does not fit the word embedding.
+        """
+        from x2kit.errors import SettingError
+
+        raise SettingError("class_path", f"{self.component_name()} reads no official checkpoint")
+
+    def build_decoder(self, tokenizer: Tokenizer, layers: int, assets: Path | None = None) -> TextDecoder:
+        """A decoder of answers whose layers are like the encoder's. Raises SettingError if it has none."""
+        from x2kit.errors import SettingError
+
+        raise SettingError("class_path", f"{self.component_name()} has no decoder; leave out decoder_layers")
 
     @abstractmethod
     def describe(self) -> TextFacts:
@@ -147,6 +192,11 @@ class FusionEncoderConfig(ComponentConfig):
     """Settings of a fusion encoder."""
 
     kind: ClassVar[Kind] = "fusion"
+
+    @classmethod
+    def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
+        """As `TextEncoderConfig.from_official`; layers are numbered from 0."""
+        return None
 
     @abstractmethod
     def describe(self, text_width: int, context_width: int) -> FusionFacts:

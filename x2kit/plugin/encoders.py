@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from x2kit.errors import WeightsError
 from x2kit.plugin.components import ImageSpec
 from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.tokenizers import Tokenizer
@@ -44,6 +45,23 @@ class Encoder(nn.Module):
     def fresh(self) -> set[str]:
         """Names of own parameters that no pretrained file filled; they learn `lr_mult` times as fast."""
         return {name for name, _ in self.named_parameters()}
+
+    def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
+        """Own tensor names to those of official checkpoints, their prefix taken off; see `NameTable`.
+
+        Args:
+            first_layer: number of the first layer, where the official model has text and fusion layers in one stack.
+        Raises: WeightsError if there is no official checkpoint of this encoder.
+        """
+        raise WeightsError(f"{type(self).__name__}: official checkpoints have no such encoder")
+
+    def official_buffers(self) -> dict[str, Tensor]:
+        """What official checkpoints hold besides and the settings tell: position ids, index tables, masks."""
+        return {}
+
+    def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Own tensors of another picture size brought to this one's; what cannot be brought is left as it is."""
+        return state
 
 
 class VisionEncoder(Encoder):
@@ -149,5 +167,22 @@ class FusionEncoder(Encoder):
             summary_rows: of the first so many rows only position 0 will be read; an encoder may leave their
                 other positions at any finite value, which spares most of its last layer.
         Returns: [B, L, D].
+        """
+        raise NotImplementedError
+
+
+class TextDecoder(Encoder):
+    """A decoder of answers: causal layers that look at a fused question."""
+
+    @abstractmethod
+    def forward(self, ids: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
+        """Logits of each next token.
+
+        Args:
+            ids: [B, L] int64.
+            mask: [B, L] bool.
+            context: [B, N, D], fused questions.
+            context_mask: [B, N] bool.
+        Returns: [B, L, V]; position i holds the logits of token i + 1.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Fixed positions of patches. Imports torch."""
+"""Positions of patches: fixed ones, and learned ones at another picture size. Imports torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def sinusoid_2d(grid: tuple[int, int], width: int) -> Tensor:
@@ -19,3 +20,19 @@ def sinusoid_2d(grid: tuple[int, int], width: int) -> Tensor:
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequencies for axis in (rows, columns)]
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Learned absolute positions for another grid: patches bicubically, without aligning corners; the class copied.
+
+    Args:
+        positions: [1 + N, D], the class first, of a square grid.
+        grid: (rows, columns) wanted.
+    Returns: [1 + rows * columns, D].
+    """
+    side = math.isqrt(len(positions) - 1)
+    if (side, side) == grid:
+        return positions
+    patches = positions[1:].T.unflatten(1, (side, side))[None]
+    resized = F.interpolate(patches, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+    return torch.cat([positions[:1], resized])

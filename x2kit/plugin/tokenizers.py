@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from x2kit.errors import WeightsError
 
 
 class SpecialIds(NamedTuple):
@@ -43,3 +46,49 @@ class Tokenizer(ABC):
     def log_frequencies(self) -> Sequence[float] | None:
         """Natural logarithm of each id's expected share of all tokens, where the tokenizer knows it."""
         return None
+
+
+class IdsOnly(Tokenizer):
+    """The ids of a vocabulary whose tokenizer is not there, as after converting a checkpoint that has none.
+
+    Args:
+        vocab_size: number of ids.
+        special: ids with a meaning of their own.
+    """
+
+    FILE_NAME = "ids.json"
+
+    def __init__(self, vocab_size: int, special: SpecialIds) -> None:
+        self.vocab_size = vocab_size
+        self.special = special
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        raise self._absent()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raise self._absent()
+
+    def starts_word(self, ids: Sequence[int]) -> list[bool]:
+        raise self._absent()
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        content = {"vocab_size": self.vocab_size, "special": self.special._asdict()}
+        (directory / self.FILE_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """What `save` wrote. Raises WeightsError if it is damaged."""
+        file = directory / cls.FILE_NAME
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            return cls(content["vocab_size"], SpecialIds(**content["special"]))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise WeightsError(f"{file}: not readable as the ids of a vocabulary: {error}") from error
+
+    @staticmethod
+    def _absent() -> WeightsError:
+        return WeightsError(
+            "these weights came without a tokenizer, so they read ids but no texts; x2kit convert --tokenizer "
+            "NAME_OR_DIR adds one (for BERT models bert-base-uncased, for XLM-R xlm-roberta-base)"
+        )

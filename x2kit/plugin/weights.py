@@ -27,6 +27,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
     Raises: WeightsError if the file is missing, damaged or would run code when read.
     """
+    return read_checkpoint(file)[0]
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file, and what stands beside them under other keys; see `read_weights`."""
     if not file.is_file():
         raise WeightsError(f"{file}: no such file of weights")
     content: Any
@@ -37,14 +42,22 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             # Training code keeps its arguments beside the tensors; a Namespace holds values and runs nothing.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        first = " ".join(str(error).split())[:300]
+        raise WeightsError(
+            f"{file}: damaged, or it holds more than tensors and plain values, and reading that would run its code, "
+            f"which x2kit never does; whoever wrote it can save the state dict alone\n  {first}"
+        ) from error
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         raise WeightsError(f"{file}: damaged, or not a file of weights: {error}") from error
+    beside: dict[str, Any] = {}
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            beside |= {str(name): value for name, value in content.items() if name != key}
             content = content[key]
     if not isinstance(content, Mapping):
         raise WeightsError(f"{file}: holds {type(content).__name__}, expected tensors by name")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, beside
 
 
 def load_exactly(

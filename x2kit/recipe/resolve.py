@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from x2kit.data.config import LOSSES, LossName, StreamConfig
 from x2kit.errors import DataError, Fault, PluginError, RecipeError, SettingError
+from x2kit.model.config import HeadName
 from x2kit.plugin.components import ComponentConfig, FusionFacts, SourceConfig, TextFacts, VisionFacts
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
@@ -15,6 +16,16 @@ from x2kit.recipe.schema import Recipe
 T = TypeVar("T")
 Checks = Literal["all", "evaluation", "none"]
 PAIRWISE: tuple[LossName, ...] = ("itc", "itm", "ttc", "ttm")
+HEADS_OF: dict[LossName, tuple[HeadName, ...]] = {
+    "itc": ("itc",),
+    "ttc": ("itc",),
+    "itm": ("itm", "itc"),  # its negatives are drawn by similarity
+    "ttm": ("itm", "itc"),
+    "mlm": ("mlm",),
+    "tlm": ("mlm",),
+    "bbox": ("bbox",),
+    "giou": ("bbox",),
+}
 TEXT_AS_CONTEXT: tuple[LossName, ...] = ("ttm", "tlm")
 
 
@@ -106,6 +117,7 @@ class _Checks:
                 f"{', '.join(pairwise)} compare a row with the others of its batch, "
                 "so it must be 2 or more, found 1",
             )
+        self._headed(stream, key)
         if facts is not None:
             self._fits(stream, key, facts)
 
@@ -161,6 +173,17 @@ class _Checks:
                 f"{key}.transform.augment_operations",
                 f"they need pictures with 3 channels, but model.vision wants {vision.image.channels}; set 0",
             )
+
+    def _headed(self, stream: StreamConfig, key: str) -> None:
+        built = self._recipe.model.heads.built
+        for loss in losses_on(stream):
+            absent = [head for head in HEADS_OF[loss] if head not in built]
+            if absent:
+                self._fault(
+                    f"{key}.losses.{loss}",
+                    f"it needs the head {' and '.join(absent)}, which model.heads.built leaves out; "
+                    "build it, or set this loss to 0",
+                )
 
     def _pictures(self, name: str, stream: StreamConfig, key: str) -> None:
         streams = self._recipe.data.streams

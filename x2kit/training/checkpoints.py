@@ -10,47 +10,17 @@ Order, draws and masks are functions of (seed, step), so the step number alone r
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from x2kit.errors import CheckpointError
+from x2kit.model.whole_files import appears_whole
 
 CHECKPOINTS, STATE, CHECKSUM = "checkpoints", "state.pt", "checksum"
-
-
-@contextmanager
-def appears_whole(path: Path) -> Iterator[Path]:
-    """A directory to fill that takes the place of `path` when the block ends well, and vanishes otherwise."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        for file in (*beside.rglob("*"), beside):
-            _sync(file)
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            path.rename(old)
-        beside.rename(path)
-        _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep_last: int) -> Path:

@@ -15,7 +15,10 @@ class TrainingConfig(BaseModel):
     steps: int = Field(gt=0, description="optimiser steps of the run")
     seed: int = Field(42, ge=0, description="of initial weights, data order, masks and negatives")
     device: str = Field("auto", description="auto (cuda, then mps, then cpu), or a torch device")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products under autocast")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32",
+        description="bf16: matrix products under autocast; auto: bf16 where the device is faster with it",
+    )
     threads: int | None = Field(None, gt=0, description="CPU threads; null leaves torch's choice")
     lr: float = Field(1e-4, gt=0, description="peak learning rate")
     lr_mult: float = Field(2.0, gt=0, description="factor for parameters that no pretrained weights filled")

@@ -23,10 +23,11 @@ from x2kit.data.loading import StepBatches
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, build_model, save_weights
 from x2kit.model.config import ModelConfig
-from x2kit.model.device import autocast, choose_device
+from x2kit.model.device import autocast, choose_device, choose_precision
 from x2kit.model.saving import WEIGHTS
+from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
-from x2kit.training.checkpoints import appears_whole, load_checkpoint, save_checkpoint
+from x2kit.training.checkpoints import load_checkpoint, save_checkpoint
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
@@ -72,9 +73,13 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    record = RunRecord(run, recipe.to_yaml(), _facts(recipe, plugins, batches), state.get("step", 0))
+    facts = _facts(recipe, plugins, batches) | {
+        "device": str(device),
+        "precision": choose_precision(config.precision, device),
+    }
+    record = RunRecord(run, recipe.to_yaml(), facts, state.get("step", 0))
     trainer = Trainer(recipe, run, model, optimizer, batches, device, record, state.get("step", 0))
-    for message in messages:
+    for message in [*messages, *_about_device(config, device)]:
         trainer.progress.say(message)
     try:
         trainer.run_steps()
@@ -95,6 +100,16 @@ def _assemble(recipe: Recipe, run: Path, state: dict[str, Any]) -> tuple[X2VLM, 
         recipe.data, model.tokenizer, model.image_spec, recipe.training.seed, recipe.training.steps
     )
     return model, steps
+
+
+def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
+    precision = choose_precision(config.precision, device)
+    yield f"device: {device}, {precision}" + (f", {torch.get_num_threads()} threads" * (device.type == "cpu"))
+    if precision != choose_precision("auto", device) and precision == "bf16":
+        yield (
+            "training.precision bf16: this device has no instructions for it and takes many times as long as with "
+            "fp32; auto chooses what is faster"
+        )
 
 
 def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches) -> dict[str, Any]:
@@ -121,6 +136,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.progress = StepProgress(self.recipe.training.steps, self.done)
+        self.precision = choose_precision(self.recipe.training.precision, self.device)
 
     def run_steps(self) -> None:
         """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
@@ -174,7 +190,7 @@ class Trainer:
         set_rate(self.optimizer, factor)
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
-        with autocast(self.device, config.precision):
+        with autocast(self.device, self.precision):
             losses = step_losses(self.model, to_device(batch, self.device), active)
         total = self._total(losses)
         self.optimizer.zero_grad(set_to_none=True)
@@ -185,7 +201,9 @@ class Trainer:
         values |= {
             f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
         }
-        return values | {"gradient_norm": norm, "temperature": self.model.temperature.detach().clone()}
+        if hasattr(self.model, "temperature"):
+            values["temperature"] = self.model.temperature.detach().clone()
+        return values | {"gradient_norm": norm}
 
     def _total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
         terms = [

@@ -27,14 +27,14 @@ def test_pretrained_features_are_timms_own(tmp_path: Path) -> None:
 
 
 def test_official_names_merge_patches_at_the_end_of_a_stage() -> None:
-    keys = Swin(**SETTINGS).build().official_keys()
+    keys = {own: name for own, (name,) in Swin(**SETTINGS).build().official_names().items()}
     assert keys["model.layers.1.downsample.norm.weight"] == "layers.0.downsample.norm.weight"
     assert keys["model.layers.1.blocks.0.attn.qkv.weight"] == "layers.1.blocks.0.attn.qkv.weight"
 
 
 def test_weights_with_official_names_are_read(tmp_path: Path) -> None:
     encoder = Swin(**SETTINGS).build()
-    official = {encoder.official_keys()[name]: value for name, value in encoder.state_dict().items()}
+    official = {encoder.official_names()[name][0]: value for name, value in encoder.state_dict().items()}
     save_file(official, tmp_path / "official.safetensors")
     again = Swin(**SETTINGS, pretrained=str(tmp_path)).build()
     for name, value in encoder.state_dict().items():

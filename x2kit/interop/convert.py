@@ -1,0 +1,214 @@
+"""Official checkpoints to weights directories, and back. Imports torch.
+
+Beside what every weights directory has, a converted one holds
+
+official.json         layout, keys in their order with dtypes, plain values of the file
+official.safetensors  tensors that the model has no place for, kept for the way back
+account.json          what became of every key
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from x2kit.errors import SettingError, WeightsError
+from x2kit.interop.account import Account
+from x2kit.interop.checkpoint_files import OfficialFile, read_official, write_official
+from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, Layout, recognise
+from x2kit.interop.names import official_buffers, official_names
+from x2kit.interop.recognition import first_fusion_layer, model_of
+from x2kit.model import X2VLM, build_model, load, save_weights
+from x2kit.model.build import without_initialisation
+from x2kit.model.config import ModelConfig
+from x2kit.model.saving import recipe_of, weights_directory
+from x2kit.model.whole_files import appears_whole
+from x2kit.plugin.registry import Registry
+
+FACTS, KEPT, ACCOUNT = "official.json", "official.safetensors", "account.json"
+SPARE = {"crit_mask_lm_smoothed.one_hot": "the captioning loss's label smoothing, which is a setting"}
+"""Keys of official models that are part of no model here, and why."""
+
+
+class Converted(NamedTuple):
+    """What was found in a checkpoint."""
+
+    layout: Layout
+    config: ModelConfig
+    account: Account
+
+
+def from_official(
+    file: Path,
+    directory: Path,
+    registry: Registry,
+    tokenizer: str | None = None,
+    image_size: int | None = None,
+    heads: int | None = None,
+) -> Converted:
+    """Write the weights directory of an official checkpoint, or nothing.
+
+    Args:
+        file: .th, .pth, .pt or .safetensors.
+        directory: must not hold anything yet.
+        registry: the components that may be its encoders.
+        tokenizer: name or directory of the text encoder's tokenizer; without one the model reads ids only.
+        image_size: another picture size; positions are interpolated.
+        heads: attention heads of text and fusion encoder, where they are not 64 wide each.
+    Raises: WeightsError that says what does not fit, and where.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise WeightsError(f"{directory}: is there already and is not empty; name another directory")
+    content = read_official(file)
+    tensors = content.tensors
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    layout = recognise(tensors, str(file))
+    try:
+        config = model_of(shapes, layout, registry, str(file), _tied(tensors, layout), heads)
+        if image_size is not None:
+            config = config.model_copy(update={"vision": config.vision.at_image_size(image_size)})
+        text_tokenizer = config.text.official_tokenizer(tokenizer)
+        with without_initialisation():
+            model = build_model(config, tokenizer=text_tokenizer)
+    except SettingError as error:
+        raise WeightsError(f"{file}: {error}") from error
+    account = Account(str(file))
+    state = _state(model, layout, first_fusion_layer(shapes, layout), tensors, account)
+    kept = _rest(model, layout, tensors, account)
+    account.require_whole()
+    model.load_state_dict(state)
+    facts = {
+        "layout": layout.__dict__,
+        "first_layer": first_fusion_layer(shapes, layout),
+        "keys": {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()},
+        "beside": content.beside,
+    }
+    with appears_whole(directory) as place:
+        save_weights(model.eval(), recipe_of(config, f"converted from {file.name}"), place)
+        (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        (place / ACCOUNT).write_text(json.dumps(account.to_json(), indent=1) + "\n", encoding="utf-8")
+        if kept:
+            save_file({name: value.clone() for name, value in kept.items()}, place / KEPT)
+    return Converted(layout, config, account)
+
+
+def to_official(directory: Path, file: Path) -> Layout:
+    """Write weights in the official layout: that of the checkpoint they came from, else the one that fits.
+
+    Raises: WeightsError if the model has a part that no official checkpoint has.
+    """
+    path = weights_directory(directory)
+    model = load(path)
+    facts: dict[str, Any] | None = None
+    if (path / FACTS).is_file():
+        facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    layout = _fitting_layout(model) if facts is None else Layout(**facts["layout"])
+    first = _layers(model) * layout.stacked if facts is None else facts["first_layer"]
+    tensors = _written(model, layout, first)
+    beside: dict[str, Any] = {}
+    if facts is not None:
+        tensors |= load_file(path / KEPT) if (path / KEPT).is_file() else {}
+        tensors = {
+            name: tensors[name].to(getattr(torch, kind)) for name, kind in facts["keys"].items() if name in tensors
+        }
+        beside = facts["beside"]
+    write_official(OfficialFile(tensors, beside), file)
+    return layout
+
+
+def _tied(tensors: dict[str, Tensor], layout: Layout) -> bool:
+    words = tensors.get(f"{layout.text}embeddings.word_embeddings.weight")
+    decoder = tensors.get(f"{layout.mlm}predictions.decoder.weight")
+    return words is not None and decoder is not None and torch.equal(words, decoder)
+
+
+def _state(
+    model: X2VLM, layout: Layout, first: int, tensors: dict[str, Tensor], account: Account
+) -> dict[str, Tensor]:
+    """The model's tensors out of the checkpoint's."""
+    state: dict[str, Tensor] = {}
+    names = official_names(model, layout, first)
+    for own, parts in names.items():
+        for part in parts:
+            account.add(part, "used" if part in tensors else "missing")
+        if all(part in tensors for part in parts):
+            found = [tensors[part].float() for part in parts]
+            state[own] = torch.cat(found) if len(found) > 1 else found[0]
+    vision = {
+        name.removeprefix("vision."): value for name, value in state.items() if name.startswith("vision.")
+    }
+    for name, value in model.vision.fit(vision).items():
+        own = f"vision.{name}"
+        if value.shape != state[own].shape:
+            account.add(names[own][0], "resized")
+        state[own] = value
+    for own, value in model.state_dict().items():
+        if own in state and state[own].shape != value.shape:
+            account.shapes.append(
+                f"{' + '.join(names[own])} {list(state[own].shape)} instead of {list(value.shape)}"
+            )
+    return state
+
+
+def _rest(
+    model: X2VLM, layout: Layout, tensors: dict[str, Tensor], account: Account
+) -> dict[str, Tensor]:
+    """Account for what is not the model's; returns what is kept for the way back."""
+    twins, buffers = layout.twins(tensors), official_buffers(model, layout)
+    kept: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if name in account.rows:
+            continue
+        if name in twins and twins[name] in tensors:
+            if torch.equal(value, tensors[twins[name]]):
+                account.add(name, "twin", twins[name])
+                continue
+            account.add(name, "kept", f"differs from {twins[name]}, which the official code reads last")
+        elif name in buffers:
+            if torch.equal(value, buffers[name].to(value.dtype)):
+                account.add(name, "derived")
+                continue
+            account.add(name, "kept", "differs from what the settings give, which the model uses")
+        elif name in SPARE:
+            account.add(name, "kept", SPARE[name])
+        else:
+            account.add(name, "unexpected")
+            continue
+        kept[name] = value
+    return kept
+
+
+def _written(model: X2VLM, layout: Layout, first: int) -> dict[str, Tensor]:
+    state = model.state_dict()
+    tensors: dict[str, Tensor] = {}
+    for own, parts in official_names(model, layout, first).items():
+        pieces = state[own].chunk(len(parts)) if len(parts) > 1 else (state[own],)
+        tensors |= dict(zip(parts, pieces, strict=True))
+    tensors |= official_buffers(model, layout)
+    for prefix in (layout.mlm, "text_decoder.cls."):
+        if f"{prefix}predictions.decoder.bias" in tensors:
+            tensors[f"{prefix}predictions.bias"] = tensors[f"{prefix}predictions.decoder.bias"]
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def _fitting_layout(model: X2VLM) -> Layout:
+    """X²-VLM's stack where the masked-language head shares the word embedding, as there; else CCLM's."""
+    if hasattr(model, "text_temperature") and model.text_temperature is not model.temperature:
+        raise WeightsError(
+            "official checkpoints have one temperature, this model two (heads.own_text_temperature)"
+        )
+    embedding = model.text.token_embedding()
+    stacked = (
+        hasattr(model, "mlm_head") and embedding is not None and model.mlm_head.decoder.weight is embedding.weight
+    )
+    return Layout(STACKED_TEXT if stacked else PLAIN_TEXT, stacked, MLM_OF_STACK if stacked else MLM_APART)
+
+
+def _layers(model: X2VLM) -> int:
+    names = [name for parts in model.text.official_names().values() for name in parts]
+    return len({name.split(".")[2] for name in names if name.startswith("encoder.layer.")})
