@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from .deliberate import DELIBERATE
 from .evidence import PAGE, SEEN, page
 
 REFERENCE = Path(os.environ.get("X2KIT_REFERENCE") or Path(__file__).parents[1] / "reference")
+
 
 class RecordedTokenizer(Tokenizer):
     """The ids of a recording; the texts themselves were not recorded."""
@@ -62,6 +63,18 @@ class Recording(NamedTuple):
     def json(self, file: str) -> dict[str, Any]:
         return json.loads((self.folder / f"{file}.json").read_text())
 
+    def by_official_name(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Own tensors, by own names, as the official ones that they are made of; tied ones under all their names."""
+        found = {}
+        for name, tensor in own.items():
+            names = self.names[name]
+            parts = [tensor] if len(names) == 1 else tensor.chunk(len(names))
+            found |= dict(zip(names, parts, strict=True))
+        for tied in self.config["tied"]:
+            known = [found[name] for name in tied if name in found]
+            found |= {name: known[0] for name in tied if known}
+        return found
+
 
 def vision_of(config: dict[str, Any]) -> BeitV2:
     vision = config["vision"]
@@ -82,7 +95,8 @@ def official(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
     return torch.cat([tensors[name] for name in names]) if len(names) > 1 else tensors[names[0]]
 
 
-def record(name: str) -> Recording:
+def record(name: str, video: bool = False) -> Recording:
+    """A recorded model; with its frame positions, which lie in the video batch, if it is asked for videos."""
     folder = REFERENCE / name
     config = json.loads((folder / "config.json").read_text())
     text, cross = config["text"], config.get("cross")
@@ -112,6 +126,12 @@ def record(name: str) -> Recording:
         dropout=fusion["dropout"],
     )
     vision = vision_of(config)
+    tensors = load_file(folder / "model.safetensors")
+    if video:
+        batch = load_file(folder / "video_batch.safetensors")
+        tensors |= {
+            key.removeprefix("param."): value for key, value in batch.items() if key.startswith("param.")
+        }
     head = config.get("mlm_head", {"layer_norm_eps": text["layer_norm_eps"], "tied_to_embeddings": True})
     model = X2VLM(
         vision.build(),
@@ -122,6 +142,7 @@ def record(name: str) -> Recording:
             temperature=config["temp"],
             tie_mlm=head["tied_to_embeddings"],
             mlm_layer_norm_eps=head["layer_norm_eps"],
+            frames=tensors["absolute_frame_pos_embed"].shape[1] if video else None,
         ),
     )
     model._mean.zero_()
@@ -129,7 +150,6 @@ def record(name: str) -> Recording:
     text_prefix = PLAIN_TEXT if separate else STACKED_TEXT
     layout = Layout(text_prefix, not separate, MLM_APART if separate else MLM_OF_STACK)
     names = official_names(model, layout, 0 if separate else layers)
-    tensors = load_file(folder / "model.safetensors")
     model.load_state_dict({own: official(tensors, theirs) for own, theirs in names.items()})
     return Recording(folder, config, model, names)
 
