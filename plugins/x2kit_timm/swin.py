@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 from torch import Tensor
-from torch.nn import functional as F
 
 from x2kit.plugin import ImageSpec, NameTable, VisionEncoder, VisionFeatures
+from x2kit_timm.relative_positions import resize_table, window_of
 from x2kit_timm.settings import Swin
 from x2kit_timm.weights import load_published
 
@@ -50,7 +48,7 @@ class SwinEncoder(VisionEncoder):
         )
         self._from_scratch = config.pretrained is None or not load
         if config.pretrained is not None and load:
-            load_published(self.model, config.pretrained, checkpoint_filter_fn)
+            load_published(self.model, config.pretrained, _rename)
 
     def forward(self, images: Tensor) -> VisionFeatures:
         patches = self.model.forward_features(images).flatten(1, 2)
@@ -73,17 +71,21 @@ class SwinEncoder(VisionEncoder):
         return found
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Relative position tables of another window are interpolated bicubically."""
-        own = self.state_dict()
-        return {
-            name: _resize(value, len(own[name])) if name.endswith(TABLE) and name in own else value
-            for name, value in state.items()
-        }
+        """Relative position tables of another window are interpolated, as X-VLM does."""
+        return _fit_tables(state, self.state_dict())
 
 
-def _resize(table: Tensor, rows: int) -> Tensor:
-    if len(table) == rows:
-        return table
-    before, after = math.isqrt(len(table)), math.isqrt(rows)
-    grid = table.T.unflatten(1, (before, before))[None]
-    return F.interpolate(grid, size=(after, after), mode="bicubic")[0].flatten(1).T.contiguous()
+def _fit_tables(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tables of `state` at the windows of `own`; a stage smaller than the window has one of its own size."""
+    return {
+        name: resize_table(value, window_of(len(own[name]), extra_rows=0), extra_rows=0)
+        if name.endswith(TABLE) and name in own
+        else value
+        for name, value in state.items()
+    }
+
+
+def _rename(state: dict[str, Tensor], model: SwinTransformer) -> dict[str, Tensor]:
+    """Published names to timm's."""
+    filtered: dict[str, Tensor] = checkpoint_filter_fn(_fit_tables(state, model.state_dict()), model)
+    return filtered

@@ -12,8 +12,10 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch.testing import assert_close
 from x2kit_openclip import ClipVision
+from x2kit_openclip.tower import POSITIONS
 
 from x2kit.plugin import SettingError, WeightsError
+from x2kit.plugin.positions import resize_positions
 
 SETTINGS = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "heads": 1}
 VISION = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2}
@@ -64,6 +66,19 @@ def test_another_picture_size_resizes_positions(published: tuple[Path, CLIP]) ->
     settings = {**SETTINGS, "image_size": 48, "quick_gelu": True}
     encoder = ClipVision(**settings, pretrained=str(published[0])).build()
     assert encoder.model.positional_embedding.shape == (37, 64)
+
+
+def test_positions_are_fitted_to_another_picture_size_and_the_rest_is_left() -> None:
+    config = ClipVision(**SETTINGS)
+    state = config.build().state_dict()
+    encoder = config.at_image_size(48).build()
+    fitted = encoder.fit(state)
+    encoder.load_state_dict(fitted)
+    assert_close(fitted[POSITIONS], resize_positions(state[POSITIONS], (6, 6)), rtol=0, atol=0)
+    assert torch.equal(fitted[POSITIONS][0], state[POSITIONS][0])
+    assert all(fitted[name] is value for name, value in state.items() if name != POSITIONS)
+    others = {name: value for name, value in state.items() if name != POSITIONS}
+    assert encoder.fit(others) == others  # a state without positions: nothing to do
 
 
 def test_settings_that_the_published_model_contradicts_are_refused(published: tuple[Path, CLIP]) -> None:

@@ -1,14 +1,19 @@
-"""Swin: names of released checkpoints, pretrained weights."""
+"""Swin: names of released checkpoints, pretrained weights, other picture sizes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 from x2kit_timm import Swin
+from x2kit_timm.relative_positions import resize_table
+from x2kit_timm.swin import TABLE
+
+from x2kit.plugin import SettingError
 
 SETTINGS = {"image_size": 64, "width": 8, "depths": (2, 1), "heads": (1, 2), "window": 4}
 
@@ -39,3 +44,51 @@ def test_weights_with_official_names_are_read(tmp_path: Path) -> None:
     again = Swin(**SETTINGS, pretrained=str(tmp_path)).build()
     for name, value in encoder.state_dict().items():
         assert_close(again.state_dict()[name], value)
+
+
+def test_tables_follow_the_window_of_a_larger_picture() -> None:
+    config = Swin(**SETTINGS)
+    larger = config.at_image_size(128)
+    assert (larger.image_size, larger.window) == (128, 8)
+    encoder = larger.build()
+    state = config.build().state_dict()
+    fitted = encoder.fit(state)
+    encoder.load_state_dict(fitted)
+    for name, value in state.items():
+        if name.endswith(TABLE):
+            # Swin has no class token: all rows of its tables are about two patches
+            assert_close(fitted[name], resize_table(value, 8, extra_rows=0), rtol=0, atol=0)
+        else:
+            assert fitted[name] is value
+
+
+def test_a_stage_that_is_smaller_than_the_window_keeps_its_own() -> None:
+    """timm gives a stage of 4 × 4 tokens the window 4, whatever the setting."""
+    settings = {**SETTINGS, "image_size": 32, "window": 8}
+    encoder = Swin(**settings).build()
+    rows = {name: len(value) for name, value in encoder.state_dict().items() if name.endswith(TABLE)}
+    assert set(rows.values()) == {(2 * 8 - 1) ** 2, (2 * 4 - 1) ** 2}
+    fitted = encoder.fit(Swin(**SETTINGS).build().state_dict())
+    assert {name: len(value) for name, value in fitted.items() if name.endswith(TABLE)} == rows
+
+
+@pytest.mark.parametrize(("image_size", "window"), [(224, 7), (384, 12), (480, 15)])
+def test_the_window_grows_as_in_x_vlm(image_size: int, window: int) -> None:
+    larger = Swin().at_image_size(image_size)
+    assert (larger.window, larger.describe().grid) == (window, (window, window))
+
+
+def test_a_picture_that_the_last_stage_does_not_tile_is_refused() -> None:
+    with pytest.raises(SettingError, match="image_size: 400 pixels are not tiled by 32"):
+        Swin().at_image_size(400).describe()
+
+
+def test_published_weights_of_another_window_are_fitted_alike(tmp_path: Path) -> None:
+    before = Swin(**SETTINGS).build()
+    official = {before.official_names()[name][0]: value for name, value in before.state_dict().items()}
+    save_file(official, tmp_path / "official.safetensors")
+    larger = Swin(**SETTINGS).at_image_size(128)
+    read = larger.model_copy(update={"pretrained": str(tmp_path)}).build()
+    fitted = larger.build().fit(before.state_dict())
+    for name, value in read.state_dict().items():
+        assert torch.equal(value, fitted[name]), name
