@@ -1,0 +1,99 @@
+"""Recorded batches as steps of the product, and what its step makes of them, under the official names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from x2kit.data.batch import Batch, PairedRows
+from x2kit.data.config import LOSSES, LossName
+from x2kit.model import X2VLM
+from x2kit.training.step import Negatives, step_losses
+
+from .conftest import Recording, image_batch, parallel_batch, record, region_batch
+
+Losses = dict[str, Tensor]
+
+KINDS: dict[str, tuple[LossName, ...]] = {
+    "image": LOSSES["image-text"],
+    "region": LOSSES["region-text"],
+    "para_text": LOSSES["parallel-text"],
+    "text_only": LOSSES["text"],
+}
+"""The losses of each recorded stream."""
+
+MAKE = {"image": image_batch, "region": region_batch, "para_text": parallel_batch}
+NEGATIVES = {
+    "image": ("image_neg_idx", "text_neg_idx"),
+    "region": ("image_neg_idx", "text_neg_idx"),
+    "para_text": ("first_text_neg_idx", "second_text_neg_idx"),
+}
+OFFICIAL_NAMES = {"ttc": "loss_ttc", "ttm": "loss_ttm", "tlm": "loss_mlm"}
+
+
+def negatives_of(stream: str, recorded: Mapping[str, Any], prefix: str) -> Negatives:
+    """The recorded negatives of a stream."""
+    image, text = (torch.as_tensor(recorded[f"{prefix}{name}"]) for name in NEGATIVES[stream])
+    return Negatives(image, text)
+
+
+def losses_of(
+    model: X2VLM,
+    step: Batch,
+    negatives: Mapping[str, Negatives],
+    active: Mapping[str, Sequence[LossName]] = KINDS,
+) -> dict[str, Losses]:
+    """The product's losses of a step, by stream and official name."""
+    found = step_losses(model, step, {name: active[name] for name in step.streams}, negatives)
+    return {
+        stream: {OFFICIAL_NAMES.get(name, f"loss_{name}"): value for name, value in losses.items()}
+        for stream, losses in found.items()
+    }
+
+
+def joined(steps: Sequence[Batch]) -> Batch:
+    """One step of all streams: the pictures of all of them once, as the product has it."""
+    pictures: list[Tensor] = []
+    streams = {}
+    for step in steps:
+        before = sum(map(len, pictures))
+        for name, rows in step.streams.items():
+            streams[name] = (
+                rows._replace(images=rows.images + before) if isinstance(rows, PairedRows) else rows
+            )
+        if step.images is not None:
+            pictures.append(step.images)
+    return Batch(0, torch.cat(pictures), streams, {}, [])
+
+
+def recorded_step(recording: Recording) -> tuple[Batch, dict[str, Negatives]]:
+    """All recorded batches of a model as one step, and its negatives."""
+    steps, negatives = [], {}
+    for stream, make in MAKE.items():
+        if (recording.folder / f"{stream}_batch.safetensors").exists():
+            tensors = recording.tensors(f"{stream}_batch")
+            steps.append(make(tensors))
+            negatives[stream] = negatives_of(stream, tensors, "in.")
+    return joined(steps), negatives
+
+
+def all_losses(recording: Recording) -> Losses:
+    """The losses of all recorded batches from one step of the product; their sum is the recorded total."""
+    found = losses_of(recording.model, *recorded_step(recording))
+    return {f"{stream}.{name}": value for stream, losses in found.items() for name, value in losses.items()}
+
+
+def video_losses() -> tuple[Recording, Losses]:
+    """The model with frame positions, and its losses of the video batch.
+
+    A video takes the place of a picture, so that all that follows the vision encoder is the product's step.
+    """
+    recording = record("xvlm", video=True)
+    model, tensors = recording.model, recording.tensors("video_batch")
+    pictures = model.encode_images
+    model.encode_images = lambda x: model.encode_video(x) if x.ndim == 5 else pictures(x)  # type: ignore[method-assign]
+    step = image_batch({**tensors, "in.image": tensors["in.frames"]})
+    return recording, losses_of(model, step, {"image": negatives_of("image", tensors, "in.")})["image"]
