@@ -189,7 +189,8 @@ def small(arguments: list[str]) -> list[str]:
         [value for option, value in pairwise(rest) if option == wanted] for wanted in ("--config", "--plugin")
     )
     recipe = read_recipe([*given, *overlays], keys.values, plugins, checks="none").recipe
-    options = {"training.steps": STEPS, "training.log_every": 1, "training.threads": 1, "data.num_workers": 0}
+    steps = min(STEPS, recipe.training.steps)  # a page may train for no step at all
+    options = {"training.steps": steps, "training.log_every": 1, "training.threads": 1, "data.num_workers": 0}
     for name, stream in recipe.data.streams.items():
         options |= {f"data.streams.{name}.{key}": value for key, value in _small_stream(stream, recipe)}
     for part, key in ((recipe.model.vision, "vision.depth"), (recipe.model.fusion, "fusion.layers")):

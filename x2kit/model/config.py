@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from x2kit.plugin.choice import FusionChoice, TextChoice, VisionChoice
+from x2kit.plugin.components import NameOrPath
 
 
 HeadName = Literal["itc", "itm", "mlm", "bbox"]
@@ -68,3 +69,11 @@ class ModelConfig(BaseModel):
     text: TextChoice = Field(description="the text encoder, with its tokenizer")
     fusion: FusionChoice = Field(description="the fusion encoder")
     heads: HeadsConfig = Field(HeadsConfig(), description="the heads on top of the encoders")
+    init_from: NameOrPath | None = Field(
+        None,
+        description="a weights or run directory whose weights the model starts from: all but the encoders whose class "
+        "or pretrained weights differ here, and a vocabulary head when the text encoder does",
+    )
+    init_except: tuple[Literal["vision", "text", "fusion", "heads"], ...] = Field(
+        (), description="parts that do not come from init_from although they could"
+    )

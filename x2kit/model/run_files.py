@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+INITIALISATION = "initialisation.json"
 RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
 
 

@@ -74,6 +74,8 @@ class X2VLM(nn.Module):
         self.vision = vision
         self.text = text
         self.fusion = fusion
+        self.kept: frozenset[str] = frozenset()
+        """Names of tensors that came from another model; they are not fresh, whatever their encoder says."""
         self.region_pooling = heads.region_pooling
         if "itc" in heads.built:
             self.vision_proj = nn.Linear(vision.width, heads.embed_dim)

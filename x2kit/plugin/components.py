@@ -50,6 +50,15 @@ class ComponentConfig(BaseModel):
         """The name that recipes use: the class name."""
         return cls.__name__
 
+    def reads_weights_of(self, other: ComponentConfig) -> bool:
+        """Whether an encoder with these settings goes on from weights of one with those.
+
+        By default if both are one component by name, and these settings name no pretrained weights that those do not.
+        """
+        wanted = getattr(self, "pretrained", None)
+        known = getattr(other, "pretrained", None)
+        return self.component_name() == other.component_name() and wanted in (None, known)
+
 
 class ImageSpec(NamedTuple):
     """What an encoder wants its pictures to be. It travels with the weights.

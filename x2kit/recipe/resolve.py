@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from x2kit.data.config import LOSSES, LossName, StreamConfig
 from x2kit.errors import DataError, Fault, PluginError, RecipeError, SettingError
-from x2kit.model.config import HeadName
+from x2kit.model.config import HeadName, ModelConfig
 from x2kit.plugin.components import ComponentConfig, FusionFacts, SourceConfig, TextFacts, VisionFacts
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
@@ -90,12 +91,26 @@ class _Checks:
         fusion = self._ask(
             "model.fusion", model.fusion, lambda: model.fusion.describe(text.width, vision.width)
         )
+        self._source_of_weights(model)
         if model.heads.context_positions and vision.width % 4:
             self._fault(
                 "model.heads.context_positions",
                 f"the positions take a vision width in fours, found {vision.width}; set this to 0 or change it",
             )
         return None if fusion is None else ModelFacts(vision, text, fusion)
+
+    def _source_of_weights(self, model: ModelConfig) -> None:
+        if model.init_from is None:
+            if model.init_except:
+                self._fault("model.init_except", "there is no model.init_from that anything could come from")
+            return
+        path = Path(model.init_from)
+        if not any((place / "model.safetensors").is_file() for place in (path, path / "weights")):
+            found = "holds no weights (model.safetensors)" if path.exists() else "does not exist"
+            self._fault(
+                "model.init_from",
+                f"{path} {found}; give a weights directory, or the directory of a run that has ended",
+            )
 
     def stream(self, name: str, facts: ModelFacts | None) -> None:
         """One stream: its source, its languages, its rows, and what the model takes."""

@@ -12,7 +12,7 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(gt=0, description="optimiser steps of the run")
+    steps: int = Field(ge=0, description="optimiser steps of the run; 0 saves the initial weights as they are")
     seed: int = Field(42, ge=0, description="of initial weights, data order, masks and negatives")
     device: str = Field("auto", description="auto (cuda, then mps, then cpu), or a torch device")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -28,6 +28,11 @@ class TrainingConfig(BaseModel):
     text_lr: float | None = Field(None, gt=0, description="peak rate of the text encoder; wins over lr_mult")
     fusion_lr: float | None = Field(
         None, gt=0, description="peak rate of the fusion encoder; wins over lr_mult"
+    )
+    update_rule: Literal["torch", "official"] = Field(
+        "torch",
+        description="AdamW of torch; or as in the official code, which adds epsilon before the bias correction and "
+        "decays after the Adam step, for runs that are to be those of the official code",
     )
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's averaging factors")
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")

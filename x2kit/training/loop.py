@@ -21,9 +21,11 @@ from x2kit.data.corpus import training_texts
 from x2kit.data.faults import BadRecords
 from x2kit.data.loading import StepBatches
 from x2kit.errors import X2KitError
-from x2kit.model import X2VLM, build_model, save_weights
+from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import autocast, choose_device, choose_precision
+from x2kit.model.initialisation import Initialisation, build_started
+from x2kit.model.run_files import INITIALISATION
 from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
@@ -66,7 +68,7 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     messages: list[str] = []
     if resume:
         state, messages = load_checkpoint(run)
-    model, batches = _assemble(recipe, run, state)
+    model, batches, began = _assemble(recipe)
     device = choose_device(config.device)
     model.to(device).train()
     optimizer = build_optimizer(model, config)
@@ -79,6 +81,9 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     }
     record = RunRecord(run, recipe.to_yaml(), facts, state.get("step", 0))
     trainer = Trainer(recipe, run, model, optimizer, batches, device, record, state.get("step", 0))
+    if began is not None:
+        record.keep(INITIALISATION, began.to_json())
+        messages += began.lines()
     for message in [*messages, *_about_device(config, device)]:
         trainer.progress.say(message)
     try:
@@ -92,14 +97,14 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     return weights
 
 
-def _assemble(recipe: Recipe, run: Path, state: dict[str, Any]) -> tuple[X2VLM, StepBatches]:
-    """Model and batches. A tokenizer trained on the texts is kept with the run, so that resuming need not train."""
+def _assemble(recipe: Recipe) -> tuple[X2VLM, StepBatches, Initialisation | None]:
+    """Model and batches, and where the model's weights began if they came from another's."""
     torch.manual_seed(recipe.training.seed)
-    model = build_model(recipe.model, training_texts(recipe.data))
+    model, began = build_started(recipe.model, training_texts(recipe.data))
     steps = StepBatches(
         recipe.data, model.tokenizer, model.image_spec, recipe.training.seed, recipe.training.steps
     )
-    return model, steps
+    return model, steps, began
 
 
 def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from x2kit.model import X2VLM
 from x2kit.plugin.encoders import Encoder
 from x2kit.training.config import TrainingConfig
+from x2kit.training.official_adamw import OfficialAdamW
 
 ENCODERS = ("vision", "text", "fusion")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
@@ -28,7 +29,7 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
     """
     groups: dict[tuple[float, bool], dict[str, object]] = {}
     without_decay = set(_without_decay(model))
-    fresh = set(_fresh(model))
+    fresh = set(_fresh(model)) - model.kept
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -66,11 +67,12 @@ def _fresh(model: X2VLM) -> Iterator[str]:
         yield from (f"{part}.{name}" for name in getattr(model, part).fresh())
 
 
-def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over the parameter groups, fused where the device has it."""
-    return torch.optim.AdamW(
-        parameter_groups(model, config), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-    )
+def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW over the parameter groups, by torch's rule fused where the device has it, or by the official one."""
+    groups = parameter_groups(model, config)
+    if config.update_rule == "official":
+        return OfficialAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:

@@ -37,6 +37,7 @@ class RunRecord:
     """
 
     def __init__(self, run: Path, recipe: str, facts: dict[str, Any], steps_done: int) -> None:
+        self._run = run
         run.mkdir(parents=True, exist_ok=True)
         _write(run / RECIPE, recipe)
         _write(run / VERSIONS, json.dumps({**versions(), **facts}, indent=2) + "\n")
@@ -44,6 +45,10 @@ class RunRecord:
         _write(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = (run / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=steps_done)
+
+    def keep(self, file: str, content: dict[str, Any]) -> None:
+        """A JSON file beside the metrics."""
+        _write(self._run / file, json.dumps(content, indent=1) + "\n")
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line of metrics after so many steps."""

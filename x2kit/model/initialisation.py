@@ -1,0 +1,174 @@
+"""A model that starts from the weights of another, with some of its encoders exchanged. Imports torch.
+
+This is the paper's swap (X²-VLM, section 4.5; CCLM repository): the vision encoder, the projections, the temperature,
+the heads and the fusion layers stay, the text encoder and what belongs to its vocabulary are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from x2kit.errors import WeightsError
+from x2kit.model.build import TOKENIZER, build_model
+from x2kit.model.config import ModelConfig
+from x2kit.model.saving import RECIPE, load, read_model_config, weights_directory
+from x2kit.model.x2vlm import X2VLM
+
+Origin = Literal["kept", "resized", "pretrained", "fresh"]
+ENCODERS = ("vision", "text", "fusion")
+VOCABULARY = "mlm_head.decoder."
+"""What follows the vocabulary, and so the text encoder, though it is a head."""
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Where every tensor of a model began.
+
+    Attributes:
+        source: the weights directory.
+        origins: tensor name to origin and reason.
+        sizes: tensor name to number of values.
+        dropped: tensors of the source that the model has no place for, by part.
+    """
+
+    source: str
+    origins: dict[str, tuple[Origin, str]]
+    sizes: dict[str, int]
+    dropped: dict[str, int]
+
+    def kept(self) -> frozenset[str]:
+        """The tensors that came from the source."""
+        return frozenset(name for name, (origin, _) in self.origins.items() if origin in ("kept", "resized"))
+
+    def lines(self) -> Iterator[str]:
+        """A table for people: part, origin, tensors, values, reason."""
+        rows: dict[tuple[str, Origin, str], list[int]] = {}
+        for name, (origin, reason) in self.origins.items():
+            rows.setdefault((_part(name), origin, reason), []).append(self.sizes[name])
+        yield f"initial weights from {self.source}"
+        yield f"{'PART':18s} {'ORIGIN':10s} {'TENSORS':>7s} {'VALUES':>13s}  REASON"
+        for (part, origin, reason), sizes in rows.items():
+            yield f"{part:18s} {origin:10s} {len(sizes):7d} {sum(sizes):13,d}  {reason}".rstrip()
+        for part, count in self.dropped.items():
+            yield f"{part:18s} {'dropped':10s} {count:7d} {'':13s}  the new model has no place for it"
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "source": self.source,
+            "tensors": {
+                name: {"origin": origin, "reason": reason} for name, (origin, reason) in self.origins.items()
+            },
+            "dropped": self.dropped,
+        }
+
+
+def build_started(
+    config: ModelConfig, texts: Iterable[str] | None = None
+) -> tuple[X2VLM, Initialisation | None]:
+    """The model of a recipe, started from `init_from` where the recipe names it.
+
+    Args:
+        config: the recipe's `model`.
+        texts: as for `build_model`.
+    Raises: WeightsError if the source is none, or if a part that is to be kept does not fit.
+    """
+    if config.init_from is None:
+        return build_model(config, texts), None
+    path = weights_directory(config.init_from)
+    replaced = _replaced(config, read_model_config(path / RECIPE))
+    # Kept word embeddings mean nothing but with the tokenizer that they were trained with.
+    tokenizer = None if "text" in replaced else config.text.build_tokenizer(assets=path / TOKENIZER)
+    model = build_model(config, texts, tokenizer=tokenizer)
+    found = _start(model, load(path), replaced, config, str(path))
+    model.kept = found.kept()
+    return model, found
+
+
+def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:
+    """The encoders that do not come from the source, and why."""
+    found = {}
+    for part in ENCODERS:
+        new, old = getattr(config, part), getattr(stored, part)
+        if part in config.init_except:
+            found[part] = "left out by model.init_except"
+        elif not new.reads_weights_of(old):
+            found[part] = f"{new.component_name()} replaces {old.component_name()}"
+    return found
+
+
+def _start(
+    model: X2VLM, source: X2VLM, replaced: dict[str, str], config: ModelConfig, name: str
+) -> Initialisation:
+    given, own = source.state_dict(), model.state_dict()
+    fitted = dict(given)
+    if "vision" not in replaced:
+        fitted |= _fit_vision(model, given)
+    origins: dict[str, tuple[Origin, str]] = {}
+    state: dict[str, Tensor] = {}
+    for tensor, value in own.items():
+        origins[tensor] = origin, _ = _origin(tensor, value, model, given, fitted, replaced, config)
+        if origin in ("kept", "resized"):
+            state[tensor] = fitted[tensor]
+    _require_fit(origins, replaced, name)
+    model.load_state_dict(state, strict=False)
+    dropped: dict[str, int] = {}
+    for tensor in given.keys() - own.keys():
+        dropped[_part(tensor)] = dropped.get(_part(tensor), 0) + 1
+    return Initialisation(name, origins, {key: value.numel() for key, value in own.items()}, dropped)
+
+
+def _origin(
+    tensor: str,
+    value: Tensor,
+    model: X2VLM,
+    given: dict[str, Tensor],
+    fitted: dict[str, Tensor],
+    replaced: dict[str, str],
+    config: ModelConfig,
+) -> tuple[Origin, str]:
+    part, _, rest = tensor.partition(".")
+    if part in replaced:
+        fresh = rest in getattr(model, part).fresh()
+        return ("fresh" if fresh else "pretrained"), replaced[part]
+    if "text" in replaced and tensor.startswith(VOCABULARY):
+        if config.heads.tie_mlm and tensor.endswith("weight"):
+            return "pretrained", "shared with the word embedding"
+        return "fresh", "another vocabulary"
+    if part not in ENCODERS and "heads" in config.init_except:
+        return "fresh", "left out by model.init_except"
+    if tensor not in fitted:
+        return "fresh", "not in the source"
+    if fitted[tensor].shape != value.shape:
+        return "fresh", f"other shape: {list(fitted[tensor].shape)}, here {list(value.shape)}"
+    resized = given[tensor].shape != value.shape
+    return ("resized", "to this picture size") if resized else ("kept", "")
+
+
+def _fit_vision(model: X2VLM, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    vision = {key.removeprefix("vision."): value for key, value in given.items() if key.startswith("vision.")}
+    return {f"vision.{key}": value for key, value in model.vision.fit(vision).items()}
+
+
+def _require_fit(origins: dict[str, tuple[Origin, str]], replaced: dict[str, str], source: str) -> None:
+    faults = [
+        f"{tensor}: {reason}"
+        for tensor, (origin, reason) in origins.items()
+        if origin == "fresh" and _part(tensor) in ENCODERS and _part(tensor) not in replaced
+    ]
+    if faults:
+        shown = "\n  ".join(faults[:6]) + (f"\n  and {len(faults) - 6} more" if len(faults) > 6 else "")
+        parts = ", ".join(sorted({_part(fault) for fault in faults}))
+        raise WeightsError(
+            f"model.init_from: {source} does not fit this recipe\n  {shown}\n"
+            f"  give model.{parts} the sizes of the source, or begin it anew: model.init_except: [{parts}]"
+        )
+
+
+def _part(tensor: str) -> str:
+    return tensor.partition(".")[0]
