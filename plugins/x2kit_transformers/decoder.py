@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from x2kit.plugin import TextDecoder
+from x2kit.plugin import NameTable, TextDecoder
+
+OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
 
 class HuggingFaceDecoder(TextDecoder):
@@ -16,23 +19,21 @@ class HuggingFaceDecoder(TextDecoder):
 
     Args:
         model_type: of transformers.
-        settings: of the text encoder that it is like.
+        settings: of the text encoder that it is like; a published config.json will do.
         layers: of the decoder.
     """
 
     def __init__(self, model_type: str, settings: Mapping[str, Any], layers: int) -> None:
         super().__init__()
-        config = AutoConfig.for_model(
-            model_type,
-            **{
-                **settings,
-                "num_hidden_layers": layers,
-                "is_decoder": True,
-                "add_cross_attention": True,
-                "use_cache": False,
-            },
-        )
-        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        as_decoder = {
+            "num_hidden_layers": layers,
+            "is_decoder": True,
+            "add_cross_attention": True,
+            "use_cache": False,
+        }
+        like = {name: value for name, value in settings.items() if name != "model_type"}
+        config = AutoConfig.for_model(model_type, **{**like, **as_decoder})
+        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
 
     def forward(self, ids: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
         logits: Tensor = self.model(
@@ -44,4 +45,8 @@ class HuggingFaceDecoder(TextDecoder):
         return logits
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
-        return {name: (name.removeprefix("model."),) for name in self.state_dict()}
+        return OFFICIAL.of(self.state_dict())
+
+    def official_buffers(self) -> dict[str, Tensor]:
+        positions = torch.arange(self.model.config.max_position_embeddings)[None]
+        return {f"{self.model.base_model_prefix}.embeddings.position_ids": positions}

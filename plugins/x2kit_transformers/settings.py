@@ -223,7 +223,8 @@ class _Architecture(TextEncoderConfig):
         if self.pretrained is None:
             return HuggingFaceDecoder(self.model_type, self.from_scratch(tokenizer), layers)
         config = published_config(self.pretrained if assets is None else str(assets))
-        return HuggingFaceDecoder(self.model_type, config, layers)
+        dropout = {} if self.dropout is None else _dropout(self.dropout)
+        return HuggingFaceDecoder(self.model_type, {**config, **dropout}, layers)
 
     @classmethod
     def published_ids(cls, vocab_size: int) -> SpecialIds:

@@ -1,0 +1,104 @@
+"""Decoders of answers: causal, reading questions, like the encoder that they go with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from x2kit_transformers import Bert, XLMRoberta
+
+from x2kit.plugin import IdsOnly, SpecialIds, TextDecoder, Tokenizer
+
+WIDTH = 16
+TOKENIZERS = {
+    Bert: IdsOnly(40, SpecialIds(pad=0, cls=2, sep=3, unk=1, mask=4)),
+    XLMRoberta: IdsOnly(40, SpecialIds(pad=1, cls=0, sep=2, unk=3, mask=4)),
+}
+SAME = {"rtol": 0, "atol": 1e-5}
+"""Other lengths are other summation orders."""
+
+
+@pytest.fixture(params=[Bert, XLMRoberta])
+def kind(request: pytest.FixtureRequest) -> type[Bert | XLMRoberta]:
+    return request.param
+
+
+def built(kind: type[Bert | XLMRoberta]) -> tuple[TextDecoder, Tokenizer]:
+    torch.manual_seed(0)
+    tokenizer = TOKENIZERS[kind]
+    config = kind(width=WIDTH, heads=2, mlp_ratio=2, max_length=12)
+    return config.build_decoder(tokenizer, layers=2).eval(), tokenizer
+
+
+def read(decoder: TextDecoder, ids: Tensor, pad: int, question: Tensor, question_mask: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return decoder(ids, ids != pad, question, question_mask)
+
+
+def test_padding_changes_nothing(kind: type[Bert | XLMRoberta]) -> None:
+    decoder, tokenizer = built(kind)
+    pad, cls, sep = tokenizer.special.pad, tokenizer.special.cls, tokenizer.special.sep
+    question = torch.randn(1, 5, WIDTH)
+    kept = torch.tensor([[True, True, True, False, False]])
+    short = torch.tensor([[cls, 7, 8, sep]])
+    long = torch.cat([short, torch.full((1, 3), pad)], 1)
+    plain = read(decoder, short, pad, question[:, :3], kept[:, :3])
+    assert_close(read(decoder, long, pad, question, kept)[:, :4], plain, **SAME)
+
+
+def test_a_token_sees_those_before_it_and_the_question(kind: type[Bert | XLMRoberta]) -> None:
+    decoder, tokenizer = built(kind)
+    pad, cls, sep = tokenizer.special.pad, tokenizer.special.cls, tokenizer.special.sep
+    question, kept = torch.randn(1, 3, WIDTH), torch.ones(1, 3, dtype=torch.bool)
+    first = read(decoder, torch.tensor([[cls, 7, 8, sep]]), pad, question, kept)
+    other = read(decoder, torch.tensor([[cls, 7, 9, 10]]), pad, question, kept)
+    assert_close(first[:, :2], other[:, :2], **SAME)
+    assert not torch.isclose(first[:, 2], other[:, 2], atol=1e-3).all()
+    elsewhere = read(decoder, torch.tensor([[cls, 7, 8, sep]]), pad, question.flip(-1), kept)
+    assert not torch.isclose(first[:, 0], elsewhere[:, 0], atol=1e-3).all()
+
+
+def test_logits_are_over_the_vocabulary_and_the_word_embedding_is_shared() -> None:
+    decoder, tokenizer = built(Bert)
+    question, kept = torch.randn(2, 3, WIDTH), torch.ones(2, 3, dtype=torch.bool)
+    assert read(decoder, torch.tensor([[2, 7], [2, 8]]), 0, question, kept).shape == (
+        2,
+        2,
+        tokenizer.vocab_size,
+    )
+    assert decoder.model.get_output_embeddings().weight is decoder.model.get_input_embeddings().weight
+
+
+def test_nothing_of_a_decoder_is_pretrained(kind: type[Bert | XLMRoberta]) -> None:
+    decoder, _ = built(kind)
+    assert decoder.fresh() == {name for name, _ in decoder.named_parameters()}
+
+
+def test_official_checkpoints_have_the_names_of_transformers() -> None:
+    decoder, _ = built(Bert)
+    names = decoder.official_names()
+    assert set(names) == set(decoder.state_dict())
+    assert names["model.bert.encoder.layer.1.crossattention.self.key.bias"] == (
+        "bert.encoder.layer.1.crossattention.self.key.bias",
+    )
+    (buffer,) = decoder.official_buffers().items()
+    assert buffer[0] == "bert.embeddings.position_ids"
+    assert buffer[1].tolist() == [list(range(12))]
+
+
+def test_a_decoder_like_a_pretrained_encoder(bert_directory: Path, xlmr_directory: Path) -> None:
+    for config in (Bert(pretrained=str(bert_directory)), XLMRoberta(pretrained=str(xlmr_directory))):
+        tokenizer = config.build_tokenizer()
+        decoder = config.build_decoder(tokenizer, layers=3)
+        found = decoder.model.config
+        assert (found.num_hidden_layers, found.hidden_size, found.is_decoder) == (3, WIDTH, True)
+        assert found.vocab_size == tokenizer.vocab_size
+
+
+def test_dropout_of_the_decoder_is_the_encoders(bert_directory: Path) -> None:
+    config = Bert(pretrained=str(bert_directory), dropout=0.25)
+    found = config.build_decoder(config.build_tokenizer(), layers=1).model.config
+    assert (found.hidden_dropout_prob, found.attention_probs_dropout_prob) == (0.25, 0.25)
