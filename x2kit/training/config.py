@@ -12,7 +12,9 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(ge=0, description="optimiser steps of the run; 0 saves the initial weights as they are")
+    steps: int = Field(
+        ge=0, description="optimiser steps of the run; 0 saves the initial weights as they are"
+    )
     seed: int = Field(42, ge=0, description="of initial weights, data order, masks and negatives")
     device: str = Field("auto", description="auto (cuda, then mps, then cpu), or a torch device")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -38,7 +40,16 @@ class TrainingConfig(BaseModel):
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     weight_decay: float = Field(0.01, ge=0, description="decoupled; not for biases and norms of encoders")
     warmup: float = Field(2500, ge=0, description="steps of linear warm-up; below 1 a share of all steps")
-    schedule: Literal["linear", "cosine"] = Field("linear", description="decay after warm-up, down to 0")
+    schedule: Literal["linear", "cosine"] = Field(
+        "linear", description="decay after warm-up, down to min_lr_factor"
+    )
+    min_lr_factor: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="smallest share of the peak rates after warm-up; above 0 the linear schedule passes the peak by "
+        "a little right after warm-up, as in the official code",
+    )
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null for no clipping")
     checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints")
     keep_last: int = Field(2, gt=0, description="checkpoints that are kept")

@@ -75,17 +75,28 @@ def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
+def warmup_steps(config: TrainingConfig) -> int:
+    """Steps of linear warm-up; a share of all steps is rounded down, as in the official code."""
+    return int(config.warmup * config.steps) if config.warmup < 1 else int(config.warmup)
+
+
 def rate_factor(step: int, config: TrainingConfig) -> float:
-    """The share of the peak rate at a step: linear from 0 over the warm-up, then down to 0 (official schedule).
+    """The share of the peak rate at a step: linear from 0 over the warm-up, then down to `min_lr_factor`.
+
+    As in the official code the linear schedule lies `min_lr_factor` * warm-up / (steps - warm-up) above the line from
+    1 to `min_lr_factor`: a little above 1 right after the warm-up, and above the smallest share at the end.
 
     Args:
         step: from 0; the first step has rate 0 unless there is no warm-up.
     """
-    warmup = int(config.warmup * config.steps) if config.warmup < 1 else int(config.warmup)
+    warmup, lowest = warmup_steps(config), config.min_lr_factor
     if step < warmup:
         return step / warmup
-    left = (config.steps - step) / max(1, config.steps - warmup)
-    return left if config.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    falling = max(1, config.steps - warmup)
+    if config.schedule == "cosine":
+        left = max(0.0, (config.steps - step) / falling)
+        return lowest + (1 - lowest) * (1 - math.cos(math.pi * left)) / 2
+    return max(lowest, (config.steps - (1 - lowest) * step) / falling)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
