@@ -23,7 +23,9 @@ class Deliberate(NamedTuple):
     why: str
 
 
-def check(file: str, quantity: str, found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0) -> None:
+def check(
+    file: str, quantity: str, found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0
+) -> None:
     """Assert |found - expected| <= atol + rtol * max |expected|, and remember the largest difference.
 
     Args:
@@ -33,12 +35,16 @@ def check(file: str, quantity: str, found: Any, expected: Any, *, atol: float = 
         rtol: relative to the largest element, as the reference's README has it for gradients.
     """
     found, expected = _tensor(found), _tensor(expected)
-    assert found.shape == expected.shape, f"{file} {quantity}: shape {list(found.shape)}, {list(expected.shape)}"
+    assert found.shape == expected.shape, (
+        f"{file} {quantity}: shape {list(found.shape)}, {list(expected.shape)}"
+    )
     difference = (found - expected).abs().max().item() if expected.numel() else 0.0
     SEEN.append((file, quantity, difference, atol, rtol))
     largest = expected.abs().max().item() if expected.numel() else 0.0
     limit = atol + rtol * largest
-    assert difference <= limit, f"{file} {quantity}: differs by {difference:.3g}, at most {limit:.3g} is allowed"
+    assert difference <= limit, (
+        f"{file} {quantity}: differs by {difference:.3g}, at most {limit:.3g} is allowed"
+    )
 
 
 def check_equal(file: str, quantity: str, found: Any, expected: Any) -> None:

@@ -80,9 +80,7 @@ def text_checkpoint(mapping: dict[str, Any], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def swapped(
-    mapping: dict[str, Any], image_text: Path, text_checkpoint: Path
-) -> tuple[X2VLM, Initialisation]:
+def swapped(mapping: dict[str, Any], image_text: Path, text_checkpoint: Path) -> tuple[X2VLM, Initialisation]:
     """The model after the swap."""
     vision = load_vision(image_text)
     cross = mapping["model"]["cross"]
@@ -201,4 +199,6 @@ def test_kept_text_encoder_and_fusion_layers_stand_apart(mapping: dict[str, Any]
     for target, origin in mapping["keep_text_encoder"]["target_to_source"].items():
         file, _, name = origin.partition(":")
         if file == "image_text":
-            check(MAPPING, "keep_text_encoder", found[APART.twins([target]).get(target, target)], source[name])
+            check(
+                MAPPING, "keep_text_encoder", found[APART.twins([target]).get(target, target)], source[name]
+            )

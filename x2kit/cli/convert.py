@@ -50,7 +50,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="attention heads of text and fusion encoder, which no shape tells; by default 64 wide each",
     )
     parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="a plugin with encoders of yours"
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE_OR_MODULE",
+        help="a plugin with encoders of yours",
     )
     parser.add_argument("--json", action="store_true", help="print the account as JSON")
 
@@ -86,7 +90,9 @@ def _report(found: Converted, target: Path, options: jsonargparse.Namespace) -> 
     for line in found.account.lines():
         print(line)
     if options.heads is None:
-        print(f"attention heads of the text encoder: {getattr(model.text, 'heads', '?')} (a guess: see --heads)")
+        print(
+            f"attention heads of the text encoder: {getattr(model.text, 'heads', '?')} (a guess: see --heads)"
+        )
     if options.tokenizer is None:
         print("no tokenizer: the model reads ids, but no texts, until you convert with --tokenizer")
     print(f"weights: {target}")

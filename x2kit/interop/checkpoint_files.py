@@ -44,7 +44,9 @@ def write_official(content: OfficialFile, file: Path) -> None:
     with file_appears_whole(file) as beside:
         if file.suffix == ".safetensors":
             # clones: safetensors refuses two names of one memory, which official checkpoints have
-            save_file({name: value.clone() for name, value in content.tensors.items()}, beside, {"format": "pt"})
+            save_file(
+                {name: value.clone() for name, value in content.tensors.items()}, beside, {"format": "pt"}
+            )
         else:
             torch.save({"model": content.tensors, **content.beside}, beside)
 

@@ -114,7 +114,9 @@ def to_official(directory: Path, file: Path) -> Layout:
     if facts is not None:
         tensors |= load_file(path / KEPT) if (path / KEPT).is_file() else {}
         tensors = {
-            name: tensors[name].to(getattr(torch, kind)) for name, kind in facts["keys"].items() if name in tensors
+            name: tensors[name].to(getattr(torch, kind))
+            for name, kind in facts["keys"].items()
+            if name in tensors
         }
         beside = facts["beside"]
     write_official(OfficialFile(tensors, beside), file)
@@ -155,9 +157,7 @@ def _state(
     return state
 
 
-def _rest(
-    model: X2VLM, layout: Layout, tensors: dict[str, Tensor], account: Account
-) -> dict[str, Tensor]:
+def _rest(model: X2VLM, layout: Layout, tensors: dict[str, Tensor], account: Account) -> dict[str, Tensor]:
     """Account for what is not the model's; returns what is kept for the way back."""
     twins, buffers = layout.twins(tensors), official_buffers(model, layout)
     kept: dict[str, Tensor] = {}
@@ -204,7 +204,9 @@ def _fitting_layout(model: X2VLM) -> Layout:
         )
     embedding = model.text.token_embedding()
     stacked = (
-        hasattr(model, "mlm_head") and embedding is not None and model.mlm_head.decoder.weight is embedding.weight
+        hasattr(model, "mlm_head")
+        and embedding is not None
+        and model.mlm_head.decoder.weight is embedding.weight
     )
     return Layout(STACKED_TEXT if stacked else PLAIN_TEXT, stacked, MLM_OF_STACK if stacked else MLM_APART)
 

@@ -22,7 +22,9 @@ def official_names(model: X2VLM, layout: Layout, first_layer: int) -> dict[str, 
     for part, prefix in parts.items():
         if hasattr(model, part):
             found = getattr(model, part).official_names(first_layer if part == "fusion" else 0)
-            names |= {f"{part}.{own}": tuple(prefix + name for name in wanted) for own, wanted in found.items()}
+            names |= {
+                f"{part}.{own}": tuple(prefix + name for name in wanted) for own, wanted in found.items()
+            }
     heads = layout.heads()
     return names | {own: heads.official(own) for own in model.state_dict() if own not in names}
 

@@ -120,9 +120,7 @@ def _ask(registry: Registry, kind: Kind, base: type[C], shapes: Shapes, source: 
 
 
 def _under(shapes: Shapes, prefix: str) -> Shapes:
-    return {
-        name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
 def _whole(value: Any) -> int | None:

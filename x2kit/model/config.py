@@ -53,7 +53,9 @@ class HeadsConfig(BaseModel):
         None, gt=1, description="classes of a head for answers (VQA by classification, NLVR2); null for none"
     )
     answer_pictures: int = Field(
-        1, gt=0, description="pictures that an answer is about: 2 in NLVR2, whose fused states stand side by side"
+        1,
+        gt=0,
+        description="pictures that an answer is about: 2 in NLVR2, whose fused states stand side by side",
     )
     decoder_layers: int | None = Field(
         None, gt=0, description="layers of a decoder of answers (VQA by generation); null for none"

@@ -269,9 +269,7 @@ class X2VLM(nn.Module):
         return load(directory)
 
 
-def _masked_language_head(
-    text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig
-) -> MaskedLanguageHead:
+def _masked_language_head(text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig) -> MaskedLanguageHead:
     embedding = text.token_embedding() if heads.tie_mlm else None
     if embedding is not None and embedding.embedding_dim != fusion.width:
         raise ShapeError(
