@@ -46,7 +46,10 @@ class CrossBert(FusionEncoderConfig):
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
-        query, inner = shapes.get("0.crossattention.self.query.weight"), shapes.get("0.intermediate.dense.weight")
+        query, inner = (
+            shapes.get("0.crossattention.self.query.weight"),
+            shapes.get("0.intermediate.dense.weight"),
+        )
         if not (query and inner):
             return None
         return cls(

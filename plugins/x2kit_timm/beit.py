@@ -67,7 +67,8 @@ class BeitV2Encoder(VisionEncoder):
         """Relative position tables are interpolated."""
         window = self.grid[0]
         return {
-            name: resize_table(value, window) if name.endswith(TABLE) else value for name, value in state.items()
+            name: resize_table(value, window) if name.endswith(TABLE) else value
+            for name, value in state.items()
         }
 
 

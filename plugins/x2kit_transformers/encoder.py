@@ -100,7 +100,9 @@ def empty_encoder(
         config = AutoConfig.from_pretrained(assets, local_files_only=True)
     except LOADING_ERRORS as error:
         raise WeightsError(f"{assets}: no readable config.json of a text encoder: {error}") from error
-    return HuggingFaceEncoder(_empty(config), tokenizer, _longest(config, max_length), summary, from_scratch=True)
+    return HuggingFaceEncoder(
+        _empty(config), tokenizer, _longest(config, max_length), summary, from_scratch=True
+    )
 
 
 def pretrained_encoder(

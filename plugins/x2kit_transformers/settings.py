@@ -248,9 +248,7 @@ class _Architecture(TextEncoderConfig):
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
-        words, types = (
-            shapes.get(f"embeddings.{name}_embeddings.weight") for name in ("word", "token_type")
-        )
+        words, types = (shapes.get(f"embeddings.{name}_embeddings.weight") for name in ("word", "token_type"))
         positions = shapes.get("embeddings.position_embeddings.weight")
         inner = shapes.get("encoder.layer.0.intermediate.dense.weight")
         if not (words and types and positions and inner) or types[0] != cls.token_types:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from x2kit.errors import CheckpointError
-from x2kit.training import checkpoints as module
 from x2kit.model.whole_files import appears_whole
+from x2kit.training import checkpoints as module
 from x2kit.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 
 

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from x2kit.plugin.choice import FusionChoice, TextChoice, VisionChoice
 from x2kit.plugin.components import NameOrPath
 
-
 HeadName = Literal["itc", "itm", "mlm", "bbox"]
 
 

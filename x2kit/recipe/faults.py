@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,12 +69,9 @@ def _message(kind: str, text: str, found: Any, location: Location, tree: Node, r
         return f"should be settings by name, found {_shown(found)}"
     if kind == "unknown_component" or not text.startswith("Input should "):
         return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    wanted = (
-        text.removeprefix("Input should ")
-        .split(", ")[0]
-        .replace("be a valid", "be a")
-        .replace("be a integer", "be an integer")
-    )
+    # What follows a comma is pydantic's reason, which says less than what was found.
+    told, *_ = re.split(r", (?=[a-z])", text.removeprefix("Input should "))
+    wanted = told.replace("be a valid", "be a").replace("be a integer", "be an integer")
     hint = ""
     if kind == "literal_error" and isinstance(found, str):
         hint = nearest(found, [name for name in text.split("'") if name.isidentifier() or "-" in name])
