@@ -145,7 +145,7 @@ def test_all_faults_are_named_at_once(write: Write) -> None:
         "wrong.yaml:3: model.vison: unknown key; nearest: vision",
         "  known: vision, text, fusion, heads, init_from, init_except",
         "wrong.yaml:2: data.streams.pictures.batch_size: should be greater than 0, found 0",
-        "wrong.yaml:1: training.steps: should be greater than 0, found -1",
+        "wrong.yaml:1: training.steps: should be greater than or equal to 0, found -1",
         'wrong.yaml:1: training.lr: should be a number, found "fast"',
     ]
 
