@@ -95,8 +95,17 @@ def official(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
     return torch.cat([tensors[name] for name in names]) if len(names) > 1 else tensors[names[0]]
 
 
-def record(name: str, video: bool = False) -> Recording:
-    """A recorded model; with its frame positions, which lie in the video batch, if it is asked for videos."""
+def record(
+    name: str, video: bool = False, more: Mapping[str, Tensor] | None = None, **heads: Any
+) -> Recording:
+    """A recorded model.
+
+    Args:
+        name: folder of the reference.
+        video: with its frame positions, which lie in the video batch.
+        more: parameters of other heads by official name, and values instead of the model's own.
+        heads: settings of `HeadsConfig` for heads that only a task has.
+    """
     folder = REFERENCE / name
     config = json.loads((folder / "config.json").read_text())
     text, cross = config["text"], config.get("cross")
@@ -132,6 +141,7 @@ def record(name: str, video: bool = False) -> Recording:
         tensors |= {
             key.removeprefix("param."): value for key, value in batch.items() if key.startswith("param.")
         }
+    tensors |= more or {}
     head = config.get("mlm_head", {"layer_norm_eps": text["layer_norm_eps"], "tied_to_embeddings": True})
     model = X2VLM(
         vision.build(),
@@ -143,7 +153,9 @@ def record(name: str, video: bool = False) -> Recording:
             tie_mlm=head["tied_to_embeddings"],
             mlm_layer_norm_eps=head["layer_norm_eps"],
             frames=tensors["absolute_frame_pos_embed"].shape[1] if video else None,
+            **heads,
         ),
+        text_config.build_decoder(tokenizer, heads["decoder_layers"]) if "decoder_layers" in heads else None,
     )
     model._mean.zero_()
     model._std.fill_(1)
