@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,3 +97,28 @@ def video_losses() -> tuple[Recording, Losses]:
     model.encode_images = lambda x: model.encode_video(x) if x.ndim == 5 else pictures(x)  # type: ignore[method-assign]
     step = image_batch({**tensors, "in.image": tensors["in.frames"]})
     return recording, losses_of(model, step, {"image": negatives_of("image", tensors, "in.")})["image"]
+
+
+def with_twins(recording: Recording, names: Iterable[str]) -> set[str]:
+    """Official names, and those that are tied to them."""
+    found = set(names)
+    return found | {twin for tied in recording.config["tied"] if found & set(tied) for twin in tied}
+
+
+def as_new_as_recorded(recording: Recording) -> None:
+    """What the recorded run had read from a checkpoint is not new; x2kit has it so after `init_from`."""
+    new = with_twins(recording, recording.json("param_groups")["init_params"])
+    kept = (own for own, names in recording.names.items() if new.isdisjoint(names))
+    recording.model.kept = frozenset(kept)
+
+
+def rate_settings(recording: Recording, args: Mapping[str, float]) -> dict[str, Any]:
+    """Recorded learning rates as settings of x2kit."""
+    known = ("lr", "lr_mult", "weight_decay", "vision_lr", "text_lr")
+    found: dict[str, Any] = {name: args[name] for name in known if name in args}
+    if "cross_lr" in args:
+        found["fusion_lr"] = args["cross_lr"]
+    elif "text_lr" in args and "cross" not in recording.config:
+        # The official text encoder holds the fusion layers and the masked-language head.
+        found["fusion_lr"] = found["mlm_head_lr"] = args["text_lr"]
+    return found

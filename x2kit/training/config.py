@@ -31,6 +31,12 @@ class TrainingConfig(BaseModel):
     fusion_lr: float | None = Field(
         None, gt=0, description="peak rate of the fusion encoder; wins over lr_mult"
     )
+    mlm_head_lr: float | None = Field(
+        None,
+        gt=0,
+        description="peak rate of the masked-language head; wins over lr_mult. In the official image-text model the "
+        "head is part of the text encoder and has text_lr",
+    )
     update_rule: Literal["torch", "official"] = Field(
         "torch",
         description="AdamW of torch; or as in the official code, which adds epsilon before the bias correction and "
