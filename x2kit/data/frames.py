@@ -40,7 +40,8 @@ def training_frames(frames: int, wanted: int, random: Generator) -> list[int]:
         again = random.integers(frames, size=wanted - frames)
         return sorted([*range(frames), *again.tolist()])
     lengths = random.permutation(_even_lengths(frames, wanted))
-    return (np.array(_starts(lengths.tolist())) + random.integers(lengths)).tolist()
+    found: list[int] = (np.array(_starts(lengths.tolist())) + random.integers(lengths)).tolist()
+    return found
 
 
 def _is_short(frames: int, wanted: int) -> bool:
