@@ -1,20 +1,26 @@
-"""The objectives of the paper as pure functions of tensors: no state, no gathering, no random draws of their own."""
+"""The objectives of the paper as pure functions of tensors: no state, no random draws of their own.
+
+Over several processes the caller gathers rows first, with `gather_over_processes`.
+"""
 
 from x2kit.objectives.answers import answer_log_likelihood, chosen_answer_loss, written_answer_loss
 from x2kit.objectives.boxes import bbox_loss, giou_loss
 from x2kit.objectives.captions import caption_loss
 from x2kit.objectives.contrastive import contrastive_logits, itc_loss
+from x2kit.objectives.gathering import GatherGradient, gather_over_processes
 from x2kit.objectives.hard_negatives import draw_negatives, negative_weights
 from x2kit.objectives.masked_language import mlm_loss
 from x2kit.objectives.matching import itm_loss
 
 __all__ = [
+    "GatherGradient",
     "answer_log_likelihood",
     "bbox_loss",
     "caption_loss",
     "chosen_answer_loss",
     "contrastive_logits",
     "draw_negatives",
+    "gather_over_processes",
     "giou_loss",
     "itc_loss",
     "itm_loss",
