@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
-from x2kit.plugin import FusionEncoderConfig, FusionFacts, Registry, SettingError, Shapes, hookimpl
+from x2kit.plugin import (
+    FusionEncoderConfig,
+    FusionFacts,
+    NameOrPath,
+    Registry,
+    SettingError,
+    Shapes,
+    hookimpl,
+)
 from x2kit.plugin.official import count, usual_heads
+from x2kit.plugin.pretrained import chosen_layers, pretrained_file, read_json
 
 if TYPE_CHECKING:
     from x2kit_fusion.cross_bert import CrossBertEncoder
@@ -20,7 +29,18 @@ class CrossBert(FusionEncoderConfig):
     Keys and values are computed once per distinct context and shared by all text rows that look at it.
     """
 
+    pretrained: NameOrPath | None = Field(
+        None,
+        description="a text encoder built like BERT, its name on the Hugging Face hub or its directory, whose layers "
+        "fill everything but the cross-attention; null trains from scratch",
+    )
     layers: int = Field(6, ge=1, description="layers, each with cross-attention")
+    pretrained_layers: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        description="numbers, from 0, of the pretrained model's layers that this encoder takes; null: the last "
+        "`layers` of them",
+    )
     width: int | None = Field(None, gt=0, description="hidden width D; null takes the text encoder's")
     heads: int = Field(12, gt=0, description="attention heads; they divide the width")
     mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward layer over D")
@@ -42,7 +62,32 @@ class CrossBert(FusionEncoderConfig):
             )
         if text_width % self.heads:
             raise SettingError("heads", f"{self.heads} heads do not divide the width {text_width}")
+        if self.pretrained is None and self.pretrained_layers is not None:
+            raise SettingError("pretrained_layers", "there are none from scratch; name pretrained weights")
+        if self.pretrained is not None:
+            self._layers_of(self.pretrained, text_width)
         return FusionFacts(width=text_width, layers=self.layers)
+
+    def _layers_of(self, pretrained: str, text_width: int) -> tuple[int, ...]:
+        """Numbers of the pretrained model's layers. Raises SettingError if its sizes are others than these."""
+        file = pretrained_file("pretrained", pretrained, "config.json")
+        if file is None:
+            raise SettingError(
+                "pretrained", f"{pretrained} has no config.json, so it is no transformers model"
+            )
+        config = read_json("pretrained", file)
+        width = config.get("hidden_size")
+        if width != text_width:
+            raise SettingError(
+                "pretrained", f"{pretrained} is {width} wide, but the text encoder's width is {text_width}"
+            )
+        inner = config.get("intermediate_size", 0) / width
+        for setting, found in (("heads", config.get("num_attention_heads")), ("mlp_ratio", inner)):
+            if getattr(self, setting) != found:
+                raise SettingError(setting, f"{getattr(self, setting)}, but {pretrained} has {found}")
+        return chosen_layers(
+            self.layers, self.pretrained_layers, config["num_hidden_layers"], pretrained, last=True
+        )
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
@@ -57,10 +102,16 @@ class CrossBert(FusionEncoderConfig):
         )
 
     def build(self, text_width: int, context_width: int, assets: Path | None = None) -> CrossBertEncoder:
-        """The encoder, with BERT's initialisation."""
+        """The encoder, with BERT's initialisation, or filled by a text encoder's layers as X²-VLM's is."""
         from x2kit_fusion.cross_bert import CrossBertEncoder
+        from x2kit_fusion.pretrained_layers import fill
 
-        return CrossBertEncoder(self, self.describe(text_width, context_width).width, context_width)
+        if assets is not None:
+            return CrossBertEncoder(self, text_width, context_width)
+        encoder = CrossBertEncoder(self, self.describe(text_width, context_width).width, context_width)
+        if self.pretrained is not None:
+            fill(encoder, self.pretrained, self._layers_of(self.pretrained, text_width))
+        return encoder
 
 
 @hookimpl

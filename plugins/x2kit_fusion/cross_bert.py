@@ -120,6 +120,8 @@ class CrossBertEncoder(FusionEncoder):
     def __init__(self, config: CrossBert, width: int, context_width: int) -> None:
         super().__init__()
         self.width = width
+        self.filled: frozenset[str] = frozenset()
+        """Names of own tensors that pretrained weights filled."""
         self.layers = nn.ModuleList(
             CrossBertLayer(config, width, context_width) for _ in range(config.layers)
         )
@@ -127,6 +129,9 @@ class CrossBertEncoder(FusionEncoder):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)
+
+    def fresh(self) -> set[str]:
+        return super().fresh() - self.filled
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return NameTable(OFFICIAL_LINES, first=first_layer).of(self.state_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,12 @@ def pretrained_encoder(
     max_length: int | None,
     summary: Summary,
     overrides: Mapping[str, Any],
+    layers: Sequence[int] | None = None,
 ) -> HuggingFaceEncoder:
     """An encoder with its published weights, in float32.
 
+    Args:
+        layers: numbers of the published layers that it takes, of a model that has them as BERT does; None for all.
     Raises: WeightsError if the files are damaged, lack a parameter, or hold more than heads beside.
     """
     try:
@@ -140,6 +143,10 @@ def pretrained_encoder(
         raise WeightsError(
             f"{pretrained}: the tokenizer has {tokenizer.vocab_size} ids, the word embedding {vocab}"
         )
+    if layers is not None:
+        stack = model.encoder.layer
+        model.encoder.layer = nn.ModuleList(stack[number] for number in layers)
+        model.config.num_hidden_layers = len(layers)
     return HuggingFaceEncoder(model, tokenizer, _longest(config, max_length), summary, from_scratch=False)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from x2kit.plugin import (
     IdsOnly,
     NameOrPath,
+    NameTable,
     SettingError,
     Shapes,
     SpecialIds,
@@ -20,10 +21,12 @@ from x2kit.plugin import (
     Tokenizer,
 )
 from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import pretrained_file, read_json
+from x2kit.plugin.pretrained import chosen_layers, pretrained_file, read_json
 from x2kit.plugin.sentencepiece import SentencePiece, SentencePieceTokenizer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from x2kit.plugin import TextDecoder, TextEncoder
 
 FROM_SCRATCH: dict[str, Any] = {
@@ -74,11 +77,21 @@ class _Architecture(TextEncoderConfig):
     token_types: ClassVar[int]
     counts_from_pad: ClassVar[bool]
     """Whether positions begin at pad + 1, as in fairseq."""
+    prefix: ClassVar[str]
+    """What published names of the encoder's own tensors begin with."""
+    mlm_head: ClassVar[NameTable]
+    """Names of the masked-language head in published files."""
 
     pretrained: NameOrPath | None = Field(
         None, description="name on the Hugging Face hub, or a local directory; null trains from scratch"
     )
     layers: int | None = Field(None, ge=1, description="layers; null: the pretrained model's, from scratch 2")
+    pretrained_layers: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        description="numbers, from 0, of the pretrained model's layers that this encoder takes; null: the first "
+        "`layers` of them",
+    )
     width: int | None = Field(
         None, ge=1, description="hidden width D; null: the pretrained model's, from scratch 128"
     )
@@ -128,6 +141,10 @@ class _Architecture(TextEncoderConfig):
 
     def describe(self) -> TextFacts:
         if self.pretrained is None:
+            if self.pretrained_layers is not None:
+                raise SettingError(
+                    "pretrained_layers", "there are none from scratch; name pretrained weights"
+                )
             if self.size("width") % self.size("heads"):
                 raise SettingError(
                     "heads",
@@ -153,13 +170,18 @@ class _Architecture(TextEncoderConfig):
                 raise SettingError(
                     setting, f"{wanted}, but {self.pretrained} has {value}; leave it out or agree"
                 )
+        self._layers_of(config)
         return _facts_of(config, self.max_length)
+
+    def _layers_of(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """Numbers of the pretrained model's layers that this encoder takes."""
+        available = config["num_hidden_layers"]
+        return chosen_layers(self.layers, self.pretrained_layers, available, str(self.pretrained))
 
     @staticmethod
     def _sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
         width = config["hidden_size"]
         return {
-            "layers": config["num_hidden_layers"],
             "width": width,
             "heads": config["num_attention_heads"],
             "mlp_ratio": config["intermediate_size"] / width,
@@ -197,7 +219,8 @@ class _Architecture(TextEncoderConfig):
             return empty_encoder(assets, tokenizer, self.max_length, summary)
         self.describe()
         dropout = {} if self.dropout is None else _dropout(self.dropout)
-        return pretrained_encoder(self.pretrained, tokenizer, self.max_length, summary, dropout)
+        layers = self._layers_of(published_config(self.pretrained))
+        return pretrained_encoder(self.pretrained, tokenizer, self.max_length, summary, dropout, layers)
 
     def from_scratch(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """The transformers configuration of an encoder trained from scratch for this tokenizer."""
@@ -216,6 +239,16 @@ class _Architecture(TextEncoderConfig):
             "type_vocab_size": self.token_types,
             **_special(tokenizer.special),
         }
+
+    def pretrained_mlm_head(self) -> dict[str, Tensor]:
+        from x2kit_transformers.published_head import masked_language_head
+
+        if self.pretrained is None:
+            raise SettingError(
+                "pretrained",
+                "from scratch there is no masked-language head to begin with; set mlm_pretrained to false",
+            )
+        return masked_language_head(self.pretrained, self.mlm_head, self.prefix)
 
     def build_decoder(self, tokenizer: Tokenizer, layers: int, assets: Path | None = None) -> TextDecoder:
         from x2kit_transformers.decoder import HuggingFaceDecoder
@@ -273,6 +306,15 @@ class Bert(_Architecture):
     model_type: ClassVar[str] = "bert"
     token_types: ClassVar[int] = 2
     counts_from_pad: ClassVar[bool] = False
+    prefix: ClassVar[str] = "bert."
+    mlm_head: ClassVar[NameTable] = NameTable(
+        [
+            ("dense.{leaf}", "cls.predictions.transform.dense.{leaf}"),
+            ("norm.{leaf}", "cls.predictions.transform.LayerNorm.{leaf}"),
+            ("decoder.weight", "cls.predictions.decoder.weight"),
+            ("decoder.bias", "cls.predictions.bias"),
+        ]
+    )
 
     def from_scratch(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return {**super().from_scratch(tokenizer), "layer_norm_eps": 1e-12}
@@ -288,6 +330,15 @@ class XLMRoberta(_Architecture):
     model_type: ClassVar[str] = "xlm-roberta"
     token_types: ClassVar[int] = 1
     counts_from_pad: ClassVar[bool] = True
+    prefix: ClassVar[str] = "roberta."
+    mlm_head: ClassVar[NameTable] = NameTable(
+        [
+            ("dense.{leaf}", "lm_head.dense.{leaf}"),
+            ("norm.{leaf}", "lm_head.layer_norm.{leaf}"),
+            ("decoder.weight", "lm_head.decoder.weight"),
+            ("decoder.bias", "lm_head.bias"),
+        ]
+    )
 
     def from_scratch(self, tokenizer: Tokenizer) -> dict[str, Any]:
         return {**super().from_scratch(tokenizer), "layer_norm_eps": 1e-5}

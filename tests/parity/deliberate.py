@@ -11,4 +11,9 @@ DELIBERATE: list[Deliberate] = [
         "averaged over n processes, the official gradient of the encoders is an nth of that of the loss, while the "
         "temperature has all of it: the number of devices changes what is trained",
     ),
+    Deliberate(
+        "Cross-attention that a cross encoder begins anew learns `training.lr_mult` times as fast, as everything new",
+        "`training.fusion_lr`: one rate for the whole cross encoder (CCLM's official recipes give it one anyway)",
+        "the official code counts it as new in the stack of X²-VLM, but forgets it where text and cross encoder are apart",
+    ),
 ]

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from x2kit.plugin import WeightsError
-from x2kit.plugin.weights import load_exactly, read_weights
+from x2kit.plugin.weights import load_exactly, read_checkpoint, read_weights
 
 
 class Harmful:
@@ -36,8 +36,35 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2), "extra": Harmful()}, tmp_path / "harmful.pth")
-    with pytest.raises(WeightsError, match=r"harmful\.pth: damaged, or not a file of weights"):
+    with pytest.raises(WeightsError, match=r"harmful\.pth: damaged, or it holds more than tensors"):
         read_weights(tmp_path / "harmful.pth")
+
+
+def test_what_is_no_tensor_stands_beside_them(tmp_path: Path) -> None:
+    weight = torch.ones(2)
+    for number, content in enumerate(({"w": weight, "epoch": 3}, {"model": {"w": weight}, "epoch": 3})):
+        torch.save(content, tmp_path / f"{number}.pth")
+        tensors, beside = read_checkpoint(tmp_path / f"{number}.pth")
+        assert (list(tensors), beside) == (["w"], {"epoch": 3})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_cut_anywhere_is_named(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    whole = (tmp_path / "w.pth").read_bytes()
+    for length in range(0, len(whole), 7):
+        (tmp_path / "w.pth").write_bytes(whole[:length])
+        with pytest.raises(WeightsError, match=r"w\.pth: (is empty|is cut short|damaged)"):
+            read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("begin", [b"hello world, " * 9, b"\x89PNG\r\n", b"<!DOCTYPE html>", b".", b"\x80"])
+def test_the_beginning_of_a_foreign_file_is_shown(tmp_path: Path, begin: bytes) -> None:
+    (tmp_path / "model.th").write_bytes(begin)
+    with pytest.raises(WeightsError) as error:
+        read_weights(tmp_path / "model.th")
+    assert repr(begin[:12]) in str(error.value)
+    assert "weights_only" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])

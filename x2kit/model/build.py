@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from x2kit.model.config import ModelConfig
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tokenizers import Tokenizer
+from x2kit.plugin.weights import load_exactly
 
 TOKENIZER, VISION, TEXT, FUSION = "tokenizer", "vision", "text", "fusion"
 
@@ -44,7 +45,19 @@ def build_model(
     fusion = config.fusion.build(text.width, vision.width, part(FUSION))
     layers = config.heads.decoder_layers
     decoder = None if layers is None else config.text.build_decoder(tokenizer, layers, part(TEXT))
-    return X2VLM(vision, text, fusion, config.heads, decoder)
+    model = X2VLM(vision, text, fusion, config.heads, decoder)
+    if config.heads.mlm_pretrained and assets is None:
+        _fill_mlm_head(model, config.text.pretrained_mlm_head())
+    return model
+
+
+def _fill_mlm_head(model: X2VLM, weights: dict[str, Tensor]) -> None:
+    """Begin the masked-language head with a pretrained one; a shared word embedding is the encoder's already."""
+    head, embedding = model.mlm_head, model.text.token_embedding()
+    if embedding is not None and head.decoder.weight is embedding.weight:
+        weights = {**weights, "decoder.weight": head.decoder.weight.detach()}
+    load_exactly(head, weights, "model.heads.mlm_pretrained")
+    model.kept = frozenset(f"mlm_head.{name}" for name in weights)
 
 
 class _Untouched(TorchFunctionMode):

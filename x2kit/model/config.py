@@ -45,6 +45,11 @@ class HeadsConfig(BaseModel):
     mlm_layer_norm_eps: float = Field(
         1e-12, gt=0, description="epsilon of the masked-language head's layer norm"
     )
+    mlm_pretrained: bool = Field(
+        False,
+        description="the masked-language head begins with the one in the file of the text encoder's pretrained "
+        "weights, as X²-VLM's begins with BERT's, and learns as slowly as they do; false begins it anew",
+    )
     frames: int | None = Field(
         None, gt=0, description="frames of a video, each with a learned position; null for pictures only"
     )

@@ -85,7 +85,7 @@ def build_started(
     tokenizer = None if "text" in replaced else config.text.build_tokenizer(assets=path / TOKENIZER)
     model = build_model(config, texts, tokenizer=tokenizer)
     found = _start(model, load(path), replaced, config, str(path))
-    model.kept = found.kept()
+    model.kept |= found.kept()
     return model, found
 
 
@@ -135,6 +135,9 @@ def _origin(
     if part in replaced:
         fresh = rest in getattr(model, part).fresh()
         return ("fresh" if fresh else "pretrained"), replaced[part]
+    anew = part not in ENCODERS and ("text" in replaced or "heads" in config.init_except)
+    if anew and tensor in model.kept:
+        return "pretrained", "the text encoder's file has it"
     if "text" in replaced and tensor.startswith(VOCABULARY):
         if config.heads.tie_mlm and tensor.endswith("weight"):
             return "pretrained", "shared with the word embedding"

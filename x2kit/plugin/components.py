@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from x2kit.plugin.official import Shapes
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
     from x2kit.plugin.sources import Source
     from x2kit.plugin.tasks import TaskContext
@@ -169,6 +171,20 @@ class TextEncoderConfig(ComponentConfig):
         from x2kit.errors import SettingError
 
         raise SettingError("class_path", f"{self.component_name()} reads no official checkpoint")
+
+    def pretrained_mlm_head(self) -> dict[str, Tensor]:
+        """The masked-language head of the file that the pretrained weights are from.
+
+        Returns: dense.weight [D, D], dense.bias [D], norm.weight [D], norm.bias [D], decoder.weight [V, D],
+            decoder.bias [V], the last two for the whole vocabulary.
+        Raises: SettingError if there is no such file, WeightsError if it holds no such head.
+        """
+        from x2kit.errors import SettingError
+
+        raise SettingError(
+            "class_path",
+            f"{self.component_name()} brings no masked-language head; set mlm_pretrained to false",
+        )
 
     def build_decoder(self, tokenizer: Tokenizer, layers: int, assets: Path | None = None) -> TextDecoder:
         """A decoder of answers whose layers are like the encoder's. Raises SettingError if it has none."""

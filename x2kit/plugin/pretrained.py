@@ -96,6 +96,36 @@ def pretrained_weights(setting: str, value: str, filenames: Sequence[str]) -> Pa
     raise SettingError(setting, f"{path} holds no file of weights ({', '.join(SUFFIXES)})")
 
 
+def chosen_layers(
+    layers: int | None, chosen: Sequence[int] | None, available: int, source: str, *, last: bool = False
+) -> tuple[int, ...]:
+    """Which layers of a pretrained stack an encoder takes, when it may be shorter than the stack.
+
+    Args:
+        layers: of the encoder; None for as many as are chosen, or all.
+        chosen: their numbers in the stack, from 0, in the encoder's order; None for the first ones, or the last.
+        available: layers of the stack.
+        source: of the stack, for messages.
+    Raises: SettingError, of the setting `layers` or `pretrained_layers`.
+    """
+    if chosen is None:
+        count = available if layers is None else layers
+        if count > available:
+            raise SettingError("layers", f"{count}, but {source} has {available}; leave it out, or fewer")
+        return tuple(range(available - count, available)) if last else tuple(range(count))
+    setting = "pretrained_layers"
+    absent = [str(number) for number in chosen if not 0 <= number < available]
+    if absent:
+        raise SettingError(
+            setting, f"{source} has layers 0 to {available - 1}, and so none with number {', '.join(absent)}"
+        )
+    if len(set(chosen)) != len(chosen):
+        raise SettingError(setting, "names a layer twice")
+    if layers is not None and layers != len(chosen):
+        raise SettingError(setting, f"names {len(chosen)} layers, but layers is {layers}")
+    return tuple(chosen)
+
+
 def read_json(setting: str, file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises SettingError if it is damaged or holds something else."""
     try:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
+import struct
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,14 @@ from x2kit.errors import WeightsError
 
 WRAPPERS = ("state_dict", "model", "module")
 """Keys under which training code of others keeps the tensors."""
+ARCHIVE, PICKLE = b"PK", b"\x80"
+"""How files of `torch.save` begin, newer and older ones."""
+UNREADABLE = (
+    *(pickle.UnpicklingError, SafetensorError, struct.error, OSError, EOFError, RuntimeError, ValueError),
+    # of torch's unpickler, which takes whatever a damaged file tells it to do for granted
+    *(LookupError, TypeError, AttributeError, AssertionError, OverflowError, MemoryError),
+)
+OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -42,14 +53,8 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             # Training code keeps its arguments beside the tensors; a Namespace holds values and runs nothing.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = " ".join(str(error).split())[:300]
-        raise WeightsError(
-            f"{file}: damaged, or it holds more than tensors and plain values, and reading that would run its code, "
-            f"which x2kit never does; whoever wrote it can save the state dict alone\n  {first}"
-        ) from error
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        raise WeightsError(f"{file}: damaged, or not a file of weights: {error}") from error
+    except UNREADABLE as error:
+        raise WeightsError(f"{file}: {_reason(file, error)}") from error
     beside: dict[str, Any] = {}
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -57,7 +62,36 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             content = content[key]
     if not isinstance(content, Mapping):
         raise WeightsError(f"{file}: holds {type(content).__name__}, expected tensors by name")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, beside
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return tensors, beside | {str(name): value for name, value in content.items() if str(name) not in tensors}
+
+
+def with_new_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The first BERT files call weight and bias of layer norms gamma and beta, as TensorFlow did; here renamed."""
+    return {
+        re.sub(r"LayerNorm\.(gamma|beta)$", lambda found: f"LayerNorm.{OLD_NAMES[found[1]]}", name): value
+        for name, value in tensors.items()
+    }
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file cannot be read. Torch's own message would advise to read it with its code running."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read: {error.strerror}"
+    with file.open("rb") as opened:
+        begin = opened.read(12)
+    if not begin:
+        return "is empty"
+    if begin.startswith(ARCHIVE) and not zipfile.is_zipfile(file):
+        return f"is cut short: the end of the archive is missing after {file.stat().st_size} bytes"
+    code = re.search(r"GLOBAL (\S+)", str(error)) if begin.startswith((ARCHIVE, PICKLE)) else None
+    if code and isinstance(error, pickle.UnpicklingError):
+        return (
+            f"it holds more than tensors and plain values: reading it would run {code[1]}, and x2kit never runs the "
+            "code of a file; whoever wrote it can save the state dict alone"
+        )
+    told = f": {error}" if isinstance(error, SafetensorError) else ""
+    return f"damaged, or not a file of weights ({file.stat().st_size} bytes that begin with {begin!r}){told}"
 
 
 def load_exactly(

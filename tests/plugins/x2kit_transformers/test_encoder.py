@@ -97,3 +97,19 @@ def test_assets_without_a_configuration_are_refused(bert_directory: Path, tmp_pa
     config = Bert(pretrained=str(bert_directory))
     with pytest.raises(WeightsError, match=r"no readable config\.json"):
         config.build(config.build_tokenizer(), tmp_path)
+
+
+def test_an_encoder_may_take_the_first_layers_or_chosen_ones(bert_directory: Path, tmp_path: Path) -> None:
+    whole = built(Bert(pretrained=str(bert_directory))).model.encoder.layer
+    for config, numbers in (
+        (Bert(pretrained=str(bert_directory), layers=1), [0]),
+        (Bert(pretrained=str(bert_directory), pretrained_layers=(1,)), [1]),
+        (Bert(pretrained=str(bert_directory), pretrained_layers=(1, 0)), [1, 0]),
+    ):
+        encoder = built(config)
+        layers = encoder.model.encoder.layer
+        assert len(layers) == len(numbers)
+        for layer, number in zip(layers, numbers, strict=True):
+            assert_close(layer.state_dict(), whole[number].state_dict())
+        encoder.save_assets(tmp_path)
+        assert len(config.build(encoder.tokenizer, tmp_path).model.encoder.layer) == len(numbers)
