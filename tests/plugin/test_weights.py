@@ -36,7 +36,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2), "extra": Harmful()}, tmp_path / "harmful.pth")
-    with pytest.raises(WeightsError, match=r"harmful\.pth: damaged, or it holds more than tensors"):
+    with pytest.raises(WeightsError, match=r"harmful\.pth: .* pathlib\.Path would have to run"):
         read_weights(tmp_path / "harmful.pth")
 
 

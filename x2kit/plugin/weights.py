@@ -87,8 +87,8 @@ def _reason(file: Path, error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error)) if begin.startswith((ARCHIVE, PICKLE)) else None
     if code and isinstance(error, pickle.UnpicklingError):
         return (
-            f"it holds more than tensors and plain values: reading it would run {code[1]}, and x2kit never runs the "
-            "code of a file; whoever wrote it can save the state dict alone"
+            f"damaged, or it holds more than tensors and plain values: to read it {code[1]} would have to run, and "
+            "x2kit never runs the code of a file; whoever wrote it can save the state dict alone"
         )
     told = f": {error}" if isinstance(error, SafetensorError) else ""
     return f"damaged, or not a file of weights ({file.stat().st_size} bytes that begin with {begin!r}){told}"
