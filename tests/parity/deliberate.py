@@ -14,6 +14,6 @@ DELIBERATE: list[Deliberate] = [
     Deliberate(
         "Cross-attention that a cross encoder begins anew learns `training.lr_mult` times as fast, as everything new",
         "`training.fusion_lr`: one rate for the whole cross encoder (CCLM's official recipes give it one anyway)",
-        "the official code counts it as new in the stack of X²-VLM, but forgets it where text and cross encoder are apart",
+        "the official code counts it as new in the stack of X²-VLM, but forgets it beside a cross encoder",
     ),
 ]
