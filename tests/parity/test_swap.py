@@ -74,7 +74,7 @@ def text_checkpoint(mapping: dict[str, Any], tmp_path_factory: pytest.TempPathFa
         **{key: value for key, value in text.items() if key not in ("style", "num_layers", "num_heads")},
     }
     (directory / "config.json").write_text(json.dumps(config))
-    tensors = load_file(REFERENCE / "cclm_init" / "text_checkpoint.safetensors")
+    tensors = load_file(REFERENCE / "cclm_init/text_checkpoint.safetensors")
     save_file(tensors, directory / "model.safetensors", {"format": "pt"})
     return directory
 
@@ -129,7 +129,7 @@ def test_every_tensor_begins_where_the_official_one_does(
 ) -> None:
     sources = {
         "image_text": load_file(REFERENCE / "xvlm" / "model.safetensors"),
-        "text": load_file(REFERENCE / "cclm_init" / "text_checkpoint.safetensors"),
+        "text": load_file(REFERENCE / "cclm_init/text_checkpoint.safetensors"),
     }
     found = by_official_name(swapped[0])
     compared = 0
