@@ -54,13 +54,15 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
-        """x [R, L, D], key_value [R, N, 2D], mask [R, N] bool or None; residual and norm included."""
+        """x [R, L, D], key_value [R, N, 2D], mask [R, N] or [R, L, N] bool or None; residual and norm included."""
         key, value = key_value.chunk(2, -1)
+        if mask is not None:
+            mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         attended = F.scaled_dot_product_attention(
             self._split(self.query(x)),
             self._split(key),
             self._split(value),
-            attn_mask=None if mask is None else mask[:, None, None],
+            attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
         attended = attended.transpose(1, 2).flatten(2)
@@ -102,14 +104,15 @@ class CrossBertLayer(nn.Module):
         """One layer on the text rows `rows`, computed for their first `read` positions only: [R', read, D]."""
         states = x[rows]
         key_value = self.self_attention.key_value(states)
-        states = self.self_attention(states[:, :read], key_value, x_mask[rows])
+        mask = x_mask[rows] if x_mask.ndim == 2 else x_mask[rows, :read]
+        states = self.self_attention(states[:, :read], key_value, mask)
         if shared is not None and context is not None:
             key_value = gather_rows(shared.tokens, context.rows[rows])
-            mask = None if context.mask is None else context.mask[rows]
+            visible = None if context.mask is None else context.mask[rows]
             if shared.lead is not None:
                 key_value = torch.cat([shared.lead[rows], key_value], 1)
-                mask = None if mask is None else F.pad(mask, (1, 0), value=True)
-            states = self.cross_attention(states, key_value, mask)
+                visible = None if visible is None else F.pad(visible, (1, 0), value=True)
+            states = self.cross_attention(states, key_value, visible)
         inner = F.dropout(self.output(F.gelu(self.intermediate(states))), self.dropout, self.training)
         return self.norm(states + inner)
 

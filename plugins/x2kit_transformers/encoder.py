@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from x2kit.plugin import NameTable, TextEncoder, Tokenizer, WeightsError
 from x2kit.plugin.weights import some
-from x2kit_transformers.settings import Summary, longest_text
+from x2kit_transformers.settings import Summary, counts_from_pad, longest_text
 
 HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "score.", "qa_outputs.", "vocab_", "generator_")
 """Beginnings of names in published files that belong to heads, which an encoder has no use for."""
@@ -60,6 +60,13 @@ class HuggingFaceEncoder(TextEncoder):
         weights = mask[:, :, None].to(tokens.dtype)
         mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
         return torch.cat([mean, tokens[:, 1:]], 1)
+
+    def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
+        first = self.tokenizer.special.pad + 1 if counts_from_pad(self.model.config.model_type) else 0
+        tokens: Tensor = self.model(
+            input_ids=ids, attention_mask=sees[:, None], position_ids=positions + first
+        ).last_hidden_state
+        return tokens
 
     def token_embedding(self) -> nn.Embedding | None:
         embedding = self.model.get_input_embeddings()

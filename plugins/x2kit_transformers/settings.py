@@ -367,17 +367,19 @@ def published_config(pretrained: str) -> dict[str, Any]:
     return read_json("pretrained", file)
 
 
+def counts_from_pad(model_type: str | None) -> bool:
+    """Whether positions of this type of model begin at pad + 1, as in fairseq."""
+    return model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+
+
 def longest_text(config: Mapping[str, Any]) -> int | None:
     """Most tokens that a model can read, None if its positions have no end."""
     for key in ("max_position_embeddings", "n_positions", "seq_length"):
         if config.get(key):
-            counts_from_pad = config.get("model_type") in (
-                "roberta",
-                "xlm-roberta",
-                "camembert",
-                "xlm-roberta-xl",
+            before = (
+                int(config.get("pad_token_id", 1)) + 1 if counts_from_pad(config.get("model_type")) else 0
             )
-            return int(config[key]) - (int(config.get("pad_token_id", 1)) + 1 if counts_from_pad else 0)
+            return int(config[key]) - before
     return None
 
 

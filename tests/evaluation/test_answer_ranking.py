@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,7 +51,7 @@ def plain_score(question: int, answer: Tensor) -> float:
     """The first token's log-probability, and that of every token."""
     step = log_probabilities(question)
     tokens = [int(token) for token in answer if token != PAD]
-    return float(step[OPEN, tokens[1]] + sum(step[a, b] for a, b in zip(tokens, tokens[1:], strict=False)))
+    return float(step[OPEN, tokens[1]] + sum(step[a, b] for a, b in pairwise(tokens)))
 
 
 def test_all_answers_are_ranked_by_first_token_and_whole_answer() -> None:

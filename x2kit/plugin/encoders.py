@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from x2kit.errors import WeightsError
+from x2kit.errors import HeadError, WeightsError
 from x2kit.plugin.components import ImageSpec
 from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.tokenizers import Tokenizer
@@ -117,6 +117,20 @@ class TextEncoder(Encoder):
         """
         raise NotImplementedError
 
+    def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
+        """Encode texts of which each token sees some tokens only, as one that writes a caption does.
+
+        Args:
+            ids: [B, L] int64.
+            sees: [B, L, L] bool, which tokens (last axis) each token sees.
+            positions: [B, L] int64, the place in the text of each token, from 0; several tokens may share one.
+        Returns: [B, L, D], the tokens themselves: position 0 summarises nothing that it does not see.
+        Raises: HeadError if this encoder reads whole texts only.
+        """
+        raise HeadError(
+            f"{type(self).__name__} reads whole texts only, so no captions can be written with it"
+        )
+
     def token_embedding(self) -> nn.Embedding | None:
         """The word embedding that a tied masked-language head shares; None if there is none to share."""
         return None
@@ -162,7 +176,8 @@ class FusionEncoder(Encoder):
 
         Args:
             text: [B, L, D], what the text encoder gave.
-            text_mask: [B, L] bool.
+            text_mask: [B, L] bool; or [B, L, L] bool, which tokens (last axis) each token sees, from an encoder
+                that reads texts partly (`TextEncoder.read_partly`).
             context: None is text alone: cross-attention is skipped, the rest of each layer is not.
             summary_rows: of the first so many rows only position 0 will be read; an encoder may leave their
                 other positions at any finite value, which spares most of its last layer.

@@ -19,7 +19,7 @@ TEXT, CONTEXT = 16, 12
 
 
 def plain_attention(block: Attention, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """Attention by softmax over the tokens that the mask keeps."""
+    """Attention by softmax over the tokens that the mask keeps, for all tokens or for each."""
 
     def heads(states: Tensor) -> Tensor:
         return states.unflatten(-1, (block.heads, -1)).transpose(1, 2)
@@ -27,7 +27,8 @@ def plain_attention(block: Attention, x: Tensor, source: Tensor, mask: Tensor) -
     key, value = block.key_value(source).chunk(2, -1)
     query = heads(block.query(x))
     scores = query @ heads(key).transpose(2, 3) / math.sqrt(query.shape[-1])
-    scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+    scores = scores.masked_fill(~mask, float("-inf"))
     attended = (scores.softmax(-1) @ heads(value)).transpose(1, 2).flatten(2)
     return block.norm(x + block.output(attended))
 
@@ -103,6 +104,16 @@ def test_summary_rows_leave_what_is_read_as_it_was(encoder: CrossBertEncoder, co
         strict=True,
     ):
         assert_close(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_texts_may_be_read_partly(encoder: CrossBertEncoder) -> None:
+    rows = Rows()
+    sees = rows.text_mask[:, None] & torch.ones(6, 6, dtype=torch.bool).tril()
+    expected = plain(encoder, rows.text, sees, rows.context)
+    for count in (0, 3):
+        found = encoder(rows.text, sees, rows.context, summary_rows=count)
+        assert_close(found[count:], expected[count:], rtol=1e-4, atol=1e-5)
+        assert_close(found[:, 0], expected[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_summary_rows_are_spared_in_the_last_layer(encoder: CrossBertEncoder) -> None:

@@ -113,3 +113,17 @@ def test_an_encoder_may_take_the_first_layers_or_chosen_ones(bert_directory: Pat
             assert_close(layer.state_dict(), whole[number].state_dict())
         encoder.save_assets(tmp_path)
         assert len(config.build(encoder.tokenizer, tmp_path).model.encoder.layer) == len(numbers)
+
+
+def test_texts_can_be_read_from_left_to_right(bert_directory: Path, xlmr_directory: Path) -> None:
+    for config in (Bert(pretrained=str(bert_directory)), XLMRoberta(pretrained=str(xlmr_directory))):
+        encoder = built(config)
+        special = encoder.tokenizer.special
+        ids = torch.tensor([[special.cls, 7, 8, special.sep]])
+        places = torch.arange(4)[None]
+        everything = torch.ones(1, 4, 4, dtype=torch.bool)
+        assert_close(encoder.read_partly(ids, everything, places), encoder(ids, everything[:, 0]))
+        before = encoder.read_partly(ids, everything.tril(), places)
+        other = encoder.read_partly(torch.tensor([[special.cls, 7, 9, 9]]), everything.tril(), places)
+        assert_close(before[:, :2], other[:, :2])
+        assert not torch.isclose(before[:, 2:], other[:, 2:]).all()
