@@ -35,4 +35,9 @@ DELIBERATE: list[Deliberate] = [
         "for the rest; ties still count against us, where the official sort leaves them to chance",
         "a weak matching head then improves on similarity instead of undoing it; both numbers are reported",
     ),
+    Deliberate(
+        "The longest caption is counted in tokens of its own (`Search.max_length`)",
+        "`max_length` = pictures of the call + the official `max_length` - tokens of the prompt",
+        "officially a picture's caption may be longer the more other pictures are in the call",
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Captions by the masked-language model: recorded logits and losses of both training formats (tasks/captioning)."""
+"""Captions by the masked-language model: both training formats, and what is written (tasks/captioning)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.model.captioning import caption_states, reading_order
+from x2kit.model.beam_search import Search
+from x2kit.model.captioning import caption_states, reading_order, write_captions
 from x2kit.model.x2vlm import picture_context
 from x2kit.objectives import caption_loss
 
 from .conftest import REFERENCE, record
-from .evidence import check
+from .evidence import check, check_equal
 
 TENSORS, FACTS = "tasks/captioning.safetensors", "tasks/captioning.json"
 LOGITS, LOSS = 5e-5, 1e-5
@@ -37,7 +38,7 @@ def facts() -> dict[str, Any]:
 def model(tensors: dict[str, Tensor]) -> X2VLM:
     """The recorded model with the bias that makes ends likely."""
     bias = tensors["param.text_encoder.cls.predictions.bias"]
-    return record("xvlm", more={"text_encoder.cls.predictions.decoder.bias": bias}).model
+    return record("xvlm", more={"text_encoder.cls.predictions.decoder.bias": bias}).model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,30 @@ def test_logits_and_loss(
         facts["label_smoothing"],
     )
     check(FACTS, f"{form}.loss", loss, facts[f"{form}.loss"], atol=LOSS)
+
+
+def search_of(args: dict[str, Any], limit: int, prompt: int) -> Search:
+    """The recorded settings; the official limit counts the prompt, and the pictures of the call (see DELIBERATE)."""
+    unique = (
+        args.get("ngram_size", Search.unique_ngrams) if args.get("forbid_duplicate_ngrams", True) else None
+    )
+    given = {name: args[name] for name in ("num_beams", "min_length", "length_penalty") if name in args}
+    return Search(**given, unique_ngrams=unique, max_length=limit - prompt)
+
+
+def test_written_captions(model: X2VLM, images: Tensor, facts: dict[str, Any]) -> None:
+    prompt, end = facts["prompt_ids"], facts["eos_token_id"]
+    assert end == model.tokenizer.special.sep
+    words: dict[int, str] = {}
+    for call in facts["generation"]:
+        limit = call["total_length_limit"]
+        features = model.encode_images(images[call["image_rows"]])
+        found = write_captions(model, features, prompt, search_of(call["args"], limit, len(prompt)))
+        padding = model.tokenizer.special.pad
+        padded = [ids + [padding] * (limit - len(ids)) for ids in found]
+        check_equal(FACTS, "generation.ids", padded, call["ids"])
+        for ids, text in zip(found, call["decoded_words"], strict=True):
+            told = [id_ for id_ in ids if id_ != end]
+            # The words of the vocabulary are not recorded, but each id must always be one word.
+            known = [words.setdefault(id_, word) for id_, word in zip(told, text.split(), strict=True)]
+            check_equal(FACTS, "generation.decoded_words", " ".join(known), text)
