@@ -254,10 +254,10 @@ class _Architecture(TextEncoderConfig):
         from x2kit_transformers.decoder import HuggingFaceDecoder
 
         if self.pretrained is None:
-            return HuggingFaceDecoder(self.model_type, self.from_scratch(tokenizer), layers)
+            return HuggingFaceDecoder(self.model_type, self.from_scratch(tokenizer), layers, self.mlm_head)
         config = published_config(self.pretrained if assets is None else str(assets))
         dropout = {} if self.dropout is None else _dropout(self.dropout)
-        return HuggingFaceDecoder(self.model_type, {**config, **dropout}, layers)
+        return HuggingFaceDecoder(self.model_type, {**config, **dropout}, layers, self.mlm_head)
 
     @classmethod
     def published_ids(cls, vocab_size: int) -> SpecialIds:

@@ -15,10 +15,11 @@ from torch import Tensor
 from x2kit.errors import WeightsError
 from x2kit.model.build import TOKENIZER, build_model
 from x2kit.model.config import ModelConfig
+from x2kit.model.decoder_start import decoder_of
 from x2kit.model.saving import RECIPE, load, read_model_config, weights_directory
 from x2kit.model.x2vlm import X2VLM
 
-Origin = Literal["kept", "resized", "pretrained", "fresh"]
+Origin = Literal["kept", "resized", "copied", "pretrained", "fresh"]
 ENCODERS = ("vision", "text", "fusion")
 VOCABULARY = "mlm_head.decoder."
 """What follows the vocabulary, and so the text encoder, though it is a head."""
@@ -116,6 +117,10 @@ def _start(
             state[tensor] = fitted[tensor]
     _require_fit(origins, replaced, name)
     model.load_state_dict(state, strict=False)
+    if hasattr(model, "decoder") and not hasattr(source, "decoder"):
+        begun = decoder_of(model, source if "text" not in replaced else model)
+        model.decoder.load_state_dict(begun, strict=False)
+        origins |= {f"decoder.{tensor}": ("copied", "from the text and fusion encoders") for tensor in begun}
     dropped: dict[str, int] = {}
     for tensor in given.keys() - own.keys():
         dropped[_part(tensor)] = dropped.get(_part(tensor), 0) + 1

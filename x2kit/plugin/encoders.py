@@ -6,6 +6,7 @@ B rows, L text tokens, N patches, D width, M distinct contexts. Masks are bool a
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -188,6 +189,19 @@ class FusionEncoder(Encoder):
 
 class TextDecoder(Encoder):
     """A decoder of answers: causal layers that look at a fused question."""
+
+    def begin_from(
+        self, text: Mapping[str, Tensor], fusion: Mapping[str, Tensor], mlm_head: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Own tensors out of the other parts of a pretrained model (X²-VLM, section 4.3; ALBEF, arXiv:2107.07651).
+
+        Args:
+            text: the text encoder's tensors by official name; see `Encoder.official_names`.
+            fusion: the fusion encoder's, layers numbered from 0; empty if it has no official names.
+            mlm_head: the masked-language head's by the names of `TextEncoderConfig.pretrained_mlm_head`, or empty.
+        Returns: tensors by own name; what is left out begins anew, as everything does by default.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, ids: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:

@@ -102,3 +102,36 @@ def test_dropout_of_the_decoder_is_the_encoders(bert_directory: Path) -> None:
     config = Bert(pretrained=str(bert_directory), dropout=0.25)
     found = config.build_decoder(config.build_tokenizer(), layers=1).model.config
     assert (found.hidden_dropout_prob, found.attention_probs_dropout_prob) == (0.25, 0.25)
+
+
+def test_it_begins_with_what_fits_of_the_other_parts(kind: type[Bert | XLMRoberta]) -> None:
+    decoder, _ = built(kind)
+    own = decoder.state_dict()
+    words = torch.randn(40, WIDTH)
+    query = torch.randn(WIDTH, WIDTH)
+    text = {
+        "embeddings.word_embeddings.weight": words,
+        "encoder.layer.0.output.dense.bias": torch.randn(WIDTH),
+    }
+    fusion = {
+        "1.crossattention.self.query.weight": query,
+        "1.crossattention.self.key.weight": torch.randn(WIDTH, WIDTH + 1),
+        "1.crossattention.self.key.bias": torch.randn(WIDTH),
+        "2.attention.self.query.weight": query,
+    }
+    head = {"dense.bias": torch.randn(WIDTH), "decoder.weight": words, "decoder.bias": torch.randn(40)}
+    found = decoder.begin_from(text, fusion, head)
+    assert set(found) <= set(own)
+    stack, published = (
+        decoder.model.base_model_prefix,
+        {name: kind.mlm_head.official(name)[0] for name in head},
+    )
+    bias = published["decoder.weight"].removesuffix("weight") + "bias"
+    expected = {
+        f"model.{stack}.embeddings.word_embeddings.weight",
+        f"model.{stack}.encoder.layer.1.crossattention.self.query.weight",
+        f"model.{bias}",
+        *(f"model.{name}" for name in published.values()),
+    }
+    assert set(found) == expected & set(own)
+    assert torch.equal(found[f"model.{stack}.encoder.layer.1.crossattention.self.query.weight"], query)

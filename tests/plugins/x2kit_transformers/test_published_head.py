@@ -14,8 +14,10 @@ from x2kit_fusion import CrossBert
 from x2kit_timm import BeitV2
 from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
 
-from x2kit.model import X2VLM, build_model
+from x2kit.model import X2VLM, build_model, save_weights
 from x2kit.model.config import HeadsConfig, ModelConfig
+from x2kit.model.initialisation import build_started
+from x2kit.model.saving import recipe_of
 from x2kit.plugin import SettingError, TextEncoderConfig, WeightsError
 from x2kit.testing.subjects import TEXTS
 from x2kit.training.config import TrainingConfig
@@ -78,3 +80,24 @@ def test_encoders_that_bring_no_head_say_so(bert_directory: Path) -> None:
         built(Bert(width=16, heads=2))
     with pytest.raises(SettingError, match="HuggingFaceText brings no masked-language head"):
         built(HuggingFaceText(pretrained=str(bert_directory)))
+
+
+def test_a_swapped_text_encoder_may_bring_its_head(bert_directory: Path, tmp_path: Path) -> None:
+    source = built(Bert(pretrained=str(bert_directory)))
+    config = ModelConfig(
+        vision=BeitV2(image_size=32, patch_size=16, width=16, depth=1, heads=2),
+        text=Bert(pretrained=str(bert_directory)),
+        fusion=CrossBert(layers=1, heads=2),
+        init_from=str(tmp_path / "source"),
+        init_except=("text",),
+        heads=HeadsConfig(mlm_pretrained=True),
+    )
+    save_weights(
+        source, recipe_of(config.model_copy(update={"init_from": None}), "tiny"), tmp_path / "source"
+    )
+    model, began = build_started(config)
+    assert began is not None
+    head = Bert(pretrained=str(bert_directory)).pretrained_mlm_head()
+    for name, value in head.items():
+        assert began.origins[f"mlm_head.{name}"] == ("pretrained", "the text encoder's file has it")
+        assert_close(model.mlm_head.state_dict()[name], value)
