@@ -61,12 +61,14 @@ def _fill_mlm_head(model: X2VLM, weights: dict[str, Tensor]) -> None:
 
 
 class _Untouched(TorchFunctionMode):
-    """Random and constant fills return the tensor as it is."""
+    """Random and constant fills return the tensor as it is, draws of single steps zeros.
 
+    Zeros, since `nn.init.trunc_normal_` draws until all values are in its range: what memory held may never be.
+    """
+
+    DRAWS = frozenset([Tensor.normal_, Tensor.uniform_])
     FILLS = frozenset(
         [
-            Tensor.normal_,
-            Tensor.uniform_,
             Tensor.erfinv_,
             nn.init.normal_,
             nn.init.uniform_,
@@ -77,6 +79,8 @@ class _Untouched(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in self.DRAWS:
+            return args[0].zero_()
         if func in self.FILLS:
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
