@@ -58,14 +58,14 @@ def test_validate_prints_what_was_resolved(x2kit: Run) -> None:
 
 def test_validate_names_the_faults_of_every_recipe(x2kit: Run, folder: Path) -> None:
     good = (folder / "good.yaml").read_text()
-    (folder / "one.yaml").write_text(good.replace("steps: 10", "steps: 0"))
+    (folder / "one.yaml").write_text(good.replace("steps: 10", "steps: -1"))
     (folder / "two.yaml").write_text(
         good.replace("vision: Eye", "vision: {class_path: Eye, init_args: {w: 1}}")
     )
     done = x2kit("recipes", "validate", "one.yaml", "good.yaml", "two.yaml")
     assert done.status == 2
     assert done.out.startswith("good.yaml: ok\n")
-    assert done.err.splitlines()[0] == "one.yaml:29: training.steps: should be greater than 0, found 0"
+    assert done.err.splitlines()[0] == "one.yaml:29: training.steps: should be greater than or equal to 0, found -1"
     assert done.err.splitlines()[1] == "two.yaml:4: model.vision.init_args.w: unknown key"
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
 
 Write = Callable[[str, str], Path]
 RECIPES = [str(file.name) for file in shipped() if not is_overlay(file)]
 OVERLAYS = [str(file.name) for file in shipped() if is_overlay(file)]
+TASKS = [name for name in OVERLAYS if name.startswith("overlays/tasks/")]
+"""For the models of official/ alone."""
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -42,6 +45,20 @@ def test_the_small_overlays_change_training_alone(write: Write) -> None:
 
 def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
     for recipe in RECIPES:
-        read_recipe([recipe])
-        for overlay in OVERLAYS:
-            read_recipe([recipe, overlay])
+        alone = read_recipe([recipe])
+        assert alone.facts is not None
+        wide = {"overlays/xlmr": [("model.text.width", alone.facts.text.width)]}
+        for overlay in set(OVERLAYS) - set(TASKS):
+            if alone.recipe.data.streams or overlay != "overlays/debug":
+                read_recipe([recipe, overlay], wide.get(overlay, []))
+
+
+@pytest.mark.parametrize("overlay", TASKS)
+@pytest.mark.parametrize("model", ["x2vlm-base", "x2vlm-large", "cclm-base", "cclm-large"])
+def test_a_task_overlay_fits_the_official_models(model: str, overlay: str) -> None:
+    assert read_recipe([f"official/{model}", overlay]).facts is not None
+
+
+def test_steps_are_refused_where_there_is_no_stream_to_take_them_on() -> None:
+    with pytest.raises(RecipeError, match=r"data\.streams: there is nothing to train on in 6 steps"):
+        read_recipe(["official/x2vlm-base", "overlays/debug"])

@@ -84,7 +84,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "a section that is missing": (
         "training:\n  steps: 10\n  lr: 1e-4\n",
         "",
-        "wrong.yaml: training: missing: optimiser, schedule, device, checkpoints",
+        "wrong.yaml: training.steps: missing: optimiser steps of the run",
     ),
 }
 

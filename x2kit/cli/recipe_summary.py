@@ -42,10 +42,11 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
         }
         for name, stream in recipe.data.streams.items()
     }
-    evaluation = {
-        "source": recipe.evaluation.source.component_name(),
-        "split": recipe.evaluation.split,
-        "tasks": {name: task.component_name() for name, task in recipe.evaluation.tasks.items()},
+    measured = recipe.evaluation
+    evaluation = measured and {
+        "source": measured.source.component_name(),
+        "split": measured.split,
+        "tasks": {name: task.component_name() for name, task in measured.tasks.items()},
     }
     return {"model": model, "streams": streams, "steps": recipe.training.steps, "evaluation": evaluation}
 
@@ -73,9 +74,12 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
             f"  stream  {stream}: {fact['kind']} from {fact['source']}, {fact['batch_size']} rows a step; "
             f"{losses or 'no losses'}"
         )
+    if not facts["streams"]:
+        lines.append("  no stream of data: a model to start from, not a run")
     lines.append(f"  training {facts['steps']} steps")
     evaluation = facts["evaluation"]
-    lines.append(
-        f"  evaluation {evaluation['source']}, {evaluation['split']}: {', '.join(evaluation['tasks'])}"
-    )
+    if evaluation:
+        lines.append(
+            f"  evaluation {evaluation['source']}, {evaluation['split']}: {', '.join(evaluation['tasks'])}"
+        )
     return "\n".join(lines)

@@ -6,25 +6,32 @@ from pathlib import Path
 
 import jsonargparse
 
-from x2kit.cli.run_directory import stored_recipe
+from x2kit.cli.key_help import print_help
+from x2kit.cli.recipe_keys import add_overlay_arguments
+from x2kit.cli.run_directory import same_model, stored_recipe
 
 HELP = "write report.html of a run: curves, tables, pictures"
+RECIPE_KEYS = ("evaluation",)
 EXAMPLES = """\
 examples:
   x2kit report runs/mine
+  x2kit report weights/x2vlm-base --config my_evaluation.yaml
 """
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """The run."""
-    parser.add_argument("run", help="a run directory that was trained and evaluated")
-    parser.add_argument("--plugin", action="append", default=[], metavar="PLUGIN", help="one more plugin")
+    """The run, and what is laid over its recipe: converted weights do not say what they are measured on."""
+    parser.add_argument("run", help="a run directory that was trained and evaluated, or a weights directory")
+    add_overlay_arguments(parser)
 
 
 def run(options: jsonargparse.Namespace) -> int:
     """Write the report and say where it is."""
     directory = Path(options.run)
-    resolved = stored_recipe(directory, plugins=options.plugin)
+    if options.recipe_keys.help:
+        return print_help(options, [directory / "recipe.yaml"])
+    resolved = stored_recipe(directory, options.config, options.recipe_keys.values, options.plugin)
+    same_model(stored_recipe(directory, plugins=options.plugin, checks="none"), resolved)
     from x2kit.evaluation.report import write_report  # torch enters here
 
     print(write_report(directory, resolved.recipe, resolved.plugins))

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import yaml
 
 from x2kit.data.config import DataConfig
-from x2kit.errors import X2KitError
+from x2kit.errors import Fault, RecipeError, X2KitError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.records import spoken_languages
 from x2kit.evaluation.warnings import warnings_of
-from x2kit.model.build import build_model
+from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.run_files import read_metrics
@@ -38,7 +38,14 @@ class Recipe(Protocol):
     @property
     def data(self) -> DataConfig: ...
     @property
-    def evaluation(self) -> EvaluationConfig: ...
+    def evaluation(self) -> EvaluationConfig | None: ...
+
+
+def evaluation_of(recipe: Recipe) -> EvaluationConfig:
+    """What a recipe measures. Raises RecipeError if it does not say."""
+    if recipe.evaluation is None:
+        raise RecipeError([Fault("evaluation", "", "missing: what is measured, on which records")])
+    return recipe.evaluation
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -68,15 +75,16 @@ def evaluate(
         device: auto, or a torch device.
         progress: called with what is done, how much of it, and how much there is.
     Returns: what was written.
-    Raises: WeightsError for a directory without weights; DataError for a broken record; X2KitError if a task
-        returns what JSON cannot hold.
+    Raises: RecipeError if the recipe does not say what is measured; WeightsError for a directory without weights;
+        DataError for a broken record; X2KitError if a task returns what JSON cannot hold.
     """
     began = time.monotonic()
-    config = recipe.evaluation
+    config = evaluation_of(recipe)
     split = split or config.split
     source_config = config.source.for_split(split)
     weights = weights_directory(directory)
-    model = build_model(recipe.model, assets=weights)
+    with without_initialisation():
+        model = build_model(recipe.model, assets=weights)
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
     source = source_config.open()
@@ -132,8 +140,11 @@ def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> N
 def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the measured languages whose texts stood beside pictures in training.
 
-    Where a source cannot tell its languages unread, all count as trained: zero-shot is claimed only if it is known.
+    Where a source cannot tell its languages unread, or no stream is known, as with converted weights, all count as
+    trained: zero-shot is claimed only if it is known.
     """
+    if not data.streams:
+        return languages
     seen: set[str] = set()
     for stream in data.streams.values():
         if stream.kind in ("image-text", "region-text"):
@@ -162,7 +173,7 @@ def describe_checkpoint(weights: Path) -> dict[str, Any]:
 def result_name(weights: Path, split: str) -> str:
     """evaluation.json for the split that the stored recipe measures, evaluation-SPLIT.json for another."""
     stored = yaml.safe_load((weights / RECIPE).read_text(encoding="utf-8"))
-    usual = stored.get("evaluation", {}).get("split", EvaluationConfig.model_fields["split"].default)
+    usual = (stored.get("evaluation") or {}).get("split", EvaluationConfig.model_fields["split"].default)
     return RESULT if split == usual else f"evaluation-{split}.json"
 
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 from x2kit.data.config import LOSSES, LossName, StreamConfig
 from x2kit.errors import DataError, Fault, PluginError, RecipeError, SettingError
+from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
 from x2kit.plugin.components import ComponentConfig, FusionFacts, SourceConfig, TextFacts, VisionFacts
 from x2kit.recipe.faults import nearest
@@ -46,7 +47,8 @@ def validate(
 
     Args:
         recipe: components resolved.
-        checks: "all"; "evaluation" looks only at what measuring trained weights needs; "none" at nothing.
+        checks: "all"; "evaluation" looks only at what measuring trained weights needs, which must be there; "none"
+            at nothing.
         place: from a key to where it was written.
     Returns: the facts of the model, if all was checked.
     Raises: RecipeError with all faults found.
@@ -57,11 +59,13 @@ def validate(
         facts = check.model()
         for name in recipe.data.streams:
             check.stream(name, facts)
-        check.losses()
-    if checks != "none":
-        check.evaluation()
-    if checks == "all":
-        check.apart()
+        check.training()
+    if checks == "evaluation" and recipe.evaluation is None:
+        check.nothing_measured()
+    if checks != "none" and recipe.evaluation is not None:
+        check.evaluation(recipe.evaluation)
+        if checks == "all":
+            check.apart(recipe.evaluation)
     if check.faults:
         raise RecipeError(check.faults)
     return facts
@@ -136,21 +140,36 @@ class _Checks:
         if facts is not None:
             self._fits(stream, key, facts)
 
-    def losses(self) -> None:
-        """At least one loss counts."""
-        if not any(losses_on(stream) for stream in self._recipe.data.streams.values()):
+    def training(self) -> None:
+        """There is something to learn, or nothing is to be learned."""
+        streams = self._recipe.data.streams
+        if streams and "steps" not in self._recipe.training.model_fields_set:
+            self._fault("training.steps", "missing: optimiser steps of the run")
+        if not streams and self._recipe.training.steps:
+            self._fault(
+                "data.streams",
+                f"there is nothing to train on in {self._recipe.training.steps} steps; add a stream of data, or set "
+                "training.steps: 0, which saves the initial weights as they are",
+            )
+        if streams and not any(losses_on(stream) for stream in streams.values()):
             self._fault("data.streams", "no loss is on, so nothing would be learned; set a weight above 0")
 
-    def evaluation(self) -> None:
+    def nothing_measured(self) -> None:
+        """Measuring was asked for, and the recipe does not say what."""
+        self._fault(
+            "evaluation",
+            "missing: what is measured, on which records\n  lay a file over it that says so, --config FILE, or give "
+            "--evaluation.source and --evaluation.tasks.NAME",
+        )
+
+    def evaluation(self, evaluation: EvaluationConfig) -> None:
         """The source that is measured on."""
-        evaluation = self._recipe.evaluation
         self._source("evaluation.source", evaluation.source)
         spoken = self._languages("evaluation.source", evaluation.source)
         self._spoken("evaluation.languages", evaluation.languages, spoken)
 
-    def apart(self) -> None:
+    def apart(self, evaluation: EvaluationConfig) -> None:
         """Nothing is measured on what was trained on."""
-        evaluation = self._recipe.evaluation
         if "evaluation.source" in self._unusable:
             return
         try:

@@ -12,7 +12,10 @@ from x2kit.training.config import TrainingConfig
 
 
 class Recipe(BaseModel):
-    """A run: the model, the data it learns from, how it is trained, what is measured."""
+    """A run: the model, the data it learns from, how it is trained, what is measured.
+
+    `model` alone is a recipe as well: it describes a model, as that of converted weights does.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,9 +24,11 @@ class Recipe(BaseModel):
         (), description="plugins beside the installed ones: Python files, or names of importable modules"
     )
     model: ModelConfig = Field(description="the three encoders and the heads")
-    data: DataConfig = Field(description="the streams of training data")
-    training: TrainingConfig = Field(description="optimiser, schedule, device, checkpoints")
-    evaluation: EvaluationConfig = Field(description="what is measured, on which records")
+    data: DataConfig = Field(DataConfig(), description="the streams of training data")
+    training: TrainingConfig = Field(TrainingConfig(), description="optimiser, schedule, device, checkpoints")
+    evaluation: EvaluationConfig | None = Field(
+        None, description="what is measured, on which records; null where nothing is"
+    )
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; reading it back gives an equal recipe."""

@@ -13,7 +13,10 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(
-        ge=0, description="optimiser steps of the run; 0 saves the initial weights as they are"
+        0,
+        ge=0,
+        description="optimiser steps of the run, required where there are streams; 0 saves the initial weights as "
+        "they are",
     )
     seed: int = Field(42, ge=0, description="of initial weights, data order, masks and negatives")
     device: str = Field("auto", description="auto (cuda, then mps, then cpu), or a torch device")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from x2kit.data.config import DataConfig
 from x2kit.evaluation.config import EvaluationConfig
-from x2kit.evaluation.harness import RESULT, describe_checkpoint, read_result, trained_with_images
+from x2kit.evaluation.harness import RESULT, describe_checkpoint, evaluation_of, read_result, trained_with_images
 from x2kit.evaluation.records import spoken_languages
 from x2kit.evaluation.report.curves import draw_curves
 from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
@@ -40,7 +40,7 @@ class Recipe(Protocol):
     @property
     def data(self) -> DataConfig: ...
     @property
-    def evaluation(self) -> EvaluationConfig: ...
+    def evaluation(self) -> EvaluationConfig | None: ...
     def to_yaml(self) -> str: ...
 
 
@@ -74,11 +74,12 @@ def write_report(run: Path, recipe: Recipe, plugins: Plugins, *, device: str = "
         plugins: those that the recipe was resolved with.
         device: auto, or a torch device.
     Returns: the file.
-    Raises: WeightsError for a directory without weights; DataError for a broken record.
+    Raises: RecipeError if neither recipe nor result says what is measured; WeightsError for a directory without
+        weights; DataError for a broken record.
     """
     weights = weights_directory(run)
     found = read_run(run, weights)
-    split = found.result["split"] if found.result else recipe.evaluation.split
+    split = found.result["split"] if found.result else evaluation_of(recipe).split
     examples = draw_examples(weights, recipe, split, found.result, device)
     sections = [
         Section("results", "Results", _about_results(found), _results(found)),
@@ -116,7 +117,7 @@ def draw_examples(
     weights: Path, recipe: Recipe, split: str, result: Mapping[str, Any] | None, device: str
 ) -> list[Section]:
     """What the model says about part of the split: captions, pictures, boxes."""
-    config = recipe.evaluation
+    config = evaluation_of(recipe)
     source_config = config.source.for_split(split)
     source = source_config.open()
     measured = retrieval_rows(result or {})
