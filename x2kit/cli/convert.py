@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
+from x2kit.errors import X2KitError
+from x2kit.plugin.file_modules import is_path, locate
 from x2kit.plugin.manager import load_plugins
 
 if TYPE_CHECKING:
     from x2kit.interop.convert import Converted
 
 HELP = "read an official checkpoint of X²-VLM, CCLM or X-VLM, or write one"
+READING = ("tokenizer", "image_size", "heads", "plugin", "json")
 EXAMPLES = """\
 examples:
   x2kit convert x2vlm_base_4m.th weights/x2vlm-base --tokenizer bert-base-uncased
@@ -63,6 +66,10 @@ def run(options: jsonargparse.Namespace) -> int:
     """Convert, and say what became of what."""
     source, target = Path(options.source), Path(options.target)
     if options.to == "official":
+        surplus = [name for name in READING if getattr(options, name)]
+        if surplus:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in surplus)
+            raise X2KitError(f"{given}: of no use with --to official, which writes the weights as they are")
         from x2kit.interop.convert import to_official
 
         layout = to_official(source, target)
@@ -72,8 +79,9 @@ def run(options: jsonargparse.Namespace) -> int:
     plugins.require(options.plugin)
     from x2kit.interop.convert import from_official  # torch enters here
 
+    files = [str(locate(name, Path())) if is_path(name) else name for name in options.plugin]
     found = from_official(
-        source, target, plugins.registry, options.tokenizer, options.image_size, options.heads
+        source, target, plugins.registry, options.tokenizer, options.image_size, options.heads, files
     )
     if options.json:
         print(json.dumps(found.account.to_json(), indent=2))

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from x2kit.errors import WeightsError
 
-Fate = Literal["used", "twin", "derived", "resized", "kept", "unexpected", "missing"]
+Fate = Literal["used", "twin", "derived", "resized", "kept", "dropped", "unexpected", "missing"]
 MEANING: dict[Fate, str] = {
     "used": "read into the model",
     "resized": "read into the model, brought to its picture size",
     "twin": "the same tensor under a second name",
     "derived": "follows from the settings, so the model makes it itself",
     "kept": "not read into the model; kept beside it for the way back",
+    "dropped": "neither read nor kept",
     "unexpected": "in the file, but no part of this layout",
     "missing": "part of this layout, but not in the file",
 }
@@ -40,8 +41,8 @@ class Account:
     def require_whole(self) -> None:
         """Raise WeightsError if a key is missing, unexpected or of another shape."""
         faults = [
-            *(f"{fate}: {_some(self.of(fate))}" for fate in ("missing", "unexpected") if self.of(fate)),
-            *([f"other shape: {_some(self.shapes)}"] if self.shapes else []),
+            *(f"{fate}: {some(self.of(fate))}" for fate in ("missing", "unexpected") if self.of(fate)),
+            *([f"other shape: {some(self.shapes)}"] if self.shapes else []),
         ]
         if faults:
             raise WeightsError(f"{self.source}: does not fit its layout\n  " + "\n  ".join(faults))
@@ -50,8 +51,11 @@ class Account:
         """For people: how many keys had each fate, and the ones that are not simply used."""
         for fate, count in self.counts().items():
             yield f"{count:5d} {fate:10s} {MEANING[fate]}"  # type: ignore[index]
-        for key in self.of("kept"):
-            yield f"      kept: {key} ({self.rows[key][1]})"
+        alike: dict[tuple[str, str], list[str]] = {}
+        for key in self.of("kept", "dropped"):
+            alike.setdefault(self.rows[key], []).append(key)
+        for (fate, reason), keys in alike.items():
+            yield f"      {fate}: {some(keys, 3)} ({reason})"
 
     def counts(self) -> Mapping[str, int]:
         """How many keys had each fate."""
@@ -66,6 +70,7 @@ class Account:
         }
 
 
-def _some(names: list[str], limit: int = 6) -> str:
+def some(names: list[str], limit: int = 6) -> str:
+    """The first names of a list, and how many more there are, for messages."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -18,10 +18,17 @@ SUFFIXES = (".th", ".pth", ".pt", ".safetensors")
 
 
 class OfficialFile(NamedTuple):
-    """Tensors in the order of the file, and the plain values that stand beside them, such as `config`."""
+    """A checkpoint.
+
+    Attributes:
+        tensors: in the order of the file.
+        beside: plain values that stand beside them, such as `config`.
+        dropped: keys of what else stands beside them, such as `optimizer`.
+    """
 
     tensors: dict[str, Tensor]
     beside: dict[str, Any]
+    dropped: tuple[str, ...] = ()
 
 
 def read_official(file: Path) -> OfficialFile:
@@ -29,26 +36,30 @@ def read_official(file: Path) -> OfficialFile:
     tensors, beside = read_checkpoint(file)
     if not tensors:
         raise WeightsError(f"{file}: holds no tensor")
-    return OfficialFile(tensors, {key: value for key, value in beside.items() if _plain(value)})
+    plain = {key: value for key, value in beside.items() if _plain(value)}
+    return OfficialFile(tensors, plain, tuple(key for key in beside if key not in plain))
 
 
 def write_official(content: OfficialFile, file: Path) -> None:
     """Write `{"model": tensors, ...}` as the official code does, or a .safetensors file of the tensors alone.
 
-    Raises: WeightsError for another suffix; what lies there already stays as it is.
+    Raises: WeightsError for another suffix, or if it cannot be written; what lies there already stays as it is.
     """
     if file.suffix not in SUFFIXES:
         raise WeightsError(f"{file}: expected a name that ends in {', '.join(SUFFIXES)}")
     if file.exists():
         raise WeightsError(f"{file}: is there already; name another file, or remove it")
-    with file_appears_whole(file) as beside:
-        if file.suffix == ".safetensors":
-            # clones: safetensors refuses two names of one memory, which official checkpoints have
-            save_file(
-                {name: value.clone() for name, value in content.tensors.items()}, beside, {"format": "pt"}
-            )
-        else:
-            torch.save({"model": content.tensors, **content.beside}, beside)
+    try:
+        with file_appears_whole(file) as beside:
+            if file.suffix == ".safetensors":
+                # clones: safetensors refuses two names of one memory, which official checkpoints have
+                save_file(
+                    {name: value.clone() for name, value in content.tensors.items()}, beside, {"format": "pt"}
+                )
+            else:
+                torch.save({"model": content.tensors, **content.beside}, beside)
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be written: {error.strerror or error}") from error
 
 
 def _plain(value: Any) -> bool:

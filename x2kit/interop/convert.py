@@ -10,6 +10,7 @@ account.json          what became of every key
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from x2kit.errors import SettingError, WeightsError
+from x2kit.errors import SettingError, ShapeError, WeightsError
 from x2kit.interop.account import Account
 from x2kit.interop.checkpoint_files import OfficialFile, read_official, write_official
-from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, Layout, recognise
+from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, VISION, Layout, recognise
 from x2kit.interop.names import official_buffers, official_names
 from x2kit.interop.recognition import first_fusion_layer, model_of
 from x2kit.model import X2VLM, build_model, load, save_weights
@@ -50,6 +51,7 @@ def from_official(
     tokenizer: str | None = None,
     image_size: int | None = None,
     heads: int | None = None,
+    plugins: Sequence[str] = (),
 ) -> Converted:
     """Write the weights directory of an official checkpoint, or nothing.
 
@@ -60,40 +62,49 @@ def from_official(
         tokenizer: name or directory of the text encoder's tokenizer; without one the model reads ids only.
         image_size: another picture size; positions are interpolated.
         heads: attention heads of text and fusion encoder, where they are not 64 wide each.
+        plugins: those of `registry` beside the installed ones, by their names in a recipe.
     Raises: WeightsError that says what does not fit, and where.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise WeightsError(f"{directory}: is there already and is not empty; name another directory")
+    if file.is_dir():
+        raise WeightsError(f"{file}: is a directory; --to official writes a checkpoint of its weights")
     content = read_official(file)
     tensors = content.tensors
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     layout = recognise(tensors, str(file))
+    first = first_fusion_layer(shapes, layout)
+    account = Account(str(file))
     try:
         config = model_of(shapes, layout, registry, str(file), _tied(tensors, layout), heads)
-        if image_size is not None:
-            config = config.model_copy(update={"vision": config.vision.at_image_size(image_size)})
         text_tokenizer = config.text.official_tokenizer(tokenizer)
         with without_initialisation():
             model = build_model(config, tokenizer=text_tokenizer)
-    except SettingError as error:
+        names = official_names(model, layout, first)
+        _find(model, names, tensors, account)
+        kept = _rest(model, layout, content, account)
+        account.require_whole()
+        model.load_state_dict(_state(names, tensors))
+        if image_size is not None:
+            config = _resize(model, config, image_size, names, account)
+            kept = {name: value for name, value in kept.items() if account.rows[name][0] == "kept"}
+    except (SettingError, ShapeError) as error:
         raise WeightsError(f"{file}: {error}") from error
-    account = Account(str(file))
-    state = _state(model, layout, first_fusion_layer(shapes, layout), tensors, account)
-    kept = _rest(model, layout, tensors, account)
-    account.require_whole()
-    model.load_state_dict(state)
     facts = {
         "layout": layout.__dict__,
-        "first_layer": first_fusion_layer(shapes, layout),
+        "first_layer": first,
         "keys": {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()},
         "beside": content.beside,
     }
-    with appears_whole(directory) as place:
-        save_weights(model.eval(), recipe_of(config, f"converted from {file.name}"), place)
-        (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        (place / ACCOUNT).write_text(json.dumps(account.to_json(), indent=1) + "\n", encoding="utf-8")
-        if kept:
-            save_file({name: value.clone() for name, value in kept.items()}, place / KEPT)
+    try:
+        with appears_whole(directory) as place:
+            save_weights(model.eval(), recipe_of(config, f"converted from {file.name}", plugins), place)
+            (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            (place / ACCOUNT).write_text(json.dumps(account.to_json(), indent=1) + "\n", encoding="utf-8")
+            if kept:
+                save_file({name: value.clone() for name, value in kept.items()}, place / KEPT)
+    except OSError as error:
+        raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
     return Converted(layout, config, account)
 
 
@@ -103,24 +114,34 @@ def to_official(directory: Path, file: Path) -> Layout:
     Raises: WeightsError if the model has a part that no official checkpoint has.
     """
     path = weights_directory(directory)
-    model = load(path)
-    facts: dict[str, Any] | None = None
-    if (path / FACTS).is_file():
-        facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    model, facts = load(path), _facts(path)
     layout = _fitting_layout(model) if facts is None else Layout(**facts["layout"])
     first = _layers(model) * layout.stacked if facts is None else facts["first_layer"]
     tensors = _written(model, layout, first)
     beside: dict[str, Any] = {}
     if facts is not None:
         tensors |= load_file(path / KEPT) if (path / KEPT).is_file() else {}
-        tensors = {
-            name: tensors[name].to(getattr(torch, kind))
-            for name, kind in facts["keys"].items()
-            if name in tensors
-        }
+        tensors = _cast(
+            {name: tensors[name] for name in facts["keys"] if name in tensors},
+            {name: getattr(torch, kind) for name, kind in facts["keys"].items()},
+        )
         beside = facts["beside"]
     write_official(OfficialFile(tensors, beside), file)
     return layout
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    """What was noted of the checkpoint that weights came from; None for weights of our own."""
+    file = path / FACTS
+    if not file.is_file():
+        return None
+    try:
+        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(
+            f"{file}: damaged: {error}; without it x2kit writes the layout that fits"
+        ) from error
+    return facts
 
 
 def _tied(tensors: dict[str, Tensor], layout: Layout) -> bool:
@@ -129,36 +150,62 @@ def _tied(tensors: dict[str, Tensor], layout: Layout) -> bool:
     return words is not None and decoder is not None and torch.equal(words, decoder)
 
 
-def _state(
-    model: X2VLM, layout: Layout, first: int, tensors: dict[str, Tensor], account: Account
-) -> dict[str, Tensor]:
-    """The model's tensors out of the checkpoint's."""
-    state: dict[str, Tensor] = {}
-    names = official_names(model, layout, first)
-    for own, parts in names.items():
-        for part in parts:
-            account.add(part, "used" if part in tensors else "missing")
-        if all(part in tensors for part in parts):
-            found = [tensors[part].float() for part in parts]
-            state[own] = torch.cat(found) if len(found) > 1 else found[0]
-    vision = {
-        name.removeprefix("vision."): value for name, value in state.items() if name.startswith("vision.")
-    }
-    for name, value in model.vision.fit(vision).items():
-        own = f"vision.{name}"
-        if value.shape != state[own].shape:
-            account.add(names[own][0], "resized")
-        state[own] = value
+def _find(
+    model: X2VLM, names: dict[str, tuple[str, ...]], tensors: dict[str, Tensor], account: Account
+) -> None:
+    """Account for the model's tensors: whether they are there, and of the right shape."""
     for own, value in model.state_dict().items():
-        if own in state and state[own].shape != value.shape:
-            account.shapes.append(
-                f"{' + '.join(names[own])} {list(state[own].shape)} instead of {list(value.shape)}"
-            )
-    return state
+        parts = names[own]
+        wanted = list(value.shape)
+        if len(parts) > 1:
+            wanted[0] //= len(parts)
+        for part in parts:
+            if part not in tensors:
+                account.add(part, "missing")
+                continue
+            account.add(part, "used")
+            _compare(part, tensors[part], wanted, account)
 
 
-def _rest(model: X2VLM, layout: Layout, tensors: dict[str, Tensor], account: Account) -> dict[str, Tensor]:
+def _compare(name: str, value: Tensor, wanted: list[int], account: Account) -> None:
+    if list(value.shape) != wanted:
+        account.shapes.append(f"{name} {list(value.shape)} instead of {wanted}")
+
+
+def _state(names: dict[str, tuple[str, ...]], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model's tensors out of the checkpoint's."""
+    parts = {own: [tensors[part].float() for part in wanted] for own, wanted in names.items()}
+    return {own: torch.cat(found) if len(found) > 1 else found[0] for own, found in parts.items()}
+
+
+def _resize(
+    model: X2VLM, config: ModelConfig, image_size: int, names: dict[str, tuple[str, ...]], account: Account
+) -> ModelConfig:
+    """Exchange the vision encoder for that of another picture size, its positions interpolated."""
+    vision = config.vision.at_image_size(image_size)
+    with without_initialisation():
+        encoder = vision.build()
+    before, after = model.vision.state_dict(), encoder.state_dict()
+    fitted = encoder.fit(before)
+    for name, value in fitted.items():
+        part = names[f"vision.{name}"][0]
+        _compare(part, value, list(after[name].shape), account)
+        if value.shape != before[name].shape:
+            account.add(part, "resized", f"{list(before[name].shape)} to {list(value.shape)}")
+    account.require_whole()
+    encoder.load_state_dict(fitted)
+    model.vision = encoder
+    for name in account.of("kept"):
+        if name.startswith(VISION):  # tables of the old size
+            account.add(name, "derived", f"made for {image_size} pixels")
+    return config.model_copy(update={"vision": vision})
+
+
+def _rest(model: X2VLM, layout: Layout, content: OfficialFile, account: Account) -> dict[str, Tensor]:
     """Account for what is not the model's; returns what is kept for the way back."""
+    tensors = content.tensors
+    for name in content.dropped:
+        account.add(name, "dropped", "holds more than plain values, and is no part of a model")
     twins, buffers = layout.twins(tensors), official_buffers(model, layout)
     kept: dict[str, Tensor] = {}
     for name, value in tensors.items():
@@ -170,6 +217,7 @@ def _rest(model: X2VLM, layout: Layout, tensors: dict[str, Tensor], account: Acc
                 continue
             account.add(name, "kept", f"differs from {twins[name]}, which the official code reads last")
         elif name in buffers:
+            _compare(name, value, list(buffers[name].shape), account)
             if torch.equal(value, buffers[name].to(value.dtype)):
                 account.add(name, "derived")
                 continue
@@ -187,13 +235,23 @@ def _written(model: X2VLM, layout: Layout, first: int) -> dict[str, Tensor]:
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
     for own, parts in official_names(model, layout, first).items():
-        pieces = state[own].chunk(len(parts)) if len(parts) > 1 else (state[own],)
+        # copies, since a file keeps what shares memory in one piece
+        pieces = [piece.clone() for piece in state[own].chunk(len(parts))] if len(parts) > 1 else [state[own]]
         tensors |= dict(zip(parts, pieces, strict=True))
     tensors |= official_buffers(model, layout)
     for prefix in (layout.mlm, "text_decoder.cls."):
         if f"{prefix}predictions.decoder.bias" in tensors:
             tensors[f"{prefix}predictions.bias"] = tensors[f"{prefix}predictions.decoder.bias"]
     return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def _cast(tensors: dict[str, Tensor], dtypes: dict[str, torch.dtype]) -> dict[str, Tensor]:
+    """Tensors in other dtypes; those that are one tensor stay one."""
+    made: dict[tuple[int, torch.Size, torch.dtype], Tensor] = {}
+    for name, value in tensors.items():
+        key = (value.data_ptr(), value.shape, dtypes[name])
+        tensors[name] = made.setdefault(key, value.to(dtypes[name]))
+    return tensors
 
 
 def _fitting_layout(model: X2VLM) -> Layout:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from x2kit.errors import WeightsError
+from x2kit.interop.account import some
 from x2kit.interop.layout import DECODER, LAYER, VISION, Layout
 from x2kit.model.config import HeadName, HeadsConfig, ModelConfig
-from x2kit.plugin.components import (
-    ComponentConfig,
-    FusionEncoderConfig,
-    Kind,
-    TextEncoderConfig,
-    VisionEncoderConfig,
-)
+from x2kit.plugin.components import Kind
 from x2kit.plugin.official import Shapes, count
 from x2kit.plugin.registry import Registry
 
-C = TypeVar("C", bound=ComponentConfig)
+_LAYER = re.compile(re.escape(LAYER) + r"(\d+)\.(.+)")
 HEADS: dict[HeadName, str] = {
     "itc": "vision_proj.",
     "itm": "itm_head.",
@@ -42,29 +41,32 @@ def model_of(
         heads: attention heads of text and fusion encoder, where they are not 64 wide each.
     Raises: WeightsError if no component reads one of the encoders.
     """
-    vision = _ask(registry, "vision", VisionEncoderConfig, _under(shapes, VISION), source)
+    vision = _ask(registry, "vision", _under(shapes, VISION), source)
     others = heads or _whole(getattr(vision, "heads", None))
     text_shapes, fusion_shapes = _split(shapes, layout)
-    text = _ask(registry, "text", TextEncoderConfig, text_shapes, source, heads=others)
-    fusion = _ask(registry, "fusion", FusionEncoderConfig, fusion_shapes, source, heads=others)
-    if heads is not None:
-        text, fusion = (part.model_validate({**part.model_dump(), "heads": heads}) for part in (text, fusion))
-    return ModelConfig(vision=vision, text=text, fusion=fusion, heads=_heads(shapes, layout, tied))
+    text = _ask(registry, "text", text_shapes, source, heads=others)
+    fusion = _ask(registry, "fusion", fusion_shapes, source, heads=others)
+    try:
+        if heads is not None:
+            text, fusion = (
+                part.model_validate({**part.model_dump(), "heads": heads}) for part in (text, fusion)
+            )
+        settings = _heads(shapes, layout, tied, source)
+        return ModelConfig(vision=vision, text=text, fusion=fusion, heads=HeadsConfig(**settings))
+    except ValidationError as error:
+        raise WeightsError(f"{source}: {_told(error)}") from error
 
 
 def first_fusion_layer(shapes: Shapes, layout: Layout) -> int:
     """Number of the first layer of the fusion encoder in its stack."""
     if not layout.stacked:
         return 0
-    prefix = layout.fusion
-    return min(
-        (
-            int(name.removeprefix(prefix).partition(".")[0])
-            for name in shapes
-            if name.startswith(prefix) and ".crossattention." in name
-        ),
-        default=0,
+    numbers = (
+        int(found[1])
+        for name in _under(shapes, layout.text)
+        if (found := _LAYER.fullmatch(name)) and found[2].startswith("crossattention.")
     )
+    return min(numbers, default=0)
 
 
 def _split(shapes: Shapes, layout: Layout) -> tuple[Shapes, Shapes]:
@@ -72,18 +74,23 @@ def _split(shapes: Shapes, layout: Layout) -> tuple[Shapes, Shapes]:
     text: dict[str, tuple[int, ...]] = {}
     fusion: dict[str, tuple[int, ...]] = {}
     for name, shape in _under(shapes, layout.text).items():
-        number, _, rest = name.removeprefix(LAYER).partition(".")
-        if layout.stacked and name.startswith(LAYER) and int(number) >= first:
-            fusion[f"{int(number) - first}.{rest}"] = shape
+        found = _LAYER.fullmatch(name)
+        if layout.stacked and found and int(found[1]) >= first:
+            fusion[f"{int(found[1]) - first}.{found[2]}"] = shape
         else:
             text[name] = shape
     return text, fusion if layout.stacked else _under(shapes, layout.fusion)
 
 
-def _heads(shapes: Shapes, layout: Layout, tied: bool) -> HeadsConfig:
-    fusion_width = next(
-        (shape[0] for name, shape in shapes.items() if name.endswith("crossattention.self.query.weight")), 0
-    )
+def _heads(shapes: Shapes, layout: Layout, tied: bool, source: str) -> dict[str, Any]:
+    def length(name: str, dimension: int) -> int:
+        shape = shapes.get(name)
+        if shape is None:
+            raise WeightsError(f"{source}: missing: {name}")
+        if len(shape) <= dimension or shape[dimension] == 0:
+            raise WeightsError(f"{source}: {name} {list(shape)}: dimension {dimension + 1} tells no setting")
+        return shape[dimension]
+
     prefixes = {**HEADS, "mlm": f"{layout.mlm}{HEADS['mlm']}"}
     settings: dict[str, Any] = {
         "built": tuple(
@@ -94,29 +101,73 @@ def _heads(shapes: Shapes, layout: Layout, tied: bool) -> HeadsConfig:
         "decoder_layers": count(shapes, f"{DECODER}bert.{LAYER}{{n}}.") or None,
     }
     if "vision_proj.weight" in shapes:
-        settings["embed_dim"] = shapes["vision_proj.weight"][0]
+        settings["embed_dim"] = length("vision_proj.weight", 0)
     if "absolute_frame_pos_embed" in shapes:
-        settings["frames"] = shapes["absolute_frame_pos_embed"][1]
+        settings["frames"] = length("absolute_frame_pos_embed", 1)
     if "cls_head.3.weight" in shapes:
-        settings["answers"] = shapes["cls_head.3.weight"][0]
-        settings["answer_pictures"] = shapes["cls_head.0.weight"][1] // fusion_width
-    return HeadsConfig(**settings)
+        width = length(
+            f"{layout.fusion}{first_fusion_layer(shapes, layout)}.crossattention.self.query.weight", 0
+        )
+        settings["answers"] = length("cls_head.3.weight", 0)
+        settings["answer_pictures"] = length("cls_head.0.weight", 1) // width
+    return settings
 
 
-def _ask(registry: Registry, kind: Kind, base: type[C], shapes: Shapes, source: str, **known: Any) -> C:
-    asked = []
+class _Looked(Mapping[str, tuple[int, ...]]):
+    """Shapes that remember which of them were asked for, and which were not there."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self.found: dict[str, tuple[int, ...]] = {}
+        self.absent: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> tuple[int, ...]:
+        if name not in self._shapes:
+            self.absent[name] = None
+        self.found[name] = self._shapes[name]
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+def _ask(registry: Registry, kind: Kind, shapes: Shapes, source: str, **known: Any) -> Any:
+    """The settings that the first component of a kind finds which knows these tensors."""
+    answers = []
     for entry in registry:
-        component = entry.component
-        if entry.component.kind != kind or not issubclass(component, base):
+        component: Any = entry.component
+        if component.kind != kind:
             continue
-        asked.append(component.component_name())
-        found: C | None = component.from_official(shapes, **known)  # type: ignore[attr-defined]
+        looked, name = _Looked(shapes), component.component_name()
+        try:
+            found = component.from_official(looked, **known)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # What a damaged checkpoint's shapes lead to: a component counts on those of sound ones.
+            at = some([f"{tensor} {list(shape)}" for tensor, shape in looked.found.items()])
+            raise WeightsError(
+                f"{source}: {name} cannot tell its settings from the {kind} encoder's shapes: {_told(error)}\n"
+                f"  it read: {at}"
+            ) from error
         if found is not None:
             return found
+        if looked.absent or looked.found:
+            lacks = some(list(looked.absent)) if looked.absent else "nothing, but has other sizes"
+            answers.append(f"\n  for {name} it lacks: {lacks}")
     raise WeightsError(
-        f"{source}: no {kind} component reads its {kind} encoder; asked: {', '.join(asked) or 'none'}\n"
-        f"  it has: {', '.join(sorted(shapes)[:4]) or 'no tensor'}"
+        f"{source}: no {kind} component reads its {kind} encoder, which has {some(sorted(shapes), 4) or 'no tensor'}"
+        + "".join(answers)
     )
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)
+        )
+    return f"{type(error).__name__}: {error}"
 
 
 def _under(shapes: Shapes, prefix: str) -> Shapes:

@@ -10,6 +10,7 @@ vision/ text/ fusion/ what the encoders wrote, where they need more than the rec
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,18 @@ def _tensors(model: X2VLM) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in model.state_dict().items() if name in once}
 
 
-def recipe_of(config: ModelConfig, description: str) -> str:
-    """The recipe of weights that no run made: it says what they are, and nothing of data or training."""
-    tree = {"description": description, "model": config.model_dump(mode="json")}
+def recipe_of(config: ModelConfig, description: str, plugins: Sequence[str] = ()) -> str:
+    """The recipe of weights that no run made: it says what they are, and nothing of data or training.
+
+    Args:
+        config: of the model.
+        description: what they are.
+        plugins: beside the installed ones, files by absolute paths.
+    """
+    tree: dict[str, Any] = {"description": description}
+    if plugins:
+        tree["plugins"] = list(plugins)
+    tree["model"] = config.model_dump(mode="json")
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
