@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import pairwise
 
 from x2kit.plugin import Record
 from x2kit_emoji import LANGUAGES, EmojiTexts
@@ -13,6 +12,10 @@ from x2kit_emoji.concepts import Concept, choose
 
 _TEXTS = 16
 """A part of its own beside those of scenes: texts are not the captions of the scenes of the same seed."""
+
+
+_NEIGHBOURS = 3
+"""How far apart the names are that `all_texts` joins."""
 
 
 class TextSource:
@@ -62,10 +65,14 @@ class TextSource:
 
 
 def all_texts(concepts: Sequence[Concept]) -> Iterator[str]:
-    """Every name in every language, then pairs of names that show how they are joined; train's pairs only."""
+    """Every name in every language, then pairs of names that show how they are joined; train's pairs only.
+
+    Each name comes in several pairs: a tokenizer that saw it once has no reason to keep its words whole.
+    """
     for code in LANGUAGES:
         yield from (concept.names[code] for concept in concepts)
     for code in LANGUAGES:
-        for one, other in pairwise(concepts):
-            if split_of((one.point, other.point)) == "train":
-                yield SEPARATOR.join((one.names[code], other.names[code]))
+        for distance in range(1, _NEIGHBOURS + 1):
+            for one, other in zip(concepts, concepts[distance:], strict=False):
+                if split_of((one.point, other.point)) == "train":
+                    yield SEPARATOR.join((one.names[code], other.names[code]))

@@ -47,6 +47,13 @@ def test_a_vocabulary_that_cannot_hold_the_characters_is_refused() -> None:
         SentencePiece(vocab_size=12).train(TEXTS)
 
 
+def test_a_word_is_whole_where_another_always_follows() -> None:
+    colours, things = ["racing", "white", "older", "palm"], ["car", "flag", "person", "tree"]
+    names = [f"{colour} {thing}" for colour, thing in zip(colours, things, strict=True)]
+    tokenizer = SentencePiece().train([*names, *(f"{one}, {other}" for one in names for other in names)])
+    assert [len(ids) - 2 for ids in tokenizer.encode(names, 32)] == [2] * len(names)
+
+
 def test_no_texts_are_refused() -> None:
     with pytest.raises(DataError, match="the streams have none"):
         SentencePiece().train(["", "  "])

@@ -43,19 +43,22 @@ class SentencePiece(BaseModel):
     def train(self, texts: Iterable[str]) -> SentencePieceTokenizer:
         """Train on these texts (Unigram model). The same set of texts gives the same tokenizer.
 
-        Every distinct text counts once, so that captions that return a thousand times weigh no more.
+        Every distinct text counts once, so that captions that return a thousand times weigh no more. Every distinct
+        word counts once more, by itself: SentencePiece proposes as pieces only what is followed by different things
+        without a space between, so that in few texts no word that another always follows would ever be a piece.
 
         Raises: DataError if no text has a letter; SettingError if `vocab_size` cannot hold the characters.
         """
         import sentencepiece
 
-        distinct = sorted({text for text in texts if text.strip()})
+        distinct = {text for text in texts if text.strip()}
         if not distinct:
             raise DataError("the tokenizer is trained on the run's texts, and the streams have none")
+        words = {word for text in distinct for word in text.split()}
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(distinct),
+                sentence_iterator=iter(sorted(distinct | words)),
                 model_writer=model,
                 model_type="unigram",
                 vocab_size=self.vocab_size - 1,  # the mask is not a piece of the model
