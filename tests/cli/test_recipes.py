@@ -65,7 +65,10 @@ def test_validate_names_the_faults_of_every_recipe(x2kit: Run, folder: Path) -> 
     done = x2kit("recipes", "validate", "one.yaml", "good.yaml", "two.yaml")
     assert done.status == 2
     assert done.out.startswith("good.yaml: ok\n")
-    assert done.err.splitlines()[0] == "one.yaml:29: training.steps: should be greater than or equal to 0, found -1"
+    assert (
+        done.err.splitlines()[0]
+        == "one.yaml:29: training.steps: should be greater than or equal to 0, found -1"
+    )
     assert done.err.splitlines()[1] == "two.yaml:4: model.vision.init_args.w: unknown key"
 
 

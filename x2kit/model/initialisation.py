@@ -92,7 +92,7 @@ def build_started(
 
 def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:
     """The encoders that do not come from the source, and why."""
-    found = {}
+    found: dict[str, str] = {}
     for part in ENCODERS:
         new, old = getattr(config, part), getattr(stored, part)
         if part in config.init_except:

@@ -151,13 +151,13 @@ class X2VLM(nn.Module):
 
         Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
         """
-        count = frames.shape[1]
+        batch, count = frames.shape[:2]
         positions = self.frame_positions
         if count > positions.shape[1]:
             raise ShapeError(f"{count} frames, but model.heads.frames is {positions.shape[1]}")
         features = self.encode_images(frames.flatten(0, 1))
-        summary = features.summary.unflatten(0, (-1, count)) + positions[:, :count, 0]
-        patches = features.patches.unflatten(0, (-1, count)) + positions[:, :count]
+        summary = features.summary.reshape(batch, count, -1) + positions[:, :count, 0]
+        patches = features.patches.reshape(batch, count, *features.patches.shape[1:]) + positions[:, :count]
         return VisionFeatures(summary.mean(1), patches.mean(1), features.grid)
 
     def encode_regions(

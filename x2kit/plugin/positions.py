@@ -33,6 +33,6 @@ def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     side = math.isqrt(len(positions) - 1)
     if (side, side) == grid:
         return positions
-    patches = positions[1:].T.unflatten(1, (side, side))[None]
+    patches = positions[1:].T.reshape(1, -1, side, side)
     resized = F.interpolate(patches, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
     return torch.cat([positions[:1], resized])
