@@ -7,7 +7,7 @@
   or for the rest of the line. A command may fail only if every line that it says is on the page.
 - `text` and a `json` block without a title show something and are not run.
 
-x2kit runs in this process, so that torch is imported once. Four commands would need what a test has not, and are
+x2kit runs in this process, so that torch is imported once. Five commands would need what a test has not, and are
 stood in for:
 
 - `x2kit train` gets options behind those that the page writes: few steps, small batches, few records, few layers,
@@ -16,6 +16,7 @@ stood in for:
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
 - `hf download NAME --local-dir DIR` writes a tiny model of the kind, with the library that publishes it.
+- `x2kit convert FILE.th` reads a narrow checkpoint in the official layout, which stands where the page says.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from x2kit.data.config import StreamConfig
 from x2kit.recipe import Recipe, read_recipe
 from x2kit.training.loop import Trainer
 
+from ..interop.made import checkpoint
 from .pages import ROOT, Block
 from .tiny_models import write_xlmr
 
@@ -124,6 +126,8 @@ class Page:
     def _x2kit(self, arguments: list[str], stopped: bool) -> tuple[int, str]:
         if arguments[0] == "train" and "--resume" not in arguments:
             arguments = [*arguments, *small(arguments)]
+        if arguments[0] == "convert" and arguments[1].endswith(".th"):
+            checkpoint("xvlm_pretrain_base_224", self.folder / arguments[1])
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), _ctrl_c(stopped):
             status = main(arguments)
