@@ -11,26 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from x2kit.model.run_files import read_metrics
+from x2kit.recipe import read_recipe
 
 PAGE = Path(__file__).parent / "results" / "quickstart.md"
 TRAIN = "x2kit train quickstart/"
+THIRD = read_recipe(["quickstart/multilingual"]).recipe.training.steps // 3
 RUNS = {
     "quickstart": ("the quickstart, seed 42", f"{TRAIN}multilingual"),
     "seed-43": ("seed 43", f"{TRAIN}multilingual --training.seed 43"),
     "seed-44": ("seed 44", f"{TRAIN}multilingual --training.seed 44"),
     "long": ("the long recipe", f"{TRAIN}long"),
-    "third": ("a third of the steps", f"{TRAIN}multilingual --training.steps 500"),
+    "third": ("a third of the steps", f"{TRAIN}multilingual --training.steps {THIRD}"),
     "third-xlmr": (
         "a third of the steps, XLM-R-style text encoder",
-        f"{TRAIN}multilingual --config overlays/xlmr --training.steps 500",
+        f"{TRAIN}multilingual --config overlays/xlmr --training.steps {THIRD}",
     ),
     "third-without-parallel-text": (
         "a third of the steps, without parallel text",
-        f"{TRAIN}without-parallel-text --training.steps 500",
+        f"{TRAIN}without-parallel-text --training.steps {THIRD}",
     ),
     "third-without-regions": (
         "a third of the steps, without regions",
-        f"{TRAIN}without-regions --training.steps 500",
+        f"{TRAIN}without-regions --training.steps {THIRD}",
     ),
 }
 UNSEEN = "evaluation-unseen-style.json"
