@@ -161,7 +161,9 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    streams: dict[str, StreamConfig] = Field({}, description="the streams by name; none where nothing is trained")
+    streams: dict[str, StreamConfig] = Field(
+        {}, description="the streams by name; none where nothing is trained"
+    )
     num_workers: int = Field(
         0, ge=0, description="processes that prepare batches; 0 prepares them in the main one"
     )

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple, Protocol
 
 from x2kit.data.config import DataConfig
 from x2kit.evaluation.config import EvaluationConfig
-from x2kit.evaluation.harness import RESULT, describe_checkpoint, evaluation_of, read_result, trained_with_images
+from x2kit.evaluation.harness import (
+    RESULT,
+    describe_checkpoint,
+    evaluation_of,
+    read_result,
+    trained_with_images,
+)
 from x2kit.evaluation.records import spoken_languages
 from x2kit.evaluation.report.curves import draw_curves
 from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
