@@ -237,7 +237,8 @@ def command_line() -> str:
         parser = ArgumentParser()
         module.add_arguments(parser)
         parts += [f"## x2kit {verb}", sentence(module.HELP), *_arguments(verb, parser)]
-        parts.append(_text(module.EXAMPLES.removeprefix("examples:\n")))
+        examples, _, more = module.EXAMPLES.removeprefix("examples:\n").partition("\n\n")
+        parts += [_text(examples), more]
     keys = KEY_HELP.strip().removeprefix("recipe keys:\n").splitlines()
     parts += ["## Recipe keys as options", sentence(keys[0].strip()), _text("\n".join(keys[1:]))]
     return page("Command line", *parts)

@@ -130,7 +130,10 @@ class Page:
             checkpoint("xvlm_pretrain_base_224", self.folder / arguments[1])
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), _ctrl_c(stopped):
-            status = main(arguments)
+            try:
+                status = main(arguments)
+            except SystemExit as stop:  # argparse ends the process after --help
+                status = stop.code  # type: ignore[assignment]
         return status, output.getvalue()
 
     def _make(self, arguments: list[str]) -> tuple[int, str]:

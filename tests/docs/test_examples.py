@@ -46,3 +46,11 @@ def test_a_block_that_is_wrong_is_found(
 ) -> None:
     with pytest.raises(AssertionError):
         Page(tmp_path, monkeypatch).run(block)
+
+
+def test_a_command_that_ends_the_process_is_one_that_has_said_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Page(tmp_path, monkeypatch).run(
+        console("$ x2kit convert --help\nusage: x2kit [options] convert...\n...\n")
+    )
