@@ -1,4 +1,4 @@
-.PHONY: quickstart test slow check docs clean
+.PHONY: quickstart test slow parity check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -17,6 +17,9 @@ test: .venv
 
 slow: .venv
 	$(BIN)/pytest -m slow
+
+parity: .venv
+	X2KIT_WRITE_PARITY=1 X2KIT_REFERENCE= $(BIN)/pytest tests/parity
 
 check: .venv
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from typing import Any
 import jsonargparse
 import pytest
 
+from tests.parity.deliberate import DELIBERATE
 from x2kit import errors
 from x2kit.cli import VERBS
 from x2kit.data.config import LOSSES
@@ -157,6 +158,23 @@ def test_every_key_of_a_result_stands_there(quickstart: Path) -> None:
     }
     keys |= {*result["model"], *language["image_to_text"]}
     assert not [key for key in sorted(keys) if not re.search(rf"`(\S*\.)?{key}(\.\S*)?`", page)]
+
+
+def test_the_page_of_evidence_has_every_recorded_file() -> None:
+    head, *sections = text("parity.md").split("\n### ")
+    by_folder = {part.partition("\n")[0]: part for part in sections}
+    missing = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "tests" / "reference").glob("*/*"))
+        if f"`{path.name}`" not in head + by_folder.get(path.parent.name, "")
+    ]
+    assert not missing, f"run `make parity`; nothing is said of {missing}"
+
+
+def test_the_page_of_evidence_has_every_deliberate_difference() -> None:
+    page = text("parity.md")
+    missing = [item.what for item in DELIBERATE if any(part.replace("|", "\\|") not in page for part in item)]
+    assert not missing, f"run `make parity`; these differences have changed: {missing}"
 
 
 def test_every_file_that_a_page_names_exists() -> None:

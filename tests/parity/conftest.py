@@ -24,7 +24,8 @@ from x2kit.model.config import HeadsConfig
 from x2kit.plugin import SpecialIds, Tokenizer
 
 from .deliberate import DELIBERATE
-from .evidence import PAGE, SEEN, page
+from .evidence import SEEN
+from .page import PAGE, page
 
 REFERENCE = Path(os.environ.get("X2KIT_REFERENCE") or Path(__file__).parents[1] / "reference")
 
@@ -203,7 +204,7 @@ def parallel_batch(batch: dict[str, Tensor]) -> Batch:
     return Batch(0, None, {"para_text": stream}, {}, [])
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the page of evidence when asked to (`make parity`), from a run in one process."""
-    if os.environ.get("X2KIT_WRITE_PARITY"):
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the page of evidence when asked to (`make parity`), from a run in one process that passed."""
+    if os.environ.get("X2KIT_WRITE_PARITY") and exitstatus == pytest.ExitCode.OK:
         PAGE.write_text(page(SEEN, DELIBERATE), encoding="utf-8")

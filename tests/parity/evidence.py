@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "parity.md"
 
-SEEN: list[tuple[str, str, float, float, float]] = []
-"""(file of the reference, quantity, largest difference, absolute and relative tolerance), as tests go on."""
+class Seen(NamedTuple):
+    """A comparison that was made."""
+
+    file: str
+    """Of the reference."""
+    quantity: str
+    values: int
+    """How many numbers or names were compared."""
+    difference: float
+    """The largest."""
+    atol: float
+    rtol: float
+    limit: float
+    """What both tolerances allow here."""
+
+
+SEEN: list[Seen] = []
+"""As tests go on."""
 
 
 class Deliberate(NamedTuple):
@@ -38,10 +52,11 @@ def check(
     assert found.shape == expected.shape, (
         f"{file} {quantity}: shape {list(found.shape)}, {list(expected.shape)}"
     )
-    difference = (found - expected).abs().max().item() if expected.numel() else 0.0
-    SEEN.append((file, quantity, difference, atol, rtol))
-    largest = expected.abs().max().item() if expected.numel() else 0.0
+    difference, largest = (
+        tensor.abs().max().item() if tensor.numel() else 0.0 for tensor in (found - expected, expected)
+    )
     limit = atol + rtol * largest
+    SEEN.append(Seen(file, quantity, expected.numel(), difference, atol, rtol, limit))
     assert difference <= limit, (
         f"{file} {quantity}: differs by {difference:.3g}, at most {limit:.3g} is allowed"
     )
@@ -49,7 +64,7 @@ def check(
 
 def check_equal(file: str, quantity: str, found: Any, expected: Any) -> None:
     """Assert that names, texts or structures are the recorded ones."""
-    SEEN.append((file, quantity, 0.0, 0.0, 0.0))
+    SEEN.append(Seen(file, quantity, _leaves(expected), 0.0, 0.0, 0.0, 0.0))
     assert found == expected, f"{file} {quantity}: found {_short(found)}, recorded {_short(expected)}"
 
 
@@ -58,43 +73,15 @@ def _tensor(value: Any) -> Tensor:
     return tensor.double()
 
 
+def _leaves(value: Any) -> int:
+    """The names and numbers in a structure; that it is empty is one fact."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return (
+        sum(map(_leaves, value)) if value and isinstance(value, list | tuple | set | frozenset | range) else 1
+    )
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) < 300 else text[:300] + "…"
-
-
-def page(seen: list[tuple[str, str, float, float, float]], deliberate: list[Deliberate]) -> str:
-    """The page of evidence."""
-    rows: dict[tuple[str, str], tuple[float, float, float]] = {}
-    for file, quantity, difference, atol, rtol in seen:
-        before = rows.get((file, quantity), (0.0, 0.0, 0.0))
-        rows[file, quantity] = (max(before[0], difference), max(before[1], atol), max(before[2], rtol))
-    lines = [
-        "# Parity with the official implementation",
-        "",
-        "Written by `make parity`, which runs `tests/parity` against the values recorded from the official code in",
-        "`tests/reference`. Tolerances are absolute unless they say rel, which is relative to the largest element;",
-        "“equal” means exactly. Another recording of the same layout is checked with",
-        "`X2KIT_REFERENCE=DIR pytest tests/parity`.",
-        "",
-        "## Deliberately different",
-        "",
-        "| what x2kit does otherwise | the official behaviour | why |",
-        "|---|---|---|",
-        *(f"| {item.what} | {item.switch} | {item.why} |" for item in deliberate),
-        "",
-    ]
-    for file in sorted({file for file, _ in rows}):
-        lines += [f"## {file}", "", "| quantity | tolerance | largest difference |", "|---|---|---|"]
-        lines += [
-            f"| `{quantity}` | {_tolerance(atol, rtol)} | {difference:.1e} |"
-            for (name, quantity), (difference, atol, rtol) in sorted(rows.items())
-            if name == file
-        ]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _tolerance(atol: float, rtol: float) -> str:
-    parts = [f"{atol:.0e}"] * (atol > 0) + [f"{rtol:.0e} rel"] * (rtol > 0)
-    return " + ".join(parts) or "equal"
