@@ -42,7 +42,7 @@ from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run it again. -->"
 PUBLIC = (
-    *("forward", "pool_regions", "token_embedding", "save_assets", "no_decay", "fresh"),
+    *("forward", "prepare", "pool_regions", "token_embedding", "save_assets", "no_decay", "fresh"),
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
 )

@@ -87,10 +87,11 @@ class CrossBertLayer(nn.Module):
         self.output = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
 
-    def share(self, context: Context) -> SharedKeys:
-        """Keys and values, once per distinct context."""
+    def share(self, context: Context, prepared: Tensor | None) -> SharedKeys:
+        """Keys and values, once per distinct context; those of the tokens may be `prepared` already."""
         project = self.cross_attention.key_value
-        return SharedKeys(project(context.tokens), None if context.lead is None else project(context.lead))
+        tokens = project(context.tokens) if prepared is None else prepared
+        return SharedKeys(tokens, None if context.lead is None else project(context.lead))
 
     def forward(
         self,
@@ -107,14 +108,22 @@ class CrossBertLayer(nn.Module):
         mask = x_mask[rows] if x_mask.ndim == 2 else x_mask[rows, :read]
         states = self.self_attention(states[:, :read], key_value, mask)
         if shared is not None and context is not None:
-            key_value = gather_rows(shared.tokens, context.rows[rows])
-            visible = None if context.mask is None else context.mask[rows]
-            if shared.lead is not None:
-                key_value = torch.cat([shared.lead[rows], key_value], 1)
-                visible = None if visible is None else F.pad(visible, (1, 0), value=True)
-            states = self.cross_attention(states, key_value, visible)
+            states = self._look(states, shared, context, rows)
         inner = F.dropout(self.output(F.gelu(self.intermediate(states))), self.dropout, self.training)
         return self.norm(states + inner)
+
+    def _look(self, states: Tensor, shared: SharedKeys, context: Context, rows: slice) -> Tensor:
+        """Cross-attention of the states [R', L', D] of the text rows `rows`."""
+        if len(shared.tokens) == 1 and context.mask is None and shared.lead is None:
+            # All rows see the same: their tokens stand in one long row, and the keys need no copy for each.
+            together = self.cross_attention(states.flatten(0, 1)[None], shared.tokens, None)
+            return together.view_as(states)  # type: ignore[no-any-return]
+        key_value = gather_rows(shared.tokens, context.rows[rows])
+        visible = None if context.mask is None else context.mask[rows]
+        if shared.lead is not None:
+            key_value = torch.cat([shared.lead[rows], key_value], 1)
+            visible = None if visible is None else F.pad(visible, (1, 0), value=True)
+        return self.cross_attention(states, key_value, visible)  # type: ignore[no-any-return]
 
 
 class CrossBertEncoder(FusionEncoder):
@@ -139,17 +148,22 @@ class CrossBertEncoder(FusionEncoder):
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return NameTable(OFFICIAL_LINES, first=first_layer).of(self.state_dict())
 
+    def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Keys and values of each layer, [M, N, 2D]."""
+        return tuple(layer.cross_attention.key_value(tokens) for layer in self.layers)
+
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
     ) -> Tensor:
         """[R, L, D] to [R, L, D]; of the first `summary_rows` rows only position 0 is computed in the last layer."""
         length = text.shape[1]
         everything = slice(0, len(text))
-        for layer in self.layers[:-1]:
-            shared = None if context is None else layer.share(context)
+        prepared = context.prepared if context is not None and context.prepared else [None] * len(self.layers)
+        for layer, keys in zip(self.layers[:-1], prepared[:-1], strict=True):
+            shared = None if context is None else layer.share(context, keys)
             text = layer(text, text_mask, shared, context, everything, length)
         last = self.layers[-1]
-        shared = None if context is None else last.share(context)
+        shared = None if context is None else last.share(context, prepared[-1])
         if not summary_rows:
             return last(text, text_mask, shared, context, everything, length)  # type: ignore[no-any-return]
         summaries = last(text, text_mask, shared, context, slice(0, summary_rows), 1)

@@ -20,13 +20,16 @@ from x2kit.evaluation.retrieval import ranks
 from x2kit.evaluation.scoring import PictureBank, TextBank
 from x2kit.evaluation.tasks import Rerank, Retrieval
 from x2kit.model import X2VLM
-from x2kit.plugin import Context, TaskContext
+from x2kit.plugin import Context, TaskContext, VisionFeatures
 
 Make = Callable[..., TaskContext]
 
 
 class Looked(SimpleNamespace):
     """Stands for a model whose matching logit of picture i and text j is written in a table; counts the pairs."""
+
+    def prepare_pictures(self, features: VisionFeatures) -> Context:
+        return Context(features.patches, torch.empty(0))
 
     def fuse(self, text: Tensor, mask: Tensor, context: Context, summary_rows: int) -> Tensor:
         return torch.stack([context.tokens[context.rows][:, 0, 0], text[:, 0, 0]], 1)[:, None]

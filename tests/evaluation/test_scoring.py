@@ -33,14 +33,14 @@ def test_vectors_do_not_depend_on_the_batch(
     torch.testing.assert_close(pictures.projected @ texts.projected.T, expected, **EXACT)
 
 
-@pytest.mark.parametrize("limits", [(1, 1), (2, 20), (64, 2048)])
+@pytest.mark.parametrize("limits", [(1, 1), (10, 20), (10, 160), (8192, 2048)])
 def test_every_pair_gets_the_answer_that_it_gets_alone(
     model: X2VLM,
     banks: tuple[PictureBank, TextBank, list[str]],
     limits: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "PICTURES_AT_ONCE", limits[0])
+    monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", limits[0])
     monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", limits[1])
     pictures, texts, words = banks
     pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
@@ -77,6 +77,38 @@ def test_a_pass_holds_few_tokens_and_each_picture_once(
     assert all(rows == summary_rows for (rows, _), _, summary_rows in passes)
     assert all(len(tokens.unique(dim=0)) == len(tokens) for _, tokens, _ in passes)
     assert sum(rows for (rows, _), _, _ in passes) == len(pairs)
+
+
+def test_keys_and_values_are_computed_once_for_each_picture_and_held_for_a_block(
+    model: X2VLM, banks: tuple[PictureBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)  # several passes for each picture
+    monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", 15)  # three pictures of four patches and a summary
+    prepared: list[Tensor] = []
+
+    def counted(tokens: Tensor) -> tuple[Tensor, ...]:
+        prepared.append(tokens)
+        return (tokens,)
+
+    monkeypatch.setattr(model.fusion, "prepare", counted)
+    pictures, texts, words = banks
+    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
+    fuse_pairs(model, pictures, texts, pairs, model.itm_logits)
+    assert [len(tokens) for tokens in prepared] == [3, 3, 3, 2]
+    assert torch.equal(torch.cat(prepared)[:, 0], pictures.summary)
+
+
+@pytest.mark.parametrize("rows", [[0] * 30, [0, 1] * 15, list(range(30)), [0] * 20 + [1] * 7 + [2, 3, 3]])
+def test_passes_have_texts_of_like_length_and_lose_none(rows: list[int]) -> None:
+    lengths = torch.randint(3, 12, (30,), generator=torch.Generator().manual_seed(1))
+    owners = torch.tensor(rows)
+    passes = list(scoring._passes(owners, lengths, 40))
+    assert sorted(torch.cat(passes).tolist()) == list(range(30))
+    for some in passes:
+        longest = int(lengths[some].max())
+        assert len(some) * longest <= 40
+        # With 40 tokens, 5 are enough: a longer text joins only a pass that has fewer.
+        assert len(some) == 1 or len(lengths[some].unique()) == 1 or int(lengths[some].sort().values[0]) < 5
 
 
 def test_texts_are_cut_to_the_limit_and_to_what_the_encoder_takes(model: X2VLM) -> None:

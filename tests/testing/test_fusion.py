@@ -15,7 +15,7 @@ from x2kit.testing import checks
 
 Mistake = Literal[
     "", "rows", "region", "lead", "text mask", "deaf", "summary rows", "detached lead", "mixing", "no alone",
-    "width",
+    "width", "prepared", "two",
 ]  # fmt: skip
 
 
@@ -37,6 +37,9 @@ class MeansEncoder(FusionEncoder):
         self.mistake, self.width = mistake, width
         self.look = nn.Linear(context_width, width)
 
+    def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return (tokens + 1,) if self.mistake == "prepared" else (tokens[:2],) if self.mistake == "two" else ()
+
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
     ) -> Tensor:
@@ -51,6 +54,8 @@ class MeansEncoder(FusionEncoder):
             return out
         if self.mistake == "deaf":
             return out + self.look(torch.zeros_like(context.tokens)).mean()
+        if context.prepared:
+            context = context._replace(tokens=context.prepared[0])
         if self.mistake == "rows":
             context = context._replace(rows=torch.arange(len(text)).clamp(max=len(context.tokens) - 1))
         if self.mistake == "region":
@@ -79,6 +84,8 @@ def test_a_right_encoder_passes(check: object) -> None:
     ("mistake", "name", "said"),
     [
         ("rows", "sharing_a_context_changes_nothing", "differ from the plain form"),
+        ("prepared", "preparing_a_context_changes_nothing", "is fused differently"),
+        ("two", "preparing_a_context_changes_nothing", r"of 3 contexts gives \[2\] rows"),
         ("region", "a_region_hides_the_rest", "a row sees context tokens that its mask hides"),
         ("lead", "the_lead_is_seen", "a row does not see its lead"),
         ("text mask", "padding_changes_nothing", "pass text_mask to self-attention"),

@@ -12,16 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from x2kit.model.x2vlm import X2VLM, picture_context
-from x2kit.plugin.encoders import VisionFeatures
+from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.encoders import Context, VisionFeatures
 
 Progress = Callable[[int, int], None]
 """Called with done and total."""
 
-PICTURES_AT_ONCE = 64
+CONTEXT_TOKENS_AT_ONCE = 8192
+"""Picture tokens whose keys and values, of every fusion layer, are held at a time."""
 TOKENS_AT_ONCE = {"cpu": 2048}
 """Text tokens of one fusion pass, by type of device. On CPU what does not fit the cache takes twice as long."""
 OTHER_TOKENS_AT_ONCE = 32768
+ENOUGH = 1 / 8
+"""A pass of this share of its tokens uses the device well: longer texts begin another, rather than pad its texts,
+and a picture with so many tokens of text gets passes of its own, in which its keys and values serve uncopied."""
 
 
 def silent(done: int, total: int) -> None:
@@ -126,8 +130,8 @@ def fuse_pairs(
 ) -> Tensor:
     """Fuse pairs of a picture and a text, and answer each with a head of the model.
 
-    The pairs of a block of pictures are fused together, so that keys and values are computed once for each picture,
-    and sorted by length, so that little padding is computed.
+    The pairs of a block of pictures are fused one after the other, so that keys and values are computed once for each
+    picture and only those of the block are held; passes have texts of like length, so that little padding is computed.
 
     Args:
         model: in evaluation mode.
@@ -140,34 +144,63 @@ def fuse_pairs(
     places: list[Tensor] = []
     done = 0
     tokens_at_once = TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
-    for place in _blocks(pairs, texts.lengths, tokens_at_once):
-        present, rows = torch.unique(pairs[place, 0], return_inverse=True)
-        context = picture_context(pictures.block(present, model.device), rows.to(model.device))
-        tokens, mask = texts.block(pairs[place, 1], model.device)
-        answers.append(head(model.fuse(tokens, mask, context, summary_rows=len(place))).cpu())
-        places.append(place)
-        done += len(place)
-        progress(done, len(pairs))
+    pictures_at_once = max(1, CONTEXT_TOKENS_AT_ONCE // (1 + pictures.patches.shape[1]))
+    for block in _blocks(pairs[:, 0], pictures_at_once):
+        present, rows = torch.unique(pairs[block, 0], return_inverse=True)
+        context = model.prepare_pictures(pictures.block(present, model.device))
+        for some in _passes(rows, texts.lengths[pairs[block, 1]], tokens_at_once):
+            place = block[some]
+            tokens, mask = texts.block(pairs[place, 1], model.device)
+            fused = model.fuse(tokens, mask, _seen(context, rows[some]), summary_rows=len(place))
+            answers.append(head(fused).cpu())
+            places.append(place)
+            done += len(place)
+            progress(done, len(pairs))
     joined = torch.cat(answers)
     return torch.empty_like(joined).index_copy_(0, torch.cat(places), joined)
 
 
-def _blocks(pairs: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tensor]:
-    """Positions of pairs that are fused together: pictures near each other, texts of like length."""
-    order = pairs[:, 0].argsort(stable=True)
-    numbers = torch.unique(pairs[order, 0], return_inverse=True)[1]  # sorted, so equal ones are neighbours
-    ends = torch.bincount(numbers // PICTURES_AT_ONCE).cumsum(0)
-    for block in torch.tensor_split(order, ends[:-1]):
-        block = block[lengths[pairs[block, 1]].argsort(stable=True)]
-        sizes = lengths[pairs[block, 1]].tolist()
-        start = 0
-        while start < len(block):
-            # Sorted, so the last text of a pass is its longest: take as many as fit, and one at least.
-            end = start + 1
-            while end < len(block) and (end + 1 - start) * sizes[end] <= tokens_at_once:
-                end += 1
-            yield block[start:end]
-            start = end
+def _seen(context: Context, rows: Tensor) -> Context:
+    """The context of some rows; of one picture alone if they all look at it."""
+    first = int(rows[0])
+    if (rows == first).all():
+        one = slice(first, first + 1)
+        prepared = tuple(tensor[one] for tensor in context.prepared)
+        context = context._replace(tokens=context.tokens[one], prepared=prepared)
+        rows = torch.zeros_like(rows)
+    return context._replace(rows=rows.to(context.tokens.device))
+
+
+def _blocks(pictures: Tensor, pictures_at_once: int) -> tuple[Tensor, ...]:
+    """Positions of pairs, given the picture [P] of each, by blocks of so many distinct pictures."""
+    order = pictures.argsort(stable=True)
+    numbers = torch.unique_consecutive(pictures[order], return_inverse=True)[1]
+    ends = torch.bincount(numbers // pictures_at_once).cumsum(0)
+    return torch.tensor_split(order, ends[:-1])
+
+
+def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tensor]:
+    """Positions of the pairs of a block that are fused together.
+
+    Args:
+        rows: [P] int64, the picture of each pair, numbered within the block.
+        lengths: [P] int64, text tokens of each pair.
+        tokens_at_once: text tokens of a pass, padding included; one text may have more.
+    """
+    enough = tokens_at_once * ENOUGH
+    alone = torch.bincount(rows, lengths) >= enough
+    group = torch.where(alone[rows], rows, len(alone))
+    order = (group * (lengths.max() + 1) + lengths).argsort(stable=True)
+    groups, sizes = group[order].tolist(), lengths[order].tolist()
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end < len(order) and groups[end] == groups[start]:
+            # Sorted, so the next text would be the longest of the pass, and the last one is the longest so far.
+            fits = (end + 1 - start) * sizes[end] <= tokens_at_once
+            if fits and (sizes[end] == sizes[end - 1] or (end - start) * sizes[end - 1] < enough):
+                continue
+        yield order[start:end]
+        start = end
 
 
 def _batched(pictures: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:

@@ -200,6 +200,16 @@ class X2VLM(nn.Module):
         fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
         return fused
 
+    def prepare_pictures(self, features: VisionFeatures) -> Context:
+        """M whole pictures as a context of many calls of `fuse`, with what they all need computed once.
+
+        Summaries stand in front of the patches; `rows` is empty, each call replaces it by its own.
+        """
+        patches = features.patches if self._positions is None else features.patches + self._positions
+        tokens = torch.cat([features.summary[:, None], patches], 1)
+        rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
+        return Context(tokens, rows, prepared=self.fusion.prepare(tokens))
+
     def itm_logits(self, fused: Tensor) -> Tensor:
         """Matching logits [B, 2] of fused texts [B, L, D], read at position 0; class 1 is "matched"."""
         logits: Tensor = self.itm_head(fused[:, 0])

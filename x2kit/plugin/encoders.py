@@ -145,12 +145,15 @@ class Context(NamedTuple):
         rows: [B] int64, the context of each text row.
         mask: [B, N] bool, the tokens that each row may look at; None for all.
         lead: [B, 1, Dc], a summary token of the row's own in front of the tokens, always visible; or None.
+        prepared: [M, ...] each, what `FusionEncoder.prepare` made of these tokens, so that several calls that look
+            at the same contexts need not compute it again; empty if it was not asked. An encoder may ignore it.
     """
 
     tokens: Tensor
     rows: Tensor
     mask: Tensor | None = None
     lead: Tensor | None = None
+    prepared: tuple[Tensor, ...] = ()
 
     def expand(self) -> tuple[Tensor, Tensor]:
         """The plain form: tokens [B, N (+1), Dc] and mask [B, N (+1)] bool, one context a row."""
@@ -168,6 +171,13 @@ class FusionEncoder(Encoder):
     """Text tokens that look at a context. Set `width` in the constructor."""
 
     width: int
+
+    def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """What depends on context tokens [M, N, Dc] alone, as tensors [M, ...] for `Context.prepared`.
+
+        Nothing by default. Keys and values of every layer, in an encoder with cross-attention.
+        """
+        return ()
 
     @abstractmethod
     def forward(

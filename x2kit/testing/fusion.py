@@ -52,6 +52,32 @@ def sharing_a_context_changes_nothing(subject: FusionSubject) -> None:
     )
 
 
+def preparing_a_context_changes_nothing(subject: FusionSubject) -> None:
+    """What `prepare` made of M contexts gives what the encoder makes of them itself, for all of them or a part."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    prepared = encoder.prepare(context.tokens)
+    found = [len(tensor) for tensor in prepared]
+    claim(
+        set(found) <= {len(context.tokens)}, f"prepare() of {len(context.tokens)} contexts gives {found} rows"
+    )
+    rows = context.rows == 2
+    bare = context._replace(mask=None, lead=None)
+    kept = text_mask[rows]
+    for given in (context, bare):
+        claim_close(
+            encoder(text, text_mask, given)[text_mask],
+            encoder(text, text_mask, given._replace(prepared=prepared))[text_mask],
+            "a context with what prepare() made of it is fused differently",
+        )
+    one = Context(context.tokens[2:], context.rows[rows] - 2, prepared=tuple(part[2:] for part in prepared))
+    claim_close(
+        encoder(text, text_mask, bare)[rows][kept],
+        encoder(text[rows], text_mask[rows], one)[kept],
+        "rows of one context alone, with its part of what prepare() made, differ from the same rows among others",
+    )
+
+
 def a_region_hides_the_rest(subject: FusionSubject) -> None:
     """A row sees the context tokens of its mask, and no others; no mask is all of them."""
     encoder = subject.build()
@@ -139,6 +165,7 @@ LAWS = (
     shapes_are_as_declared,
     padding_changes_nothing,
     sharing_a_context_changes_nothing,
+    preparing_a_context_changes_nothing,
     a_region_hides_the_rest,
     the_lead_is_seen,
     the_context_matters,

@@ -138,6 +138,39 @@ def test_keys_and_values_are_computed_once_for_each_context(encoder: CrossBertEn
     assert seen == [(3, 7), (5, 1)] * 3
 
 
+def test_prepared_keys_and_values_are_not_computed_again(encoder: CrossBertEncoder) -> None:
+    seen: list[tuple[int, ...]] = []
+    rows = Rows(lead=False, mask=False)
+    prepared = encoder.prepare(rows.tokens)
+    expected = encoder(rows.text, rows.text_mask, rows.context)
+    for layer in encoder.layers:
+        layer.cross_attention.key_value.register_forward_hook(
+            lambda module, args, out: seen.append(tuple(args[0].shape))
+        )
+    found = encoder(rows.text, rows.text_mask, rows.context._replace(prepared=prepared))
+    assert seen == []
+    assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_rows_that_all_see_one_context_give_the_plain_form_and_its_gradients(
+    encoder: CrossBertEncoder, count: int
+) -> None:
+    rows = Rows(lead=False, mask=False)
+    context = Context(rows.tokens[1:2], torch.zeros(5, dtype=torch.int64))
+    wanted = [*rows.inputs(), *encoder.parameters()]
+    found = encoder(rows.text, rows.text_mask, context, summary_rows=count)
+    expected = plain(encoder, rows.text, rows.text_mask, context)
+    assert_close(found[:, 0], expected[:, 0], rtol=1e-4, atol=1e-5)
+    assert_close(found[count:], expected[count:], rtol=1e-4, atol=1e-5)
+    for own, other in zip(
+        torch.autograd.grad(found[:, 0].square().sum() + found[count:].sum(), wanted),
+        torch.autograd.grad(expected[:, 0].square().sum() + expected[count:].sum(), wanted),
+        strict=True,
+    ):
+        assert_close(own, other, rtol=1e-3, atol=1e-4)
+
+
 def test_without_a_context_cross_attention_is_skipped(encoder: CrossBertEncoder) -> None:
     rows = Rows()
     alone = encoder(rows.text, rows.text_mask, None)

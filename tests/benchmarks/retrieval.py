@@ -1,0 +1,139 @@
+"""The ranking of retrieval: `python -m tests.benchmarks.retrieval`.
+
+Pictures and texts are encoded once on both sides, so the time is that of scoring the candidates. What is measured is
+"128 candidates of 1,000 pictures with 5 captions each" made smaller: the share of candidates, the captions of a
+picture, the lengths of captions and the patches of a picture stay, the counts and the model shrink. The options
+make it larger again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from x2kit_fusion import CrossBert
+
+from tests.benchmarks.paired import Ratio, paired
+from tests.benchmarks.plain_retrieval import plain_scores
+from tests.model.tiny import TinyText, TinyVision
+from x2kit.evaluation.measure_retrieval import Scores, reranked
+from x2kit.evaluation.scoring import PictureBank, TextBank
+from x2kit.evaluation.tasks import Retrieval
+from x2kit.model import X2VLM, build_model
+from x2kit.model.config import HeadsConfig, ModelConfig
+
+TOLERANCE = 1e-5
+"""Largest difference of two scores."""
+SHARE = 128 / 1000
+"""Candidates of a text among the pictures."""
+TEXTS_OF_A_PICTURE = 5
+TOKENS = 8, 5.5, 40
+"""Of a caption: the shortest, the mean beyond it (Poisson), the most. COCO's have about 13 with their special ones."""
+
+
+class Shape(NamedTuple):
+    """What is ranked. Defaults: seconds a round on one core."""
+
+    pictures: int = 48
+    side: int = 14
+    width: int = 256
+    layers: int = 3
+
+    @property
+    def top_k(self) -> int:
+        """Candidates of a query."""
+        return round(SHARE * self.pictures)
+
+
+class Encoded(NamedTuple):
+    """Pictures and texts as the encoders leave them; the pictures' similarity to their own texts is the highest."""
+
+    model: X2VLM
+    pictures: PictureBank
+    texts: TextBank
+
+    @property
+    def similarity(self) -> Tensor:
+        return self.pictures.projected @ self.texts.projected.T
+
+
+def encoded(shape: Shape, seed: int = 0) -> Encoded:
+    """Random states of pictures and texts, and unit vectors like those of a trained model."""
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        vision=TinyVision(width=shape.width),
+        text=TinyText(width=shape.width),
+        fusion=CrossBert(layers=shape.layers, heads=max(1, shape.width // 64)),
+        heads=HeadsConfig(built=("itc", "itm")),
+    )
+    model = build_model(config).eval()
+    torch.nn.init.normal_(model.itm_head[-1].weight, std=0.1)  # scores apart by about one
+    shown = F.normalize(torch.randn(shape.pictures, 64), dim=-1)
+    said = F.normalize(shown.repeat_interleave(TEXTS_OF_A_PICTURE, 0) + 0.15 * torch.randn(1, 64), dim=-1)
+    said = F.normalize(said + 0.1 * torch.randn_like(said), dim=-1)
+    shortest, beyond, most = TOKENS
+    lengths = (shortest + torch.poisson(torch.full((len(said),), beyond)).long()).clamp(max=most)
+    patches = torch.randn(shape.pictures, shape.side**2, shape.width)
+    tokens = torch.randn(int(lengths.sum()), shape.width)
+    return Encoded(
+        model,
+        PictureBank(patches.mean(1), patches, shown, (shape.side, shape.side)),
+        TextBank(tokens, lengths.cumsum(0) - lengths, lengths, said),
+    )
+
+
+def plain(given: Encoded, top_k: int) -> Scores:
+    """By the plain formulation, with texts padded to the 40 tokens of the official evaluation."""
+    _, _, most = TOKENS
+    mask = torch.arange(most) < given.texts.lengths[:, None]
+    texts = torch.zeros(*mask.shape, given.texts.tokens.shape[1])
+    texts[mask] = given.texts.tokens
+    pictures = torch.cat([given.pictures.summary[:, None], given.pictures.patches], 1)
+    return plain_scores(given.model, pictures, texts, mask, given.similarity, top_k)
+
+
+def ours(given: Encoded, top_k: int) -> Scores:
+    """By x2kit's evaluation."""
+    config = Retrieval(top_k=top_k, rerank="matching")
+    everything = torch.arange(len(given.pictures))
+    return reranked(config, given.model, given.pictures, given.texts, everything, given.similarity)
+
+
+def difference(one: Scores, other: Scores) -> float:
+    """The largest of both directions."""
+    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+def compare(shape: Shape, rounds: int) -> tuple[float, Ratio]:
+    """The largest difference of scores, and the times."""
+    given = encoded(shape)
+    found = difference(plain(given, shape.top_k), ours(given, shape.top_k))
+    return found, paired(lambda: plain(given, shape.top_k), lambda: ours(given, shape.top_k), rounds, 0)
+
+
+def main() -> None:
+    """Print what is measured, the difference, the times and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, value in Shape()._asdict().items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--rounds", type=int, default=4)
+    options = vars(parser.parse_args())
+    rounds = options.pop("rounds")
+    shape = Shape(**options)
+    print(
+        f"{shape.top_k} candidates of {shape.pictures} pictures with {TEXTS_OF_A_PICTURE} captions each, "
+        f"{shape.side**2} patches, captions of {TOKENS[0] + TOKENS[1]} tokens in the mean; "
+        f"{shape.layers} fusion layers of width {shape.width}, {torch.get_num_threads()} threads"
+    )
+    found, ratio = compare(shape, rounds)
+    print(f"largest difference of scores: {found:.1e}")
+    if found > TOLERANCE:
+        raise SystemExit(f"the scores differ by more than {TOLERANCE}")
+    print("\n".join(ratio.lines()))
+
+
+if __name__ == "__main__":
+    main()
