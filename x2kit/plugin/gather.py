@@ -10,26 +10,45 @@ from torch import Tensor
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, shared: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, shared: Tensor, rows: Tensor, lead: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.count = len(shared)
-        return shared.index_select(0, rows)
+        ctx.count, ctx.leads = len(shared), lead is not None
+        return shared.index_select(0, rows) if lead is None else _with_lead(shared, rows, lead)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (rows,) = ctx.saved_tensors
-        if gradient.device.type != "cpu":
-            out = gradient.new_zeros((ctx.count, *gradient.shape[1:]))
-            return out.index_add_(0, rows, gradient), None
-        # index_add_ on CPU adds row after row on one thread; a one-hot product uses all of them.
-        one_hot = torch.zeros(ctx.count, len(rows), dtype=gradient.dtype)
-        one_hot[rows, torch.arange(len(rows))] = 1
-        flat = gradient.reshape(
-            len(rows), gradient.shape[1:].numel()
-        )  # not -1, which is ambiguous for no rows
-        return (one_hot @ flat).view(ctx.count, *gradient.shape[1:]), None
+        of_shared = _added_up(gradient, rows, ctx.count)
+        return (of_shared[:, 1:], None, gradient[:, :1]) if ctx.leads else (of_shared, None, None)
 
 
-def gather_rows(shared: Tensor, rows: Tensor) -> Tensor:
-    """`shared[rows]`: [M, ...] and [B] int64 give [B, ...]."""
-    return _GatherRows.apply(shared, rows)  # type: ignore[no-any-return,no-untyped-call]
+def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
+    """One copy from a table of all that there is; gathering first and joining then would be two."""
+    count, length = shared.shape[:2]
+    table = torch.cat([shared.flatten(0, 1), lead.flatten(0, 1)])
+    leads = torch.arange(count * length, len(table), device=rows.device)
+    tokens = rows[:, None] * length + torch.arange(length, device=rows.device)
+    picked = table.index_select(0, torch.cat([leads[:, None], tokens], 1).flatten())
+    return picked.unflatten(0, (len(rows), 1 + length))
+
+
+def _added_up(gradient: Tensor, rows: Tensor, count: int) -> Tensor:
+    """[B, ...] to [count, ...]: the sum of what each picked row got."""
+    if gradient.device.type != "cpu":
+        return gradient.new_zeros((count, *gradient.shape[1:])).index_add_(0, rows, gradient)
+    # index_add_ on CPU adds row after row on one thread; a one-hot product uses all of them.
+    one_hot = torch.zeros(count, len(rows), dtype=gradient.dtype)
+    one_hot[rows, torch.arange(len(rows))] = 1
+    flat = gradient.reshape(len(rows), gradient.shape[1:].numel())  # not -1, which is ambiguous for no rows
+    return (one_hot @ flat).view(count, *gradient.shape[1:])
+
+
+def gather_rows(shared: Tensor, rows: Tensor, lead: Tensor | None = None) -> Tensor:
+    """`shared[rows]`: [M, ...] and [B] int64 give [B, ...].
+
+    Args:
+        shared: [M, ...].
+        rows: [B] int64.
+        lead: [B, 1, ...] of the rows' own, put in front along axis 1: of [M, N, ...] that gives [B, 1 + N, ...].
+    """
+    return _GatherRows.apply(shared, rows, lead)  # type: ignore[no-any-return,no-untyped-call]

@@ -1,0 +1,38 @@
+"""How much memory a piece of work takes at most, in a process of its own, so that nothing before it counts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+def peak_memory(work: Callable[..., object], *arguments: Any) -> int:
+    """Largest resident memory in bytes of a fresh process that imports what `work` needs and does it.
+
+    Args:
+        work: a function of a module.
+        arguments: what pickle can carry.
+    Raises: RuntimeError if the work failed; its traceback is on the error stream.
+    """
+    processes = multiprocessing.get_context("spawn")
+    here, there = processes.Pipe(duplex=False)
+    process = processes.Process(target=_tell, args=(there, work, arguments))
+    process.start()
+    there.close()
+    try:
+        peak: int = here.recv()
+    except EOFError as error:
+        raise RuntimeError(f"{work.__name__}{arguments} failed in its own process") from error
+    finally:
+        process.join()
+    return peak
+
+
+def _tell(result: Connection, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    work(*arguments)
+    unit = 1 if sys.platform == "darwin" else 1024
+    result.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

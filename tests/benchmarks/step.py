@@ -1,0 +1,163 @@
+"""The training step against the plain formulation: `python -m tests.benchmarks.step`.
+
+Base size, float32, 12 image-texts and 24 region-texts over 6 pictures: losses forward and backward, equal hard
+negatives and masks. Dropout is off, as its draws could not be equal. The optimiser is left out: it is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.benchmarks.memory import peak_memory
+from tests.benchmarks.paired import paired
+from tests.benchmarks.plain_step import plain_losses, plain_rows, plain_twin
+from tests.benchmarks.step_batch import ACTIVE, Task, make_task
+from x2kit.model.device import autocast, choose_precision
+from x2kit.training.step import step_losses
+
+PICTURES = 6
+TOLERANCE = 1e-5
+"""Of losses, absolute; of gradients, relative to their norm."""
+CPU = torch.device("cpu")
+
+Step = Callable[[], dict[str, Tensor]]
+"""Leaves its gradients at the parameters and gives the losses."""
+
+
+class Found(NamedTuple):
+    """Losses, the gradient of every parameter, and floating-point operations of one step."""
+
+    losses: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    operations: int
+
+
+def our_step(task: Task, precision: str = "fp32") -> Step:
+    """x2kit's step."""
+
+    def step() -> dict[str, Tensor]:
+        with autocast(CPU, precision):
+            found = step_losses(task.model, task.batch, ACTIVE, task.negatives)
+        return _differentiate(
+            task, {f"{name}.{loss}": value for name, on in found.items() for loss, value in on.items()}
+        )
+
+    return step
+
+
+def plain_step(task: Task) -> Step:
+    """The field's step; the rows are laid out beforehand, as its loader would."""
+    twin = plain_twin(task.model)
+    streams = {
+        name: plain_rows(task.batch, rows, task.negatives[name]) for name, rows in task.batch.streams.items()
+    }
+
+    def step() -> dict[str, Tensor]:
+        return _differentiate(
+            task,
+            {
+                f"{name}.{loss}": value
+                for name, rows in streams.items()
+                for loss, value in plain_losses(twin, rows).items()
+            },
+        )
+
+    return step
+
+
+STEPS: dict[str, Callable[[Task], Step]] = {"plain": plain_step, "x2kit": our_step}
+
+
+def _differentiate(task: Task, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    task.model.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def look(task: Task, step: Step) -> Found:
+    """Run a step once and keep what came out."""
+    with FlopCounterMode(display=False) as counter:
+        losses = step()
+    gradients = {n: p.grad.clone() for n, p in task.model.named_parameters() if p.grad is not None}
+    return Found(losses, gradients, counter.get_total_flops())
+
+
+def require_equal(plain: Found, ours: Found) -> list[str]:
+    """Lines with the largest differences. Raises SystemExit where one is above the tolerance."""
+    if plain.losses.keys() != ours.losses.keys() or plain.gradients.keys() != ours.gradients.keys():
+        raise SystemExit("the two ways have other losses, or gradients of other parameters")
+    loss = max(abs(float(plain.losses[n] - ours.losses[n])) for n in plain.losses)
+    norms = [torch.stack([g.norm() for g in found.gradients.values()]).norm() for found in (plain, ours)]
+    norm = float((norms[0] - norms[1]).abs() / norms[0])
+    apart = torch.stack([(plain.gradients[n] - ours.gradients[n]).norm() for n in plain.gradients]).norm()
+    gradient = float(apart / norms[0])
+    lines = [
+        f"losses: {len(plain.losses)}, largest difference {loss:.1e}",
+        f"gradients: of {len(plain.gradients)} parameters, norms differ by {norm:.1e} of the norm, "
+        f"elements by {gradient:.1e}",
+    ]
+    if not all(difference <= TOLERANCE for difference in (loss, norm, gradient)):  # nor is NaN
+        raise SystemExit("\n".join([*lines, f"not equal: above {TOLERANCE:.0e}"]))
+    return lines
+
+
+def run_once(name: str, pictures: int, threads: int) -> None:
+    """One step in a process of its own, for its peak memory."""
+    torch.set_num_threads(threads)
+    STEPS[name](make_task(pictures))()
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """One thread is timed in processor seconds, as others on the machine do not lengthen them."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def bf16_line(task: Task, rounds: int, clock: Callable[[], float], forced: bool) -> str:
+    """x2kit under bf16 autocast against the plain formulation in float32."""
+    if not forced and choose_precision("auto", CPU) != "bf16":
+        return "bf16: not timed, this processor has no instructions for it (--bf16 times it all the same)"
+    ratio = paired(plain_step(task), our_step(task, "bf16"), rounds, clock=clock)
+    return f"bf16: x2kit under autocast is {ratio.value:.2f} times as fast as plain float32"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2, help="pairs of timed steps")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="each with 2 captions and 4 regions")
+    parser.add_argument("--bf16", action="store_true", help="time bf16 even where the processor lacks it")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    task = make_task(options.pictures)
+    plain, ours = plain_step(task), our_step(task)
+    found = look(task, plain), look(task, ours)
+    for line in require_equal(*found):
+        print(line, flush=True)
+    tera, limit = [f.operations / 1e12 for f in found], found[0].operations / found[1].operations
+    print(
+        f"arithmetic: plain {tera[0]:.2f} TFLOP, x2kit {tera[1]:.2f}, so at most {limit:.2f} times",
+        flush=True,
+    )
+    del found
+    clock = clock_of(options.threads)
+    ratio = paired(plain, ours, options.rounds, warm_up=0, clock=clock)
+    peaks = {name: peak_memory(run_once, name, options.pictures, options.threads) / 2**30 for name in STEPS}
+    print(f"peak memory: plain {peaks['plain']:.2f} GiB, x2kit {peaks['x2kit']:.2f} GiB", flush=True)
+    if peaks["x2kit"] > peaks["plain"]:
+        raise SystemExit("x2kit needs more memory than the plain formulation")
+    print(bf16_line(task, options.rounds, clock, options.bf16), flush=True)
+    print("\n".join(ratio.lines()))
+
+
+if __name__ == "__main__":
+    main()

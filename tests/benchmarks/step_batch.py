@@ -1,0 +1,109 @@
+"""The model and the batch of the benchmark of the step: random weights, pictures and texts, the same for both ways."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from x2kit.data.batch import Batch, MaskedTexts, PairedRows, Regions
+from x2kit.data.collation import groups, pad_texts
+from x2kit.data.config import LOSSES, LossName
+from x2kit.model import X2VLM
+from x2kit.model.build import build_model
+from x2kit.recipe import read_recipe
+from x2kit.training.step import Negatives
+
+MODEL = "official/x2vlm-base"
+DROPOUT = (
+    "model.text.init_args.dropout",
+    "model.fusion.init_args.dropout",
+    "model.vision.init_args.drop_path",
+)
+"""Off, as draws could not be equal."""
+
+ACTIVE: dict[str, tuple[LossName, ...]] = {"image": LOSSES["image-text"], "region": LOSSES["region-text"]}
+CAPTION_TOKENS, REGION_TOKENS = (8, 24), (4, 16)
+"""Shortest and longest: captions are about 12 words (COCO, CC3M), texts of regions about 5 (Visual Genome)."""
+MASKED_SHARE = 0.25
+"""Of the tokens (X²-VLM, section 4.1)."""
+
+
+class Task(NamedTuple):
+    """What both ways are given."""
+
+    model: X2VLM
+    batch: Batch
+    negatives: dict[str, Negatives]
+
+
+def make_task(pictures: int, settings: dict[str, object] | None = None, seed: int = 0) -> Task:
+    """A model and a step of 2 captions and 4 regions for each picture.
+
+    Args:
+        pictures: M; 6 give the 12 image-texts and 24 region-texts of the issue.
+        settings: overrides of the recipe of the base model, by key.
+        seed: of weights, pictures, texts, boxes, masks and negatives.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    overrides = {**dict.fromkeys(DROPOUT, 0), **(settings or {})}
+    recipe = read_recipe([MODEL], list(overrides.items())).recipe
+    model = build_model(recipe.model, tokenizer=recipe.model.text.official_tokenizer(None)).train()
+    captions, regions = 2 * pictures, 4 * pictures
+    streams: dict[str, Any] = {
+        "image": _rows(model, pictures, captions, CAPTION_TOKENS, rng),
+        "region": _rows(model, pictures, regions, REGION_TOKENS, rng)._replace(
+            regions=Regions(_boxes(regions), torch.zeros(regions, dtype=torch.bool))
+        ),
+    }
+    size = model.image_spec.size
+    batch = Batch(0, torch.rand(pictures, 3, size, size), streams, {}, [])
+    return Task(model, batch, {name: _negatives(len(rows.images)) for name, rows in streams.items()})
+
+
+def _rows(model: X2VLM, pictures: int, count: int, tokens: tuple[int, int], rng: Generator) -> PairedRows:
+    special, vocab = model.tokenizer.special, model.tokenizer.vocab_size
+    lengths = [int(n) for n in rng.integers(tokens[0], tokens[1] + 1, count)]
+    lengths[0] = tokens[
+        1
+    ]  # the longest is always there, so that a seed does not decide how much padding there is
+    texts = [
+        [special.cls, *(int(i) for i in rng.integers(vocab // 2, vocab, n - 2)), special.sep] for n in lengths
+    ]
+    plain = pad_texts(texts, special.pad, tokens[1])
+    return PairedRows(
+        torch.arange(count) % pictures,
+        plain,
+        _masked(plain.ids, lengths, special.mask),
+        groups(range(count)),
+    )
+
+
+def _masked(ids: Tensor, lengths: list[int], mask_id: int) -> MaskedTexts:
+    most = max(1, round(MASKED_SHARE * max(lengths)))
+    positions = torch.zeros(len(ids), most, dtype=torch.int64)
+    labels = torch.full_like(positions, -100)
+    hidden = ids.clone()
+    for row, length in enumerate(lengths):
+        chosen = 1 + torch.randperm(length - 2)[: max(1, round(MASKED_SHARE * length))]
+        positions[row, : len(chosen)] = chosen
+        labels[row, : len(chosen)] = ids[row, chosen]
+        hidden[row, chosen] = mask_id
+    return MaskedTexts(hidden, positions, labels)
+
+
+def _boxes(count: int) -> Tensor:
+    """[count, 4] cxcywh inside the picture."""
+    size = 0.1 + 0.5 * torch.rand(count, 2)
+    return torch.cat([size / 2 + torch.rand(count, 2) * (1 - size), size], 1)
+
+
+def _negatives(count: int) -> Negatives:
+    """For each row another one, both ways."""
+    rows = torch.arange(count)
+    first, second = (1 + torch.randint(count - 1, (count,)) for _ in range(2))
+    return Negatives((rows + first) % count, (rows + second) % count)

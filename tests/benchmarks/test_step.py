@@ -1,0 +1,41 @@
+"""The two ways of the benchmark of the step are equal, at a size of a second; nothing here depends on time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.benchmarks.step import look, our_step, plain_step, require_equal
+from tests.benchmarks.step_batch import Task, make_task
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    vision = {"image_size": 64, "width": 48, "depth": 2, "heads": 4}
+    text = {"layers": 2, "width": 32, "heads": 4, "vocab_size": 200, "max_length": 40}
+    fusion = {"layers": 2, "heads": 4}
+    parts = {"vision": vision, "text": text, "fusion": fusion}
+    settings = {f"model.{part}.init_args.{key}": v for part, of in parts.items() for key, v in of.items()}
+    return make_task(2, settings)
+
+
+def test_losses_and_gradients_are_equal(task: Task) -> None:
+    plain, ours = look(task, plain_step(task)), look(task, our_step(task))
+    assert len(plain.losses) == 8
+    require_equal(plain, ours)
+
+
+def test_fewer_operations(task: Task) -> None:
+    plain, ours = look(task, plain_step(task)), look(task, our_step(task))
+    assert ours.operations < plain.operations / 1.6
+
+
+def test_a_difference_is_refused(task: Task) -> None:
+    plain = look(task, plain_step(task))
+    name = next(iter(plain.gradients))
+    other = plain._replace(gradients={**plain.gradients, name: plain.gradients[name] + 1e-2})
+    with pytest.raises(SystemExit, match="not equal"):
+        require_equal(plain, other)
+    broken = {n: torch.full_like(g, torch.nan) for n, g in plain.gradients.items()}
+    with pytest.raises(SystemExit, match="not equal"):
+        require_equal(plain, plain._replace(gradients=broken))
