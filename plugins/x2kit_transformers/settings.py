@@ -51,7 +51,8 @@ class HuggingFaceText(TextEncoderConfig):
         None, gt=2, description="longest text in tokens; null: what the model can read"
     )
     summary: Summary = Field(
-        "cls", description="position 0 of the output: the first token, or the mean of all, as in E5"
+        "cls",
+        description="position 0 of the output: the first token, or the mean of all, as in E5",
     )
 
     def describe(self) -> TextFacts:

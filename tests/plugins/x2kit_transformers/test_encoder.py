@@ -35,6 +35,13 @@ def test_xlmr_from_scratch_has_xlmrs_conventions() -> None:
     assert encoder.fresh() == {name for name, _ in encoder.named_parameters()}
 
 
+def test_texts_begin_as_sets_of_words() -> None:
+    """Positions and segments, which are the same for all texts, start small."""
+    model = built(Bert(width=64, heads=2)).model
+    words, places = model.get_input_embeddings().weight, model.embeddings.position_embeddings.weight
+    assert 0.05 < (places.std() / words.std()).item() < 0.2
+
+
 def test_pretrained_tokens_are_transformers_own(xlmr_directory: Path, bert_directory: Path) -> None:
     for config, directory in (
         (XLMRoberta(pretrained=str(xlmr_directory)), xlmr_directory),
