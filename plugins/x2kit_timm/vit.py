@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import timm
 import torch
-from timm.layers import GroupNorm1, HybridEmbed
+from timm.layers import ConvNormAct, GroupNorm1, HybridEmbed
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from timm.models.vision_transformer_hybrid import ConvStem
 from torch import Tensor, nn
 
 from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
@@ -104,16 +104,15 @@ def _transformer(config: TimmViT) -> VisionTransformer:
 
 
 def _conv_stem(*, img_size: int, patch_size: int, embed_dim: int, norm: str, **rest: object) -> HybridEmbed:
+    """Convolutions that halve the picture, each with norm and ReLU, then one of 1×1 (arXiv:2106.14881)."""
     steps = patch_size.bit_length() - 1
-    channels = tuple(embed_dim // 2**i for i in reversed(range(steps)))
-    stem = ConvStem(
-        in_chans=3,
-        depth=steps,
-        channels=channels,
-        stride=(2,) * steps,
-        norm_layer=nn.BatchNorm2d if norm == "batch" else GroupNorm1,
-    )
-    return HybridEmbed(stem, img_size=img_size, patch_size=1, embed_dim=embed_dim, proj=False)
+    channels = [3, *(embed_dim // 2**i for i in reversed(range(steps)))]
+    norm_layer = nn.BatchNorm2d if norm == "batch" else GroupNorm1
+    halving = [
+        ConvNormAct(few, many, kernel_size=3, stride=2, norm_layer=norm_layer, act_layer=nn.ReLU)
+        for few, many in pairwise(channels)
+    ]
+    return HybridEmbed(nn.Sequential(*halving), img_size=img_size, patch_size=1, embed_dim=embed_dim)
 
 
 def _rename(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
