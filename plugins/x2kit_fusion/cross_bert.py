@@ -53,9 +53,8 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps)
 
-    def forward(self, x: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
-        """x [R, L, D], key_value [R, N, 2D], mask [R, N] or [R, L, N] bool or None; residual and norm included."""
-        key, value = key_value.chunk(2, -1)
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """x [R, L, D], key and value [R, N, D], mask [R, N] or [R, L, N] bool or None; residual and norm included."""
         if mask is not None:
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         attended = F.scaled_dot_product_attention(
@@ -104,9 +103,9 @@ class CrossBertLayer(nn.Module):
     ) -> Tensor:
         """One layer on the text rows `rows`, computed for their first `read` positions only: [R', read, D]."""
         states = x[rows]
-        key_value = self.self_attention.key_value(states)
+        key, value = self.self_attention.key_value(states).chunk(2, -1)
         mask = x_mask[rows] if x_mask.ndim == 2 else x_mask[rows, :read]
-        states = self.self_attention(states[:, :read], key_value, mask)
+        states = self.self_attention(states[:, :read], key, value, mask)
         if shared is not None and context is not None:
             states = self._look(states, shared, context, rows)
         inner = F.dropout(self.output(F.gelu(self.intermediate(states))), self.dropout, self.training)
@@ -116,14 +115,19 @@ class CrossBertLayer(nn.Module):
         """Cross-attention of the states [R', L', D] of the text rows `rows`."""
         if len(shared.tokens) == 1 and context.mask is None and shared.lead is None:
             # All rows see the same: their tokens stand in one long row, and the keys need no copy for each.
-            together = self.cross_attention(states.flatten(0, 1)[None], shared.tokens, None)
+            alone = shared.tokens.chunk(2, -1)
+            together = self.cross_attention(states.flatten(0, 1)[None], *alone, None)
             return together.view_as(states)  # type: ignore[no-any-return]
-        key_value = gather_rows(shared.tokens, context.rows[rows])
-        visible = None if context.mask is None else context.mask[rows]
+        visible, leads = None if context.mask is None else context.mask[rows], (None, None)
         if shared.lead is not None:
-            key_value = torch.cat([shared.lead[rows], key_value], 1)
+            leads = shared.lead[rows].chunk(2, -1)
             visible = None if visible is None else F.pad(visible, (1, 0), value=True)
-        return self.cross_attention(states, key_value, visible)  # type: ignore[no-any-return]
+        # Keys and values apart: gathered as one they would be joined again on the way back, a copy of all of them.
+        key, value = (
+            gather_rows(shared_part, context.rows[rows], lead)
+            for shared_part, lead in zip(shared.tokens.chunk(2, -1), leads, strict=True)
+        )
+        return self.cross_attention(states, key, value, visible)  # type: ignore[no-any-return]
 
 
 class CrossBertEncoder(FusionEncoder):

@@ -195,8 +195,8 @@ class X2VLM(nn.Module):
 
         A context with a lead is a picture: its patches get the fixed positions, if the heads ask for them.
         """
-        if self._positions is not None and context is not None and context.lead is not None:
-            context = context._replace(tokens=context.tokens + self._positions)
+        if context is not None and context.lead is not None and not context.prepared:
+            context = context._replace(tokens=self._placed(context.tokens))
         fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
         return fused
 
@@ -205,10 +205,20 @@ class X2VLM(nn.Module):
 
         Summaries stand in front of the patches; `rows` is empty, each call replaces it by its own.
         """
-        patches = features.patches if self._positions is None else features.patches + self._positions
-        tokens = torch.cat([features.summary[:, None], patches], 1)
+        tokens = torch.cat([features.summary[:, None], self._placed(features.patches)], 1)
         rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
         return Context(tokens, rows, prepared=self.fusion.prepare(tokens))
+
+    def prepare_patches(self, features: VisionFeatures) -> Context:
+        """As `prepare_pictures`, for calls whose rows bring leads of their own: only the patches are prepared."""
+        tokens = self._placed(features.patches)
+        prepared = self.fusion.prepare(tokens)
+        rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
+        # What is not prepared gets its positions in `fuse`.
+        return Context(tokens if prepared else features.patches, rows, prepared=prepared)
+
+    def _placed(self, patches: Tensor) -> Tensor:
+        return patches if self._positions is None else patches + self._positions
 
     def itm_logits(self, fused: Tensor) -> Tensor:
         """Matching logits [B, 2] of fused texts [B, L, D], read at position 0; class 1 is "matched"."""

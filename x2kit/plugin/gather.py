@@ -29,7 +29,7 @@ def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
     leads = torch.arange(count * length, len(table), device=rows.device)
     tokens = rows[:, None] * length + torch.arange(length, device=rows.device)
     picked = table.index_select(0, torch.cat([leads[:, None], tokens], 1).flatten())
-    return picked.unflatten(0, (len(rows), 1 + length))
+    return picked.view(len(rows), 1 + length, *shared.shape[2:])
 
 
 def _added_up(gradient: Tensor, rows: Tensor, count: int) -> Tensor:

@@ -17,6 +17,9 @@ Key = tuple[str, str]
 """Stream and loss."""
 
 
+PICTURES = ("pictures",)
+
+
 class _Piece(NamedTuple):
     key: Key
     text: Tensor
@@ -52,9 +55,12 @@ class FusionPass:
         for piece in self._pieces:
             groups.setdefault((piece.text.shape[1], *_kind(piece)), []).append(piece)
         fused: dict[Key, Tensor] = {}
+        patches = None
+        if features is not None and any(tuple(kind) == PICTURES for _, *kind in groups):
+            patches = model.prepare_patches(features)
         for pieces in groups.values():
             pieces.sort(key=lambda piece: not piece.summary)
-            context = _join(pieces, features)
+            context = _join(pieces, patches)
             out = model.fuse(
                 torch.cat([piece.text for piece in pieces]),
                 torch.cat([piece.mask for piece in pieces]),
@@ -70,19 +76,19 @@ def _kind(piece: _Piece) -> tuple[object, ...]:
     """Pieces of one kind can share a call: text alone, pictures, or one stream's own texts."""
     if piece.context is None:
         return ("alone",)
-    return ("pictures",) if piece.context.lead is not None else ("texts", *piece.key)
+    return PICTURES if piece.context.lead is not None else ("texts", *piece.key)
 
 
-def _join(pieces: list[_Piece], features: VisionFeatures | None) -> Context | None:
+def _join(pieces: list[_Piece], patches: Context | None) -> Context | None:
     contexts = [piece.context for piece in pieces if piece.context is not None]
     if not contexts:
         return None
-    if contexts[0].lead is None or features is None:
+    if contexts[0].lead is None or patches is None:
         return contexts[0]
     lead = torch.cat([context.lead for context in contexts if context.lead is not None])
     rows = torch.cat([context.rows for context in contexts])
     mask = None
     if any(context.mask is not None for context in contexts):
-        everything = torch.ones(1, features.patches.shape[1], dtype=torch.bool, device=rows.device)
+        everything = torch.ones(1, patches.tokens.shape[1], dtype=torch.bool, device=rows.device)
         mask = torch.cat([everything.expand(len(c.rows), -1) if c.mask is None else c.mask for c in contexts])
-    return Context(features.patches, rows, mask, lead)
+    return patches._replace(rows=rows, mask=mask, lead=lead)
