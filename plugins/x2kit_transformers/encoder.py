@@ -22,6 +22,9 @@ HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "score.", "qa_outputs.", 
 
 OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
+TAKES_WHOLE_MASKS = frozenset({"bert", "roberta", "xlm-roberta"})
+"""Families without windows or masks of their own, so that a mask [B, 1, L, L] is all there is to it."""
+
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
@@ -54,12 +57,19 @@ class HuggingFaceEncoder(TextEncoder):
         self._from_scratch = from_scratch
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        tokens: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        tokens: Tensor = self.model(input_ids=ids, attention_mask=self._visible(mask)).last_hidden_state
         if self.summary == "cls":
             return tokens
         weights = mask[:, :, None].to(tokens.dtype)
         mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
         return torch.cat([mean, tokens[:, 1:]], 1)
+
+    def _visible(self, mask: Tensor) -> Tensor:
+        """[B, L] to [B, 1, L, L] where the model takes it so: else it looks whether all is True, and a GPU waits."""
+        config = self.model.config
+        if config.model_type in TAKES_WHOLE_MASKS and config._attn_implementation == "sdpa":
+            return mask[:, None, None].expand(-1, 1, mask.shape[1], -1)
+        return mask
 
     def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
         first = self.tokenizer.special.pad + 1 if counts_from_pad(self.model.config.model_type) else 0

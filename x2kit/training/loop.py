@@ -29,6 +29,7 @@ from x2kit.model.run_files import INITIALISATION
 from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
+from x2kit.training.activations import checkpoint_activations
 from x2kit.training.checkpoints import load_checkpoint, save_checkpoint
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
@@ -71,6 +72,12 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     model, batches, began = _assemble(recipe)
     device = choose_device(config.device)
     model.to(device).train()
+    if config.activation_checkpointing:
+        precision = choose_precision(config.precision, device)
+        layers = checkpoint_activations(model, lambda: autocast(device, precision))
+        messages.append(
+            f"training.activation_checkpointing: {layers} layers are computed again on the way back"
+        )
     optimizer = build_optimizer(model, config)
     if state:
         model.load_state_dict(state["model"])
