@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 from numpy.random import Generator
 from PIL import Image
 from torchvision.transforms import InterpolationMode
@@ -41,28 +42,47 @@ def _brightness(image: Image.Image, strength: float, sign: int) -> Image.Image:
 
 
 def _sharpness(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return F.adjust_sharpness(image, strength * 1.8 + 0.1)  # type: ignore[no-any-return]
+    return sharpened(image, strength * 1.8 + 0.1)
+
+
+def sharpened(image: Image.Image, factor: float) -> Image.Image:
+    """As PIL's ImageEnhance.Sharpness, whose smoothing (centre 5, neighbours 1, of 13) takes three times as long."""
+    pixels = np.asarray(image)
+    if min(image.size) < 3:
+        return image  # no pixel has all its neighbours, and the others stay as they are
+    wide = pixels.astype(np.uint16)
+    rows = wide[:-2] + wide[1:-1] + wide[2:]
+    sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * wide[1:-1, 1:-1]
+    smooth = pixels.astype(np.float32)
+    smooth[1:-1, 1:-1] = (sums + 6) // np.uint16(13)
+    blended = smooth + np.float32(factor) * (pixels - smooth)
+    return Image.fromarray(blended.clip(0, 255).astype(np.uint8))
 
 
 def _affine(
     image: Image.Image,
     *,
     angle: float = 0.0,
-    translate: tuple[int, int] = (0, 0),
     shear: tuple[float, float] = (0.0, 0.0),
     center: list[float] | None = None,
 ) -> Image.Image:
-    fill = [_FILL] * len(image.getbands())
     return F.affine(  # type: ignore[no-any-return]
         image,
         angle=angle,
-        translate=list(translate),
+        translate=[0, 0],
         scale=1.0,
         shear=[math.degrees(math.atan(value)) for value in shear],
         interpolation=InterpolationMode.BILINEAR,
-        fill=fill,
+        fill=[_FILL] * len(image.getbands()),
         center=center,
     )
+
+
+def _moved(image: Image.Image, x: int, y: int) -> Image.Image:
+    """Moved by whole pixels, which needs no interpolation."""
+    moved = Image.new(image.mode, image.size, (_FILL,) * len(image.getbands()))
+    moved.paste(image, (x, y))
+    return moved
 
 
 def _shear_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
@@ -74,11 +94,11 @@ def _shear_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
 
 
 def _translate_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _affine(image, translate=(sign * round(strength * 10), 0))
+    return _moved(image, sign * round(strength * 10), 0)
 
 
 def _translate_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _affine(image, translate=(0, sign * round(strength * 10)))
+    return _moved(image, 0, sign * round(strength * 10))
 
 
 def _rotate(image: Image.Image, strength: float, sign: int) -> Image.Image:

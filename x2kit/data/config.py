@@ -58,6 +58,11 @@ class TransformConfig(BaseModel):
         2, ge=0, description="random colour and shape operations a picture (RandAugment)"
     )
     augment_level: int = Field(7, ge=0, le=10, description="strength of these operations")
+    reduced_decoding: bool = Field(
+        False,
+        description="decode JPEG pictures at half, a quarter or an eighth of their size where the crop stays at least "
+        "as large as what the encoder takes: faster for large pictures, which look the same",
+    )
 
 
 class MaskingConfig(BaseModel):

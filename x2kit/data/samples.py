@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from numpy.random import Generator
 
 from x2kit.data.config import StreamConfig
+from x2kit.data.pictures import Picture
 from x2kit.data.regions import WHOLE, guided_crop, place_boxes, read_boxes
 from x2kit.data.text import clean, draw, text_only_caption, variants
-from x2kit.data.transforms import Pixels, View, decode, draw_flip, draw_view, render_augmented
+from x2kit.data.transforms import Pixels, View, draw_flip, draw_view, reduction, render_augmented
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
 from x2kit.plugin.sources import Record, Region, Text
@@ -76,11 +77,10 @@ def image_sample(
     Raises: DataError for a missing field, a bad picture or a text of which nothing remains.
     """
     text = clean(_draw(field(record, "caption"), config, rng), config.max_words)
-    image = decode(field(record, "image"), spec.channels)
-    view = draw_view(
-        image, config.transform, rng, may_flip=not config.transform.careful_flip or not has_sides(record)
-    )
-    pixels = render_augmented(image, view, spec, config.transform, rng, keep_shape)
+    picture = Picture(field(record, "image"), spec.channels)
+    may_flip = not config.transform.careful_flip or not has_sides(record)
+    view = draw_view(picture.size, config.transform, rng, may_flip)
+    pixels = _shown(picture, view, config, spec, rng, keep_shape)
     return ImageSample(pixels, text, record, view)
 
 
@@ -91,8 +91,8 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
 
     Raises: DataError as `image_sample`, for a bad box, and for a record without any text.
     """
-    image = decode(field(record, "image"), spec.channels)
-    size = image.size
+    picture = Picture(field(record, "image"), spec.channels)
+    size = picture.size
     regions = _regions(record)
     if not regions and "caption" not in record:
         raise DataError("the record has neither regions nor a caption", reason="no text")
@@ -104,7 +104,7 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
     flip = draw_flip(config.transform, rng)
     view = View(size, crop, flip and not (config.transform.careful_flip and has_sides(record)))
     chosen = region_texts(record, config, view, rng, order=order, with_caption=True)
-    return RegionSample(render_augmented(image, view, spec, config.transform, rng, keep_shape=True), chosen)
+    return RegionSample(_shown(picture, view, config, spec, rng, keep_shape=True), chosen)
 
 
 def region_texts(
@@ -195,6 +195,13 @@ def has_sides(record: Record) -> bool:
     All its languages count, so that a German text is not mirrored where its English counterpart would not be.
     """
     return any("left" in text or "right" in text for text in map(str.lower, _all_texts(record)))
+
+
+def _shown(
+    picture: Picture, view: View, config: StreamConfig, spec: ImageSpec, rng: Generator, keep_shape: bool
+) -> Pixels:
+    by = reduction(view, spec) if config.transform.reduced_decoding else 1
+    return render_augmented(picture.load(by), view, spec, config.transform, rng, keep_shape)
 
 
 def _all_texts(record: Record) -> Iterator[str]:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from x2kit.data.pictures import decode
 from x2kit.data.text import clean
-from x2kit.data.transforms import View, decode, render, stack_pixels
+from x2kit.data.transforms import View, render, stack_pixels
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
 from x2kit.plugin.sources import Record, Region, Source, Text

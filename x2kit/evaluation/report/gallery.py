@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from x2kit.data.transforms import decode
+from x2kit.data.pictures import decode
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
 

@@ -1,0 +1,49 @@
+"""Both picture pipelines show the same; nothing here depends on how fast a machine is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.benchmarks import plain_data
+from tests.benchmarks.data import SMALL, batch, difference, lines, plain_batch, stream
+from tests.benchmarks.photographs import photograph
+from x2kit.data.augmentation import COLOUR_OPERATIONS, SHAPE_OPERATIONS
+
+SIZES = ((320, 240), (300, 400), (224, 224))
+
+
+def test_crops_flips_and_sizes_are_those_of_pil_to_one_grey_level() -> None:
+    assert difference(lines(SMALL, 6), stream(augment_operations=0)) < 1.5
+
+
+@pytest.mark.parametrize("number", range(len(plain_data.OPERATIONS)))
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_augmentations_are_those_of_pil_to_one_grey_level(number: int, sign: int) -> None:
+    image = photograph(0, 224, 224)
+    for level in (0, 3, 7, 10):
+        plain = plain_data.OPERATIONS[number](image, level / 10, sign)
+        ours = (COLOUR_OPERATIONS + SHAPE_OPERATIONS)[number](image, level / 10, sign)
+        assert grey_levels(plain, ours) <= 1
+
+
+def test_whole_batches_look_the_same_with_augmentation() -> None:
+    records = lines(SIZES, 9)
+    apart = (plain_batch(records, stream()) - batch(records, stream())).abs() * 255
+    assert apart.mean() < 0.1  # a level here and there, which equalising may spread
+
+
+def test_pictures_read_at_reduced_size_look_the_same() -> None:
+    records = lines([(640, 640)], 4)
+    whole, reduced = (
+        batch(records, stream(augment_operations=0, crop_scale=(0.6, 1.0), reduced_decoding=wanted)) * 255
+        for wanted in (False, True)
+    )
+    apart = (whole - reduced).abs()
+    assert 0 < apart.mean() < 4  # the sensor's noise alone is 3
+    assert (apart > 32).float().mean() < 0.02  # at edges: they may move by half a reduced pixel
+
+
+def grey_levels(one: Image.Image, other: Image.Image) -> int:
+    return int(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max())
