@@ -23,7 +23,7 @@ CONTEXT_TOKENS_AT_ONCE = 8192
 TOKENS_AT_ONCE = {"cpu": 2048}
 """Text tokens of one fusion pass, by type of device. On CPU what does not fit the cache takes twice as long."""
 OTHER_TOKENS_AT_ONCE = 32768
-ENOUGH = 1 / 16
+ENOUGH = 1 / 8
 """A pass of this share of its tokens uses the device well: longer texts begin another, rather than pad its texts,
 and a picture with so many tokens of text gets passes of its own, in which its keys and values serve uncopied."""
 
