@@ -1,0 +1,70 @@
+"""Opening a file of a million records: seconds and memory, for the first time and again.
+
+    python -m tests.benchmarks.million
+
+Each opening is a process of its own. The memory is what the process has more after opening than before.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RECORDS = 1_000_000
+MAX_SECONDS, MAX_MIB = 2.0, 64.0
+
+_OPEN = """
+import sys, time
+from pathlib import Path
+from x2kit.data.json_lines import JsonLines
+from x2kit.data.json_lines_source import JsonLinesSource
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+before, began = resident(), time.perf_counter()
+source = JsonLinesSource(JsonLines(files=(Path(sys.argv[1]),)))
+print(len(source), time.perf_counter() - began, resident() - before)
+source[len(source) - 1]
+"""
+
+
+def write(file: Path, records: int) -> None:
+    """Records with a caption and a path, as a data set of pictures in folders has them."""
+    with file.open("w") as lines:
+        for number in range(records):
+            record = {
+                "image": f"{number // 1000:04}/{number:09}.jpg",
+                "caption": f"a photograph of thing {number}",
+            }
+            lines.write(json.dumps(record) + "\n")
+
+
+def opened(file: Path) -> tuple[int, float, float]:
+    """Records, seconds and MiB of one opening."""
+    done = subprocess.run(
+        [sys.executable, "-c", _OPEN, str(file)], capture_output=True, text=True, check=True
+    )
+    count, seconds, mib = done.stdout.split()
+    return int(count), float(seconds), float(mib)
+
+
+def main() -> None:
+    """Open twice, and print both."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "million.jsonl"
+        write(file, RECORDS)
+        print(f"{RECORDS:,} records, {file.stat().st_size / 2**20:.0f} MiB")
+        for name in ("first", "second"):
+            count, seconds, mib = opened(file)
+            assert count == RECORDS
+            print(f"{name} opening: {seconds:.2f} s, {mib:.0f} MiB")
+        assert mib < MAX_MIB, f"the index takes {mib:.0f} MiB, more than {MAX_MIB:.0f}"
+        assert seconds < MAX_SECONDS, f"opening again takes {seconds:.2f} s, more than {MAX_SECONDS}"
+
+
+if __name__ == "__main__":
+    main()
