@@ -10,8 +10,8 @@
 x2kit runs in this process, so that torch is imported once. Five commands would need what a test has not, and are
 stood in for:
 
-- `x2kit train` gets options behind those that the page writes: few steps, small batches, few records, few layers,
-  one thread.
+- `x2kit train` and `x2kit bench` get options behind those that the page writes: few steps, small batches, few
+  records, few layers, one thread.
   The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
@@ -124,7 +124,7 @@ class Page:
             assert says(expected, said), f"line {block.line}: {line}\nexpected\n{expected}\nfound\n{said}"
 
     def _x2kit(self, arguments: list[str], stopped: bool) -> tuple[int, str]:
-        if arguments[0] == "train" and "--resume" not in arguments:
+        if arguments[0] in ("train", "bench") and "--resume" not in arguments:
             arguments = [*arguments, *small(arguments)]
         if arguments[0] == "convert" and arguments[1].endswith(".th"):
             checkpoint("xvlm_pretrain_base_224", self.folder / arguments[1])

@@ -1,0 +1,73 @@
+"""`x2kit bench` shows what was measured, as a table and as JSON; the measuring is a stub here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+class Measured(NamedTuple):
+    device: str = "cpu, fp32"
+    rows: dict[str, int] = {"scenes": 8}
+    seconds: float = 0.5
+    samples: float = 16.0
+    tokens: float = 128.0
+    shares: dict[str, float] = {"data": 0.25, "backward": 0.75}
+    flops: float = 3e10
+    peak_flops: float = 4e10
+    memory: int = 2**20
+    utilisation: float = 0.75
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Training steps of the recipe and timed steps of each call."""
+    record: list[tuple[int, int]] = []
+
+    def bench(recipe: Any, steps: int) -> Measured:
+        record.append((recipe.training.steps, steps))
+        return Measured()
+
+    def find_batch_size(recipe: Any, steps: int) -> Iterator[tuple[int, Measured]]:
+        yield 1, bench(recipe, steps)
+        yield 2, Measured(rows={"scenes": 16}, samples=20.0)
+        yield 4, Measured(rows={"scenes": 32}, samples=19.0)
+
+    stub = ModuleType("x2kit.training.bench")
+    stub.__dict__.update(bench=bench, find_batch_size=find_batch_size)
+    monkeypatch.setitem(sys.modules, "x2kit.training.bench", stub)
+    return record
+
+
+def test_a_table_tells_speed_shares_and_memory(x2kit: Run, asked: list[tuple[int, int]]) -> None:
+    done = x2kit("bench", "good.yaml", "--training.steps=200", "--steps", "3")
+    assert (done.status, done.err) == (0, "")
+    assert asked == [(200, 3)]
+    for shown in ("cpu, fp32", "samples/s", "16.0", "data", "25.0%", "backward", "75.0%", "75%", "1 MiB"):
+        assert shown in done.out
+
+
+def test_json_has_every_number(x2kit: Run) -> None:
+    found = json.loads(x2kit("bench", "good.yaml", "--json").out)
+    assert found["samples_per_second"] == 16
+    assert found["shares"] == {"data": 0.25, "backward": 0.75}
+    assert found["utilisation"] == 0.75
+    assert found["peak_memory_bytes"] == 2**20
+
+
+def test_the_batch_size_that_is_fastest_is_named_as_recipe_keys(x2kit: Run) -> None:
+    done = x2kit("bench", "good.yaml", "--find-batch-size")
+    assert done.out.endswith("--data.streams.scenes.batch_size 16\n")
+    assert json.loads(x2kit("bench", "good.yaml", "--find-batch-size", "--json").out)["best"] == 2
+
+
+def test_no_step_is_no_measurement(x2kit: Run) -> None:
+    done = x2kit("bench", "good.yaml", "--steps", "0")
+    assert (done.status, done.err) == (2, "--steps: at least 1 step must be timed, found 0\n")
