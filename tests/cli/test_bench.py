@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -15,11 +15,11 @@ Run = Callable[..., Any]
 
 class Measured(NamedTuple):
     device: str = "cpu, fp32"
-    rows: dict[str, int] = {"scenes": 8}
+    rows: Mapping[str, int] = {"scenes": 8}
     seconds: float = 0.5
     samples: float = 16.0
     tokens: float = 128.0
-    shares: dict[str, float] = {"data": 0.25, "backward": 0.75}
+    shares: Mapping[str, float] = {"data": 0.25, "backward": 0.75}
     flops: float = 3e10
     peak_flops: float = 4e10
     memory: int = 2**20

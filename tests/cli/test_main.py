@@ -44,7 +44,8 @@ def test_a_misspelt_verb_is_answered_with_the_nearest(x2kit: Run) -> None:
     assert x2kit("trian") == (
         2,
         "",
-        "x2kit has no verb 'trian'; nearest: train\n  verbs: recipes, plugins, train, bench, evaluate, report, convert\n",
+        "x2kit has no verb 'trian'; nearest: train\n"
+        "  verbs: recipes, plugins, train, bench, evaluate, report, convert\n",
     )
 
 

@@ -242,7 +242,7 @@ def test_files_without_records_are_refused(tmp_path: Path) -> None:
             JsonLines(files=(file,)).open()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     captions=st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=8),
     gaps=st.lists(st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\n\r\n"]), min_size=8, max_size=8),

@@ -28,7 +28,7 @@ def naive(span: tuple[int, int], count: int) -> list[bool]:
     return [max(span[0] * count, i * 60) < min(span[1] * count, (i + 1) * 60) for i in range(count)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(sides, sides, spans.filter(lambda s: s[0] < s[1]), spans.filter(lambda s: s[0] < s[1]))
 def test_a_patch_counts_if_the_box_overlaps_it(
     rows: int, columns: int, across: tuple[int, int], down: tuple[int, int]
@@ -38,7 +38,7 @@ def test_a_patch_counts_if_the_box_overlaps_it(
     assert found.tolist() == expected.tolist()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(sides, sides, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
 def test_every_box_selects_a_rectangle_that_is_not_empty(rows: int, columns: int, box: list[float]) -> None:
     found = patch_mask(torch.tensor([box]), (rows, columns)).view(rows, columns)
@@ -76,7 +76,7 @@ def test_the_grid_is_rows_then_columns() -> None:
     assert mask_of((0.0, 0.0, 0.5, 1.0), (2, 4)).tolist() == [[True, True, False, False]] * 2
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(sides, sides, spans.filter(lambda s: s[0] < s[1]), spans.filter(lambda s: s[0] < s[1]))
 def test_the_overlap_is_the_share_of_each_patch_that_is_covered(
     rows: int, columns: int, across: tuple[int, int], down: tuple[int, int]
@@ -94,7 +94,7 @@ def test_the_overlap_is_the_share_of_each_patch_that_is_covered(
     assert_close(found, expected.flatten()[None], rtol=0, atol=BORDER)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(sides, sides, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
 def test_the_overlap_is_above_nothing_exactly_where_a_patch_is_touched(
     rows: int, columns: int, box: list[float]

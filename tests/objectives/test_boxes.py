@@ -19,7 +19,7 @@ def tensor(*rows: tuple[float, ...]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(boxes, boxes), min_size=1, max_size=5))
 def test_the_generalised_iou_is_torchvisions(
     pairs: list[tuple[tuple[float, ...], tuple[float, ...]]],

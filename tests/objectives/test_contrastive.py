@@ -36,7 +36,7 @@ def logits_and_groups(draw: st.DrawFn) -> tuple[Tensor, list[int]]:
     return 4 * torch.randn(count, count, generator=torch.Generator().manual_seed(seed)), group
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(logits_and_groups())
 def test_the_loss_is_the_row_by_row_form(drawn: tuple[Tensor, list[int]]) -> None:
     logits, group = drawn
@@ -64,7 +64,7 @@ def test_one_group_of_all_wants_every_answer_alike() -> None:
     assert_close(even.grad, torch.zeros(4, 4))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(logits_and_groups(), st.randoms())
 def test_the_order_of_rows_changes_nothing(drawn: tuple[Tensor, list[int]], random: object) -> None:
     logits, group = drawn

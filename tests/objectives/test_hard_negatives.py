@@ -24,7 +24,7 @@ def logits_and_groups(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(logits_and_groups())
 def test_a_negative_is_never_of_the_own_group(drawn: tuple[Tensor, Tensor]) -> None:
     logits, group = drawn
@@ -32,7 +32,7 @@ def test_a_negative_is_never_of_the_own_group(drawn: tuple[Tensor, Tensor]) -> N
     assert (group[columns] != group)[valid].all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(logits_and_groups())
 def test_every_row_has_a_negative_unless_all_rows_are_of_its_group(drawn: tuple[Tensor, Tensor]) -> None:
     logits, group = drawn

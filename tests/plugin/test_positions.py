@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -26,7 +26,6 @@ def test_at_the_same_grid_nothing_changes(side: int) -> None:
     assert torch.equal(resize_positions(positions, (side, side)), positions)
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES, SIDES)
 def test_the_class_is_copied_and_every_patch_has_a_position(side: int, rows: int, columns: int) -> None:
     positions = learned(side)
@@ -35,14 +34,12 @@ def test_the_class_is_copied_and_every_patch_has_a_position(side: int, rows: int
     assert torch.equal(resized[0], positions[0])
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES, SIDES)
 def test_constant_positions_stay_constant(side: int, rows: int, columns: int) -> None:
     resized = resize_positions(torch.full((1 + side**2, 2), 0.3), (rows, columns))
     assert_close(resized, torch.full_like(resized, 0.3), rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES)
 def test_rows_are_not_taken_for_columns(side: int, wanted: int) -> None:
     positions = learned(side)

@@ -27,7 +27,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), VALUES, min_size=1))
 def test_printed_values_read_back_here_and_elsewhere(values: dict[str, Any]) -> None:
     text = to_yaml(values)
@@ -35,7 +35,7 @@ def test_printed_values_read_back_here_and_elsewhere(values: dict[str, Any]) -> 
     assert yaml.safe_load(text) == values
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), VALUES, min_size=1))
 def test_comments_change_no_value(values: dict[str, Any]) -> None:
     assert yaml.safe_load(to_yaml(values, lambda key: f"from {len(key)}")) == values

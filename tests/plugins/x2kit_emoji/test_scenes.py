@@ -84,7 +84,7 @@ def test_another_seed_makes_other_scenes(train: SceneSource) -> None:
     assert other.fingerprint() != train.fingerprint()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(index=st.integers(0, 99_999))
 def test_boxes_lie_inside_and_cover_each_other_little(train: SceneSource, index: int) -> None:
     record = train[index]

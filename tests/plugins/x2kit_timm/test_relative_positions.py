@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -25,14 +25,12 @@ def test_the_window_of_a_table_is_found_from_its_rows(window: int, extra_rows: i
     assert window_of(len(random_table(window, extra_rows)), extra_rows) == window
 
 
-@settings(deadline=None)  # the first call imports scipy
 @given(WINDOWS, EXTRA)
 def test_at_the_same_window_nothing_changes(window: int, extra_rows: int) -> None:
     table = random_table(window, extra_rows)
     assert torch.equal(resize_table(table, window, extra_rows), table)
 
 
-@settings(deadline=None)
 @given(WINDOWS, WINDOWS, EXTRA)
 def test_extra_rows_are_copied(before: int, after: int, extra_rows: int) -> None:
     table = random_table(before, extra_rows)
@@ -41,14 +39,12 @@ def test_extra_rows_are_copied(before: int, after: int, extra_rows: int) -> None
     assert torch.equal(resized[len(resized) - extra_rows :], table[len(table) - extra_rows :])
 
 
-@settings(deadline=None)
 @given(WINDOWS, WINDOWS, EXTRA)
 def test_a_constant_table_stays_constant(before: int, after: int, extra_rows: int) -> None:
     resized = resize_table(torch.full_like(random_table(before, extra_rows), 0.7), after, extra_rows)
     assert_close(resized, torch.full_like(resized, 0.7), rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(WINDOWS, WINDOWS)
 def test_directions_stay_apart(before: int, after: int) -> None:
     """A table that is mirrored or transposed before is so afterwards: rows are not mixed up with columns."""
@@ -64,7 +60,6 @@ def test_directions_stay_apart(before: int, after: int) -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.integers(2, 9), st.integers(1, 9))
 def test_nearest_patches_keep_their_rows_when_a_window_grows(before: int, more: int) -> None:
     """The old rows at -1, 0 and 1 stay at these places, so the new table has their values there."""
