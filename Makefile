@@ -1,4 +1,4 @@
-.PHONY: quickstart test slow parity check docs clean
+.PHONY: quickstart test slow parity bench check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -20,6 +20,9 @@ slow: .venv
 
 parity: .venv
 	X2KIT_WRITE_PARITY=1 X2KIT_REFERENCE= $(BIN)/pytest tests/parity
+
+bench: .venv
+	$(BIN)/python -m tests.benchmarks
 
 check: .venv
 	$(BIN)/ruff check .
