@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from x2kit.plugin import NameTable, TextEncoder, Tokenizer, WeightsError
 from x2kit.plugin.weights import some
-from x2kit_transformers.settings import Summary, counts_from_pad, longest_text
+from x2kit_transformers.published import counts_from_pad, longest_text
+from x2kit_transformers.settings import Summary
 
 HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "score.", "qa_outputs.", "vocab_", "generator_")
 """Beginnings of names in published files that belong to heads, which an encoder has no use for."""

@@ -21,8 +21,9 @@ from x2kit.plugin import (
     Tokenizer,
 )
 from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import chosen_layers, pretrained_file, read_json
+from x2kit.plugin.pretrained import chosen_layers
 from x2kit.plugin.sentencepiece import SentencePiece, SentencePieceTokenizer
+from x2kit_transformers.published import facts_of, published_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ class HuggingFaceText(TextEncoderConfig):
     )
 
     def describe(self) -> TextFacts:
-        return _facts_of(published_config(self.pretrained), self.max_length)
+        return facts_of(published_config(self.pretrained), self.max_length, FROM_SCRATCH["max_length"])
 
     def build_tokenizer(self, texts: Iterable[str] | None = None, assets: Path | None = None) -> Tokenizer:
         from x2kit_transformers.tokenizer import HuggingFaceTokenizer
@@ -172,7 +173,7 @@ class _Architecture(TextEncoderConfig):
                     setting, f"{wanted}, but {self.pretrained} has {value}; leave it out or agree"
                 )
         self._layers_of(config)
-        return _facts_of(config, self.max_length)
+        return facts_of(config, self.max_length, FROM_SCRATCH["max_length"])
 
     def _layers_of(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         """Numbers of the pretrained model's layers that this encoder takes."""
@@ -358,46 +359,6 @@ def _saved_tokenizer(directory: Path) -> Tokenizer:
 
         return HuggingFaceTokenizer.load(directory)
     return SentencePieceTokenizer.load(directory)
-
-
-def published_config(pretrained: str) -> dict[str, Any]:
-    """The config.json of a published or local model. Raises SettingError if there is none."""
-    file = pretrained_file("pretrained", pretrained, "config.json")
-    if file is None:
-        raise SettingError("pretrained", f"{pretrained} has no config.json, so it is no transformers model")
-    return read_json("pretrained", file)
-
-
-def counts_from_pad(model_type: str | None) -> bool:
-    """Whether positions of this type of model begin at pad + 1, as in fairseq."""
-    return model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
-
-
-def longest_text(config: Mapping[str, Any]) -> int | None:
-    """Most tokens that a model can read, None if its positions have no end."""
-    for key in ("max_position_embeddings", "n_positions", "seq_length"):
-        if config.get(key):
-            before = (
-                int(config.get("pad_token_id", 1)) + 1 if counts_from_pad(config.get("model_type")) else 0
-            )
-            return int(config[key]) - before
-    return None
-
-
-def _facts_of(config: Mapping[str, Any], max_length: int | None) -> TextFacts:
-    width = next(
-        (int(config[key]) for key in ("hidden_size", "d_model", "dim", "n_embd") if config.get(key)), None
-    )
-    if width is None:
-        raise SettingError(
-            "pretrained", f'its config.json (type "{config.get("model_type")}") names no hidden_size'
-        )
-    longest = longest_text(config)
-    if max_length is not None and longest is not None and max_length > longest:
-        raise SettingError(
-            "max_length", f"{max_length}, but the pretrained model reads at most {longest} tokens"
-        )
-    return TextFacts(width, max_length or longest or FROM_SCRATCH["max_length"], config.get("vocab_size"))
 
 
 def _dropout(rate: float) -> dict[str, float]:
