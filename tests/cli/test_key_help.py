@@ -11,7 +11,7 @@ Run = Callable[..., Any]
 def test_a_section_lists_its_keys_with_type_default_and_meaning(x2kit: Run) -> None:
     done = x2kit("train", "--training.help")
     assert done.status == 0
-    assert "  --training.steps  (int, > 0; required)\n      optimiser steps of the run\n" in done.out
+    assert "  --training.steps  (int, ≥ 0; default 0)\n      optimiser steps of the run, required" in done.out
     assert "  --training.precision  (auto | fp32 | bf16; default fp32)\n" in done.out
 
 

@@ -52,8 +52,8 @@ def test_overlays_alone_may_make_a_recipe(x2kit: Run, calls: Calls) -> None:
 
 def test_a_wrong_recipe_starts_nothing_and_deletes_nothing(x2kit: Run, calls: Calls, folder: Path) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
-    done = x2kit("train", "good.yaml", "--run-dir", "run", "--restart", "--training.steps", "0")
-    assert done.err == "command line: training.steps: should be greater than 0, found 0\n"
+    done = x2kit("train", "good.yaml", "--run-dir", "run", "--restart", "--training.steps", "-1")
+    assert done.err == "command line: training.steps: should be greater than or equal to 0, found -1\n"
     assert (folder / "run/metrics.jsonl").exists()
     assert len(calls) == 1
 
