@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from x2kit.data.index_cache import remembered
 from x2kit.errors import DataError
+
+REMEMBERED_FROM = 16 * 2**20
+"""Bytes of a file from which on its lines are remembered; smaller ones are read in no time."""
 
 _CHUNK = 64 * 2**20
 _NEWLINE = ord("\n")
@@ -23,19 +27,17 @@ class LineIndex:
     """
 
     def __init__(self, path: Path) -> None:
-        """Find the lines, reading the file once. Raises DataError if it is unreadable or one JSON list."""
+        """Find the lines, reading the file once; a large one only if it has changed since the last time.
+
+        Raises: DataError if it is unreadable or one JSON list.
+        """
         self.path = path
         try:
-            ends = _newlines(path)
-            size = path.stat().st_size
+            large = path.stat().st_size >= REMEMBERED_FROM
+            lines = remembered(path, _lines) if large else _lines(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        if size and (not len(ends) or ends[-1] != size - 1):
-            ends = np.append(ends, size)  # the last line need not end in a newline
-        starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])
-        kept = np.flatnonzero(~_empty(path, starts, ends))
-        self.numbers = kept + 1
-        self._starts, self._ends = starts[kept], ends[kept]
+        self._starts, self._ends, self.numbers = lines
         if len(self) and self.read(0)[:1] == b"[":
             raise DataError(
                 f"{path}: is one JSON list, not JSON Lines; write one record a line: jq -c '.[]' {path.name}"
@@ -57,6 +59,17 @@ class LineIndex:
         if len(content) < end - start:
             raise DataError(f"{self.path}: has become shorter since it was opened")
         return content.removeprefix(_BYTE_ORDER_MARK) if start == 0 else content
+
+
+def _lines(path: Path) -> NDArray[np.int64]:
+    """[3, K]: first byte, end and number of each line that is not empty."""
+    ends = _newlines(path)
+    size = path.stat().st_size
+    if size and (not len(ends) or ends[-1] != size - 1):
+        ends = np.append(ends, size)  # the last line need not end in a newline
+    starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])
+    kept = np.flatnonzero(~_empty(path, starts, ends))
+    return np.stack([starts[kept], ends[kept], kept + 1])
 
 
 def _newlines(path: Path) -> NDArray[np.int64]:

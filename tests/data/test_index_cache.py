@@ -1,0 +1,93 @@
+"""The lines of a large file are looked for once, and again only where the file has changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from x2kit.data import line_index
+from x2kit.data.index_cache import cache_folder, remembered
+from x2kit.data.line_index import LineIndex
+
+CONTENT = "one\n\ntwo\r\n\r\nthree"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that counts as large, with a cache of its own."""
+    monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(line_index, "REMEMBERED_FROM", 0)
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(CONTENT.encode())
+    return path
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were searched for lines."""
+    found: list[Path] = []
+    search = line_index._lines
+    monkeypatch.setattr(line_index, "_lines", lambda path: (found.append(path), search(path))[1])
+    return found
+
+
+def content(index: LineIndex) -> list[tuple[int, bytes]]:
+    return [(int(number), index.read(line)) for line, number in enumerate(index.numbers)]
+
+
+def test_opened_again_the_file_is_not_searched_and_has_the_same_lines(
+    file: Path, searches: list[Path]
+) -> None:
+    first, second = LineIndex(file), LineIndex(file)
+    assert searches == [file]
+    assert content(first) == content(second) == [(1, b"one"), (3, b"two\r"), (5, b"three")]
+
+
+def test_the_index_is_shared_by_processes_instead_of_copied(file: Path) -> None:
+    LineIndex(file)
+    assert isinstance(LineIndex(file).numbers, np.memmap)
+
+
+def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[Path]) -> None:
+    LineIndex(file)
+    file.write_bytes(CONTENT.replace("two", "2 2").encode())
+    os.utime(file, ns=(0, 0))
+    assert content(LineIndex(file))[1] == (3, b"2 2\r")
+    assert len(searches) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing of the kind", None], ids=["empty", "foreign", "cut"])
+def test_a_damaged_index_is_made_anew(file: Path, searches: list[Path], damage: bytes | None) -> None:
+    before = content(LineIndex(file))
+    (kept,) = (cache_folder() / "lines").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-8] if damage is None else damage)
+    assert content(LineIndex(file)) == before
+    assert content(LineIndex(file)) == before
+    assert len(searches) == 2
+
+
+def test_where_nothing_can_be_kept_the_file_is_searched_each_time(
+    file: Path, searches: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X2KIT_CACHE", str(file / "a file is no folder"))
+    assert content(LineIndex(file)) == content(LineIndex(file))
+    assert len(searches) == 2
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_remembered(file: Path) -> None:
+    def find(path: Path) -> np.ndarray:
+        with path.open("ab") as more:
+            more.write(b"\nfour")
+        return np.zeros(1)
+
+    remembered(file, find)
+    assert not (cache_folder() / "lines").exists()
+
+
+def test_a_small_file_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_index, "REMEMBERED_FROM", len(CONTENT) + 1)
+    LineIndex(file)
+    assert not cache_folder().exists()
