@@ -22,8 +22,8 @@ REPLACED: dict[str, tuple[str, str, str]] = {
         "  steps: 10\n",
         "  stepps: 10\n  steps: 10\n",
         "wrong.yaml:29: training.stepps: unknown key; nearest: steps\n"
-        "  known: steps, seed, device, precision, threads, lr, lr_mult, vision_lr, text_lr, fusion_lr, "
-        "mlm_head_lr, update_rule, betas, eps, weight_decay, warmup, schedule, min_lr_factor, clip_norm, "
+        "  known: steps, seed, device, precision, activation_checkpointing, threads, lr, lr_mult, vision_lr, text_lr, "
+        "fusion_lr, mlm_head_lr, update_rule, betas, eps, weight_decay, warmup, schedule, min_lr_factor, clip_norm, "
         "checkpoint_every, keep_last, log_every",
     ),
     "misspelt setting of a component": (
