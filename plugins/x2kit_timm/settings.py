@@ -40,11 +40,12 @@ class TimmViT(VisionEncoderConfig):
     )
     stem: Literal["patch", "conv"] = Field(
         "patch",
-        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 to the same grid",
+        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 to the same grid, each with norm and "
+        "ReLU, then one of 1×1",
     )
     stem_norm: Literal["group", "batch"] = Field(
         "group",
-        description="norm between the stem's convolutions; batch mixes a batch's pictures in training",
+        description="norm after the stem's convolutions; batch mixes a batch's pictures in training",
     )
     position_scale: float = Field(
         0.0, ge=0, description="initial position embedding: a 2-D sinusoid times this; 0 is timm's random one"
