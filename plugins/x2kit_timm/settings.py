@@ -40,8 +40,8 @@ class TimmViT(VisionEncoderConfig):
     )
     stem: Literal["patch", "conv"] = Field(
         "patch",
-        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 to the same grid, each with norm and "
-        "ReLU, then one of 1×1",
+        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 to the same grid, each with "
+        "norm and ReLU, then one of 1×1",
     )
     stem_norm: Literal["group", "batch"] = Field(
         "group",
