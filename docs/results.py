@@ -85,9 +85,8 @@ HEAD = """# What the quickstart reaches
 500 test scenes of compositions that were in no picture and no text of the training; English captions stood beside
 pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
 regions found by their name with IoU above 0.5. Minutes are those between the first and the last line of
-`metrics.jsonl`, on two hardware threads of one AMD EPYC core with AVX2 alone: `precision: auto` chooses fp32 there, and
-bf16 on processors with AVX-512 BF16 or AMX, which need about half of the time. Where a run had one thread, other work
-had the other.
+`metrics.jsonl`, on two hardware threads of one AMD EPYC core with AVX2 alone, for which `precision: auto` chooses fp32.
+Where a run had one thread, other work had the other.
 """
 RERANKED = """## With the matching head
 

@@ -17,7 +17,7 @@ from x2kit.plugin import (
     hookimpl,
 )
 from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import chosen_layers, pretrained_file, read_json
+from x2kit.plugin.pretrained import chosen_layers, published_config
 
 if TYPE_CHECKING:
     from x2kit_fusion.cross_bert import CrossBertEncoder
@@ -70,12 +70,7 @@ class CrossBert(FusionEncoderConfig):
 
     def _layers_of(self, pretrained: str, text_width: int) -> tuple[int, ...]:
         """Numbers of the pretrained model's layers. Raises SettingError if its sizes are others than these."""
-        file = pretrained_file("pretrained", pretrained, "config.json")
-        if file is None:
-            raise SettingError(
-                "pretrained", f"{pretrained} has no config.json, so it is no transformers model"
-            )
-        config = read_json("pretrained", file)
+        config = published_config("pretrained", pretrained)
         width = config.get("hidden_size")
         if width != text_width:
             raise SettingError(

@@ -6,15 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from x2kit.plugin import SettingError, TextFacts
-from x2kit.plugin.pretrained import pretrained_file, read_json
-
-
-def published_config(pretrained: str) -> dict[str, Any]:
-    """The config.json of a published or local model. Raises SettingError if there is none."""
-    file = pretrained_file("pretrained", pretrained, "config.json")
-    if file is None:
-        raise SettingError("pretrained", f"{pretrained} has no config.json, so it is no transformers model")
-    return read_json("pretrained", file)
 
 
 def counts_from_pad(model_type: str | None) -> bool:

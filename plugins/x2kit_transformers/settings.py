@@ -21,9 +21,9 @@ from x2kit.plugin import (
     Tokenizer,
 )
 from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import chosen_layers
+from x2kit.plugin.pretrained import chosen_layers, published_config
 from x2kit.plugin.sentencepiece import SentencePiece, SentencePieceTokenizer
-from x2kit_transformers.published import facts_of, published_config
+from x2kit_transformers.published import facts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,12 +52,13 @@ class HuggingFaceText(TextEncoderConfig):
         None, gt=2, description="longest text in tokens; null: what the model can read"
     )
     summary: Summary = Field(
-        "cls",
-        description="position 0 of the output: the first token, or the mean of all, as in E5",
+        "cls", description="position 0 of the output: the first token, or the mean of all, as in E5"
     )
 
     def describe(self) -> TextFacts:
-        return facts_of(published_config(self.pretrained), self.max_length, FROM_SCRATCH["max_length"])
+        return facts_of(
+            published_config("pretrained", self.pretrained), self.max_length, FROM_SCRATCH["max_length"]
+        )
 
     def build_tokenizer(self, texts: Iterable[str] | None = None, assets: Path | None = None) -> Tokenizer:
         from x2kit_transformers.tokenizer import HuggingFaceTokenizer
@@ -158,7 +159,7 @@ class _Architecture(TextEncoderConfig):
             raise SettingError(name, "pretrained weights bring their own; leave this out")
         if self.tokenizer != SentencePiece():
             raise SettingError("tokenizer", "pretrained weights bring their own tokenizer; leave this out")
-        config = published_config(self.pretrained)
+        config = published_config("pretrained", self.pretrained)
         found = config.get("model_type")
         if found != self.model_type:
             raise SettingError(
@@ -221,7 +222,7 @@ class _Architecture(TextEncoderConfig):
             return empty_encoder(assets, tokenizer, self.max_length, summary)
         self.describe()
         dropout = {} if self.dropout is None else _dropout(self.dropout)
-        layers = self._layers_of(published_config(self.pretrained))
+        layers = self._layers_of(published_config("pretrained", self.pretrained))
         return pretrained_encoder(self.pretrained, tokenizer, self.max_length, summary, dropout, layers)
 
     def from_scratch(self, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -257,7 +258,7 @@ class _Architecture(TextEncoderConfig):
 
         if self.pretrained is None:
             return HuggingFaceDecoder(self.model_type, self.from_scratch(tokenizer), layers, self.mlm_head)
-        config = published_config(self.pretrained if assets is None else str(assets))
+        config = published_config("pretrained", self.pretrained if assets is None else str(assets))
         dropout = {} if self.dropout is None else _dropout(self.dropout)
         return HuggingFaceDecoder(self.model_type, {**config, **dropout}, layers, self.mlm_head)
 

@@ -135,3 +135,11 @@ def read_json(setting: str, file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingError(setting, f"{file} holds {type(content).__name__}, expected an object")
     return content
+
+
+def published_config(setting: str, pretrained: str) -> dict[str, Any]:
+    """The config.json of a published or local transformers model. Raises SettingError if there is none."""
+    file = pretrained_file(setting, pretrained, "config.json")
+    if file is None:
+        raise SettingError(setting, f"{pretrained} has no config.json, so it is no transformers model")
+    return read_json(setting, file)
