@@ -64,3 +64,9 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     attention = _Float32Attention() if device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, torch.bfloat16), attention:
         yield
+
+
+def in_words(device: torch.device, precision: str) -> str:
+    """A device, the precision on it and, of a CPU, the threads, for people."""
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return f"{device}, {precision}{threads}"

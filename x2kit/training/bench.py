@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from x2kit.data.batch import Batch, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, LossName, StreamConfig
-from x2kit.model.device import choose_device, choose_precision
+from x2kit.model.device import choose_device, choose_precision, in_words
 from x2kit.training.loop import Recipe, Trainer, _assemble
 from x2kit.training.optimizer import build_optimizer
 
@@ -140,7 +140,7 @@ def bench(recipe: Recipe, steps: int) -> Measured:
         trainer.step(next(source))
     precision = choose_precision(config.precision, device)
     return Measured(
-        f"{device}, {precision}" + (f", {torch.get_num_threads()} threads" * (device.type == "cpu")),
+        in_words(device, precision),
         {name: stream.batch_size for name, stream in recipe.data.streams.items()},
         seconds / steps,
         samples / seconds,

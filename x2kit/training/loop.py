@@ -23,7 +23,7 @@ from x2kit.data.loading import StepBatches
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
-from x2kit.model.device import autocast, choose_device, choose_precision
+from x2kit.model.device import autocast, choose_device, choose_precision, in_words
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.model.run_files import INITIALISATION
 from x2kit.model.saving import WEIGHTS
@@ -116,7 +116,7 @@ def _assemble(recipe: Recipe) -> tuple[X2VLM, StepBatches, Initialisation | None
 
 def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
     precision = choose_precision(config.precision, device)
-    yield f"device: {device}, {precision}" + (f", {torch.get_num_threads()} threads" * (device.type == "cpu"))
+    yield f"device: {in_words(device, precision)}"
     if precision != choose_precision("auto", device) and precision == "bf16":
         yield (
             "training.precision bf16: this device has no instructions for it and takes many times as long as with "
