@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from x2kit.data.batch import Batch, PairedRows, ParallelRows, Rows, TextRows
+from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, TextRows
 from x2kit.data.config import LossName
 from x2kit.errors import ShapeError
 from x2kit.model import X2VLM
@@ -31,10 +31,13 @@ from x2kit.objectives import (
 from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.fusion_pass import FusionPass
 from x2kit.training.text_pass import Encoded, text_pass
+from x2kit.training.vision_pass import vision_pass
 
 Active = Mapping[str, Sequence[LossName]]
 """The losses that are on, by stream."""
 
+CONTRASTIVE: tuple[LossName, ...] = ("itc", "ttc")
+MATCHING: tuple[LossName, ...] = ("itm", "ttm")
 MASKED: tuple[LossName, ...] = ("mlm", "tlm")
 
 
@@ -55,9 +58,38 @@ class View(NamedTuple):
     """[B, D], the summary of the row's whole picture."""
 
 
+class Planned(NamedTuple):
+    """A stream between the encoders and the fusion pass.
+
+    Attributes:
+        rows: of the stream.
+        on: its losses that are on.
+        texts: encoded.
+        view: what the rows look at; None for texts.
+        negatives: None if no matching loss is on.
+    """
+
+    rows: Rows
+    on: Sequence[LossName]
+    texts: Encoded
+    view: View | None = None
+    negatives: Negatives | None = None
+
+    @property
+    def masked(self) -> MaskedTexts | None:
+        """The masked texts of the rows."""
+        return self.rows.masked_first if isinstance(self.rows, ParallelRows) else self.rows.masked
+
+
+Losses = dict[str, dict[LossName, Tensor]]
+"""Scalars, by stream and loss."""
+
+ALL = slice(None)
+
+
 def step_losses(
     model: X2VLM, batch: Batch, active: Active, negatives: Mapping[str, Negatives] | None = None
-) -> dict[str, dict[LossName, Tensor]]:
+) -> Losses:
     """All losses of a step.
 
     Args:
@@ -67,41 +99,65 @@ def step_losses(
         negatives: hard negatives by stream, instead of drawn ones (recorded values in tests).
     Returns: scalars, by stream and loss, unweighted.
     """
-    features = None if batch.images is None else model.encode_images(batch.images)
-    masked = {name: any(loss in MASKED for loss in active.get(name, ())) for name in batch.streams}
-    encoded = text_pass(model, batch.streams, masked)
+    features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
+    encoded = text_pass(model, batch.streams, needs_masked(batch, active))
     fusion = FusionPass()
-    losses: dict[str, dict[LossName, Tensor]] = {}
-    planned = []
+    losses: Losses = {}
+    planned: dict[str, Planned] = {}
     for name, rows in batch.streams.items():
-        on, texts = active.get(name, ()), encoded[name]
-        losses[name] = {}
-        given = None if negatives is None else negatives.get(name)
-        match rows:
-            case PairedRows():
-                if features is None:
-                    raise ShapeError(f"stream {name} has rows of pictures, but the batch has no picture")
-                planned.append(
-                    _plan_paired(model, name, rows, texts, features, on, losses[name], fusion, given)
-                )
-            case ParallelRows():
-                planned.append(_plan_parallel(model, name, rows, texts, on, losses[name], fusion, given))
-            case TextRows():
-                if texts.masked is not None and texts.masked_mask is not None:
-                    fusion.add((name, "mlm"), texts.masked, texts.masked_mask, None)
-                planned.append(None)
+        stream = Planned(rows, active.get(name, ()), encoded[name], view_of(model, name, rows, features))
+        losses[name], planned[name] = contrast(model, stream, (negatives or {}).get(name))
+        add_rows(fusion, name, planned[name])
     fused = fusion.run(model, features)
-    for (name, rows), valid in zip(batch.streams.items(), planned, strict=True):
-        _fused_losses(model, name, rows, active.get(name, ()), fused, losses[name], valid)
+    for name, stream in planned.items():
+        losses[name] |= fused_losses(model, name, stream, fused)
     return losses
 
 
-def _view(model: X2VLM, rows: PairedRows, features: VisionFeatures) -> View:
+def needs_masked(batch: Batch, active: Active) -> dict[str, bool]:
+    """Whether a loss of each stream needs its masked texts."""
+    return {name: any(loss in MASKED for loss in active.get(name, ())) for name in batch.streams}
+
+
+def view_of(model: X2VLM, name: str, rows: Rows, features: VisionFeatures | None) -> View | None:
+    """What rows look at; None for rows of texts. Raises ShapeError if there are no pictures to look at."""
+    if not isinstance(rows, PairedRows):
+        return None
+    if features is None:
+        raise ShapeError(f"stream {name} has rows of pictures, but the batch has no picture")
     whole = gather_rows(features.summary, rows.images)
     if rows.regions is None:
         return View(whole, None, whole)
     summary, mask = model.encode_regions(features, rows.images, rows.regions.bbox, rows.regions.mask)
     return View(summary, mask, whole)
+
+
+def contrast(
+    model: X2VLM, stream: Planned, negatives: Negatives | None = None
+) -> tuple[dict[LossName, Tensor], Planned]:
+    """The contrastive loss if it is on, and the stream with its hard negatives if a matching loss is on.
+
+    In parallel text the first text takes the place of the picture (CCLM, arXiv:2206.00621, section 3).
+
+    Args:
+        negatives: instead of drawn ones.
+    """
+    rows = stream.rows
+    names = [loss for loss in stream.on if loss in CONTRASTIVE]
+    matched = any(loss in MATCHING for loss in stream.on)
+    if isinstance(rows, TextRows) or not (names or matched):
+        return {}, stream
+    if stream.view is None:
+        first, second = map(model.project_texts, stream.texts.clean)
+        temperature = model.text_temperature
+    else:
+        first = model.project_images(stream.view.summary)
+        second, temperature = model.project_texts(stream.texts.clean[0]), model.temperature
+    logits = contrastive_logits(first, second, temperature)
+    losses = {name: itc_loss(logits, rows.group) for name in names}
+    if matched:
+        stream = stream._replace(negatives=negatives or _draw(logits, rows.group, rows.fused))
+    return losses, stream
 
 
 def _draw(logits: Tensor, group: Tensor, rows: int | None) -> Negatives:
@@ -111,51 +167,48 @@ def _draw(logits: Tensor, group: Tensor, rows: int | None) -> Negatives:
     return Negatives(image, text, torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))
 
 
-def _plan_paired(
-    model: X2VLM,
-    name: str,
-    rows: PairedRows,
-    texts: Encoded,
-    features: VisionFeatures,
-    on: Sequence[LossName],
-    losses: dict[LossName, Tensor],
-    fusion: FusionPass,
-    negatives: Negatives | None,
-) -> Tensor | None:
-    """Contrastive loss now, rows of the other losses into the fusion pass; which matching rows count."""
-    view = _view(model, rows, features)
+def add_rows(fusion: FusionPass, name: str, stream: Planned, part: slice = ALL) -> None:
+    """Put the rows of a stream's other losses into the fusion pass.
+
+    Args:
+        part: of the rows that are fused.
+    """
+    rows, texts = stream.rows, stream.texts
+    if isinstance(rows, TextRows):
+        if texts.masked is not None and texts.masked_mask is not None:
+            fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], None)
+    elif isinstance(rows, ParallelRows):
+        _add_parallel(fusion, name, rows, stream, part)
+    elif stream.view is not None:
+        _add_paired(fusion, name, rows, stream, stream.view, part)
+
+
+def _add_paired(
+    fusion: FusionPass, name: str, rows: PairedRows, stream: Planned, view: View, part: slice
+) -> None:
+    on, texts, negatives = stream.on, stream.texts, stream.negatives
     (tokens,) = texts.clean
     mask = rows.texts.mask
-    valid = None
-    if "itc" in on or "itm" in on:
-        logits = contrastive_logits(
-            model.project_images(view.summary), model.project_texts(tokens), model.temperature
-        )
-        if "itc" in on:
-            losses["itc"] = itc_loss(logits, rows.group)
-    if "itm" in on:
-        negatives = negatives or _draw(logits, rows.group, rows.fused)
-        valid = negatives.valid
-        itself = torch.arange(len(negatives.text), device=tokens.device)
-        image = torch.cat([itself, negatives.image, itself])
-        text = torch.cat([itself, itself, negatives.text])
+    if negatives is not None:
+        itself = _numbers(negatives.text, part)
+        image = torch.cat([itself, negatives.image[part], itself])
+        text = torch.cat([itself, itself, negatives.text[part]])
         fusion.add(
             (name, "itm"), gather_rows(tokens, text), mask[text], _picture(rows, view, image), summary=True
         )
     if "bbox" in on or "giou" in on:
         # The box is to be found, so these rows see the whole picture (X²-VLM, section 3.2).
-        some = slice(rows.fused)
-        context = Context(features.patches, rows.images[some], None, view.whole[some, None])
+        some = slice(*part.indices(len(tokens[: rows.fused])))
+        context = Context(view.whole[:0], rows.images[some], None, view.whole[some, None])
         fusion.add((name, "bbox"), tokens[some], mask[some], context, summary=True)
     if "mlm" in on and texts.masked is not None and texts.masked_mask is not None:
-        itself = torch.arange(len(texts.masked), device=tokens.device)
-        fusion.add(
-            (name, "mlm"),
-            texts.masked,
-            texts.masked_mask,
-            _picture(rows, view, itself),
-        )
-    return valid
+        itself = _numbers(texts.masked, part)
+        fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], _picture(rows, view, itself))
+
+
+def _numbers(rows: Tensor, part: slice) -> Tensor:
+    """Which rows a part of some rows is."""
+    return torch.arange(*part.indices(len(rows)), device=rows.device)
 
 
 def _picture(rows: PairedRows, view: View, which: Tensor) -> Context:
@@ -164,31 +217,13 @@ def _picture(rows: PairedRows, view: View, which: Tensor) -> Context:
     return Context(view.whole[:0], rows.images[which], mask, gather_rows(view.summary, which)[:, None])
 
 
-def _plan_parallel(
-    model: X2VLM,
-    name: str,
-    rows: ParallelRows,
-    texts: Encoded,
-    on: Sequence[LossName],
-    losses: dict[LossName, Tensor],
-    fusion: FusionPass,
-    negatives: Negatives | None,
-) -> Tensor | None:
-    """The first text takes the place of the picture (CCLM, arXiv:2206.00621, section 3)."""
+def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, stream: Planned, part: slice) -> None:
+    texts, negatives = stream.texts, stream.negatives
     first, second = texts.clean
-    valid = None
-    if "ttc" in on or "ttm" in on:
-        logits = contrastive_logits(
-            model.project_texts(first), model.project_texts(second), model.text_temperature
-        )
-        if "ttc" in on:
-            losses["ttc"] = itc_loss(logits, rows.group)
-    if "ttm" in on:
-        negatives = negatives or _draw(logits, rows.group, rows.fused)
-        valid = negatives.valid
-        itself = torch.arange(len(negatives.text), device=first.device)
-        context = torch.cat([itself, negatives.image, itself])
-        text = torch.cat([itself, itself, negatives.text])
+    if negatives is not None:
+        itself = _numbers(negatives.text, part)
+        context = torch.cat([itself, negatives.image[part], itself])
+        text = torch.cat([itself, itself, negatives.text[part]])
         fusion.add(
             (name, "ttm"),
             gather_rows(second, text),
@@ -196,35 +231,38 @@ def _plan_parallel(
             Context(first, context, rows.first.mask[context], None),
             summary=True,
         )
-    if "tlm" in on and texts.masked is not None and texts.masked_mask is not None:
+    if "tlm" in stream.on and texts.masked is not None and texts.masked_mask is not None:
         # The masked first text looks at the clean second one; the official code does no more either.
-        itself = torch.arange(len(texts.masked), device=first.device)
-        context_of_second = Context(second, itself, rows.second.mask[: len(itself)], None)
-        fusion.add((name, "tlm"), texts.masked, texts.masked_mask, context_of_second)
-    return valid
+        itself = _numbers(texts.masked, part)
+        context_of_second = Context(second, itself, rows.second.mask[itself], None)
+        fusion.add((name, "tlm"), texts.masked[part], texts.masked_mask[part], context_of_second)
 
 
-def _fused_losses(
-    model: X2VLM,
-    name: str,
-    rows: Rows,
-    on: Sequence[LossName],
-    fused: Mapping[tuple[str, str], Tensor],
-    losses: dict[LossName, Tensor],
-    valid: Tensor | None,
-) -> None:
-    for match_name in ("itm", "ttm"):
-        if (name, match_name) in fused:
-            losses[match_name] = itm_loss(model.itm_logits(fused[name, match_name]), valid)
+def fused_losses(
+    model: X2VLM, name: str, stream: Planned, fused: Mapping[tuple[str, str], Tensor], part: slice = ALL
+) -> dict[LossName, Tensor]:
+    """The losses of the rows that `add_rows` put into the pass with the same `part`."""
+    rows, losses = stream.rows, dict[LossName, Tensor]()
+    for matching in MATCHING:
+        if (name, matching) in fused:
+            losses[matching] = itm_loss(model.itm_logits(fused[name, matching]), _valid(stream, part))
     if (name, "bbox") in fused and isinstance(rows, PairedRows) and rows.regions is not None:
         bbox = model.predict_bbox(fused[name, "bbox"])
-        target, counts = rows.regions.bbox[: rows.fused], ~rows.regions.whole[: rows.fused]
-        if "bbox" in on:
+        target, counts = rows.regions.bbox[: rows.fused][part], ~rows.regions.whole[: rows.fused][part]
+        if "bbox" in stream.on:
             losses["bbox"] = bbox_loss(bbox, target, counts)
-        if "giou" in on:
+        if "giou" in stream.on:
             losses["giou"] = giou_loss(bbox, target, counts)
-    masked = rows.masked_first if isinstance(rows, ParallelRows) else rows.masked
+    masked = stream.masked
     for masked_name in MASKED:
         if (name, masked_name) in fused and masked is not None:
-            logits = model.mlm_head(fused[name, masked_name], masked.positions)
-            losses[masked_name] = mlm_loss(logits, masked.labels)
+            logits = model.mlm_head(fused[name, masked_name], masked.positions[part])
+            losses[masked_name] = mlm_loss(logits, masked.labels[part])
+    return losses
+
+
+def _valid(stream: Planned, part: slice) -> Tensor | None:
+    """Which of a part's matching rows count, in thirds."""
+    if stream.negatives is None or stream.negatives.valid is None:
+        return None
+    return stream.negatives.valid.view(3, -1)[:, part].flatten()

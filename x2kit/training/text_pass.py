@@ -14,6 +14,9 @@ from torch import Tensor
 from x2kit.data.batch import ParallelRows, Rows, TextRows, Texts
 from x2kit.model import X2VLM
 
+Key = tuple[str, str]
+"""Stream, and which of its texts: "0" and "1" for the sides, "masked"."""
+
 
 class Encoded(NamedTuple):
     """A stream's texts after the pass; [B, L, D] each.
@@ -37,20 +40,38 @@ def text_pass(model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bo
         streams: rows by stream.
         masked: whether a loss of the stream needs its masked texts.
     """
-    pieces: dict[tuple[str, str], Texts] = {}
+    pieces = text_pieces(streams, masked)
+    return by_stream(streams, pieces, encode_pieces(model, pieces))
+
+
+def text_pieces(streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict[Key, Texts]:
+    """What there is to encode; arguments as of `text_pass`."""
+    pieces: dict[Key, Texts] = {}
     for name, rows in streams.items():
         for side, texts in enumerate(_clean(rows)):
             pieces[name, str(side)] = texts
         hidden = _masked(rows) if masked[name] else None
         if hidden is not None:
             pieces[name, "masked"] = hidden
-    tokens: dict[tuple[str, str], Tensor] = {}
+    return pieces
+
+
+def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor]:
+    """Tokens [B, L, D] of each piece, in one call for each padded length."""
+    tokens: dict[Key, Tensor] = {}
     for length in sorted({texts.ids.shape[1] for texts in pieces.values()}):
         keys = [key for key, texts in pieces.items() if texts.ids.shape[1] == length]
         together = model.encode_texts(
             torch.cat([pieces[key].ids for key in keys]), torch.cat([pieces[key].mask for key in keys])
         )
         tokens.update(zip(keys, torch.split(together, [len(pieces[key].ids) for key in keys]), strict=True))
+    return tokens
+
+
+def by_stream(
+    streams: Mapping[str, Rows], pieces: Mapping[Key, Texts], tokens: Mapping[Key, Tensor]
+) -> dict[str, Encoded]:
+    """The tokens of the pieces where the step looks for them."""
     return {
         name: Encoded(
             [tokens[name, str(side)] for side in range(len(_clean(rows)))],
