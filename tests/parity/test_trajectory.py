@@ -1,12 +1,11 @@
 """The recorded training runs, each step through the product's own step, optimiser and schedule.
 
-Only the negatives of a step are the recorded ones, instead of drawn ones; everything else is `Trainer.step`.
+Only the negatives of a step are the recorded ones, instead of drawn ones; everything else is `Stepper.step`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -107,15 +106,13 @@ def follow(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> 
     config, data = training_config(recording, settings, rule), data_config(settings)
     recipe = cast(loop.Recipe, SimpleNamespace(training=config, data=data))
     optimizer = build_optimizer(model.train(), config)
-    unused = cast(Any, None)
-    trainer = loop.Trainer(
-        recipe, Path("unused"), model, optimizer, unused, torch.device("cpu"), unused, done=0
-    )
+    no_batches = cast(Any, None)
+    stepper = loop.Stepper(recipe, loop.Parts(model, optimizer, torch.device("cpu"), no_batches), done=0)
     temperatures: list[float] = []
 
     def with_recorded_negatives(model: X2VLM, batch: Batch, active: Active) -> Any:
         temperatures.append(model.temperature.item())
-        recorded = log["steps"][trainer.done]
+        recorded = log["steps"][stepper.done]
         negatives: dict[str, Negatives] = {
             name: negatives_of(name, recorded, NEGATIVES[name]) for name in data.streams
         }
@@ -124,11 +121,11 @@ def follow(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(loop, "step_losses", with_recorded_negatives)
     steps, available = [], batches(recording, data.streams)
     for recorded in log["steps"]:
-        assert recorded["step"] == trainer.done
-        values = trainer.step(available[recorded["batch"]])
+        assert recorded["step"] == stepper.done
+        values = stepper.step(available[recorded["batch"]])
         rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
         steps.append(Step({name: float(value) for name, value in values.items()}, temperatures.pop(), rates))
-        trainer.done += 1
+        stepper.done += 1
     return steps
 
 

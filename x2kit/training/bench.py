@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,9 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from x2kit.data.batch import Batch, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, LossName, StreamConfig
-from x2kit.model.device import choose_device, choose_precision, in_words
-from x2kit.training.loop import Recipe, Trainer, _assemble
-from x2kit.training.optimizer import build_optimizer
+from x2kit.model.device import choose_device, in_words
+from x2kit.training.loop import Recipe, Stepper, assemble
 
 PARTS = ("data", "vision", "text", "fusion", "other forward", "backward", "optimiser")
 _METHODS = {
@@ -90,13 +88,13 @@ class _Clock:
         self.seconds[part] += self.now() - began
 
 
-class _TimedTrainer(Trainer):
-    """A trainer that notes when the forward pass ends."""
+class _TimedStepper(Stepper):
+    """Notes when the forward pass ends."""
 
     forward_ended: Callable[[], None]
 
-    def _total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
-        total = super()._total(losses)
+    def total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
+        total = super().total(losses)
         self.forward_ended()
         return total
 
@@ -114,18 +112,14 @@ def bench(recipe: Recipe, steps: int) -> Measured:
     recipe = _changed(recipe, training=config.model_copy(update={"steps": total}))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    model, batches, _ = _assemble(recipe)
-    model.to(device).train()
-    optimizer = build_optimizer(model, config)
-    # nothing is logged or saved, so there is no run directory and no record
-    trainer = _TimedTrainer(recipe, Path(), model, optimizer, batches, device, None, total // 2)  # type: ignore[arg-type]
+    parts, _ = assemble(recipe, lambda switched_on: None)
+    stepper, device = _TimedStepper(recipe, parts, total // 2), parts.device
     _reset_memory(device)
-    source = batches.iterate(trainer.done)
+    source = parts.batches.iterate(stepper.done)
     clock = _Clock(device)
-    _watch(trainer, lambda: clock)
+    _watch(stepper, lambda: clock)
     for _ in range(WARM_UP):
-        _step(trainer, next(source), clock)
+        _step(stepper, next(source), clock)
     clock = _Clock(device)
     samples = tokens = 0
     for _ in range(steps):
@@ -133,21 +127,20 @@ def bench(recipe: Recipe, steps: int) -> Measured:
             batch = next(source)
         samples += sum(map(len, batch.records.values()))
         tokens += sum(int(texts.mask.sum()) for rows in batch.streams.values() for texts in _texts(rows))
-        _step(trainer, batch, clock)
+        _step(stepper, batch, clock)
     spent = dict(clock.seconds)  # of these steps alone: the next one is slow, since it is counted
     seconds = sum(spent.values())
     with FlopCounterMode(display=False) as counter:
-        trainer.step(next(source))
-    precision = choose_precision(config.precision, device)
+        stepper.step(next(source))
     return Measured(
-        in_words(device, precision),
+        in_words(device, stepper.precision),
         {name: stream.batch_size for name, stream in recipe.data.streams.items()},
         seconds / steps,
         samples / seconds,
         tokens / seconds,
         {part: time_in / seconds for part, time_in in spent.items()},
         counter.get_total_flops() * steps / (seconds - spent["data"]),
-        matmul_peak(device, precision),
+        matmul_peak(device, stepper.precision),
         _memory(device),
     )
 
@@ -202,7 +195,7 @@ def _changed(recipe: Recipe, **sections: Any) -> Recipe:
     return changed
 
 
-def _step(trainer: _TimedTrainer, batch: Batch, clock: _Clock) -> None:
+def _step(stepper: _TimedStepper, batch: Batch, clock: _Clock) -> None:
     """One step, its time booked to parts; what is in no encoder's call is the other forward pass."""
     inside = sum(clock.seconds[part] for part in _METHODS)
     marks = {"start": clock.now()}
@@ -210,13 +203,13 @@ def _step(trainer: _TimedTrainer, batch: Batch, clock: _Clock) -> None:
     def mark(name: str) -> Callable[..., None]:
         return lambda *_: marks.__setitem__(name, clock.now())
 
-    trainer.forward_ended = mark("forward")
+    stepper.forward_ended = mark("forward")
     hooks = (
-        trainer.optimizer.register_step_pre_hook(mark("backward")),
-        trainer.optimizer.register_step_post_hook(mark("optimiser")),
+        stepper.optimizer.register_step_pre_hook(mark("backward")),
+        stepper.optimizer.register_step_post_hook(mark("optimiser")),
     )
-    trainer.step(batch)
-    trainer.done += 1
+    stepper.step(batch)
+    stepper.done += 1
     for hook in hooks:
         hook.remove()
     inside = sum(clock.seconds[part] for part in _METHODS) - inside
@@ -225,11 +218,11 @@ def _step(trainer: _TimedTrainer, batch: Batch, clock: _Clock) -> None:
     clock.seconds["optimiser"] += marks["optimiser"] - marks["backward"]
 
 
-def _watch(trainer: Trainer, clock: Callable[[], _Clock]) -> None:
+def _watch(stepper: Stepper, clock: Callable[[], _Clock]) -> None:
     """Book the calls of the model's encoders to their parts."""
     for part, names in _METHODS.items():
         for name in names:
-            setattr(trainer.model, name, _timed(getattr(trainer.model, name), part, clock))
+            setattr(stepper.model, name, _timed(getattr(stepper.model, name), part, clock))
 
 
 def _timed(method: Callable[..., Any], part: str, clock: Callable[[], _Clock]) -> Callable[..., Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 
 class TrainingConfig(BaseModel):
@@ -12,34 +14,42 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(
+    steps: Annotated[int, FROM_HERE] = Field(
         0,
         ge=0,
         description="optimiser steps of the run, required where there are streams; 0 saves the initial weights as "
         "they are",
     )
     seed: int = Field(42, ge=0, description="of initial weights, data order, masks and negatives")
-    device: str = Field("auto", description="auto (cuda, then mps, then cpu), or a torch device")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    device: Annotated[str, FROM_HERE] = Field(
+        "auto", description="auto (cuda, then mps, then cpu), or a torch device"
+    )
+    precision: Annotated[Literal["auto", "fp32", "bf16"], FROM_HERE] = Field(
         "fp32",
         description="bf16: matrix products under autocast; auto: bf16 where the device is faster with it",
     )
-    activation_checkpointing: bool = Field(
+    activation_checkpointing: Annotated[bool, HARMLESS] = Field(
         False,
-        description="layers keep only what went in and are computed again on the way back: a fraction of the memory, "
-        "about a third more time, the same results",
+        description="layers keep only what went in and are computed again on the way back: a fraction of the memory "
+        "for the time of their second forward pass, the same results",
     )
-    threads: int | None = Field(None, gt=0, description="CPU threads; null leaves torch's choice")
-    lr: float = Field(1e-4, gt=0, description="peak learning rate")
-    lr_mult: float = Field(2.0, gt=0, description="factor for parameters that no pretrained weights filled")
-    vision_lr: float | None = Field(
+    threads: Annotated[int | None, FROM_HERE] = Field(
+        None, gt=0, description="CPU threads; null leaves torch's choice"
+    )
+    lr: Annotated[float, FROM_HERE] = Field(1e-4, gt=0, description="peak learning rate")
+    lr_mult: Annotated[float, FROM_HERE] = Field(
+        2.0, gt=0, description="factor for parameters that no pretrained weights filled"
+    )
+    vision_lr: Annotated[float | None, FROM_HERE] = Field(
         None, gt=0, description="peak rate of the vision encoder; wins over lr_mult"
     )
-    text_lr: float | None = Field(None, gt=0, description="peak rate of the text encoder; wins over lr_mult")
-    fusion_lr: float | None = Field(
+    text_lr: Annotated[float | None, FROM_HERE] = Field(
+        None, gt=0, description="peak rate of the text encoder; wins over lr_mult"
+    )
+    fusion_lr: Annotated[float | None, FROM_HERE] = Field(
         None, gt=0, description="peak rate of the fusion encoder; wins over lr_mult"
     )
-    mlm_head_lr: float | None = Field(
+    mlm_head_lr: Annotated[float | None, FROM_HERE] = Field(
         None,
         gt=0,
         description="peak rate of the masked-language head; wins over lr_mult. In the official image-text model the "
@@ -50,21 +60,47 @@ class TrainingConfig(BaseModel):
         description="AdamW of torch; or as in the official code, which adds epsilon before the bias correction and "
         "decays after the Adam step, for runs that are to be those of the official code",
     )
-    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's averaging factors")
-    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled; not for biases and norms of encoders")
-    warmup: float = Field(2500, ge=0, description="steps of linear warm-up; below 1 a share of all steps")
-    schedule: Literal["linear", "cosine"] = Field(
+    betas: Annotated[tuple[float, float], FROM_HERE] = Field(
+        (0.9, 0.98), description="AdamW's averaging factors"
+    )
+    eps: Annotated[float, FROM_HERE] = Field(1e-8, gt=0, description="AdamW's epsilon")
+    weight_decay: Annotated[float, FROM_HERE] = Field(
+        0.01, ge=0, description="decoupled; not for biases and norms of encoders"
+    )
+    warmup: Annotated[float, FROM_HERE] = Field(
+        2500, ge=0, description="steps of linear warm-up; below 1 a share of all steps"
+    )
+    schedule: Annotated[Literal["linear", "cosine"], FROM_HERE] = Field(
         "linear", description="decay after warm-up, down to min_lr_factor"
     )
-    min_lr_factor: float = Field(
+    min_lr_factor: Annotated[float, FROM_HERE] = Field(
         0.0,
         ge=0,
         le=1,
         description="smallest share of the peak rates after warm-up; above 0 the linear schedule passes the peak by "
         "a little right after warm-up, as in the official code",
     )
-    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null for no clipping")
-    checkpoint_every: int = Field(1000, gt=0, description="steps between checkpoints")
-    keep_last: int = Field(2, gt=0, description="checkpoints that are kept")
-    log_every: int = Field(20, gt=0, description="steps between lines in metrics.jsonl")
+    clip_norm: Annotated[float | None, FROM_HERE] = Field(
+        1.0, gt=0, description="largest gradient norm; null for no clipping"
+    )
+    checkpoint_every: Annotated[int, HARMLESS] = Field(1000, gt=0, description="steps between checkpoints")
+    keep_last: Annotated[int, HARMLESS] = Field(2, gt=0, description="newest checkpoints that are kept")
+    keep_every: Annotated[int | None, HARMLESS] = Field(
+        None,
+        gt=0,
+        description="checkpoints after a multiple of so many steps are kept for good; null for none",
+    )
+    keep_best: Annotated[str | None, HARMLESS] = Field(
+        None,
+        description="a value of metrics.jsonl, such as loss or STREAM.itc; the checkpoint where it was best is kept "
+        "as well, whatever its age",
+    )
+    best_is: Annotated[Literal["lowest", "highest"], HARMLESS] = Field(
+        "lowest", description="which value of keep_best is best"
+    )
+    async_saving: Annotated[bool, HARMLESS] = Field(
+        False,
+        description="write checkpoints beside the training, from a copy in the memory of the CPU; the results are "
+        "the same",
+    )
+    log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="steps between lines in metrics.jsonl")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,11 +30,12 @@ from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
 from x2kit.training.activations import checkpoint_activations
-from x2kit.training.checkpoints import load_checkpoint, save_checkpoint
+from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
+from x2kit.training.resuming import require_same_data, restore_model, restore_optimizer, resume_from
 from x2kit.training.step import step_losses
 
 
@@ -68,30 +69,24 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     state: dict[str, Any] = {}
     messages: list[str] = []
     if resume:
-        state, messages = load_checkpoint(run)
-    model, batches, began = _assemble(recipe)
-    device = choose_device(config.device)
-    model.to(device).train()
-    if config.activation_checkpointing:
-        precision = choose_precision(config.precision, device)
-        layers = checkpoint_activations(model, lambda: autocast(device, precision))
-        messages.append(
-            f"training.activation_checkpointing: {layers} layers are computed again on the way back"
-        )
-    optimizer = build_optimizer(model, config)
+        state, messages = resume_from(run, config.steps)
+    parts, began = assemble(recipe, messages.append)
+    done = state.get("step", 0)
     if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    facts = _facts(recipe, plugins, batches) | {
-        "device": str(device),
-        "precision": choose_precision(config.precision, device),
+        restore_model(parts.model, state["model"])
+        restore_optimizer(parts.optimizer, state["optimizer"])
+    facts = _facts(recipe, plugins, parts.batches) | {
+        "device": str(parts.device),
+        "precision": choose_precision(config.precision, parts.device),
     }
-    record = RunRecord(run, recipe.to_yaml(), facts, state.get("step", 0))
-    trainer = Trainer(recipe, run, model, optimizer, batches, device, record, state.get("step", 0))
+    if resume:
+        require_same_data(run, facts["data"])
+    record = RunRecord(run, recipe.to_yaml(), facts, done)
+    trainer = Trainer(recipe, parts, done, run, record)
     if began is not None:
         record.keep(INITIALISATION, began.to_json())
         messages += began.lines()
-    for message in [*messages, *_about_device(config, device)]:
+    for message in [*messages, *_about_device(config, parts.device)]:
         trainer.progress.say(message)
     try:
         trainer.run_steps()
@@ -99,19 +94,40 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
         record.close()
     weights = run / WEIGHTS
     with appears_whole(weights) as directory:
-        save_weights(model.eval(), recipe.to_yaml(), directory)
+        save_weights(parts.model.eval(), recipe.to_yaml(), directory)
     trainer.progress.say(f"weights: {weights}")
     return weights
 
 
-def _assemble(recipe: Recipe) -> tuple[X2VLM, StepBatches, Initialisation | None]:
-    """Model and batches, and where the model's weights began if they came from another's."""
-    torch.manual_seed(recipe.training.seed)
+class Parts(NamedTuple):
+    """What makes the steps of a run."""
+
+    model: X2VLM
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    batches: StepBatches
+
+
+def assemble(recipe: Recipe, say: Callable[[str], None]) -> tuple[Parts, Initialisation | None]:
+    """The parts of a run as they are before its first step.
+
+    Args:
+        recipe: resolved.
+        say: told what was switched on, for people.
+    Returns: parts, and where the model's weights began if they came from another's.
+    Raises: X2KitError if the recipe asks for what this machine does not have.
+    """
+    config = recipe.training
+    torch.manual_seed(config.seed)
     model, began = build_started(recipe.model, training_texts(recipe.data))
-    steps = StepBatches(
-        recipe.data, model.tokenizer, model.image_spec, recipe.training.seed, recipe.training.steps
-    )
-    return model, steps, began
+    batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
+    device = choose_device(config.device)
+    model.to(device).train()
+    if config.activation_checkpointing:
+        precision = choose_precision(config.precision, device)
+        layers = checkpoint_activations(model, lambda: autocast(device, precision))
+        say(f"training.activation_checkpointing: {layers} layers are computed again on the way back")
+    return Parts(model, build_optimizer(model, config), device, batches), began
 
 
 def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
@@ -133,29 +149,71 @@ def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches) -> dict[str, 
 
 
 @dataclass
-class Trainer:
-    """One run's working parts, and the loop over its steps."""
+class Stepper:
+    """Makes optimiser steps, and writes nothing."""
 
     recipe: Recipe
-    run: Path
-    model: X2VLM
-    optimizer: torch.optim.Optimizer
-    batches: StepBatches
-    device: torch.device
-    record: RunRecord
+    parts: Parts
     done: int
+
+    def __post_init__(self) -> None:
+        self.model, self.optimizer, self.device, self.batches = self.parts
+        self.precision = choose_precision(self.recipe.training.precision, self.device)
+
+    def step(self, batch: Batch) -> dict[str, Tensor | float]:
+        """One optimiser step. All draws follow (seed, step), so that a resumed run makes the same ones."""
+        config, data = self.recipe.training, self.recipe.data
+        torch.manual_seed(_seed(config.seed, self.done))
+        factor = rate_factor(self.done, config)
+        set_rate(self.optimizer, factor)
+        self.model.clamp_temperature()
+        active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
+        with autocast(self.device, self.precision):
+            losses = step_losses(self.model, to_device(batch, self.device), active)
+        total = self.total(losses)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        norm = clip_gradients(self.model, config.clip_norm)
+        self.optimizer.step()
+        values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}
+        values |= {
+            f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
+        }
+        if hasattr(self.model, "temperature"):
+            values["temperature"] = self.model.temperature.detach().clone()
+        return values | {"gradient_norm": norm}
+
+    def total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
+        """The weighted sum of a step's losses; the forward pass ends with it."""
+        terms = [
+            value * (stream.weight * stream.loss(loss).weight)
+            for name, stream in self.recipe.data.streams.items()
+            for loss, value in losses.get(name, {}).items()
+        ]
+        if not terms:
+            raise X2KitError(f"step {self.done}: no loss is on; see data.streams.*.losses")
+        return torch.stack(terms).sum()
+
+
+@dataclass
+class Trainer(Stepper):
+    """One run: the loop over its steps, and what is written on the way."""
+
+    run: Path
+    record: RunRecord
     bad: BadRecords = field(default_factory=BadRecords)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.progress = StepProgress(self.recipe.training.steps, self.done)
-        self.precision = choose_precision(self.recipe.training.precision, self.device)
+        self.writer = CheckpointWriter(self.run, self.recipe.training, self.progress.say)
 
     def run_steps(self) -> None:
         """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
         config = self.recipe.training
         began = waited = 0.0
         counted = 0
-        with self.progress, stop_requests() as stop:
+        with self.progress, stop_requests() as stop, self.writer:
             source = self.batches.iterate(self.done)
             began = time.monotonic()
             while self.done < config.steps:
@@ -166,6 +224,7 @@ class Trainer:
                 self.bad.add(batch)
                 self.bad.check(self.recipe.data.max_bad_share)
                 values = self.step(batch)
+                self.writer.check()
                 self.done += 1
                 self.progress.advance(self.done)
                 asked = bool(
@@ -186,46 +245,13 @@ class Trainer:
                     )
                     began, waited, counted = time.monotonic(), 0.0, 0
                 if keep:
-                    self.save()
+                    self.save(wait=last)
                 if asked and self.done < config.steps:
                     raise KeyboardInterrupt(
                         f"stopped after step {self.done}, saved; go on with: x2kit train --resume --run-dir {self.run}"
                     )
         if self.bad.share:
             self.progress.say(self.bad.summary())
-
-    def step(self, batch: Batch) -> dict[str, Tensor | float]:
-        """One optimiser step. All draws follow (seed, step), so that a resumed run makes the same ones."""
-        config, data = self.recipe.training, self.recipe.data
-        torch.manual_seed(_seed(config.seed, self.done))
-        factor = rate_factor(self.done, config)
-        set_rate(self.optimizer, factor)
-        self.model.clamp_temperature()
-        active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
-        with autocast(self.device, self.precision):
-            losses = step_losses(self.model, to_device(batch, self.device), active)
-        total = self._total(losses)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradients(self.model, config.clip_norm)
-        self.optimizer.step()
-        values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}
-        values |= {
-            f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
-        }
-        if hasattr(self.model, "temperature"):
-            values["temperature"] = self.model.temperature.detach().clone()
-        return values | {"gradient_norm": norm}
-
-    def _total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
-        terms = [
-            value * (stream.weight * stream.loss(loss).weight)
-            for name, stream in self.recipe.data.streams.items()
-            for loss, value in losses.get(name, {}).items()
-        ]
-        if not terms:
-            raise X2KitError(f"step {self.done}: no loss is on; see data.streams.*.losses")
-        return torch.stack(terms).sum()
 
     def _require_finite(self, values: dict[str, float]) -> None:
         broken = sorted(name for name, value in values.items() if not math.isfinite(value))
@@ -240,14 +266,17 @@ class Trainer:
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
         self.progress.show(self.done, {short: values[name] for name, short in shown.items()})
 
-    def save(self) -> None:
-        """A checkpoint of the steps done."""
+    def save(self, wait: bool) -> None:
+        """A checkpoint of the steps done, and `wait` until it is on the disk even with `training.async_saving`."""
+        self.record.sync()
         state = {
             "step": self.done,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        save_checkpoint(self.run, self.done, state, self.recipe.training.keep_last)
+        self.writer.save(self.done, state, self.record.newest)
+        if wait:
+            self.writer.wait()
 
 
 def _seed(seed: int, step: int) -> int:
