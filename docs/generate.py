@@ -36,6 +36,7 @@ from x2kit.plugin.admission import hook_names
 from x2kit.plugin.components import KINDS, ComponentConfig, Kind
 from x2kit.plugin.manager import load_plugins
 from x2kit.plugin.registry import Registered
+from x2kit.reasons import Reason
 from x2kit.recipe.keys import keys_of
 from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
 
@@ -282,6 +283,16 @@ def error_classes() -> str:
         if isinstance(value, type) and value.__module__ == errors.__name__:
             bases = ", ".join(f"`{base.__name__}`" for base in value.__bases__ if base is not object)
             parts += [f"## {name}", f"A kind of {bases}." if bases else "", documented(value)]
+    parts += [
+        "## Reason",
+        "Why a record is left out: what `DataError.reason` can be, and what broken records are counted by. In a "
+        "plugin: `raise DataError(message, reason=Reason.FIELD_MISSING)`. "
+        "[Check your data](../how-to/check-your-data.md) shows where the counts are.",
+        table(
+            ["`Reason`", "called", "meaning"],
+            [[f"`{reason.name}`", reason.value, reason.explanation] for reason in Reason],
+        ),
+    ]
     return page("Errors", *parts)
 
 

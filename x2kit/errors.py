@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from x2kit.reasons import Reason as Reason
+
 
 class X2KitError(Exception):
     """The base of all errors meant for the person who reads them."""
@@ -31,13 +33,15 @@ class DataError(X2KitError):
 
     Args:
         message: where, what was found, what is allowed.
-        reason: the fault in a few words without numbers or names, so that records broken alike are counted
-            together; without it the message stands in, its numbers left out.
+        reason: what kind of fault it is, by which broken records are counted; without it they count as
+            `Reason.OTHER`.
+        record: id of the record, where the record itself cannot be given.
     """
 
-    def __init__(self, message: str, *, reason: str | None = None) -> None:
+    def __init__(self, message: str, *, reason: Reason = Reason.OTHER, record: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.record = record
 
 
 class WeightsError(X2KitError):
@@ -46,6 +50,10 @@ class WeightsError(X2KitError):
 
 class CheckpointError(X2KitError):
     """A checkpoint is missing, damaged or of another run."""
+
+
+class StorageError(X2KitError, OSError):
+    """A disk that is full or refuses to be written; the message names the file, and the room needed and free."""
 
 
 class SettingError(X2KitError, ValueError):

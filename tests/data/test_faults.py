@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from x2kit.data.batch import Batch, Broken
 from x2kit.data.faults import BadRecords, broken
 from x2kit.errors import DataError
+from x2kit.plugin import Place, Reason
 
 
 def batch(good: int, *faults: Broken) -> Batch:
-    return Batch(0, None, {}, {"images": [str(number) for number in range(good)]}, list(faults))
+    records = {"images": [str(number) for number in range(good)]}
+    return Batch(0, None, {}, records, list(faults), good + len(faults))
 
 
-def fault(record: str, reason: str = "empty text", stream: str = "images") -> Broken:
+def fault(record: str, reason: Reason = Reason.TEXT_EMPTY, stream: str = "images") -> Broken:
     return Broken(stream, record, reason, f"{reason} in {record}")
 
 
-def test_records_broken_alike_have_one_reason() -> None:
-    first, second = (broken("images", "r", DataError(f"part-{n}.jsonl:{n * 7}: not JSON")) for n in (3, 12))
-    assert first.reason == second.reason == "part-#.jsonl:#: not JSON"
-    assert first.message == "part-3.jsonl:21: not JSON"
-    assert broken("images", "r", DataError("box of r7", reason="bad box")).reason == "bad box"
+def test_an_error_says_why_and_of_which_record() -> None:
+    place = Place("part-3.jsonl", line=21)
+    found = broken("images", "#20", DataError("box of r7", reason=Reason.BOX_EMPTY, record="r7"), place)
+    assert found == Broken("images", "r7", Reason.BOX_EMPTY, "box of r7", place)
+    assert broken("images", "#20", DataError("odd")) == Broken("images", "#20", Reason.OTHER, "odd")
+
+
+def test_what_is_counted_goes_on_from_its_state_as_plain_values() -> None:
+    bad = BadRecords()
+    bad.add(batch(6, fault("a"), fault("b", Reason.BOX_EMPTY)))
+    after = BadRecords()
+    after.restore(json.loads(json.dumps(bad.state())))
+    assert after.state() == bad.state()
+    after.add(batch(2, fault("c")))
+    assert (after.total, after.seen) == (3, 11)
+
+
+def test_some_records_of_each_kind_are_kept_each_once() -> None:
+    bad = BadRecords(samples=2)
+    new = bad.add(batch(0, fault("a"), fault("a"), fault("b"), fault("c"), fault("a", Reason.BOX_EMPTY)))
+    assert [(one.record, one.reason) for one in new] == [
+        ("a", Reason.TEXT_EMPTY),
+        ("b", Reason.TEXT_EMPTY),
+        ("a", Reason.BOX_EMPTY),
+    ]
+    assert bad.total == 5
 
 
 def test_shares_and_counts_are_over_all_records() -> None:
@@ -34,19 +59,17 @@ def test_shares_and_counts_are_over_all_records() -> None:
 
 
 def test_the_summary_counts_by_stream_and_reason_and_shows_a_few_records() -> None:
-    bad = BadRecords(samples=2)
-    bad.add(
-        batch(
-            93, *[fault(f"r{number}") for number in range(5)], fault("x", "bad box", "regions"), fault("r0")
-        )
-    )
+    bad = BadRecords()
+    box = fault("x", Reason.BOX_EMPTY, "regions")
+    bad.add(batch(93, *[fault(f"r{number}") for number in range(5)], box, fault("r0")))
     assert bad.summary() == (
         "7 of 100 records are broken (7.00%)\n"
         "  6 in stream images: empty text\n"
         "    r0: empty text in r0\n"
         "    r1: empty text in r1\n"
-        "  1 in stream regions: bad box\n"
-        "    x: bad box in x"
+        "    r2: empty text in r2\n"
+        "  1 in stream regions: box without area\n"
+        "    x: box without area in x"
     )
 
 

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from x2kit.plugin.sources import Place
+from x2kit.reasons import Reason
+
 
 class Texts(NamedTuple):
     """Padded texts: ids [B, L] int64, mask [B, L] bool."""
@@ -49,10 +52,10 @@ class Regions(NamedTuple):
 
 
 class PairedRows(NamedTuple):
-    """Rows of an image-text or region-text stream.
+    """Rows of an image-text, region-text or video-text stream.
 
     Attributes:
-        images: [B] int64, the picture of each row in `Batch.images`.
+        images: [B] int64, the picture of each row in `Batch.images`; videos are counted behind all pictures.
         texts: of the rows.
         masked: the same texts masked; None if no loss of the stream needs them.
         group: [B] int64; rows of one group are right answers to each other.
@@ -97,14 +100,16 @@ class Broken(NamedTuple):
     Attributes:
         stream: its stream.
         record: its id, or its position in the source where it has none.
-        reason: why, in the same words for records broken alike.
+        reason: why.
         message: why, with where and what was found.
+        place: file and line or offset, where the source can say.
     """
 
     stream: str
     record: str
-    reason: str
+    reason: Reason
     message: str = ""
+    place: Place | None = None
 
 
 class Batch(NamedTuple):
@@ -112,11 +117,14 @@ class Batch(NamedTuple):
 
     Attributes:
         step: number of the step, from 0.
-        images: [M, C, H, W] float32 in [0, 1]; None if no stream has pictures.
+        images: [M, C, H, W] float32 in [0, 1], pictures and behind them the frames of all videos; None if no stream
+            has any.
         streams: rows by stream name, in the recipe's order; a stream is absent in a step in which none of its
             losses is on, or in which its pictures have no region.
         records: ids of the records behind the rows, each once, by stream.
         broken: records that were skipped on the way.
+        drawn: how many records were drawn for all streams, broken ones and those without rows included.
+        videos: the frames of each video, in order; its frames are next to each other.
     """
 
     step: int
@@ -124,6 +132,8 @@ class Batch(NamedTuple):
     streams: dict[str, Rows]
     records: dict[str, list[str]]
     broken: list[Broken]
+    drawn: int = 0
+    videos: tuple[int, ...] = ()
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

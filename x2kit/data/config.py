@@ -9,16 +9,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from x2kit.plugin.choice import SourceChoice
 
-StreamKind = Literal["image-text", "region-text", "parallel-text", "text"]
+StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
 LossName = Literal["itc", "itm", "mlm", "bbox", "giou", "ttc", "ttm", "tlm"]
 
 LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
     "image-text": ("itc", "itm", "mlm"),
     "region-text": ("itc", "itm", "mlm", "bbox", "giou"),
+    "video-text": ("itc", "itm", "mlm"),
     "parallel-text": ("ttc", "ttm", "tlm"),
     "text": ("mlm",),
 }
 """The losses that each kind of stream has, in the order in which they are logged."""
+PICTURED: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
+"""The kinds of stream whose texts stand beside pictures or the frames of a video."""
 
 
 class LossConfig(BaseModel):
@@ -84,10 +87,12 @@ class StreamConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: StreamKind = Field(description="what a record is: image-text, region-text, parallel-text or text")
+    kind: StreamKind = Field(
+        description="what a record is: image-text, region-text, video-text, parallel-text or text"
+    )
     source: SourceChoice = Field(description="where the records come from")
     batch_size: int = Field(
-        gt=0, description="rows a step: texts for image, region and text streams, pairs else"
+        gt=0, description="rows a step: texts for image, region, video and text streams, pairs else"
     )
     images_from: str | None = Field(
         None,
@@ -98,6 +103,15 @@ class StreamConfig(BaseModel):
         None, gt=0, description="region-text: pictures a step; rows beyond batch_size are drawn away"
     )
     max_regions: int = Field(5, gt=0, description="region-text: most texts of one picture")
+    max_boxes: int = Field(
+        1000, gt=0, description="region-text: a record with more boxes than this counts as broken"
+    )
+    frames: int = Field(3, gt=0, description="video-text: frames of a video that are seen")
+    min_clip_frames: int = Field(
+        8,
+        gt=0,
+        description="video-text: clips that follow each other are joined until they have so many frames to draw from",
+    )
     languages: tuple[str, ...] | None = Field(None, description="languages to draw texts from; null for all")
     pivot: str | None = Field(
         None, description="parallel-text: a language that is one side of every pair; null draws both sides"
@@ -133,7 +147,7 @@ class StreamConfig(BaseModel):
             raise ValueError(f"a {self.kind} stream has no loss {', '.join(surplus)}; it has {allowed}")
         if self.images_from is not None and self.kind != "region-text":
             raise ValueError("images_from is for region-text streams")
-        if self.positives == "image" and self.kind not in ("image-text", "region-text"):
+        if self.positives == "image" and self.kind not in PICTURED:
             raise ValueError(f"positives: a {self.kind} stream has no pictures; it takes row or text")
         records = self.records_a_step
         if self.images_from is None and records % self.block:

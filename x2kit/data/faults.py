@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from x2kit.data.batch import Batch, Broken
 from x2kit.errors import DataError
+from x2kit.plugin.sources import Place
+from x2kit.reasons import Reason
 
-_NUMBER = re.compile(r"\d+")
 LEAST_RECORDS = 1000
 """The share is taken of no fewer, so that one broken record in the first step does not end a run."""
+SAMPLES = 100
+"""Broken records that are kept for each stream and reason."""
+SHOWN = 3
+"""Those of them that a summary shows."""
 
 
-def broken(stream: str, record: str, error: DataError) -> Broken:
-    """What a batch says of a record that was skipped."""
-    message = str(error)
-    return Broken(stream, record, error.reason or _NUMBER.sub("#", message), message)
+def broken(stream: str, record: str, error: DataError, place: Place | None = None) -> Broken:
+    """What a batch says of a record that was skipped; an id that the error names comes before `record`."""
+    return Broken(stream, error.record or record, error.reason, str(error), place)
 
 
 class BadRecords:
-    """Counts broken records by stream and reason.
+    """Counts broken records by stream and reason, and keeps some of each.
 
     Args:
-        samples: broken records that the summary shows for each reason.
+        samples: broken records that are kept for each stream and reason.
     """
 
-    def __init__(self, samples: int = 3) -> None:
+    def __init__(self, samples: int = SAMPLES) -> None:
         self.seen = 0
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[tuple[str, Reason]] = Counter()
         self._samples = samples
-        self._shown: dict[tuple[str, str], list[Broken]] = {}
+        self._kept: dict[tuple[str, Reason], dict[str, Broken]] = {}
 
-    def add(self, batch: Batch) -> None:
-        """Count the records of a batch."""
-        self.seen += sum(map(len, batch.records.values())) + len(batch.broken)
-        for fault in batch.broken:
-            key = (fault.stream, fault.reason)
-            self.counts[key] += 1
-            shown = self._shown.setdefault(key, [])
-            if len(shown) < self._samples and all(fault.record != other.record for other in shown):
-                shown.append(fault)
+    def add(self, batch: Batch) -> list[Broken]:
+        """Count the records of a batch. Returns the broken ones that are new among those kept."""
+        return self.count(batch.drawn, batch.broken)
+
+    def count(self, drawn: int, faults: Iterable[Broken]) -> list[Broken]:
+        """Count records: how many were drawn, and the broken ones among them. Returns as `add` does."""
+        self.seen += drawn
+        new = []
+        for fault in faults:
+            self.counts[fault.stream, fault.reason] += 1
+            if self.keep(fault):
+                new.append(fault)
+        return new
+
+    def keep(self, fault: Broken) -> bool:
+        """Keep a broken record without counting it; False if it is kept already or enough of its kind are."""
+        kept = self._kept.setdefault((fault.stream, fault.reason), {})
+        if len(kept) >= self._samples or fault.record in kept:
+            return False
+        kept[fault.record] = fault
+        return True
 
     @property
     def total(self) -> int:
@@ -52,6 +69,25 @@ class BadRecords:
         """Broken records as a share of all that were drawn; 0 before the first batch."""
         return self.total / self.seen if self.seen else 0.0
 
+    def kept(self, stream: str, reason: Reason) -> list[Broken]:
+        """The broken records that are kept of one stream and reason."""
+        return list(self._kept.get((stream, reason), {}).values())
+
+    def state(self) -> dict[str, Any]:
+        """The counts as plain values, for a checkpoint and for readers."""
+        counts = [
+            {"stream": stream, "reason": reason.value, "count": count}
+            for (stream, reason), count in self.counts.most_common()
+        ]
+        return {"seen": self.seen, "broken": self.total, "counts": counts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from what `state` gave."""
+        self.seen = state["seen"]
+        self.counts = Counter(
+            {(entry["stream"], Reason(entry["reason"])): entry["count"] for entry in state["counts"]}
+        )
+
     def summary(self) -> str:
         """The counts by stream and reason, most frequent first, with a few records of each; or nothing."""
         if not self.total:
@@ -59,7 +95,9 @@ class BadRecords:
         lines = [f"{self.total} of {self.seen} records are broken ({self.share:.2%})"]
         for (stream, reason), count in self.counts.most_common():
             lines.append(f"  {count} in stream {stream}: {reason}")
-            lines.extend(f"    {fault.record}: {fault.message}" for fault in self._shown[stream, reason])
+            lines.extend(
+                f"    {fault.record}: {fault.message}" for fault in self.kept(stream, reason)[:SHOWN]
+            )
         return "\n".join(lines)
 
     def check(self, max_share: float) -> None:
@@ -67,5 +105,5 @@ class BadRecords:
         if self.total > max_share * max(self.seen, LEAST_RECORDS):
             raise DataError(
                 f"more records are broken than data.max_bad_share = {max_share:g} allows\n{self.summary()}\n"
-                "  mend or leave out these records, or raise data.max_bad_share"
+                "  mend or leave out these records, or raise data.max_bad_share; x2kit data check finds all of them"
             )

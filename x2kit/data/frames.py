@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 
 
 def evaluation_frames(frames: int, wanted: int) -> list[int]:
@@ -47,7 +47,7 @@ def training_frames(frames: int, wanted: int, random: Generator) -> list[int]:
 def _is_short(frames: int, wanted: int) -> bool:
     if frames < 1:
         raise DataError(
-            f"a video needs at least 1 frame, found {frames}; leave the record out", reason="no frames"
+            f"a video needs at least 1 frame, found {frames}; leave the record out", reason=Reason.VIDEO_EMPTY
         )
     return frames < wanted
 

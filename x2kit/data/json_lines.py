@@ -17,7 +17,7 @@ SPLIT = "{split}"
 
 
 class JsonLines(SourceConfig):
-    """Records in JSON Lines files: pictures as base64 or paths, texts in one or many languages, boxes."""
+    """Records in JSON Lines files: pictures and videos as base64 or paths, texts in one or many languages, boxes."""
 
     files: tuple[Path, ...] = Field(
         min_length=1,
@@ -32,6 +32,14 @@ class JsonLines(SourceConfig):
     image_key: str | None = Field(None, description="the field of the picture; null for image, else binary")
     image_as: Literal["path", "base64"] | None = Field(
         None, description="what that field holds; null for base64 in the field binary, a path in any other"
+    )
+    video_key: str | None = Field(
+        None, description="the field of the video; null for video, else video_frames, where there is one"
+    )
+    video_as: Literal["path", "base64"] | None = Field(
+        None,
+        description="what that field holds, for the whole or for each frame of a list; null for base64 in the field "
+        "video_frames, a path in any other",
     )
     caption_key: str | None = Field(
         None, description="the field of the text; null for caption, else desc, else text"

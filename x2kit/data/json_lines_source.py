@@ -15,8 +15,8 @@ import numpy as np
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.line_index import LineIndex
 from x2kit.data.record_fields import every_text, record_of, texts_of
-from x2kit.errors import DataError
-from x2kit.plugin.sources import Record
+from x2kit.errors import DataError, Reason
+from x2kit.plugin.sources import Place, Record
 
 _log = logging.getLogger(__name__)
 
@@ -45,14 +45,22 @@ class JsonLinesSource:
         """
         file, line = self._locate(index)
         lines = self._files[file]
-        number = lines.numbers[line]
+        number = int(lines.numbers[line])
+        name = None
         try:
             fields = _parse(lines.read(line))
+            name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
             record = record_of(fields, self.config, lines.path.parent)
         except DataError as error:
-            raise DataError(f"{lines.path}:{number}: {error}", reason=error.reason) from error
-        record["id"] = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
+            raise DataError(f"{lines.path}:{number}: {error}", reason=error.reason, record=name) from error
+        record["id"] = name
         return record
+
+    def place(self, index: int) -> Place:
+        """File and line of a record."""
+        file, line = self._locate(index)
+        lines = self._files[file]
+        return Place(str(lines.path), line=int(lines.numbers[line]))
 
     def texts(self) -> Iterator[str]:
         """Every text of every record, in the order of the files; broken lines have none and are logged."""
@@ -89,11 +97,11 @@ def _parse(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 at byte {error.start}", reason="not UTF-8") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"not JSON: {error}", reason="not JSON") from error
+        raise DataError(f"not UTF-8 at byte {error.start}", reason=Reason.NOT_UTF8) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+        raise DataError(f"not JSON: {error}", reason=Reason.NOT_JSON) from error
     if not isinstance(fields, dict):
-        raise DataError(f"expected a JSON object, found {type(fields).__name__}", reason="not a JSON object")
+        raise DataError(f"expected a JSON object, found {type(fields).__name__}", reason=Reason.NOT_JSON)
     return fields
 
 

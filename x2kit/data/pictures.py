@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 
 REDUCTIONS = (8, 4, 2)
 """By how much JPEG pictures can be reduced while they are decoded: the inverse transform skips high frequencies."""
 _MODES = {1: "L", 3: "RGB"}
+_SIZES = {b"\x89PNG": (">II", 16), b"GIF8": ("<HH", 6), b"BM": ("<ii", 18)}
+"""Where formats that begin so keep width and height."""
 
 
 class Picture:
@@ -35,7 +38,7 @@ class Picture:
         if channels not in _MODES:
             raise DataError(
                 f"pictures of {channels} channels cannot be read yet; 1 (grey) and 3 (colour) can",
-                reason="channels that cannot be read",
+                reason=Reason.OTHER,
             )
         self._picture, self._mode = picture, _MODES[channels]
         with self._readable():
@@ -43,12 +46,12 @@ class Picture:
         if self._image.mode.startswith(("I", "F")):
             raise DataError(
                 f"pixels of mode {self._image.mode} are deeper than 8 bits; convert the picture to 8 bits first",
-                reason="pixels deeper than 8 bits",
+                reason=Reason.PICTURE_TOO_DEEP,
             )
         self.size: tuple[int, int] = self._image.size
         if 0 in self.size:
             raise DataError(
-                f"a picture of {self.size[0]} x {self.size[1]} pixels", reason="picture without pixels"
+                f"a picture of {self.size[0]} x {self.size[1]} pixels", reason=Reason.PICTURE_EMPTY
             )
 
     def load(self, reduction: int = 1) -> Image.Image:
@@ -74,13 +77,24 @@ class Picture:
             yield
         except DataError:
             raise
-        except FileNotFoundError as error:
-            raise DataError(f"no picture at {self._picture}", reason="picture missing") from error
-        except Exception as error:  # damaged bytes make PIL's decoders raise nearly anything
-            what = f"{len(self._picture)} bytes" if isinstance(self._picture, bytes) else str(self._picture)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DataError(f"no picture at {self._picture}", reason=Reason.FILE_MISSING) from error
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(
-                f"not a readable picture ({what}): {error}", reason="picture not readable"
+                f"a picture of more than {Image.MAX_IMAGE_PIXELS} pixels ({self._in_words()}); make it smaller",
+                reason=Reason.PICTURE_TOO_LARGE,
             ) from error
+        except Exception as error:  # damaged bytes make PIL's decoders raise nearly anything
+            unreadable = (
+                isinstance(error, OSError) and error.errno is not None
+            )  # PIL's own errors have no number
+            raise DataError(
+                f"not a readable picture ({self._in_words()}): {error}",
+                reason=Reason.FILE_UNREADABLE if unreadable else Reason.PICTURE_UNREADABLE,
+            ) from error
+
+    def _in_words(self) -> str:
+        return f"{len(self._picture)} bytes" if isinstance(self._picture, bytes) else str(self._picture)
 
 
 def decode(picture: Any, channels: int = 3) -> Image.Image:
@@ -96,8 +110,33 @@ def _open(picture: Any) -> Image.Image:
     else:
         raise DataError(
             f"a picture is a PIL image, bytes or a path, found {type(picture).__name__}",
-            reason="picture of a wrong type",
+            reason=Reason.FIELD_TYPE,
         )
+    if not (source.getbuffer() if isinstance(source, io.BytesIO) else source.stat().st_size):
+        raise DataError(f"a picture of 0 bytes{_named(source)}", reason=Reason.PICTURE_EMPTY)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that fills the memory
-        return Image.open(source)
+        try:
+            return Image.open(source)
+        except UnidentifiedImageError as error:
+            raise _unidentified(source) from error
+
+
+def _unidentified(source: io.BytesIO | Path) -> DataError:
+    """What is wrong with a picture that no decoder takes: most often it is none, or its header says 0 pixels."""
+    head = source.read_bytes()[:32] if isinstance(source, Path) else source.getvalue()[:32]
+    for start, (layout, offset) in _SIZES.items():
+        if head.startswith(start) and len(head) >= offset + struct.calcsize(layout):
+            width, height = struct.unpack_from(layout, head, offset)
+            if 0 in (width, height):
+                return DataError(
+                    f"a picture of {width} x {height} pixels{_named(source)}", reason=Reason.PICTURE_EMPTY
+                )
+    return DataError(
+        f"not a readable picture, of no known format{_named(source)}; it begins {head[:8]!r}",
+        reason=Reason.PICTURE_UNREADABLE,
+    )
+
+
+def _named(source: io.BytesIO | Path) -> str:
+    return f": {source}" if isinstance(source, Path) else ""

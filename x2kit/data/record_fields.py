@@ -3,6 +3,8 @@
 | record    | own field               | official field                                                  |
 |-----------|-------------------------|-----------------------------------------------------------------|
 | image     | image (path)            | binary (base64)                                                 |
+| video     | video (path, or paths   | video_frames (base64, or clips of base64)                       |
+|           | of frames)              |                                                                 |
 | caption   | caption                 | caption, desc, text                                             |
 | regions   | regions: bbox, caption  | elems: bb, caption, attributes (put before the caption)         |
 | texts     | texts: {code: sentence} | source_text, target_text                                        |
@@ -17,11 +19,13 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from x2kit.data.json_lines import JsonLines
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Record, Region, Text
 
 CAPTION_KEYS = ("caption", "desc", "text")
 PAIR_KEYS = ("source_text", "target_text")
+_LARGEST = 2**53
+"""Whole numbers of JSON may be too large for a float; nobody's picture has so many pixels."""
 
 
 def record_of(fields: Mapping[str, Any], config: JsonLines, folder: Path) -> Record:
@@ -36,9 +40,15 @@ def record_of(fields: Mapping[str, Any], config: JsonLines, folder: Path) -> Rec
     key = _image_key(fields, config)
     if key is not None:
         record["image"] = _image(key, fields[key], config, folder)
+    key = _video_key(fields, config)
+    if key is not None:
+        record["video"] = _video(key, fields[key], config, folder)
+        if "is_continuous" in fields:
+            record["is_continuous"] = fields["is_continuous"]
     if not record:
         raise DataError(
-            f"no picture and no text; its fields are {', '.join(fields) or 'none'}", reason="no known field"
+            f"no picture, no video and no text; its fields are {', '.join(fields) or 'none'}",
+            reason=Reason.FIELD_MISSING,
         )
     return record
 
@@ -57,7 +67,7 @@ def texts_of(fields: Mapping[str, Any], config: JsonLines) -> Record:
         texts = fields["texts"]
         if not _is_by_language(texts):
             raise DataError(
-                f"texts: expected {{code: sentence}}, found {_show(texts)}", reason="texts of another form"
+                f"texts: expected {{code: sentence}}, found {_show(texts)}", reason=Reason.FIELD_TYPE
             )
         record["texts"] = dict(texts)
     elif any(key in fields for key in PAIR_KEYS):
@@ -86,42 +96,64 @@ def _image_key(fields: Mapping[str, Any], config: JsonLines) -> str | None:
     return next((key for key in ("image", "binary") if key in fields), None)
 
 
+def _video_key(fields: Mapping[str, Any], config: JsonLines) -> str | None:
+    if config.video_key is not None:
+        return _required(fields, config.video_key)
+    return next((key for key in ("video", "video_frames") if key in fields), None)
+
+
+def _video(key: str, value: Any, config: JsonLines, folder: Path) -> Any:
+    """A file, or a list of frames, or a list of clips, which are such lists."""
+    form = config.video_as or ("base64" if key == "video_frames" else "path")
+
+    def encoded(value: Any) -> bytes | Path:
+        return _encoded(key, value, form, config, folder)
+
+    if not isinstance(value, list):
+        return encoded(value)
+    return [[encoded(frame) for frame in one] if isinstance(one, list) else encoded(one) for one in value]
+
+
 def _required(fields: Mapping[str, Any], key: str) -> str:
     if key not in fields:
         raise DataError(
-            f"no field {key!r}; its fields are {', '.join(fields) or 'none'}", reason=f"no field {key!r}"
+            f"no field {key!r}; its fields are {', '.join(fields) or 'none'}", reason=Reason.FIELD_MISSING
         )
     return key
 
 
 def _image(key: str, value: Any, config: JsonLines, folder: Path) -> bytes | Path:
-    if not isinstance(value, str) or not value:
-        raise DataError(f"{key}: expected text, found {_show(value)}", reason=f"{key} not a text")
     form = config.image_as or ("base64" if key == "binary" else "path")
+    return _encoded(key, value, form, config, folder)
+
+
+def _encoded(key: str, value: Any, form: str, config: JsonLines, folder: Path) -> bytes | Path:
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{key}: expected text, found {_show(value)}", reason=Reason.FIELD_TYPE)
     if form == "path":
         return (config.root() or folder) / value
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise DataError(f"{key}: not base64: {error}", reason=f"{key} not base64") from error
+        raise DataError(f"{key}: not base64: {error}", reason=Reason.BASE64) from error
 
 
 def _regions(entries: Any, key: str, box_key: str, config: JsonLines) -> list[Region]:
     if not isinstance(entries, list):
-        raise DataError(f"{key}: expected a list, found {_show(entries)}", reason=f"{key} not a list")
+        raise DataError(f"{key}: expected a list, found {_show(entries)}", reason=Reason.FIELD_TYPE)
     regions: list[Region] = []
     for number, entry in enumerate(entries):
         place = f"{key}[{number}]"
         if not isinstance(entry, dict) or box_key not in entry or "caption" not in entry:
             raise DataError(
                 f"{place}: expected {box_key} and caption, found {_show(entry)}",
-                reason=f"{key} without {box_key} or caption",
+                reason=Reason.FIELD_MISSING if isinstance(entry, dict) else Reason.FIELD_TYPE,
             )
         box = entry[box_key]
         if not _is_box(box):
             raise DataError(
                 f"{place}.{box_key}: expected [x, y, width, height], found {_show(box)}",
-                reason="box not four numbers",
+                reason=Reason.BOX_TYPE,
             )
         caption = _text(entry["caption"], f"{place}.caption", config)
         if key == "elems" and entry.get("attributes"):
@@ -135,7 +167,7 @@ def _pair(fields: Mapping[str, Any], config: JsonLines) -> dict[str, str]:
     for code, key in zip(config.pair_languages, PAIR_KEYS, strict=True):
         sentence = fields[_required(fields, key)]
         if not isinstance(sentence, str):
-            raise DataError(f"{key}: expected text, found {_show(sentence)}", reason=f"{key} not a text")
+            raise DataError(f"{key}: expected text, found {_show(sentence)}", reason=Reason.FIELD_TYPE)
         texts[code] = sentence
     return texts
 
@@ -156,7 +188,7 @@ def _text(value: Any, place: str, config: JsonLines) -> Text:
         return cast(Text, [_text(one, place, config) for one in value])
     raise DataError(
         f"{place}: expected text, {{code: text}} or a list of these, found {_show(value)}",
-        reason="text of another form",
+        reason=Reason.FIELD_TYPE,
     )
 
 
@@ -167,7 +199,7 @@ def _joined(attributes: Text, caption: Text, place: str) -> Text:
     if not joined:
         raise DataError(
             f"{place}: attributes and caption have no language in common",
-            reason="attributes and caption without a common language",
+            reason=Reason.LANGUAGE_MISSING,
         )
     return cast(Text, joined if isinstance(attributes, list) or isinstance(caption, list) else joined[0])
 
@@ -200,6 +232,7 @@ def _is_box(value: Any) -> bool:
         isinstance(value, list)
         and len(value) == 4
         and all(isinstance(number, int | float) and not isinstance(number, bool) for number in value)
+        and not any(abs(number) > _LARGEST for number in value)
     )
 
 

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from x2kit.data.transforms import Crop, View
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 
 Boxes: TypeAlias = NDArray[np.float32]
 """[R, 4]."""
@@ -46,20 +46,20 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
         array = np.array(boxes, dtype=np.float32).reshape(len(boxes), 4)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"a box is x, y, width and height, found {list(boxes)}", reason="box not four numbers"
+            f"a box is x, y, width and height, found {list(boxes)}", reason=Reason.BOX_TYPE
         ) from error
     x, y, w, h = array.T
     sound = np.isfinite(array).all(1) & (w > 0) & (h > 0)
     if not sound.all():
         number = int(sound.argmin())
-        raise DataError(f"box {boxes[number]} of region {number} has no area", reason="box without area")
+        raise DataError(f"box {boxes[number]} of region {number} has no area", reason=Reason.BOX_EMPTY)
     inside = (x >= -_TOLERANCE) & (y >= -_TOLERANCE)
     inside &= (x + w <= size[0] + _TOLERANCE) & (y + h <= size[1] + _TOLERANCE)
     if not inside.all():
         number = int(inside.argmin())
         raise DataError(
             f"box {boxes[number]} of region {number} lies outside its picture, {size[0]} x {size[1]} pixels",
-            reason="box outside its picture",
+            reason=Reason.BOX_OUTSIDE,
         )
     return array
 

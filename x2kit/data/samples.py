@@ -16,7 +16,7 @@ from x2kit.data.pictures import Picture
 from x2kit.data.regions import WHOLE, guided_crop, place_boxes, read_boxes
 from x2kit.data.text import clean, draw, text_only_caption, variants
 from x2kit.data.transforms import Pixels, View, draw_flip, draw_view, reduction, render_augmented
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 from x2kit.plugin.components import ImageSpec
 from x2kit.plugin.sources import Record, Region, Text
 
@@ -58,7 +58,7 @@ def field(record: Mapping[str, Any], name: str) -> Any:
     if name not in record:
         raise DataError(
             f"the record has no field {name!r}; it has {', '.join(record) or 'none'}",
-            reason=f"no field {name!r}",
+            reason=Reason.FIELD_MISSING,
         )
     return record[name]
 
@@ -93,9 +93,9 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
     """
     picture = Picture(field(record, "image"), spec.channels)
     size = picture.size
-    regions = _regions(record)
+    regions = _few_regions(record, config)
     if not regions and "caption" not in record:
-        raise DataError("the record has neither regions nor a caption", reason="no text")
+        raise DataError("the record has neither regions nor a caption", reason=Reason.FIELD_MISSING)
     boxes = read_boxes([field(region, "bbox") for region in regions], size)
     order = rng.permutation(len(regions)).tolist()
     crop = None
@@ -127,7 +127,7 @@ def region_texts(
         with_caption: the record's caption, if it has one, takes the first place, with the whole as its box.
     Raises: DataError for a missing field, a bad box or a text of which nothing remains.
     """
-    regions = _regions(record)
+    regions = _few_regions(record, config)
     texts: list[str] = []
     bbox: list[tuple[float, ...]] = []
     whole: list[bool] = []
@@ -159,7 +159,7 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
     """
     texts = field(record, "texts")
     if not isinstance(texts, dict):
-        raise DataError(f"texts is {{code: text}}, found {texts!r}", reason="texts of a wrong type")
+        raise DataError(f"texts is {{code: text}}, found {texts!r}", reason=Reason.FIELD_TYPE)
     allowed = [code for code in texts if config.languages is None or code in config.languages]
     if config.pivot is not None:
         others = [code for code in allowed if code != config.pivot]
@@ -167,14 +167,14 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
             raise DataError(
                 f"the record has texts in {', '.join(texts) or 'no language'}; needed are {config.pivot} and "
                 f"another of {', '.join(config.languages or ()) or 'any language'}",
-                reason="no pair of languages",
+                reason=Reason.LANGUAGE_MISSING,
             )
         codes = [config.pivot, others[int(rng.random() * len(others))]]
     elif len(allowed) < 2:
         raise DataError(
             f"the record has texts in {', '.join(texts) or 'no language'}; needed are two of "
             f"{', '.join(config.languages or ()) or 'any languages'}",
-            reason="no pair of languages",
+            reason=Reason.LANGUAGE_MISSING,
         )
     else:
         codes = [allowed[number] for number in rng.permutation(len(allowed))[:2].tolist()]
@@ -214,7 +214,17 @@ def _regions(record: Record) -> list[Region]:
     regions: list[Region] = field(record, "regions")
     if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
         raise DataError(
-            f"regions is a list of {{bbox, caption}}, found {regions!r}", reason="regions of a wrong type"
+            f"regions is a list of {{bbox, caption}}, found {regions!r}", reason=Reason.FIELD_TYPE
+        )
+    return regions
+
+
+def _few_regions(record: Record, config: StreamConfig) -> list[Region]:
+    regions = _regions(record)
+    if len(regions) > config.max_boxes:
+        raise DataError(
+            f"the record has {len(regions)} boxes; the stream takes at most max_boxes = {config.max_boxes}",
+            reason=Reason.BOXES_TOO_MANY,
         )
     return regions
 

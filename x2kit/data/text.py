@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from numpy.random import Generator
 
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Text
 
 _TO_SPACE = str.maketrans(dict.fromkeys(",.'!?\"()*#:;~-/", " "))
@@ -26,14 +26,15 @@ def clean(text: str, max_words: int | None = None) -> str:
     Args:
         text: as it was written.
         max_words: words that are kept; None for all.
-    Raises: DataError if nothing remains.
+    Raises: DataError if nothing remains, or if it has characters that no encoding of Unicode can write.
     """
+    _require_unicode(text)
     cleaned = text.lower().translate(_TO_SPACE).replace("<person>", "person")
     cleaned = _SEVERAL_SPACES.sub(" ", cleaned).rstrip("\n").strip(" ")
     if max_words is not None:
         cleaned = " ".join(cleaned.split(" ")[:max_words])
     if not cleaned:
-        raise DataError(f"nothing remains of the text {text!r} after cleaning", reason="empty text")
+        raise DataError(f"nothing remains of the text {text!r} after cleaning", reason=Reason.TEXT_EMPTY)
     return cleaned
 
 
@@ -50,11 +51,12 @@ def pre_question(text: str, max_words: int) -> str:
 def text_only_caption(text: str, max_words: int, min_words: int = 2) -> str:
     """A text of a stream without pictures as the official code cleans it: lower case, single spaces, no more.
 
-    Raises: DataError if it has fewer than `min_words` words.
+    Raises: DataError if it has fewer than `min_words` words, or characters that no encoding of Unicode can write.
     """
+    _require_unicode(text)
     words = _SEVERAL_SPACES.sub(" ", text).strip().lower().split(" ")
     if len(words) < min_words or words == [""]:
-        raise DataError(f"the text {text!r} has fewer than {min_words} words", reason="text too short")
+        raise DataError(f"the text {text!r} has fewer than {min_words} words", reason=Reason.TEXT_EMPTY)
     return " ".join(words[:max_words])
 
 
@@ -75,13 +77,13 @@ def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> 
             raise DataError(
                 f"the text has the languages {', '.join(text) or 'none'}, "
                 f"and the stream draws from {', '.join(languages or ()) or 'all'}",
-                reason="text in no language of the stream",
+                reason=Reason.LANGUAGE_MISSING,
             )
         text = text[codes[_pick(len(codes), rng)]]
     if not isinstance(text, str):
         raise DataError(
             f"a text is a str, or {{code: str}}, or a list of either, found {text!r}",
-            reason="text of a wrong type",
+            reason=Reason.FIELD_TYPE,
         )
     return text
 
@@ -92,6 +94,16 @@ def variants(text: Text) -> Iterator[str]:
         for found in choice.values() if isinstance(choice, dict) else [choice]:
             if isinstance(found, str):
                 yield found
+
+
+def _require_unicode(text: str) -> None:
+    """JSON can name half of a pair of surrogates, which tokenizers refuse."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the text {text!r} has half a character at {error.start}", reason=Reason.NOT_UTF8
+        ) from error
 
 
 def _pick(count: int, rng: Generator) -> int:

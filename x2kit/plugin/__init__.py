@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from x2kit.errors import DataError, PluginError, SettingError, ShapeError, WeightsError
+from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeError, WeightsError
 from x2kit.plugin.components import (
     FusionEncoderConfig,
     FusionFacts,
@@ -21,7 +21,7 @@ from x2kit.plugin.components import (
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.sources import Record, Region, Source
+from x2kit.plugin.sources import Located, Place, Record, Region, Source
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ __all__ = [
     "FusionFacts",
     "IdsOnly",
     "ImageSpec",
+    "Located",
     "NameOrPath",
     "NameTable",
+    "Place",
     "PluginError",
+    "Reason",
     "Record",
     "Region",
     "Registry",

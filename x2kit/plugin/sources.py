@@ -4,7 +4,10 @@ A record is a dict with these fields; which of them a stream needs depends on th
 
     id       str, unique within the source
     image    PIL image, or bytes of an encoded picture, or a path
-    caption  text of the whole picture
+    video    path or bytes of a video file, or a list of frames, each as an image, or a list of clips, which are such
+             lists and have a caption each
+    is_continuous  bool, whether the clips of a video follow each other
+    caption  text of the whole picture or video; of clips the list of their texts
     regions  list of {"bbox": [x, y, width, height] in pixels of this picture, "caption": text}
     texts    the same content in several languages, {code: sentence}: parallel text
 
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 Text: TypeAlias = str | dict[str, str] | list[str] | list[dict[str, str]]
 
@@ -32,9 +35,25 @@ class Record(TypedDict, total=False):
 
     id: str
     image: Any
+    video: Any
+    is_continuous: bool
     caption: Text
     regions: list[Region]
     texts: dict[str, str]
+
+
+class Place(NamedTuple):
+    """Where a record stands, for a person who wants to mend it.
+
+    Attributes:
+        file: path or address.
+        line: of a text file, from 1.
+        offset: first byte of the record in the file.
+    """
+
+    file: str
+    line: int | None = None
+    offset: int | None = None
 
 
 @runtime_checkable
@@ -53,6 +72,15 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """A short hash that changes when the data changes."""
+        ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A source that can say where its records stand; then the account of broken records does."""
+
+    def place(self, index: int) -> Place:
+        """File and line or offset of the record at `index`, broken or not, without reading it."""
         ...
 
 
