@@ -56,6 +56,10 @@ class StorageError(X2KitError, OSError):
     """A disk that is full or refuses to be written; the message names the file, and the room needed and free."""
 
 
+class StorageError(X2KitError, OSError):
+    """A disk that is full or refuses to be written; the message names the file, and the room needed and free."""
+
+
 class SettingError(X2KitError, ValueError):
     """A component setting that cannot be, found when the recipe is resolved.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from x2kit.model.run_files import METRICS, RECIPE, TENSORBOARD, VERSIONS, read_metrics
+from x2kit.model.whole_files import file_appears_whole, make_folder, storage_errors
 
 PACKAGES = (
     "x2kit",
@@ -38,29 +40,45 @@ class RunRecord:
 
     def __init__(self, run: Path, recipe: str, facts: dict[str, Any], steps_done: int) -> None:
         self._run = run
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
+        _keep_older_recipe(run, recipe, steps_done)
         _write(run / RECIPE, recipe)
         _write(run / VERSIONS, json.dumps({**versions(), **facts}, indent=2) + "\n")
         kept = [line for line in read_metrics(run) if line["step"] <= steps_done]
         _write(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self.newest: dict[str, float] = kept[-1] if kept else {}
         self._metrics = (run / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=steps_done)
+        # TensorBoard forgets what earlier files say of this step and of later ones.
+        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=steps_done + 1)
 
     def keep(self, file: str, content: dict[str, Any]) -> None:
         """A JSON file beside the metrics."""
         _write(self._run / file, json.dumps(content, indent=1) + "\n")
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One line of metrics after so many steps."""
-        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
-        self._metrics.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name.replace(".", "/", 1), value, step)
+        """One line of metrics after so many steps. Raises StorageError if the disk takes no more."""
+        self.newest = {"step": step, **values}
+        with storage_errors(self._run / METRICS):
+            self._metrics.write(json.dumps(self.newest) + "\n")
+            self._metrics.flush()
+        with storage_errors(self._run / TENSORBOARD):
+            for name, value in values.items():
+                self._board.add_scalar(name.replace(".", "/", 1), value, step)
+
+    def sync(self) -> None:
+        """What was written is on the disk: a run that goes on from a checkpoint finds every line before it."""
+        with storage_errors(self._run / METRICS):
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+        with storage_errors(self._run / TENSORBOARD):
+            self._board.flush()
 
     def close(self) -> None:
-        """Flush what is still held back."""
-        self._metrics.close()
-        self._board.close()
+        """Flush what is still held back. Raises StorageError if the disk takes no more."""
+        with storage_errors(self._run / METRICS):
+            self._metrics.close()
+        with storage_errors(self._run / TENSORBOARD):
+            self._board.close()
 
 
 def versions() -> dict[str, Any]:
@@ -80,7 +98,13 @@ def versions() -> dict[str, Any]:
     }
 
 
+def _keep_older_recipe(run: Path, recipe: str, steps_done: int) -> None:
+    """The recipe of the steps that are done stays beside a changed one, as recipe.until-step-0000400.yaml."""
+    file = run / RECIPE
+    if steps_done and file.exists() and file.read_text(encoding="utf-8") != recipe:
+        _write(file.with_stem(f"{file.stem}.until-step-{steps_done:07d}"), file.read_text(encoding="utf-8"))
+
+
 def _write(file: Path, text: str) -> None:
-    beside = file.with_name(f".{file.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+    with file_appears_whole(file) as beside:
+        beside.write_text(text, encoding="utf-8")

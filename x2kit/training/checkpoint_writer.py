@@ -1,0 +1,126 @@
+"""Saves the checkpoints of a run, at once or beside the training, and removes what need not stay. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from x2kit.model.whole_files import vanish_whole
+from x2kit.training.checkpoints import checkpoints, logged, save_checkpoint, step_of
+from x2kit.training.config import TrainingConfig
+from x2kit.training.retention import superseded
+
+Say = Callable[[str], None]
+
+
+class CheckpointWriter:
+    """Use as a context manager: leaving it waits for what is still being written.
+
+    With `training.async_saving` the state is copied to the memory of the CPU and written by a thread; the training
+    goes on meanwhile. One checkpoint is written at a time. What is written is the state as it was, so results do not
+    change.
+
+    Args:
+        run: the run directory.
+        config: what is kept, and how it is saved.
+        say: told what people should know.
+    """
+
+    def __init__(self, run: Path, config: TrainingConfig, say: Say) -> None:
+        self._run, self._config, self._say = run, config, say
+        self._thread: Thread | None = None
+        self._failed: BaseException | None = None
+        self._unknown_said = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except Exception as failed:
+            if error is None:
+                raise
+            self._say(str(failed))  # the run ends for another reason, which must not be hidden by this one
+
+    def save(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """A checkpoint after so many steps. Raises: StorageError, of this one or of one written beside the training."""
+        self.wait()
+        self._look_for_metric(metrics)
+        if not self._config.async_saving:
+            self._write(step, state, metrics)
+            return
+        self._thread = Thread(
+            target=self._write_beside,
+            args=(step, on_cpu(state), dict(metrics)),
+            name="checkpoint",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread; does not wait."""
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more. Raises what went wrong in the thread."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+    def _write_beside(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        try:
+            self._write(step, state, metrics)
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that trains
+            self._failed = error
+
+    def _write(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        save_checkpoint(self._run, step, state, metrics)
+        known = {step_of(path): path for path in checkpoints(self._run)}
+        found = {number: logged(path) for number, path in known.items()}
+        for number in superseded(found, step, self._config):
+            vanish_whole(known[number])
+
+    def _look_for_metric(self, metrics: Mapping[str, float]) -> None:
+        name = self._config.keep_best
+        if name is None or name in metrics or self._unknown_said:
+            return
+        self._unknown_said = True
+        self._say(
+            f"training.keep_best: nothing called {name!r} is logged so far, so this checkpoint is not compared; "
+            f"logged are {', '.join(sorted(metrics)) or 'no values yet'}"
+        )
+
+
+def on_cpu(value: Any) -> Any:
+    """A copy of a state in the memory of the CPU, which later steps do not change.
+
+    Tensors that share memory share it in the copy as well, so tied weights take their room once.
+    """
+    return _copy(value, {})
+
+
+def _copy(value: Any, known: dict[tuple[Any, ...], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        place = (value.untyped_storage()._cdata, value.storage_offset(), value.shape, value.stride())
+        if place not in known:
+            known[place] = torch.empty_like(value, device="cpu", requires_grad=False).copy_(value.detach())
+        return known[place]
+    if isinstance(value, Mapping):
+        return {name: _copy(inner, known) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        copied = [_copy(inner, known) for inner in value]
+        return copied if isinstance(value, list) else tuple(copied)
+    return value

@@ -1,0 +1,90 @@
+"""A run that goes on: what it left is put in order, and it is still the same run. Imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from x2kit.errors import CheckpointError
+from x2kit.model.run_files import VERSIONS
+from x2kit.model.whole_files import clear_leftovers
+from x2kit.training.checkpoints import CHECKPOINTS, load_checkpoint
+
+
+def resume_from(run: Path, steps: int) -> tuple[dict[str, Any], list[str]]:
+    """The state to go on from, empty if there is none yet, and what people should know.
+
+    Args:
+        run: the run directory; what a killed process left half written there is removed.
+        steps: of the recipe as it is now.
+    Raises: CheckpointError if no checkpoint can be read, or if the run has gone further than `steps`.
+    """
+    messages = clear_leftovers(run) + clear_leftovers(run / CHECKPOINTS)
+    state, said = load_checkpoint(run)
+    done = state.get("step", 0)
+    if done > steps:
+        raise CheckpointError(
+            f"training.steps: {steps}, but the run has done {done} steps already; give at least so many"
+        )
+    return state, messages + said
+
+
+def require_same_data(run: Path, now: Mapping[str, str]) -> None:
+    """Raise CheckpointError if the data of a stream is not what the run was trained on so far.
+
+    Args:
+        run: the run directory; one that was stopped before it wrote down its data is not compared.
+        now: fingerprints by stream.
+    """
+    try:
+        before = json.loads((run / VERSIONS).read_text(encoding="utf-8"))["data"]
+    except (FileNotFoundError, KeyError):
+        return
+    except ValueError as error:
+        raise CheckpointError(f"{run / VERSIONS}: damaged, not JSON: {error}") from error
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        lines = (f"  data.streams.{name}: {before.get(name)} then, {now.get(name)} now" for name in changed)
+        raise CheckpointError(
+            f"{run}: the records are not those that this run learned from; fingerprints differ:\n"
+            + "\n".join(lines)
+            + "\n  bring back the data as it was, or start another run"
+        )
+
+
+def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
+    """Fill a model, strictly. Raises CheckpointError if the saved one was made of other parts."""
+    try:
+        model.load_state_dict(saved)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the checkpoint is of another model, though the recipe is the same: {error}"
+        ) from error
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Fill an optimiser with a saved state; rates, decay and the like stay as they were built from the recipe.
+
+    The parameters are matched by name, for another rate may have put them into other groups.
+
+    Args:
+        optimizer: its groups have `names`.
+        saved: a `state_dict` of such an optimiser.
+    """
+    before = {
+        name: number
+        for group in saved["param_groups"]
+        for name, number in zip(group["names"], group["params"], strict=True)
+    }
+    built = optimizer.state_dict()
+    state = {
+        number: saved["state"][before[name]]
+        for group in built["param_groups"]
+        for name, number in zip(group["names"], group["params"], strict=True)
+        if before[name] in saved["state"]
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": built["param_groups"]})
