@@ -1,13 +1,14 @@
 """What reading a large file once has told, kept for the next time. Imports no torch.
 
 The cache is in `$X2KIT_CACHE`, else in `x2kit` under the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`). It can be
-deleted at any time.
+deleted at any time; what nobody has used for three months is deleted when something new is kept.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 _log = logging.getLogger(__name__)
 _LAYOUT = 1
 """Part of every name, so that an index of another version is not taken for one of this."""
+UNUSED_SECONDS = 90 * 24 * 3600
+"""After which an entry is deleted: files are moved and changed, and nobody asks for their old entries again."""
 
 
 def cache_folder() -> Path:
@@ -28,32 +31,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2kit"
 
 
-def remembered(path: Path, find: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
+def remembered(path: Path, find: Callable[[Path], NDArray[Any]], what: str = "lines") -> NDArray[Any]:
     """What `find` finds in a file; from the cache if the file has the size and the time that it had then.
 
     Args:
         path: of the file.
-        find: reads the file; its result must follow from the content alone.
+        find: reads the file; its result must follow from the content and `what` alone.
+        what: is found, in a word or two; one file can have several such arrays.
     Returns: the array, read-only and mapped into memory where it is cached, so that processes share it.
     Raises: OSError if the file cannot be read.
     """
     before = path.stat()
-    kept = cache_folder() / "lines" / f"{_name(path, before)}.npy"
+    kept = cache_folder() / "lines" / f"{_name(path, before, what)}.npy"
     try:
         cached: NDArray[Any] = np.load(kept, mmap_mode="r", allow_pickle=False)
+        _used(kept)
         return cached
     except FileNotFoundError:
         pass
     except (OSError, ValueError, EOFError) as error:
         _log.info("%s: damaged (%s), so %s is read again", kept, error, path)
     found = find(path)
-    if _name(path, path.stat()) == _name(path, before):  # not of a file that is still written
+    if _name(path, path.stat(), what) == _name(path, before, what):  # not of a file that is still written
         _keep(kept, found)
     return found
 
 
-def _name(path: Path, state: os.stat_result) -> str:
-    facts = (_LAYOUT, os.fspath(path.absolute()), state.st_size, state.st_mtime_ns)
+def _name(path: Path, state: os.stat_result, what: str) -> str:
+    facts = (_LAYOUT, what, os.fspath(path.absolute()), state.st_size, state.st_mtime_ns)
     return blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
@@ -65,7 +70,27 @@ def _keep(kept: Path, found: NDArray[Any]) -> None:
         with beside.open("wb") as file:
             np.save(file, found, allow_pickle=False)
         beside.replace(kept)
+        _forget_unused(kept.parent)
     except OSError as error:  # a cache is not needed: on a full disk the file is read again next time
         _log.info("%s: cannot be kept: %s", kept, error)
         if beside.exists():
             beside.unlink()
+
+
+def _used(kept: Path) -> None:
+    """Its time is that of its last use; many file systems do not keep the time of reading."""
+    try:
+        os.utime(kept)
+    except OSError as error:  # a cache that is only read, which nobody else may delete from either
+        _log.debug("%s: its use cannot be noted: %s", kept, error)
+
+
+def _forget_unused(folder: Path) -> None:
+    """Delete what was not used for long, and what writers that were killed have left."""
+    oldest = time.time() - UNUSED_SECONDS
+    for entry in folder.iterdir():
+        try:
+            if entry.suffix in (".npy", ".tmp") and entry.stat().st_mtime < oldest:
+                entry.unlink()
+        except FileNotFoundError:  # another process has just done so
+            continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from x2kit.data.json_lines import JsonLines
+from x2kit.data.sources.annotation_files import AnnotationFiles
 from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
 
@@ -13,3 +14,4 @@ x2kit_api = "1"
 def x2kit_register(registry: Registry) -> None:
     """Add the sources."""
     registry.add(JsonLines)
+    registry.add(AnnotationFiles)

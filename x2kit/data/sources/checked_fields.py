@@ -1,0 +1,126 @@
+"""What annotation files say of a picture, checked: texts that say something, boxes that are boxes. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from x2kit.errors import DataError, Reason
+from x2kit.plugin.sources import Text
+
+_SLACK = 1.0
+"""Pixels that a box may reach over the edge: many files were rounded on the way."""
+
+
+def required(fields: Mapping[str, Any], key: str) -> Any:
+    """A field. Raises DataError that lists the fields there are."""
+    if key not in fields:
+        raise DataError(
+            f"no field {key!r}; its fields are {', '.join(fields) or 'none'}", reason=Reason.FIELD_MISSING
+        )
+    return fields[key]
+
+
+def name_of(fields: Mapping[str, Any], key: str) -> str:
+    """A field that is a text with something in it, or a number. Raises DataError for anything else."""
+    value = required(fields, key)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise DataError(f"{key}: expected a text or a number, found {shown(value)}", reason=Reason.FIELD_TYPE)
+    return str(value)
+
+
+def number_of(fields: Mapping[str, Any], key: str) -> int:
+    """A field that is a whole number, written as one or as a text of digits. Raises DataError for anything else."""
+    value = required(fields, key)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise DataError(f"{key}: expected a whole number, found {shown(value)}", reason=Reason.FIELD_TYPE)
+    return value
+
+
+def text_of(value: Any, key: str, code: str | None) -> Text:
+    """A text as records hold it.
+
+    Args:
+        value: a text, texts by language, or a list of either.
+        key: of the field, for messages.
+        code: language of texts that say none; None leaves them without one.
+    Raises: DataError for another form, and for a text without anything in it.
+    """
+    if isinstance(value, list) and value:
+        return cast(Text, [_one(item, f"{key}[{place}]", code) for place, item in enumerate(value)])
+    return _one(value, key, code)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a caption is missing or says nothing: no text, an empty one, or a list of such."""
+    if isinstance(value, list):
+        return all(is_empty(item) for item in value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def listed(text: Text) -> list[Any]:
+    """The choices of a text, one or many."""
+    return text if isinstance(text, list) else [text]
+
+
+def every_text(text: Text) -> Iterator[str]:
+    """All single texts."""
+    for choice in listed(text):
+        yield from choice.values() if isinstance(choice, dict) else [choice]
+
+
+def box_of(value: Any, key: str, size: tuple[int, int] | None) -> list[float]:
+    """A box [x, y, width, height] in pixels.
+
+    Args:
+        value: as the file has it.
+        key: of the field, for messages.
+        size: width and height of the picture where they are known.
+    Raises: DataError if it is not four finite numbers, has no area, or reaches over the picture by over a pixel.
+    """
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(one) for one in value):
+        raise DataError(
+            f"{key}: expected [x, y, width, height], found {shown(value)}", reason=Reason.BOX_TYPE
+        )
+    x, y, w, h = box = [float(number) for number in value]
+    if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
+        raise DataError(f"{key}: the box {shown(value)} has no area", reason=Reason.BOX_EMPTY)
+    if size is not None and (
+        x < -_SLACK or y < -_SLACK or x + w > size[0] + _SLACK or y + h > size[1] + _SLACK
+    ):
+        raise DataError(
+            f"{key}: the box {shown(value)} lies outside its picture, {size[0]} x {size[1]} pixels",
+            reason=Reason.BOX_OUTSIDE,
+        )
+    return box
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _one(value: Any, key: str, code: str | None) -> str | dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {str(name): _sentence(text, f"{key}.{name}") for name, text in value.items()}
+    sentence = _sentence(value, key)
+    return sentence if code is None else {code: sentence}
+
+
+def _sentence(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(
+            f"{key}: expected text, {{code: text}} or a list of these, found {shown(value)}",
+            reason=Reason.FIELD_TYPE,
+        )
+    if not value.strip():
+        raise DataError(f"{key}: the text is empty", reason=Reason.TEXT_EMPTY)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

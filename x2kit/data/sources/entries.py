@@ -1,0 +1,177 @@
+"""The entries of several annotation files as one list, grouped into records. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from x2kit.data import files
+from x2kit.data.sources.annotation_files import EntriesConfig
+from x2kit.data.sources.checked_fields import listed, name_of
+from x2kit.data.sources.entry_files import EntryFile, open_entries, remember
+from x2kit.data.sources.groups import Groups, key_of
+from x2kit.data.sources.listing import fingerprint_of
+from x2kit.errors import DataError
+from x2kit.plugin.sources import Place, Record
+
+_log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """One entry of a file.
+
+    Attributes:
+        fields: what it holds.
+        code: language of its texts, if the settings tell one.
+        file: where it stands.
+        number: its position there.
+    """
+
+    fields: dict[str, Any]
+    code: str | None
+    file: EntryFile
+    number: int
+
+
+class EntriesSource(ABC):
+    """Records of one or many entries. What is kept in memory are numbers, 40 bytes an entry.
+
+    A subclass says what a record of some entries is.
+    """
+
+    shaping: ClassVar[frozenset[str]] = frozenset()
+    """Names of settings that decide which entries are a record."""
+
+    def __init__(self, config: EntriesConfig) -> None:
+        """Find all entries. Raises DataError if a file cannot be read, or if there is no record."""
+        named = config.paths()
+        self._files = [open_entries(path) for path, _ in named]
+        self._codes = [code for _, code in named]
+        self._first = np.cumsum([0, *map(len, self._files)])
+        keys = np.concatenate([self._keys(number) for number in range(len(named))], axis=1)
+        kept = keys[1] == 0
+        if dropped := len(kept) - int(kept.sum()):
+            _log.info("%d of %d entries are left out", dropped, len(kept))
+        self._groups = Groups(keys[0], kept)
+        if not len(self):
+            raise DataError(f"no record in {', '.join(path for path, _ in named)}")
+
+    @abstractmethod
+    def key(self, fields: Mapping[str, Any], file: str) -> str | None:
+        """What is equal for entries of one record; None if each is one. Raises DataError if it cannot be told."""
+
+    @abstractmethod
+    def left_out(self, fields: Mapping[str, Any]) -> bool:
+        """Whether the entry is in no record."""
+
+    @abstractmethod
+    def record(self, entry: Entry) -> Record:
+        """What one entry says of the picture. Raises DataError, without file and place, if it is broken."""
+
+    @abstractmethod
+    def texts_of(self, entry: Entry) -> Iterator[str]:
+        """The texts of one entry. Raises DataError if it is broken."""
+
+    @property
+    @abstractmethod
+    def config(self) -> EntriesConfig:
+        """The settings."""
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`. Raises DataError with file, entry and reason."""
+        return joined([self._record(place) for place in self._groups[index]])
+
+    def place(self, index: int) -> Place:
+        """Where the first entry of a record stands."""
+        file, number = self._locate(self._groups[index][0])
+        return self._files[file].place(number)
+
+    def texts(self) -> Iterator[str]:
+        """Every text, in the order of the files; broken entries have none and are logged."""
+        broken = 0
+        for file, code in zip(self._files, self._codes, strict=True):
+            for number, fields in enumerate(file.scan()):
+                try:
+                    if fields is None:
+                        broken += 1
+                    elif not self.left_out(fields):
+                        yield from self.texts_of(Entry(fields, code, file, number))
+                except DataError as error:
+                    broken += 1
+                    _log.debug("%s%s: %s", file.location, file.label(number), error)
+        if broken:
+            _log.warning("%d of %d entries gave no texts: they are broken", broken, self._first[-1])
+
+    def fingerprint(self) -> str:
+        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        named = [
+            (files.name_of(file.location), code) for file, code in zip(self._files, self._codes, strict=True)
+        ]
+        settings = self.config.model_dump_json(exclude={"files", "image_root"})
+        return fingerprint_of(
+            f"{settings} {json.dumps(named)}", [file.location for file in self._files] + self.further_files()
+        )
+
+    def further_files(self) -> list[str]:
+        """Files beside those of the entries that the records are made of."""
+        return []
+
+    def _locate(self, place: int) -> tuple[int, int]:
+        file = int(np.searchsorted(self._first, place, side="right")) - 1
+        return file, place - int(self._first[file])
+
+    def _record(self, place: int) -> Record:
+        at, number = self._locate(place)
+        file = self._files[at]
+        name = f"{files.name_of(file.location)}{file.label(number)}".replace(" entry ", ":")
+        fields = file.read(number)
+        try:
+            if self.config.id_key is not None:
+                name = name_of(fields, self.config.id_key)
+            return {"id": name, **self.record(Entry(fields, self._codes[at], file, number))}
+        except DataError as error:
+            raise DataError(
+                f"{file.location}{file.label(number)}: {error}", reason=error.reason, record=name
+            ) from error
+
+    def _keys(self, number: int) -> NDArray[np.int64]:
+        file = self._files[number]
+        settings = self.config.model_dump_json(include=set(self.shaping))
+        return remember(
+            file.location, partial(self._find_keys, file), f"keys {type(self).__name__} {settings}"
+        )
+
+    def _find_keys(self, file: EntryFile, location: str) -> NDArray[np.int64]:
+        """[2, K]: the key of each entry, and 1 for those that are left out."""
+        found = np.zeros((2, len(file)), np.int64)
+        for number, fields in enumerate(file.scan()):
+            own = f"\0{location}\0{number}"  # a broken entry is a record, refused when it is read
+            try:
+                key = None if fields is None else self.key(fields, location)
+                found[1, number] = fields is not None and self.left_out(fields)
+            except DataError:
+                key = None
+            found[0, number] = key_of(own if key is None else key)
+        return found
+
+
+def joined(parts: Sequence[Record]) -> Record:
+    """One record of what several entries say of a picture: all texts and regions, the rest from the first."""
+    if len(parts) == 1:
+        return parts[0]
+    record: Record = {**parts[0]}
+    if captions := [text for part in parts if "caption" in part for text in listed(part["caption"])]:
+        record["caption"] = captions
+    if regions := [region for part in parts for region in part.get("regions", [])]:
+        record["regions"] = regions
+    return record

@@ -1,0 +1,57 @@
+"""Files and folders that settings name, where `{split}` stands for the split. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from x2kit.data import files
+from x2kit.data.json_lines import SPLIT
+from x2kit.errors import SettingError
+from x2kit.plugin.components import Location, SourceConfig
+
+
+def in_split(location: Location, split: str) -> str:
+    """The location with the split in place of `{split}`."""
+    return location.replace(SPLIT, split)
+
+
+def files_at(setting: str, locations: Iterable[Location], split: str) -> list[str]:
+    """The files that settings lead to, each once. Raises SettingError for one that leads to none."""
+    found: dict[str, None] = {}
+    for written in locations:
+        location = in_split(written, split)
+        matches = files.matching(location)
+        if not matches:
+            raise SettingError(setting, f"{location} leads to no file")
+        found.update(dict.fromkeys(match.location for match in matches))
+    return list(found)
+
+
+def check_folders(setting: str, folders: Iterable[str]) -> None:
+    """Raise SettingError for the first folder that is missing."""
+    for folder in folders:
+        if not files.is_url(folder) and not files.is_folder(
+            folder
+        ):  # stores of objects have no empty folders
+            raise SettingError(setting, f"no folder {folder}")
+
+
+def check_split(config: SourceConfig, split: str, locations: Sequence[Location]) -> None:
+    """Raise SettingError if another split is asked for and no location tells it."""
+    if split != getattr(config, "split", None) and not any(SPLIT in each for each in locations):
+        raise SettingError(
+            "split",
+            f"these files have no part {split!r}: write {SPLIT} where its name stands in the path, "
+            f"or set split: {split} if they are that part",
+        )
+
+
+def fingerprint_of(settings: str, locations: Iterable[str]) -> str:
+    """A hash of settings and of all that files hold; their folder does not matter. Raises DataError as reading does."""
+    digest = blake2b(settings.encode(), digest_size=8)
+    for location in locations:
+        digest.update(f"\0{files.name_of(location)}\0".encode())
+        for chunk in files.chunks(location):
+            digest.update(chunk)
+    return digest.hexdigest()
