@@ -10,6 +10,7 @@ from x2kit.plugin import (
     FusionEncoderConfig,
     FusionFacts,
     ImageSpec,
+    Location,
     NameOrPath,
     SettingError,
     SourceConfig,
@@ -88,6 +89,7 @@ class Scenes(Unbuilt, SourceConfig):
     split: str = "train"
     file: Path | None = None
     more: tuple[Path, ...] = ()
+    parts: tuple[Location, ...] = ()
 
     def check(self):
         if self.file is not None and not self.file.exists():

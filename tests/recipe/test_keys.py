@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from x2kit.plugin import NameOrPath, VisionEncoderConfig
+from x2kit.plugin import Location, NameOrPath, VisionEncoderConfig
 from x2kit.recipe import Recipe
 from x2kit.recipe.keys import keys_of, type_name
 from x2kit.recipe.shapes import Component, Entries, Section, shape_of
@@ -23,6 +23,8 @@ from x2kit.recipe.shapes import Component, Entries, Section, shape_of
         (list[Path], "list of path"),
         (dict[str, int], "int by name"),
         (NameOrPath, "name or path"),
+        (Location, "path or URL"),
+        (tuple[Location, ...] | None, "list of path or URL | null"),
         (VisionEncoderConfig, "vision component"),
         (Annotated[VisionEncoderConfig, 1] | None, "vision component | null"),
     ],

@@ -25,6 +25,14 @@ def test_a_path_is_relative_to_the_file_that_holds_it(write: Write, tmp_path: Pa
     assert source.more == (tmp_path / "elsewhere/data.bin", tmp_path / "data.bin", Path("/abs"))
 
 
+def test_a_url_stays_a_url_where_a_path_is_made_absolute(write: Write, tmp_path: Path) -> None:
+    parts = "[part-*.jsonl, s3://bucket/part-*.jsonl, 'memory://a/{split}.tar']"
+    write("elsewhere/over.yaml", f"evaluation: {{source: {{init_args: {{parts: {parts}}}}}}}\n")
+    source: Any = read_recipe(["good.yaml", "elsewhere/over.yaml"]).recipe.evaluation.source
+    here = str(tmp_path / "elsewhere/part-*.jsonl")
+    assert source.parts == (here, "s3://bucket/part-*.jsonl", "memory://a/{split}.tar")
+
+
 def test_each_file_of_a_chain_has_its_own_folder(write: Write, tmp_path: Path) -> None:
     write("a/over.yaml", "model: {text: {init_args: {pretrained: ./weights}}}\n")
     write("b/top.yaml", "base: [../good.yaml, ../a/over.yaml]\nplugins: [../stubs.py]\n")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from x2kit.plugin.official import Shapes
 
@@ -39,6 +39,17 @@ class PathOrName:
 NameOrPath = Annotated[str, PathOrName()]
 """A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`,
 `../`, `/` or `~`, or if something of this name lies beside the recipe file that holds it."""
+
+
+@dataclass(frozen=True)
+class PathOrUrl:
+    """Marks a text setting that is a path or a URL: a recipe reads a path relative to the file that holds it."""
+
+
+Location = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value), PathOrUrl()
+]
+"""A local path or a URL (`s3://bucket/part-*.jsonl`, `hf://`, `https://`), for settings of data sources."""
 
 
 class ComponentConfig(BaseModel):

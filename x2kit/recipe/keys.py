@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from x2kit.plugin.components import ComponentConfig, PathOrName
+from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
 
 _BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}", "multiple_of": "multiple of {}"}
 
@@ -38,8 +39,7 @@ def type_name(annotation: Any) -> str:
     """A type as people write it."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        marked = any(isinstance(item, PathOrName) for item in arguments[1:])
-        return "name or path" if marked else type_name(arguments[0])
+        return _marked(arguments[1:]) or type_name(arguments[0])
     if origin in (Union, types.UnionType):
         return " | ".join(dict.fromkeys(type_name(arm) for arm in arguments))
     if origin is Literal:
@@ -60,9 +60,14 @@ def type_name(annotation: Any) -> str:
     return {"str": "text", "Path": "path"}.get(name, name)
 
 
+def _marked(metadata: Iterable[Any]) -> str | None:
+    """What a text stands for, where its type says so."""
+    words = {PathOrName: "name or path", PathOrUrl: "path or URL"}
+    return next((words[type(item)] for item in metadata if type(item) in words), None)
+
+
 def _facts(name: str, field: FieldInfo) -> KeyFacts:
-    marked = any(isinstance(item, PathOrName) for item in field.metadata)
-    parts = ["name or path" if marked else type_name(field.annotation)]
+    parts = [_marked(field.metadata) or type_name(field.annotation)]
     for bound in field.metadata:
         parts += [text.format(getattr(bound, key)) for key, text in _BOUNDS.items() if hasattr(bound, key)]
     return KeyFacts(name, ", ".join(parts), _default(field), field.description or "")

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from x2kit.data.files import is_url
 from x2kit.errors import PluginError
-from x2kit.plugin.components import ComponentConfig, PathOrName
+from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
 from x2kit.plugin.file_modules import is_path
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.schema import Recipe
@@ -43,8 +44,8 @@ def _section(node: Node, model: type[BaseModel], registry: Registry) -> Node:
 
 def _with_metadata(field: FieldInfo) -> Any:
     # pydantic lifts the outermost Annotated off the type, so the marker may stand beside it.
-    marked = any(isinstance(item, PathOrName) for item in field.metadata)
-    return Annotated[field.annotation, PathOrName()] if marked else field.annotation
+    mark = next((item for item in field.metadata if isinstance(item, PathOrName | PathOrUrl)), None)
+    return field.annotation if mark is None else Annotated[field.annotation, mark]
 
 
 def _rebased(node: Node, annotation: Any, registry: Registry) -> Node:
@@ -52,6 +53,8 @@ def _rebased(node: Node, annotation: Any, registry: Registry) -> Node:
     if origin is Annotated:
         if isinstance(node.value, str) and any(isinstance(item, PathOrName) for item in arguments[1:]):
             return Node(_name_or_path(node.value, node.place), node.place)
+        if isinstance(node.value, str) and any(isinstance(item, PathOrUrl) for item in arguments[1:]):
+            return node if is_url(node.value) else Node(_joined(node.value, node.place), node.place)
         return _rebased(node, arguments[0], registry)
     if origin in (Union, types.UnionType):
         for arm in arguments:
