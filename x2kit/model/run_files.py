@@ -8,11 +8,16 @@ from typing import Any
 
 INITIALISATION = "initialisation.json"
 RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
+BAD_RECORDS, BAD_COUNTS = "bad-records.jsonl", "bad-records-counts.json"
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that a killed process left unfinished is dropped."""
-    file = run / METRICS
+    return read_lines(run / METRICS)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file, none if it is missing; an unfinished last line is dropped."""
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)

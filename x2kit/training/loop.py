@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,6 @@ from torch import Tensor
 from x2kit.data.batch import Batch, to_device
 from x2kit.data.config import DataConfig, LossName
 from x2kit.data.corpus import training_texts
-from x2kit.data.faults import BadRecords
 from x2kit.data.loading import StepBatches
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, save_weights
@@ -30,6 +29,7 @@ from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
 from x2kit.training.activations import checkpoint_activations
+from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
@@ -82,7 +82,8 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     if resume:
         require_same_data(run, facts["data"])
     record = RunRecord(run, recipe.to_yaml(), facts, done)
-    trainer = Trainer(recipe, parts, done, run, record)
+    bad = BadRecordsOfRun(run, done, state.get("bad_records"))
+    trainer = Trainer(recipe, parts, done, run, record, bad)
     if began is not None:
         record.keep(INITIALISATION, began.to_json())
         messages += began.lines()
@@ -91,6 +92,7 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
     try:
         trainer.run_steps()
     finally:
+        bad.close()
         record.close()
     weights = run / WEIGHTS
     with appears_whole(weights) as directory:
@@ -201,7 +203,7 @@ class Trainer(Stepper):
 
     run: Path
     record: RunRecord
-    bad: BadRecords = field(default_factory=BadRecords)
+    bad: BadRecordsOfRun
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,8 +223,7 @@ class Trainer(Stepper):
                 batch = next(source)
                 waited += time.monotonic() - fetched
                 counted += sum(len(ids) for ids in batch.records.values())
-                self.bad.add(batch)
-                self.bad.check(self.recipe.data.max_bad_share)
+                self.bad.add(batch, self.recipe.data.max_bad_share)
                 values = self.step(batch)
                 self.writer.check()
                 self.done += 1
@@ -250,8 +251,8 @@ class Trainer(Stepper):
                     raise KeyboardInterrupt(
                         f"stopped after step {self.done}, saved; go on with: x2kit train --resume --run-dir {self.run}"
                     )
-        if self.bad.share:
-            self.progress.say(self.bad.summary())
+        if summary := self.bad.summary():
+            self.progress.say(summary)
 
     def _require_finite(self, values: dict[str, float]) -> None:
         broken = sorted(name for name, value in values.items() if not math.isfinite(value))
@@ -262,15 +263,17 @@ class Trainer(Stepper):
             )
 
     def _log(self, values: dict[str, float]) -> None:
-        self.record.write(self.done, {"time": time.time(), **values})
+        self.record.write(self.done, {"time": time.time(), **values, "bad_records": self.bad.total})
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
         self.progress.show(self.done, {short: values[name] for name, short in shown.items()})
 
     def save(self, wait: bool) -> None:
         """A checkpoint of the steps done, and `wait` until it is on the disk even with `training.async_saving`."""
         self.record.sync()
+        self.bad.sync()
         state = {
             "step": self.done,
+            "bad_records": self.bad.state(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
