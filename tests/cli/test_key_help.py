@@ -15,6 +15,16 @@ def test_a_section_lists_its_keys_with_type_default_and_meaning(x2kit: Run) -> N
     assert "  --training.precision  (auto | fp32 | bf16; default fp32)\n" in done.out
 
 
+def test_one_key_is_explained_by_both_commands(x2kit: Run) -> None:
+    shown = x2kit("recipes", "show", "training.lr")
+    assert shown.out == (
+        "  --training.lr  (float, > 0; default 0.0001)\n"
+        "      peak learning rate\n"
+        "      defined by x2kit.training.config.TrainingConfig\n"
+    )
+    assert x2kit("train", "--training.lr.help") == shown
+
+
 def test_a_component_lists_its_settings(x2kit: Run) -> None:
     done = x2kit("train", "--plugin", "stubs.py", "--model.vision.help", "Eye")
     assert done.out == (
@@ -56,7 +66,10 @@ def test_entries_are_listed_under_a_name(x2kit: Run) -> None:
     ("key", "message"),
     [
         ("--modl.help", "command line: modl: unknown key; nearest: model\n"),
-        ("--training.steps.help", "command line: training.steps: is one value; see --training.help\n"),
+        (
+            "--model.vision.width.help",
+            "command line: model.vision.width: is a setting of a component that is not chosen; name a recipe",
+        ),
     ],
 )
 def test_help_on_what_is_no_section_is_refused(x2kit: Run, key: str, message: str) -> None:

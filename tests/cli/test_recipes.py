@@ -103,3 +103,26 @@ def test_validate_all_checks_every_shipped_recipe(x2kit: Run) -> None:
     done = x2kit("recipes", "validate", "--all")
     assert done.status == (0 if names else 2)
     assert [name for name in names if f"{name}: ok" not in done.out] == []
+
+
+def test_diff_tells_what_differs_between_two_recipes(x2kit: Run, folder: Path) -> None:
+    (folder / "other.yaml").write_text("base: good.yaml\ntraining: {steps: 20}\ndata: {streams: {regions: null}}\n")
+    lines = x2kit("recipes", "diff", "good.yaml", "other.yaml").out.splitlines()
+    assert "training.steps: 10 → 20" in lines
+    assert "data.streams.regions.batch_size: 8 → absent" in lines
+    assert not any("training.lr:" in line for line in lines)
+
+
+def test_diff_of_one_recipe_tells_what_overlays_and_keys_change(x2kit: Run) -> None:
+    done = x2kit("recipes", "diff", "good.yaml", "--config", "overlays/bf16", "--training.seed", "7", "--json")
+    assert json.loads(done.out) == [
+        {"key": "training.seed", "before": 42, "after": 7},
+        {"key": "training.precision", "before": "fp32", "after": "bf16"},
+    ]
+    assert x2kit("recipes", "diff", "good.yaml").out == "no difference\n"
+
+
+def test_schema_prints_json_schema_with_the_components_of_plugins(x2kit: Run) -> None:
+    schema = json.loads(x2kit("recipes", "schema", "--plugin", "stubs.py").out)
+    assert "Eye" in schema["$defs"]
+    assert "if" not in json.loads(x2kit("recipes", "schema", "--overlay").out)

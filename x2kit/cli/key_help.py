@@ -1,4 +1,4 @@
-"""Help on recipe keys: `--training.help`, `--model.vision.help Swin`. Imports no torch."""
+"""Help on recipe keys: `--training.help`, `--model.vision.help Swin`, `recipes show training.lr`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from x2kit.errors import Fault, RecipeError
 from x2kit.plugin.components import ComponentConfig, Kind
 from x2kit.plugin.manager import Plugins, load_plugins
 from x2kit.recipe.faults import nearest
-from x2kit.recipe.keys import keys_of
+from x2kit.recipe.keys import KeyFacts, keys_of
 from x2kit.recipe.merging import EMPTY
 from x2kit.recipe.paths import absolute_plugin
 from x2kit.recipe.reading import plugin_entries, read_tree
-from x2kit.recipe.shapes import ROOT, Component, Entries, Leaf, Section, Shape, below
+from x2kit.recipe.shapes import ROOT, SECTIONS, Component, Entries, Leaf, Section, Shape, below
 from x2kit.recipe.written import Node
 
 
@@ -28,20 +28,36 @@ def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path]) -> 
         names: the recipe, if one was named: its choice of component and its plugins count.
     Raises: RecipeError for a key that does not exist, PluginError for a component that does not.
     """
+    tree, plugins = _known(options, names)
+    for key, component in options.recipe_keys.help:
+        _print_key(key, component, tree, plugins)
+    return 0
+
+
+def is_key(name: str) -> bool:
+    """Whether this names a recipe key and no recipe file."""
+    return name.split(".")[0] in SECTIONS and not Path(name).is_file()
+
+
+def print_key(key: str, options: jsonargparse.Namespace) -> int:
+    """Print what a key means. Raises as `print_help`."""
+    _print_key(key, None, *_known(options, []))
+    return 0
+
+
+def _known(options: jsonargparse.Namespace, names: Sequence[str | Path]) -> tuple[Node, Plugins]:
     tree = (
         read_tree([*names, *options.config], options.recipe_keys.values)[1]
         if names or options.config
         else EMPTY
     )
     files = [absolute_plugin(str(entry.value), entry.place) for entry in plugin_entries(tree)]
-    plugins = load_plugins([*files, *options.plugin])
-    for key, component in options.recipe_keys.help:
-        _print_key(key, component, tree, plugins)
-    return 0
+    return tree, load_plugins([*files, *options.plugin])
 
 
 def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) -> None:
     shape: Shape = ROOT
+    holder: Shape = ROOT
     node: Node | None = tree
     names = key.split(".")
     for depth, name in enumerate(names):
@@ -54,6 +70,7 @@ def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) ->
             wrong = ".".join(names[: depth + 1])
             message = f"unknown key{nearest(name, known)}\n  known: {', '.join(known)}"
             raise RecipeError([Fault(wrong, "command line", message)])
+        holder = shape
         shape, node = below(shape, name), node.child(name) if node else None
     if isinstance(shape, Component):
         _print_component(key, shape.kind, component, node, plugins)
@@ -61,8 +78,15 @@ def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) ->
         _print_keys(f"{key}.NAME", shape.of)
     elif isinstance(shape, Section):
         _print_keys(key, shape)
+    elif isinstance(holder, Section):
+        (fact,) = (fact for fact in keys_of(holder.model) if fact.name == names[-1])
+        _print_fact(key, fact)
+        print(f"      defined by {holder.model.__module__}.{holder.model.__qualname__}")
+    elif isinstance(shape, Entries):
+        raise RecipeError([Fault(key, "command line", f"has free names; see --{'.'.join(names[:-1])}.help")])
     else:
-        raise RecipeError([Fault(key, "command line", f"is one value; see --{'.'.join(names[:-1])}.help")])
+        message = "is a setting of a component that is not chosen; name a recipe, or see --KEY.help NAME"
+        raise RecipeError([Fault(key, "command line", message)])
 
 
 def _chosen(
@@ -91,10 +115,14 @@ def _print_keys(key: str, section: Section, title: str | None = None) -> None:
     print(title or f"{key}: {_summary(section.model)}")
     print()
     for fact in keys_of(section.model):
-        default = "required" if fact.default is None else f"default {fact.default}"
-        print(f"  --{key}.{fact.name}  ({fact.type}; {default})")
-        if fact.description:
-            print(f"      {fact.description}")
+        _print_fact(f"{key}.{fact.name}", fact)
+
+
+def _print_fact(key: str, fact: KeyFacts) -> None:
+    default = "required" if fact.default is None else f"default {fact.default}"
+    print(f"  --{key}  ({fact.type}; {default})")
+    if fact.description:
+        print(f"      {fact.description}")
 
 
 def _summary(model: type) -> str:

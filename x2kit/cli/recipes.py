@@ -1,4 +1,4 @@
-"""`x2kit recipes`: list, show, copy and validate recipes."""
+"""`x2kit recipes`: list, show, copy, validate and compare recipes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import jsonargparse
 
-from x2kit.cli.key_help import print_help
+from x2kit.cli import recipe_diff, recipe_schema
+from x2kit.cli.key_help import is_key, print_help, print_key
 from x2kit.cli.recipe_keys import add_overlay_arguments, add_recipe_arguments, read, refuse_keys
 from x2kit.cli.recipe_summary import as_json, as_text
 from x2kit.errors import Fault, PluginError, RecipeError
@@ -16,26 +17,35 @@ from x2kit.recipe.copying import copy_recipe
 from x2kit.recipe.documents import read_one
 from x2kit.recipe.shapes import SECTIONS
 
-HELP = "list, show, copy and validate recipes"
+HELP = "list, show, copy, validate and compare recipes"
 RECIPE_KEYS = SECTIONS
 EXAMPLES = """\
 examples:
   x2kit recipes list
   x2kit recipes show quickstart/multilingual --config overlays/xlmr
+  x2kit recipes show training.lr
   x2kit recipes copy quickstart/multilingual my_recipe.yaml
   x2kit recipes validate my_recipe.yaml --training.steps 200
   x2kit recipes validate --all
+  x2kit recipes diff quickstart/multilingual quickstart/long
+  x2kit recipes diff quickstart/multilingual --config overlays/xlmr
+  x2kit recipes schema > recipe.schema.json
 """
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Four actions."""
+    """The actions."""
     actions = parser.add_subcommands(dest="action", title="actions", description="")
     for name, text in (
         ("list", "names and descriptions of the shipped recipes"),
-        ("show", "the whole recipe as YAML, with the place where each value was written"),
+        (
+            "show",
+            "the whole recipe as YAML, with the place where each value was written; or what a key means",
+        ),
         ("copy", "a shipped recipe as a file of your own"),
         ("validate", "check recipes without building anything"),
+        ("diff", recipe_diff.TEXT),
+        ("schema", recipe_schema.TEXT),
     ):
         action = jsonargparse.ArgumentParser(description=text, allow_abbrev=False)
         actions.add_subcommand(name, action, help=text)
@@ -47,6 +57,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         elif name == "copy":
             action.add_argument("recipe", help="name of a shipped recipe")
             action.add_argument("file", help="the new file; one that exists is left alone")
+        elif name == "diff":
+            recipe_diff.add_arguments(action)
+        elif name == "schema":
+            recipe_schema.add_arguments(action)
         else:
             action.add_argument("recipes", nargs="*", help="names or paths; each is checked by itself")
             action.add_argument("--all", action="store_true", help="all shipped recipes")
@@ -58,9 +72,17 @@ def run(options: jsonargparse.Namespace) -> int:
     """Dispatch to the action."""
     chosen = options[options.action]
     chosen.recipe_keys = options.recipe_keys
-    if options.action in ("list", "copy"):
+    if options.action in ("list", "copy", "schema"):
         refuse_keys(options.recipe_keys, f"recipes {options.action}", ())
-    return {"list": _list, "show": _show, "copy": _copy, "validate": _validate}[options.action](chosen)
+    actions = {
+        "list": _list,
+        "show": _show,
+        "copy": _copy,
+        "validate": _validate,
+        "diff": recipe_diff.run,
+        "schema": recipe_schema.run,
+    }
+    return actions[options.action](chosen)
 
 
 def _list(options: jsonargparse.Namespace) -> int:
@@ -78,6 +100,8 @@ def _show(options: jsonargparse.Namespace) -> int:
     names = [options.recipe] if options.recipe else []
     if options.recipe_keys.help:
         return print_help(options, names)
+    if options.recipe and is_key(options.recipe):
+        return print_key(options.recipe, options)
     print(read(options, names, checks="none").to_yaml(origins=not options.plain), end="")
     return 0
 

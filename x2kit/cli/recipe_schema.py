@@ -1,0 +1,30 @@
+"""`x2kit recipes schema`: recipes as JSON Schema, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import jsonargparse
+
+from x2kit.plugin.manager import load_plugins
+from x2kit.recipe.json_schema import json_schema
+
+TEXT = "the JSON Schema of recipes, with which editors complete and check them"
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Which files it is for, and with which components."""
+    parser.add_argument("--overlay", action="store_true", help="of overlays, which need no key")
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="PLUGIN",
+        help="a file or module with more components",
+    )
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Print the schema."""
+    print(json.dumps(json_schema(load_plugins(options.plugin).registry, options.overlay), indent=1))
+    return 0

@@ -1,0 +1,175 @@
+"""Recipes as JSON Schema (draft 2020-12), for editors that complete and check YAML. Imports no torch.
+
+A recipe that starts from a `base`, and an overlay, may leave out whatever another file has written, and may remove an
+entry by null. So the keys and types are one half of the schema, which every file has to follow, and what a complete
+recipe must have is the other half, which counts only where there is no `base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from x2kit.plugin.components import KINDS, ComponentConfig
+from x2kit.plugin.registry import Registry
+from x2kit.recipe.documents import BASE
+from x2kit.recipe.schema import Recipe
+from x2kit.recipe.shapes import Entries, Section, shape_of
+
+Schema = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_DEFS = "#/$defs/"
+_MUST = " (must have)"
+
+
+def json_schema(registry: Registry, overlay: bool = False) -> Schema:
+    """The schema of recipe files with the components of a registry.
+
+    Args:
+        registry: of all plugins that recipes may use.
+        overlay: of files that are laid over others: they need no key.
+    """
+    components = [entry.component for entry in registry]
+    models = [(model, "validation") for model in (Recipe, *components)]
+    defs: dict[str, Schema] = models_json_schema(models, ref_template=_DEFS + "{model}")[1]["$defs"]  # type: ignore[arg-type]
+    names = {component: _def_name(component, defs) for component in components}
+    for kind, base in KINDS.items():
+        of_kind = [component for component in components if component.kind == kind]
+        defs[base.__name__] = _choice(of_kind, names)
+    needs = _needs(defs)
+    files = {"$schema": DIALECT, "title": "x2kit overlay" if overlay else "x2kit recipe", "type": "object"}
+    keys = {key: value for key, value in defs.pop("Recipe").items() if key not in ("title", "required")}
+    keys["properties"][BASE] = {
+        "description": "a recipe, or several, that this one starts from: names of shipped ones or paths",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
+    }
+    if overlay:
+        return {**files, **keys, "$defs": _optional(defs)}
+    complete = {"if": {"required": [BASE]}, "else": needs.pop("Recipe" + _MUST)}
+    return {**files, **keys, **complete, "$defs": {**_optional(defs), **needs}}
+
+
+def _def_name(component: type[ComponentConfig], defs: dict[str, Schema]) -> str:
+    """Pydantic writes the module before the name where two classes share one."""
+    own = component.__name__
+    if own in defs:
+        return own
+    full = f"{component.__module__}.{component.__qualname__}".replace(".", "__")
+    return next(name for name in defs if name.startswith(full))
+
+
+def _choice(components: Iterable[type[ComponentConfig]], names: dict[type[ComponentConfig], str]) -> Schema:
+    """A component: its name alone, or class_path with the settings of that class."""
+    known = {component.component_name(): names[component] for component in components}
+    settings = [
+        {"if": _chosen(name), "then": {"properties": {"init_args": _unless_null({"$ref": _DEFS + ref})}}}
+        for name, ref in known.items()
+    ]
+    written = {
+        "type": "object",
+        "properties": {
+            "class_path": {"enum": list(known), "description": "the component"},
+            "init_args": {"type": ["object", "null"], "description": "its settings"},
+        },
+        "additionalProperties": False,
+        "allOf": settings,
+    }
+    return {"anyOf": [{"enum": list(known)}, written]}
+
+
+def _chosen(name: str) -> Schema:
+    return {"properties": {"class_path": {"const": name}}, "required": ["class_path"]}
+
+
+def _unless_null(schema: Schema) -> Schema:
+    """Not by anyOf, of which an editor can only say that no alternative fits."""
+    return {"if": {"not": {"type": "null"}}, "then": schema}
+
+
+def _needs(defs: dict[str, Schema]) -> dict[str, Schema]:
+    """What each definition must have in a complete recipe, under its own name; those below it included."""
+    found = {}
+    for name, schema in defs.items():
+        if _is_choice(schema):
+            found[name + _MUST] = _component_needs(schema, defs)
+        elif "properties" in schema:
+            below = {key: need for key, value in schema["properties"].items() if (need := _refer(value))}
+            found[name + _MUST] = {"required": schema.get("required", []), "properties": below}
+    return found
+
+
+def _is_choice(schema: Schema) -> bool:
+    return "class_path" in schema.get("anyOf", [{}])[-1].get("properties", {})
+
+
+def _component_needs(choice: Schema, defs: dict[str, Schema]) -> Schema:
+    """Which class is named, and that one which has to be given settings is given them."""
+    needs: list[Schema] = [{"if": {"type": "object"}, "then": {"required": ["class_path"]}}]
+    for branch in choice["anyOf"][1]["allOf"]:
+        ref = branch["then"]["properties"]["init_args"]["then"]["$ref"]
+        name = branch["if"]["properties"]["class_path"]["const"]
+        then: Schema = {"properties": {"init_args": {"$ref": ref + _MUST}}}
+        if defs[ref.removeprefix(_DEFS)].get("required"):
+            then["required"] = ["init_args"]
+            then["properties"]["init_args"]["type"] = "object"
+            needs.append({"not": {"const": name}})
+        needs.append({"if": {"type": "object", **branch["if"]}, "then": then})
+    return {"allOf": needs}
+
+
+def _refer(value: Schema) -> Schema:
+    """The same structure with the needs of what it refers to; empty where it refers to nothing."""
+    if "$ref" in value:
+        # a shorthand, such as a number for a loss, needs nothing
+        return {"if": {"type": ["object", "string"]}, "then": {"$ref": value["$ref"] + _MUST}}
+    if "anyOf" in value:
+        arms = [arm for arm in map(_refer, value["anyOf"]) if arm]
+        return {"allOf": arms} if arms else {}
+    if isinstance(value.get("additionalProperties"), dict):
+        inner = _refer(value["additionalProperties"])
+        return {"additionalProperties": {"not": {"type": "null"}, **inner}} if inner else {}
+    if isinstance(value.get("items"), dict):
+        inner = _refer(value["items"])
+        return {"items": inner} if inner else {}
+    return {}
+
+
+def _optional(defs: dict[str, Schema]) -> dict[str, Schema]:
+    """The definitions without what must be there, with shorthands, and null where it removes an entry."""
+    shorthands = {
+        model.__name__: name
+        for model in _sections(Recipe)
+        if (name := getattr(model, "shorthand", None)) is not None
+    }
+    found: dict[str, Schema] = {}
+    for name, schema in defs.items():
+        if "properties" not in schema:  # a choice of component, or a list of values
+            found[name] = schema
+            continue
+        keys = {key: _removable(value) for key, value in schema["properties"].items()}
+        plain = {key: value for key, value in schema.items() if key != "required"} | {"properties": keys}
+        shorthand = shorthands.get(name)
+        found[name] = {"anyOf": [keys[shorthand], plain]} if shorthand else plain
+    return found
+
+
+def _removable(value: Schema) -> Schema:
+    entries = value.get("additionalProperties")
+    if not isinstance(entries, dict) or "$ref" not in entries:
+        return value
+    return {**value, "additionalProperties": {"anyOf": [entries, {"type": "null"}]}}
+
+
+def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The model and all those that its fields lead to."""
+    yield model
+    for field in model.model_fields.values():
+        shape = shape_of(field.annotation)
+        while isinstance(shape, Entries):
+            shape = shape.of
+        if isinstance(shape, Section):
+            yield from _sections(shape.model)
