@@ -57,7 +57,7 @@ def batch(records: Sequence[str], config: StreamConfig) -> Tensor:
     source = config.source
     assert isinstance(source, JsonLines)
     samples = [
-        image_sample(record_of(json.loads(line), source, Path()), config, SPEC, np.random.default_rng(seed))
+        image_sample(record_of(json.loads(line), source, ""), config, SPEC, np.random.default_rng(seed))
         for seed, line in enumerate(records)
     ]
     return stack_pixels([sample.pixels for sample in samples])

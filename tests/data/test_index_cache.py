@@ -91,3 +91,40 @@ def test_a_small_file_leaves_nothing_behind(file: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(line_index, "REMEMBERED_FROM", len(CONTENT) + 1)
     LineIndex(file)
     assert not cache_folder().exists()
+
+
+def aged(path: Path, days: float) -> None:
+    then = path.stat().st_mtime - days * 24 * 3600
+    os.utime(path, (then, then))
+
+
+def kept_names() -> set[str]:
+    return {path.name for path in (cache_folder() / "lines").iterdir()}
+
+
+def test_what_nobody_used_for_three_months_is_deleted_when_something_new_is_kept(
+    file: Path, tmp_path: Path
+) -> None:
+    LineIndex(file)
+    (old,) = (cache_folder() / "lines").iterdir()
+    left = old.with_name("killed.1.tmp")
+    left.write_bytes(b"half")
+    for path in (old, left):
+        aged(path, 91)
+    younger = tmp_path / "younger.jsonl"
+    younger.write_bytes(CONTENT.encode())
+    LineIndex(younger)
+    (new,) = kept_names()
+    assert new != old.name
+
+
+def test_what_was_used_since_is_not_deleted(file: Path, tmp_path: Path) -> None:
+    LineIndex(file)
+    (old,) = (cache_folder() / "lines").iterdir()
+    aged(old, 91)
+    LineIndex(file)  # used
+    younger = tmp_path / "younger.jsonl"
+    younger.write_bytes(CONTENT.encode())
+    LineIndex(younger)
+    assert old.name in kept_names()
+    assert len(kept_names()) == 2

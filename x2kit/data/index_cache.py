@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from x2kit.data import files
+
+L = TypeVar("L", str, Path)
 _log = logging.getLogger(__name__)
-_LAYOUT = 1
+_LAYOUT = 2
 """Part of every name, so that an index of another version is not taken for one of this."""
 UNUSED_SECONDS = 90 * 24 * 3600
 """After which an entry is deleted: files are moved and changed, and nobody asks for their old entries again."""
@@ -31,18 +34,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2kit"
 
 
-def remembered(path: Path, find: Callable[[Path], NDArray[Any]], what: str = "lines") -> NDArray[Any]:
-    """What `find` finds in a file; from the cache if the file has the size and the time that it had then.
+def remembered(location: L, find: Callable[[L], NDArray[Any]], what: str = "lines") -> NDArray[Any]:
+    """What `find` finds in a file; from the cache if the file has the size and the version that it had then.
 
     Args:
-        path: of the file.
+        location: of the file, a local path or a URL. One whose store tells no version is never remembered.
         find: reads the file; its result must follow from the content and `what` alone.
         what: is found, in a word or two; one file can have several such arrays.
     Returns: the array, read-only and mapped into memory where it is cached, so that processes share it.
-    Raises: OSError if the file cannot be read.
+    Raises: DataError if the file cannot be read.
     """
-    before = path.stat()
-    kept = cache_folder() / "lines" / f"{_name(path, before, what)}.npy"
+    before = files.state(str(location))
+    if before.version is None:
+        return find(location)
+    kept = cache_folder() / "lines" / f"{_name(before, what)}.npy"
     try:
         cached: NDArray[Any] = np.load(kept, mmap_mode="r", allow_pickle=False)
         _used(kept)
@@ -50,15 +55,16 @@ def remembered(path: Path, find: Callable[[Path], NDArray[Any]], what: str = "li
     except FileNotFoundError:
         pass
     except (OSError, ValueError, EOFError) as error:
-        _log.info("%s: damaged (%s), so %s is read again", kept, error, path)
-    found = find(path)
-    if _name(path, path.stat(), what) == _name(path, before, what):  # not of a file that is still written
+        _log.info("%s: damaged (%s), so %s is read again", kept, error, location)
+    found = find(location)
+    if files.state(str(location)) == before:  # not of a file that is still written
         _keep(kept, found)
     return found
 
 
-def _name(path: Path, state: os.stat_result, what: str) -> str:
-    facts = (_LAYOUT, what, os.fspath(path.absolute()), state.st_size, state.st_mtime_ns)
+def _name(file: files.File, what: str) -> str:
+    location = file.location if files.is_url(file.location) else str(Path(file.location).absolute())
+    facts = (_LAYOUT, what, location, file.size, file.version)
     return blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
-from x2kit.errors import SettingError
-from x2kit.plugin.components import SourceConfig
+from x2kit.data.addresses import check_hosts
+from x2kit.data.sources.listing import check_folders, check_split, files_at, in_split
+from x2kit.plugin.components import Location, SourceConfig
+from x2kit.plugin.on_resume import HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.data.json_lines_source import JsonLinesSource
-
-SPLIT = "{split}"
 
 
 class JsonLines(SourceConfig):
     """Records in JSON Lines files: pictures and videos as base64 or paths, texts in one or many languages, boxes."""
 
-    files: tuple[Path, ...] = Field(
+    files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
         description="files, patterns like part-*.jsonl, or folders, whose files are read in the order of "
-        "their names; {split} in a path stands for the split",
+        "their names; local, or URLs like s3://bucket/part-*.jsonl; {split} in a path stands for the split",
     )
     split: str = Field("train", min_length=1, description="what {split} in a path stands for")
-    image_root: Path | None = Field(
+    image_root: Annotated[Location | None, HARMLESS] = Field(
         None,
         description="where paths of pictures start, {split} allowed; null for the folder of the records",
+    )
+    image_hosts: tuple[str, ...] = Field(
+        (),
+        description="what URLs in the records may begin with: https://images.example.org, s3://bucket/folder; "
+        "a record with any other URL is broken",
     )
     image_key: str | None = Field(None, description="the field of the picture; null for image, else binary")
     image_as: Literal["path", "base64"] | None = Field(
@@ -58,8 +62,8 @@ class JsonLines(SourceConfig):
         """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
         self.paths()
         root = self.root()
-        if root is not None and not root.is_dir():
-            raise SettingError("image_root", f"no folder {root}")
+        check_folders("image_root", [] if root is None else [root])
+        check_hosts("image_hosts", self.image_hosts)
 
     def languages(self) -> tuple[str, ...] | None:
         """The languages that the settings name; None if they name none."""
@@ -75,36 +79,13 @@ class JsonLines(SourceConfig):
 
     def for_split(self, split: str) -> Self:
         """The files of another split. Raises SettingError if no path has `{split}` in it."""
-        if split != self.split and not any(SPLIT in str(path) for path in self.files):
-            raise SettingError(
-                "split",
-                f"these files have no part {split!r}: write {SPLIT} where its name stands in the path, "
-                f"or set split: {split} if they are that part",
-            )
+        check_split(self, split, self.files)
         return super().for_split(split)
 
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[str]:
         """The files, in order, each once. Raises SettingError for a path that leads to none."""
-        found: dict[Path, None] = {}
-        for written in self.files:
-            path = Path(str(written).replace(SPLIT, self.split))
-            matches = _files_of(path)
-            if not matches:
-                raise SettingError("files", f"{path} leads to no file")
-            found.update(dict.fromkeys(matches))
-        return list(found)
+        return files_at("files", self.files, self.split)
 
-    def root(self) -> Path | None:
+    def root(self) -> str | None:
         """Where paths of pictures start."""
-        return None if self.image_root is None else Path(str(self.image_root).replace(SPLIT, self.split))
-
-
-def _files_of(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        # _SUCCESS marks a finished folder in the official code's storage; names with a dot are nobody's data
-        names = (entry for entry in path.iterdir() if "_SUCCESS" not in entry.name and entry.name[0] != ".")
-        return sorted(entry for entry in names if entry.is_file())
-    top = Path(path.anchor)
-    return sorted(match for match in top.glob(str(path.relative_to(top))) if match.is_file())
+        return None if self.image_root is None else in_split(self.image_root, self.split)

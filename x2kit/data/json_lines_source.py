@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from x2kit.data import files
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.line_index import LineIndex
 from x2kit.data.record_fields import every_text, record_of, texts_of
@@ -30,10 +29,8 @@ class JsonLinesSource:
         self._files = [LineIndex(path) for path in paths]
         self._first = np.cumsum([0, *map(len, self._files)])
         if not len(self):
-            raise DataError(f"no record in {', '.join(map(str, paths))}")
-        # Names from the folder that all share down: unique, and the same where the data lies elsewhere.
-        shared = os.path.commonpath([path.absolute().parent for path in paths])
-        self._names = [path.absolute().relative_to(shared).as_posix() for path in paths]
+            raise DataError(f"no record in {', '.join(paths)}")
+        self._names = files.shared_names(paths)
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -50,9 +47,11 @@ class JsonLinesSource:
         try:
             fields = _parse(lines.read(line))
             name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
-            record = record_of(fields, self.config, lines.path.parent)
+            record = record_of(fields, self.config, files.folder_of(lines.location))
         except DataError as error:
-            raise DataError(f"{lines.path}:{number}: {error}", reason=error.reason, record=name) from error
+            raise DataError(
+                f"{lines.location}:{number}: {error}", reason=error.reason, record=name
+            ) from error
         record["id"] = name
         return record
 
@@ -60,7 +59,7 @@ class JsonLinesSource:
         """File and line of a record."""
         file, line = self._locate(index)
         lines = self._files[file]
-        return Place(str(lines.path), line=int(lines.numbers[line]))
+        return Place(lines.location, line=int(lines.numbers[line]))
 
     def texts(self) -> Iterator[str]:
         """Every text of every record, in the order of the files; broken lines have none and are logged."""
@@ -71,19 +70,22 @@ class JsonLinesSource:
                     record = texts_of(_parse(lines.read(line)), self.config)
                 except DataError as error:
                     broken += 1
-                    _log.debug("%s:%d: %s", lines.path, lines.numbers[line], error)
+                    _log.debug("%s:%d: %s", lines.location, lines.numbers[line], error)
                     continue
                 yield from every_text(record)
         if broken:
             _log.warning("%d of %d records gave no texts: they are broken", broken, len(self))
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
-        shaping = self.config.model_dump_json(exclude={"files", "image_root"})
+        """A hash of the settings that shape records and of all that the files hold; no picture beside them is read.
+
+        Of a remote file its size and its version stand for its content, where the store tells one.
+        """
+        shaping = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts"})
         digest = blake2b(shaping.encode(), digest_size=8)
         for name, lines in zip(self._names, self._files, strict=True):
             digest.update(f"\0{name}\0".encode())
-            _add_content(digest, lines.path)
+            _add_content(digest, lines.location)
         return digest.hexdigest()
 
     def _locate(self, index: int) -> tuple[int, int]:
@@ -105,7 +107,9 @@ def _parse(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _add_content(digest: blake2b, path: Path) -> None:
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
+def _add_content(digest: blake2b, location: str) -> None:
+    if files.is_url(location) and (file := files.state(location)).version is not None:
+        digest.update(f"{file.size} {file.version}".encode())
+        return
+    for chunk in files.chunks(location, 2**20):
+        digest.update(chunk)

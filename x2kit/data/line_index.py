@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from x2kit.data import files
 from x2kit.data.index_cache import remembered
-from x2kit.errors import DataError
+from x2kit.errors import DataError, Reason
 
 REMEMBERED_FROM = 16 * 2**20
-"""Bytes of a file from which on its lines are remembered; smaller ones are read in no time."""
+"""Bytes of a local file from which on its lines are remembered; smaller ones are read in no time."""
 
 _CHUNK = 64 * 2**20
-_NEWLINE = ord("\n")
+_NEWLINE, _RETURN = ord("\n"), ord("\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -22,25 +24,23 @@ class LineIndex:
     """The lines of one file, empty ones left out.
 
     Attributes:
-        path: the file.
+        location: of the file.
         numbers: [K] int64, the number of each line, counted from 1 with the empty ones.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Find the lines, reading the file once; a large one only if it has changed since the last time.
+    def __init__(self, location: str | Path) -> None:
+        """Find the lines, reading the file once; a large or remote one only if it has changed since the last time.
 
         Raises: DataError if it is unreadable or one JSON list.
         """
-        self.path = path
-        try:
-            large = path.stat().st_size >= REMEMBERED_FROM
-            lines = remembered(path, _lines) if large else _lines(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        self.location = str(location)
+        slow = files.is_url(self.location) or files.state(self.location).size >= REMEMBERED_FROM
+        lines = remembered(self.location, _lines) if slow else _lines(self.location)
         self._starts, self._ends, self.numbers = lines
         if len(self) and self.read(0)[:1] == b"[":
+            name = files.name_of(self.location)
             raise DataError(
-                f"{path}: is one JSON list, not JSON Lines; write one record a line: jq -c '.[]' {path.name}"
+                f"{self.location}: is one JSON list, not JSON Lines; write one record a line: jq -c '.[]' {name}"
             )
 
     def __len__(self) -> int:
@@ -49,46 +49,40 @@ class LineIndex:
     def read(self, line: int) -> bytes:
         """Line `line` of those kept, without its end. Raises DataError if the file is no longer readable."""
         start, end = int(self._starts[line]), int(self._ends[line])
-        try:
-            # opened anew: a handle that forked workers share would also share its position
-            with self.path.open("rb") as file:
-                file.seek(start)
-                content = file.read(end - start)
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        # opened anew: a handle that forked workers share would also share its position
+        content = files.read(self.location, start, end)
         if len(content) < end - start:
-            raise DataError(f"{self.path}: has become shorter since it was opened")
+            raise DataError(
+                f"{self.location}: has become shorter since it was opened", reason=Reason.FILE_UNREADABLE
+            )
         return content.removeprefix(_BYTE_ORDER_MARK) if start == 0 else content
 
 
-def _lines(path: Path) -> NDArray[np.int64]:
+def _lines(location: str) -> NDArray[np.int64]:
     """[3, K]: first byte, end and number of each line that is not empty."""
-    ends = _newlines(path)
-    size = path.stat().st_size
-    if size and (not len(ends) or ends[-1] != size - 1):
-        ends = np.append(ends, size)  # the last line need not end in a newline
+    return _lines_of(files.chunks(location, _CHUNK))
+
+
+def _lines_of(chunks: Iterable[bytes]) -> NDArray[np.int64]:
+    ends, returns = (np.concatenate(parts) for parts in zip(*_newlines(chunks), strict=True))
     starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])
-    kept = np.flatnonzero(~_empty(path, starts, ends))
+    # a line with nothing but the carriage return of a Windows line end is empty too
+    kept = np.flatnonzero(ends - starts > returns)
     return np.stack([starts[kept], ends[kept], kept + 1])
 
 
-def _newlines(path: Path) -> NDArray[np.int64]:
-    """Offsets of all newline characters."""
-    found = [np.zeros(0, np.int64)]
-    offset = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE) + offset)
-            offset += len(chunk)
-    return np.concatenate(found)
-
-
-def _empty(path: Path, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[K] bool: lines with nothing in them, or nothing but the carriage return of a Windows line end."""
-    lengths = ends - starts
-    empty = lengths == 0
-    with path.open("rb") as file:
-        for line in np.flatnonzero(lengths == 1):
-            file.seek(int(starts[line]))
-            empty[line] = file.read(1) == b"\r"
-    return np.asarray(empty)
+def _newlines(chunks: Iterable[bytes]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Offsets of all newline characters, and whether a carriage return stands before; the file's end is one too."""
+    yield np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    size, last = 0, 0
+    for chunk in chunks:
+        content = np.frombuffer(chunk, np.uint8)
+        found = np.flatnonzero(content == _NEWLINE)
+        before = content[found - 1]
+        if len(found) and found[0] == 0:
+            before[0] = last
+        yield found + size, before == _RETURN
+        size += len(chunk)
+        last = int(content[-1])
+    if size and last != _NEWLINE:  # the last line need not end in a newline
+        yield np.array([size]), np.array([last == _RETURN])

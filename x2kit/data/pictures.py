@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from x2kit.data.files import is_url, read
 from x2kit.errors import DataError, Reason
 
 REDUCTIONS = (8, 4, 2)
@@ -28,7 +29,7 @@ class Picture:
         size: width and height in pixels.
 
     Args:
-        picture: a PIL image, the bytes of an encoded picture, or a path.
+        picture: a PIL image, the bytes of an encoded picture, a path, or a URL.
         channels: 3 for colour, 1 for grey.
     Raises: DataError if it is none of these, missing, not a picture, empty, of deeper pixels, or so large that its
             file must be meant to fill the memory.
@@ -105,6 +106,8 @@ def decode(picture: Any, channels: int = 3) -> Image.Image:
 def _open(picture: Any) -> Image.Image:
     if isinstance(picture, bytes | bytearray | memoryview):
         source: Any = io.BytesIO(picture)
+    elif isinstance(picture, str) and is_url(picture):
+        source = io.BytesIO(read(picture))
     elif isinstance(picture, str | Path):
         source = Path(picture)
     else:

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from x2kit.data.addresses import require_allowed
+from x2kit.data.files import is_url, join
 from x2kit.data.json_lines import JsonLines
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Record, Region, Text
@@ -28,7 +30,7 @@ _LARGEST = 2**53
 """Whole numbers of JSON may be too large for a float; nobody's picture has so many pixels."""
 
 
-def record_of(fields: Mapping[str, Any], config: JsonLines, folder: Path) -> Record:
+def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Record:
     """The record without its id.
 
     Args:
@@ -102,11 +104,11 @@ def _video_key(fields: Mapping[str, Any], config: JsonLines) -> str | None:
     return next((key for key in ("video", "video_frames") if key in fields), None)
 
 
-def _video(key: str, value: Any, config: JsonLines, folder: Path) -> Any:
+def _video(key: str, value: Any, config: JsonLines, folder: str) -> Any:
     """A file, or a list of frames, or a list of clips, which are such lists."""
     form = config.video_as or ("base64" if key == "video_frames" else "path")
 
-    def encoded(value: Any) -> bytes | Path:
+    def encoded(value: Any) -> bytes | Path | str:
         return _encoded(key, value, form, config, folder)
 
     if not isinstance(value, list):
@@ -122,16 +124,19 @@ def _required(fields: Mapping[str, Any], key: str) -> str:
     return key
 
 
-def _image(key: str, value: Any, config: JsonLines, folder: Path) -> bytes | Path:
+def _image(key: str, value: Any, config: JsonLines, folder: str) -> bytes | Path | str:
     form = config.image_as or ("base64" if key == "binary" else "path")
     return _encoded(key, value, form, config, folder)
 
 
-def _encoded(key: str, value: Any, form: str, config: JsonLines, folder: Path) -> bytes | Path:
+def _encoded(key: str, value: Any, form: str, config: JsonLines, folder: str) -> bytes | Path | str:
     if not isinstance(value, str) or not value:
         raise DataError(f"{key}: expected text, found {_show(value)}", reason=Reason.FIELD_TYPE)
     if form == "path":
-        return (config.root() or folder) / value
+        if is_url(value):
+            return require_allowed(value, config.image_hosts)
+        location = join(config.root() or folder, value)
+        return location if is_url(location) else Path(location)
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -94,7 +93,7 @@ class LineEntries(EntryFile):
     """The lines of a JSON Lines file."""
 
     def __init__(self, lines: LineIndex) -> None:
-        super().__init__(str(lines.path))
+        super().__init__(lines.location)
         self._lines = lines
 
     def __len__(self) -> int:
@@ -114,7 +113,7 @@ def open_entries(location: str) -> EntryFile:
     """The entries of a file of any layout. Raises DataError if it is unreadable or in none of them."""
     if first_character(location) != b"{":
         return DocumentEntries(location)
-    lines = LineIndex(Path(location))
+    lines = LineIndex(location)
     try:
         first = parse(lines.read(0))
     except DataError:  # an object over several lines, or a broken first line before others
@@ -159,7 +158,7 @@ def remember(location: str, find: Callable[[str], NDArray[np.int64]], what: str)
     """As `remembered`, of large files alone."""
     if files.state(location).size < REMEMBERED_FROM:
         return find(location)
-    return remembered(Path(location), lambda path: find(str(path)), what)
+    return remembered(location, find, what)
 
 
 def read_span(file: str | BinaryIO, span: NDArray[np.int64]) -> bytes:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from x2kit.data import files
-from x2kit.data.json_lines import SPLIT
 from x2kit.errors import SettingError
 from x2kit.plugin.components import Location, SourceConfig
+
+SPLIT = "{split}"
 
 
 def in_split(location: Location, split: str) -> str:
