@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.sources.annotation_files import AnnotationFiles
+from x2kit.data.sources.coco import CocoAnnotations
+from x2kit.data.sources.hugging_face import HuggingFaceDataset
+from x2kit.data.sources.referring import ReferringExpressions
+from x2kit.data.sources.visual_genome import VisualGenomeAnnotations
 from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
 
@@ -15,3 +19,7 @@ def x2kit_register(registry: Registry) -> None:
     """Add the sources."""
     registry.add(JsonLines)
     registry.add(AnnotationFiles)
+    registry.add(CocoAnnotations)
+    registry.add(HuggingFaceDataset)
+    registry.add(ReferringExpressions)
+    registry.add(VisualGenomeAnnotations)

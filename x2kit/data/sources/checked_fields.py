@@ -72,30 +72,36 @@ def every_text(text: Text) -> Iterator[str]:
         yield from choice.values() if isinstance(choice, dict) else [choice]
 
 
-def box_of(value: Any, key: str, size: tuple[int, int] | None) -> list[float]:
+def box_of(value: Any, key: str, size: tuple[int, int] | None, clip: bool = False) -> list[float] | None:
     """A box [x, y, width, height] in pixels.
 
     Args:
         value: as the file has it.
         key: of the field, for messages.
-        size: width and height of the picture where they are known.
-    Raises: DataError if it is not four finite numbers, has no area, or reaches over the picture by over a pixel.
+        size: width and height of the picture where they are known; what reaches over it by a pixel is cut off.
+        clip: cut off whatever reaches over the picture.
+    Returns: None where `clip` leaves nothing.
+    Raises: DataError if it is not four finite numbers; and without `clip` if it has no area or lies outside.
     """
     if not isinstance(value, list) or len(value) != 4 or not all(_is_number(one) for one in value):
         raise DataError(
             f"{key}: expected [x, y, width, height], found {shown(value)}", reason=Reason.BOX_TYPE
         )
     x, y, w, h = box = [float(number) for number in value]
-    if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
+    if not all(map(math.isfinite, box)) or ((w <= 0 or h <= 0) and not clip):
         raise DataError(f"{key}: the box {shown(value)} has no area", reason=Reason.BOX_EMPTY)
-    if size is not None and (
-        x < -_SLACK or y < -_SLACK or x + w > size[0] + _SLACK or y + h > size[1] + _SLACK
-    ):
+    if size is None:
+        return box if w > 0 and h > 0 else None
+    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, size[0]), min(y + h, size[1])
+    cut_off = max(left - x, top - y, x + w - right, y + h - bottom)
+    if not clip and (cut_off > _SLACK or right <= left or bottom <= top):
         raise DataError(
             f"{key}: the box {shown(value)} lies outside its picture, {size[0]} x {size[1]} pixels",
             reason=Reason.BOX_OUTSIDE,
         )
-    return box
+    if cut_off <= 0:
+        return box
+    return [left, top, right - left, bottom - top] if right > left and bottom > top else None
 
 
 def shown(value: Any) -> str:

@@ -48,6 +48,8 @@ class EntriesSource(ABC):
 
     shaping: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that decide which entries are a record."""
+    remembers: ClassVar[bool] = True
+    """Whether these settings and the file decide it alone; then it is found once and remembered for large files."""
 
     def __init__(self, config: EntriesConfig) -> None:
         """Find all entries. Raises DataError if a file cannot be read, or if there is no record."""

@@ -1,0 +1,152 @@
+"""Referring expressions become pictures with named boxes; the pickle of the release is read without running it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.data.sources.conftest import Write
+from x2kit.data.sources.referring import ReferringExpressions
+from x2kit.errors import DataError, SettingError
+from x2kit.testing import check_source
+
+ENTRIES = [
+    {"image": "train2014/1.jpg", "text": "dog on the left", "ref_id": 17},
+    {"image": "train2014/2.jpg", "text": "man", "ref_id": 19},
+    {"image": "train2014/1.jpg", "text": "right cat", "ref_id": 18},
+]
+REFS = [
+    {
+        "ref_id": ref,
+        "ann_id": ann,
+        "image_id": 1,
+        "category_id": 18,
+        "split": split,
+        "sentences": [{"raw": "x"}],
+    }
+    for ref, ann, split in ((19, 3, "testB"), (17, 1, "testA"), (18, 2, "testA"))
+]
+INSTANCES = {
+    "images": [{"id": 1, "width": 64, "height": 48}, {"id": 2, "width": 30, "height": 30}],
+    "annotations": [
+        {"id": 2, "image_id": 1, "bbox": [30, 2, 10, 10.5]},
+        {"id": 1, "image_id": 1, "bbox": [1, 2, 10, 20]},
+        {"id": 3, "image_id": 2, "bbox": [0, 0, 30, 30]},
+    ],
+    "categories": [],
+}
+
+
+@pytest.fixture
+def release(tmp_path: Path, document: Write) -> Any:
+    def make(refs: Any = REFS, instances: Any = INSTANCES, entries: Any = ENTRIES, **settings: Any) -> Any:
+        pickled = tmp_path / "refs(unc).p"
+        pickled.write_bytes(refs if isinstance(refs, bytes) else pickle.dumps(refs, protocol=0))
+        return ReferringExpressions(
+            files=(document("refcoco+_test.json", entries),),
+            refs=pickled,
+            instances=document("instances.json", instances),
+            language="en",
+            **settings,
+        )
+
+    return make
+
+
+def test_the_release_tells_the_boxes(tmp_path: Path, release: Any) -> None:
+    check_source(release())
+    source = release().open()
+    assert [source[place] for place in range(len(source))] == [
+        {
+            "id": "refcoco+_test.json:1",
+            "image": f"{tmp_path}/train2014/1.jpg",
+            "regions": [
+                {"bbox": [1.0, 2.0, 10.0, 20.0], "caption": {"en": "dog on the left"}},
+                {"bbox": [30.0, 2.0, 10.0, 10.5], "caption": {"en": "right cat"}},
+            ],
+        },
+        {
+            "id": "refcoco+_test.json:2",
+            "image": f"{tmp_path}/train2014/2.jpg",
+            "regions": [{"bbox": [0.0, 0.0, 30.0, 30.0], "caption": {"en": "man"}}],
+        },
+    ]
+
+
+def test_a_split_of_the_references_is_chosen(release: Any) -> None:
+    assert [len(release(refs_split=split).open()) for split in ("testA", "testB")] == [1, 1]
+    assert list(release(refs_split="testB").open().texts()) == ["man"]
+    with pytest.raises(DataError, match="no reference is in the split 'val'; there are testA, testB"):
+        release(refs_split="val").open()
+
+
+def test_entries_can_have_boxes_of_their_own(document: Write) -> None:
+    entries = [
+        {"image": "1.jpg", "text": ["dog", "brown dog"], "bbox": [1, 2, 3, 4], "width": 64, "height": 48}
+    ]
+    source = ReferringExpressions(files=(document("vlue.json", entries),)).open()
+    assert source[0]["regions"] == [{"bbox": [1.0, 2.0, 3.0, 4.0], "caption": ["dog", "brown dog"]}]
+
+
+class Harmful:
+    """Unpickled freely, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, release: Any, protocol: int) -> None:
+    refs = pickle.dumps([*REFS, Harmful(tmp_path / "harm")], protocol=protocol)
+    with pytest.raises(
+        DataError, match=r"not a pickle of plain values: it asks for .*only plain values are read"
+    ):
+        release(refs).open()
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"refs": pickle.dumps(REFS)[:-20]}, "not a pickle of plain values"),
+        ({"refs": b""}, "not a pickle of plain values"),
+        ({"refs": {"a": 1}}, "expected a list of references"),
+        ({"refs": [{"ref_id": 1, "ann_id": 1}]}, "reference 1: no field 'split'"),
+        ({"instances": []}, "expected an object with the lists images, annotations"),
+    ],
+)
+def test_a_release_of_another_layout_is_refused(release: Any, change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        release(**change).open()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"entries": [{"image": "1.jpg", "text": "a", "ref_id": 99}]}, "ref_id: .* has no reference 99"),
+        ({"entries": [{"image": "1.jpg", "text": "a"}]}, "no field 'ref_id'"),
+        ({"entries": [{"image": "1.jpg", "text": " ", "ref_id": 17}]}, "text: the text is empty"),
+        ({"instances": {**INSTANCES, "annotations": []}}, "no annotation has the id 1"),
+        ({"instances": {**INSTANCES, "images": []}}, "no image has the id 1"),
+    ],
+)
+def test_an_entry_without_its_box_is_named(release: Any, change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=rf"refcoco\+_test.json entry 1: {message}"):
+        release(**change).open()[0]
+
+
+def test_settings_of_half_a_release_are_refused(document: Write, release: Any) -> None:
+    file = document("a.json", ENTRIES)
+    with pytest.raises(ValidationError, match="name both or none"):
+        ReferringExpressions(files=(file,), refs="refs.p")
+    with pytest.raises(ValidationError, match=r"refs_split: the splits are told by refs"):
+        ReferringExpressions(files=(file,), refs_split="testA")
+    with pytest.raises(SettingError, match=r"instances: .*none.json leads to no file"):
+        release().model_copy(update={"instances": "none.json"}).check()

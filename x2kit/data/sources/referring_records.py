@@ -1,0 +1,154 @@
+"""Records of referring expressions: a picture and all boxes of it that a text names. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from x2kit.data.sources.annotation_records import picture_at
+from x2kit.data.sources.checked_fields import box_of, every_text, number_of, required, shown, text_of
+from x2kit.data.sources.element_index import ElementIndex
+from x2kit.data.sources.entries import EntriesSource, Entry
+from x2kit.data.sources.listing import in_split
+from x2kit.data.sources.plain_pickle import read_plain_pickle
+from x2kit.data.sources.referring import ReferringExpressions
+from x2kit.errors import DataError, Reason
+from x2kit.plugin.sources import Record
+
+_MEMBERS = ("images", "annotations")
+
+
+class ReferringSource(EntriesSource):
+    """The records of referring expressions."""
+
+    shaping = frozenset({"split", "image_root", "image_root_key", "image_key", "image_suffix", "refs_split"})
+    remembers = False  # what is left out is decided by the references too
+
+    def __init__(self, config: ReferringExpressions) -> None:
+        self._config = config
+        self._release = None
+        if config.refs is not None and config.instances is not None:
+            self._release = _Release(
+                in_split(config.refs, config.split), in_split(config.instances, config.split)
+            )
+            if config.refs_split is not None and config.refs_split not in self._release.splits:
+                raise DataError(
+                    f"{config.refs}: no reference is in the split {config.refs_split!r}; there are "
+                    f"{', '.join(sorted(self._release.splits))}"
+                )
+        super().__init__(config)
+
+    @property
+    def config(self) -> ReferringExpressions:
+        return self._config
+
+    def key(self, fields: Mapping[str, Any], file: str) -> str | None:
+        return picture_at(fields, self.config, file)
+
+    def left_out(self, fields: Mapping[str, Any]) -> bool:
+        if self._release is None or self.config.refs_split is None:
+            return False
+        return self._release.split(number_of(fields, "ref_id")) != self.config.refs_split
+
+    def record(self, entry: Entry) -> Record:
+        fields = entry.fields
+        value, size = self._box(fields)
+        box = box_of(value, "bbox", size, self.config.outside == "clip")
+        text = text_of(required(fields, self.config.text_key), self.config.text_key, entry.code)
+        record: Record = {"image": picture_at(fields, self.config, entry.file.location)}
+        record["regions"] = [] if box is None else [{"bbox": box, "caption": text}]
+        return record
+
+    def texts_of(self, entry: Entry) -> Iterator[str]:
+        yield from every_text(
+            text_of(required(entry.fields, self.config.text_key), self.config.text_key, None)
+        )
+
+    def further_files(self) -> list[str]:
+        return [] if self._release is None else [self._release.location, self._release.instances.location]
+
+    def _box(self, fields: Mapping[str, Any]) -> tuple[Any, tuple[int, int] | None]:
+        """The box and, where it is told, the size of its picture."""
+        if self._release is not None:
+            return self._release.box(number_of(fields, "ref_id"))
+        size = None
+        if "width" in fields and "height" in fields:
+            size = (number_of(fields, "width"), number_of(fields, "height"))
+        return required(fields, self.config.bbox_key), size
+
+
+class _Release:
+    """Which box a reference has, by the files of the REFER release.
+
+    Attributes:
+        location: of the pickle.
+        instances: the elements of instances.json.
+        splits: all splits that the references name.
+    """
+
+    def __init__(self, refs: str, instances: str) -> None:
+        self.location = refs
+        self.instances = ElementIndex(instances, _MEMBERS, ("id", "image_id"))
+        table, self.splits = _references(refs)
+        self._refs = table[:, np.argsort(table[0], kind="stable")]
+        self._boxes = _Lookup(self.instances, "annotations")
+        self._images = _Lookup(self.instances, "images")
+
+    def split(self, ref: int) -> str:
+        """The split of a reference. Raises DataError if there is no such reference."""
+        return self.splits[int(self._refs[2, self._at(ref)])]
+
+    def box(self, ref: int) -> tuple[Any, tuple[int, int] | None]:
+        """Box and size of the picture. Raises DataError if the files do not have them."""
+        annotation = self._boxes.read(int(self._refs[1, self._at(ref)]))
+        image = self._images.read(number_of(annotation, "image_id"))
+        return required(annotation, "bbox"), (number_of(image, "width"), number_of(image, "height"))
+
+    def _at(self, ref: int) -> int:
+        place = int(np.searchsorted(self._refs[0], ref))
+        if place == self._refs.shape[1] or self._refs[0, place] != ref:
+            raise DataError(f"ref_id: {self.location} has no reference {ref}", reason=Reason.FIELD_MISSING)
+        return place
+
+
+class _Lookup:
+    """Elements of one list by their id."""
+
+    def __init__(self, index: ElementIndex, member: str) -> None:
+        self._index, self._member = index, member
+        places = index.of(member)
+        ids = index.column("id")[places]
+        order = np.argsort(ids, kind="stable")
+        self._places, self._ids = places[order], ids[order]
+
+    def read(self, key: int) -> dict[str, Any]:
+        """Raises DataError if there is none."""
+        place = int(np.searchsorted(self._ids, key))
+        if place == len(self._ids) or self._ids[place] != key:
+            raise DataError(
+                f"{self._index.location}: no {self._member[:-1]} has the id {key}",
+                reason=Reason.FIELD_MISSING,
+            )
+        return self._index.read(int(self._places[place]))
+
+
+def _references(location: str) -> tuple[Any, list[str]]:
+    """[3, R] int64: id, annotation and number of the split of each reference; and the splits by number."""
+    found = read_plain_pickle(location)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise DataError(
+            f"{location}: expected a list of references, found {shown(found)}", reason=Reason.FIELD_TYPE
+        )
+    splits: dict[str, int] = {}
+    rows = []
+    for number, each in enumerate(found, 1):
+        try:
+            split = str(required(each, "split"))
+            rows.append(
+                [number_of(each, "ref_id"), number_of(each, "ann_id"), splits.setdefault(split, len(splits))]
+            )
+        except DataError as error:
+            raise DataError(f"{location} reference {number}: {error}", reason=error.reason) from error
+    return np.asarray(rows, np.int64).reshape(-1, 3).T, list(splits)
