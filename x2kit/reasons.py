@@ -15,7 +15,7 @@ class Reason(StrEnum):
 
     explanation: str
 
-    def __new__(cls, words: str, explanation: str) -> Self:
+    def __new__(cls, words: str, explanation: str = "") -> Self:
         member = str.__new__(cls, words)
         member._value_ = words
         member.explanation = explanation

@@ -18,6 +18,7 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.decoder_start import decoder_of
 from x2kit.model.saving import RECIPE, load, read_model_config, weights_directory
 from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.tokenizers import Tokenizer
 
 Origin = Literal["kept", "resized", "copied", "pretrained", "fresh"]
 ENCODERS = ("vision", "text", "fusion")
@@ -83,11 +84,19 @@ def build_started(
     path = weights_directory(config.init_from)
     replaced = _replaced(config, read_model_config(path / RECIPE))
     # Kept word embeddings mean nothing but with the tokenizer that they were trained with.
-    tokenizer = None if "text" in replaced else config.text.build_tokenizer(assets=path / TOKENIZER)
-    model = build_model(config, texts, tokenizer=tokenizer)
+    model = build_model(config, texts, tokenizer=build_started_tokenizer(config, texts))
     found = _start(model, load(path), replaced, config, str(path))
     model.kept |= found.kept()
     return model, found
+
+
+def build_started_tokenizer(config: ModelConfig, texts: Iterable[str] | None = None) -> Tokenizer:
+    """The tokenizer of the model that `build_started` gives, without that model. Arguments and errors are its own."""
+    if config.init_from is not None:
+        path = weights_directory(config.init_from)
+        if "text" not in _replaced(config, read_model_config(path / RECIPE)):
+            return config.text.build_tokenizer(assets=path / TOKENIZER)
+    return config.text.build_tokenizer(texts)
 
 
 def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:

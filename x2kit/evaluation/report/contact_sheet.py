@@ -1,0 +1,260 @@
+"""What a step shows to the model, as a page: pictures, boxes, patches, tokens, right answers. Imports torch."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, Texts
+from x2kit.data.config import DataConfig, StreamConfig
+from x2kit.evaluation.report.markup import Markup, join, tag
+from x2kit.evaluation.report.page import Section, draw_facts, draw_page
+from x2kit.model.regions import patch_mask
+from x2kit.plugin.tokenizers import Tokenizer
+
+_SMALL = 96
+"""Pixels up to which a picture is kept without loss."""
+_ABOUT = {
+    "image-text": "A picture as it is after crop, flip and augmentation, and its text.",
+    "region-text": "The box of each text in its picture. The patches outside of it are dimmed: the text cannot "
+    "look at them. A text of the whole picture has no box.",
+    "video-text": "The frames that are drawn of a video, and its text.",
+    "parallel-text": "Two texts of one meaning.",
+    "text": "Texts alone.",
+}
+
+
+class _Tokens(NamedTuple):
+    """Names tokens as people read them."""
+
+    tokenizer: Tokenizer
+
+    def name(self, id_: int) -> str:
+        special = {value: f"[{name.upper()}]" for name, value in self.tokenizer.special._asdict().items()}
+        return special.get(id_) or self.tokenizer.decode([id_]) or f"#{id_}"
+
+    def draw(self, ids: Sequence[int], kept: int, masked: dict[int, tuple[int, int]]) -> Markup:
+        """One text: its tokens, and where one is predicted what the model sees instead."""
+        starts = self.tokenizer.starts_word(ids[:kept])
+        return tag(
+            "div",
+            [self._token(id_, masked.get(place), starts[place]) for place, id_ in enumerate(ids[:kept])],
+            class_="tokens",
+            dir="auto",
+        )
+
+    def _token(self, id_: int, masked: tuple[int, int] | None, starts_word: bool) -> Markup:
+        kind = "token" if starts_word else "token piece"
+        if masked is None:
+            return tag("span", self.name(id_), class_=kind)
+        seen, label = masked
+        what = f"seen: {self.name(seen)}; to predict: {self.name(label)}"
+        return tag(
+            "span",
+            tag("s", self.name(label)),
+            " ",
+            tag("b", self.name(seen)),
+            class_=f"{kind} masked",
+            title=what,
+        )
+
+
+def draw_sheet(
+    batch: Batch,
+    data: DataConfig,
+    tokenizer: Tokenizer,
+    grid: tuple[int, int],
+    title: str,
+    steps: int,
+    rows: int,
+) -> str:
+    """The page of a step.
+
+    Args:
+        batch: of the step.
+        data: the recipe's.
+        tokenizer: that made the batch.
+        grid: (rows, columns) of the vision encoder's patches.
+        title: of the page.
+        steps: of the whole run.
+        rows: most rows of each stream that are drawn.
+    Returns: HTML that needs no other file.
+    """
+    sheet = _Sheet(batch, _Tokens(tokenizer), grid, rows)
+    sections = [
+        Section(
+            f"stream-{name}",
+            name,
+            _ABOUT[data.streams[name].kind],
+            sheet.draw(name, drawn, data.streams[name]),
+        )
+        for name, drawn in batch.streams.items()
+    ]
+    absent = [name for name in data.streams if name not in batch.streams]
+    pictures = len(batch.images) - sum(batch.videos) if batch.images is not None else 0
+    facts = [f"{pictures} pictures", f"{len(batch.videos)} videos", f"patches {grid[0]} × {grid[1]}"]
+    facts += [f"{name} is absent: none of its losses is on, or it has no row" for name in absent]
+    if batch.broken:
+        facts.append(f"{len(batch.broken)} broken records were left out")
+    about = (
+        "The very batch of this step. Rows are numbered as in the batch. Struck out is what a token was, beside it in "
+        "bold what the model sees in its place."
+    )
+    sections += [_broken(batch)] if batch.broken else []
+    for name in batch.streams:
+        facts.append(f"{name}: losses {', '.join(data.streams[name].losses_on(batch.step, steps))}")
+    return draw_page(title, about, "; ".join(facts), sections)
+
+
+class _Sheet:
+    def __init__(self, batch: Batch, tokens: _Tokens, grid: tuple[int, int], rows: int) -> None:
+        self._batch, self._tokens, self._grid, self._rows = batch, tokens, grid, rows
+        self._addresses: dict[int, str] = {}
+
+    def draw(self, name: str, rows: Rows, config: StreamConfig) -> Markup:
+        """All rows of a stream, or the first of them."""
+        group = None if not isinstance(rows, PairedRows | ParallelRows) else rows.group.tolist()
+        texts = rows.first if isinstance(rows, ParallelRows) else rows.texts
+        total = len(texts.ids)
+        shown = range(min(total, self._rows))
+        fused = getattr(rows, "fused", None)
+        facts = draw_facts(
+            {
+                "rows": f"{total}" if total <= self._rows else f"{total}, the first {self._rows} are shown",
+                "records": str(len(self._batch.records.get(name, []))),
+                "tokens": f"texts padded to {texts.ids.shape[1]}, "
+                f"{1 - texts.mask.float().mean().item():.0%} of it padding",
+                "fusion encoder": None
+                if fused is None
+                else f"the first {fused} rows; the others are negatives alone",
+                "right answers": None if group is None else _positives(config, group),
+            }
+        )
+        cards = [self._card(row, rows, group, fused) for row in shown]
+        wide = " pairs" if not isinstance(rows, PairedRows) else ""
+        return join(facts, tag("div", cards, class_=f"cards{wide}"))
+
+    def _card(self, row: int, rows: Rows, group: list[int] | None, fused: int | None) -> Markup:
+        parts: list[Markup] = []
+        if isinstance(rows, PairedRows):
+            parts.append(self._pictures(row, rows))
+        parts.append(_heading(row, group, fused))
+        if isinstance(rows, ParallelRows):
+            parts.append(self._text(row, rows.first, rows.masked_first))
+            parts.append(self._text(row, rows.second, None))
+        else:
+            parts.append(self._text(row, rows.texts, rows.masked))
+        return tag("figure", parts, class_="card")
+
+    def _text(self, row: int, texts: Texts, masked: MaskedTexts | None) -> Markup:
+        found: dict[int, tuple[int, int]] = {}
+        if masked is not None and row < len(masked.ids):
+            pairs = zip(masked.positions[row].tolist(), masked.labels[row].tolist(), strict=True)
+            found = {place: (int(masked.ids[row, place]), label) for place, label in pairs if label >= 0}
+        return self._tokens.draw(texts.ids[row].tolist(), int(texts.mask[row].sum()), found)
+
+    def _pictures(self, row: int, rows: PairedRows) -> Markup:
+        first = int(rows.images[row])
+        videos = self._batch.videos
+        pictures = 0 if self._batch.images is None else len(self._batch.images) - sum(videos)
+        if first >= pictures:  # a video: its frames stand behind all pictures
+            video = first - pictures
+            start = pictures + sum(videos[:video])
+            frames = [self._image(number) for number in range(start, start + videos[video])]
+            return tag("div", frames, class_="frames")
+        overlay = None
+        if rows.regions is not None and not bool(rows.regions.whole[row]):
+            overlay = self._region(rows.regions.bbox[row])
+        return tag("div", self._image(first), overlay, class_="stage")
+
+    def _image(self, number: int) -> Markup:
+        if number not in self._addresses:
+            images = self._batch.images
+            assert images is not None  # rows with pictures come with them
+            self._addresses[number] = _address(images[number])
+        return tag("img", src=self._addresses[number], alt=f"picture {number}", loading="lazy")
+
+    def _region(self, bbox: Tensor) -> Markup:
+        rows, columns = self._grid
+        seen = patch_mask(bbox[None], self._grid)[0].view(rows, columns).tolist()
+        dim = [
+            tag("rect", x=float(x), y=float(y), width=1.0, height=1.0, class_="unseen")
+            for y in range(rows)
+            for x in range(columns)
+            if not seen[y][x]
+        ]
+        # the units are patches; as percentages the box keeps more than the one decimal of a coordinate
+        x, y, w, h = bbox.tolist()
+        box = [
+            tag(
+                "rect",
+                x=f"{100 * (x - w / 2):.3f}%",
+                y=f"{100 * (y - h / 2):.3f}%",
+                width=f"{100 * w:.3f}%",
+                height=f"{100 * h:.3f}%",
+                class_=kind,
+            )
+            for kind in ("halo", "truth")
+        ]
+        return tag(
+            "svg",
+            dim,
+            box,
+            viewBox=f"0 0 {columns} {rows}",
+            preserveAspectRatio="none",
+            role="img",
+            aria_label="the box, and the patches outside of it",
+        )
+
+
+def _heading(row: int, group: list[int] | None, fused: int | None) -> Markup:
+    others = [] if group is None else [n for n, one in enumerate(group) if one == group[row] and n != row]
+    said = f"also right: {', '.join(map(str, others))}" if others else None
+    only = "negative only" if fused is not None and row >= fused else None
+    return tag(
+        "figcaption",
+        tag("b", f"row {row}"),
+        tag("span", said, class_="right") if said else None,
+        tag("span", only, class_="quiet") if only else None,
+    )
+
+
+def _positives(config: StreamConfig, group: list[int]) -> str:
+    sizes = [group.count(one) for one in set(group)]
+    several = sum(size for size in sizes if size > 1)
+    rule = {"row": "the own row alone", "text": "rows of equal text", "image": "rows of one picture"}
+    return f"{rule[config.positives]}: {several} of {len(group)} rows have more than one; all others are negatives"
+
+
+def _broken(batch: Batch) -> Section:
+    rows = [
+        tag(
+            "tr",
+            tag("th", fault.stream),
+            tag("td", fault.record),
+            tag("td", fault.reason),
+            tag("td", fault.message),
+        )
+        for fault in batch.broken
+    ]
+    head = tag("tr", [tag("th", name) for name in ("stream", "record", "reason", "message")])
+    table = tag("table", tag("thead", head), tag("tbody", rows))
+    about = "Records that were drawn for this step and are broken; others took their places."
+    return Section("broken", "broken records", about, tag("div", table, class_="scroll"))
+
+
+def _address(image: Tensor) -> str:
+    """A picture [C, S, S] in [0, 1] as a data address; large ones as JPEG, so that the file stays small."""
+    pixels = (image.permute(1, 2, 0) * 255).round().to("cpu").numpy().astype(np.uint8)
+    # of other numbers of channels than three the first is shown in grey
+    picture = Image.fromarray(pixels if pixels.shape[2] == 3 else np.ascontiguousarray(pixels[..., 0]))
+    kind = "PNG" if max(picture.size) <= _SMALL else "JPEG"
+    packed = io.BytesIO()
+    picture.save(packed, kind, quality=90) if kind == "JPEG" else picture.save(packed, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
