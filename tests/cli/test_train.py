@@ -101,15 +101,25 @@ def test_resume_with_the_same_recipe_and_harmless_keys_goes_on(x2kit: Run, calls
     assert calls[1][1].data.num_workers == 1
 
 
+def test_resume_says_what_changed_and_what_that_means(x2kit: Run, calls: Calls) -> None:
+    x2kit("train", "good.yaml", "--run-dir", "run")
+    done = x2kit(
+        "train", "--resume", "--run-dir", "run", "--training.steps", "11", "--training.keep_last=5"
+    )
+    assert done.out.splitlines()[:2] == [
+        "changed: training.steps: 10, now 11; the steps that are left are made with it",
+        "changed: training.keep_last: 2, now 5",
+    ]
+    assert calls[1][1].training.steps == 11
+
+
 def test_resume_with_another_recipe_is_refused_with_what_changed(x2kit: Run, calls: Calls) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
-    done = x2kit("train", "--resume", "--run-dir", "run", "--training.lr", "0.5", "--training.steps", "11")
+    done = x2kit("train", "--resume", "--run-dir", "run", "--training.seed", "5", "--training.steps", "11")
     assert done.status == 2
-    assert done.err.splitlines()[:2] == [
-        "command line: training.steps: the run has 10, found 11",
-        "command line: training.lr: the run has 0.0001, found 0.5",
-    ]
-    assert "a run goes on as it began" in done.err
+    first, second = done.err.splitlines()
+    assert first == "command line: training.seed: the run has 42, found 5"
+    assert second.startswith("  a run goes on as it began; only description, plugins, data.num_workers, ")
     assert len(calls) == 1
 
 

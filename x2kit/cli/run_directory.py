@@ -9,22 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from x2kit.errors import CheckpointError, Fault, RecipeError
-from x2kit.recipe.differences import differences
+from x2kit.recipe.differences import Difference, differences
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.resolve import Checks
+from x2kit.recipe.resuming import changes, marked_keys
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
+FROM_HERE_ON = "; the steps that are left are made with it"
 TRACES = ("versions.json", "metrics.jsonl", "checkpoints", WEIGHTS)
-FREE_ON_RESUME = (
-    "description",
-    "data.num_workers",
-    "training.device",
-    "training.threads",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_last",
-)
-"""Keys that may differ when a run goes on: they change no number of it."""
 
 
 def new_run_directory(label: str) -> Path:
@@ -85,13 +77,22 @@ def stored_recipe(
     )
 
 
-def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
-    """Raise RecipeError if going on with `wanted` would make another run of the stored one."""
-    faults = _changed(stored, wanted, FREE_ON_RESUME)
+def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> list[str]:
+    """What changed since a run began.
+
+    Returns: a line for each changed key, with what it means for the steps that are left.
+    Raises: RecipeError if going on with `wanted` would make another run of the stored one.
+    """
+    found = changes(stored.recipe, wanted.recipe)
+    faults = [_fault(change.difference, wanted) for change in found if change.mark is None]
     if faults:
-        free = ", ".join(FREE_ON_RESUME[1:])
+        free = ", ".join(key for key, _ in marked_keys())
         advice = f"  a run goes on as it began; only {free} may differ; start another run for the rest"
         raise RecipeError([*faults, Fault("", "", advice)])
+    return [
+        f"changed: {key}: {before!r}, now {after!r}{FROM_HERE_ON if mark and mark.numbers_change else ''}"
+        for (key, before, after), mark in found
+    ]
 
 
 def same_model(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
@@ -104,7 +105,12 @@ def same_model(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
 
 def _changed(stored: ResolvedRecipe, wanted: ResolvedRecipe, free: Sequence[str]) -> list[Fault]:
     return [
-        Fault(change.key, wanted.origin(change.key), f"the run has {change.before!r}, found {change.after!r}")
+        _fault(change, wanted)
         for change in differences(stored.recipe, wanted.recipe)
         if not any(change.key == name or (name[-1] == "." and change.key.startswith(name)) for name in free)
     ]
+
+
+def _fault(change: Difference, wanted: ResolvedRecipe) -> Fault:
+    message = f"the run has {change.before!r}, found {change.after!r}"
+    return Fault(change.key, wanted.origin(change.key), message)

@@ -62,5 +62,6 @@ def _resumed(options: jsonargparse.Namespace, names: list[str]) -> tuple[Resolve
     directory = Path(options.run_dir)
     stored = stored_recipe(directory, plugins=options.plugin, checks="none")
     wanted = read(options, names or [directory / "recipe.yaml"])
-    same_run(stored, wanted)
+    for line in same_run(stored, wanted):
+        print(line)
     return wanted, directory

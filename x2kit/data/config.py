@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from x2kit.plugin.choice import SourceChoice
+from x2kit.plugin.on_resume import HARMLESS
 
 StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
 LossName = Literal["itc", "itm", "mlm", "bbox", "giou", "ttc", "ttm", "tlm"]
@@ -183,9 +184,9 @@ class DataConfig(BaseModel):
     streams: dict[str, StreamConfig] = Field(
         {}, description="the streams by name; none where nothing is trained"
     )
-    num_workers: int = Field(
+    num_workers: Annotated[int, HARMLESS] = Field(
         0, ge=0, description="processes that prepare batches; 0 prepares them in the main one"
     )
-    max_bad_share: float = Field(
+    max_bad_share: Annotated[float, HARMLESS] = Field(
         0.01, ge=0, le=1, description="share of broken records above which the run stops with a summary"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from x2kit.data.config import DataConfig
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import ModelConfig
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 from x2kit.recipe.printing import to_yaml
 from x2kit.training.config import TrainingConfig
 
@@ -19,14 +22,14 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    description: str = Field("", description="what the recipe is for, in a sentence")
-    plugins: tuple[str, ...] = Field(
+    description: Annotated[str, HARMLESS] = Field("", description="what the recipe is for, in a sentence")
+    plugins: Annotated[tuple[str, ...], FROM_HERE] = Field(
         (), description="plugins beside the installed ones: Python files, or names of importable modules"
     )
     model: ModelConfig = Field(description="the three encoders and the heads")
     data: DataConfig = Field(DataConfig(), description="the streams of training data")
     training: TrainingConfig = Field(TrainingConfig(), description="optimiser, schedule, device, checkpoints")
-    evaluation: EvaluationConfig | None = Field(
+    evaluation: Annotated[EvaluationConfig | None, HARMLESS] = Field(
         None, description="what is measured, on which records; null where nothing is"
     )
 
