@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from x2kit.data.config import DataConfig
+from x2kit.data.config import PICTURED, DataConfig
 from x2kit.errors import Fault, RecipeError, X2KitError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.records import spoken_languages
@@ -147,7 +147,7 @@ def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[s
         return languages
     seen: set[str] = set()
     for stream in data.streams.values():
-        if stream.kind in ("image-text", "region-text"):
+        if stream.kind in PICTURED:
             spoken = stream.languages or stream.source.languages()
             if spoken is None:
                 return languages

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from x2kit.errors import DataError
 from x2kit.evaluation.records import Entry, MeasuredRecords, captions
-from x2kit.evaluation.retrieval import chance, ranks, recalls, rerank, top_candidates
+from x2kit.evaluation.reranking import RerankedRows, candidates_of
+from x2kit.evaluation.retrieval import ScoreRows, chance, ranks, recalls
 from x2kit.evaluation.scoring import (
     PictureBank,
     Progress,
@@ -43,10 +44,10 @@ REST = -100.0
 
 
 class Scores(NamedTuple):
-    """Scores of one direction: [queries, candidates], higher is better, comparable within a row."""
+    """Scores of each direction: [queries, candidates], higher is better, comparable within a row."""
 
-    image_to_text: Tensor
-    text_to_image: Tensor
+    image_to_text: ScoreRows
+    text_to_image: ScoreRows
 
 
 def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, Any]:
@@ -62,7 +63,7 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
     model: X2VLM = context.model
-    records = MeasuredRecords(context.source, model.image_spec)
+    records = MeasuredRecords(context.source, model.image_spec, config.frames or model.frames)
     pictures = encode_pictures(
         model,
         records.pictures(),
@@ -144,26 +145,26 @@ def reranked(
         similarity: [M, T].
         progress: called with done and total pairs.
     """
-    of_pictures = top_candidates(similarity, config.top_k)
-    of_texts = top_candidates(similarity.T, config.top_k)
-    pairs = (of_pictures | of_texts.T).nonzero()
+    candidates = candidates_of(similarity, config.top_k)
+    picture, text = candidates.pairs.T
     logits = fuse_pairs(
-        model,
-        pictures,
-        texts,
-        torch.stack([present[pairs[:, 0]], pairs[:, 1]], 1),
-        model.itm_logits,
-        progress,
+        model, pictures, texts, torch.stack([present[picture], text], 1), model.itm_logits, progress
     )
-    matched = torch.zeros_like(similarity)
-    if config.rerank == "matching":
-        matched[pairs[:, 0], pairs[:, 1]] = logits[:, 1]
-        rest = torch.full_like(matched, REST)
-        return Scores(torch.where(of_pictures, matched, rest), torch.where(of_texts, matched.T, rest.T))
-    matched[pairs[:, 0], pairs[:, 1]] = logits.log_softmax(1)[:, 1]
-    scaled = similarity / model.temperature.detach().float().cpu()
-    combined = scaled + config.itm_weight * matched
-    return Scores(rerank(scaled, of_pictures, combined), rerank(scaled.T, of_texts, combined.T))
+    of_pairs = logits[:, 1] if config.rerank == "matching" else logits.log_softmax(1)[:, 1]
+    temperature = model.temperature.detach().float().cpu()
+
+    def direction(similarity: Tensor, columns: Tensor, places: Tensor) -> RerankedRows:
+        matched = of_pairs[places]
+        if config.rerank == "matching":
+            return RerankedRows(similarity, columns, matched, REST)
+        scores = similarity.gather(1, columns) / temperature + config.itm_weight * matched
+        return RerankedRows(similarity, columns, scores, None, temperature)
+
+    first, second = candidates.places
+    return Scores(
+        direction(similarity, candidates.of_pictures, first),
+        direction(similarity.T, candidates.of_texts, second),
+    )
 
 
 def _directions(scores: Scores, answers: tuple[list[list[int]], list[list[int]]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Records of the measured split: pictures once, texts by language. Imports torch.
+"""Records of the measured split: pictures and videos once, texts by language. Imports torch.
 
 A broken record stops the measurement. To skip it would change the number of candidates, and with it the result.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from x2kit.data.pictures import decode
 from x2kit.data.text import clean
 from x2kit.data.transforms import View, render, stack_pixels
+from x2kit.data.video_samples import seen_video
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
 from x2kit.plugin.sources import Record, Region, Source, Text
@@ -26,7 +27,7 @@ class Entry(NamedTuple):
 
     Attributes:
         id: of the record.
-        size: (width, height) of the picture in pixels, which boxes refer to.
+        size: (width, height) of the picture or video in pixels, which boxes refer to.
         caption: as the record has it; None if it has none.
         regions: as the record has them.
     """
@@ -43,30 +44,41 @@ class MeasuredRecords:
     Args:
         source: the records.
         spec: what the encoder wants its pictures to be.
+        frames: of a video that are seen; None where the model sees no videos.
     """
 
-    def __init__(self, source: Source, spec: ImageSpec) -> None:
-        self._source, self._spec = source, spec
+    def __init__(self, source: Source, spec: ImageSpec, frames: int | None = None) -> None:
+        self._source, self._spec, self._frames = source, spec, frames
         self.entries: list[Entry] = []
 
     def __len__(self) -> int:
         return len(self._source)
 
     def pictures(self) -> Iterator[Tensor]:
-        """Pictures [C, S, S] float in [0, 1] by position. Raises DataError for the first broken record."""
+        """Pictures [C, S, S] and videos [F, C, S, S] float in [0, 1] by position.
+
+        Raises: DataError for the first broken record, or the first video where the model sees none.
+        """
         for index in range(len(self._source)):
             record = self._source[index]
             name = str(record.get("id", index))
-            if record.get("image") is None:
-                raise DataError(f"record {name}: no picture; evaluation needs one in every record")
             try:
-                image = decode(record["image"], self._spec.channels)
+                pixels, size = self._seen(record)
             except DataError as error:
                 raise DataError(f"record {name}: {error}", reason=error.reason) from error
-            self.entries.append(
-                Entry(name, image.size, record.get("caption"), list(record.get("regions") or []))
-            )
-            yield stack_pixels([render(image, View(image.size), self._spec)])[0]
+            self.entries.append(Entry(name, size, record.get("caption"), list(record.get("regions") or [])))
+            yield pixels
+
+    def _seen(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
+        if record.get("image") is not None:
+            image = decode(record["image"], self._spec.channels)
+            return stack_pixels([render(image, View(image.size), self._spec)])[0], image.size
+        if record.get("video") is None:
+            raise DataError("no picture; evaluation needs one, or a video, in every record")
+        if self._frames is None:
+            raise DataError("a video, but this model has no positions for its frames (model.heads.frames)")
+        video = seen_video(record["video"], self._frames, self._spec)
+        return stack_pixels(video.frames), video.size
 
 
 def texts_in(text: Text | None, language: str, only: bool) -> list[str]:

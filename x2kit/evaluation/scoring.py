@@ -34,7 +34,7 @@ def silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class PictureBank:
-    """Encoded pictures: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid."""
+    """Encoded pictures or videos: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid."""
 
     summary: Tensor
     patches: Tensor
@@ -74,12 +74,13 @@ class TextBank:
 def encode_pictures(
     model: X2VLM, pictures: Iterable[Tensor], total: int, batch_size: int, progress: Progress = silent
 ) -> PictureBank:
-    """Encode pictures [C, S, S], `total` of them, in batches."""
+    """Encode pictures [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many pictures."""
     summary, patches, projected = [], [], []
     grid = (0, 0)
     done = 0
     for batch in _batched(pictures, batch_size):
-        features = model.encode_images(torch.stack(batch).to(model.device))
+        together = torch.stack(batch).to(model.device)
+        features = model.encode_video(together) if together.ndim == 5 else model.encode_images(together)
         summary.append(features.summary.cpu())
         patches.append(features.patches.cpu())
         projected.append(model.project_images(features.summary).cpu())
@@ -204,10 +205,15 @@ def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tens
 
 
 def _batched(pictures: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Neighbours of one shape, `size` pictures; a video has as many as frames."""
     batch: list[Tensor] = []
     for picture in pictures:
+        if batch and batch[0].shape != picture.shape:
+            yield batch
+            batch = []
         batch.append(picture)
-        if len(batch) == size:
+        frames = len(picture) if picture.ndim == 4 else 1
+        if (len(batch) + 1) * frames > size:
             yield batch
             batch = []
     if batch:

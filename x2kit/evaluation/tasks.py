@@ -16,8 +16,13 @@ Rerank = Literal["combined", "matching", "none"]
 
 
 class Retrieval(TaskConfig):
-    """Pictures to texts and texts to pictures, by similarity and re-ranked by the matching head."""
+    """Pictures or videos to texts and back, by similarity and re-ranked by the matching head."""
 
+    frames: int | None = Field(
+        None,
+        gt=0,
+        description="frames of a video that are seen; null for as many as the model has positions for",
+    )
     top_k: int = Field(16, gt=0, description="candidates of each query that the matching head looks at")
     rerank: Rerank = Field(
         "combined",

@@ -133,6 +133,11 @@ class X2VLM(nn.Module):
         return self.text.max_length
 
     @property
+    def frames(self) -> int | None:
+        """Most frames of a video; None if the model sees no videos."""
+        return self.frame_positions.shape[1] if "frame_positions" in self._parameters else None
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self._mean.device
@@ -151,13 +156,16 @@ class X2VLM(nn.Module):
 
         Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
         """
-        batch, count = frames.shape[:2]
+        return self.pool_frames(self.encode_images(frames.flatten(0, 1)), frames.shape[1])
+
+    def pool_frames(self, features: VisionFeatures, count: int) -> VisionFeatures:
+        """The features of B videos from those of their B * `count` frames, video by video; see `encode_video`."""
         positions = self.frame_positions
         if count > positions.shape[1]:
             raise ShapeError(f"{count} frames, but model.heads.frames is {positions.shape[1]}")
-        features = self.encode_images(frames.flatten(0, 1))
-        summary = features.summary.reshape(batch, count, -1) + positions[:, :count, 0]
-        patches = features.patches.reshape(batch, count, *features.patches.shape[1:]) + positions[:, :count]
+        videos = len(features.summary) // count
+        summary = features.summary.reshape(videos, count, -1) + positions[:, :count, 0]
+        patches = features.patches.reshape(videos, count, *features.patches.shape[1:]) + positions[:, :count]
         return VisionFeatures(summary.mean(1), patches.mean(1), features.grid)
 
     def encode_regions(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from x2kit.data.config import LOSSES, LossName, StreamConfig
+from x2kit.data.config import LOSSES, PICTURED, LossName, StreamConfig
 from x2kit.errors import DataError, Fault, PluginError, RecipeError, SettingError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
@@ -137,6 +137,8 @@ class _Checks:
                 "so it must be 2 or more, found 1",
             )
         self._headed(stream, key)
+        if stream.kind == "video-text":
+            self._framed(name, stream, key)
         if facts is not None:
             self._fits(stream, key, facts)
 
@@ -201,7 +203,7 @@ class _Checks:
                 "which takes one width\n  make the widths equal, or set "
                 + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
             )
-        pictured = stream.kind in ("image-text", "region-text")
+        pictured = stream.kind in PICTURED
         if pictured and vision.image.channels != 3 and stream.transform.augment_operations:
             self._fault(
                 f"{key}.transform.augment_operations",
@@ -218,6 +220,20 @@ class _Checks:
                     f"it needs the head {' and '.join(absent)}, which model.heads.built leaves out; "
                     "build it, or set this loss to 0",
                 )
+
+    def _framed(self, name: str, stream: StreamConfig, key: str) -> None:
+        positions = self._recipe.model.heads.frames
+        if positions is None:
+            self._fault(
+                "model.heads.frames",
+                f'missing: stream "{name}" shows videos, and this model has no positions for their frames\n'
+                f"  set model.heads.frames: {stream.frames}, or lay overlays/video over the recipe",
+            )
+        elif stream.frames > positions:
+            self._fault(
+                f"{key}.frames",
+                f"the model has positions for {positions} frames (model.heads.frames), found {stream.frames}",
+            )
 
     def _pictures(self, name: str, stream: StreamConfig, key: str) -> None:
         streams = self._recipe.data.streams

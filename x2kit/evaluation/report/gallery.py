@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from x2kit.data.pictures import decode
+from x2kit.data.videos import first_frame
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
 
@@ -34,7 +35,8 @@ class Thumbnails:
     def __getitem__(self, position: int) -> str:
         """`data:image/png;base64,…` of the picture at this position of the part."""
         if position not in self._made:
-            picture = decode(self._part[position]["image"], self._channels).copy()
+            record = self._part[position]
+            picture = decode(record.get("image") or first_frame(record["video"]), self._channels).copy()
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             packed = io.BytesIO()
             picture.save(packed, "PNG", optimize=True)

@@ -166,7 +166,7 @@ def make_probe(
 ) -> Probe:
     """Encode the pictures of part of a source. Raises DataError for the first broken record."""
     part = PartOfSource(source)
-    records = MeasuredRecords(part, model.image_spec)
+    records = MeasuredRecords(part, model.image_spec, model.frames)
     pictures = encode_pictures(model, records.pictures(), len(part), batch_size)
     return Probe(model, part, records.entries, pictures, only, retrieval, localisation, batch_size)
 
