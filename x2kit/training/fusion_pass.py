@@ -5,13 +5,14 @@ R rows, L text tokens, N context tokens, D width. Imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.plugin import Context, VisionFeatures
+from x2kit.plugin import Context, VisionFeatures, gather_rows
 
 Key = tuple[str, str]
 """Stream and loss."""
@@ -29,10 +30,16 @@ class _Piece(NamedTuple):
 
 
 class FusionPass:
-    """Collects rows, then runs one call of the fusion encoder for each padded length and kind of context."""
+    """Collects rows, then runs one call of the fusion encoder for each padded length and kind of context.
 
-    def __init__(self) -> None:
+    Args:
+        few: the rows look at few of the contexts, so only those are prepared. Which they are is asked of the device,
+            which waits for it.
+    """
+
+    def __init__(self, few: bool = False) -> None:
         self._pieces: list[_Piece] = []
+        self._few = few
 
     def add(
         self, key: Key, text: Tensor, mask: Tensor, context: Context | None, summary: bool = False
@@ -51,8 +58,11 @@ class FusionPass:
 
     def run(self, model: X2VLM, features: VisionFeatures | None) -> dict[Key, Tensor]:
         """Fuse all rows that were added: [R, L, D] for each key."""
+        pieces = self._pieces
+        if self._few:
+            pieces, features = _only_seen(pieces, features)
         groups: dict[tuple[object, ...], list[_Piece]] = {}
-        for piece in self._pieces:
+        for piece in pieces:
             groups.setdefault((piece.text.shape[1], *_kind(piece)), []).append(piece)
         fused: dict[Key, Tensor] = {}
         patches = None
@@ -77,6 +87,28 @@ def _kind(piece: _Piece) -> tuple[object, ...]:
     if piece.context is None:
         return ("alone",)
     return PICTURES if piece.context.lead is not None else ("texts", *piece.key)
+
+
+def _only_seen(
+    pieces: list[_Piece], features: VisionFeatures | None
+) -> tuple[list[_Piece], VisionFeatures | None]:
+    """The same pieces over no more pictures and no more texts than they look at."""
+    looking = [piece.context for piece in pieces if piece.context is not None and _kind(piece) == PICTURES]
+    places: Iterator[Tensor] = iter([])
+    if features is not None and looking:
+        seen, place = torch.unique(torch.cat([context.rows for context in looking]), return_inverse=True)
+        places = iter(torch.split(place, [len(context.rows) for context in looking]))
+        features = VisionFeatures(features.summary, gather_rows(features.patches, seen), features.grid)
+    fewer = []
+    for piece in pieces:
+        context = piece.context
+        if context is not None and _kind(piece) == PICTURES:
+            context = context._replace(rows=next(places))
+        elif context is not None:
+            seen, place = torch.unique(context.rows, return_inverse=True)
+            context = context._replace(tokens=gather_rows(context.tokens, seen), rows=place)
+        fewer.append(piece._replace(context=context))
+    return fewer, features
 
 
 def _join(pieces: list[_Piece], patches: Context | None) -> Context | None:

@@ -30,6 +30,8 @@ from x2kit.objectives import (
 )
 from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.fusion_pass import FusionPass
+from x2kit.training.partners import Partners
+from x2kit.training.shared_step import draw, weighed, with_negatives
 from x2kit.training.text_pass import Encoded, text_pass
 from x2kit.training.vision_pass import vision_pass
 
@@ -80,6 +82,13 @@ class Planned(NamedTuple):
         """The masked texts of the rows."""
         return self.rows.masked_first if isinstance(self.rows, ParallelRows) else self.rows.masked
 
+    @property
+    def fused(self) -> int:
+        """How many of the rows, the first ones, go through the fusion pass."""
+        if isinstance(self.rows, TextRows):
+            return len(self.rows.masked.ids)
+        return len(self.rows.group[: self.rows.fused])
+
 
 Losses = dict[str, dict[LossName, Tensor]]
 """Scalars, by stream and loss."""
@@ -88,7 +97,11 @@ ALL = slice(None)
 
 
 def step_losses(
-    model: X2VLM, batch: Batch, active: Active, negatives: Mapping[str, Negatives] | None = None
+    model: X2VLM,
+    batch: Batch,
+    active: Active,
+    negatives: Mapping[str, Negatives] | None = None,
+    partners: Partners | None = None,
 ) -> Losses:
     """All losses of a step.
 
@@ -97,6 +110,8 @@ def step_losses(
         batch: see `x2kit.data.batch`.
         active: the losses that are on.
         negatives: hard negatives by stream, instead of drawn ones (recorded values in tests).
+        partners: the other processes, where the batch is one process's part. The mean over all of them of a loss, and
+            of its gradient, is that of the whole batch.
     Returns: scalars, by stream and loss, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
@@ -106,12 +121,14 @@ def step_losses(
     planned: dict[str, Planned] = {}
     for name, rows in batch.streams.items():
         stream = Planned(rows, active.get(name, ()), encoded[name], view_of(model, name, rows, features))
-        losses[name], planned[name] = contrast(model, stream, (negatives or {}).get(name))
+        losses[name], planned[name] = contrast(model, stream, (negatives or {}).get(name), partners)
+        if partners is not None:
+            planned[name], features = with_negatives(partners, planned[name], features)
         add_rows(fusion, name, planned[name])
     fused = fusion.run(model, features)
     for name, stream in planned.items():
         losses[name] |= fused_losses(model, name, stream, fused)
-    return losses
+    return losses if partners is None else weighed(partners, planned, losses)
 
 
 def needs_masked(batch: Batch, active: Active) -> dict[str, bool]:
@@ -133,7 +150,7 @@ def view_of(model: X2VLM, name: str, rows: Rows, features: VisionFeatures | None
 
 
 def contrast(
-    model: X2VLM, stream: Planned, negatives: Negatives | None = None
+    model: X2VLM, stream: Planned, negatives: Negatives | None = None, partners: Partners | None = None
 ) -> tuple[dict[LossName, Tensor], Planned]:
     """The contrastive loss if it is on, and the stream with its hard negatives if a matching loss is on.
 
@@ -141,6 +158,7 @@ def contrast(
 
     Args:
         negatives: instead of drawn ones.
+        partners: see `step_losses`.
     """
     rows = stream.rows
     names = [loss for loss in stream.on if loss in CONTRASTIVE]
@@ -153,6 +171,15 @@ def contrast(
     else:
         first = model.project_images(stream.view.summary)
         second, temperature = model.project_texts(stream.texts.clean[0]), model.temperature
+    if partners is not None and rows.whole is not None:
+        own, whole = (first, second), rows.whole
+        first, second = partners.of_all(whole, first, second)
+        logits = contrastive_logits(first, second, temperature)
+        losses = {name: itc_loss(logits, whole.group) for name in names}
+        if matched:
+            drawn = Negatives(*draw(partners, whole, stream.fused, logits, own, temperature))
+            stream = stream._replace(negatives=drawn)
+        return losses, stream
     logits = contrastive_logits(first, second, temperature)
     losses = {name: itc_loss(logits, rows.group) for name in names}
     if matched:

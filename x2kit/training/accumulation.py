@@ -1,0 +1,333 @@
+"""A step in parts: the losses and gradients of the whole batch with the activations of one part. Imports torch.
+
+Contrastive losses compare every row with every other, so the parts' own losses do not add up to the batch's. As in
+GradCache (Gao et al. 2021, arXiv:2101.06983) the encoders therefore run twice: once for their values alone, part by
+part, and, when the gradient of these values is known, once more with a graph, for the way back. Between the two
+
+- the contrastive losses and the hard negatives are those of the whole batch;
+- the fusion pass runs part by part, with its graph, on the values of all rows, so that a part's negatives may lie in
+  any other part. A part's losses count by its share of the rows or tokens that their means are over.
+
+What is drawn (dropout) is drawn once: the second run puts the random state of the first back. So the gradient is
+exactly that of one batch, and, where nothing is drawn, equal to that of the step in one. The exception are modules
+that compute statistics over a batch: they see a part at a time; `batch_statistics` finds them.
+
+What is kept of the whole batch is what the encoders gave and its gradient: one layer's output, not all layers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from x2kit.data.batch import Batch, PairedRows, Texts
+from x2kit.data.config import LossName
+from x2kit.errors import X2KitError
+from x2kit.model import X2VLM
+from x2kit.objectives.masked_language import IGNORED
+from x2kit.plugin import VisionFeatures
+from x2kit.training.fusion_pass import FusionPass
+from x2kit.training.step import (
+    MASKED,
+    MATCHING,
+    Active,
+    Losses,
+    Negatives,
+    Planned,
+    View,
+    add_rows,
+    contrast,
+    fused_losses,
+    needs_masked,
+    view_of,
+)
+from x2kit.training.text_pass import by_stream, encode_pieces, text_pieces
+
+Around = Callable[[], AbstractContextManager[None]]
+Found = Mapping[Any, Tensor]
+
+
+def accumulate(
+    model: X2VLM,
+    batch: Batch,
+    active: Active,
+    parts: int,
+    weight: Callable[[str, LossName], float],
+    *,
+    around: Around = nullcontext,
+    backward: Callable[[Tensor], None] = Tensor.backward,
+    negatives: Mapping[str, Negatives] | None = None,
+) -> Losses:
+    """All losses of a step, and their gradients added to the parameters'.
+
+    Args:
+        model: in training mode, on the batch's device.
+        batch: the whole one.
+        active: the losses that are on.
+        parts: how many; a stream of fewer rows has fewer.
+        weight: of a stream's loss in the total.
+        around: what a forward pass runs in, such as autocast.
+        backward: of a scalar; one that scales it first scales all gradients.
+        negatives: as of `step_losses`.
+    Returns: scalars without graph, by stream and loss, unweighted.
+    """
+    return _Step(model, batch, active, parts, weight, around, backward).run(negatives or {})
+
+
+def batch_statistics(model: nn.Module) -> list[str]:
+    """Names of the modules that compute statistics over a batch in training."""
+    return [name for name, module in model.named_modules() if _has_statistics(module)]
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+
+
+def slices(count: int, parts: int) -> list[slice]:
+    """At most `parts` runs of rows, none empty, that differ by one row at most."""
+    sizes = [count // parts + (part < count % parts) for part in range(parts)]
+    ends = [sum(sizes[: part + 1]) for part in range(parts)]
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True) if size]
+
+
+class _Twice:
+    """Values that are computed in parts, and once more on the way back."""
+
+    def __init__(self, around: Around, device: torch.device, runs: Sequence[Callable[[], Found]]) -> None:
+        """The values alone.
+
+        Args:
+            runs: the parts; each gives [rows of the part, ...] by key.
+        """
+        self._around, self._device, self._runs = around, device, runs
+        self._states: list[list[Tensor]] = []
+        found: dict[Any, list[Tensor]] = {}
+        for run in runs:
+            self._states.append(_random_state(device))
+            with torch.no_grad(), around():
+                for key, value in run().items():
+                    found.setdefault(key, []).append(value)
+        self._sizes = {key: [len(value) for value in values] for key, values in found.items()}
+        self.values = {key: _leaf(values) for key, values in found.items()}
+        """[all rows, ...] by key; leaves, whose gradients `backward` hands on."""
+
+    def backward(self) -> None:
+        """Take the gradients of the values to what they were computed from."""
+        gradients = {
+            key: iter(torch.split(value.grad, self._sizes[key]))
+            for key, value in self.values.items()
+            if value.grad is not None
+        }
+        if not gradients:
+            return
+        for run, state in zip(self._runs, self._states, strict=True):
+            with _replayed(self._device, state), self._around():
+                found = run()
+            pairs = [(value, next(gradients[key])) for key, value in found.items() if key in gradients]
+            learned = [(value, gradient) for value, gradient in pairs if value.requires_grad]
+            if learned:
+                torch.autograd.backward(
+                    [value for value, _ in learned], [gradient for _, gradient in learned]
+                )
+
+
+def _leaf(values: list[Tensor]) -> Tensor:
+    whole = torch.cat(values)
+    return whole.requires_grad_(whole.is_floating_point())
+
+
+class _Step:
+    """One step; see `accumulate`."""
+
+    def __init__(
+        self,
+        model: X2VLM,
+        batch: Batch,
+        active: Active,
+        parts: int,
+        weight: Callable[[str, LossName], float],
+        around: Around,
+        backward: Callable[[Tensor], None],
+    ) -> None:
+        self._model, self._batch, self._active, self._parts = model, batch, active, parts
+        self._weight, self._around, self._backward = weight, around, backward
+
+    def run(self, negatives: Mapping[str, Negatives]) -> Losses:
+        vision = self._twice(self._vision())
+        features = self._features(vision.values)
+        texts = self._twice(self._texts())
+        views = self._twice(self._views(features))
+        losses, planned = self._contrast(texts.values, views.values, negatives)
+        for part in range(self._parts):
+            self._fuse(part, planned, features, losses)
+        with _statistics_at_rest(self._model):
+            views.backward()
+            texts.backward()
+            vision.backward()
+        return losses
+
+    def _twice(self, runs: Sequence[Callable[[], Found]]) -> _Twice:
+        return _Twice(self._around, self._model.device, runs)
+
+    def _vision(self) -> list[Callable[[], Found]]:
+        images = self._batch.images
+
+        def encode(part: Tensor) -> Found:
+            features = self._model.encode_images(part)
+            return {"summary": features.summary, "patches": features.patches}
+
+        if images is None:
+            return []
+        return [partial(encode, images[part]) for part in slices(len(images), self._parts)]
+
+    def _features(self, values: Found) -> VisionFeatures | None:
+        if not values:
+            return None
+        return VisionFeatures(values["summary"], values["patches"], self._model.vision.grid)
+
+    def _texts(self) -> list[Callable[[], Found]]:
+        pieces = text_pieces(self._batch.streams, needs_masked(self._batch, self._active))
+        parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self._parts)]
+        for key, texts in pieces.items():
+            for part, some in zip(parts, slices(len(texts.ids), self._parts), strict=False):
+                part[key] = Texts(texts.ids[some], texts.mask[some])
+        return [partial(encode_pieces, self._model, part) for part in parts if part]
+
+    def _views(self, features: VisionFeatures | None) -> list[Callable[[], Found]]:
+        def look(name: str, rows: PairedRows) -> Found:
+            view = view_of(self._model, name, rows, features)
+            assert view is not None
+            if view.mask is None:
+                return {(name, "whole"): view.whole}
+            return {(name, "whole"): view.whole, (name, "summary"): view.summary, (name, "mask"): view.mask}
+
+        return [
+            partial(look, name, _some(rows, part))
+            for name, rows in self._batch.streams.items()
+            if isinstance(rows, PairedRows)
+            for part in slices(len(rows.images), self._parts)
+        ]
+
+    def _contrast(
+        self, tokens: Found, views: Found, negatives: Mapping[str, Negatives]
+    ) -> tuple[Losses, dict[str, Planned]]:
+        """The contrastive losses of the whole batch, with their gradients, and the hard negatives."""
+        streams = self._batch.streams
+        pieces = text_pieces(streams, needs_masked(self._batch, self._active))
+        encoded = by_stream(streams, pieces, tokens)
+        losses: Losses = {}
+        planned: dict[str, Planned] = {}
+        with self._around():
+            for name, rows in streams.items():
+                whole = views.get((name, "whole"))
+                view = (
+                    whole
+                    if whole is None
+                    else View(views.get((name, "summary"), whole), views.get((name, "mask")), whole)
+                )
+                stream = Planned(rows, self._active.get(name, ()), encoded[name], view)
+                losses[name], planned[name] = contrast(self._model, stream, negatives.get(name))
+        self._differentiate(losses)
+        return losses, planned
+
+    def _fuse(
+        self, number: int, planned: Mapping[str, Planned], features: VisionFeatures | None, losses: Losses
+    ) -> None:
+        """The other losses of one part, with their gradients; they are added to the losses."""
+        fusion = FusionPass(few=True)
+        found: Losses = {}
+        runs = {name: slices(stream.fused, self._parts) for name, stream in planned.items()}
+        some = {name: run[number] for name, run in runs.items() if number < len(run)}
+        with self._around():
+            for name, part in some.items():
+                add_rows(fusion, name, planned[name], part)
+            fused = fusion.run(self._model, features)
+            for name, part in some.items():
+                means = fused_losses(self._model, name, planned[name], fused, part)
+                found[name] = {loss: mean * _share(planned[name], loss, part) for loss, mean in means.items()}
+        self._differentiate(found)
+        for name, on in found.items():
+            for loss, value in on.items():
+                losses[name][loss] = losses[name].get(loss, 0) + value
+
+    def _differentiate(self, losses: Losses) -> None:
+        """Gradients of the weighted sum; the losses lose their graph."""
+        terms = [
+            value * self._weight(name, loss) for name, on in losses.items() for loss, value in on.items()
+        ]
+        if terms:
+            self._backward(torch.stack(terms).sum())
+        for on in losses.values():
+            on.update({loss: value.detach() for loss, value in on.items()})
+
+
+def _some(rows: PairedRows, part: slice) -> PairedRows:
+    """What decides the views of a part of the rows."""
+    regions = rows.regions
+    if regions is not None:
+        mask = None if regions.mask is None else regions.mask[part]
+        regions = regions._replace(bbox=regions.bbox[part], whole=regions.whole[part], mask=mask)
+    return rows._replace(images=rows.images[part], regions=regions)
+
+
+def _share(stream: Planned, loss: LossName, part: slice) -> Tensor:
+    """How much of what a loss is a mean over lies in a part of the fused rows: scalar in [0, 1]."""
+    counts = _counts(stream, loss)
+    return counts[part].sum() / counts.sum().clamp_min(1)
+
+
+def _counts(stream: Planned, loss: LossName) -> Tensor:
+    """[fused rows], how many pairs, tokens or boxes of each row a loss is a mean over."""
+    rows, negatives, masked = stream.rows, stream.negatives, stream.masked
+    if loss in MATCHING and negatives is not None:
+        if negatives.valid is None:
+            return torch.ones_like(negatives.text)
+        return negatives.valid.view(3, -1).sum(0)
+    if loss in MASKED and masked is not None:
+        return (masked.labels != IGNORED).sum(1)
+    if isinstance(rows, PairedRows) and rows.regions is not None:
+        return ~rows.regions.whole[: rows.fused]
+    raise X2KitError(f"training.accumulation: it is not known what {loss} is a mean over")
+
+
+@contextmanager
+def _statistics_at_rest(model: nn.Module) -> Iterator[None]:
+    """Running statistics stay as they are: the second run must not count a part again."""
+    running = [m for m in model.modules() if _has_statistics(m) and m.track_running_stats]
+    for module in running:
+        module.track_running_stats = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in running:
+            module.track_running_stats = True  # type: ignore[assignment]
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """What the next draws of the processor and of the device follow."""
+    states = [torch.get_rng_state()]
+    if device.type != "cpu":
+        states.append(torch.get_device_module(device).get_rng_state())
+    return states
+
+
+def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(states[1])
+
+
+@contextmanager
+def _replayed(device: torch.device, states: list[Tensor]) -> Iterator[None]:
+    """The draws that followed this state, again; those after it go on where they were."""
+    now = _random_state(device)
+    _set_random_state(device, states)
+    try:
+        yield
+    finally:
+        _set_random_state(device, now)
