@@ -41,10 +41,22 @@ def test_only_languages_of_the_stream_are_drawn(rng: np.random.Generator) -> Non
     assert draw("plain", rng, ("de",)) == "plain"
 
 
+def test_of_a_list_only_texts_of_the_stream_s_languages_are_a_choice(rng: np.random.Generator) -> None:
+    texts: Any = [
+        {"en": "a dog"},
+        {"de": "ein Hund"},
+        {"en": "a brown dog"},
+        {"fr": "un chien", "de": "Hund"},
+    ]
+    drawn = Counter(draw(texts, rng, ["de"]) for _ in range(100))
+    assert drawn.keys() == {"ein Hund", "Hund"}
+    assert min(drawn.values()) > 25
+
+
 def test_a_text_in_no_language_of_the_stream_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="has the languages en, and the stream draws from de, fr") as found:
         draw({"en": "a"}, rng, ("de", "fr"))
-    assert found.value.reason == "text in no language of the stream"
+    assert found.value.reason == "language missing"
 
 
 @pytest.mark.parametrize("text", [None, 5, [], {"en": None}, [7]])

@@ -106,8 +106,8 @@ class Page:
         file = self.folder / str(block.title)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text, encoding="utf-8")
-        if file.suffix == ".jsonl":
-            for name in re.findall(r'"image": "([^"]+)"', block.text):
+        if file.suffix in (".json", ".jsonl"):
+            for name in re.findall(r'"(?:image|file_name)": "([^"]+)"', block.text):
                 write_picture(file.parent / name)
             # the page says that the split for evaluation has the same form
             if file.name == "train.jsonl" and not (file.parent / "test.jsonl").exists():

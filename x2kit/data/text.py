@@ -63,6 +63,8 @@ def text_only_caption(text: str, max_words: int, min_words: int = 2) -> str:
 def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> str:
     """One of the texts that a record offers, with equal chances: first one of the list, then a language.
 
+    What has none of the languages is no choice.
+
     Args:
         text: a str, or {code: str}, or a list of either.
         rng: the sample's own generator; untouched where there is nothing to choose.
@@ -70,7 +72,9 @@ def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> 
     Raises: DataError if the text is none of these, or has none of the languages.
     """
     if isinstance(text, list) and text:
-        text = text[_pick(len(text), rng)]
+        # where each text of a list is of one language, those of the others are no choice
+        choices = [choice for choice in text if _may_be_drawn(choice, languages)] or text
+        text = choices[_pick(len(choices), rng)]
     if isinstance(text, dict):
         codes = [code for code in text if languages is None or code in languages]
         if not codes:
@@ -86,6 +90,10 @@ def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> 
             reason=Reason.FIELD_TYPE,
         )
     return text
+
+
+def _may_be_drawn(choice: str | dict[str, str], languages: Sequence[str] | None) -> bool:
+    return languages is None or not isinstance(choice, dict) or any(code in languages for code in choice)
 
 
 def variants(text: Text) -> Iterator[str]:

@@ -77,7 +77,7 @@ def test_boxes_have_the_names_of_their_labels(saved: Any) -> None:
         {"bbox": [1.0, 2.0, 3.0, 4.0], "caption": "hat"},
         {"bbox": [0.0, 0.0, 9.0, 9.0], "caption": "dog"},
     ]
-    with pytest.raises(SettingError, match="split: .* has no split 'test'; it has val"):
+    with pytest.raises(SettingError, match=r"split: .* has no split 'test'; it has val"):
         config.for_split("test").open()
 
 
