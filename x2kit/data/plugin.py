@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from x2kit.data.json_lines import JsonLines
+from x2kit.data.mixture import Mixture
 from x2kit.data.sources.annotation_files import AnnotationFiles
 from x2kit.data.sources.coco import CocoAnnotations
 from x2kit.data.sources.hugging_face import HuggingFaceDataset
@@ -18,6 +19,7 @@ x2kit_api = "1"
 def x2kit_register(registry: Registry) -> None:
     """Add the sources."""
     registry.add(JsonLines)
+    registry.add(Mixture)
     registry.add(AnnotationFiles)
     registry.add(CocoAnnotations)
     registry.add(HuggingFaceDataset)
