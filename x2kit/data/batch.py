@@ -51,6 +51,28 @@ class Regions(NamedTuple):
     mask: Tensor | None = None
 
 
+class Whole(NamedTuple):
+    """Where the rows of a stream are when several processes make them; W rows of all, in the order of one process.
+
+    Attributes:
+        numbers: [B] int64, which of the W rows those of this process are.
+        order: [W] int64, the place of each row where those of all processes stand one process behind the other.
+        rank: [W] int64, the process that has the row.
+        row: [W] int64, its number there.
+        picture: [W] int64, the number there of its picture; -1 for texts.
+        group: [W] int64, as in `PairedRows`.
+        fused: how many of the W rows go through the fusion encoder, the first.
+    """
+
+    numbers: Tensor
+    order: Tensor
+    rank: Tensor
+    row: Tensor
+    picture: Tensor
+    group: Tensor
+    fused: int
+
+
 class PairedRows(NamedTuple):
     """Rows of an image-text, region-text or video-text stream.
 
@@ -61,6 +83,7 @@ class PairedRows(NamedTuple):
         group: [B] int64; rows of one group are right answers to each other.
         regions: None for whole pictures.
         fused: the first so many rows go through the fusion encoder, and `masked` has so many; None for all.
+        whole: the rows of all processes, where several make the batch.
     """
 
     images: Tensor
@@ -69,12 +92,13 @@ class PairedRows(NamedTuple):
     group: Tensor
     regions: Regions | None = None
     fused: int | None = None
+    whole: Whole | None = None
 
 
 class ParallelRows(NamedTuple):
     """Rows of a parallel-text stream: two texts of one meaning; L may differ between the sides.
 
-    `group` and `fused` are as in `PairedRows`.
+    `group`, `fused` and `whole` are as in `PairedRows`.
     """
 
     first: Texts
@@ -82,6 +106,7 @@ class ParallelRows(NamedTuple):
     masked_first: MaskedTexts | None
     group: Tensor
     fused: int | None = None
+    whole: Whole | None = None
 
 
 class TextRows(NamedTuple):

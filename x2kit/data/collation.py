@@ -12,7 +12,7 @@ from torch import Tensor
 from x2kit.data.batch import MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
 from x2kit.data.config import StreamConfig
 from x2kit.data.masking import MaskedIds, mask_texts
-from x2kit.data.samples import PairSample
+from x2kit.data.samples import PairSample, RegionTexts
 from x2kit.data.streams import DrawnPairs, DrawnParallel, DrawnTexts
 from x2kit.plugin.tokenizers import Tokenizer
 
@@ -35,46 +35,48 @@ class Collator:
 
     def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
         """Rows with pictures; `rng` draws the masks, None leaves them out."""
-        encoded = self._encode(drawn.texts)
-        keys: dict[str, Iterable[Hashable]] = {
-            "row": range(len(encoded)),
-            "text": drawn.texts,
-            "image": drawn.records,
-        }
-        regions = None
-        if drawn.regions is not None:
-            bbox = torch.tensor(drawn.regions.bbox, dtype=torch.float32).view(-1, 4)
-            regions = Regions(bbox, torch.tensor(drawn.regions.whole))
+        (encoded,) = self.encoded(drawn)
+        regions = None if drawn.regions is None else regions_of(drawn.regions)
         return PairedRows(
-            torch.tensor(drawn.images),
+            torch.tensor(drawn.images, dtype=torch.int64),
             self._pad(encoded),
             None if rng is None else self._mask(encoded, rng),
-            groups(keys[self.config.positives]),
+            group_numbers(self.keys(drawn) or range(len(encoded))),
             regions,
             self.config.fusion_rows,
         )
 
     def parallel(self, drawn: DrawnParallel, rng: Generator | None) -> ParallelRows:
         """Rows of two texts; `rng` as in `pairs`."""
-        count = len(drawn.pairs)
-        encoded = self._encode([pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs])
-        first, second = encoded[:count], encoded[count:]
-        by_text = self.config.positives == "text"
+        first, second = self.encoded(drawn)
         return ParallelRows(
             self._pad(first),
             self._pad(second),
             None if rng is None else self._mask(first, rng),
-            groups_of_pairs(drawn.pairs) if by_text else groups(range(count)),
+            group_numbers(self.keys(drawn) or range(len(first))),
             self.config.fusion_rows,
         )
 
     def texts(self, drawn: DrawnTexts, rng: Generator) -> TextRows:
         """Rows of texts alone."""
-        encoded = self._encode(drawn.texts)
+        (encoded,) = self.encoded(drawn)
         return TextRows(self._pad(encoded), self._mask(encoded, rng))
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer.encode(texts, self.config.max_tokens)
+    def encoded(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> list[list[list[int]]]:
+        """Ids of the texts of each row: one list of texts, or two of parallel ones."""
+        if not isinstance(drawn, DrawnParallel):
+            return [self.tokenizer.encode(drawn.texts, self.config.max_tokens)]
+        texts = [pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs]
+        encoded = self.tokenizer.encode(texts, self.config.max_tokens)
+        return [encoded[: len(drawn.pairs)], encoded[len(drawn.pairs) :]]
+
+    def keys(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> Sequence[Hashable | PairSample]:
+        """What tells which rows are right answers to each other, for `group_numbers`; nothing if each has its own."""
+        if self.config.positives == "row" or isinstance(drawn, DrawnTexts):
+            return ()
+        if isinstance(drawn, DrawnParallel):
+            return drawn.pairs
+        return drawn.texts if self.config.positives == "text" else drawn.records
 
     def _pad(self, encoded: Sequence[Sequence[int]]) -> Texts:
         return pad_texts(encoded, self.tokenizer.special.pad, self.config.max_tokens)
@@ -84,22 +86,42 @@ class Collator:
         return stack_masked(masked, self.tokenizer.special.pad, self.config.max_tokens)
 
 
-def pad_texts(encoded: Sequence[Sequence[int]], pad: int, max_tokens: int) -> Texts:
-    """Texts of one length: the longest, rounded up to a multiple of 8, but never above `max_tokens`."""
+def pad_texts(
+    encoded: Sequence[Sequence[int]], pad: int, max_tokens: int, longest: int | None = None
+) -> Texts:
+    """Texts of one length: the longest, rounded up to a multiple of 8, but never above `max_tokens`.
+
+    Args:
+        longest: tokens of the longest, where it is not among these.
+    """
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    longest = int(lengths.max(initial=1))
+    longest = int(lengths.max(initial=1)) if longest is None else longest
     width = max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, max_tokens))
     return Texts(_rectangle(encoded, width, pad), torch.from_numpy(np.arange(width) < lengths[:, None]))
 
 
-def stack_masked(masked: Sequence[MaskedIds], pad: int, max_tokens: int) -> MaskedTexts:
+def stack_masked(
+    masked: Sequence[MaskedIds], pad: int, max_tokens: int, longest: int | None = None
+) -> MaskedTexts:
     """Masked texts of the length that `pad_texts` gives the plain ones."""
     most = max([len(text.positions) for text in masked] + [1])
     return MaskedTexts(
-        pad_texts([text.ids for text in masked], pad, max_tokens).ids,
+        pad_texts([text.ids for text in masked], pad, max_tokens, longest).ids,
         _rectangle([text.positions for text in masked], most, 0),
         _rectangle([text.labels for text in masked], most, NO_LABEL),
     )
+
+
+def regions_of(regions: RegionTexts) -> Regions:
+    """Boxes as tensors."""
+    bbox = torch.tensor(regions.bbox, dtype=torch.float32).view(-1, 4)
+    return Regions(bbox, torch.tensor(regions.whole, dtype=torch.bool))
+
+
+def group_numbers(keys: Sequence[Hashable | PairSample]) -> Tensor:
+    """[B] int64: rows that are right answers to each other share a number; by equal keys, or by pairs of texts."""
+    pairs = [key for key in keys if isinstance(key, PairSample)]
+    return groups_of_pairs(pairs) if pairs else groups(keys)
 
 
 def groups(keys: Iterable[Hashable]) -> Tensor:

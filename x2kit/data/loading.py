@@ -9,25 +9,29 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from x2kit.data.batch import Batch, Broken, Rows
+from x2kit.data.batch import Batch, Rows
 from x2kit.data.collation import Collator
 from x2kit.data.config import DataConfig
+from x2kit.data.order import ALL, Share
+from x2kit.data.shares import Drawn, Gather, Part, join
 from x2kit.data.streams import (
     DrawnImages,
     DrawnPairs,
     DrawnParallel,
-    DrawnTexts,
+    Faults,
     Stream,
     draw_images,
     draw_pairs,
     draw_regions,
     draw_shared_regions,
     draw_texts,
+    draw_videos,
 )
 from x2kit.data.transforms import Pixels, stack_pixels
 from x2kit.errors import DataError, X2KitError
@@ -49,32 +53,72 @@ class StepBatches:
         image: what the vision encoder wants.
         seed: of the run.
         steps: of the whole run; shares at which losses start and stop are of these.
+        share: of the records of each step that this process takes, where several make the batch.
+        gather: what each of these processes has of a value, by rank; they make batches in the same order.
     """
 
     def __init__(
-        self, data: DataConfig, tokenizer: Tokenizer, image: ImageSpec, seed: int, steps: int
+        self,
+        data: DataConfig,
+        tokenizer: Tokenizer,
+        image: ImageSpec,
+        seed: int,
+        steps: int,
+        share: Share = ALL,
+        gather: Gather | None = None,
     ) -> None:
         self._data = data
         self._tokenizer = tokenizer
         self._image = image
         self._seed = seed
         self._steps = steps
+        self._share = share
+        self._gather = gather
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, from 0.
 
         Raises: DataError if a source cannot be opened, is empty, or has a hundred broken records in a row.
         """
-        on = {name: stream.losses_on(step, self._steps) for name, stream in self._data.streams.items()}
-        drawing = _Drawing(self._streams, step, self._image, [name for name, losses in on.items() if losses])
-        rows: dict[str, Rows] = {}
-        records: dict[str, list[str]] = {}
-        for name, drawn in drawing.rows.items():
-            masks = not MASKING_LOSSES.isdisjoint(on[name])
-            rows[name] = self._collate(name, drawn, step, masks)
-            records[name] = list(dict.fromkeys(drawn.records))
-        images = stack_pixels(drawing.pictures) if drawing.pictures else None
-        return Batch(step, images, rows, records, drawing.faults)
+        return self._whole(self._drawn(step))
+
+    def _drawn(self, step: int) -> Batch | Part:
+        """What needs no other process: the batch, or this process's part of it."""
+        part = self._part(step)
+        return self._whole(part) if self._share == ALL else part
+
+    def _part(self, step: int) -> Part:
+        on = [name for name, stream in self._data.streams.items() if stream.losses_on(step, self._steps)]
+        drawing = _Drawing(self._streams, step, self._image, on)
+        pixels = [*drawing.pictures, *chain.from_iterable(drawing.videos)]
+        return Part(
+            step,
+            stack_pixels(pixels) if pixels else None,
+            tuple(map(len, drawing.videos)),
+            drawing.rows,
+            drawing.places,
+            list(drawing.faults),
+            drawing.faults.drawn,
+        )
+
+    def _whole(self, part: Batch | Part) -> Batch:
+        if isinstance(part, Batch):
+            return part
+        masked = [
+            name
+            for name in part.drawn
+            if not MASKING_LOSSES.isdisjoint(self._data.streams[name].losses_on(part.step, self._steps))
+        ]
+        if self._gather is not None:
+            orders = {name: self._streams[name].order for name in part.drawn}
+            return join(part, masked, self._collators, orders, self._share.rank, self._gather)
+        drawn = {name: rows for name, rows in part.drawn.items() if rows.records}
+        rows = {
+            name: self._collate(name, of_stream, part.step, name in masked)
+            for name, of_stream in drawn.items()
+        }
+        records = {name: list(dict.fromkeys(of_stream.records)) for name, of_stream in drawn.items()}
+        return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos)
 
     def iterate(self, first_step: int = 0) -> Iterator[Batch]:
         """Batches from `first_step` to the end of the run, prepared by `num_workers` processes.
@@ -85,20 +129,20 @@ class StepBatches:
         if self._data.num_workers == 0:
             yield from map(self.batch, steps)
             return
-        fresh = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps)
+        fresh = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps, self._share)
         loader = DataLoader(
             _Steps(fresh),
             batch_size=None,
             sampler=steps,
             num_workers=self._data.num_workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_start_worker,
+            collate_fn=as_it_is,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # without one the loader would draw from torch's global generator
         )
         for outcome in loader:
             if isinstance(outcome, _Failure):
                 raise DataError(outcome.message)
-            yield outcome
+            yield self._whole(outcome)
 
     def fingerprints(self) -> dict[str, str]:
         """A short hash of each stream's data, which changes when the data changes."""
@@ -113,16 +157,14 @@ class StepBatches:
             if source is None:
                 source = config.source.open()
                 opened.append((config.source, source))
-            streams[name] = Stream(name, config, source, self._seed)
+            streams[name] = Stream(name, config, source, self._seed, self._share)
         return streams
 
     @cached_property
     def _collators(self) -> dict[str, Collator]:
         return {name: Collator(config, self._tokenizer) for name, config in self._data.streams.items()}
 
-    def _collate(
-        self, name: str, drawn: DrawnPairs | DrawnParallel | DrawnTexts, step: int, masks: bool
-    ) -> Rows:
+    def _collate(self, name: str, drawn: Drawn, step: int, masks: bool) -> Rows:
         collator = self._collators[name]
         rng = self._streams[name].order.of_masks(step)
         if isinstance(drawn, DrawnPairs):
@@ -137,8 +179,12 @@ class _Drawing:
 
     def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
         self.pictures: list[Pixels] = []
-        self.faults: list[Broken] = []
-        self.rows: dict[str, DrawnPairs | DrawnParallel | DrawnTexts] = {}
+        self.videos: list[list[Pixels]] = []
+        self.faults = Faults()
+        self.rows: dict[str, Drawn] = {}
+        self.places: dict[str, list[int]] = {}
+        """Of each row, the place in the step of its record."""
+        self._places: list[int] = []  # of each picture
         self._streams, self._step, self._spec = streams, step, spec
         self._givers: dict[str, tuple[DrawnImages, int]] = {}
         # Whether a stream of regions shares the pictures is asked of the recipe, not of the step: a loss that
@@ -146,10 +192,16 @@ class _Drawing:
         self._shared = {stream.config.images_from for stream in streams.values()}
         for name in on:
             drawn = self._draw(streams[name])
-            if drawn.records:
-                self.rows[name] = drawn
+            self.rows[name] = drawn
+            self.places[name] = streams[name].places
+            if isinstance(drawn, DrawnPairs) and drawn.regions is not None:
+                self.places[name] = [self._places[number] for number in drawn.images]
+        for name, drawn in self.rows.items():
+            if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
+                behind = [len(self.pictures) + number for number in drawn.images]
+                self.rows[name] = drawn._replace(images=behind)
 
-    def _draw(self, stream: Stream) -> DrawnPairs | DrawnParallel | DrawnTexts:
+    def _draw(self, stream: Stream) -> Drawn:
         if stream.config.kind == "image-text":
             images, offset = self._images(stream.name)
             return images.rows(offset)
@@ -160,6 +212,11 @@ class _Drawing:
             offset = len(self.pictures)
             drawn, pictures = draw_regions(stream, self._step, self._spec, self.faults, offset)
             self.pictures.extend(pictures)
+            self._places.extend(stream.places[: len(pictures)])
+            return drawn
+        if stream.config.kind == "video-text":
+            drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
+            self.videos.extend(videos)
             return drawn
         draw = draw_pairs if stream.config.kind == "parallel-text" else draw_texts
         return draw(stream, self._step, self.faults)
@@ -170,6 +227,7 @@ class _Drawing:
             images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
             self._givers[name] = images, len(self.pictures)
             self.pictures.extend(sample.pixels for sample in images.samples)
+            self._places.extend(stream.places)
         return self._givers[name]
 
 
@@ -179,22 +237,24 @@ class _Failure(NamedTuple):
     message: str
 
 
-class _Steps(Dataset[Batch | _Failure]):
+class _Steps(Dataset[Batch | Part | _Failure]):
     def __init__(self, batches: StepBatches) -> None:
         self._batches = batches
 
-    def __getitem__(self, step: int) -> Batch | _Failure:
+    def __getitem__(self, step: int) -> Batch | Part | _Failure:
         try:
-            return self._batches.batch(step)
+            return self._batches._drawn(step)
         except X2KitError as error:
             return _Failure(str(error))
 
 
-def _as_it_is(batch: Any) -> Any:
+def as_it_is(batch: Any) -> Any:
+    """For loaders that must not touch what they carry."""
     return batch
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """What a process that prepares data does first."""
     # A terminal, a batch system or a service manager asks every process of a job to stop. The main one must save
     # first, and it ends the others.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from x2kit.data.config import MaskingConfig
 from x2kit.plugin.tokenizers import Tokenizer
@@ -46,7 +48,18 @@ def mask_texts(
         tokenizer: says which ids begin a word, what the mask is, and how many ids there are.
     """
     longest = max((len(text) for text in texts), default=0)
-    draws = rng.random((len(texts), 6, longest))
+    return mask_drawn(texts, draw_masks(rng, len(texts), longest), config, tokenizer)
+
+
+def draw_masks(rng: Generator, texts: int, longest: int) -> NDArray[np.float64]:
+    """The numbers that masks are made from: [texts, 6, tokens of the longest text], each in [0, 1)."""
+    return rng.random((texts, 6, longest))
+
+
+def mask_drawn(
+    texts: Sequence[Sequence[int]], draws: NDArray[np.float64], config: MaskingConfig, tokenizer: Tokenizer
+) -> list[MaskedIds]:
+    """As `mask_texts`, given the numbers of each text (see `draw_masks`)."""
     orders = draws[:, _ORDER].argsort(1)
     mask, vocab_size = tokenizer.special.mask, tokenizer.vocab_size
     masked = []

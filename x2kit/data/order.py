@@ -7,6 +7,8 @@ Key and counter say what the numbers are for, so no two uses share any and none 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -26,6 +28,27 @@ class Slot(NamedTuple):
     epoch: int
     position: int
     record: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of every step's records that one of several processes takes."""
+
+    rank: int = 0
+    count: int = 1
+
+    def places(self, records: int, block: int) -> list[int]:
+        """The places in a step, of so many records, that this process takes.
+
+        They alternate, so that the first rows of a stream, which alone are fused where `fusion_rows` says so, fall to
+        all processes alike; neighbours of a block stay together as far as the shares allow.
+        """
+        run = math.gcd(block, max(1, records // self.count))
+        return [place for place in range(records) if place // run % self.count == self.rank]
+
+
+ALL = Share()
+"""What one process alone takes."""
 
 
 class StreamOrder:

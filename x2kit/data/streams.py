@@ -14,7 +14,7 @@ from numpy.random import Generator
 from x2kit.data.batch import Broken
 from x2kit.data.config import StreamConfig
 from x2kit.data.faults import broken
-from x2kit.data.order import Slot, StreamOrder
+from x2kit.data.order import ALL, Share, Slot, StreamOrder
 from x2kit.data.samples import (
     ImageSample,
     PairSample,
@@ -26,9 +26,10 @@ from x2kit.data.samples import (
     text_sample,
 )
 from x2kit.data.transforms import Pixels
+from x2kit.data.video_samples import video_sample
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
-from x2kit.plugin.sources import Record, Source
+from x2kit.plugin.sources import Located, Place, Record, Source
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 100
@@ -73,31 +74,45 @@ class Stream:
         config: its settings.
         source: its records.
         seed: of the run.
+        share: of the records of every step that are taken here.
     """
 
-    def __init__(self, name: str, config: StreamConfig, source: Source, seed: int) -> None:
+    def __init__(
+        self, name: str, config: StreamConfig, source: Source, seed: int, share: Share = ALL
+    ) -> None:
         self.name = name
+        self.share = share
         self.config = config
         self.source = source
         self.order = StreamOrder(seed, name, len(source), config.block)
 
     def take(
-        self, step: int, make: Callable[[Record, Generator], T], faults: list[Broken]
+        self, step: int, make: Callable[[Record, Generator], T], faults: Faults
     ) -> list[tuple[Visit, T]]:
         """What `make` draws from each record of a step; broken ones are replaced and noted in `faults`."""
         count = self.config.records_a_step
-        return [self._take(slot, make, faults) for slot in self.order.slots(step * count, count)]
+        return [self._take(self.order.slot(step * count + place), make, faults) for place in self.places]
 
-    def _take(
-        self, slot: Slot, make: Callable[[Record, Generator], T], faults: list[Broken]
-    ) -> tuple[Visit, T]:
+    @property
+    def places(self) -> list[int]:
+        """The places in every step whose records are taken here."""
+        return self.share.places(self.config.records_a_step, self.config.block)
+
+    def index_of(self, slot: Slot) -> int:
+        """Where the source has the record of a slot; some, such as mixtures, go on with others in later epochs."""
+        renews = getattr(self.source, "renews_each_epoch", False)
+        return slot.record + slot.epoch * len(self.source) if renews else slot.record
+
+    def _take(self, slot: Slot, make: Callable[[Record, Generator], T], faults: Faults) -> tuple[Visit, T]:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             record: Record = {}
+            faults.drawn += 1
             try:
-                record = self.source[slot.record]
+                record = self.source[self.index_of(slot)]
                 made = make(record, self.order.of_sample(slot.epoch, slot.record))
             except DataError as error:
-                faults.append(broken(self.name, record_id(record, slot), error))
+                place = place_of(self.source, self.index_of(slot))
+                faults.append(broken(self.name, record_id(record, slot), error, place))
                 slot = slot._replace(record=self.order.replacement(slot.epoch, slot.position, attempt))
                 continue
             return Visit(slot, record_id(record, slot)), made
@@ -105,6 +120,17 @@ class Stream:
             f"stream {self.name}: {MAX_ATTEMPTS} records in a row are broken, the last because "
             f"{faults[-1].message}"
         )
+
+
+class Faults(list[Broken]):
+    """The broken records of a step, and of how many records that were drawn for it."""
+
+    drawn: int = 0
+
+
+def place_of(source: Source, index: int) -> Place | None:
+    """Where a record stands, if the source can say."""
+    return source.place(index) if isinstance(source, Located) else None
 
 
 def record_id(record: Record, slot: Slot) -> str:
@@ -124,9 +150,7 @@ class DrawnImages(NamedTuple):
         return DrawnPairs(list(range(offset, offset + len(texts))), texts, [v.record for v in self.visits])
 
 
-def draw_images(
-    stream: Stream, step: int, spec: ImageSpec, faults: list[Broken], keep_shape: bool
-) -> DrawnImages:
+def draw_images(stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep_shape: bool) -> DrawnImages:
     """Pictures with their texts; `keep_shape` if a stream of regions shares the pictures."""
     taken = stream.take(
         step, lambda record, rng: image_sample(record, stream.config, spec, rng, keep_shape), faults
@@ -135,43 +159,49 @@ def draw_images(
 
 
 def draw_regions(
-    stream: Stream, step: int, spec: ImageSpec, faults: list[Broken], offset: int
+    stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
 ) -> tuple[DrawnPairs, list[Pixels]]:
     """Regions of the stream's own records, with their pictures, which go to `offset` of the step's."""
     taken = stream.take(step, lambda record, rng: region_sample(record, stream.config, spec, rng), faults)
     rows = _thin(stream, step, [(n, visit.record, sample.regions) for n, (visit, sample) in enumerate(taken)])
     used = sorted(set(rows.images))  # a picture that lost all its rows need not be encoded
+    if stream.share != ALL:  # rows are left out later, when those of all processes are known
+        used = list(range(len(taken)))
     place = {number: offset + position for position, number in enumerate(used)}
     return rows._replace(images=[place[n] for n in rows.images]), [taken[n][1].pixels for n in used]
 
 
 def draw_shared_regions(
-    stream: Stream, step: int, images: DrawnImages, faults: list[Broken], offset: int
+    stream: Stream, step: int, images: DrawnImages, faults: Faults, offset: int
 ) -> DrawnPairs:
     """Regions of pictures that an image-text stream has drawn; that stream has their captions already.
 
     A record whose regions are broken gives none and is noted; its picture stays, so no other takes its place.
     """
     found = []
+    faults.drawn += len(images.visits)
     for number, (visit, sample) in enumerate(zip(images.visits, images.samples, strict=True)):
         rng = stream.order.of_sample(visit.slot.epoch, visit.slot.record)
         try:
             regions = region_texts(sample.record, stream.config, sample.view, rng)
         except DataError as error:
-            faults.append(broken(stream.name, visit.record, error))
+            faults.append(broken(stream.name, visit.record, error, place_of(stream.source, stream.index_of(visit.slot))))
             continue
         found.append((offset + number, visit.record, regions))
     return _thin(stream, step, found)
 
 
 def _thin(stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]]) -> DrawnPairs:
-    """At most `batch_size` of the rows, each with the same chance, in order; fewer are never filled up."""
+    """At most `batch_size` of the rows, each with the same chance, in order; fewer are never filled up.
+
+    A share of the rows stays as it is: what is left out depends on the shares of the other processes.
+    """
     rows = [
         (image, record, text, bbox, whole)
         for image, record, regions in found
         for text, bbox, whole in zip(*regions, strict=True)
     ]
-    if len(rows) > stream.config.batch_size:
+    if len(rows) > stream.config.batch_size and stream.share == ALL:
         chosen = stream.order.of_rows(step).permutation(len(rows))[: stream.config.batch_size]
         rows = [rows[number] for number in sorted(chosen.tolist())]
     texts = [row[2] for row in rows]
@@ -179,13 +209,26 @@ def _thin(stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]]) 
     return DrawnPairs([row[0] for row in rows], texts, [row[1] for row in rows], regions)
 
 
-def draw_pairs(stream: Stream, step: int, faults: list[Broken]) -> DrawnParallel:
+def draw_videos(
+    stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
+) -> tuple[DrawnPairs, list[list[Pixels]]]:
+    """Videos with their texts, and the frames of each; `offset` is the place of the first among the step's videos."""
+    taken = stream.take(step, lambda record, rng: video_sample(record, stream.config, spec, rng), faults)
+    rows = DrawnPairs(
+        list(range(offset, offset + len(taken))),
+        [sample.text for _, sample in taken],
+        [visit.record for visit, _ in taken],
+    )
+    return rows, [sample.frames for _, sample in taken]
+
+
+def draw_pairs(stream: Stream, step: int, faults: Faults) -> DrawnParallel:
     """Pairs of texts."""
     taken = stream.take(step, lambda record, rng: pair_sample(record, stream.config, rng), faults)
     return DrawnParallel([pair for _, pair in taken], [visit.record for visit, _ in taken])
 
 
-def draw_texts(stream: Stream, step: int, faults: list[Broken]) -> DrawnTexts:
+def draw_texts(stream: Stream, step: int, faults: Faults) -> DrawnTexts:
     """Texts alone."""
     taken = stream.take(step, lambda record, rng: text_sample(record, stream.config, rng), faults)
     return DrawnTexts([text for _, text in taken], [visit.record for visit, _ in taken])

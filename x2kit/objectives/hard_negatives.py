@@ -28,14 +28,17 @@ def negative_weights(logits: Tensor, group: Tensor | None = None) -> Tensor:
     return weights.masked_fill(group[:, None] == group, 0)
 
 
-def draw_negatives(weights: Tensor) -> tuple[Tensor, Tensor]:
+def draw_negatives(weights: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """One column for each row, with probability proportional to its weight.
 
     Args:
         weights: [B, B], not negative.
+        generator: on the device of the weights; None for torch's own.
     Returns: columns [B] int64, and valid [B] bool: False where a row has no negative at all (every row of the
         batch is in its group); its column means nothing and must not count.
     """
     # The largest of w / Exponential(1) is a draw by w; unlike multinomial it needs no look at the values.
-    noise = torch.empty_like(weights).exponential_().clamp_min(torch.finfo(weights.dtype).tiny)
+    noise = (
+        torch.empty_like(weights).exponential_(generator=generator).clamp_min(torch.finfo(weights.dtype).tiny)
+    )
     return (weights / noise).argmax(1), weights.sum(1) > 0
