@@ -57,6 +57,8 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
     directory = tmp_path / "run"
     run(written(), directory)
     assert sorted(path.name for path in directory.iterdir()) == [
+        "bad-records-counts.json",
+        "bad-records.jsonl",
         "checkpoints",
         "metrics.jsonl",
         "recipe.yaml",
@@ -67,7 +69,7 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
     lines = read_metrics(directory)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     wanted = {f"{stream}.{loss}" for stream, losses in LOSSES.items() for loss in losses}
-    assert set(lines[0]) == wanted | TIMES | {"step", "loss", "lr", "gradient_norm", "temperature"}
+    assert set(lines[0]) == wanted | TIMES | {"step", "loss", "lr", "gradient_norm", "temperature", "bad_records"}
     assert [round(line["lr"], 6) for line in lines] == [0.0, 0.01, 0.008, 0.006, 0.004, 0.002]
     assert [path.name for path in checkpoints(directory)] == ["step-0000004", "step-0000006"]
     facts = json.loads((directory / "versions.json").read_text())

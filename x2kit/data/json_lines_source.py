@@ -45,7 +45,7 @@ class JsonLinesSource:
         number = int(lines.numbers[line])
         name = None
         try:
-            fields = _parse(lines.read(line))
+            fields = parse(lines.read(line))
             name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
             record = record_of(fields, self.config, files.folder_of(lines.location))
         except DataError as error:
@@ -67,7 +67,7 @@ class JsonLinesSource:
         for lines in self._files:
             for line in range(len(lines)):
                 try:
-                    record = texts_of(_parse(lines.read(line)), self.config)
+                    record = texts_of(parse(lines.read(line)), self.config)
                 except DataError as error:
                     broken += 1
                     _log.debug("%s:%d: %s", lines.location, lines.numbers[line], error)
@@ -95,7 +95,8 @@ class JsonLinesSource:
         return file, index - int(self._first[file])
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def parse(line: bytes) -> dict[str, Any]:
+    """The fields of a line. Raises DataError if it is no JSON object in UTF-8."""
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

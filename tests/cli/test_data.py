@@ -1,0 +1,185 @@
+"""`x2kit data check` and `x2kit data show`, on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.data import broken_records
+from tests.model import tiny
+from x2kit.data.checking import Check
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def recipe(folder: Path) -> Path:
+    """Pictures and their regions from a file of 40 sound records, and an evaluation on the same."""
+    records(folder, 40)
+    plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
+    common = {
+        "source": {"class_path": "JsonLines", "init_args": {"files": ["records.jsonl"], "language": "en"}},
+        "batch_size": 4,
+        "max_tokens": 8,
+        "languages": ["en"],
+        "transform": plain,
+    }
+    tree = {
+        "plugins": [tiny.__file__],
+        "model": {
+            "vision": "TinyVision",
+            "text": "TinyText",
+            "fusion": {"class_path": "CrossBert", "init_args": {"layers": 1, "heads": 2}},
+            "heads": {"embed_dim": 6},
+        },
+        "data": {
+            "streams": {
+                "pictures": {**common, "kind": "image-text"},
+                "regions": {**common, "kind": "region-text", "images_from": "pictures", "max_boxes": 40},
+            }
+        },
+        "training": {"steps": 6},
+        "evaluation": {"source": common["source"], "tasks": {"retrieval": "Retrieval"}},
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(tree))
+    return folder / "mine.yaml"
+
+
+def records(folder: Path, sound: int, *kinds: str) -> None:
+    lines = [json.dumps(broken_records.sound(number)).encode() for number in range(sound)]
+    lines += [broken_records.KINDS[kind][1]({**broken_records.sound(0), "id": kind}) for kind in kinds]
+    (folder / "records.jsonl").write_bytes(b"\n".join(lines))
+
+
+def test_sound_data_end_with_status_0(recipe: Path, x2kit: Run) -> None:
+    done = x2kit("data", "check", "mine.yaml", "--workers", "0")
+    assert done.status == 0, done.err
+    assert re.search(r"pictures +│ 40 +│ 0 ", done.out)
+    assert "sound" in done.out
+
+
+def test_too_many_broken_records_end_with_status_1_and_the_stream(recipe: Path, x2kit: Run) -> None:
+    records(recipe.parent, 40, "empty-caption", "truncated-png", "flat-box")
+    done = x2kit("data", "check", "mine.yaml", "--workers", "0")
+    assert done.status == 1
+    assert "pictures: 2 of 43 records are broken (4.65%), more than data.max_bad_share = 0.01" in done.out
+    assert "regions: 1 of 41 records are broken (2.44%)" in done.out
+    assert "evaluation: 3 of 43 records are broken (6.98%); an evaluation stops at the first" in done.out
+    assert f"empty-caption: {recipe.parent / 'records.jsonl'}:41" in done.out or "empty-caption: " in done.out
+
+
+def test_fewer_than_allowed_end_with_status_0_where_no_evaluation_needs_them(
+    recipe: Path, x2kit: Run
+) -> None:
+    records(recipe.parent, 40, "empty-caption")
+    allowed = ("--data.max_bad_share", "0.05", "--evaluation", "null")
+    done = x2kit("data", "check", "mine.yaml", "--workers", "0", *allowed)
+    assert (done.status, "empty text" in done.out) == (0, True)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_json_has_counts_and_samples_with_their_places(recipe: Path, x2kit: Run, workers: str) -> None:
+    records(recipe.parent, 40, "flat-box", "latin-1")
+    done = x2kit("data", "check", "mine.yaml", "--json", "--workers", workers)
+    found = json.loads(done.out)
+    assert (done.status, found["checked"], found["records"], found["complete"]) == (1, 84, 84, True)
+    assert found["streams"]["regions"]["reasons"]["box without area"] == {
+        "count": 1,
+        "samples": [
+            {
+                "record": "flat-box",
+                "message": "box [2.0, 2.0, 0.0, 5.0] of region 0 has no area",
+                "file": str(recipe.parent / "records.jsonl"),
+                "line": 41,
+                "offset": None,
+            }
+        ],
+    }
+    assert found["streams"]["pictures"]["reasons"]["not UTF-8"]["count"] == 1
+
+
+def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
+    lines = (recipe.parent / "records.jsonl").read_text().splitlines()
+    (recipe.parent / "records.jsonl").write_text("\n".join([*lines, lines[3], lines[3], lines[7]]))
+    found = json.loads(x2kit("data", "check", "mine.yaml", "--json", "--workers", "2").out)
+    twice = found["streams"]["pictures"]["reasons"]["duplicate id"]
+    assert twice["count"] == 3
+    assert [one["line"] for one in twice["samples"]] == [41, 42, 43]
+    assert "'good-3'" in twice["samples"][1]["message"]
+    assert "records.jsonl:4 too" in twice["samples"][1]["message"]
+    assert found["streams"]["evaluation"]["reasons"] == {}  # the same source, counted once
+
+
+def test_a_limit_takes_records_from_all_over_the_source(recipe: Path, x2kit: Run) -> None:
+    records(recipe.parent, 39, "flat-box")
+    done = x2kit("data", "check", "mine.yaml", "--json", "--workers", "0", "--limit", "10")
+    found = json.loads(done.out)
+    assert found["checked"] == 20
+    assert found["streams"]["pictures"]["records"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "mine.yaml", "--limit", "0"), "--limit: at least 1"),
+        (("show", "mine.yaml", "--step", "7"), "--step: the run has the steps 1 to 6, found 7"),
+        (("show", "mine.yaml", "--rows", "0"), "--rows: at least 1"),
+        (("check", "mine.yaml", "--data.streams", "null"), "no stream of data"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    recipe: Path, x2kit: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    done = x2kit("data", *arguments)
+    assert (done.status, message in done.err) == (2, True), done.err
+
+
+def test_a_check_that_is_interrupted_says_what_it_found_so_far(
+    recipe: Path, x2kit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Check.run
+
+    def interrupted(check: Check) -> Iterator[int]:
+        for done in whole(check):
+            yield done
+            if done >= 64:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Check, "run", interrupted)
+    records(recipe.parent, 100, "flat-box")
+    done = x2kit("data", "check", "mine.yaml", "--json", "--workers", "2")
+    found = json.loads(done.out)
+    assert (done.status, found["complete"], found["checked"]) == (130, False, 64)
+    assert "interrupted: 64 of 202 records" in done.err
+
+
+def test_the_sheet_shows_the_batch_of_the_step(recipe: Path, x2kit: Run) -> None:
+    records(recipe.parent, 40, "flat-box", "empty-caption")
+    done = x2kit("data", "show", "mine.yaml", "--step", "2", "--output", "out/sheet.html")
+    assert (done.status, done.out) == (0, "out/sheet.html\n"), done.err
+    page = (recipe.parent / "out" / "sheet.html").read_text()
+    assert page.count('class="card"') >= 5
+    assert page.count("data:image/png;base64,") >= 4
+    assert 'class="unseen"' in page
+    assert 'class="truth"' in page
+    assert 'class="token masked"' in page
+    assert "[CLS]" in page
+    assert "<script" not in page
+    again = x2kit("data", "show", "mine.yaml", "--step", "2", "--data.num_workers", "2", "--output", "b.html")
+    assert again.status == 0
+    assert (recipe.parent / "b.html").read_text() == page
+
+
+def test_the_sheet_keeps_to_the_rows_asked_for(recipe: Path, x2kit: Run) -> None:
+    x2kit("data", "show", "mine.yaml", "--rows", "1")
+    page = (recipe.parent / "data-step-1.html").read_text()
+    assert page.count('class="card"') == 2
+    assert "4, the first 1 are shown" in page

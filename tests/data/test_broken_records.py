@@ -1,0 +1,100 @@
+"""Every way in which a record can be broken is found, named, and told with file and line; nothing else is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.data import broken_records
+from tests.data.broken_records import KINDS, MAX_BOXES
+from tests.data.stubs import WordTokenizer, stream
+from x2kit.data.checking import Check, units_of
+from x2kit.data.config import DataConfig
+from x2kit.data.faults import BadRecords
+from x2kit.data.json_lines import JsonLines
+from x2kit.data.loading import StepBatches
+from x2kit.plugin import ImageSpec, Place, Reason
+
+SPEC = ImageSpec(size=broken_records.SIDE)
+NEVER_PARSED = ("truncated-line", "a-list", "endless-number", "latin-1")
+"""Kinds of which no id can be known."""
+OF_REGIONS = {Reason.BOX_EMPTY, Reason.BOX_OUTSIDE, Reason.BOXES_TOO_MANY}
+"""Found when regions are placed in their picture; the picture itself is sound and stays."""
+SOUND_BETWEEN = 99
+
+
+def data_of(file: Path, batch_size: int, workers: int = 0) -> DataConfig:
+    """Pictures with captions, and the regions of the same pictures."""
+    common = {"source": JsonLines(files=(file,)), "languages": ("en", "de")}
+    return DataConfig(
+        streams={
+            "pictures": stream("image-text", batch_size=batch_size, **common),
+            "regions": stream("region-text", images_from="pictures", max_boxes=MAX_BOXES, **common),
+        },
+        num_workers=workers,
+    )
+
+
+def steps_of(data: DataConfig, steps: int) -> StepBatches:
+    return StepBatches(data, WordTokenizer(), SPEC, 0, steps)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_found_with_its_reason_and_place(kind: str, tmp_path: Path) -> None:
+    file = broken_records.write(tmp_path, [kind], 3)
+    batch = steps_of(data_of(file, 4), 1).batch(0)
+    reason = KINDS[kind][0]
+    assert {(fault.reason, fault.place) for fault in batch.broken} == {(reason, Place(str(file), line=4))}
+    assert {fault.record for fault in batch.broken} == {"#3" if kind in NEVER_PARSED else kind}
+
+
+def test_every_reason_of_such_records_has_a_kind() -> None:
+    elsewhere = {
+        Reason.REMOTE_UNREADABLE,  # tests/data/test_remote_files.py
+        Reason.ADDRESS_REFUSED,  # the same
+        Reason.SHARD_TRUNCATED,  # tests/data/sources
+        Reason.VIDEO_UNREADABLE,  # tests/data/test_videos.py
+        Reason.VIDEO_EMPTY,  # the same
+        Reason.DUPLICATE_ID,  # below, and tests/data/test_duplicates.py
+        Reason.OTHER,  # tests/data/test_faults.py
+    }
+    assert {reason for reason, _ in KINDS.values()} | elsewhere == set(Reason)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_with_one_percent_of_every_kind_loses_exactly_those(tmp_path: Path, workers: int) -> None:
+    file = broken_records.write(tmp_path, list(KINDS), SOUND_BETWEEN)
+    records, batch_size = len(KINDS) * (SOUND_BETWEEN + 1), 50
+    assert records % batch_size == 0
+    bad = BadRecords()
+    seen: set[str] = set()
+    found: set[tuple[str, Reason, int | None]] = set()
+    for batch in steps_of(data_of(file, batch_size, workers), records // batch_size).iterate():
+        bad.add(batch)
+        bad.check(0.02)
+        seen.update(batch.records["pictures"])
+        found |= {(one.record, one.reason, one.place.line) for one in batch.broken if one.place}
+    lines = range(SOUND_BETWEEN + 1, records + 1, SOUND_BETWEEN + 1)
+    assert found == {
+        (f"#{line - 1}" if kind in NEVER_PARSED else kind, KINDS[kind][0], line)
+        for line, kind in zip(lines, KINDS, strict=True)
+    }
+    kept = {kind for kind, (reason, _) in KINDS.items() if reason in OF_REGIONS}
+    assert seen == kept | {f"good-{number}" for number in range(len(KINDS) * SOUND_BETWEEN)}
+    of_pictures = sum(count for (name, _), count in bad.counts.items() if name == "pictures")
+    assert bad.seen == 2 * records + of_pictures
+
+
+def test_the_check_finds_each_once_and_nothing_else(tmp_path: Path) -> None:
+    file = broken_records.write(tmp_path, list(KINDS), 9)
+    results = []
+    for workers in (0, 2):
+        check = Check(units_of(data_of(file, 4).streams, None), SPEC, 0, workers=workers)
+        assert list(check.run())[-1] == check.total == check.done == len(KINDS) * 10
+        assert check.complete
+        results.append((check.bad.state(), check.drawn))
+        counted = Counter(reason for reason, _ in KINDS.values())
+        assert Counter({reason: n for (_, reason), n in check.bad.counts.items()}) == counted
+    assert results[0][1] == results[1][1]

@@ -1,0 +1,201 @@
+"""Readers of records answer ten thousand damaged inputs with a result or a DataError, and with nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data import broken_records
+from tests.data.stubs import stream
+from x2kit.data.drawing_once import draw_once
+from x2kit.data.json_lines import JsonLines
+from x2kit.data.json_lines_source import parse
+from x2kit.data.pictures import Picture
+from x2kit.data.record_fields import every_text, record_of
+from x2kit.data.regions import guided_crop, place_boxes, read_boxes
+from x2kit.data.transforms import View, draw_view, reduction, render_augmented
+from x2kit.errors import DataError
+from x2kit.plugin import ImageSpec
+
+INPUTS = 10_000
+SPEC = ImageSpec(size=8)
+STREAMS = {
+    kind: stream(kind, languages=("en", "de"), transform={"crop_scale": (0.2, 1.0), "flip": 0.5})
+    for kind in ("image-text", "region-text", "parallel-text", "text")
+}
+VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 10**400, 1e308, float("nan"), float("inf"), "", " ", "a", "\ud800", "\0", "x" * 5000,
+    [], [[]], [None], [{}], {}, {"en": "a"}, {"en": None}, {"": ""}, [{"en": "a"}, "b"], [0, 0, 1, 1], [1, 2, 3, "4"],
+    [{"bbox": [0, 0, 4, 4], "caption": "ear"}], [{"bb": [0, 0, 4, 4], "caption": "ear", "attributes": {"de": "x"}}],
+)  # fmt: skip
+KEYS = (
+    "id", "image", "binary", "caption", "desc", "text", "regions", "elems", "texts", "source_text", "target_text",
+    "bbox", "bb", "attributes", "en", "de", "video", "video_frames", "is_continuous", "other",
+)  # fmt: skip
+
+
+def answered(inputs: Iterator[Any], reader: Callable[[Any], object]) -> tuple[int, int]:
+    """How many inputs gave a result, and how many a DataError; anything else is raised."""
+    good = bad = 0
+    for given in inputs:
+        try:
+            reader(given)
+        except DataError:
+            bad += 1
+        else:
+            good += 1
+    return good, bad
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Bytes changed, cut out, doubled or put in, at one place or a few."""
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 5, 20))):
+        place = rng.randrange(len(changed) + 1)
+        length = rng.choice((1, 1, 2, 4, 50, 1000))
+        act = rng.randrange(4)
+        if act == 0:
+            changed[place : place + length] = rng.randbytes(min(length, len(changed) - place))
+        elif act == 1:
+            del changed[place : place + length]
+        elif act == 2:
+            changed[place:place] = changed[place : place + length]
+        else:
+            changed[place:place] = rng.choice(
+                (b"\0" * length, rng.randbytes(length), b'"', b"[", b"{", b"\\ud83d")
+            )
+    return bytes(changed)
+
+
+def damaged_value(value: Any, rng: random.Random) -> Any:
+    """Somewhere in a value another one, or a field less, or one more."""
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice([*value])
+        changed = {**value, key: damaged_value(value[key], rng)}
+        if rng.random() < 0.2:
+            del changed[rng.choice([*changed])]
+        if rng.random() < 0.2:
+            changed[rng.choice(KEYS)] = rng.choice(VALUES)
+        return changed
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        place = rng.randrange(len(value))
+        return [*value[:place], damaged_value(value[place], rng), *value[place + 1 :]]
+    return rng.choice(VALUES)
+
+
+def records(rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Records of every form, each damaged anew."""
+    forms: list[dict[str, Any]] = [
+        broken_records.sound(1),
+        {
+            "id": 3,
+            "binary": broken_records.packed(broken_records.picture(2, "JPEG")),
+            "desc": ["one", {"de": "zwei"}],
+            "elems": [{"bb": [0, 0, 4, 4], "caption": "ear", "attributes": ["red", "big"]}],
+        },
+        {"source_text": "a dog", "target_text": "ein Hund"},
+        {"texts": {"en": "a dog", "de": "ein Hund"}, "caption": {"en": "a dog"}},
+        {"video_frames": [[broken_records.packed(broken_records.picture(3))]], "caption": ["a", "b"]},
+    ]
+    for _ in range(INPUTS):
+        yield damaged_value(rng.choice(forms), rng)
+
+
+def test_lines_of_json() -> None:
+    rng = random.Random(0)
+    lines = [json.dumps(record).encode() for record, _ in zip(records(rng), range(50), strict=False)]
+    config = JsonLines(files=(Path("records.jsonl"),))
+
+    def read(line: bytes) -> None:
+        list(every_text(record_of(parse(line), config, Path())))
+
+    good, bad = answered((damaged(rng.choice(lines), rng) for _ in range(INPUTS)), read)
+    assert good + bad == INPUTS
+    assert min(good, bad) > 100
+
+
+def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    config = JsonLines(files=(Path("records.jsonl"),))
+    draws = np.random.default_rng(0)
+
+    def read(fields: Any) -> None:
+        record = record_of(parse(json.dumps(fields).encode()), config, tmp_path)
+        draw_once(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
+
+    good, bad = answered(records(rng), read)
+    assert good + bad == INPUTS
+    assert min(good, bad) > 100
+
+
+def test_records_of_sources_that_check_nothing() -> None:
+    rng = random.Random(2)
+    draws = np.random.default_rng(0)
+    sound = {
+        "id": "a",
+        "image": broken_records.picture(1),
+        "caption": ["a", {"en": "b", "de": "c"}],
+        "regions": [{"bbox": [0, 0, 4, 4], "caption": "ear"}],
+        "texts": {"en": "a", "de": "b"},
+    }
+
+    def read(record: Any) -> None:
+        draw_once(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
+
+    made = (damaged_value(sound, rng) for _ in iter(int, 1))
+    good, bad = answered(islice((one for one in made if isinstance(one, dict)), INPUTS), read)
+    assert good + bad == INPUTS
+    assert min(good, bad) > 100
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "TIFF"])
+def test_pictures(form: str) -> None:
+    rng = random.Random(3)
+    draws = np.random.default_rng(0)
+    config = STREAMS["image-text"].transform
+    packed = io.BytesIO()
+    pixels = draws.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(packed, form)
+    original = packed.getvalue()
+
+    def read(content: bytes) -> None:
+        picture = Picture(content)
+        view = draw_view(picture.size, config, draws)
+        render_augmented(picture.load(reduction(view, SPEC)), view, SPEC, config, draws, False)
+
+    good, bad = answered((damaged(original, rng) for _ in range(INPUTS // 5)), read)
+    assert good + bad == INPUTS // 5
+    assert bad > 100
+
+
+def test_boxes() -> None:
+    rng = random.Random(4)
+    draws = np.random.default_rng(0)
+    numbers = (0, 1, -1, 0.5, 8, 15.9999, 16, 16.0005, 17, 1e-9, 1e30, float("nan"), float("inf"))
+
+    def box() -> Any:
+        if rng.random() < 0.1:
+            return rng.choice(VALUES)
+        count = rng.choice((4, 4, 4, 4, 4, 3, 5))
+        return [rng.choice(numbers) if rng.random() < 0.5 else rng.random() * 12 for _ in range(count)]
+
+    def read(boxes: list[Any]) -> None:
+        size = (16, rng.choice((1, 8, 16)))
+        found = read_boxes(boxes, size)
+        view = View(size, guided_crop(found[0].tolist(), size, draws), rng.random() < 0.5)
+        placed = place_boxes(found, view)
+        kept = placed.bbox[placed.kept]
+        assert ((kept >= -1e-4) & (kept <= 1 + 1e-4)).all()
+
+    good, bad = answered(([box() for _ in range(rng.choice((1, 1, 2, 30)))] for _ in range(INPUTS)), read)
+    assert good + bad == INPUTS
+    assert min(good, bad) > 100
