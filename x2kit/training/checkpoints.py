@@ -111,7 +111,7 @@ def write_checksums(directory: Path, known: Mapping[str, str]) -> None:
     Args:
         known: sums of files that were taken while they were written, so that they need not be read again.
     """
-    files = sorted(path.name for path in directory.iterdir() if path.is_file())
+    files = sorted({path.name for path in directory.iterdir() if path.is_file()} - {CHECKSUMS})
     lines = [f"{known.get(name) or _checksum(directory / name)}  {name}\n" for name in files]
     (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 

@@ -1,0 +1,170 @@
+"""A small run in processes of its own, and the ways in which it is stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import yaml
+
+from tests.training.conftest import recipe_tree
+from x2kit.model.run_files import read_metrics
+
+Kind = Literal[
+    "SIGKILL", "SIGKILL while saving", "SIGTERM", "full disk", "file size limit", "damaged checkpoint"
+]
+KINDS: tuple[Kind, ...] = (
+    "SIGKILL",
+    "SIGKILL while saving",
+    "SIGTERM",
+    "full disk",
+    "file size limit",
+    "damaged checkpoint",
+)
+CLOCK = {"time", "samples_per_second", "data_wait_share"}
+STEPS, CHECKPOINT_EVERY = 200, 5
+PATIENCE = 300.0
+"""Seconds until a process that should have ended counts as hung."""
+Settings = tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """How a process ended."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@dataclass
+class Run:
+    """A run directory, and the processes that train in it one after the other.
+
+    Args:
+        recipe: the recipe file.
+        directory: of the run; need not exist.
+        settings: recipe keys of the command line; none of them changes a number.
+    """
+
+    recipe: Path
+    directory: Path
+    settings: Settings = ()
+    starts: int = 0
+    expected: list[str] = field(default_factory=list)
+    """What the next process that gets so far must print."""
+    _boards: int = 0
+    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+
+    def start(self, file_size: int | None = None) -> None:
+        """Start the run, or go on with it, in a new process; `file_size` bounds its files, in bytes."""
+        begun = (self.directory / "recipe.yaml").exists()
+        what = ["--resume"] if begun else [str(self.recipe)]
+        limit = None if file_size is None else _limit(file_size)
+        self.starts += 1
+        self._boards = self._count_boards()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "x2kit", "train", *what, "--run-dir", str(self.directory), *self.settings],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=limit,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )
+
+    def alive(self) -> bool:
+        """Whether the process goes on."""
+        assert self.process is not None
+        return self.process.poll() is None
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Look again and again until something is so or the process has ended."""
+        deadline = time.monotonic() + PATIENCE
+        while self.alive() and not reached():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"nothing happened for {PATIENCE} s: {self.end(signal.SIGKILL)}")
+            time.sleep(0.0005)
+
+    def end(self, number: signal.Signals | None = None) -> Outcome:
+        """Send a signal if one is given, and wait for the end."""
+        assert self.process is not None
+        if number is not None and self.alive():
+            os.kill(self.process.pid, number)
+        output, errors = self.process.communicate(timeout=PATIENCE)
+        return Outcome(self.process.returncode, output, errors)
+
+    def going(self) -> bool:
+        """Whether the process has read its checkpoint and begun to write its own metrics."""
+        return self._count_boards() > self._boards
+
+    def _count_boards(self) -> int:
+        return sum(1 for _ in self.directory.glob("tensorboard/*"))
+
+    def steps(self) -> int:
+        """Lines of metrics, one a step."""
+        file = self.directory / "metrics.jsonl"
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    def saved(self) -> int:
+        """The step of the newest checkpoint; 0 if there is none."""
+        return int(self.newest()[0].name.removeprefix("step-")) if self.newest() else 0
+
+    def saving(self) -> bool:
+        """Whether a checkpoint is half written."""
+        return any(self.directory.glob("checkpoints/.step-*.partial"))
+
+    def newest(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        return sorted(self.directory.glob("checkpoints/step-*"), reverse=True)
+
+    def weights(self) -> bytes:
+        """The final weights."""
+        return (self.directory / "weights/model.safetensors").read_bytes()
+
+    def numbers(self) -> list[dict[str, float]]:
+        """The metrics without what the clock says."""
+        return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(self.directory)]
+
+
+def _limit(size: int) -> Callable[[], None]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+def write_recipe(folder: Path, steps: int = STEPS) -> Path:
+    """A recipe of all kinds of streams and tiny encoders, one line of metrics a step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = recipe_tree(folder)
+    tree["training"] |= {"steps": steps, "checkpoint_every": CHECKPOINT_EVERY, "log_every": 1}
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+def damage(checkpoint: Path, rng: random.Random) -> str:
+    """Damage a checkpoint as disks and people do; what was done."""
+    state = checkpoint / "state.pt"
+    content = bytearray(state.read_bytes())
+    way = rng.choice(["bit", "cut", "gone", "zeros", "no sums"])
+    if way == "bit":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        state.write_bytes(content)
+    elif way == "cut":
+        state.write_bytes(content[: rng.randrange(len(content))])
+    elif way == "gone":
+        state.unlink()
+    elif way == "zeros":
+        state.write_bytes(bytes(len(content)))
+    else:
+        (checkpoint / "SHA256SUMS").unlink()
+    return way
