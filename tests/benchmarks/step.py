@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.memory import peak_memory
 from tests.benchmarks.paired import paired
 from tests.benchmarks.plain_step import plain_losses, plain_rows, plain_twin
 from tests.benchmarks.step_batch import ACTIVE, Task, make_task
 from x2kit.model.device import autocast, choose_precision
+from x2kit.training.operations import count_operations
 from x2kit.training.step import step_losses
 
 PICTURES = 6
@@ -83,7 +83,7 @@ def _differentiate(task: Task, losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def look(task: Task, step: Step) -> Found:
     """Run a step once and keep what came out."""
-    with FlopCounterMode(display=False) as counter:
+    with count_operations() as counter:
         losses = step()
     gradients = {n: p.grad.clone() for n, p in task.model.named_parameters() if p.grad is not None}
     return Found(losses, gradients, counter.get_total_flops())

@@ -40,23 +40,32 @@ class Task(NamedTuple):
     negatives: dict[str, Negatives]
 
 
-def make_task(pictures: int, settings: dict[str, object] | None = None, seed: int = 0) -> Task:
-    """A model and a step of 2 captions and 4 regions for each picture.
+def make_task(
+    pictures: int,
+    settings: dict[str, object] | None = None,
+    seed: int = 0,
+    regions: int = 4,
+    tokens: int | None = None,
+) -> Task:
+    """A model and a step of 2 captions and some regions for each picture.
 
     Args:
         pictures: M; 6 give the 12 image-texts and 24 region-texts of the issue.
         settings: overrides of the recipe of the base model, by key.
         seed: of weights, pictures, texts, boxes, masks and negatives.
+        regions: of each picture.
+        tokens: of every text; by default captions and texts of regions have lengths as in the field's data.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     overrides = {**dict.fromkeys(DROPOUT, 0), **(settings or {})}
     recipe = read_recipe([MODEL], list(overrides.items())).recipe
     model = build_model(recipe.model, tokenizer=recipe.model.text.official_tokenizer(None)).train()
-    captions, regions = 2 * pictures, 4 * pictures
+    captions, regions = 2 * pictures, regions * pictures
+    of_captions, of_regions = (CAPTION_TOKENS, REGION_TOKENS) if tokens is None else [(tokens, tokens)] * 2
     streams: dict[str, Any] = {
-        "image": _rows(model, pictures, captions, CAPTION_TOKENS, rng),
-        "region": _rows(model, pictures, regions, REGION_TOKENS, rng)._replace(
+        "image": _rows(model, pictures, captions, of_captions, rng),
+        "region": _rows(model, pictures, regions, of_regions, rng)._replace(
             regions=Regions(_boxes(regions), torch.zeros(regions, dtype=torch.bool))
         ),
     }

@@ -58,8 +58,8 @@ def test_matching_is_the_logit_of_candidates_and_one_low_score_for_the_rest() ->
     model, pictures, texts = looked_up(table)
     config = Retrieval(top_k=1, rerank="matching")
     scores = reranked(config, model, pictures, texts, torch.arange(2), similarity)
-    assert scores.image_to_text.tolist() == [[-3.0, -100.0, -100.0], [-100.0, -100.0, 6.0]]
-    assert scores.text_to_image.tolist() == [[-3.0, -100.0], [-100.0, 5.0], [-100.0, 6.0]]
+    assert scores.image_to_text[:].tolist() == [[-3.0, -100.0, -100.0], [-100.0, -100.0, 6.0]]
+    assert scores.text_to_image[:].tolist() == [[-3.0, -100.0], [-100.0, 5.0], [-100.0, 6.0]]
 
 
 def plain_order(
@@ -87,7 +87,7 @@ def test_combined_ranks_equal_the_plain_form(top_k: int, weight: float) -> None:
     for matrix, plain, logits in zip(scores, (similarity, similarity.T), (table, table.T), strict=True):
         for row in range(len(plain)):
             order = plain_order(plain[row].tolist(), logits[row].tolist(), config, 0.2)
-            found = ranks(matrix[row].expand(len(order), -1), [[column] for column in order])
+            found = ranks(matrix[row : row + 1].expand(len(order), -1), [[column] for column in order])
             assert found.tolist() == list(range(len(order)))
 
 

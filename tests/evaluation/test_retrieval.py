@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from x2kit.errors import ShapeError
-from x2kit.evaluation.retrieval import chance, ranks, recalls, rerank, top_candidates
+from x2kit.evaluation.retrieval import candidate_mask, chance, ranks, recalls, rerank, top_candidates
 
 
 def plain_rank(scores: list[float], right: list[int]) -> int:
@@ -62,7 +62,7 @@ def test_chance_is_the_recall_of_a_random_order() -> None:
 
 def test_candidates_stand_above_the_rest_which_keeps_its_order() -> None:
     similarity = torch.tensor([[0.9, 0.8, 0.7, 0.7, 0.2]])
-    candidates = top_candidates(similarity, 2)
+    candidates = candidate_mask(top_candidates(similarity, 2), 5)
     assert candidates.tolist() == [[True, True, False, False, False]]
     final = rerank(similarity, candidates, torch.tensor([[-50.0, -3.0, 0.0, 0.0, 0.0]]))
     assert final.argsort(descending=True, stable=True).tolist() == [[1, 0, 2, 3, 4]]
@@ -72,13 +72,13 @@ def test_candidates_stand_above_the_rest_which_keeps_its_order() -> None:
 def test_reranking_all_candidates_is_their_score() -> None:
     torch.manual_seed(0)
     similarity, scores = torch.rand(4, 6), torch.randn(4, 6)
-    final = rerank(similarity, top_candidates(similarity, 99), scores)
+    final = rerank(similarity, candidate_mask(top_candidates(similarity, 99), 6), scores)
     assert torch.equal(final, scores.double())
 
 
 def test_similarity_that_is_reranked_by_itself_changes_no_rank() -> None:
     torch.manual_seed(1)
     similarity = torch.randint(8, (30, 30)).float() / 8
-    candidates = top_candidates(similarity, 30)
+    candidates = candidate_mask(top_candidates(similarity, 30), 30)
     answers = [[query] for query in range(30)]
     assert torch.equal(ranks(rerank(similarity, candidates, similarity), answers), ranks(similarity, answers))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.evaluation.measure_retrieval import REST, Scores, reranked
-from x2kit.evaluation.retrieval import ranks, recalls, rerank, top_candidates
+from x2kit.evaluation.retrieval import candidate_mask, ranks, recalls, rerank, top_candidates
 from x2kit.evaluation.scoring import PictureBank, TextBank, encode_pictures, encode_texts
 from x2kit.evaluation.tasks import Retrieval
 from x2kit.model import X2VLM
@@ -81,7 +81,8 @@ class Encoded(NamedTuple):
         """By the official way to rank."""
         config = Retrieval(top_k=top_k, rerank="matching")
         everything = torch.arange(len(self.pictures))
-        return reranked(config, self.model, self.pictures, self.texts, everything, self.similarity)
+        found = reranked(config, self.model, self.pictures, self.texts, everything, self.similarity)
+        return Scores(*(rows[:] for rows in found))
 
 
 @pytest.fixture(params=DIRECTIONS, ids=lambda way: way.field)
@@ -157,7 +158,8 @@ def test_ranks_where_the_rest_keeps_its_order(encoded: Encoded, way: Direction, 
     """As x2kit does it with its own scores: the same ranks among candidates, and behind them otherwise."""
     recorded, k = RECORDED["runs"][run], RECORDED["runs"][run]["k_test"]
     similarity = encoded.similarity if way.field == "image_to_text" else encoded.similarity.T
-    candidates, logits = top_candidates(similarity, k), encoded.tensors[f"out.{run}.{way.scores}"]
+    candidates = candidate_mask(top_candidates(similarity, k), similarity.shape[1])
+    logits = encoded.tensors[f"out.{run}.{way.scores}"]
     check_equal(TENSORS, f"out.{run}.{way.scores}: candidates", candidates.tolist(), (logits > REST).tolist())
     found = ranks(rerank(similarity, candidates, logits), way.answers).tolist()
     assert all(

@@ -11,6 +11,7 @@ by nothing: as a right answer it is last, as a wrong one it stands in front.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,21 +19,35 @@ from torch import Tensor
 from x2kit.errors import ShapeError
 
 RECALLS = (1, 5, 10)
+SCORES_AT_ONCE = 2**22
+"""Of which ranks or candidates are looked for, so that the memory for it does not grow with the square of a set."""
 
 
-def ranks(scores: Tensor, answers: Sequence[Sequence[int]], chunk: int = 1024) -> Tensor:
+class ScoreRows(Protocol):
+    """Scores [Q, C]: a tensor, or what makes some rows of one when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    @property
+    def ndim(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+def ranks(scores: ScoreRows, answers: Sequence[Sequence[int]], chunk: int | None = None) -> Tensor:
     """The rank of each query's best right answer, 0 for the first place.
 
     Args:
         scores: [Q, C]; higher is better.
         answers: Q lists of columns that are right, at least one each.
-        chunk: queries at a time; changes nothing but the memory that is needed, chunk * C.
+        chunk: queries at a time, by default those of `SCORES_AT_ONCE`; changes nothing but the memory that is needed.
     Returns: [Q] int64.
     Raises: ShapeError if `answers` does not fit `scores`.
     """
     if scores.ndim != 2 or len(answers) != len(scores):
         raise ShapeError(f"scores {list(scores.shape)} do not fit answers to {len(answers)} queries")
     found = []
+    chunk = chunk or _rows_at_once(scores)
     for start in range(0, len(scores), chunk):
         part = scores[start : start + chunk]
         right = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
@@ -65,13 +80,23 @@ def chance(answers: Sequence[Sequence[int]], candidates: int) -> float:
 
 
 def top_candidates(similarity: Tensor, top_k: int) -> Tensor:
-    """The candidates of each query: the `top_k` columns of highest similarity in each row, as a bool mask [Q, C].
+    """The candidates of each query: the `top_k` columns of highest similarity in each row, [Q, min(top_k, C)] int64.
 
     A tie at the edge is decided by topk; the number of candidates never is.
     """
-    chosen = torch.zeros(similarity.shape, dtype=torch.bool, device=similarity.device)
-    indices = similarity.topk(min(top_k, similarity.shape[1]), 1).indices
-    return chosen.scatter_(1, indices, True)
+    count = min(top_k, similarity.shape[1])
+    parts = similarity.split(_rows_at_once(similarity))
+    return torch.cat([part.topk(count, 1).indices for part in parts])
+
+
+def candidate_mask(candidates: Tensor, columns: int) -> Tensor:
+    """[Q, columns] bool, True at the candidates [Q, K] of each row."""
+    chosen = torch.zeros(len(candidates), columns, dtype=torch.bool, device=candidates.device)
+    return chosen.scatter_(1, candidates, True)
+
+
+def _rows_at_once(scores: ScoreRows) -> int:
+    return max(1, SCORES_AT_ONCE // max(1, scores.shape[1]))
 
 
 def rerank(similarity: Tensor, candidates: Tensor, scores: Tensor) -> Tensor:

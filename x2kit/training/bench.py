@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from x2kit.data.batch import Batch, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, LossName, StreamConfig
 from x2kit.model.device import choose_device, in_words
 from x2kit.training.loop import Recipe, Stepper, assemble
+from x2kit.training.operations import count_operations
 
 PARTS = ("data", "vision", "text", "fusion", "other forward", "backward", "optimiser")
 _METHODS = {
@@ -47,8 +47,7 @@ class Measured(NamedTuple):
         samples: records a second.
         tokens: of texts a second, without padding.
         shares: of the time, by part; they sum to 1.
-        flops: floating point operations a second in the step, data left out; those of matrix products, convolutions
-            and attention, as torch counts them.
+        flops: floating point operations a second in the step, data left out; those of `count_operations`.
         peak_flops: a second, of one large matrix product.
         memory: peak in bytes: of the device's memory, or on a CPU of the whole process.
     """
@@ -130,7 +129,10 @@ def bench(recipe: Recipe, steps: int) -> Measured:
         _step(stepper, batch, clock)
     spent = dict(clock.seconds)  # of these steps alone: the next one is slow, since it is counted
     seconds = sum(spent.values())
-    with FlopCounterMode(display=False) as counter:
+    with (
+        torch.compiler.set_stance("force_eager"),
+        count_operations() as counter,
+    ):  # compiled code hides its operations
         stepper.step(next(source))
     return Measured(
         in_words(device, stepper.precision),
