@@ -26,9 +26,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def searches(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were searched for lines."""
-    found: list[Path] = []
+    found: list[str] = []
     search = line_index._lines
     monkeypatch.setattr(line_index, "_lines", lambda path: (found.append(path), search(path))[1])
     return found
@@ -39,10 +39,10 @@ def content(index: LineIndex) -> list[tuple[int, bytes]]:
 
 
 def test_opened_again_the_file_is_not_searched_and_has_the_same_lines(
-    file: Path, searches: list[Path]
+    file: Path, searches: list[str]
 ) -> None:
     first, second = LineIndex(file), LineIndex(file)
-    assert searches == [file]
+    assert searches == [str(file)]
     assert content(first) == content(second) == [(1, b"one"), (3, b"two\r"), (5, b"three")]
 
 
@@ -51,7 +51,7 @@ def test_the_index_is_shared_by_processes_instead_of_copied(file: Path) -> None:
     assert isinstance(LineIndex(file).numbers, np.memmap)
 
 
-def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[Path]) -> None:
+def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[str]) -> None:
     LineIndex(file)
     file.write_bytes(CONTENT.replace("two", "2 2").encode())
     os.utime(file, ns=(0, 0))
@@ -60,7 +60,7 @@ def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[Pa
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing of the kind", None], ids=["empty", "foreign", "cut"])
-def test_a_damaged_index_is_made_anew(file: Path, searches: list[Path], damage: bytes | None) -> None:
+def test_a_damaged_index_is_made_anew(file: Path, searches: list[str], damage: bytes | None) -> None:
     before = content(LineIndex(file))
     (kept,) = (cache_folder() / "lines").iterdir()
     kept.write_bytes(kept.read_bytes()[:-8] if damage is None else damage)
@@ -70,7 +70,7 @@ def test_a_damaged_index_is_made_anew(file: Path, searches: list[Path], damage: 
 
 
 def test_where_nothing_can_be_kept_the_file_is_searched_each_time(
-    file: Path, searches: list[Path], monkeypatch: pytest.MonkeyPatch
+    file: Path, searches: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(file / "a file is no folder"))
     assert content(LineIndex(file)) == content(LineIndex(file))
