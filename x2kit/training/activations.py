@@ -25,16 +25,16 @@ def checkpoint_activations(model: nn.Module, around: Around = nullcontext) -> in
         around: what the step's forward pass runs in, and the second one has to as well.
     Returns: how many layers.
     """
-    layers = list(_layers(model))
+    layers = list(layers_of(model))
     for layer in layers:
         layer.forward = _again(layer, layer.forward, around)
     return len(layers)
 
 
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
+def layers_of(module: nn.Module) -> Iterator[nn.Module]:
     """The members of the innermost stacks: lists and sequences of several modules of one class with parts."""
     for child in module.children():
-        inside = list(_layers(child))
+        inside = list(layers_of(child))
         if inside:
             yield from inside
         elif _is_stack(child):
