@@ -9,6 +9,7 @@ from x2kit.data.sources.coco import CocoAnnotations
 from x2kit.data.sources.hugging_face import HuggingFaceDataset
 from x2kit.data.sources.referring import ReferringExpressions
 from x2kit.data.sources.visual_genome import VisualGenomeAnnotations
+from x2kit.data.tar_shards import TarShards
 from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
 
@@ -20,6 +21,7 @@ def x2kit_register(registry: Registry) -> None:
     """Add the sources."""
     registry.add(JsonLines)
     registry.add(Mixture)
+    registry.add(TarShards)
     registry.add(AnnotationFiles)
     registry.add(CocoAnnotations)
     registry.add(HuggingFaceDataset)

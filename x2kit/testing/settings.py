@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import yaml
 
-from x2kit.plugin.choice import dump_component, split_choice
+from x2kit.plugin.choice import context_of, dump_component, split_choice
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.registry import Registry
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import Subject
@@ -43,8 +45,21 @@ def settings_survive_a_recipe(subject: Subject) -> None:
     component = subject.component
     written = yaml.safe_load(yaml.safe_dump(dump_component(component)))
     _, settings = split_choice(written)
-    again = type(component).model_validate(settings)
+    registry = Registry("conformance", "conformance")
+    for inner in {type(inner) for inner in _inside(component)}:
+        registry.add(inner)
+    again = type(component).model_validate(settings, context=context_of(registry))
     claim(again == component, f"written to YAML and read back it is {again!r}, it was {component!r}")
+
+
+def _inside(component: ComponentConfig) -> Iterator[ComponentConfig]:
+    """The components that stand in its settings, and those in theirs."""
+    for name in type(component).model_fields:
+        value = getattr(component, name)
+        for inner in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(inner, ComponentConfig):
+                yield inner
+                yield from _inside(inner)
 
 
 def settings_are_strict_and_frozen(subject: Subject) -> None:

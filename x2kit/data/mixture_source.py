@@ -1,0 +1,86 @@
+"""Records of several sources that take turns. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import ClassVar
+
+import numpy as np
+
+from x2kit.data.interleaving import turns, whole_shares
+from x2kit.data.mixture import Mixture
+from x2kit.errors import DataError
+from x2kit.plugin.sources import Located, Place, Record, Source
+
+
+class MixtureSource:
+    """An epoch has as many records as all sources together, in whole rounds of their turns.
+
+    A source whose share is larger than its size repeats its records within an epoch, one whose share is smaller goes
+    on with its next records in the next epoch. So over a run every record of a source comes as often as any other, to
+    within one visit, and the shares are exact. Which record stands at a position therefore depends on the epoch: the
+    record of `position` in `epoch` is the one at `position + epoch * len(source)`.
+
+    Attributes:
+        sources: by name.
+    """
+
+    renews_each_epoch: ClassVar[bool] = True
+
+    def __init__(self, config: Mixture) -> None:
+        self.config = config
+        self.sources: dict[str, Source] = {name: source.open() for name, source in config.sources.items()}
+        self._names = list(self.sources)
+        self._shares = whole_shares([config.weights[name] for name in self._names])
+        self._turns = turns(self._shares)
+        # of each turn, how many its source had before in the round
+        self._before = np.empty_like(self._turns)
+        for number, share in enumerate(self._shares):
+            self._before[self._turns == number] = np.arange(share)
+        records = sum(map(len, self.sources.values()))
+        self._length = -(-records // len(self._turns)) * len(self._turns)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`, which goes on over epochs; its id begins with the name of its source."""
+        name, place = self._locate(index)
+        try:
+            record = self.sources[name][place]
+        except DataError as error:
+            known = None if error.record is None else f"{name}/{error.record}"
+            raise DataError(str(error), reason=error.reason, record=known) from error
+        return {**record, "id": f"{name}/{record.get('id', place)}"}
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(len(self)))
+
+    def place(self, index: int) -> Place:
+        """File and line or offset of a record; the name of its source where that does not know."""
+        name, place = self._locate(index)
+        source = self.sources[name]
+        return source.place(place) if isinstance(source, Located) else Place(name)
+
+    def texts(self) -> Iterator[str]:
+        """The texts of one source after the other, each once."""
+        for source in self.sources.values():
+            yield from source.texts()
+
+    def fingerprint(self) -> str:
+        """A hash of names, shares and the sources' own fingerprints."""
+        digest = blake2b(digest_size=8)
+        for share, (name, source) in zip(self._shares, self.sources.items(), strict=True):
+            digest.update(f"{name}\0{share}\0{source.fingerprint()}\0".encode())
+        return digest.hexdigest()
+
+    def _locate(self, index: int) -> tuple[str, int]:
+        if index < 0:
+            raise IndexError(f"record {index} of {len(self)}")
+        rounds, turn = divmod(index, len(self._turns))
+        number = int(self._turns[turn])
+        name = self._names[number]
+        visit = rounds * self._shares[number] + int(self._before[turn])
+        source = self.sources[name]
+        return name, visit if getattr(source, "renews_each_epoch", False) else visit % len(source)
