@@ -43,8 +43,9 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
     Raises: DataError for a box that is not four numbers, has no area, or lies partly outside.
     """
     try:
-        array = np.array(boxes, dtype=np.float32).reshape(len(boxes), 4)
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+            array = np.array(boxes, dtype=np.float32).reshape(len(boxes), 4)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"a box is x, y, width and height, found {list(boxes)}", reason=Reason.BOX_TYPE
         ) from error
