@@ -185,7 +185,8 @@ def draw_shared_regions(
         try:
             regions = region_texts(sample.record, stream.config, sample.view, rng)
         except DataError as error:
-            faults.append(broken(stream.name, visit.record, error, place_of(stream.source, stream.index_of(visit.slot))))
+            place = place_of(stream.source, stream.index_of(visit.slot))
+            faults.append(broken(stream.name, visit.record, error, place))
             continue
         found.append((offset + number, visit.record, regions))
     return _thin(stream, step, found)
