@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from pydantic import ValidationError
 
@@ -248,6 +249,33 @@ def test_a_picture_under_no_root_is_refused(tmp_path: Path, document: Write) -> 
     config = AnnotationFiles(files=(file,), image_root={"COCO": tmp_path})
     with pytest.raises(DataError, match=r"image_root: none of COCO occurs in 'flickr/1.jpg'"):
         config.open()[0]
+
+
+def test_records_of_files_of_one_name_are_told_apart(document: Write) -> None:
+    files = tuple(
+        document(f"{code}/test.jsonl", [{"image": f"{code}.jpg", "caption": "a"}]) for code in ("de", "id")
+    )
+    assert [record["id"] for record in records(AnnotationFiles(files=files).open())] == [
+        "de/test.jsonl:1",
+        "id/test.jsonl:1",
+    ]
+
+
+def test_an_entry_may_name_an_allowed_host_alone(document: Write) -> None:
+    file = document("a.json", [{"image": "https://images.example.org/1.jpg", "caption": "a"}])
+    with pytest.raises(DataError, match=r"a.json entry 1: the record names https://images.example.org/1.jpg"):
+        AnnotationFiles(files=(file,)).open()[0]
+    allowed = AnnotationFiles(files=(file,), image_hosts=("https://images.example.org",))
+    assert allowed.open()[0]["image"] == "https://images.example.org/1.jpg"
+
+
+def test_files_and_pictures_may_lie_in_a_remote_store() -> None:
+    fsspec.filesystem("memory").pipe_file(
+        "/annotations/test.json", b'[{"image": "1.jpg", "caption": "a dog"}]'
+    )
+    config = AnnotationFiles(files=("memory://annotations/{split}.json",), split="test")
+    check_source(config)
+    assert config.open()[0]["image"] == "memory://annotations/1.jpg"
 
 
 def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, document: Write) -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from x2kit.data.files import folder_of, join
+from x2kit.data.addresses import check_hosts
+from x2kit.data.files import folder_of
+from x2kit.data.sources.checked_fields import picture_in
 from x2kit.data.sources.listing import check_folders, check_split, files_at, in_split
 from x2kit.errors import DataError, Reason, SettingError
 from x2kit.plugin.components import Location, SourceConfig
@@ -32,6 +34,11 @@ class EntriesConfig(SourceConfig):
         description="where paths of pictures start; null for the folder of the file. By name, the first whose name "
         'occurs in the path is taken: {COCO: coco, "": flickr30k}, where "" occurs in every path',
     )
+    image_hosts: tuple[str, ...] = Field(
+        (),
+        description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
+        "https://images.example.org; none by default",
+    )
     image_root_key: str | None = Field(
         None, description="field in which the names of image_root are looked for; null for the picture's path"
     )
@@ -51,6 +58,7 @@ class EntriesConfig(SourceConfig):
         self.paths()
         roots = self.image_root if isinstance(self.image_root, dict) else {"": self.image_root}
         check_folders("image_root", [in_split(root, self.split) for root in roots.values() if root])
+        check_hosts("image_hosts", self.image_hosts)
         if self.image_root_key is not None and not isinstance(self.image_root, dict):
             raise SettingError("image_root_key", "image_root has no names that could be looked for")
 
@@ -83,12 +91,11 @@ class EntriesConfig(SourceConfig):
         Raises: DataError if no name of `image_root` occurs in `told_by`.
         """
         if not isinstance(self.image_root, dict):
-            return join(
-                folder_of(file) if self.image_root is None else in_split(self.image_root, self.split), path
-            )
+            root = folder_of(file) if self.image_root is None else in_split(self.image_root, self.split)
+            return picture_in(root, path, self.image_hosts)
         for name, root in self.image_root.items():
             if name in told_by:
-                return join(in_split(root, self.split), path)
+                return picture_in(in_split(root, self.split), path, self.image_hosts)
         raise DataError(
             f'image_root: none of {", ".join(self.image_root)} occurs in {told_by!r}; the name "" would',
             reason=Reason.FILE_MISSING,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
+from x2kit.data.addresses import check_hosts
 from x2kit.data.sources.listing import check_folders, check_split, files_at, in_split
 from x2kit.plugin.components import Location, SourceConfig
 from x2kit.plugin.on_resume import HARMLESS
@@ -26,6 +27,11 @@ class CocoAnnotations(SourceConfig):
     image_root: Annotated[Location | None, HARMLESS] = Field(
         None, description="where file_name starts, {split} allowed; null for the folder of the first file"
     )
+    image_hosts: tuple[str, ...] = Field(
+        (),
+        description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
+        "https://images.example.org; none by default",
+    )
     categories: tuple[str, ...] | None = Field(
         None, description="names of the categories whose boxes are read; null for all"
     )
@@ -42,6 +48,7 @@ class CocoAnnotations(SourceConfig):
     def check(self) -> None:
         """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
         self.paths()
+        check_hosts("image_hosts", self.image_hosts)
         if self.image_root is not None:
             check_folders("image_root", [in_split(self.image_root, self.split)])
 

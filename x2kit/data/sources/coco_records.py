@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
-from x2kit.data.sources.checked_fields import box_of, every_text, name_of, number_of, required, shown, text_of
+from x2kit.data.sources.checked_fields import (
+    box_of,
+    every_text,
+    name_of,
+    number_of,
+    picture_in,
+    required,
+    shown,
+    text_of,
+)
 from x2kit.data.sources.coco import CocoAnnotations
 from x2kit.data.sources.element_index import ABSENT, ElementIndex
 from x2kit.data.sources.groups import Groups
@@ -22,7 +31,7 @@ _KEYS = ("id", "image_id", "category_id", "iscrowd")
 
 
 class _File(NamedTuple):
-    index: ElementIndex
+    elements: ElementIndex
     names: dict[int, str]
 
 
@@ -35,7 +44,7 @@ class CocoSource:
     def __init__(self, config: CocoAnnotations) -> None:
         self.config = config
         self._files = [_opened(location) for location in config.paths()]
-        self._first = np.cumsum([0, *(len(file.index) for file in self._files)])
+        self._first = np.cumsum([0, *(len(file.elements) for file in self._files)])
         pictures = self._places("images")
         ids = self._column("id")
         _, first = np.unique(ids[pictures], return_index=True)
@@ -57,19 +66,19 @@ class CocoSource:
         """The record at `index`. Raises DataError with file, annotation and reason."""
         picture, *annotations = self._members[self._records[index]].tolist()
         file, place = self._at(picture)
-        fields = file.index.read(place)
+        fields = file.elements.read(place)
         record: Record = {"id": str(fields["id"])}
         try:
-            record["image"] = files.join(self._root(), name_of(fields, "file_name"))
+            record["image"] = picture_in(self._root(), name_of(fields, "file_name"), self.config.image_hosts)
             size = (number_of(fields, "width"), number_of(fields, "height")) if "width" in fields else None
         except DataError as error:
             error.record = record["id"]
-            raise file.index.error(place, error) from error
+            raise file.elements.error(place, error) from error
         captions: list[Any] = []
         regions: list[Region] = []
         for annotation in annotations:
             file, place = self._at(annotation)
-            fields = file.index.read(place)
+            fields = file.elements.read(place)
             try:
                 if "caption" in fields:
                     captions.append(text_of(required(fields, "caption"), "caption", self.config.language))
@@ -77,7 +86,7 @@ class CocoSource:
                     regions.append({"bbox": box, "caption": self._name(file, fields)})
             except DataError as error:
                 error.record = record["id"]
-                raise file.index.error(place, error) from error
+                raise file.elements.error(place, error) from error
         if captions:
             record["caption"] = captions[0] if len(captions) == 1 else captions
         if regions:
@@ -89,7 +98,7 @@ class CocoSource:
     def place(self, index: int) -> Place:
         """Where the image of a record stands."""
         file, place = self._at(int(self._members[self._records[index][0]]))
-        return Place(file.index.location, offset=file.index.offset(place))
+        return Place(file.elements.location, offset=file.elements.offset(place))
 
     def texts(self) -> Iterator[str]:
         """The names of all categories whose boxes are read, then all captions."""
@@ -97,12 +106,12 @@ class CocoSource:
             for name in file.names.values():
                 if self.config.categories is None or name in self.config.categories:
                     yield name
-            captions = file.index.column("category_id") == ABSENT
-            for place in file.index.of("annotations"):
+            captions = file.elements.column("category_id") == ABSENT
+            for place in file.elements.of("annotations"):
                 if captions[place]:
                     try:
                         yield from every_text(
-                            text_of(file.index.read(int(place)).get("caption"), "caption", None)
+                            text_of(file.elements.read(int(place)).get("caption"), "caption", None)
                         )
                     except DataError:
                         continue  # the stream that draws it counts it as broken
@@ -110,13 +119,13 @@ class CocoSource:
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that the files hold; no picture is read."""
         return fingerprint_of(
-            self.config.model_dump_json(exclude={"files", "image_root"}),
-            [file.index.location for file in self._files],
+            self.config.model_dump_json(exclude={"files", "image_root", "image_hosts"}),
+            [file.elements.location for file in self._files],
         )
 
     def _root(self) -> str:
         if self.config.image_root is None:
-            return files.folder_of(self._files[0].index.location)
+            return files.folder_of(self._files[0].elements.location)
         return in_split(self.config.image_root, self.config.split)
 
     def _kept(self) -> NDArray[np.int64]:
@@ -144,19 +153,19 @@ class CocoSource:
     def _orphans(self, annotations: NDArray[np.int64]) -> None:
         if len(annotations):
             file, place = self._at(int(annotations[0]))
-            found = shown(file.index.read(place).get("image_id"))
+            found = shown(file.elements.read(place).get("image_id"))
             raise DataError(
-                f"{file.index.location} {file.index.label(place)}: image_id: no image has the id {found}",
+                f"{file.elements.location} {file.elements.label(place)}: image_id: no image has the id {found}",
                 reason=Reason.FIELD_MISSING,
             )
 
     def _places(self, member: str) -> NDArray[np.int64]:
         return np.concatenate(
-            [file.index.of(member) + first for file, first in zip(self._files, self._first, strict=False)]
+            [file.elements.of(member) + first for file, first in zip(self._files, self._first, strict=False)]
         )
 
     def _column(self, key: str) -> NDArray[np.int64]:
-        return np.concatenate([file.index.column(key) for file in self._files])
+        return np.concatenate([file.elements.column(key) for file in self._files])
 
     def _at(self, place: int) -> tuple[_File, int]:
         file = int(np.searchsorted(self._first, place, side="right")) - 1

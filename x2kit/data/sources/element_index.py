@@ -46,7 +46,7 @@ class ElementIndex:
         self._table = remember(location, find, f"elements {self._members} {self._keys}")
 
     def __len__(self) -> int:
-        return self._table.shape[1]
+        return int(self._table.shape[1])
 
     def of(self, member: str) -> NDArray[np.int64]:
         """Places of the elements of one list; none if the document has no such list."""

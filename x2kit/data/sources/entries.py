@@ -56,6 +56,7 @@ class EntriesSource(ABC):
         named = config.paths()
         self._files = [open_entries(path) for path, _ in named]
         self._codes = [code for _, code in named]
+        self._names = files.shared_names(path for path, _ in named)
         self._first = np.cumsum([0, *map(len, self._files)])
         keys = np.concatenate([self._keys(number) for number in range(len(named))], axis=1)
         kept = keys[1] == 0
@@ -116,10 +117,8 @@ class EntriesSource(ABC):
 
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that the files hold; no picture is read."""
-        named = [
-            (files.name_of(file.location), code) for file, code in zip(self._files, self._codes, strict=True)
-        ]
-        settings = self.config.model_dump_json(exclude={"files", "image_root"})
+        named = list(zip(self._names, self._codes, strict=True))
+        settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts"})
         return fingerprint_of(
             f"{settings} {json.dumps(named)}", [file.location for file in self._files] + self.further_files()
         )
@@ -135,7 +134,7 @@ class EntriesSource(ABC):
     def _record(self, place: int) -> Record:
         at, number = self._locate(place)
         file = self._files[at]
-        name = f"{files.name_of(file.location)}{file.label(number)}".replace(" entry ", ":")
+        name = f"{self._names[at]}{file.label(number)}".replace(" entry ", ":")
         fields = file.read(number)
         try:
             if self.config.id_key is not None:

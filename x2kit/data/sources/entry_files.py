@@ -155,10 +155,9 @@ def filled(location: str, spans: Spans) -> Spans:
 
 
 def remember(location: str, find: Callable[[str], NDArray[np.int64]], what: str) -> NDArray[np.int64]:
-    """As `remembered`, of large files alone."""
-    if files.state(location).size < REMEMBERED_FROM:
-        return find(location)
-    return remembered(location, find, what)
+    """As `remembered`, of large and of remote files alone."""
+    slow = files.is_url(location) or files.state(location).size >= REMEMBERED_FROM
+    return remembered(location, find, what) if slow else find(location)
 
 
 def read_span(file: str | BinaryIO, span: NDArray[np.int64]) -> bytes:
