@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +16,23 @@ from tests.benchmarks.step_batch import ACTIVE as BASE_ACTIVE
 from tests.benchmarks.step_batch import Task, make_task
 from x2kit.data.batch import Batch
 from x2kit.data.config import LOSSES, LossName
+from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.device import autocast
-from x2kit.training.accumulation import accumulate, batch_statistics, slices
+from x2kit.model.processes import ALONE
+from x2kit.model.run_files import read_metrics
+from x2kit.training import train
+from x2kit.training.accumulation import (
+    accumulate,
+    accumulation_in_words,
+    batch_statistics,
+    require_one_process,
+    slices,
+)
 from x2kit.training.activations import checkpoint_activations
 from x2kit.training.step import Active, Losses, step_losses
 
+from .conftest import Written
 from .test_activations import SIZES
 
 ALL: dict[str, tuple[LossName, ...]] = {
@@ -35,7 +48,7 @@ Gradients = dict[str, Tensor]
 
 def weight(stream: str, loss: LossName) -> float:
     """Another one for each, so that a mix-up is seen."""
-    losses = ALL.get(stream, BASE_ACTIVE.get(stream, ()))
+    losses = LOSSES["image-text"] if stream == "films" else ALL.get(stream, BASE_ACTIVE.get(stream, ()))
     return 0.5 + len(stream) / 8 + losses.index(loss) / 4
 
 
@@ -101,6 +114,16 @@ def test_a_batch_without_pictures_and_one_without_boxes(model: X2VLM, batch: Bat
     whole = rows._replace(regions=rows.regions._replace(whole=torch.ones(5, dtype=torch.bool)))
     pictures = batch._replace(streams={"regions": whole})
     require_equal(in_parts(model, pictures, ALL), in_one(model, pictures, ALL))
+
+
+def test_frames_of_a_video_stay_together(model: X2VLM, batch: Batch) -> None:
+    model.frame_positions = nn.Parameter(torch.randn(1, 3, 1, 8, generator=torch.Generator().manual_seed(7)))
+    frames = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(8))
+    films = batch.streams["pictures"]._replace(images=torch.tensor([3, 4, 5, 3]))  # behind three pictures
+    streams = {"films": films, "regions": batch.streams["regions"]}
+    filmed = batch._replace(images=torch.cat([batch.images, frames]), videos=(3, 1, 2), streams=streams)
+    active = {"films": LOSSES["image-text"], "regions": LOSSES["region-text"]}
+    require_equal(in_parts(model, filmed, active, parts=2), in_one(model, filmed, active))
 
 
 def test_a_frozen_encoder_stays_without_gradients(model: X2VLM, batch: Batch) -> None:
@@ -231,3 +254,32 @@ def test_parts_are_even_and_never_empty() -> None:
     assert slices(5, 2) == [slice(0, 3), slice(3, 5)]
     assert slices(2, 4) == [slice(0, 1), slice(1, 2)]
     assert slices(0, 4) == []
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_run_in_parts_logs_the_losses_of_the_run_in_one(
+    written: Written, tmp_path: Path, parts: int
+) -> None:
+    resolved = written(steps=2, accumulation=parts)
+    train(resolved.recipe, resolved.plugins, tmp_path / "run")
+    expected = written(steps=2)
+    train(expected.recipe, expected.plugins, tmp_path / "in-one")
+    for found, line in zip(read_metrics(tmp_path / "run"), read_metrics(tmp_path / "in-one"), strict=True):
+        for name in ("loss", "pictures.itc", "pictures.itm", "regions.giou", "parallel.tlm", "gradient_norm"):
+            assert found[name] == pytest.approx(line[name], rel=1e-4)
+
+
+def test_the_run_says_what_is_promised(model: X2VLM) -> None:
+    assert accumulation_in_words(model, 2).endswith("in 2 parts, with the gradients of the whole batch")
+    model.vision.norm = PatchNorm(8)
+    assert "are not those of the whole batch, as 1 modules with batch statistics" in accumulation_in_words(
+        model, 2
+    )
+
+
+def test_several_processes_are_refused() -> None:
+    two = replace(ALONE, count=2)
+    require_one_process(1, two)
+    require_one_process(2, ALONE)
+    with pytest.raises(X2KitError, match=r"training\.accumulation: 2 parts in 2 processes"):
+        require_one_process(2, two)

@@ -29,6 +29,7 @@ from x2kit.data.batch import Batch, PairedRows, Texts
 from x2kit.data.config import LossName
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
+from x2kit.model.processes import Processes
 from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import VisionFeatures
 from x2kit.training.fusion_pass import FusionPass
@@ -47,6 +48,7 @@ from x2kit.training.step import (
     view_of,
 )
 from x2kit.training.text_pass import by_stream, encode_pieces, text_pieces
+from x2kit.training.vision_pass import vision_pass
 
 Around = Callable[[], AbstractContextManager[None]]
 Found = Mapping[Any, Tensor]
@@ -79,9 +81,31 @@ def accumulate(
     return _Step(model, batch, active, parts, weight, around, backward).run(negatives or {})
 
 
+def require_one_process(parts: int, processes: Processes) -> None:
+    """Raises X2KitError if several processes are to compute their steps in parts."""
+    if parts > 1 and processes.several:
+        raise X2KitError(
+            f"training.accumulation: {parts} parts in {processes.count} processes: rows that processes exchange are "
+            "not computed in parts; set it to 1 (each process holds its share of the batch alone), or use "
+            "training.activation_checkpointing"
+        )
+
+
 def batch_statistics(model: nn.Module) -> list[str]:
     """Names of the modules that compute statistics over a batch in training."""
     return [name for name, module in model.named_modules() if _has_statistics(module)]
+
+
+def accumulation_in_words(model: nn.Module, parts: int) -> str:
+    """What accumulation promises for a model, for people."""
+    said = f"training.accumulation: each step in {parts} parts"
+    found = batch_statistics(model)
+    if not found:
+        return f"{said}, with the gradients of the whole batch"
+    return (
+        f"{said}; the gradients are not those of the whole batch, as {len(found)} modules with batch statistics see "
+        f"one part at a time ({', '.join(found[:3])}{', …' if len(found) > 3 else ''})"
+    )
 
 
 def _has_statistics(module: nn.Module) -> bool:
@@ -174,16 +198,23 @@ class _Step:
     def _twice(self, runs: Sequence[Callable[[], Found]]) -> _Twice:
         return _Twice(self._around, self._model.device, runs)
 
-    def _vision(self) -> list[Callable[[], Found]]:
-        images = self._batch.images
-
-        def encode(part: Tensor) -> Found:
-            features = self._model.encode_images(part)
-            return {"summary": features.summary, "patches": features.patches}
-
+    def _vision(self) -> Sequence[Callable[[], Found]]:
+        images, videos = self._batch.images, self._batch.videos
         if images is None:
             return []
-        return [partial(encode, images[part]) for part in slices(len(images), self._parts)]
+        pictures = len(images) - sum(videos)
+        starts = [pictures + sum(videos[:number]) for number in range(len(videos) + 1)]
+
+        def encode(rows: slice, videos: tuple[int, ...] = ()) -> Found:
+            features = vision_pass(self._model, images[rows], videos)
+            return {"summary": features.summary, "patches": features.patches}
+
+        still = [partial(encode, rows) for rows in slices(pictures, self._parts)]
+        moving = [
+            partial(encode, slice(starts[part.start], starts[part.stop]), videos[part])
+            for part in slices(len(videos), self._parts)
+        ]
+        return still + moving
 
     def _features(self, values: Found) -> VisionFeatures | None:
         if not values:

@@ -33,6 +33,33 @@ class TrainingConfig(BaseModel):
         description="layers keep only what went in and are computed again on the way back: a fraction of the memory "
         "for the time of their second forward pass, the same results",
     )
+    compile: Annotated[bool, FROM_HERE] = Field(
+        False,
+        description="torch.compile of the layers: the same losses but for the last digits; first steps wait for the "
+        "compiler, which has to be there. No gain is claimed, as none was measured: x2kit bench tells it",
+    )
+    distribution: Annotated[Literal["ddp", "fsdp"], FROM_HERE] = Field(
+        "ddp",
+        description="where torchrun starts several processes: ddp has the whole model in each; fsdp shards parameters, "
+        "gradients and optimiser over them (FSDP2)",
+    )
+    gather_gradient: Literal["exact", "official"] = Field(
+        "exact",
+        description="of contrastive features that several processes gather: exact, as one process with the whole batch "
+        "has it; official, in which each process learns from its own loss alone, so that the encoders get a fraction",
+    )
+    negatives: Literal["global", "local"] = Field(
+        "global",
+        description="hard negatives, where there are several processes: drawn from the rows of all of them, as one "
+        "process would; or from a process's own, which sends fewer rows around",
+    )
+    accumulation: Annotated[int, FROM_HERE] = Field(
+        1,
+        gt=0,
+        description="parts in which a step is computed: losses and gradients of the whole batch, the contrastive ones "
+        "included, with the activations of one part; the encoders' forward passes run twice. In one process only. "
+        "Modules with batch statistics see one part at a time",
+    )
     threads: Annotated[int | None, FROM_HERE] = Field(
         None, gt=0, description="CPU threads; null leaves torch's choice"
     )

@@ -28,6 +28,7 @@ from x2kit.model.run_files import INITIALISATION
 from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
+from x2kit.training.accumulation import accumulate, accumulation_in_words
 from x2kit.training.activations import checkpoint_activations
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
@@ -36,7 +37,7 @@ from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_facto
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
 from x2kit.training.resuming import require_same_data, restore_model, restore_optimizer, resume_from
-from x2kit.training.step import step_losses
+from x2kit.training.step import Active, Losses, step_losses
 
 
 class Recipe(Protocol):
@@ -125,6 +126,8 @@ def assemble(recipe: Recipe, say: Callable[[str], None]) -> tuple[Parts, Initial
     batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
     device = choose_device(config.device)
     model.to(device).train()
+    if config.accumulation > 1:
+        say(accumulation_in_words(model, config.accumulation))
     if config.activation_checkpointing:
         precision = choose_precision(config.precision, device)
         layers = checkpoint_activations(model, lambda: autocast(device, precision))
@@ -170,11 +173,8 @@ class Stepper:
         set_rate(self.optimizer, factor)
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
-        with autocast(self.device, self.precision):
-            losses = step_losses(self.model, to_device(batch, self.device), active)
-        total = self.total(losses)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        losses, total = self._differentiated(to_device(batch, self.device), active)
         norm = clip_gradients(self.model, config.clip_norm)
         self.optimizer.step()
         values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}
@@ -185,11 +185,35 @@ class Stepper:
             values["temperature"] = self.model.temperature.detach().clone()
         return values | {"gradient_norm": norm}
 
+    def _differentiated(self, batch: Batch, active: Active) -> tuple[Losses, Tensor]:
+        """The losses of a step and their total, whose gradients are then at the parameters."""
+        parts = self.recipe.training.accumulation
+        if parts > 1:
+            losses = accumulate(
+                self.model,
+                batch,
+                active,
+                parts,
+                self.weight,
+                around=lambda: autocast(self.device, self.precision),
+            )
+            return losses, self.total(losses)
+        with autocast(self.device, self.precision):
+            losses = step_losses(self.model, batch, active)
+        total = self.total(losses)
+        total.backward()  # type: ignore[no-untyped-call]
+        return losses, total
+
+    def weight(self, stream: str, loss: LossName) -> float:
+        """What a stream's loss is multiplied by in the total."""
+        config = self.recipe.data.streams[stream]
+        return config.weight * config.loss(loss).weight
+
     def total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
         """The weighted sum of a step's losses; the forward pass ends with it."""
         terms = [
-            value * (stream.weight * stream.loss(loss).weight)
-            for name, stream in self.recipe.data.streams.items()
+            value * self.weight(name, loss)
+            for name in self.recipe.data.streams
             for loss, value in losses.get(name, {}).items()
         ]
         if not terms:
