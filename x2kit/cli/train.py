@@ -10,6 +10,7 @@ from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_recipe_arguments, read
 from x2kit.cli.run_directory import make_room, new_run_directory, same_run, stored_recipe
 from x2kit.errors import CheckpointError
+from x2kit.model.processes import Processes, started_processes
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.shapes import SECTIONS
 
@@ -21,6 +22,7 @@ examples:
   x2kit train quickstart/multilingual --model.text XLMRoberta --training.steps 200 --run-dir runs/mine
   x2kit train my_recipe.yaml --config overlays/bf16 --plugin my_encoder.py
   x2kit train --resume --run-dir runs/mine
+  torchrun --nproc-per-node 8 -m x2kit train my_recipe.yaml --run-dir runs/mine
 """
 
 
@@ -35,33 +37,44 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Resolve the recipe, make room for the run, train."""
+    """Resolve the recipe, make room for the run, train; in one process, or in those that torchrun started."""
+    with started_processes() as processes:
+        return _run(options, processes)
+
+
+def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     names = [options.recipe] if options.recipe else []
     if options.recipe_keys.help:
         return print_help(options, names)
     if options.resume and options.restart:
         raise CheckpointError("--resume continues a run and --restart deletes it; give one of them")
     if options.resume:
-        resolved, directory = _resumed(options, names)
+        resolved, directory = _resumed(options, names, processes)
     else:
         resolved = read(options, names)
         directory = Path(options.run_dir) if options.run_dir else new_run_directory(resolved.label)
-        said = make_room(directory, options.restart)
+        directory = processes.of_first(directory)  # its name tells the time
+        said = make_room(directory, options.restart) if processes.leads else None
+        processes.wait()
         if said:
             print(said)
     from x2kit.training import train  # torch enters here, when the recipe is known to be right
 
-    train(resolved.recipe, resolved.plugins, directory, options.resume)
-    print(f"next: x2kit evaluate {directory}")
+    train(resolved.recipe, resolved.plugins, directory, options.resume, processes)
+    if processes.leads:
+        print(f"next: x2kit evaluate {directory}")
     return 0
 
 
-def _resumed(options: jsonargparse.Namespace, names: list[str]) -> tuple[ResolvedRecipe, Path]:
+def _resumed(
+    options: jsonargparse.Namespace, names: list[str], processes: Processes
+) -> tuple[ResolvedRecipe, Path]:
     if not options.run_dir:
         raise CheckpointError("--resume needs the run to go on with: --run-dir DIR")
     directory = Path(options.run_dir)
     stored = stored_recipe(directory, plugins=options.plugin, checks="none")
     wanted = read(options, names or [directory / "recipe.yaml"])
     for line in same_run(stored, wanted):
-        print(line)
+        if processes.leads:
+            print(line)
     return wanted, directory

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -19,20 +20,27 @@ from x2kit.data.batch import Batch, to_device
 from x2kit.data.config import DataConfig, LossName
 from x2kit.data.corpus import training_texts
 from x2kit.data.loading import StepBatches
+from x2kit.data.order import Share
+from x2kit.data.shares import require_shares
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, save_weights
+from x2kit.model.build import without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import autocast, choose_device, choose_precision, in_words
 from x2kit.model.initialisation import Initialisation, build_started
+from x2kit.model.processes import ALONE, Processes
 from x2kit.model.run_files import INITIALISATION
 from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
-from x2kit.training.accumulation import accumulate, accumulation_in_words
+from x2kit.training.accumulation import accumulate, accumulation_in_words, require_one_process
 from x2kit.training.activations import checkpoint_activations
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
+from x2kit.training.checkpoints import load_checkpoint
+from x2kit.training.compiling import compile_layers
 from x2kit.training.config import TrainingConfig
+from x2kit.training.distribution import Distributed, consolidated, distribute
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
@@ -52,7 +60,9 @@ class Recipe(Protocol):
     def to_yaml(self) -> str: ...
 
 
-def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> Path:
+def train(
+    recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False, processes: Processes = ALONE
+) -> Path:
     """Train what a recipe describes.
 
     Args:
@@ -60,18 +70,31 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
         plugins: those that the recipe was resolved with; they are named in the record.
         run: the run directory.
         resume: go on from its newest checkpoint; equal to a run that was never interrupted.
+        processes: who trains; all of them call this, and rank 0 alone writes to the run directory.
     Returns: the weights directory.
     Raises: CheckpointError if there is nothing to resume; KeyboardInterrupt after saving, if asked to stop;
         X2KitError if a loss is not finite or too many records are broken.
     """
+    if processes.leads:
+        return _train(recipe, plugins, run, run if resume else None, processes)
+    with TemporaryDirectory() as unread:  # what others would write of their own is what rank 0 writes
+        _train(recipe, plugins, Path(unread), run if resume else None, processes)
+    return run / WEIGHTS
+
+
+def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, processes: Processes) -> Path:
     config = recipe.training
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     state: dict[str, Any] = {}
     messages: list[str] = []
-    if resume:
-        state, messages = resume_from(run, config.steps)
-    parts, began = assemble(recipe, messages.append)
+    if resumed is not None:
+        if processes.leads:
+            state, messages = resume_from(resumed, config.steps)
+        processes.wait()  # for rank 0, which puts the directory in order
+        if not processes.leads:
+            state, _ = load_checkpoint(resumed)
+    parts, began = assemble(recipe, messages.append, processes)
     done = state.get("step", 0)
     if state:
         restore_model(parts.model, state["model"])
@@ -80,8 +103,8 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
         "device": str(parts.device),
         "precision": choose_precision(config.precision, parts.device),
     }
-    if resume:
-        require_same_data(run, facts["data"])
+    if resumed is not None:
+        require_same_data(resumed, facts["data"])
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
     trainer = Trainer(recipe, parts, done, run, record, bad)
@@ -96,8 +119,10 @@ def train(recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False) -> 
         bad.close()
         record.close()
     weights = run / WEIGHTS
-    with appears_whole(weights) as directory:
-        save_weights(parts.model.eval(), recipe.to_yaml(), directory)
+    whole = trainer.whole_model()
+    if processes.leads:
+        with appears_whole(weights) as directory:
+            save_weights(whole.eval(), recipe.to_yaml(), directory)
     trainer.progress.say(f"weights: {weights}")
     return weights
 
@@ -109,30 +134,47 @@ class Parts(NamedTuple):
     optimizer: torch.optim.Optimizer
     device: torch.device
     batches: StepBatches
+    processes: Processes = ALONE
+    distributed: Distributed | None = None
 
 
-def assemble(recipe: Recipe, say: Callable[[str], None]) -> tuple[Parts, Initialisation | None]:
+def assemble(
+    recipe: Recipe, say: Callable[[str], None], processes: Processes = ALONE
+) -> tuple[Parts, Initialisation | None]:
     """The parts of a run as they are before its first step.
 
     Args:
         recipe: resolved.
         say: told what was switched on, for people.
+        processes: who makes the steps.
     Returns: parts, and where the model's weights began if they came from another's.
     Raises: X2KitError if the recipe asks for what this machine does not have.
     """
     config = recipe.training
+    require_one_process(config.accumulation, processes)
     torch.manual_seed(config.seed)
     model, began = build_started(recipe.model, training_texts(recipe.data))
-    batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
+    share = Share(processes.rank, processes.count)
+    gather = processes.gather if processes.several else None
+    require_shares(recipe.data, processes.count)
+    batches = StepBatches(
+        recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, gather
+    )
     device = choose_device(config.device)
     model.to(device).train()
+    if config.compile:
+        say(f"training.compile: {compile_layers(model, device)} layers, compiled when they are first called")
     if config.accumulation > 1:
         say(accumulation_in_words(model, config.accumulation))
     if config.activation_checkpointing:
         precision = choose_precision(config.precision, device)
         layers = checkpoint_activations(model, lambda: autocast(device, precision))
         say(f"training.activation_checkpointing: {layers} layers are computed again on the way back")
-    return Parts(model, build_optimizer(model, config), device, batches), began
+    distributed = None
+    if processes.several:
+        distributed = distribute(model, config, processes, device)
+        say(f"{processes.count} processes, training.distribution {config.distribution}")
+    return Parts(model, build_optimizer(model, config), device, batches, processes, distributed), began
 
 
 def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
@@ -162,19 +204,21 @@ class Stepper:
     done: int
 
     def __post_init__(self) -> None:
-        self.model, self.optimizer, self.device, self.batches = self.parts
+        self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed = self.parts
         self.precision = choose_precision(self.recipe.training.precision, self.device)
 
     def step(self, batch: Batch) -> dict[str, Tensor | float]:
         """One optimiser step. All draws follow (seed, step), so that a resumed run makes the same ones."""
         config, data = self.recipe.training, self.recipe.data
-        torch.manual_seed(_seed(config.seed, self.done))
+        torch.manual_seed(_seed(config.seed, self.done, self.processes.rank))
         factor = rate_factor(self.done, config)
         set_rate(self.optimizer, factor)
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
         self.optimizer.zero_grad(set_to_none=True)
         losses, total = self._differentiated(to_device(batch, self.device), active)
+        if self.distributed is not None:
+            self.distributed.average()
         norm = clip_gradients(self.model, config.clip_norm)
         self.optimizer.step()
         values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}
@@ -184,6 +228,14 @@ class Stepper:
         if hasattr(self.model, "temperature"):
             values["temperature"] = self.model.temperature.detach().clone()
         return values | {"gradient_norm": norm}
+
+    def _losses(self, batch: Batch, active: Active) -> Losses:
+        if self.distributed is None:
+            return step_losses(self.model, batch, active)
+        partners = self.distributed.partners
+        partners.generator.manual_seed(_seed(self.recipe.training.seed, self.done))
+        found: Losses = self.distributed.forward(step_losses, batch, active, partners=partners)
+        return found
 
     def _differentiated(self, batch: Batch, active: Active) -> tuple[Losses, Tensor]:
         """The losses of a step and their total, whose gradients are then at the parameters."""
@@ -199,7 +251,7 @@ class Stepper:
             )
             return losses, self.total(losses)
         with autocast(self.device, self.precision):
-            losses = step_losses(self.model, batch, active)
+            losses = self._losses(batch, active)
         total = self.total(losses)
         total.backward()  # type: ignore[no-untyped-call]
         return losses, total
@@ -231,7 +283,7 @@ class Trainer(Stepper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.progress = StepProgress(self.recipe.training.steps, self.done)
+        self.progress = StepProgress(self.recipe.training.steps, self.done, quiet=not self.processes.leads)
         self.writer = CheckpointWriter(self.run, self.recipe.training, self.progress.say)
 
     def run_steps(self) -> None:
@@ -252,16 +304,15 @@ class Trainer(Stepper):
                 self.writer.check()
                 self.done += 1
                 self.progress.advance(self.done)
-                asked = bool(
-                    stop
-                )  # looked at once: a request that comes while saving waits for the next step
+                # Looked at once: a request that comes while saving waits for the next step.
+                asked = self.processes.any(bool(stop))
                 last = self.done == config.steps or asked
                 log, keep = (
                     last or self.done % config.log_every == 0,
                     last or self.done % config.checkpoint_every == 0,
                 )
                 if log or keep:
-                    numbers = {name: float(value) for name, value in values.items()}
+                    numbers = self.processes.mean(values)
                     self._require_finite(numbers)
                 if log:
                     took = time.monotonic() - began
@@ -291,24 +342,39 @@ class Trainer(Stepper):
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
         self.progress.show(self.done, {short: values[name] for name, short in shown.items()})
 
+    def whole_model(self) -> X2VLM:
+        """The model, nothing of it sharded; all processes have to ask for it."""
+        if self.distributed is None or not self.distributed.shards:
+            return self.model
+        weights = consolidated(self.model.state_dict())
+        with without_initialisation():
+            whole, _ = build_started(self.recipe.model, training_texts(self.recipe.data))
+        whole.load_state_dict(weights)
+        return whole
+
     def save(self, wait: bool) -> None:
         """A checkpoint of the steps done, and `wait` until it is on the disk even with `training.async_saving`."""
+        model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
+        if self.distributed is not None:
+            model, optimizer = consolidated(model), consolidated(optimizer)
+        if not self.processes.leads:
+            return
         self.record.sync()
         self.bad.sync()
         state = {
             "step": self.done,
             "bad_records": self.bad.state(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": model,
+            "optimizer": optimizer,
         }
         self.writer.save(self.done, state, self.record.newest)
         if wait:
             self.writer.wait()
 
 
-def _seed(seed: int, step: int) -> int:
-    """Neighbouring steps and seeds must not share draws; the odd factors keep them apart."""
-    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 1) % 2**63
+def _seed(seed: int, step: int, rank: int = 0) -> int:
+    """Neighbouring steps, seeds and processes must not share draws; the odd factors keep them apart."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank * 0xA24BAED4963EE407 + 1) % 2**63
 
 
 @contextmanager

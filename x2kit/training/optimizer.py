@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from x2kit.model import X2VLM
 from x2kit.plugin.encoders import Encoder
@@ -27,7 +29,7 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
 
     Returns: groups with `params`, `names`, `peak` (learning rate after warm-up), `weight_decay`.
     """
-    groups: dict[tuple[float, bool], dict[str, object]] = {}
+    groups: dict[tuple[float, bool, bool], dict[str, object]] = {}
     without_decay = set(_without_decay(model))
     fresh = set(_fresh(model)) - model.kept
     for name, parameter in model.named_parameters():
@@ -36,7 +38,8 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
         rate = getattr(config, f"{name.partition('.')[0]}_lr", None)
         if rate is None:
             rate = config.lr * (config.lr_mult if name in fresh else 1)
-        key = (rate, name not in without_decay)
+        # The update takes sharded and whole parameters in groups of their own.
+        key = (rate, name not in without_decay, isinstance(parameter, DTensor))
         group = groups.setdefault(
             key,
             {"params": [], "names": [], "peak": rate, "weight_decay": config.weight_decay if key[1] else 0.0},
@@ -107,4 +110,16 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 def clip_gradients(model: X2VLM, largest: float | None) -> Tensor:
     """Scale the gradients down to a norm; returns the norm before, a scalar."""
-    return torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if largest is None else largest)
+    largest = math.inf if largest is None else largest
+    parameters = list(model.parameters())
+    sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    if not sharded:
+        before: Tensor = torch.nn.utils.clip_grad_norm_(parameters, largest)
+        return before
+    # torch's own takes sharded and whole gradients, but not both at once.
+    whole = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    norms = [get_total_norm([p.grad for p in some if p.grad is not None]) for some in (sharded, whole)]
+    norm = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
+    for some in (sharded, whole):
+        clip_grads_with_norm_(some, largest, norm)
+    return norm

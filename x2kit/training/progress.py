@@ -14,10 +14,16 @@ PLAIN_SECONDS = 15.0
 
 
 class StepProgress:
-    """Shows steps, losses, speed and time left. Use as a context manager."""
+    """Shows steps, losses, speed and time left. Use as a context manager.
 
-    def __init__(self, steps: int, done: int) -> None:
-        self._console = Console()
+    Args:
+        steps: of the run.
+        done: before it goes on.
+        quiet: show nothing, as where another process speaks.
+    """
+
+    def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
+        self._console = Console(quiet=quiet)
         self._steps, self._start = steps, done
         self._began = self._said = time.monotonic()
         self._bar = Progress(

@@ -13,6 +13,7 @@ from x2kit.errors import CheckpointError
 from x2kit.model.run_files import VERSIONS
 from x2kit.model.whole_files import clear_leftovers
 from x2kit.training.checkpoints import CHECKPOINTS, load_checkpoint
+from x2kit.training.distribution import sharded_like
 
 
 def resume_from(run: Path, steps: int) -> tuple[dict[str, Any], list[str]]:
@@ -57,9 +58,10 @@ def require_same_data(run: Path, now: Mapping[str, str]) -> None:
 
 
 def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
-    """Fill a model, strictly. Raises CheckpointError if the saved one was made of other parts."""
+    """Fill a model, sharded or not, strictly. Raises CheckpointError if the saved one was made of other parts."""
     try:
-        model.load_state_dict(saved)
+        now = model.state_dict()
+        model.load_state_dict({name: sharded_like(value, now.get(name)) for name, value in saved.items()})
     except RuntimeError as error:
         raise CheckpointError(
             f"the checkpoint is of another model, though the recipe is the same: {error}"
@@ -81,8 +83,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]
         for name, number in zip(group["names"], group["params"], strict=True)
     }
     built = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
-        number: saved["state"][before[name]]
+        number: {
+            key: sharded_like(value, parameters[number])
+            for key, value in saved["state"][before[name]].items()
+        }
         for group in built["param_groups"]
         for name, number in zip(group["names"], group["params"], strict=True)
         if before[name] in saved["state"]

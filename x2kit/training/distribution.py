@@ -1,0 +1,109 @@
+"""A model trained by several processes: DDP, or FSDP2 that shards parameters and optimiser. Imports torch.
+
+Both average gradients over the processes (DDP: arXiv:2006.15704; FSDP: arXiv:2304.11277).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from x2kit.model import X2VLM
+from x2kit.model.processes import PATIENCE, Processes
+from x2kit.training.activations import layers_of
+from x2kit.training.config import TrainingConfig
+from x2kit.training.partners import Partners
+
+
+class Distributed(NamedTuple):
+    """A model that several processes train.
+
+    Attributes:
+        forward: calls a function of the model and more arguments, such that gradients are averaged afterwards.
+        partners: what the processes do together within a step.
+        replicated: parameters whose gradients `average` has to see to.
+        shards: whether the parameters are shards.
+    """
+
+    forward: Callable[..., Any]
+    partners: Partners
+    replicated: list[nn.Parameter]
+    shards: bool
+
+    def average(self) -> None:
+        """Average the gradients that nothing else averages; called between the backward pass and the update."""
+        for parameter in self.replicated:
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad, group=self.partners.tensors)
+                parameter.grad /= self.partners.processes.count
+
+
+class _Forward(nn.Module):
+    """A model that is called through functions of it."""
+
+    def __init__(self, model: X2VLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(self.model, *args, **kwargs)
+
+
+def distribute(
+    model: X2VLM, config: TrainingConfig, processes: Processes, device: torch.device
+) -> Distributed:
+    """Let several processes train a model, on its device and with the same weights in all of them.
+
+    With `fsdp` its parameters become shards, so the optimiser is to be built afterwards.
+    """
+    partners = Partners(
+        processes,
+        distributed.new_group(timeout=PATIENCE),
+        config.gather_gradient,
+        config.negatives,
+        torch.Generator(device),
+    )
+    if config.distribution == "ddp":
+        # Which losses are on, and so which parameters are used, changes from step to step.
+        wrapped = DistributedDataParallel(
+            _Forward(model), find_unused_parameters=True, broadcast_buffers=False
+        )
+        return Distributed(wrapped, partners, [], False)
+    return _sharded(model, partners, device)
+
+
+def _sharded(model: X2VLM, partners: Partners, device: torch.device) -> Distributed:
+    mesh = init_device_mesh(device.type, (partners.processes.count,))
+    replicated = [parameter for parameter in model.parameters() if parameter.ndim == 0]  # nothing to shard
+    # Layers of the fusion encoder are not units of their own: their keys and values are computed apart from them.
+    for layer in (*layers_of(model.vision), *layers_of(model.text)):
+        fully_shard(layer, mesh=mesh)
+    root = _Forward(model)
+    fully_shard(root, mesh=mesh, ignored_params=set(replicated))
+    return Distributed(root, partners, replicated, True)
+
+
+def consolidated(state: Any) -> Any:
+    """A state in whose tensors nothing is sharded; all processes have to ask for it. Shards are gathered one by one."""
+    if isinstance(state, DTensor):
+        return state.full_tensor()
+    if isinstance(state, Mapping):
+        return {name: consolidated(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(consolidated(value) for value in state)
+    return state
+
+
+def sharded_like(value: Any, like: Any) -> Any:
+    """A whole tensor as shards, if what it is for is sharded; every process has the whole one."""
+    if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
+        whole = value.to(like.device, like.dtype)
+        return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+    return value
