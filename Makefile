@@ -1,4 +1,4 @@
-.PHONY: quickstart test slow parity bench check docs clean
+.PHONY: quickstart test slow parity bench reliability check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,6 +23,9 @@ parity: .venv
 
 bench: .venv
 	$(BIN)/python -m tests.benchmarks
+
+reliability: .venv
+	$(BIN)/python -m tests.reliability
 
 check: .venv
 	$(BIN)/ruff check .

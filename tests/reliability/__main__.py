@@ -1,6 +1,6 @@
 """Kill runs, let them go on, and write docs/results/reliability.md: `make reliability`.
 
-    python -m tests.reliability [--seed N] [--jobs N] [--only CHAIN]
+    python -m tests.reliability [--seed N] [--only CHAIN]
 
 Every chain is one run that is killed nine times at random moments and then goes on to its end. The page is written
 only if all chains were followed; the exit status is 1 if one ended otherwise than the run that nobody killed.
@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,7 +36,7 @@ WHAT: dict[Kind, str] = {
 }
 
 
-def main(seed: int, jobs: int, only: str | None) -> int:
+def main(seed: int, only: str | None) -> int:
     """Follow the chains and report."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="x2kit-reliability-"))
@@ -46,15 +45,10 @@ def main(seed: int, jobs: int, only: str | None) -> int:
         whole.start()
         readable(whole, whole.end(), 0)
         chosen = [chain for chain in chains(how_disks_fill(folder / "probe")) if only in (None, chain.name)]
-        with ThreadPoolExecutor(jobs) as pool:
-            pending = [
-                pool.submit(follow, chain, whole.recipe, folder / str(number), whole, seed)
-                for number, chain in enumerate(chosen)
-            ]
-            results = []
-            for future in pending:
-                results.append(future.result())
-                print(line_of(results[-1]), flush=True)
+        results = []
+        for number, chain in enumerate(chosen):
+            results.append(follow(chain, whole.recipe, folder / str(number), whole, seed))
+            print(line_of(results[-1]), flush=True)
     finally:
         shutil.rmtree(folder)
     if only is None:
@@ -81,11 +75,14 @@ def page(results: Sequence[Result], seed: int, seconds: float) -> str:
     rows = "\n".join(f"| {kind} | {WHAT[kind]} | {counts[kind]} |" for kind in KINDS if counts[kind])
     return f"""# What kills cannot do
 
-Written by `make reliability`. Real `x2kit train` processes of a small recipe with every kind of loss, {STEPS} steps and
-a checkpoint every five, are ended at random moments and go on with `--resume`; the moments follow from seed {seed} and
-from how busy the machine is. **{counts.total()} kills in {len(results)} runs; {ended} of {len(results)} runs ended as
-the run that nobody killed**: weights byte for byte, every logged number bit for bit, in `metrics.jsonl` and in
-TensorBoard no line twice and none missing, no half-written file left.
+Written by `make reliability`. A small recipe with every kind of loss trains for {STEPS} steps, with a checkpoint every
+five. Its processes are ended at random moments and go on with `--resume`; the moments follow from seed {seed} and from
+how busy the machine is. (The processes are real, and run what `x2kit train` runs; they are forked from one that has
+imported torch, so that a start takes a moment. `tests/training/test_resume.py` does the same with fresh ones.)
+
+**{counts.total()} kills in {len(results)} runs; {ended} of {len(results)} runs ended as the run that nobody killed**:
+weights byte for byte, every logged number bit for bit, in `metrics.jsonl` and in TensorBoard no line twice and none
+missing, no half-written file left.
 
 | kind | what is done | kills |
 |---|---|---:|
@@ -107,7 +104,6 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--only", help="one chain by its name; the page is left as it is")
     options = parser.parse_args()
-    sys.exit(main(options.seed, options.jobs, options.only))
+    sys.exit(main(options.seed, options.only))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import yaml
 
 from tests.training.conftest import recipe_tree
+from x2kit import cli
 from x2kit.model.run_files import read_metrics
 
 Kind = Literal[
@@ -35,6 +37,9 @@ STEPS, CHECKPOINT_EVERY = 200, 5
 PATIENCE = 300.0
 """Seconds until a process that should have ended counts as hung."""
 Settings = tuple[str, ...]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["x2kit.training.loop", "x2kit.cli.train", "tests.reliability.runs"])
+"""Processes are forked from one that has imported torch and done nothing else: a start takes a moment, not seconds."""
 
 
 class Outcome(NamedTuple):
@@ -62,28 +67,27 @@ class Run:
     expected: list[str] = field(default_factory=list)
     """What the next process that gets so far must print."""
     _boards: int = 0
-    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    process: ForkServerProcess | None = field(default=None, repr=False)
 
     def start(self, file_size: int | None = None) -> None:
         """Start the run, or go on with it, in a new process; `file_size` bounds its files, in bytes."""
         begun = (self.directory / "recipe.yaml").exists()
         what = ["--resume"] if begun else [str(self.recipe)]
-        limit = None if file_size is None else _limit(file_size)
+        command = ["train", *what, "--run-dir", str(self.directory), *self.settings]
         self.starts += 1
         self._boards = self._count_boards()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "x2kit", "train", *what, "--run-dir", str(self.directory), *self.settings],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-        )
+        self._said.mkdir(parents=True, exist_ok=True)
+        self.process = FORKS.Process(target=_x2kit, args=(command, self._said, file_size))
+        self.process.start()
+
+    @property
+    def _said(self) -> Path:
+        return self.recipe.parent / "said" / self.directory.parent.name  # never on a file system that fills
 
     def alive(self) -> bool:
         """Whether the process goes on."""
         assert self.process is not None
-        return self.process.poll() is None
+        return self.process.is_alive()
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
         """Look again and again until something is so or the process has ended."""
@@ -96,10 +100,12 @@ class Run:
     def end(self, number: signal.Signals | None = None) -> Outcome:
         """Send a signal if one is given, and wait for the end."""
         assert self.process is not None
+        assert self.process.pid is not None
         if number is not None and self.alive():
             os.kill(self.process.pid, number)
-        output, errors = self.process.communicate(timeout=PATIENCE)
-        return Outcome(self.process.returncode, output, errors)
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None, f"still going on after {PATIENCE} s"
+        return Outcome(self.process.exitcode, *((self._said / name).read_text() for name in ("out", "err")))
 
     def going(self) -> bool:
         """Whether the process has read its checkpoint and begun to write its own metrics."""
@@ -134,11 +140,15 @@ class Run:
         return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(self.directory)]
 
 
-def _limit(size: int) -> Callable[[], None]:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    return limit
+def _x2kit(command: list[str], said: Path, file_size: int | None) -> None:
+    """What a forked process does: what `python -m x2kit` does, with its output in two files."""
+    for name, number in (("out", 1), ("err", 2)):
+        descriptor = os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
+    sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    sys.exit(cli.main(command))
 
 
 def write_recipe(folder: Path, steps: int = STEPS) -> Path:

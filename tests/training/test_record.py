@@ -81,3 +81,38 @@ def test_tensorboard_shows_the_same_values(tmp_path: Path) -> None:
     found = events.Scalars("loss")
     assert [event.step for event in found] == [1, 2]
     assert all(math.isclose(e.value, e.step / 10, rel_tol=1e-6) for e in found)
+
+
+def shown(run: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return [(event.step, round(event.value, 6)) for event in events.Scalars("loss")]
+
+
+def test_tensorboard_too_has_every_step_once_after_a_resume(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3, 4)
+    write(tmp_path, 3, 4, 5, done=2)
+    assert shown(tmp_path) == [(step, step / 10) for step in (1, 2, 3, 4, 5)]
+
+
+def test_a_run_that_begins_again_shows_nothing_of_before(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    write(tmp_path, 1, done=0)
+    assert shown(tmp_path) == [(1, 0.1)]
+
+
+def test_what_is_synced_outlives_a_kill(tmp_path: Path) -> None:
+    record = open_record(tmp_path)
+    record.write(1, {"loss": 0.1})
+    record.sync()
+    assert (steps(tmp_path), shown(tmp_path)) == ([1], [(1, 0.1)])  # nothing was closed
+    record.close()
+
+
+def test_the_recipe_of_the_steps_before_a_change_stays(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    RunRecord(tmp_path, "model: tiny\n", {}, 2).close()
+    assert list(tmp_path.glob("recipe.until*")) == []
+    RunRecord(tmp_path, "model: changed\n", {}, 2).close()
+    assert (tmp_path / "recipe.yaml").read_text() == "model: changed\n"
+    assert (tmp_path / "recipe.until-step-0000002.yaml").read_text() == "model: tiny\n"
