@@ -116,7 +116,7 @@ def test_lines_of_json() -> None:
     config = JsonLines(files=(Path("records.jsonl"),))
 
     def read(line: bytes) -> None:
-        list(every_text(record_of(parse(line), config, Path())))
+        list(every_text(record_of(parse(line), config, ".")))
 
     good, bad = answered((damaged(rng.choice(lines), rng) for _ in range(INPUTS)), read)
     assert good + bad == INPUTS
@@ -129,7 +129,7 @@ def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
 
     def read(fields: Any) -> None:
-        record = record_of(parse(json.dumps(fields).encode()), config, tmp_path)
+        record = record_of(parse(json.dumps(fields).encode()), config, str(tmp_path))
         draw_once(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
 
     good, bad = answered(records(rng), read)
