@@ -35,9 +35,11 @@ from x2kit.plugin import (
 from x2kit.plugin.admission import hook_names
 from x2kit.plugin.components import KINDS, ComponentConfig, Kind
 from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.on_resume import OnResume
 from x2kit.plugin.registry import Registered
 from x2kit.reasons import Reason
 from x2kit.recipe.keys import keys_of
+from x2kit.recipe.resuming import marked_keys
 from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -118,7 +120,18 @@ def recipe_keys() -> str:
     losses = import_module("x2kit.data.config").LOSSES
     rows = [[f"`{kind}`", ", ".join(f"`{name}`" for name in names)] for kind, names in losses.items()]
     parts += ["## Losses by kind of stream", table(["kind", "losses"], rows)]
+    parts += [
+        "## What may change when a run goes on",
+        "With `x2kit train --resume`. A key stands for all below it; every other key makes another run.",
+        table(["key", "what a change means"], [[f"`{key}`", _meaning(mark)] for key, mark in marked_keys()]),
+    ]
     return page("Recipe keys", *parts)
+
+
+def _meaning(mark: OnResume) -> str:
+    return (
+        "the steps that are left are made with it" if mark.numbers_change else "no number of the run changes"
+    )
 
 
 def _keys(model: type[BaseModel]) -> str:
