@@ -175,7 +175,7 @@ def _members(location: str, digest: blake2b) -> Iterator[Member]:
         try:
             archive = tarfile.TarFile(fileobj=file)
             while (entry := archive.next()) is not None:
-                archive.members = []  # it would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 whole = 0 <= entry.size <= size - entry.offset_data
                 if entry.isreg() or not whole:
                     yield Member(entry.name, entry.offset_data, entry.size if whole else None)
