@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from x2kit.errors import CheckpointError, X2KitError
+from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, load
 from x2kit.model.run_files import read_metrics
 from x2kit.recipe.reading import ResolvedRecipe
@@ -69,7 +69,14 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
     lines = read_metrics(directory)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     wanted = {f"{stream}.{loss}" for stream, losses in LOSSES.items() for loss in losses}
-    assert set(lines[0]) == wanted | TIMES | {"step", "loss", "lr", "gradient_norm", "temperature", "bad_records"}
+    assert set(lines[0]) == wanted | TIMES | {
+        "step",
+        "loss",
+        "lr",
+        "gradient_norm",
+        "temperature",
+        "bad_records",
+    }
     assert [round(line["lr"], 6) for line in lines] == [0.0, 0.01, 0.008, 0.006, 0.004, 0.002]
     assert [path.name for path in checkpoints(directory)] == ["step-0000004", "step-0000006"]
     facts = json.loads((directory / "versions.json").read_text())
@@ -203,9 +210,18 @@ def test_a_finished_run_can_be_resumed_for_its_weights(written: Written, tmp_pat
     assert run(written(), tmp_path / "run", resume=True) == plain
 
 
-def test_nothing_to_resume_is_said(written: Written, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint yet, so there is nothing to resume"):
-        run(written(), tmp_path / "run", resume=True)
+def test_a_run_without_a_checkpoint_begins_again(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = run(written(), tmp_path / "whole")
+    assert run(written(), tmp_path / "run", resume=True) == plain
+    assert "stopped before its first checkpoint, so it begins at the first step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("metric", ["loss", "pictures.itc"])
+def test_saving_beside_the_training_changes_no_number(written: Written, tmp_path: Path, metric: str) -> None:
+    plain = run(written(), tmp_path / "whole")
+    assert run(written(async_saving=True, keep_every=4, keep_best=metric), tmp_path / "run") == plain
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
