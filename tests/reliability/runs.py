@@ -148,6 +148,9 @@ def _x2kit(command: list[str], said: Path, file_size: int | None) -> None:
     sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # of workers, as in a process that was started afresh
     sys.exit(cli.main(command))
 
 

@@ -230,7 +230,10 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
     plain = run(written(), tmp_path / "run")
     (checkpoints(tmp_path / "run")[-1] / "state.pt").write_bytes(b"")
     assert run(written(), tmp_path / "run", resume=True) == plain
-    assert "step-0000006: damaged, the one before is used: its checksum differs" in capsys.readouterr().out
+    assert (
+        "step-0000006: damaged, the one before is used: state.pt: its checksum differs"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
