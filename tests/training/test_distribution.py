@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,56 @@ def test_any_number_of_processes_and_workers_has_the_losses_of_one(
     assert done.returncode == 0, done.stderr
     for one, other in zip(expected, losses(tmp_path / "many"), strict=True):
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    expected = alone(file, tmp_path / "one")
+    first = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    assert first.returncode == 0, first.stderr
+    shutil.rmtree(checkpoints(tmp_path / "two")[-1])  # as if it had been stopped two steps before the end
+    resolved = read_recipe([file])
+    train(resolved.recipe, resolved.plugins, tmp_path / "two", resume=True)
+    for one, other in zip(expected, losses(tmp_path / "two"), strict=True):
+        assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+
+
+BROKEN_ON_RANK_1 = """\
+import os
+from x2kit.errors import DataError
+from x2kit.plugin import hookimpl
+from tests.data.stubs import StubScenes
+
+class Vanishing(StubScenes):
+    split: str = "train"
+
+    def open(self):
+        if os.environ.get("RANK") == "1":
+            raise DataError("scenes.jsonl: the disk of rank 1 is gone")
+        return super().open()
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(Vanishing)
+"""
+
+
+def test_a_process_that_fails_ends_the_run_with_its_message_once(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    tree = yaml.safe_load(file.read_text())
+    (tmp_path / "vanishing.py").write_text(BROKEN_ON_RANK_1)
+    tree["plugins"].append("vanishing.py")
+    for stream in tree["data"]["streams"].values():
+        stream["source"] = "Vanishing"
+    file.write_text(yaml.safe_dump(tree))
+    done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    assert done.returncode != 0
+    assert done.stderr.count("the disk of rank 1 is gone") == 1
+    assert "x2kit/training/loop.py" not in done.stderr  # torchrun shows where torchrun was, we show nothing
+
+
+def test_what_all_processes_find_wrong_is_said_once(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    done = torchrun(5, "train", file, "--run-dir", tmp_path / "five")
+    assert done.returncode != 0
+    assert done.stderr.count("4 records a step cannot be shared by 5 processes") == 1
