@@ -200,7 +200,13 @@ def test_neighbours_stay_together_as_far_as_shares_allow(
 
 
 def test_more_processes_than_records_are_refused() -> None:
-    data = recipe(pairs=stream("parallel-text", source=StubScenes(), pivot="en", batch_size=3))
+    data = recipe(
+        pairs=stream("parallel-text", source=StubScenes(), pivot="en", batch_size=3),
+        images=stream("image-text", source=StubScenes(), batch_size=4),
+        regions=stream(
+            "region-text", source=StubScenes(), images_from="images", max_images=2
+        ),  # has none of its own
+    )
     require_shares(data, 3)
     with pytest.raises(RecipeError, match=r"data.streams.pairs.batch_size: 3 records .* 4 processes"):
         require_shares(data, 4)

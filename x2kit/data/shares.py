@@ -50,7 +50,7 @@ def require_shares(data: DataConfig, processes: int) -> None:
             f"{stream.records_a_step} records a step cannot be shared by {processes} processes; each takes one or more",
         )
         for name, stream in data.streams.items()
-        if stream.records_a_step < processes
+        if stream.images_from is None and stream.records_a_step < processes
     ]
     if faults:
         raise RecipeError(faults)
