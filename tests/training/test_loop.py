@@ -236,35 +236,6 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
     )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(
-    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spoil(trainer: Trainer) -> None:
-        torch.nn.init.constant_(trainer.model.vision_proj.bias, float("nan"))
-
-    after(monkeypatch, 4, spoil)
-    with pytest.raises(X2KitError) as error:
-        run(written(log_every=1, checkpoint_every=2), tmp_path / "run")
-    message = str(error.value)
-    assert message.startswith("step 5: gradient_norm, loss, pictures.itc, regions.itc, temperature is not")
-    assert message.endswith(
-        "is not finite; the newest checkpoint is kept. A lower training.lr, a longer training.warmup or "
-        "training.precision fp32 are what usually helps"
-    )
-
-
-def test_a_state_that_is_not_finite_is_never_saved(
-    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spoil(trainer: Trainer) -> None:
-        torch.nn.init.constant_(trainer.model.vision_proj.bias, float("nan"))
-
-    after(monkeypatch, 3, spoil)
-    with pytest.raises(X2KitError, match=r"step 4: .* is not finite"):
-        run(written(log_every=5, checkpoint_every=2), tmp_path / "run")
-    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-0000002"]
-
-
 def test_broken_records_are_counted_and_too_many_stop_the_run(
     written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

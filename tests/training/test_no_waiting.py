@@ -9,8 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.benchmarks.step_batch import ACTIVE, make_task
+from x2kit.training.loop import Stepper, assemble
 from x2kit.training.step import step_losses
 
+from .conftest import Written
 from .test_activations import SIZES
 
 aten = torch.ops.aten
@@ -38,6 +40,16 @@ def test_no_value_is_asked_for_forward_and_backward() -> None:
     with NobodyAsks():
         found = step_losses(task.model, task.batch, ACTIVE)  # negatives are drawn
         torch.stack([value for on in found.values() for value in on.values()]).sum().backward()
+
+
+@pytest.mark.parametrize("non_finite", ["stop", "skip"])
+def test_no_value_is_asked_for_in_a_whole_step(written: Written, non_finite: str) -> None:
+    recipe = written(non_finite=non_finite).recipe
+    parts, _ = assemble(recipe, lambda switched_on: None)
+    batch, stepper = parts.batches.batch(0), Stepper(recipe, parts, 0)
+    with NobodyAsks():
+        stepper.step(batch)
+    assert stepper.guard.read().left_out == []
 
 
 def test_asking_is_noticed() -> None:

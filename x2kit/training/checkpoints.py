@@ -41,18 +41,34 @@ def save_checkpoint(run: Path, step: int, state: Mapping[str, Any], metrics: Map
     """
     path = run / CHECKPOINTS / f"step-{step:07d}"
     try:
-        with appears_whole(path, needs=_bytes_of(state)) as directory:
+        with appears_whole(path, needs=bytes_of(state)) as directory:
             (directory / METRICS).write_text(json.dumps(metrics) + "\n")
-            with (directory / STATE).open("wb") as stream:
-                written = _Written(stream)
-                try:
-                    torch.save(state, cast(IO[bytes], written))
-                except RuntimeError as error:
-                    raise written.failed or error from error  # torch does not say why it could not write
-            write_checksums(directory, {STATE: written.hash.hexdigest()})
+            write_state(directory, state)
     except StorageError as error:
         raise StorageError(f"{error}\n{_what_to_do(run)}") from error
     return path
+
+
+def write_state(directory: Path, state: Mapping[str, Any]) -> None:
+    """state.pt in a directory whose other files are there, and the checksums of all."""
+    with (directory / STATE).open("wb") as stream:
+        written = _Written(stream)
+        try:
+            torch.save(state, cast(IO[bytes], written))
+        except RuntimeError as error:
+            raise written.failed or error from error  # torch does not say why it could not write
+    write_checksums(directory, {STATE: written.hash.hexdigest()})
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """What `write_state` wrote, on the CPU. Raises CheckpointError that names the directory if it is damaged."""
+    try:
+        verify_checksums(directory)
+        state: dict[str, Any] = torch.load(directory / STATE, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, CheckpointError) as error:
+        first = str(error).partition("\n")[0]  # torch goes on for a screen
+        raise CheckpointError(f"{directory}: damaged: {first}") from error
+    return state
 
 
 def _what_to_do(run: Path) -> str:
@@ -93,11 +109,9 @@ def load_checkpoint(run: Path) -> tuple[dict[str, Any], list[str]]:
     damaged = []
     for path in reversed(checkpoints(run)):
         try:
-            verify_checksums(path)
-            state: dict[str, Any] = torch.load(path / STATE, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, CheckpointError) as error:
-            first = str(error).partition("\n")[0]  # torch goes on for a screen
-            damaged.append(f"{path}: damaged, the one before is used: {first}")
+            state = read_state(path)
+        except CheckpointError as error:
+            damaged.append(str(error).replace(": damaged:", ": damaged, the one before is used:", 1))
             continue
         return state, [*damaged, f"goes on after step {step_of(path)}"]
     if damaged:
@@ -154,7 +168,7 @@ class _Written:
         self._stream.flush()
 
 
-def _bytes_of(state: Any) -> int:
+def bytes_of(state: Any) -> int:
     """The bytes of all tensors in it, shared ones once."""
     seen: dict[int, int] = {}
 

@@ -110,6 +110,14 @@ class TrainingConfig(BaseModel):
     clip_norm: Annotated[float | None, FROM_HERE] = Field(
         1.0, gt=0, description="largest gradient norm; null for no clipping"
     )
+    non_finite: Annotated[Literal["stop", "skip"], FROM_HERE] = Field(
+        "stop",
+        description="where a loss or the gradient norm of a step is not finite: stop ends the run and saves the batch "
+        "for x2kit debug; skip leaves the update out and counts it. Neither lets it reach parameters or optimiser",
+    )
+    max_skipped: Annotated[int, FROM_HERE] = Field(
+        20, gt=0, description="updates left out in a row after which the run stops nevertheless"
+    )
     checkpoint_every: Annotated[int, HARMLESS] = Field(1000, gt=0, description="steps between checkpoints")
     keep_last: Annotated[int, HARMLESS] = Field(2, gt=0, description="newest checkpoints that are kept")
     keep_every: Annotated[int | None, HARMLESS] = Field(

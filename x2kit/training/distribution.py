@@ -44,6 +44,10 @@ class Distributed(NamedTuple):
                 distributed.all_reduce(parameter.grad, group=self.partners.tensors)
                 parameter.grad /= self.partners.processes.count
 
+    def maximum(self, value: Tensor) -> None:
+        """The largest of all processes, in place."""
+        distributed.all_reduce(value, distributed.ReduceOp.MAX, group=self.partners.tensors)
+
 
 class _Forward(nn.Module):
     """A model that is called through functions of it."""

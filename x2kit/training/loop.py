@@ -41,10 +41,12 @@ from x2kit.training.checkpoints import load_checkpoint
 from x2kit.training.compiling import compile_layers
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import Distributed, consolidated, distribute
+from x2kit.training.non_finite import Guard, broken
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
 from x2kit.training.resuming import require_same_data, restore_model, restore_optimizer, resume_from
+from x2kit.training.saved_step import SavedStep, end_of_run
 from x2kit.training.step import Active, Losses, step_losses
 
 
@@ -108,6 +110,8 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
     trainer = Trainer(recipe, parts, done, run, record, bad)
+    if "non_finite" in state:  # earlier versions wrote none
+        trainer.guard.restore(state["non_finite"])
     if began is not None:
         record.keep(INITIALISATION, began.to_json())
         messages += began.lines()
@@ -206,28 +210,40 @@ class Stepper:
     def __post_init__(self) -> None:
         self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed = self.parts
         self.precision = choose_precision(self.recipe.training.precision, self.device)
+        share = None if self.distributed is None else self.distributed.maximum
+        self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, share)
 
     def step(self, batch: Batch) -> dict[str, Tensor | float]:
-        """One optimiser step. All draws follow (seed, step), so that a resumed run makes the same ones."""
-        config, data = self.recipe.training, self.recipe.data
-        torch.manual_seed(_seed(config.seed, self.done, self.processes.rank))
+        """One optimiser step, whose update is left out if it would spoil the parameters."""
+        config = self.recipe.training
         factor = rate_factor(self.done, config)
         set_rate(self.optimizer, factor)
+        self.guard.begin()
+        found = self.differentiate(batch)
+        self.guard.update(self.optimizer, self.done, found)
+        values: dict[str, Tensor | float] = {**found, "lr": config.lr * factor}
+        if hasattr(self.model, "temperature"):
+            values["temperature"] = self.model.temperature.detach().clone()
+        return values
+
+    def differentiate(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a step and the norm of its gradient, which is then at the parameters, clipped.
+
+        All draws follow (seed, step), so that a resumed run makes the same ones.
+        """
+        config, data = self.recipe.training, self.recipe.data
+        torch.manual_seed(_seed(config.seed, self.done, self.processes.rank))
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
         self.optimizer.zero_grad(set_to_none=True)
         losses, total = self._differentiated(to_device(batch, self.device), active)
         if self.distributed is not None:
             self.distributed.average()
-        norm = clip_gradients(self.model, config.clip_norm)
-        self.optimizer.step()
-        values: dict[str, Tensor | float] = {"loss": total.detach(), "lr": config.lr * factor}
-        values |= {
+        found = {
             f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
         }
-        if hasattr(self.model, "temperature"):
-            values["temperature"] = self.model.temperature.detach().clone()
-        return values | {"gradient_norm": norm}
+        norm = clip_gradients(self.model, config.clip_norm)
+        return {"loss": total.detach(), **found, "gradient_norm": norm}
 
     def _losses(self, batch: Batch, active: Active) -> Losses:
         if self.distributed is None:
@@ -312,8 +328,8 @@ class Trainer(Stepper):
                     last or self.done % config.checkpoint_every == 0,
                 )
                 if log or keep:
+                    self._look_for_non_finite()
                     numbers = self.processes.mean(values)
-                    self._require_finite(numbers)
                 if log:
                     took = time.monotonic() - began
                     self._log(
@@ -329,18 +345,41 @@ class Trainer(Stepper):
         if summary := self.bad.summary():
             self.progress.say(summary)
 
-    def _require_finite(self, values: dict[str, float]) -> None:
-        broken = sorted(name for name, value in values.items() if not math.isfinite(value))
-        if broken:
-            raise X2KitError(
-                f"step {self.done}: {', '.join(broken)} is not finite; the newest checkpoint is kept. A lower "
-                "training.lr, a longer training.warmup or training.precision fp32 are what usually helps"
+    def _look_for_non_finite(self) -> None:
+        """Say which updates were left out; raise X2KitError if the run is to end after the last of them."""
+        found = self.guard.read()
+        steps = [(one.step, broken(self.processes.mean(one.values))) for one in found.left_out]
+        if found.ends:
+            step, names = steps[-1]
+            model = (
+                self.model.state_dict() if self.distributed is None else consolidated(self.model.state_dict())
             )
+            message = ""
+            if self.processes.leads:
+                batch = self.batches.batch(step) if not self.processes.several else self._whole_batch(step)
+                saved = SavedStep(step, batch, names, model, self.recipe.to_yaml())
+                message = end_of_run(self.run, saved, self.recipe.training, found.in_a_row)
+            raise X2KitError(self.processes.of_first(message))  # the others wait until it is saved
+        for step, names in steps:
+            self.progress.say(f"step {step + 1}: update left out; not finite: {', '.join(names)}")
+
+    def _whole_batch(self, step: int) -> Batch:
+        """What all processes have of a step, as one process alone would make it."""
+        config = self.recipe.training
+        spec = self.model.image_spec
+        return StepBatches(self.recipe.data, self.model.tokenizer, spec, config.seed, config.steps).batch(
+            step
+        )
 
     def _log(self, values: dict[str, float]) -> None:
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
+        if self.recipe.training.non_finite == "skip":
+            values["skipped"] = self.guard.skipped
         self.record.write(self.done, {"time": time.time(), **values, "bad_records": self.bad.total})
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
-        self.progress.show(self.done, {short: values[name] for name, short in shown.items()})
+        self.progress.show(
+            self.done, {short: values[name] for name, short in shown.items() if name in values}
+        )
 
     def whole_model(self) -> X2VLM:
         """The model, nothing of it sharded; all processes have to ask for it."""
@@ -364,6 +403,7 @@ class Trainer(Stepper):
         state = {
             "step": self.done,
             "bad_records": self.bad.state(),
+            "non_finite": self.guard.state(),
             "model": model,
             "optimizer": optimizer,
         }

@@ -50,6 +50,9 @@ class OfficialAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of all parameters that have a gradient; t counts a parameter's own updates.
 
+        None is made where the optimiser was given a `found_inf` that is not 0, as torch's fused ones have it. As t is
+        counted in Python, this waits for the device.
+
         Args:
             closure: computes the loss again and returns it, as in torch's optimisers.
         """
@@ -57,6 +60,9 @@ class OfficialAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return loss
         for group in self.param_groups:
             self._update(group, [parameter for parameter in group["params"] if parameter.grad is not None])
         return loss
