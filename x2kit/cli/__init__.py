@@ -21,7 +21,7 @@ from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
 from x2kit.recipe.faults import nearest
 
-VERBS = ("recipes", "plugins", "data", "train", "bench", "evaluate", "report", "convert")
+VERBS = ("recipes", "plugins", "plugin", "data", "train", "bench", "evaluate", "report", "convert")
 EXAMPLES = """\
 examples:
   x2kit recipes list

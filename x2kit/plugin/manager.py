@@ -62,6 +62,16 @@ class Plugins:
         """The plugins that are not used."""
         return tuple(state for state in self.states if state.status == "quarantined")
 
+    def state_of(self, name: str) -> PluginState:
+        """What became of the plugin that was given so to `load_plugins`, or has this name.
+
+        Raises: KeyError if there is none.
+        """
+        return self._by_name()[name]
+
+    def _by_name(self) -> dict[str, PluginState]:
+        return {state.name: state for state in self.states} | dict(self._named)
+
     def require(self, names: Sequence[str]) -> None:
         """Make sure that these plugins work.
 
@@ -69,7 +79,7 @@ class Plugins:
             names: as they were given to `load_plugins`, or names of plugins.
         Raises: PluginError that names each plugin that does not, with its reason.
         """
-        by_name = {state.name: state for state in self.states} | dict(self._named)
+        by_name = self._by_name()
         faults = []
         for name in names:
             if name not in by_name:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from x2kit.plugin.components import (
     ComponentConfig,
@@ -16,6 +20,9 @@ from x2kit.plugin.components import (
 )
 from x2kit.testing import encoder, fusion, settings, source, text, tokenizer, vision
 from x2kit.testing.subjects import SUBJECTS, Subject
+
+KIT = Path(__file__).parent
+"""Frames of the kit itself are never what went wrong."""
 
 
 class Check:
@@ -31,14 +38,35 @@ class Check:
         self._law = law
 
     def __call__(self, component: ComponentConfig, **options: Any) -> None:
-        """Run the check. Options are those of the kind's subject, for example `texts` for text encoders."""
+        """Run the check. Options are those of the kind's subject, for example `texts` for text encoders.
+
+        Whatever the component itself raises is a check that it does not pass, too.
+        """
+        subject = SUBJECTS[component.kind](component, **options)
         try:
-            self._law(SUBJECTS[component.kind](component, **options))
+            self._law(subject)
         except AssertionError as error:
             raise AssertionError(f"{component.component_name()}: {self.__name__}: {error}") from error
+        except Exception as error:
+            raise AssertionError(
+                f"{component.component_name()}: {self.__name__}: it raised {_told(error)}"
+            ) from error
 
     def __repr__(self) -> str:
         return f"<check {self.__name__}>"
+
+
+def _told(error: Exception) -> str:
+    """The error's class and text, and the line of the component's own code that it came from, where there is one."""
+    text = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [number for number, frame in enumerate(frames) if Path(frame.filename).parent == KIT]
+    own = [frame for frame in frames[inside[-1] + 1 :] if not _is_library(frame.filename)]
+    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith("<frozen") or Path(torch.__file__).parent in Path(filename).parents
 
 
 _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {

@@ -1,0 +1,117 @@
+"""`x2kit plugin check`: what it says of plugins that keep their contract and of plugins that do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PLUGIN = """
+from pydantic import Field
+from x2kit.plugin import TaskConfig, hookimpl
+
+class Counting(TaskConfig):
+    '''Counts.'''
+
+    limit: int = Field(3, description="the last number")
+
+    def run(self, context):
+        return {"count": self.limit}
+
+class Silent(TaskConfig):
+    '''Counts up to what it is given.'''
+
+    limit: int
+
+    def run(self, context):
+        return {"count": self.limit}
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(Counting)
+    registry.add(Silent)
+"""
+
+
+@pytest.fixture
+def file(folder: Path) -> Path:
+    file = folder / "counting.py"
+    file.write_text(PLUGIN)
+    return file
+
+
+def test_every_check_of_a_component_is_printed(file: Path, x2kit: Callable[..., object]) -> None:
+    done = x2kit("plugin", "check", "counting.py", "--component", "Counting")
+    first, *lines, last = done.out.splitlines()
+    assert (done.status, first, last) == (
+        0,
+        "Counting (task, plugin counting)",
+        f"{len(lines)} passed, 0 failed",
+    )
+    assert "  pass  settings_survive_a_recipe" in lines
+
+
+def test_a_check_that_fails_says_why_and_the_exit_status_is_1(
+    file: Path, x2kit: Callable[..., object]
+) -> None:
+    done = x2kit("plugin", "check", "counting.py", "--component", "Silent", "--set", "limit=4")
+    assert done.status == 1
+    assert (
+        "  FAIL  every_setting_is_described\n        no description for: limit; write Field(..., description=...)\n"
+        in done.out
+    )
+    assert done.out.splitlines()[-1].endswith(" passed, 1 failed")
+
+
+def test_a_component_that_needs_settings_is_a_failure_that_names_them(
+    file: Path, x2kit: Callable[..., object]
+) -> None:
+    done = x2kit("plugin", "check", "counting.py")
+    assert done.status == 1
+    assert "limit: Field required; give settings with --component and --set KEY=VALUE" in done.out
+
+
+def test_for_programs_there_is_json(file: Path, x2kit: Callable[..., object]) -> None:
+    done = x2kit("plugin", "check", "counting.py", "--component", "Silent", "--set", "limit=4", "--json")
+    outcomes = json.loads(done.out)
+    assert done.status == 1
+    assert [entry for entry in outcomes if not entry["passed"]] == [
+        {
+            "component": "Silent",
+            "kind": "task",
+            "check": "every_setting_is_described",
+            "passed": False,
+            "message": "no description for: limit; write Field(..., description=...)",
+        }
+    ]
+
+
+def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) -> None:
+    done = x2kit(
+        "plugin", "check", "x2kit_fusion", "--component", "CrossBert",
+        "--set", "width=16", "--set", "layers=1", "--set", "heads=2",
+    )  # fmt: skip
+    assert done.status == 0, done.out
+    assert done.out.startswith("CrossBert (fusion, plugin x2kit_fusion)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x2kit_fusoin"], "No module named 'x2kit_fusoin'"),
+        (["x2kit_fusoin"], "nearest: x2kit_fusion"),
+        (["x2kit"], "distribution x2kit brings several plugins; name one of them: x2kit_data, "),
+        (["missing.py"], "there is no file "),
+        (["counting.py", "--component", "Countin"], "no component 'Countin'; nearest: Counting; it has Counting, Silent"),
+        (["counting.py", "--set", "limit"], "--set limit: expected KEY=VALUE"),
+        (["counting.py", "--set", "limit={"], "is no YAML value"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_checked_is_named(
+    file: Path, x2kit: Callable[..., object], arguments: list[str], said: str
+) -> None:
+    done = x2kit("plugin", "check", *arguments)
+    assert done.status == 2
+    assert said in done.err
