@@ -32,6 +32,10 @@ def recipe(folder: Path) -> Path:
         "languages": ["en"],
         "transform": plain,
     }
+    measured = {
+        "class_path": "JsonLines",
+        "init_args": {"files": ["records.jsonl"], "split": "test", "language": "en"},
+    }
     tree = {
         "plugins": [tiny.__file__],
         "model": {
@@ -47,7 +51,7 @@ def recipe(folder: Path) -> Path:
             }
         },
         "training": {"steps": 6},
-        "evaluation": {"source": common["source"], "tasks": {"retrieval": "Retrieval"}},
+        "evaluation": {"source": measured, "tasks": {"retrieval": "Retrieval"}},
     }
     (folder / "mine.yaml").write_text(yaml.safe_dump(tree))
     return folder / "mine.yaml"
@@ -115,7 +119,8 @@ def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
     assert [one["line"] for one in twice["samples"]] == [41, 42, 43]
     assert "'good-3'" in twice["samples"][1]["message"]
     assert "records.jsonl:4 too" in twice["samples"][1]["message"]
-    assert found["streams"]["evaluation"]["reasons"] == {}  # the same source, counted once
+    assert found["streams"]["regions"]["reasons"] == {}  # the same source, counted once
+    assert found["streams"]["evaluation"]["reasons"]["duplicate id"]["count"] == 3
 
 
 def test_a_limit_takes_records_from_all_over_the_source(recipe: Path, x2kit: Run) -> None:
@@ -132,7 +137,6 @@ def test_a_limit_takes_records_from_all_over_the_source(recipe: Path, x2kit: Run
         (("check", "mine.yaml", "--limit", "0"), "--limit: at least 1"),
         (("show", "mine.yaml", "--step", "7"), "--step: the run has the steps 1 to 6, found 7"),
         (("show", "mine.yaml", "--rows", "0"), "--rows: at least 1"),
-        (("check", "mine.yaml", "--data.streams", "null"), "no stream of data"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -140,6 +144,15 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     done = x2kit("data", *arguments)
     assert (done.status, message in done.err) == (2, True), done.err
+
+
+def test_a_recipe_without_streams_has_nothing_to_look_at(recipe: Path, x2kit: Run) -> None:
+    tree = yaml.safe_load(recipe.read_text())
+    del tree["data"]
+    tree["training"] = {"steps": 0}
+    recipe.write_text(yaml.safe_dump(tree))
+    done = x2kit("data", "check", "mine.yaml")
+    assert (done.status, "no stream of data" in done.err) == (2, True), done.err
 
 
 def test_a_check_that_is_interrupted_says_what_it_found_so_far(
