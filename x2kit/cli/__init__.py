@@ -21,7 +21,7 @@ from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
 from x2kit.recipe.faults import nearest
 
-VERBS = ("recipes", "plugins", "plugin", "data", "train", "bench", "evaluate", "report", "convert")
+VERBS = ("recipes", "plugins", "plugin", "data", "train", "debug", "bench", "evaluate", "report", "convert")
 EXAMPLES = """\
 examples:
   x2kit recipes list
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv: the arguments; those of the process if None.
-    Returns: the exit status: 0, 2 for what the person can mend, 130 after Ctrl-C.
+    Returns: the exit status: that of the verb, 2 for what the person can mend, 130 after Ctrl-C.
     """
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
