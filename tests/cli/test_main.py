@@ -45,7 +45,7 @@ def test_a_misspelt_verb_is_answered_with_the_nearest(x2kit: Run) -> None:
         2,
         "",
         "x2kit has no verb 'trian'; nearest: train\n"
-        "  verbs: recipes, plugins, train, bench, evaluate, report, convert\n",
+        f"  verbs: {', '.join(cli.VERBS)}\n",
     )
 
 

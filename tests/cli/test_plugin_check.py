@@ -104,7 +104,7 @@ def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) 
         (["x2kit_fusoin"], "nearest: x2kit_fusion"),
         (["x2kit"], "distribution x2kit brings several plugins; name one of them: x2kit_data, "),
         (["missing.py"], "there is no file "),
-        (["counting.py", "--component", "Countin"], "no component 'Countin'; nearest: Counting; it has Counting, Silent"),
+        (["counting.py", "--component", "Countin"], "no component 'Countin'; nearest: Counting; it has "),
         (["counting.py", "--set", "limit"], "--set limit: expected KEY=VALUE"),
         (["counting.py", "--set", "limit={"], "is no YAML value"),
     ],

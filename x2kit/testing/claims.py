@@ -8,6 +8,9 @@ from torch import Tensor
 CLOSE = 1e-4
 """Largest difference that the order of float32 sums may make, relative to values of about 1."""
 
+SEEN = 1e-7
+"""Above this a difference is one beyond rounding, where nothing was summed in another order."""
+
 
 def claim(holds: bool, otherwise: str) -> None:
     """Raise AssertionError with this message unless it holds."""
@@ -41,4 +44,4 @@ def claim_close(one: Tensor, other: Tensor, otherwise: str, tolerance: float = C
 
 def claim_differs(one: Tensor, other: Tensor, otherwise: str) -> None:
     """The two are different beyond rounding."""
-    claim(difference(one, other) > 1e-7, otherwise)
+    claim(difference(one, other) > SEEN, otherwise)

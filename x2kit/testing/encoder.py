@@ -29,6 +29,57 @@ def the_seed_decides_the_weights(subject: EncoderSubject) -> None:
     claim(not differing, f"weights differ though the seed is the same: {', '.join(differing[:5])}")
 
 
+def calls_leave_nothing_behind(subject: EncoderSubject) -> None:
+    """What it computes does not depend on what it computed before, and computing changes no weight."""
+    encoder = subject.build()
+    before = subject.run(encoder)
+    names = {name: value.clone() for name, value in encoder.named_parameters()}
+    with torch.no_grad():
+        subject.run(encoder, others=True)
+    for one, other in zip(before, subject.run(encoder), strict=True):
+        claim_close(one, other, "a call changes what later calls give; keep no state between calls", 1e-6)
+    changed = [name for name, value in encoder.named_parameters() if not torch.equal(value, names[name])]
+    claim(not changed, f"a call changes its weights: {', '.join(changed[:5])}")
+
+
+def instances_share_nothing(subject: EncoderSubject) -> None:
+    """Two encoders of the same settings are two: training one leaves the other as it was."""
+    one, other = subject.build(), subject.build()
+    before = subject.run(other)
+    places = {value.data_ptr(): name for name, value in other.state_dict().items() if value.numel()}
+    shared = [name for name, value in one.state_dict().items() if value.data_ptr() in places]
+    claim(
+        not shared,
+        f"two encoders share state: {', '.join(shared[:5])}; make it in the constructor, not in the class, the module "
+        "or a cache",
+    )
+    with torch.no_grad():
+        for value in one.parameters():
+            value.add_(1)
+        subject.run(one, others=True)
+    for own, after in zip(before, subject.run(other), strict=True):
+        claim_close(own, after, "two encoders share state: one changes what the other computes", 1e-6)
+
+
+def its_inputs_stay_as_they_are(subject: EncoderSubject) -> None:
+    """It writes into none of the tensors that it is given."""
+    encoder = subject.build()
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def remember(_: nn.Module, given: tuple[Any, ...]) -> None:
+        kept.extend((tensor, tensor.detach().clone()) for tensor in _tensors_in(given))
+
+    encoder.register_forward_pre_hook(remember)
+    with torch.no_grad():
+        subject.run(encoder)
+    changed = [position for position, (now, before) in enumerate(kept) if not torch.equal(now, before)]
+    claim(
+        not changed,
+        f"it writes into its inputs (tensor {', '.join(map(str, changed))} of those given); others read them too, "
+        "so use x = x + y, not x += y",
+    )
+
+
 def gradients_reach_every_parameter(subject: EncoderSubject) -> None:
     """The outputs depend on each parameter that is not frozen (requires_grad=False)."""
     encoder = subject.build().train()
@@ -137,6 +188,9 @@ def saved_and_loaded_it_is_the_same(subject: EncoderSubject) -> None:
 
 LAWS = (
     evaluation_is_deterministic,
+    calls_leave_nothing_behind,
+    instances_share_nothing,
+    its_inputs_stay_as_they_are,
     the_seed_decides_the_weights,
     gradients_reach_every_parameter,
     it_follows_its_dtype,

@@ -54,8 +54,10 @@ class EncoderSubject(Subject, ABC):
         """Build it, as the model does."""
 
     @abstractmethod
-    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-        """All outputs for the fixed inputs."""
+    def run(
+        self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
+    ) -> tuple[Tensor, ...]:
+        """All outputs for the fixed inputs, or for `others` of the same shapes."""
 
     def build(self, assets: Path | None = None, seed: int = SEED) -> Any:
         """The encoder in evaluation mode; the global random state stays as it was."""
@@ -82,8 +84,11 @@ class VisionSubject(EncoderSubject):
         shape = (rows, image.channels, image.size, image.size)
         return torch.randn(shape, generator=self.generator()).to(dtype)
 
-    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-        features = encoder(self.images(dtype=dtype))
+    def run(
+        self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
+    ) -> tuple[Tensor, ...]:
+        images = self.images(dtype=dtype)
+        features = encoder(images.flip(0) * 3 if others else images)
         return features.summary, features.patches
 
 
@@ -131,8 +136,12 @@ class TextSubject(EncoderSubject):
         lengths = torch.tensor([len(row) for row in rows])
         return ids, torch.arange(length)[None] < lengths[:, None]
 
-    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    def run(
+        self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
+    ) -> tuple[Tensor, ...]:
         ids, mask = self.batch()
+        if others:
+            ids, mask = ids.flip(0), mask.flip(0)
         return (encoder(ids, mask) * mask[..., None],)
 
 
@@ -175,8 +184,12 @@ class FusionSubject(EncoderSubject):
         )
         return text, text_mask, context
 
-    def run(self, encoder: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    def run(
+        self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
+    ) -> tuple[Tensor, ...]:
         text, text_mask, context = self.inputs(dtype)
+        if others:
+            text, context = text.flip(0) * 3, context._replace(tokens=context.tokens.flip(0) * 3)
         return (encoder(text, text_mask, context) * text_mask[..., None],)
 
 

@@ -44,6 +44,36 @@ def padding_changes_nothing(subject: TextSubject) -> None:
         claim_close(tokens[row, :length], alone[0], "a text alone has other tokens than in a padded batch")
 
 
+def texts_do_not_mix(subject: TextSubject) -> None:
+    """In evaluation mode a text's tokens do not depend on the texts beside it."""
+    encoder = subject.build()
+    ids, mask = subject.batch()
+    together = encoder(ids, mask)
+    for row in range(len(ids)):
+        alone = encoder(ids[row : row + 1], mask[row : row + 1])[0]
+        keep = mask[row]
+        claim_close(
+            together[row, keep],
+            alone[keep],
+            "rows influence each other: a text alone has other tokens than in a batch",
+        )
+
+
+def the_vocabulary_fits(subject: TextSubject) -> None:
+    """Every id of the tokenizer, the last one too, is an id that the encoder knows."""
+    encoder = subject.build()
+    special, size = subject.tokenizer.special, subject.tokenizer.vocab_size
+    ids, mask = subject.pad([[special.cls, size - 1, special.sep]])
+    try:
+        tokens = encoder(ids, mask)
+    except IndexError as error:
+        raise AssertionError(
+            f"the vocabulary does not match: the tokenizer has {size} ids, and the encoder does not know the last "
+            f"({error}); size its word embedding by tokenizer.vocab_size"
+        ) from error
+    claim(bool(torch.isfinite(tokens).all()), f"id {size - 1}, the tokenizer's last, gives values not finite")
+
+
 def every_kept_token_matters(subject: TextSubject) -> None:
     """Position 0 sees the rest of the text, and the order of the tokens."""
     encoder = subject.build()
@@ -86,7 +116,9 @@ def the_word_embedding_fits(subject: TextSubject) -> None:
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
+    texts_do_not_mix,
     padding_changes_nothing,
+    the_vocabulary_fits,
     every_kept_token_matters,
     the_longest_text_fits,
     the_word_embedding_fits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
+from x2kit.testing.claims import SEEN, claim, claim_close, claim_differs, claim_shape, difference
 from x2kit.testing.subjects import ROWS, VisionSubject
 
 
@@ -51,6 +51,31 @@ def pictures_matter(subject: VisionSubject) -> None:
     features = subject.build()(subject.images())
     claim_differs(features.summary[0], features.summary[1], "two pictures have the same summary")
     claim_differs(features.patches[0], features.patches[1], "two pictures have the same patches")
+
+
+def the_summary_is_of_the_patches(subject: VisionSubject) -> None:
+    """What changes in any part of a picture changes its summary, as it changes the patches there."""
+    facts, encoder = subject.component.describe(), subject.build()
+    rows, columns = facts.grid
+    images = subject.images(1)
+    before = encoder(images)
+    unseen = []
+    for row, column in sorted(
+        {(0, 0), (0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1), (rows // 2, columns // 2)}
+    ):
+        painted = images.clone()
+        top, left = row * images.shape[2] // rows, column * images.shape[3] // columns
+        bottom, right = (row + 1) * images.shape[2] // rows, (column + 1) * images.shape[3] // columns
+        painted[:, :, top:bottom, left:right] += 3
+        after = encoder(painted)
+        moved = difference(before.patches, after.patches) > SEEN
+        if moved and difference(before.summary, after.summary) <= SEEN:
+            unseen.append(f"({row}, {column})")
+    claim(
+        not unseen,
+        f"the summary is not of the patches: it stays as it is when the picture changes at {', '.join(unseen)} of the "
+        "grid, and the patches do not",
+    )
 
 
 def patches_are_row_major(subject: VisionSubject) -> None:
@@ -102,6 +127,7 @@ LAWS = (
     shapes_are_as_declared,
     pictures_do_not_mix,
     pictures_matter,
+    the_summary_is_of_the_patches,
     patches_are_row_major,
     regions_are_pooled_row_by_row,
 )
