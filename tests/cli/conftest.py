@@ -60,14 +60,21 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         made.__dict__.update(functions)
         monkeypatch.setitem(sys.modules, module, made)
 
-    def train(recipe: Any, plugins: Any, directory: Path, resume: bool) -> None:
+    def train(recipe: Any, plugins: Any, directory: Path, resume: bool, processes: Any) -> None:
         record.append(("train", recipe, plugins, directory, resume))
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "recipe.yaml").write_text(recipe.to_yaml())
         (directory / "metrics.jsonl").write_text("{}\n")
 
     def evaluate(
-        directory: Path, recipe: Any, plugins: Any, split: str | None, output: Path | None, *, progress: Any
+        directory: Path,
+        recipe: Any,
+        plugins: Any,
+        split: str | None,
+        output: Path | None,
+        *,
+        progress: Any,
+        processes: Any,
     ) -> Any:
         progress("matching, en", 1, 2)
         record.append(("evaluate", recipe, plugins, directory, split, output))

@@ -52,7 +52,7 @@ def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
 ) -> None:
     true = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.625, 0.625, 0.75, 0.75]])
 
-    def oracle(model: X2VLM, pictures: Any, texts: Any, pairs: Tensor, head: Any, progress: Any) -> Tensor:
+    def oracle(model: X2VLM, pictures: Any, texts: Any, pairs: Tensor, head: Any, *rest: Any) -> Tensor:
         predicted = true.repeat(len(pairs) // 2, 1)
         predicted[0] = torch.tensor([0.9, 0.9, 0.1, 0.1])
         return predicted

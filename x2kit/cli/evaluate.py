@@ -11,6 +11,7 @@ from rich.console import Console
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments
 from x2kit.cli.run_directory import same_model, stored_recipe
+from x2kit.model.processes import Processes, started_processes
 
 HELP = "measure trained weights: retrieval in every language, boxes"
 RECIPE_KEYS = ("evaluation",)
@@ -19,6 +20,7 @@ examples:
   x2kit evaluate runs/mine
   x2kit evaluate runs/mine --split validation --evaluation.languages '[en, de]'
   x2kit evaluate runs/mine/weights --evaluation.tasks.retrieval.top_k 32 --output retrieval.json
+  torchrun --nproc-per-node 8 -m x2kit evaluate runs/mine
 """
 
 
@@ -36,7 +38,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Read the stored recipe, measure, show."""
+    """Read the stored recipe, measure, show; in one process, or in those that torchrun started."""
+    with started_processes() as processes:
+        return _run(options, processes)
+
+
+def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     directory = Path(options.run)
     if options.recipe_keys.help:
         return print_help(options, [directory / "recipe.yaml"])
@@ -50,10 +57,18 @@ def run(options: jsonargparse.Namespace) -> int:
     from x2kit.evaluation.table import render
 
     output = Path(options.output) if options.output else None
-    with TaskProgress() as progress:
+    with TaskProgress(None if processes.leads else Console(quiet=True)) as progress:
         result = evaluate(
-            directory, resolved.recipe, resolved.plugins, options.split, output, progress=progress
+            directory,
+            resolved.recipe,
+            resolved.plugins,
+            options.split,
+            output,
+            progress=progress,
+            processes=processes,
         )
+    if not processes.leads:
+        return 0
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:

@@ -21,6 +21,7 @@ from x2kit.evaluation.warnings import warnings_of
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
+from x2kit.model.processes import ALONE, Processes
 from x2kit.model.run_files import read_metrics
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
@@ -61,6 +62,7 @@ def evaluate(
     *,
     device: str = "auto",
     progress: Callable[[str, int, int], None] = no_progress,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Measure trained weights with all tasks of the recipe, and write the result.
 
@@ -73,8 +75,10 @@ def evaluate(
         output: the file; None writes evaluation.json into `directory`, or evaluation-SPLIT.json for another split
             than the stored recipe's, so that the one does not overwrite the other.
         device: auto, or a torch device.
-        progress: called with what is done, how much of it, and how much there is.
-    Returns: what was written.
+        progress: called with what is done, how much of it, and how much there is; at rank 0 alone, with its part.
+        processes: who measures; all of them call this. Each does its part of the core's tasks and the whole of a
+            task that knows nothing of them; the result of rank 0 counts, and rank 0 alone writes.
+    Returns: what was written, in every process.
     Raises: RecipeError if the recipe does not say what is measured; WeightsError for a directory without weights;
         DataError for a broken record; X2KitError if a task returns what JSON cannot hold.
     """
@@ -97,7 +101,8 @@ def evaluate(
         trained_with_images=trained_with_images(recipe.data, languages),
         device=model.device,
         batch_size=config.batch_size,
-        progress=progress,
+        progress=progress if processes.leads else no_progress,
+        ranks=processes,
     )
     result: dict[str, Any] = {
         "split": split,
@@ -121,8 +126,11 @@ def evaluate(
         add_result(result, name, task.run(context))
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
-    write_result(result, output or directory / result_name(weights, split))
-    return result
+    processes.wait()  # a result is written if no process has failed
+    if processes.leads:
+        write_result(result, output or directory / result_name(weights, split))
+    written: dict[str, Any] = processes.of_first(result)
+    return written
 
 
 def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> None:

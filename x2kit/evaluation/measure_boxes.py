@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import DataError
-from x2kit.evaluation.records import Entry, MeasuredRecords, NamedBoxes, named_boxes
-from x2kit.evaluation.scoring import PictureBank, Progress, encode_pictures, encode_texts, fuse_pairs, silent
+from x2kit.evaluation.encoded_records import encode_records
+from x2kit.evaluation.records import Entry, NamedBoxes, named_boxes
+from x2kit.evaluation.scoring import ALONE, PictureBank, Progress, encode_texts, fuse_pairs, silent
 from x2kit.evaluation.tasks import Localisation
 from x2kit.model.x2vlm import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
-from x2kit.plugin.tasks import TaskContext
+from x2kit.plugin.tasks import Ranks, TaskContext
 
 CHANCE_BOXES = 2000
 """Boxes that the chance level is worked out from, all pairs of them; of more boxes evenly spaced ones."""
@@ -52,19 +53,11 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
         boxes_without: languages in which no region has a text; captions may have more languages than regions.
     Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
-    model: X2VLM = context.model
-    records = MeasuredRecords(context.source, model.image_spec)
-    pictures = encode_pictures(
-        model,
-        records.pictures(),
-        len(records),
-        context.batch_size,
-        lambda done, total: context.progress("pictures", done, total),
-    )
+    pictures, entries = encode_records(context, frames=None)
     boxes = {
         language: found
         for language in context.languages
-        if (found := _measure_language(config, context, pictures, records.entries, language))
+        if (found := _measure_language(config, context, pictures, entries, language))
     }
     if not boxes:
         raise DataError(
@@ -108,6 +101,7 @@ def _measure_language(
         only,
         context.batch_size,
         lambda done, total: context.progress(f"boxes, {language}", done, total),
+        context.ranks,
     )
     return {
         share_name(config.iou): float((located.iou > config.iou).double().mean()),
@@ -128,8 +122,11 @@ def locate_regions(
     only: bool,
     batch_size: int,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> Located:
     """Predict the box of every region that has a text in this language; each distinct text is encoded once.
+
+    Of several processes each does a part, and all get the whole.
 
     Raises: DataError if no region has one.
     """
@@ -137,9 +134,9 @@ def locate_regions(
     if not boxes.texts:
         raise DataError(f"no region has a text in {language}")
     numbers = {text: number for number, text in enumerate(dict.fromkeys(boxes.texts))}
-    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size)
+    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size, ranks=ranks)
     pairs = torch.tensor([boxes.pictures, [numbers[text] for text in boxes.texts]]).T.contiguous()
-    predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress)
+    predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress, ranks)
     return Located(boxes, predicted, iou_and_giou(predicted, torch.tensor(boxes.bbox))[0])
 
 

@@ -23,21 +23,22 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import DataError
-from x2kit.evaluation.records import Entry, MeasuredRecords, captions
+from x2kit.evaluation.encoded_records import encode_records
+from x2kit.evaluation.records import Entry, captions
 from x2kit.evaluation.reranking import RerankedRows, candidates_of
 from x2kit.evaluation.retrieval import ScoreRows, chance, ranks, recalls
 from x2kit.evaluation.scoring import (
+    ALONE,
     PictureBank,
     Progress,
     TextBank,
-    encode_pictures,
     encode_texts,
     fuse_pairs,
     silent,
 )
 from x2kit.evaluation.tasks import Retrieval
 from x2kit.model.x2vlm import X2VLM
-from x2kit.plugin.tasks import TaskContext
+from x2kit.plugin.tasks import Ranks, TaskContext
 
 REST = -100.0
 """Score of pairs that are no candidates, in the official code."""
@@ -62,18 +63,10 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
         rerank: method, top_k, itm_weight.
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
-    model: X2VLM = context.model
-    records = MeasuredRecords(context.source, model.image_spec, config.frames or model.frames)
-    pictures = encode_pictures(
-        model,
-        records.pictures(),
-        len(records),
-        context.batch_size,
-        lambda done, total: context.progress("pictures", done, total),
-    )
+    pictures, entries = encode_records(context, config.frames or context.model.frames)
     languages = {}
     for language in context.languages:
-        languages[language] = _measure_language(config, context, pictures, records.entries, language)
+        languages[language] = _measure_language(config, context, pictures, entries, language)
     return {
         "task": "retrieval",
         "languages": languages,
@@ -95,7 +88,9 @@ def _measure_language(
         raise DataError(
             f"no record has a caption in {language}; name those that have: --evaluation.languages"
         )
-    texts = encode_texts(context.model, queries.texts, config.max_tokens, context.batch_size)
+    texts = encode_texts(
+        context.model, queries.texts, config.max_tokens, context.batch_size, ranks=context.ranks
+    )
     present = sorted(set(queries.pictures))
     column = {position: number for number, position in enumerate(present)}
     owners = [column[position] for position in queries.pictures]
@@ -121,6 +116,7 @@ def _measure_language(
             torch.tensor(present),
             similarity,
             lambda done, total: context.progress(f"matching, {language}", done, total),
+            context.ranks,
         )
         result["reranked"] = _directions(scores, answers)
     return result
@@ -134,6 +130,7 @@ def reranked(
     present: Tensor,
     similarity: Tensor,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> Scores:
     """Scores of both directions after the matching head has looked at the candidates, each pair once.
 
@@ -143,12 +140,14 @@ def reranked(
         pictures: encoded; `present` [M] says which of them are the rows of `similarity`.
         texts: T encoded texts.
         similarity: [M, T].
-        progress: called with done and total pairs.
+        progress: called with done and total pairs of this process.
+        ranks: who share the pairs.
     """
-    candidates = candidates_of(similarity, config.top_k)
+    # Not every processor multiplies to the same last bit, and all have to have the same pairs.
+    candidates = ranks.of_first(candidates_of(similarity, config.top_k) if ranks.rank == 0 else None)
     picture, text = candidates.pairs.T
     logits = fuse_pairs(
-        model, pictures, texts, torch.stack([present[picture], text], 1), model.itm_logits, progress
+        model, pictures, texts, torch.stack([present[picture], text], 1), model.itm_logits, progress, ranks
     )
     of_pairs = logits[:, 1] if config.rerank == "matching" else logits.log_softmax(1)[:, 1]
     temperature = model.temperature.detach().float().cpu()

@@ -54,12 +54,14 @@ class MeasuredRecords:
     def __len__(self) -> int:
         return len(self._source)
 
-    def pictures(self) -> Iterator[Tensor]:
-        """Pictures [C, S, S] and videos [F, C, S, S] float in [0, 1] by position.
+    def pictures(self, positions: Iterable[int] | None = None) -> Iterator[Tensor]:
+        """Pictures [C, S, S] and videos [F, C, S, S] float in [0, 1], by position.
 
+        Args:
+            positions: which records; all by default.
         Raises: DataError for the first broken record, or the first video where the model sees none.
         """
-        for index in range(len(self._source)):
+        for index in range(len(self)) if positions is None else positions:
             record = self._source[index]
             name = str(record.get("id", index))
             try:

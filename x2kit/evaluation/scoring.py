@@ -1,23 +1,28 @@
 """Encoding and scoring in bulk: every picture and text is encoded once, every pair fused once. Imports torch.
 
 M pictures, T texts, P pairs, N patches, L text tokens, D width, E common width. What is encoded lies in main memory;
-a block of it goes to the model's device when it is needed, so a small device can measure a large set.
+a block of it goes to the model's device when it is needed, so a small device can measure a large set. Of several
+processes each encodes and fuses its own part, and all have what all have found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from x2kit.evaluation.sharing import own_part
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Context, VisionFeatures
+from x2kit.plugin.tasks import Ranks
 
 Progress = Callable[[int, int], None]
 """Called with done and total."""
 
+ALONE = Ranks()
 CONTEXT_TOKENS_AT_ONCE = 8192
 """Picture tokens whose keys and values, of every fusion layer, are held at a time."""
 TOKENS_AT_ONCE = {"cpu": 2048}
@@ -48,6 +53,17 @@ class PictureBank:
         """Some pictures, on the model's device."""
         return VisionFeatures(self.summary[rows].to(device), self.patches[rows].to(device), self.grid)
 
+    @classmethod
+    def of_all(cls, own: Self | None, ranks: Ranks) -> Self:
+        """The pictures of all processes, rank by rank; None of a process that has none."""
+        summary, patches, projected = (own.summary, own.patches, own.projected) if own else (None, None, None)
+        return cls(
+            ranks.concatenate(summary),
+            ranks.concatenate(patches),
+            ranks.concatenate(projected),
+            next(grid for grid in ranks.gather(own.grid if own else None) if grid),
+        )
+
 
 @dataclass(frozen=True)
 class TextBank:
@@ -74,7 +90,10 @@ class TextBank:
 def encode_pictures(
     model: X2VLM, pictures: Iterable[Tensor], total: int, batch_size: int, progress: Progress = silent
 ) -> PictureBank:
-    """Encode pictures [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many pictures."""
+    """Encode pictures [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many pictures.
+
+    No batch reaches over a multiple of `batch_size`: one that begins there does not depend on what came before.
+    """
     summary, patches, projected = [], [], []
     grid = (0, 0)
     done = 0
@@ -92,7 +111,12 @@ def encode_pictures(
 
 @torch.inference_mode()
 def encode_texts(
-    model: X2VLM, texts: Sequence[str], max_tokens: int, batch_size: int, progress: Progress = silent
+    model: X2VLM,
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_size: int,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> TextBank:
     """Encode cleaned texts, those of like length together.
 
@@ -101,23 +125,33 @@ def encode_texts(
         texts: T cleaned texts, T > 0.
         max_tokens: tokens that are kept; never more than the encoder takes.
         batch_size: texts at a time.
+        progress: called with done and total texts of this process.
+        ranks: who share the work; all have the same texts, and get the same bank.
     """
     encoded = model.tokenizer.encode(list(texts), min(max_tokens, model.max_length))
     lengths = torch.tensor([len(ids) for ids in encoded])
-    tokens: list[Tensor] = [torch.empty(0)] * len(encoded)
-    projected: list[Tensor] = [torch.empty(0)] * len(encoded)
-    order = lengths.argsort(stable=True).tolist()
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    order = lengths.argsort(stable=True)
+    batches = order.split(batch_size)
+    mine = own_part(torch.stack([len(rows) * lengths[rows[-1]] for rows in batches]), ranks)
+    own = batches[mine.start : mine.stop]
+    tokens, projected = [], []
+    done = 0
+    for rows in own:
         mask = torch.arange(int(lengths[rows[-1]])) < lengths[rows][:, None]
         ids = torch.full(mask.shape, model.tokenizer.special.pad)
-        ids[mask] = torch.tensor([token for row in rows for token in encoded[row]])
+        ids[mask] = torch.tensor([token for row in rows.tolist() for token in encoded[row]])
         states = model.encode_texts(ids.to(model.device), mask.to(model.device))
-        vectors = model.project_texts(states).cpu()
-        for row, state, vector in zip(rows, states.cpu(), vectors, strict=True):
-            tokens[row], projected[row] = state[: lengths[row]], vector
-        progress(start + len(rows), len(order))
-    return TextBank(torch.cat(tokens), lengths.cumsum(0) - lengths, lengths, torch.stack(projected))
+        tokens.append(states.cpu()[mask])
+        projected.append(model.project_texts(states).cpu())
+        done += len(rows)
+        progress(done, sum(map(len, own)))
+    ends = lengths[order].cumsum(0)  # tokens lie as they were encoded, in order of length
+    return TextBank(
+        ranks.concatenate(_joined(tokens)),
+        _put_back(order, ends) - lengths,
+        lengths,
+        _put_back(order, ranks.concatenate(_joined(projected))),
+    )
 
 
 @torch.inference_mode()
@@ -128,6 +162,7 @@ def fuse_pairs(
     pairs: Tensor,
     head: Callable[[Tensor], Tensor],
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Fuse pairs of a picture and a text, and answer each with a head of the model.
 
@@ -139,26 +174,64 @@ def fuse_pairs(
         pictures, texts: encoded.
         pairs: [P, 2] int64, positions of picture and text.
         head: `model.itm_logits` or `model.predict_bbox`; reads fused texts [B, L, D] at position 0.
+        progress: called with done and total pairs of this process.
+        ranks: who share the work; all have the same banks and pairs, and get the same answers.
     Returns: [P, answers], in the order of the pairs.
     """
-    answers: list[Tensor] = []
-    places: list[Tensor] = []
-    done = 0
     tokens_at_once = TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
     pictures_at_once = max(1, CONTEXT_TOKENS_AT_ONCE // (1 + pictures.patches.shape[1]))
+    passes = list(_all_passes(pairs, texts.lengths, pictures_at_once, tokens_at_once))
+    mine = own_part(torch.tensor([each.cost for each in passes]), ranks)
+    own = passes[mine.start : mine.stop]
+    answers: list[Tensor] = []
+    prepared, done = None, 0
+    for each in own:
+        if each.present is not prepared:
+            context = model.prepare_pictures(pictures.block(each.present, model.device))
+            prepared = each.present
+        tokens, mask = texts.block(pairs[each.places, 1], model.device)
+        fused = model.fuse(tokens, mask, _seen(context, each.rows), summary_rows=len(each.places))
+        answers.append(head(fused).cpu())
+        done += len(each.places)
+        progress(done, sum(len(some.places) for some in own))
+    joined = ranks.concatenate(_joined(answers))
+    return _put_back(torch.cat([each.places for each in passes]), joined)
+
+
+class _Pass(NamedTuple):
+    """Pairs that are fused together.
+
+    Attributes:
+        places: [p] int64, which pairs.
+        present: [m] int64, the pictures of the block, which is the same tensor for all its passes.
+        rows: [p] int64, which of these each pair looks at.
+        cost: text tokens, padding included.
+    """
+
+    places: Tensor
+    present: Tensor
+    rows: Tensor
+    cost: int
+
+
+def _all_passes(
+    pairs: Tensor, lengths: Tensor, pictures_at_once: int, tokens_at_once: int
+) -> Iterator[_Pass]:
+    """The passes of all pairs [P, 2], block by block, given the length of each text [T]."""
     for block in _blocks(pairs[:, 0], pictures_at_once):
         present, rows = torch.unique(pairs[block, 0], return_inverse=True)
-        context = model.prepare_pictures(pictures.block(present, model.device))
-        for some in _passes(rows, texts.lengths[pairs[block, 1]], tokens_at_once):
-            place = block[some]
-            tokens, mask = texts.block(pairs[place, 1], model.device)
-            fused = model.fuse(tokens, mask, _seen(context, rows[some]), summary_rows=len(place))
-            answers.append(head(fused).cpu())
-            places.append(place)
-            done += len(place)
-            progress(done, len(pairs))
-    joined = torch.cat(answers)
-    return torch.empty_like(joined).index_copy_(0, torch.cat(places), joined)
+        of_pairs = lengths[pairs[block, 1]]
+        for some in _passes(rows, of_pairs, tokens_at_once):
+            yield _Pass(block[some], present, rows[some], len(some) * int(of_pairs[some].max()))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor | None:
+    return torch.cat(list(parts)) if parts else None
+
+
+def _put_back(order: Tensor, rows: Tensor) -> Tensor:
+    """Rows that lie in another order, as they were: `found[order] == rows`."""
+    return torch.empty_like(rows).index_copy_(0, order, rows)
 
 
 def _seen(context: Context, rows: Tensor) -> Context:
@@ -207,8 +280,8 @@ def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tens
 def _batched(pictures: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
     """Neighbours of one shape, `size` pictures; a video has as many as frames."""
     batch: list[Tensor] = []
-    for picture in pictures:
-        if batch and batch[0].shape != picture.shape:
+    for position, picture in enumerate(pictures):
+        if batch and (position % size == 0 or batch[0].shape != picture.shape):
             yield batch
             batch = []
         batch.append(picture)

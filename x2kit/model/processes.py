@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from x2kit.errors import X2KitError
+from x2kit.plugin.tasks import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,23 +37,21 @@ FAILED = 2
 LOOK_SECONDS = 0.25
 GRACE_SECONDS = 3.0
 """How long a process whose partner is gone waits for the partner's message, before it speaks itself."""
+BYTES_AT_ONCE = 2**28
+"""Of tensors on their way between processes: far from what overflows a length of 32 bits."""
 PATIENCE = timedelta(minutes=30)
 """Longest wait for another process, such as one whose data is slow; a failure is noticed at once, not by this."""
 
 
 @dataclass(frozen=True)
-class Processes:
+class Processes(Ranks):
     """The processes of a run, seen from one of them.
 
     Attributes:
-        rank: number of this one, from 0.
-        count: how many there are.
         local_rank: number of this one on its machine; the CUDA device that it uses.
         messages: whom Python values go to; None where there is one process.
     """
 
-    rank: int = 0
-    count: int = 1
     local_rank: int = 0
     messages: ProcessGroup | None = None
 
@@ -69,7 +68,7 @@ class Processes:
     def gather(self, value: Any) -> list[Any]:
         """The value of each process, by rank. All of them have to call this, as all that follows."""
         if not self.several:
-            return [value]
+            return super().gather(value)
         from torch import distributed
 
         values: list[Any] = [None] * self.count
@@ -83,12 +82,33 @@ class Processes:
     def of_first(self, value: Any) -> Any:
         """What rank 0 has."""
         if not self.several:
-            return value
+            return super().of_first(value)
         from torch import distributed
 
         values = [value]
         distributed.broadcast_object_list(values, src=0, group=self.messages)
         return values[0]
+
+    def concatenate(self, rows: Tensor | None) -> Tensor:
+        """The rows of all processes, those of rank 0 first; see `Ranks`. No copy of them is made on the way."""
+        if not self.several:
+            return super().concatenate(rows)
+        import torch
+        from torch import distributed
+
+        found = self.gather(None if rows is None else (rows.shape, rows.dtype))
+        shape, dtype = next((each for each in found if each), (None, None))
+        if shape is None:
+            return super().concatenate(None)
+        lengths = [each[0][0] if each else 0 for each in found]
+        joined = torch.empty((sum(lengths), *shape[1:]), dtype=dtype)
+        for rank, part in enumerate(joined.split(lengths)):
+            if rows is not None and rank == self.rank:
+                part.copy_(rows)
+            # As bytes: gloo does not know every dtype.
+            for piece in part.flatten().view(torch.uint8).split(BYTES_AT_ONCE):
+                distributed.broadcast(piece, rank, group=self.messages)
+        return joined
 
     def wait(self) -> None:
         """Until all processes have come here."""

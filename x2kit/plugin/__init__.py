@@ -22,7 +22,7 @@ from x2kit.plugin.components import (
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.sources import Located, Place, Record, Region, Source
+from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Source
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         VisionFeatures,
     )
     from x2kit.plugin.gather import gather_rows
-    from x2kit.plugin.tasks import TaskContext
+    from x2kit.plugin.tasks import Ranks, TaskContext
 
 _LAZY = {
     "Context": "encoders",
@@ -45,6 +45,7 @@ _LAZY = {
     "VisionEncoder": "encoders",
     "VisionFeatures": "encoders",
     "gather_rows": "gather",
+    "Ranks": "tasks",
     "TaskContext": "tasks",
 }
 
@@ -63,6 +64,7 @@ __all__ = [
     "NameTable",
     "Place",
     "PluginError",
+    "Ranks",
     "Reason",
     "Record",
     "Region",
