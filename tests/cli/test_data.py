@@ -123,6 +123,25 @@ def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
     assert found["streams"]["evaluation"]["reasons"]["duplicate id"]["count"] == 3
 
 
+def test_a_mixture_is_checked_source_by_source_each_record_once(recipe: Path, x2kit: Run) -> None:
+    (recipe.parent / "records.jsonl").rename(recipe.parent / "good.jsonl")
+    records(recipe.parent, 3, "empty-caption")
+    one, other = (
+        {"class_path": "JsonLines", "init_args": {"files": [file], "language": "en"}}
+        for file in ("good.jsonl", "records.jsonl")
+    )
+    tree = yaml.safe_load(recipe.read_text())
+    mixed = {"sources": {"much": one, "little": other}, "weights": {"much": 1, "little": 9}}
+    for stream in tree["data"]["streams"].values():
+        stream["source"] = {"class_path": "Mixture", "init_args": mixed}
+    recipe.write_text(yaml.safe_dump(tree))
+    found = json.loads(x2kit("data", "check", "mine.yaml", "--json", "--workers", "0").out)
+    pictures = found["streams"]["pictures"]
+    assert (pictures["records"], pictures["broken"]) == (44, 1)
+    (broken,) = pictures["reasons"]["empty text"]["samples"]
+    assert (broken["record"], broken["line"]) == ("little/empty-caption", 4)
+
+
 def test_a_limit_takes_records_from_all_over_the_source(recipe: Path, x2kit: Run) -> None:
     records(recipe.parent, 39, "flat-box")
     done = x2kit("data", "check", "mine.yaml", "--json", "--workers", "0", "--limit", "10")

@@ -16,13 +16,14 @@ from x2kit.data.batch import Broken
 from x2kit.data.config import StreamConfig
 from x2kit.data.drawing_once import draw_once, draw_shared_once
 from x2kit.data.duplicates import DuplicateIds, Hashed, hashed
+from x2kit.data.each_once import Readable, each_once
 from x2kit.data.faults import SAMPLES, BadRecords, broken
 from x2kit.data.loading import as_it_is, start_worker
 from x2kit.data.order import StreamOrder
 from x2kit.data.streams import place_of
 from x2kit.errors import DataError, X2KitError
 from x2kit.plugin.components import ImageSpec, SourceConfig
-from x2kit.plugin.sources import Record, Source
+from x2kit.plugin.sources import Record
 from x2kit.reasons import Reason
 
 CHUNK = 32
@@ -166,7 +167,7 @@ class Check:
 
 
 class _Open(NamedTuple):
-    source: Source
+    source: Readable
     orders: dict[str, StreamOrder]
 
 
@@ -242,12 +243,12 @@ class _Checker:
 
     @cached_property
     def _open(self) -> list[_Open]:
-        sources: list[tuple[SourceConfig, Source]] = []  # equal sources are opened once
+        sources: list[tuple[SourceConfig, Readable]] = []  # equal sources are opened once
         opened = []
         for unit in self.units:
             source = next((source for known, source in sources if known == unit.source), None)
             if source is None:
-                source = unit.source.open()
+                source = each_once(unit.source.open())
                 sources.append((unit.source, source))
             names = (unit.name, *unit.sharers)
             opened.append(_Open(source, {name: StreamOrder(self._seed, name, len(source)) for name in names}))

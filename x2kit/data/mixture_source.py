@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from x2kit.data.each_once import place_in_part, record_of_part
 from x2kit.data.interleaving import turns, whole_shares
 from x2kit.data.mixture import Mixture
-from x2kit.errors import DataError
-from x2kit.plugin.sources import Located, Place, Record, Source
+from x2kit.plugin.sources import Place, Record, Source
 
 
 class MixtureSource:
@@ -47,12 +47,7 @@ class MixtureSource:
     def __getitem__(self, index: int) -> Record:
         """The record at `index`, which goes on over epochs; its id begins with the name of its source."""
         name, place = self._locate(index)
-        try:
-            record = self.sources[name][place]
-        except DataError as error:
-            known = None if error.record is None else f"{name}/{error.record}"
-            raise DataError(str(error), reason=error.reason, record=known) from error
-        return {**record, "id": f"{name}/{record.get('id', place)}"}
+        return record_of_part(name, self.sources[name], place)
 
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
@@ -60,8 +55,11 @@ class MixtureSource:
     def place(self, index: int) -> Place:
         """File and line or offset of a record; the name of its source where that does not know."""
         name, place = self._locate(index)
-        source = self.sources[name]
-        return source.place(place) if isinstance(source, Located) else Place(name)
+        return place_in_part(name, self.sources[name], place)
+
+    def parts(self) -> dict[str, Source]:
+        """The mixed sources by name."""
+        return self.sources
 
     def texts(self) -> Iterator[str]:
         """The texts of one source after the other, each once."""

@@ -128,7 +128,7 @@ class Faults(list[Broken]):
     drawn: int = 0
 
 
-def place_of(source: Source, index: int) -> Place | None:
+def place_of(source: object, index: int) -> Place | None:
     """Where a record stands, if the source can say."""
     return source.place(index) if isinstance(source, Located) else None
 

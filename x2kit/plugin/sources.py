@@ -16,7 +16,7 @@ A text is a str, or {code: str} for several languages, or a list of either: one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
 
@@ -81,6 +81,15 @@ class Located(Protocol):
 
     def place(self, index: int) -> Place:
         """File and line or offset of the record at `index`, broken or not, without reading it."""
+        ...
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """A source whose records are those of others; then a check goes through those, each record once."""
+
+    def parts(self) -> Mapping[str, Source]:
+        """The sources by the names that ids begin with."""
         ...
 
 
