@@ -51,6 +51,7 @@ _LAZY = {
 
 __all__ = [
     "API_VERSION",
+    "Composed",
     "Context",
     "DataError",
     "FusionEncoder",
