@@ -56,10 +56,6 @@ class StorageError(X2KitError, OSError):
     """A disk that is full or refuses to be written; the message names the file, and the room needed and free."""
 
 
-class StorageError(X2KitError, OSError):
-    """A disk that is full or refuses to be written; the message names the file, and the room needed and free."""
-
-
 class SettingError(X2KitError, ValueError):
     """A component setting that cannot be, found when the recipe is resolved.
 
@@ -72,6 +68,10 @@ class SettingError(X2KitError, ValueError):
         super().__init__(f"{setting}: {message}")
         self.setting = setting
         self.message = message
+
+
+class MissingFileError(SettingError):
+    """A file or folder of data that a setting names is not there; everything else about the recipe can be checked."""
 
 
 @dataclass(frozen=True)

@@ -96,15 +96,6 @@ def test_validate_takes_overlays_and_keys(x2kit: Run) -> None:
     assert "parallel" not in done.out
 
 
-def test_validate_all_checks_every_shipped_recipe(x2kit: Run) -> None:
-    from x2kit.recipe.catalogue import is_overlay, shipped
-
-    names = [file.name for file in shipped() if not is_overlay(file)]
-    done = x2kit("recipes", "validate", "--all")
-    assert done.status == (0 if names else 2)
-    assert [name for name in names if f"{name}: ok" not in done.out] == []
-
-
 def test_diff_tells_what_differs_between_two_recipes(x2kit: Run, folder: Path) -> None:
     (folder / "other.yaml").write_text("base: good.yaml\ntraining: {steps: 20}\ndata: {streams: {regions: null}}\n")
     lines = x2kit("recipes", "diff", "good.yaml", "other.yaml").out.splitlines()

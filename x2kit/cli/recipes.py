@@ -7,12 +7,10 @@ from pathlib import Path
 
 import jsonargparse
 
-from x2kit.cli import recipe_diff, recipe_schema
+from x2kit.cli import recipe_diff, recipe_schema, recipe_validate
 from x2kit.cli.key_help import is_key, print_help, print_key
-from x2kit.cli.recipe_keys import add_overlay_arguments, add_recipe_arguments, read, refuse_keys
-from x2kit.cli.recipe_summary import as_json, as_text
-from x2kit.errors import Fault, PluginError, RecipeError
-from x2kit.recipe.catalogue import RecipeFile, is_overlay, shipped
+from x2kit.cli.recipe_keys import add_recipe_arguments, read, refuse_keys
+from x2kit.recipe.catalogue import RecipeFile, shipped
 from x2kit.recipe.copying import copy_recipe
 from x2kit.recipe.documents import read_one
 from x2kit.recipe.shapes import SECTIONS
@@ -26,6 +24,7 @@ examples:
   x2kit recipes show training.lr
   x2kit recipes copy quickstart/multilingual my_recipe.yaml
   x2kit recipes validate my_recipe.yaml --training.steps 200
+  x2kit recipes validate my_recipe.yaml --costs --accelerator h100
   x2kit recipes validate --all
   x2kit recipes diff quickstart/multilingual quickstart/long
   x2kit recipes diff quickstart/multilingual --config overlays/xlmr
@@ -43,7 +42,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
             "the whole recipe as YAML, with the place where each value was written; or what a key means",
         ),
         ("copy", "a shipped recipe as a file of your own"),
-        ("validate", "check recipes without building anything"),
+        ("validate", recipe_validate.TEXT),
         ("diff", recipe_diff.TEXT),
         ("schema", recipe_schema.TEXT),
     ):
@@ -62,10 +61,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         elif name == "schema":
             recipe_schema.add_arguments(action)
         else:
-            action.add_argument("recipes", nargs="*", help="names or paths; each is checked by itself")
-            action.add_argument("--all", action="store_true", help="all shipped recipes")
-            action.add_argument("--json", action="store_true", help="for programs")
-            add_overlay_arguments(action)
+            recipe_validate.add_arguments(action)
 
 
 def run(options: jsonargparse.Namespace) -> int:
@@ -78,7 +74,7 @@ def run(options: jsonargparse.Namespace) -> int:
         "list": _list,
         "show": _show,
         "copy": _copy,
-        "validate": _validate,
+        "validate": recipe_validate.run,
         "diff": recipe_diff.run,
         "schema": recipe_schema.run,
     }
@@ -110,32 +106,6 @@ def _copy(options: jsonargparse.Namespace) -> int:
     file = copy_recipe(options.recipe, Path(options.file))
     print(f"{file}\nnext: x2kit recipes validate {file}")
     return 0
-
-
-def _validate(options: jsonargparse.Namespace) -> int:
-    names = [*options.recipes]
-    if options.recipe_keys.help:
-        return print_help(options, names[:1])
-    if options.all:
-        names += [str(file.name) for file in shipped() if not is_overlay(file)]
-    faults: list[Fault] = []
-    found = []
-    for name in names or [None]:
-        try:
-            resolved = read(options, [name] if name else [])
-        except (RecipeError, PluginError) as error:
-            own = error.faults if isinstance(error, RecipeError) else (Fault("", str(name), str(error)),)
-            found.append({"recipe": name, "ok": False, "faults": [vars(fault) for fault in own]})
-            faults += own
-        else:
-            found.append({"recipe": name, "ok": True, "faults": [], **as_json(resolved)})
-            if not options.json:
-                print(as_text(name or resolved.label, resolved))
-    if options.json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
-    elif faults:
-        raise RecipeError(faults)
-    return 2 if faults else 0
 
 
 def _description(file: RecipeFile) -> str:

@@ -43,7 +43,7 @@ class Mixture(SourceConfig):
             try:
                 source.check()
             except SettingError as error:
-                raise SettingError(f"sources.{name}.init_args.{error.setting}", error.message) from error
+                raise type(error)(f"sources.{name}.init_args.{error.setting}", error.message) from error
 
     def languages(self) -> tuple[str, ...] | None:
         """Those of all sources; None if one of them does not tell."""

@@ -18,7 +18,9 @@ def contrastive_logits(first: Tensor, second: Tensor, temperature: Tensor) -> Te
         temperature: scalar above 0.
     Returns: [B, C] float32.
     """
-    with torch.autocast(first.device.type, enabled=False):  # autocast would take the product back to half
+    device = first.device.type
+    known = torch.amp.is_autocast_available(device)  # not for tensors without memory, of which costs are told
+    with torch.autocast(device if known else "cpu", enabled=False):  # else it takes the product back to half
         return first.float() @ second.float().T / temperature.float()
 
 

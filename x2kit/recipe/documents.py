@@ -22,12 +22,16 @@ def read_documents(name: str | Path) -> tuple[RecipeFile, list[Node]]:
 
 
 def read_one(file: RecipeFile) -> Node:
-    """What one file holds, its `base` still in it. Raises RecipeError."""
+    """What one file holds, its `base` still in it. Raises RecipeError.
+
+    Relative paths are relative to the file; those of a shipped recipe, which means the user's data, to the working
+    directory.
+    """
     try:
         data = file.path.read_bytes()
     except OSError as error:
         raise RecipeError([Fault("", file.shown, f"cannot be read: {error.strerror}")]) from error
-    return parse(data, file.shown, file.path.parent)
+    return parse(data, file.shown, Path.cwd() if file.name else file.path.parent)
 
 
 def bases(tree: Node) -> list[Node]:

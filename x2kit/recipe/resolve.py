@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from x2kit.data.config import LOSSES, PICTURED, LossName, StreamConfig
-from x2kit.errors import DataError, Fault, PluginError, RecipeError, SettingError
+from x2kit.errors import DataError, Fault, MissingFileError, PluginError, RecipeError, SettingError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
 from x2kit.plugin.components import ComponentConfig, FusionFacts, SourceConfig, TextFacts, VisionFacts
@@ -16,7 +16,7 @@ from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
 
 T = TypeVar("T")
-Checks = Literal["all", "evaluation", "none"]
+Checks = Literal["all", "without data", "evaluation", "none"]
 PAIRWISE: tuple[LossName, ...] = ("itc", "itm", "ttc", "ttm")
 HEADS_OF: dict[LossName, tuple[HeadName, ...]] = {
     "itc": ("itc",),
@@ -47,15 +47,15 @@ def validate(
 
     Args:
         recipe: components resolved.
-        checks: "all"; "evaluation" looks only at what measuring trained weights needs, which must be there; "none"
-            at nothing.
+        checks: "all"; "without data" all but whether files and folders of data are there; "evaluation" looks only at
+            what measuring trained weights needs, which must be there; "none" at nothing.
         place: from a key to where it was written.
     Returns: the facts of the model, if all was checked.
     Raises: RecipeError with all faults found.
     """
-    check = _Checks(recipe, place)
-    facts = None
-    if checks == "all":
+    check = _Checks(recipe, place, data=checks != "without data")
+    facts, whole = None, checks in ("all", "without data")
+    if whole:
         facts = check.model()
         for name in recipe.data.streams:
             check.stream(name, facts)
@@ -64,7 +64,7 @@ def validate(
         check.nothing_measured()
     if checks != "none" and recipe.evaluation is not None:
         check.evaluation(recipe.evaluation)
-        if checks == "all":
+        if whole:
             check.apart(recipe.evaluation)
     if check.faults:
         raise RecipeError(check.faults)
@@ -80,8 +80,9 @@ def losses_on(stream: StreamConfig) -> list[LossName]:
 
 
 class _Checks:
-    def __init__(self, recipe: Recipe, place: Callable[[str], str]) -> None:
+    def __init__(self, recipe: Recipe, place: Callable[[str], str], data: bool) -> None:
         self.faults: list[Fault] = []
+        self._data = data
         self._recipe, self._place = recipe, place
         self._unusable: set[str] = set()
 
@@ -271,6 +272,8 @@ class _Checks:
         try:
             return question()
         except SettingError as error:
+            if isinstance(error, MissingFileError) and not self._data:
+                return None
             known = error.setting.split(".")[0] in type(component).model_fields
             self._fault(f"{key}.init_args.{error.setting}" if known else key, error.message)
         except (DataError, PluginError) as error:

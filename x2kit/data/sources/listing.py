@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from x2kit.data import files
-from x2kit.errors import SettingError
+from x2kit.errors import MissingFileError, SettingError
 from x2kit.plugin.components import Location, SourceConfig
 
 SPLIT = "{split}"
@@ -18,24 +18,24 @@ def in_split(location: Location, split: str) -> str:
 
 
 def files_at(setting: str, locations: Iterable[Location], split: str) -> list[str]:
-    """The files that settings lead to, each once. Raises SettingError for one that leads to none."""
+    """The files that settings lead to, each once. Raises MissingFileError for one that leads to none."""
     found: dict[str, None] = {}
     for written in locations:
         location = in_split(written, split)
         matches = files.matching(location)
         if not matches:
-            raise SettingError(setting, f"{location} leads to no file")
+            raise MissingFileError(setting, f"{location} leads to no file")
         found.update(dict.fromkeys(match.location for match in matches))
     return list(found)
 
 
 def check_folders(setting: str, folders: Iterable[str]) -> None:
-    """Raise SettingError for the first folder that is missing."""
+    """Raise MissingFileError for the first folder that is missing."""
     for folder in folders:
         if not files.is_url(folder) and not files.is_folder(
             folder
         ):  # stores of objects have no empty folders
-            raise SettingError(setting, f"no folder {folder}")
+            raise MissingFileError(setting, f"no folder {folder}")
 
 
 def check_split(config: SourceConfig, split: str, locations: Sequence[Location]) -> None:

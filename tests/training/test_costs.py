@@ -1,0 +1,64 @@
+"""Costs told without computing anything are those of a real step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.conftest import Written
+from x2kit.model.build import build_model
+from x2kit.recipe.resolve import losses_on
+from x2kit.training.costs import meta_model, parameter_count, step_costs
+from x2kit.training.meta_batch import meta_batch, meta_negatives
+from x2kit.training.operations import count_operations
+from x2kit.training.step import step_losses
+
+
+def _real(value: Any) -> Any:
+    """The same with memory: numbers 0, all texts and patches there."""
+    if isinstance(value, Tensor):
+        return (torch.ones if value.dtype == torch.bool else torch.zeros)(value.shape, dtype=value.dtype)
+    if isinstance(value, dict):
+        return {name: _real(item) for name, item in value.items()}
+    return (
+        type(value)(*map(_real, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
+    )
+
+
+def test_operations_are_those_of_a_real_step(written: Written) -> None:
+    recipe = written().recipe
+    active = {name: losses_on(stream) for name, stream in recipe.data.streams.items()}
+    image = recipe.model.vision.describe().image
+    model = meta_model(recipe.model, recipe.data)
+    told = step_costs(model, image, recipe.data, active)
+
+    from x2kit.data.corpus import training_texts
+
+    real = build_model(recipe.model, training_texts(recipe.data)).eval()
+    assert parameter_count(real) == parameter_count(model)
+    batch = _real(meta_batch(image, recipe.data))
+    with count_operations() as counter:
+        losses = step_losses(real, batch, active, _real(meta_negatives(batch)))
+        forward = counter.get_total_flops()
+        torch.stack([loss for each in losses.values() for loss in each.values()]).sum().backward()
+    assert told.flops == 3 * forward
+    # The backward pass is taken as twice the forward one: attention makes its scores again, the first layer has no
+    # inputs to learn.
+    assert told.flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_twice_the_rows_keep_twice_the_activations(written: Written) -> None:
+    recipe = written().recipe
+    image, model = recipe.model.vision.describe().image, meta_model(recipe.model, recipe.data)
+
+    def kept(factor: int) -> int:
+        from x2kit.training.bench import larger
+
+        data = larger(recipe.data, factor)
+        active = {name: losses_on(stream) for name, stream in data.streams.items()}
+        return step_costs(model, image, data, active).activations
+
+    assert kept(2) == pytest.approx(2 * kept(1), rel=0.05)

@@ -1,0 +1,122 @@
+"""What recipes cost, for programs and as a table: parameters, memory, operations, tokens, pictures, hours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.recipe.resolve import losses_on
+from x2kit.training.accelerators import UTILISATION, hours
+
+if TYPE_CHECKING:
+    from x2kit.model import X2VLM
+
+_models: dict[tuple[str, str], X2VLM] = {}
+"""Models of this process by their settings: many recipes have the same one."""
+
+
+def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
+    """The costs of a recipe; those of a step are null where it has no data. Raises X2KitError as building does.
+
+    Bytes of weights and of optimiser (gradients and AdamW's two averages) are those of one device that holds all;
+    activations are per row of text of the global batch, in float32, vision included.
+    """
+    from x2kit.training.costs import BYTES, parameter_count, step_costs
+    from x2kit.training.meta_batch import pictures_of, tokens_of
+
+    recipe = resolved.recipe
+    model = _model(resolved)
+    parameters = parameter_count(model)
+    found: dict[str, Any] = {
+        "parameters": parameters,
+        "memory": {
+            "weights": BYTES * parameters,
+            "optimiser": 3 * BYTES * parameters,
+            "activations_per_sample": None,
+        },
+        "flops_per_step": None,
+        "tokens_per_step": None,
+        "images_per_step": None,
+        "rows_per_step": None,
+        "accelerator": {"name": accelerator, "assumed_utilisation": UTILISATION},
+        "gpu_hours": None,
+    }
+    streams = recipe.data.streams
+    if not streams:
+        return found
+    image = recipe.model.vision.describe().image
+    costs = step_costs(
+        model, image, recipe.data, {name: losses_on(stream) for name, stream in streams.items()}
+    )
+    rows = sum(stream.batch_size for stream in streams.values())
+    found["memory"]["activations_per_sample"] = costs.activations // rows
+    return found | {
+        "flops_per_step": costs.flops,
+        "tokens_per_step": sum(map(tokens_of, streams.values())),
+        "images_per_step": sum(map(pictures_of, streams.values())),
+        "rows_per_step": rows,
+        "gpu_hours": hours(costs.flops * recipe.training.steps, accelerator, recipe.training.precision),
+    }
+
+
+def _model(resolved: ResolvedRecipe) -> X2VLM:
+    from x2kit.training.costs import meta_model
+
+    recipe, facts = resolved.recipe, resolved.facts
+    trained = facts is None or facts.text.vocab_size is None  # then the data says how large the vocabulary is
+    key = (recipe.model.model_dump_json(), recipe.data.model_dump_json() if trained else "")
+    if key not in _models:
+        _models[key] = meta_model(recipe.model, recipe.data)
+    return _models[key]
+
+
+def costs_as_text(found: list[dict[str, Any]]) -> str:
+    """A line a recipe, and what the columns assume."""
+    head = (
+        "recipe",
+        "",
+        "parameters",
+        "weights",
+        "optimiser",
+        "a row",
+        "TFLOP/step",
+        "tokens",
+        "images",
+        "hours",
+    )
+    lines = [head, *(_line(entry) for entry in found)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    table = [
+        "  ".join(cell.ljust(width) if number < 2 else cell.rjust(width) for number, (cell, width) in cells)
+        for cells in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
+    ]
+    told = [entry["accelerator"]["name"] for entry in found if "accelerator" in entry]
+    notes = [
+        f"hours: of one {told[0]} at {UTILISATION:.0%} of its peak, which is assumed" if told else "",
+        "a row: activations in float32; tokens: all texts as long as max_tokens; steps are of the global batch",
+    ]
+    return "\n".join([*table, *filter(None, notes)])
+
+
+def _line(entry: dict[str, Any]) -> tuple[str, ...]:
+    name = str(entry["recipe"])
+    if "parameters" not in entry:
+        return (name, "WRONG", *[""] * 8)
+    memory = entry["memory"]
+    figures = (f"{entry['parameters']:,}", _gigabytes(memory["weights"]), _gigabytes(memory["optimiser"]))
+    if entry["flops_per_step"] is None:
+        return (name, "ok", *figures, *["–"] * 5)
+    return (
+        name,
+        "ok",
+        *figures,
+        f"{memory['activations_per_sample'] / 1e6:,.0f} MB",
+        f"{entry['flops_per_step'] / 1e12:,.3g}",
+        f"{entry['tokens_per_step']:,}",
+        f"{entry['images_per_step']:,}",
+        f"{entry['gpu_hours']:,.3g}" if entry["gpu_hours"] < 1000 else f"{entry['gpu_hours']:,.0f}",
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
