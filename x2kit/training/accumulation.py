@@ -33,6 +33,7 @@ from x2kit.model.processes import Processes
 from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import VisionFeatures
 from x2kit.training.fusion_pass import FusionPass
+from x2kit.training.measures import Measures
 from x2kit.training.step import (
     MASKED,
     MATCHING,
@@ -64,6 +65,7 @@ def accumulate(
     around: Around = nullcontext,
     backward: Callable[[Tensor], None] = Tensor.backward,
     negatives: Mapping[str, Negatives] | None = None,
+    measures: Measures | None = None,
 ) -> Losses:
     """All losses of a step, and their gradients added to the parameters'.
 
@@ -76,9 +78,10 @@ def accumulate(
         around: what a forward pass runs in, such as autocast.
         backward: of a scalar; one that scales it first scales all gradients.
         negatives: as of `step_losses`.
+        measures: as of `step_losses`.
     Returns: scalars without graph, by stream and loss, unweighted.
     """
-    return _Step(model, batch, active, parts, weight, around, backward).run(negatives or {})
+    return _Step(model, batch, active, parts, weight, around, backward, measures).run(negatives or {})
 
 
 def require_one_process(parts: int, processes: Processes) -> None:
@@ -177,7 +180,9 @@ class _Step:
         weight: Callable[[str, LossName], float],
         around: Around,
         backward: Callable[[Tensor], None],
+        measures: Measures | None,
     ) -> None:
+        self._measures = measures
         self._model, self._batch, self._active, self._parts = model, batch, active, parts
         self._weight, self._around, self._backward = weight, around, backward
 
@@ -279,7 +284,7 @@ class _Step:
                 add_rows(fusion, name, planned[name], part)
             fused = fusion.run(self._model, features)
             for name, part in some.items():
-                means = fused_losses(self._model, name, planned[name], fused, part)
+                means = fused_losses(self._model, name, planned[name], fused, part, self._measures)
                 found[name] = {loss: mean * _share(planned[name], loss, part) for loss, mean in means.items()}
         self._differentiate(found)
         for name, on in found.items():

@@ -41,6 +41,7 @@ from x2kit.training.checkpoints import load_checkpoint
 from x2kit.training.compiling import compile_layers
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import Distributed, consolidated, distribute
+from x2kit.training.measures import Measures, temperatures
 from x2kit.training.non_finite import Guard, broken
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.progress import StepProgress
@@ -222,9 +223,7 @@ class Stepper:
         found = self.differentiate(batch)
         self.guard.update(self.optimizer, self.done, found)
         values: dict[str, Tensor | float] = {**found, "lr": config.lr * factor}
-        if hasattr(self.model, "temperature"):
-            values["temperature"] = self.model.temperature.detach().clone()
-        return values
+        return values | temperatures(self.model)
 
     def differentiate(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a step and the norm of its gradient, which is then at the parameters, clipped.
@@ -236,7 +235,9 @@ class Stepper:
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        losses, total = self._differentiated(to_device(batch, self.device), active)
+        self.measures, batch = Measures(), to_device(batch, self.device)
+        self.measures.padding(batch.streams)
+        losses, total = self._differentiated(batch, active)
         if self.distributed is not None:
             self.distributed.average()
         found = {
@@ -247,10 +248,12 @@ class Stepper:
 
     def _losses(self, batch: Batch, active: Active) -> Losses:
         if self.distributed is None:
-            return step_losses(self.model, batch, active)
+            return step_losses(self.model, batch, active, measures=self.measures)
         partners = self.distributed.partners
         partners.generator.manual_seed(_seed(self.recipe.training.seed, self.done))
-        found: Losses = self.distributed.forward(step_losses, batch, active, partners=partners)
+        found: Losses = self.distributed.forward(
+            step_losses, batch, active, partners=partners, measures=self.measures
+        )
         return found
 
     def _differentiated(self, batch: Batch, active: Active) -> tuple[Losses, Tensor]:
@@ -264,6 +267,7 @@ class Stepper:
                 parts,
                 self.weight,
                 around=lambda: autocast(self.device, self.precision),
+                measures=self.measures,
             )
             return losses, self.total(losses)
         with autocast(self.device, self.precision):
@@ -329,7 +333,7 @@ class Trainer(Stepper):
                 )
                 if log or keep:
                     self._look_for_non_finite()
-                    numbers = self.processes.mean(values)
+                    numbers = self.processes.mean(values) | self.measures.read(self.processes)
                 if log:
                     took = time.monotonic() - began
                     self._log(

@@ -30,6 +30,7 @@ from x2kit.objectives import (
 )
 from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.fusion_pass import FusionPass
+from x2kit.training.measures import Measures
 from x2kit.training.partners import Partners
 from x2kit.training.shared_step import draw, weighed, with_negatives
 from x2kit.training.text_pass import Encoded, text_pass
@@ -102,6 +103,7 @@ def step_losses(
     active: Active,
     negatives: Mapping[str, Negatives] | None = None,
     partners: Partners | None = None,
+    measures: Measures | None = None,
 ) -> Losses:
     """All losses of a step.
 
@@ -112,6 +114,7 @@ def step_losses(
         negatives: hard negatives by stream, instead of drawn ones (recorded values in tests).
         partners: the other processes, where the batch is one process's part. The mean over all of them of a loss, and
             of its gradient, is that of the whole batch.
+        measures: told what the matching head answered.
     Returns: scalars, by stream and loss, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
@@ -127,7 +130,7 @@ def step_losses(
         add_rows(fusion, name, planned[name])
     fused = fusion.run(model, features)
     for name, stream in planned.items():
-        losses[name] |= fused_losses(model, name, stream, fused)
+        losses[name] |= fused_losses(model, name, stream, fused, measures=measures)
     return losses if partners is None else weighed(partners, planned, losses)
 
 
@@ -266,13 +269,21 @@ def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, stream: Pla
 
 
 def fused_losses(
-    model: X2VLM, name: str, stream: Planned, fused: Mapping[tuple[str, str], Tensor], part: slice = ALL
+    model: X2VLM,
+    name: str,
+    stream: Planned,
+    fused: Mapping[tuple[str, str], Tensor],
+    part: slice = ALL,
+    measures: Measures | None = None,
 ) -> dict[LossName, Tensor]:
     """The losses of the rows that `add_rows` put into the pass with the same `part`."""
     rows, losses = stream.rows, dict[LossName, Tensor]()
     for matching in MATCHING:
         if (name, matching) in fused:
-            losses[matching] = itm_loss(model.itm_logits(fused[name, matching]), _valid(stream, part))
+            logits, valid = model.itm_logits(fused[name, matching]), _valid(stream, part)
+            losses[matching] = itm_loss(logits, valid)
+            if measures is not None:
+                measures.matching(f"{name}.{matching}", logits, valid)
     if (name, "bbox") in fused and isinstance(rows, PairedRows) and rows.regions is not None:
         bbox = model.predict_bbox(fused[name, "bbox"])
         target, counts = rows.regions.bbox[: rows.fused][part], ~rows.regions.whole[: rows.fused][part]
