@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
+from x2kit.data.gzip_files import GzipFile, is_gzip, unpacked
 from x2kit.data.index_cache import remembered
 from x2kit.errors import DataError, Reason
 
@@ -31,12 +32,13 @@ class LineIndex:
     def __init__(self, location: str | Path) -> None:
         """Find the lines, reading the file once; a large or remote one only if it has changed since the last time.
 
-        Raises: DataError if it is unreadable or one JSON list.
+        Raises: DataError if it is unreadable or one JSON list, or needs an extra that is not installed.
         """
         self.location = str(location)
         slow = files.is_url(self.location) or files.state(self.location).size >= REMEMBERED_FROM
         lines = remembered(self.location, _lines) if slow else _lines(self.location)
         self._starts, self._ends, self.numbers = lines
+        self._packed = GzipFile(self.location, slow) if is_gzip(self.location) else None
         if len(self) and self.read(0)[:1] == b"[":
             name = files.name_of(self.location)
             raise DataError(
@@ -50,7 +52,8 @@ class LineIndex:
         """Line `line` of those kept, without its end. Raises DataError if the file is no longer readable."""
         start, end = int(self._starts[line]), int(self._ends[line])
         # opened anew: a handle that forked workers share would also share its position
-        content = files.read(self.location, start, end)
+        packed = self._packed
+        content = files.read(self.location, start, end) if packed is None else packed.read(start, end)
         if len(content) < end - start:
             raise DataError(
                 f"{self.location}: has become shorter since it was opened", reason=Reason.FILE_UNREADABLE
@@ -60,7 +63,7 @@ class LineIndex:
 
 def _lines(location: str) -> NDArray[np.int64]:
     """[3, K]: first byte, end and number of each line that is not empty."""
-    return _lines_of(files.chunks(location, _CHUNK))
+    return _lines_of(unpacked(location, _CHUNK) if is_gzip(location) else files.chunks(location, _CHUNK))
 
 
 def _lines_of(chunks: Iterable[bytes]) -> NDArray[np.int64]:
