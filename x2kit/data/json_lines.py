@@ -21,7 +21,8 @@ class JsonLines(SourceConfig):
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
         description="files, patterns like part-*.jsonl, or folders, whose files are read in the order of "
-        "their names; plain or compressed (.gz, extra gzip), local, or URLs like s3://bucket/part-*.jsonl; {split} in a path stands for the split",
+        "their names; plain or compressed (.gz, extra gzip), "
+        "local, or URLs like s3://bucket/part-*.jsonl; {split} in a path stands for the split",
     )
     split: str = Field("train", min_length=1, description="what {split} in a path stands for")
     image_root: Annotated[Location | None, HARMLESS] = Field(
