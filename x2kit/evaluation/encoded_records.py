@@ -25,7 +25,7 @@ def encode_records(context: TaskContext, frames: int | None) -> tuple[PictureBan
     total, size = len(context.source), context.batch_size
     if not total:
         raise DataError(f"the split {context.split} has no records")
-    batches = torch.arange(total).split(size)
+    batches = torch.split(torch.arange(total), size)
     mine = own_part(torch.tensor([len(batch) for batch in batches]), context.ranks)
     positions = range(mine.start * size, min(mine.stop * size, total))
     records = MeasuredRecords(context.source, context.model.image_spec, frames)

@@ -85,7 +85,7 @@ def top_candidates(similarity: Tensor, top_k: int) -> Tensor:
     A tie at the edge is decided by topk; the number of candidates never is.
     """
     count = min(top_k, similarity.shape[1])
-    parts = similarity.split(_rows_at_once(similarity))
+    parts = torch.split(similarity, _rows_at_once(similarity))
     return torch.cat([part.topk(count, 1).indices for part in parts])
 
 

@@ -131,7 +131,7 @@ def encode_texts(
     encoded = model.tokenizer.encode(list(texts), min(max_tokens, model.max_length))
     lengths = torch.tensor([len(ids) for ids in encoded])
     order = lengths.argsort(stable=True)
-    batches = order.split(batch_size)
+    batches = torch.split(order, batch_size)
     mine = own_part(torch.stack([len(rows) * lengths[rows[-1]] for rows in batches]), ranks)
     own = batches[mine.start : mine.stop]
     tokens, projected = [], []

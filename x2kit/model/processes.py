@@ -102,12 +102,13 @@ class Processes(Ranks):
             return super().concatenate(None)
         lengths = [each[0][0] if each else 0 for each in found]
         joined = torch.empty((sum(lengths), *shape[1:]), dtype=dtype)
-        for rank, part in enumerate(joined.split(lengths)):
+        for rank, part in enumerate(torch.split(joined, lengths)):
             if rows is not None and rank == self.rank:
                 part.copy_(rows)
             # As bytes: gloo does not know every dtype.
-            for piece in part.flatten().view(torch.uint8).split(BYTES_AT_ONCE):
-                distributed.broadcast(piece, rank, group=self.messages)
+            for piece in torch.split(part.view(-1).view(torch.uint8), BYTES_AT_ONCE):
+                if len(piece):
+                    distributed.broadcast(piece, rank, group=self.messages)
         return joined
 
     def wait(self) -> None:
