@@ -38,6 +38,8 @@ from x2kit.plugin.manager import load_plugins
 from x2kit.plugin.on_resume import OnResume
 from x2kit.plugin.registry import Registered
 from x2kit.reasons import Reason
+from x2kit.recipe.catalogue import shipped
+from x2kit.recipe.documents import read_one
 from x2kit.recipe.keys import keys_of
 from x2kit.recipe.resuming import marked_keys
 from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
@@ -192,7 +194,8 @@ def _settings(component: type[ComponentConfig]) -> Iterator[str]:
 def hooks() -> str:
     """Every hook with its exact signature, and what a component of each kind must write."""
     parts = [
-        f"A plugin is a module that implements hooks. The API has version {API_VERSION}; a plugin may say which it "
+        f"A plugin is a module that implements hooks. The API has version {API_VERSION} ([what may change]"
+        "(plugin-api.md)); a plugin may say which it "
         'needs with `x2kit_api = "1"` or a range such as `">=1,<3"`, and is quarantined where that does not hold. '
         "[Write a plugin](../how-to/write-a-plugin.md) shows both hook and component at work.",
     ]
@@ -309,7 +312,30 @@ def error_classes() -> str:
     return page("Errors", *parts)
 
 
+# Recipes
+
+
+def recipes() -> str:
+    """Every shipped recipe and overlay by folder."""
+    parts = [
+        "Every name stands for a file of `recipes/`; `x2kit recipes show NAME` prints it whole, with the place where "
+        "each value was written, and the comments of the file say where a value is from. Parameters, memory, "
+        "operations and hours of all of them: `x2kit recipes validate --all`, see "
+        "[Write a recipe](../how-to/write-a-recipe.md#what-it-costs). Batch sizes are global ones, of all devices "
+        "together. Recipes of `pretrain/` and `finetune/` name files of data that are yours, relative to the working "
+        "directory: `x2kit recipes copy` makes one of them a file of your own.",
+    ]
+    folders: dict[str, list[list[str]]] = {}
+    for file in shipped():
+        name, node = str(file.name), read_one(file).child("description")
+        folders.setdefault(name.split("/")[0], []).append([f"`{name}`", " ".join(str(node and node.value).split())])
+    for folder, rows in folders.items():
+        parts += [f"## `{folder}/`", table(["recipe", "what it is"], rows)]
+    return page("Recipes", *parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "recipes.md": recipes,
     "recipe-keys.md": recipe_keys,
     "components.md": components,
     "hooks.md": hooks,
