@@ -1,7 +1,8 @@
 """Any part of a file that gzip has compressed, without unpacking what stands before it. Imports no torch.
 
 The library indexed_gzip (extra `gzip`) notes, once for a file, the state of the decompressor every few megabytes; from
-the note before a place on little has to be unpacked. The notes take 32 KiB each; workers that are forked share them.
+the note before a place on little has to be unpacked. The notes take 32 KiB each, in every process
+that opens the file: 8 MiB for a gigabyte of content.
 """
 
 from __future__ import annotations
