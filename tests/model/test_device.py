@@ -43,6 +43,12 @@ def test_auto_is_bf16_only_where_the_processor_has_instructions_for_it(
     assert choose_precision("fp32", CPU) == "fp32"
 
 
+def test_fp16_is_refused_where_losses_cannot_be_scaled() -> None:
+    assert choose_precision("fp16", CPU) == "fp16"
+    with pytest.raises(X2KitError, match=r"training\.precision: fp16 .* not for mps; use bf16 or fp32"):
+        choose_precision("fp16", torch.device("mps"))
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_attention_under_bf16_is_that_of_float32(
     attention: tuple[Tensor, Tensor, Tensor, Tensor], named: bool
@@ -72,6 +78,8 @@ def test_matrix_products_are_bf16_where_the_precision_says_so() -> None:
     x, layer = torch.randn(2, 4), torch.nn.Linear(4, 4)
     with autocast(CPU, "bf16"):
         assert layer(x).dtype == torch.bfloat16
+    with autocast(CPU, "fp16"):
+        assert layer(x).dtype == torch.float16
     with autocast(CPU, "fp32"):
         assert layer(x).dtype == torch.float32
     assert layer(x).dtype == torch.float32

@@ -12,6 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from x2kit.errors import X2KitError
 
+HAVE_FP16 = ("cuda", "cpu")
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_device(name: str) -> torch.device:
     """The device of this name; "auto" takes cuda, then mps, then cpu. Raises X2KitError if it is not there."""
@@ -32,7 +35,14 @@ def choose_precision(name: str, device: torch.device) -> str:
     """The precision of this name; "auto" takes bf16 where the device multiplies it faster than float32.
 
     A processor without instructions for bf16 takes twenty times as long for it.
+
+    Raises: X2KitError if the device cannot have it.
     """
+    if name == "fp16" and device.type not in HAVE_FP16:
+        raise X2KitError(
+            f"training.precision: fp16 scales its losses, which is there for {' and '.join(HAVE_FP16)}, not for "
+            f"{device.type}; use bf16 or fp32"
+        )
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -57,12 +67,12 @@ class _Float32Attention(TorchFunctionMode):
 
 @contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Matrix products in bf16 where the precision says so; parameters and losses stay float32."""
+    """Matrix products in bf16 or fp16 where the precision says so; parameters and losses stay float32."""
     if precision == "fp32":
         yield
         return
     attention = _Float32Attention() if device.type == "cpu" else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16), attention:
+    with torch.autocast(device.type, _HALF[precision]), attention:
         yield
 
 

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.processes import PATIENCE, Processes
 from x2kit.training.activations import layers_of
@@ -66,7 +67,14 @@ def distribute(
     """Let several processes train a model, on its device and with the same weights in all of them.
 
     With `fsdp` its parameters become shards, so the optimiser is to be built afterwards.
+
+    Raises: X2KitError for fp16 with `fsdp`.
     """
+    if config.precision == "fp16" and config.distribution == "fsdp":
+        raise X2KitError(
+            "training.precision: fp16 scales losses, which is not there for sharded gradients; "
+            "use bf16, or training.distribution ddp"
+        )
     partners = Partners(
         processes,
         distributed.new_group(timeout=PATIENCE),

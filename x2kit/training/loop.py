@@ -111,6 +111,8 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
     trainer = Trainer(recipe, parts, done, run, record, bad)
+    if state.get("scaler") and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(state["scaler"])
     if "non_finite" in state:  # earlier versions wrote none
         trainer.guard.restore(state["non_finite"])
     if began is not None:
@@ -212,6 +214,7 @@ class Stepper:
         self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed = self.parts
         self.precision = choose_precision(self.recipe.training.precision, self.device)
         share = None if self.distributed is None else self.distributed.maximum
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, share)
 
     def step(self, batch: Batch) -> dict[str, Tensor | float]:
@@ -222,6 +225,7 @@ class Stepper:
         self.guard.begin()
         found = self.differentiate(batch)
         self.guard.update(self.optimizer, self.done, found)
+        self.scaler.update()
         values: dict[str, Tensor | float] = {**found, "lr": config.lr * factor}
         return values | temperatures(self.model)
 
@@ -243,6 +247,9 @@ class Stepper:
         found = {
             f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
         }
+        if self.scaler.is_enabled():
+            found["loss_scale"] = self.scaler.scale(torch.ones((), device=self.device))
+            self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.model, config.clip_norm)
         return {"loss": total.detach(), **found, "gradient_norm": norm}
 
@@ -268,13 +275,17 @@ class Stepper:
                 self.weight,
                 around=lambda: autocast(self.device, self.precision),
                 measures=self.measures,
+                backward=self._backward,
             )
             return losses, self.total(losses)
         with autocast(self.device, self.precision):
             losses = self._losses(batch, active)
         total = self.total(losses)
-        total.backward()  # type: ignore[no-untyped-call]
+        self._backward(total)
         return losses, total
+
+    def _backward(self, total: Tensor) -> None:
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
 
     def weight(self, stream: str, loss: LossName) -> float:
         """What a stream's loss is multiplied by in the total."""
@@ -352,20 +363,21 @@ class Trainer(Stepper):
     def _look_for_non_finite(self) -> None:
         """Say which updates were left out; raise X2KitError if the run is to end after the last of them."""
         found = self.guard.read()
-        steps = [(one.step, broken(self.processes.mean(one.values))) for one in found.left_out]
+        left_out = [(one.step, self.processes.mean(one.values)) for one in found.left_out]
         if found.ends:
-            step, names = steps[-1]
+            step, values = left_out[-1]
             model = (
                 self.model.state_dict() if self.distributed is None else consolidated(self.model.state_dict())
             )
             message = ""
             if self.processes.leads:
                 batch = self.batches.batch(step) if not self.processes.several else self._whole_batch(step)
-                saved = SavedStep(step, batch, names, model, self.recipe.to_yaml())
+                scale = values.get("loss_scale", 1.0)
+                saved = SavedStep(step, batch, broken(values), model, self.recipe.to_yaml(), scale)
                 message = end_of_run(self.run, saved, self.recipe.training, found.in_a_row)
             raise X2KitError(self.processes.of_first(message))  # the others wait until it is saved
-        for step, names in steps:
-            self.progress.say(f"step {step + 1}: update left out; not finite: {', '.join(names)}")
+        for step, values in left_out:
+            self.progress.say(f"step {step + 1}: update left out; not finite: {', '.join(broken(values))}")
 
     def _whole_batch(self, step: int) -> Batch:
         """What all processes have of a step, as one process alone would make it."""
@@ -377,7 +389,7 @@ class Trainer(Stepper):
 
     def _log(self, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if math.isfinite(value)}
-        if self.recipe.training.non_finite == "skip":
+        if self.recipe.training.non_finite == "skip" or self.scaler.is_enabled():
             values["skipped"] = self.guard.skipped
         self.record.write(self.done, {"time": time.time(), **values, "bad_records": self.bad.total})
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
@@ -408,6 +420,7 @@ class Trainer(Stepper):
             "step": self.done,
             "bad_records": self.bad.state(),
             "non_finite": self.guard.state(),
+            "scaler": self.scaler.state_dict(),
             "model": model,
             "optimizer": optimizer,
         }

@@ -82,6 +82,8 @@ def replay(folder: Path, recipe: Recipe, device: str | None = None) -> Replayed:
     model.to(on).train()
     batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
     stepper = Stepper(recipe, Parts(model, build_optimizer(model, config), on, batches), saved.step)
+    if stepper.scaler.is_enabled():
+        stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": saved.scale})
     with watched(model) as watch:
         found = stepper.differentiate(saved.batch)
     values = {name: float(value) for name, value in found.items()}
