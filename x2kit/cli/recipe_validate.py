@@ -14,6 +14,7 @@ from x2kit.cli.recipe_summary import as_json, as_text
 from x2kit.errors import Fault, PluginError, RecipeError
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.recipe.resolve import Checks
 from x2kit.training.accelerators import ACCELERATORS, DEFAULT_ACCELERATOR
 
 TEXT = "check recipes without building anything"
@@ -64,7 +65,8 @@ def run(options: jsonargparse.Namespace) -> int:
 def _check(options: jsonargparse.Namespace, names: list[str]) -> tuple[list[dict[str, Any]], list[Fault]]:
     faults: list[Fault] = []
     found: list[dict[str, Any]] = []
-    for name in names or [None]:
+    asked: list[str | None] = [*names] or [None]
+    for name in asked:
         try:
             resolved = _read(options, name)
             costs = costs_as_json(resolved, options.accelerator) if options.all or options.costs else {}
@@ -80,7 +82,7 @@ def _check(options: jsonargparse.Namespace, names: list[str]) -> tuple[list[dict
 
 
 def _read(options: jsonargparse.Namespace, name: str | None) -> ResolvedRecipe:
-    checks = "without data" if options.all or options.without_data else "all"
+    checks: Checks = "without data" if options.all or options.without_data else "all"
     return read(options, [name] if name else [], checks)
 
 

@@ -100,7 +100,7 @@ class _FusedAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
-        return _Attention.apply(named["query"], named["key"], named["value"])
+        return _Attention.apply(named["query"], named["key"], named["value"])  # type: ignore[no-untyped-call]
 
 
 class _Attention(torch.autograd.Function):
