@@ -4,7 +4,8 @@
 - `python` is run; the blocks of a page share their names, like one session.
 - `bash` is a command a line; each must succeed.
 - `console` is commands behind `$` with what they print. `...` stands for anything: alone in a line for any lines,
-  or for the rest of the line. A command may fail only if every line that it says is on the page.
+  or for the rest of the line. A command may fail only if every line that it says is on the page, or if the page
+  shows a check that fails.
 - `text` and a `json` block without a title show something and are not run.
 
 x2kit runs in this process, so that torch is imported once. Five commands would need what a test has not, and are
@@ -95,6 +96,7 @@ class Page:
             "make": self._make,
             "pip": self._pip,
             "pytest": self._pytest,
+            "ruff": self._ruff,
             "hf": self._hf,
         }
         if name == "x2kit":
@@ -120,7 +122,9 @@ class Page:
             status, said = self.command(line, stopped)
             expected = expected.removeprefix(f"{CTRL_C}\n")
             told = "..." not in expected.splitlines()
-            assert status in ((130,) if stopped else (0, 2) if told else (0,)), f"{line}: {status}\n{said}"
+            failing = re.search(r"^ *FAIL ", expected, re.MULTILINE)
+            allowed = (130,) if stopped else (1,) if failing else (0, 2) if told else (0,)
+            assert status in allowed, f"{line}: {status}\n{said}"
             assert says(expected, said), f"line {block.line}: {line}\nexpected\n{expected}\nfound\n{said}"
 
     def _x2kit(self, arguments: list[str], stopped: bool) -> tuple[int, str]:
@@ -156,6 +160,9 @@ class Page:
 
     def _pytest(self, arguments: list[str]) -> tuple[int, str]:
         return self._python("pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+    def _ruff(self, arguments: list[str]) -> tuple[int, str]:
+        return self._python("ruff", *arguments, "--no-cache")
 
     def _python(self, *arguments: str) -> tuple[int, str]:
         environment = {**os.environ, "PYTHONPATH": str(self._site)}

@@ -75,6 +75,12 @@ def test_every_hook_stands_there_with_its_signature(name: str) -> None:
     assert f"{name}{signature}" in section("hooks.md", name)
 
 
+def test_the_promise_is_of_the_version_that_there_is() -> None:
+    page = text("plugin-api.md")
+    assert f"a whole number: now {hookspecs.API_VERSION}." in page
+    assert f'x2kit_api = "{hookspecs.API_VERSION}"' in page
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_that_a_component_must_write_stands_there(kind: Any) -> None:
     base = KINDS[kind]

@@ -109,3 +109,19 @@ def test_each_mistake_is_named(mistake: Mistake, name: str, said: str) -> None:
     check = next(check for check in LAWS if check.__name__ == name)
     with pytest.raises(AssertionError, match=f"Blocks: {name}: .*{said}"):
         check(Blocks(mistake=mistake))
+
+
+class Raising(Blocks):
+    """An encoder that cannot be built."""
+
+    def build(self, assets: Path | None = None) -> VisionEncoder:
+        raise KeyError("weight of the stem")
+
+
+def test_what_the_encoder_raises_is_told_with_its_line() -> None:
+    line = Raising.build.__code__.co_firstlineno + 1
+    with pytest.raises(
+        AssertionError,
+        match=rf"Raising: pictures_matter: it raised KeyError: 'weight of the stem' \(.*test_vision\.py, line {line}\)",
+    ):
+        next(check for check in LAWS if check.__name__ == "pictures_matter")(Raising())
