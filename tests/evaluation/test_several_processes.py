@@ -16,6 +16,8 @@ from x2kit.evaluation import evaluate
 from x2kit.model import build_model, save_weights
 from x2kit.recipe import read_recipe
 
+pytestmark = pytest.mark.slow  # each process imports torch; threads do the same in test_sharing.py
+
 STRANGERS = """\
 import os
 from pathlib import Path
@@ -79,7 +81,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def one(run: Path) -> dict[str, Any]:
-    """What this one process measures, with one thread as under torchrun: sums of several threads end in other digits."""
+    """What this one process measures, with one thread as under torchrun: several end sums in other digits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     resolved = read_recipe([run / "recipe.yaml"])
@@ -114,7 +116,6 @@ def test_two_processes_measure_what_one_measures(run: Path, one: dict[str, Any],
     assert len(list(tmp_path.glob("*.trace"))) == 3  # in this process, and in each of the two
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_any_number_of_processes_measures_what_one_measures(
     run: Path, one: dict[str, Any], count: int
@@ -122,7 +123,6 @@ def test_any_number_of_processes_measures_what_one_measures(
     assert measured(count, run) == one
 
 
-@pytest.mark.slow
 def test_a_process_that_fails_ends_the_measurement_with_its_message_once(run: Path) -> None:
     source = "{class_path: VanishingScenes, init_args: {count: 20}}"
     done = torchrun(2, "evaluate", run, "--evaluation.source", source)
