@@ -24,8 +24,10 @@ from x2kit.plugin import (
     API_VERSION,
     FusionFacts,
     ImageSpec,
+    Ranks,
     Source,
     SpecialIds,
+    TaskContext,
     TextFacts,
     Tokenizer,
     VisionFacts,
@@ -227,6 +229,8 @@ def hooks() -> str:
         SpecialIds,
     ):
         parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]
+    parts += ["## What a task is given", "### TaskContext", documented(TaskContext)]
+    parts += ["### Ranks", documented(Ranks), *_methods(Ranks, ["gather", "of_first", "concatenate"])]
     return page("Hooks", *parts)
 
 
@@ -328,7 +332,9 @@ def recipes() -> str:
     folders: dict[str, list[list[str]]] = {}
     for file in shipped():
         name, node = str(file.name), read_one(file).child("description")
-        folders.setdefault(name.split("/")[0], []).append([f"`{name}`", " ".join(str(node and node.value).split())])
+        folders.setdefault(name.split("/")[0], []).append(
+            [f"`{name}`", " ".join(str(node and node.value).split())]
+        )
     for folder, rows in folders.items():
         parts += [f"## `{folder}/`", table(["recipe", "what it is"], rows)]
     return page("Recipes", *parts)

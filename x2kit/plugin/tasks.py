@@ -21,8 +21,8 @@ class Ranks:
     Under torchrun every process runs every task with the same settings on the same records, and what the task
     returns at rank 0 is the result. So a task need not know of them. One that does shares its work:
 
-        mine = [look_at(record) for record in islice(records, ranks.rank, None, ranks.count)]
-        of_all = [found for part in ranks.gather(mine) for found in part]
+        mine = [look_at(source[index]) for index in range(ranks.rank, len(source), ranks.count)]
+        total = sum(sum(part) for part in ranks.gather(mine))
 
     All processes make the same calls in the same order; each waits there for the others.
 
@@ -65,6 +65,7 @@ class TaskContext:
         split: its name.
         languages: codes of the languages to measure, in order.
         trained_with_images: codes whose texts stood beside pictures in training.
+        device: where the model is.
         batch_size: pictures (or texts) a batch.
         progress: `progress(what, done, total)` shows how far the task is.
         ranks: the processes that measure together; one, unless torchrun started several.
