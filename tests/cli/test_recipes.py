@@ -97,7 +97,9 @@ def test_validate_takes_overlays_and_keys(x2kit: Run) -> None:
 
 
 def test_diff_tells_what_differs_between_two_recipes(x2kit: Run, folder: Path) -> None:
-    (folder / "other.yaml").write_text("base: good.yaml\ntraining: {steps: 20}\ndata: {streams: {regions: null}}\n")
+    (folder / "other.yaml").write_text(
+        "base: good.yaml\ntraining: {steps: 20}\ndata: {streams: {regions: null}}\n"
+    )
     lines = x2kit("recipes", "diff", "good.yaml", "other.yaml").out.splitlines()
     assert "training.steps: 10 → 20" in lines
     assert "data.streams.regions.batch_size: 8 → absent" in lines
@@ -105,7 +107,9 @@ def test_diff_tells_what_differs_between_two_recipes(x2kit: Run, folder: Path) -
 
 
 def test_diff_of_one_recipe_tells_what_overlays_and_keys_change(x2kit: Run) -> None:
-    done = x2kit("recipes", "diff", "good.yaml", "--config", "overlays/bf16", "--training.seed", "7", "--json")
+    done = x2kit(
+        "recipes", "diff", "good.yaml", "--config", "overlays/bf16", "--training.seed", "7", "--json"
+    )
     assert json.loads(done.out) == [
         {"key": "training.seed", "before": 42, "after": 7},
         {"key": "training.precision", "before": "fp32", "after": "bf16"},

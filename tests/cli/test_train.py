@@ -103,9 +103,7 @@ def test_resume_with_the_same_recipe_and_harmless_keys_goes_on(x2kit: Run, calls
 
 def test_resume_says_what_changed_and_what_that_means(x2kit: Run, calls: Calls) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
-    done = x2kit(
-        "train", "--resume", "--run-dir", "run", "--training.steps", "11", "--training.keep_last=5"
-    )
+    done = x2kit("train", "--resume", "--run-dir", "run", "--training.steps", "11", "--training.keep_last=5")
     assert done.out.splitlines()[:2] == [
         "changed: training.steps: 10, now 11; the steps that are left are made with it",
         "changed: training.keep_last: 2, now 5",

@@ -119,7 +119,7 @@ def clip_gradients(model: X2VLM, largest: float | None) -> Tensor:
     # torch's own takes sharded and whole gradients, but not both at once.
     whole = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     norms = [get_total_norm([p.grad for p in some if p.grad is not None]) for some in (sharded, whole)]
-    norm = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
+    norm: Tensor = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
     for some in (sharded, whole):
         clip_grads_with_norm_(some, largest, norm)
     return norm
