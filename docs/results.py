@@ -86,7 +86,8 @@ HEAD = """# What the quickstart reaches
 pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
 regions found by their name with IoU above 0.5. Minutes are those between the first and the last line of
 `metrics.jsonl`, on two hardware threads of one AMD EPYC core with AVX2 alone, for which `precision: auto` chooses fp32.
-Where a run had one thread, other work had the other.
+Where a run had one thread, other work had the other; beside seed 44 and the long recipe other work took more than half
+of the machine, so their minutes say little.
 """
 RERANKED = """## With the matching head
 
