@@ -116,7 +116,7 @@ def test_two_processes_measure_what_one_measures(run: Path, one: dict[str, Any],
     assert len(list(tmp_path.glob("*.trace"))) == 3  # in this process, and in each of the two
 
 
-@pytest.mark.parametrize("count", [1, 3, 9])
+@pytest.mark.parametrize("count", [1, 3])
 def test_any_number_of_processes_measures_what_one_measures(
     run: Path, one: dict[str, Any], count: int
 ) -> None:
