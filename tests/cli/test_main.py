@@ -97,7 +97,6 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ["plugins"],
         ["recipes", "list"],
         ["recipes", "validate", "quickstart/multilingual"],
-        ["recipes", "validate", "--all"],
         ["train", "no-such-recipe"],
         ["train", "--model.vision.help"],
     ],

@@ -121,3 +121,5 @@ def test_schema_prints_json_schema_with_the_components_of_plugins(x2kit: Run) ->
     schema = json.loads(x2kit("recipes", "schema", "--plugin", "stubs.py").out)
     assert "Eye" in schema["$defs"]
     assert "if" not in json.loads(x2kit("recipes", "schema", "--overlay").out)
+    assert x2kit("recipes", "schema", "recipe.json").out == "recipe.json\n"
+    assert "TrainingConfig" in json.loads(Path("recipe.json").read_text())["$defs"]

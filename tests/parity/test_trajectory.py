@@ -110,13 +110,13 @@ def follow(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> 
     stepper = loop.Stepper(recipe, loop.Parts(model, optimizer, torch.device("cpu"), no_batches), done=0)
     temperatures: list[float] = []
 
-    def with_recorded_negatives(model: X2VLM, batch: Batch, active: Active) -> Any:
+    def with_recorded_negatives(model: X2VLM, batch: Batch, active: Active, **named: Any) -> Any:
         temperatures.append(model.temperature.item())
         recorded = log["steps"][stepper.done]
         negatives: dict[str, Negatives] = {
             name: negatives_of(name, recorded, NEGATIVES[name]) for name in data.streams
         }
-        return step_losses(model, batch, active, negatives)
+        return step_losses(model, batch, active, negatives, **named)
 
     monkeypatch.setattr(loop, "step_losses", with_recorded_negatives)
     steps, available = [], batches(recording, data.streams)

@@ -10,12 +10,15 @@ import pytest
 from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
+from x2kit.recipe.reading import ResolvedRecipe
 
 Write = Callable[[str, str], Path]
 RECIPES = [str(file.name) for file in shipped() if not is_overlay(file)]
 OVERLAYS = [str(file.name) for file in shipped() if is_overlay(file)]
 TASKS = [name for name in OVERLAYS if name.startswith("overlays/tasks/")]
 """For the models of official/ alone."""
+PRETRAINED = [name for name in OVERLAYS if name.startswith("overlays/pretrained/")]
+"""They name published weights, which are checked where they have been downloaded."""
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -43,14 +46,26 @@ def test_the_small_overlays_change_training_alone(write: Write) -> None:
         assert (after.model, after.evaluation, after.data) == (before.model, before.evaluation, before.data)
 
 
+def has_all_heads(resolved: ResolvedRecipe) -> bool:
+    """Whether the model can learn all that the built-in data has."""
+    return {"itc", "itm", "mlm", "bbox"} <= set(resolved.recipe.model.heads.built)
+
+
 def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
     for recipe in RECIPES:
-        alone = read_recipe([recipe])
+        alone = read_recipe([recipe], checks="without data")
         assert alone.facts is not None
         wide = {"overlays/xlmr": [("model.text.width", alone.facts.text.width)]}
-        for overlay in set(OVERLAYS) - set(TASKS):
-            if alone.recipe.data.streams or overlay != "overlays/debug":
-                read_recipe([recipe, overlay], wide.get(overlay, []))
+        for overlay in set(OVERLAYS) - set(TASKS) - set(PRETRAINED):
+            needs = {"overlays/debug": alone.recipe.data.streams, "overlays/built-in-data": has_all_heads(alone)}
+            if needs.get(overlay, True):
+                read_recipe([recipe, overlay], wide.get(overlay, []), checks="without data")
+
+
+@pytest.mark.parametrize("overlay", PRETRAINED)
+def test_an_overlay_of_published_weights_names_them_for_pictures_and_texts(overlay: str) -> None:
+    model = read_recipe(["pretrain/x2vlm-base-4m", overlay], checks="none").recipe.model
+    assert any(getattr(part, "pretrained", None) for part in (model.vision, model.text))
 
 
 @pytest.mark.parametrize("overlay", TASKS)

@@ -14,6 +14,7 @@ import pytest
 
 from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
+from x2kit.training.config import TrainingConfig
 
 Write = Callable[[str, str], Path]
 
@@ -22,9 +23,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
         "  steps: 10\n",
         "  stepps: 10\n  steps: 10\n",
         "wrong.yaml:29: training.stepps: unknown key; nearest: steps\n"
-        "  known: steps, seed, device, precision, activation_checkpointing, threads, lr, lr_mult, vision_lr, text_lr, "
-        "fusion_lr, mlm_head_lr, update_rule, betas, eps, weight_decay, warmup, schedule, min_lr_factor, clip_norm, "
-        "checkpoint_every, keep_last, log_every",
+        f"  known: {', '.join(TrainingConfig.model_fields)}",
     ),
     "misspelt setting of a component": (
         "      depth: 3\n",
@@ -40,7 +39,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "wrong choice": (
         "  steps: 10\n",
         "  steps: 10\n  precision: bf61\n",
-        "wrong.yaml:30: training.precision: should be 'auto', 'fp32' or 'bf16', found \"bf61\"; nearest: bf16",
+        "wrong.yaml:30: training.precision: should be 'auto', 'fp32', 'bf16' or 'fp16', found \"bf61\"; nearest: bf16",
     ),
     "a section that is no mapping": (
         "training:\n  steps: 10\n  lr: 1e-4\n",

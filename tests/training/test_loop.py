@@ -275,9 +275,9 @@ def test_temperatures_are_clamped_before_every_step(
     seen: list[float] = []
     plain = loop.step_losses
 
-    def watch(model: X2VLM, *rest: Any) -> Any:
+    def watch(model: X2VLM, *rest: Any, **named: Any) -> Any:
         seen.append(model.temperature.item())
-        return plain(model, *rest)
+        return plain(model, *rest, **named)
 
     monkeypatch.setattr(loop, "step_losses", watch)
     after(monkeypatch, 2, lambda trainer: torch.nn.init.constant_(trainer.model.temperature, 9.0))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonargparse
 
+from x2kit.model.whole_files import file_appears_whole
 from x2kit.plugin.manager import load_plugins
 from x2kit.recipe.json_schema import json_schema
 
@@ -13,7 +15,8 @@ TEXT = "the JSON Schema of recipes, with which editors complete and check them"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Which files it is for, and with which components."""
+    """Where it goes, which files it is for, and with which components."""
+    parser.add_argument("file", nargs="?", help="the file to write; by default it is printed")
     parser.add_argument("--overlay", action="store_true", help="of overlays, which need no key")
     parser.add_argument(
         "--plugin",
@@ -25,6 +28,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Print the schema."""
-    print(json.dumps(json_schema(load_plugins(options.plugin).registry, options.overlay), indent=1))
+    """Print or write the schema."""
+    schema = json.dumps(json_schema(load_plugins(options.plugin).registry, options.overlay), indent=1)
+    if options.file is None:
+        print(schema)
+        return 0
+    with file_appears_whole(Path(options.file)) as beside:
+        beside.write_text(schema + "\n", encoding="utf-8")
+    print(options.file)
     return 0

@@ -28,7 +28,7 @@ examples:
   x2kit recipes validate --all
   x2kit recipes diff quickstart/multilingual quickstart/long
   x2kit recipes diff quickstart/multilingual --config overlays/xlmr
-  x2kit recipes schema > recipe.schema.json
+  x2kit recipes schema recipe.schema.json
 """
 
 

@@ -43,23 +43,20 @@ def read_official(file: Path) -> OfficialFile:
 def write_official(content: OfficialFile, file: Path) -> None:
     """Write `{"model": tensors, ...}` as the official code does, or a .safetensors file of the tensors alone.
 
-    Raises: WeightsError for another suffix, or if it cannot be written; what lies there already stays as it is.
+    Raises: WeightsError for another suffix, StorageError if it cannot be written; what lies there already stays as it
+        is.
     """
     if file.suffix not in SUFFIXES:
         raise WeightsError(f"{file}: expected a name that ends in {', '.join(SUFFIXES)}")
     if file.exists():
         raise WeightsError(f"{file}: is there already; name another file, or remove it")
-    try:
-        with file_appears_whole(file) as beside:
-            if file.suffix == ".safetensors":
-                # clones: safetensors refuses two names of one memory, which official checkpoints have
-                save_file(
-                    {name: value.clone() for name, value in content.tensors.items()}, beside, {"format": "pt"}
-                )
-            else:
-                torch.save({"model": content.tensors, **content.beside}, beside)
-    except OSError as error:
-        raise WeightsError(f"{file}: cannot be written: {error.strerror or error}") from error
+    with file_appears_whole(file) as beside:
+        if file.suffix == ".safetensors":
+            # clones: safetensors refuses two names of one memory, which official checkpoints have
+            tensors = {name: value.clone() for name, value in content.tensors.items()}
+            save_file(tensors, beside, {"format": "pt"})
+        else:
+            torch.save({"model": content.tensors, **content.beside}, beside)
 
 
 def _plain(value: Any) -> bool:

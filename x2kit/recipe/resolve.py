@@ -85,6 +85,7 @@ class _Checks:
         self._data = data
         self._recipe, self._place = recipe, place
         self._unusable: set[str] = set()
+        self._measured: SourceConfig | None = None
 
     def model(self) -> ModelFacts | None:
         """The three encoders, alone and together."""
@@ -166,22 +167,24 @@ class _Checks:
         )
 
     def evaluation(self, evaluation: EvaluationConfig) -> None:
-        """The source that is measured on."""
-        self._source("evaluation.source", evaluation.source)
-        spoken = self._languages("evaluation.source", evaluation.source)
+        """The source that is measured on, as it is for the split that is measured."""
+        key = "evaluation.source"
+        try:
+            self._measured = evaluation.source.for_split(evaluation.split)
+        except (SettingError, DataError, ValueError) as error:
+            self._unusable.add(key)
+            self._fault("evaluation.split", getattr(error, "message", str(error)))
+            return
+        self._source(key, self._measured)
+        spoken = self._languages(key, self._measured)
         self._spoken("evaluation.languages", evaluation.languages, spoken)
 
     def apart(self, evaluation: EvaluationConfig) -> None:
         """Nothing is measured on what was trained on."""
         if "evaluation.source" in self._unusable:
             return
-        try:
-            measured = evaluation.source.for_split(evaluation.split)
-        except (SettingError, DataError, ValueError) as error:
-            self._fault("evaluation.split", getattr(error, "message", str(error)))
-            return
         for name, stream in self._recipe.data.streams.items():
-            if stream.source == measured:
+            if stream.source == self._measured:
                 self._fault(
                     "evaluation.source",
                     f'its split "{evaluation.split}" is what stream "{name}" trains on; '
