@@ -178,6 +178,7 @@ def test_a_check_that_is_interrupted_says_what_it_found_so_far(
     recipe: Path, x2kit: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Check.run
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def interrupted(check: Check) -> Iterator[int]:
         for done in whole(check):
@@ -187,7 +188,10 @@ def test_a_check_that_is_interrupted_says_what_it_found_so_far(
 
     monkeypatch.setattr(Check, "run", interrupted)
     records(recipe.parent, 100, "flat-box")
-    done = x2kit("data", "check", "mine.yaml", "--json", "--workers", "2")
+    try:
+        done = x2kit("data", "check", "mine.yaml", "--json", "--workers", "2")
+    finally:
+        signal.signal(signal.SIGINT, before)
     found = json.loads(done.out)
     assert (done.status, found["complete"], found["checked"]) == (130, False, 64)
     assert "interrupted: 64 of 202 records" in done.err

@@ -17,7 +17,7 @@ from tests.data.stubs import StubScenes
 from x2kit.data.batch import Batch
 from x2kit.data.config import LOSSES, DataConfig, StreamConfig, StreamKind
 from x2kit.model import X2VLM
-from x2kit.training import loop
+from x2kit.training import stepper as stepping
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import build_optimizer
 from x2kit.training.step import Active, Negatives, step_losses
@@ -104,10 +104,12 @@ def follow(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> 
     if "temp_init" in settings:
         torch.nn.init.constant_(model.temperature, settings["temp_init"])
     config, data = training_config(recording, settings, rule), data_config(settings)
-    recipe = cast(loop.Recipe, SimpleNamespace(training=config, data=data))
+    recipe = cast(stepping.Recipe, SimpleNamespace(training=config, data=data))
     optimizer = build_optimizer(model.train(), config)
     no_batches = cast(Any, None)
-    stepper = loop.Stepper(recipe, loop.Parts(model, optimizer, torch.device("cpu"), no_batches), done=0)
+    stepper = stepping.Stepper(
+        recipe, stepping.Parts(model, optimizer, torch.device("cpu"), no_batches), done=0
+    )
     temperatures: list[float] = []
 
     def with_recorded_negatives(model: X2VLM, batch: Batch, active: Active, **named: Any) -> Any:
@@ -118,7 +120,7 @@ def follow(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> 
         }
         return step_losses(model, batch, active, negatives, **named)
 
-    monkeypatch.setattr(loop, "step_losses", with_recorded_negatives)
+    monkeypatch.setattr(stepping, "step_losses", with_recorded_negatives)
     steps, available = [], batches(recording, data.streams)
     for recorded in log["steps"]:
         assert recorded["step"] == stepper.done

@@ -57,7 +57,10 @@ def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
         assert alone.facts is not None
         wide = {"overlays/xlmr": [("model.text.width", alone.facts.text.width)]}
         for overlay in set(OVERLAYS) - set(TASKS) - set(PRETRAINED):
-            needs = {"overlays/debug": alone.recipe.data.streams, "overlays/built-in-data": has_all_heads(alone)}
+            needs = {
+                "overlays/debug": alone.recipe.data.streams,
+                "overlays/built-in-data": has_all_heads(alone),
+            }
             if needs.get(overlay, True):
                 read_recipe([recipe, overlay], wide.get(overlay, []), checks="without data")
 

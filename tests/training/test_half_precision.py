@@ -10,9 +10,9 @@ import torch
 from x2kit.errors import X2KitError
 from x2kit.model.run_files import read_metrics
 from x2kit.training.checkpoints import checkpoints, read_state
-from x2kit.training.loop import Stepper, assemble
 from x2kit.training.replay import replay
 from x2kit.training.saved_step import saved_steps
+from x2kit.training.stepper import Stepper, assemble
 
 from .conftest import Written
 from .test_loop import Crash, after, crash, run

@@ -13,7 +13,7 @@ from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, load
 from x2kit.model.run_files import read_metrics
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.training import loop, train
+from x2kit.training import stepper, train
 from x2kit.training.checkpoints import checkpoints
 from x2kit.training.loop import Trainer
 
@@ -273,13 +273,13 @@ def test_temperatures_are_clamped_before_every_step(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
-    plain = loop.step_losses
+    plain = stepper.step_losses
 
     def watch(model: X2VLM, *rest: Any, **named: Any) -> Any:
         seen.append(model.temperature.item())
         return plain(model, *rest, **named)
 
-    monkeypatch.setattr(loop, "step_losses", watch)
+    monkeypatch.setattr(stepper, "step_losses", watch)
     after(monkeypatch, 2, lambda trainer: torch.nn.init.constant_(trainer.model.temperature, 9.0))
     run(written(steps=3), tmp_path / "run")
     assert seen[2] == 0.5

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.benchmarks.step_batch import ACTIVE, make_task
-from x2kit.training.loop import Stepper, assemble
 from x2kit.training.step import step_losses
+from x2kit.training.stepper import Stepper, assemble
 
 from .conftest import Written
 from .test_activations import SIZES

@@ -15,10 +15,11 @@ from x2kit.errors import X2KitError
 from x2kit.model.run_files import read_metrics
 from x2kit.training.checkpoints import checkpoints, read_state
 from x2kit.training.config import TrainingConfig
-from x2kit.training.loop import Stepper, Trainer
+from x2kit.training.loop import Trainer
 from x2kit.training.non_finite import Guard
 from x2kit.training.official_adamw import OfficialAdamW
 from x2kit.training.saved_step import load_step, saved_steps
+from x2kit.training.stepper import Stepper
 
 from .conftest import Written
 from .test_loop import run
