@@ -13,7 +13,7 @@ quickstart: .venv
 	$(BIN)/x2kit report runs/quickstart
 
 test: .venv
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
 
 slow: .venv
 	$(BIN)/pytest -m slow

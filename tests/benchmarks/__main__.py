@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks [NAME ...]
 
-A benchmark is a program of its own. The page holds what each printed, as it printed it, and the machine that it ran on.
+A benchmark is a program of its own. The page holds what each printed, as it printed it, and the machine that it ran on;
+one that fails leaves its section as it was.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ PARTS_OF_A_STEP = (
     "cpu",
 )
 """What `x2kit bench` measures on the page: the base model in float32, 12 image-texts and 24 region-texts a step."""
-SITE = PAGE.parents[2] / "mkdocs.yml"
 HEAD = """# How fast it is
 
 Written by `make bench`. Each benchmark does the same work in the plain way that the field uses and as x2kit does it,
@@ -74,18 +74,23 @@ def section(name: str) -> str:
     if done.returncode:
         raise SystemExit(f"{name}: exit status {done.returncode}; {PAGE.name} is left as it was")
     shown = f"```text\n$ python {' '.join(command)}\n{done.stdout.strip()}\n```"
-    return f"## {name.capitalize()}\n\n{title}\n\n{shown}\n"
+    return f"{title}\n\n{shown}\n\nOn {machine()}.\n"
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """The sections of the page as it is, by the name of their benchmark."""
+    parts = page.split("\n## ")[1:]
+    return {part.partition("\n")[0].lower(): part.partition("\n")[2].strip("\n") + "\n" for part in parts}
 
 
 def main(names: list[str]) -> None:
-    """Run those that are named, all of them by default; the page is written only of all."""
-    sections = [section(name) for name in names or NAMES]
-    if not names:
-        PAGE.write_text("\n".join([HEAD, f"On {machine()}.\n", *sections]), encoding="utf-8")
-        if "results/speed.md" not in SITE.read_text(encoding="utf-8"):
-            sys.stdout.write(
-                f"{SITE.name}, nav, Results: add `- Speed: results/speed.md`, or the site does not build\n"
-            )
+    """Run those that are named, all of them by default; each replaces its section of the page once it has ended."""
+    for name in names or NAMES:
+        new = section(name)
+        known = sections_of(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
+        known[name] = new
+        ordered = [f"## {one.capitalize()}\n\n{known[one]}" for one in NAMES if one in known]
+        PAGE.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 A small model of the paper's parts on one thread. The time is the best of several rounds, in which all sizes take turns;
 the memory is the most that tensors held at a time (of a data set: that Python held). A cost that grows with an exponent
-of more than 0.25 above that of its own arithmetic ends the program with an error.
+clearly above that of its own arithmetic (`MARGIN`, `MEMORY_MARGIN`) ends the program with an error.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from x2kit.training.operations import count_operations
 
 MARGIN = 0.25
 """Twice the size may take 2 ** 0.25 = 1.19 times what its arithmetic asks for: larger tensors leave the caches."""
+MEMORY_MARGIN = 0.35
+"""A learned bias of attention, as BEiT has, keeps a number for each two patches, while most of the arithmetic of a
+small model is still for each patch."""
 ROUNDS = 5
 SMALL: dict[str, object] = {
     "model.vision.init_args.image_size": 128,
@@ -87,8 +90,8 @@ def faults(name: str, found: Cost) -> list[str]:
     """Which costs grow clearly faster than the arithmetic does."""
     return [
         f"{name}: {what} grows with exponent {value:.2f}, its arithmetic with {found.operations:.2f}"
-        for what, value in (("time", found.seconds), ("memory", found.memory))
-        if value > found.operations + MARGIN
+        for what, value, margin in (("time", found.seconds, MARGIN), ("memory", found.memory, MEMORY_MARGIN))
+        if value > found.operations + margin
     ]
 
 
@@ -207,7 +210,9 @@ def main() -> None:
             wrong += faults(dimension.name, exponents(dimension.sizes, costs))
     if wrong:
         raise SystemExit("\n".join(wrong))
-    print(f"no cost grows faster than its arithmetic: by {MARGIN} in the exponent at most")
+    print(
+        f"no cost grows faster than its arithmetic: time by {MARGIN} in the exponent at most, memory by {MEMORY_MARGIN}"
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 
@@ -34,5 +35,12 @@ def peak_memory(work: Callable[..., object], *arguments: Any) -> int:
 
 def _tell(result: Connection, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     work(*arguments)
-    unit = 1 if sys.platform == "darwin" else 1024
-    result.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    result.send(_peak())
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux hands the parent's ru_maxrss on to the child, but not this
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

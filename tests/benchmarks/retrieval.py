@@ -39,9 +39,9 @@ TOKENS = 8, 5.5, 40
 class Shape(NamedTuple):
     """What is ranked. By default a round takes seconds on one core, with the layers and patches of the base model."""
 
-    pictures: int = 48
+    pictures: int = 32
     side: int = 14
-    width: int = 128
+    width: int = 256
     layers: int = 6
 
     @property
