@@ -24,11 +24,18 @@ def _some_steps(run: Run, rng: random.Random) -> None:
     time.sleep(rng.random() * 0.02)
 
 
+def _killed(run: Run) -> bool:
+    """kill -9; False if the process had ended before. What it had said of its start may be lost with it."""
+    outcome = run.end(signal.SIGKILL)
+    run.expected.clear()
+    return outcome.status == -signal.SIGKILL
+
+
 def by_sigkill(run: Run, rng: random.Random) -> bool:
     """kill -9 between any two instructions."""
     run.start()
     _some_steps(run, rng)
-    return run.end(signal.SIGKILL).status == -signal.SIGKILL
+    return _killed(run)
 
 
 def while_saving(run: Run, rng: random.Random) -> bool:
@@ -37,7 +44,7 @@ def while_saving(run: Run, rng: random.Random) -> bool:
     _some_steps(run, rng)
     run.wait_until(run.saving)
     time.sleep(rng.random() * 0.002)
-    return run.end(signal.SIGKILL).status == -signal.SIGKILL
+    return _killed(run)
 
 
 def by_sigterm(run: Run, rng: random.Random) -> bool:
@@ -108,7 +115,7 @@ def by_damage(run: Run, rng: random.Random) -> bool:
     run.start()
     run.wait_until(lambda: run.going() and len(run.newest()) >= 2)
     _some_steps(run, rng)
-    if run.end(signal.SIGKILL).status != -signal.SIGKILL:
+    if not _killed(run):
         return False
     newest = run.newest()[0]
     damage(newest, rng)
