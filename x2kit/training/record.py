@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ PACKAGES = (
     "sentencepiece",
     "numpy",
 )
+
+
+def _quiet_board(arguments: threading.ExceptHookArgs) -> None:
+    """What TensorBoard's thread met on a disk, its writer raises again at the next flush: no traceback beside that."""
+    ours = isinstance(arguments.exc_value, OSError)
+    if not (ours and type(arguments.thread).__module__.startswith("tensorboard.")):
+        threading.__excepthook__(arguments)
 
 
 class RunRecord:
@@ -49,6 +57,7 @@ class RunRecord:
         self.newest: dict[str, float] = kept[-1] if kept else {}
         self._metrics = (run / METRICS).open("a", encoding="utf-8")
         # TensorBoard forgets what earlier files say of this step and of later ones.
+        threading.excepthook = _quiet_board
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=steps_done + 1)
 
     def keep(self, file: str, content: dict[str, Any]) -> None:
