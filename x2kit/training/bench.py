@@ -21,8 +21,8 @@ from torch import Tensor
 from x2kit.data.batch import Batch, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, LossName, StreamConfig
 from x2kit.model.device import choose_device, in_words
-from x2kit.training.stepper import Recipe, Stepper, assemble
 from x2kit.training.operations import count_operations
+from x2kit.training.stepper import Recipe, Stepper, assemble
 
 PARTS = ("data", "vision", "text", "fusion", "other forward", "backward", "optimiser")
 _METHODS = {

@@ -34,11 +34,6 @@ class TrainingConfig(BaseModel):
         description="layers keep only what went in and are computed again on the way back: a fraction of the memory "
         "for the time of their second forward pass, the same results",
     )
-    compile: Annotated[bool, FROM_HERE] = Field(
-        False,
-        description="torch.compile of the layers: the same losses but for the last digits; first steps wait for the "
-        "compiler, which has to be there. No gain is claimed, as none was measured: x2kit bench tells it",
-    )
     distribution: Annotated[Literal["ddp", "fsdp"], FROM_HERE] = Field(
         "ddp",
         description="where torchrun starts several processes: ddp has the whole model in each; fsdp shards parameters, "

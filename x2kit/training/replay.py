@@ -18,11 +18,11 @@ from x2kit.data.loading import StepBatches
 from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_device
 from x2kit.model.initialisation import build_started
-from x2kit.training.stepper import Parts, Recipe, Stepper
 from x2kit.training.non_finite import broken
 from x2kit.training.optimizer import build_optimizer
 from x2kit.training.resuming import restore_model
 from x2kit.training.saved_step import load_step
+from x2kit.training.stepper import Parts, Recipe, Stepper
 
 
 class Place(NamedTuple):
