@@ -17,8 +17,8 @@ from PIL import Image
 from tests.data import broken_records
 from tests.data.stubs import stream
 from x2kit.data.drawing_once import draw_once
+from x2kit.data.encoded import as_object, parse_json
 from x2kit.data.json_lines import JsonLines
-from x2kit.data.json_lines_source import parse
 from x2kit.data.pictures import Picture
 from x2kit.data.record_fields import every_text, record_of
 from x2kit.data.regions import guided_crop, place_boxes, read_boxes
@@ -116,7 +116,7 @@ def test_lines_of_json() -> None:
     config = JsonLines(files=(Path("records.jsonl"),))
 
     def read(line: bytes) -> None:
-        list(every_text(record_of(parse(line), config, ".")))
+        list(every_text(record_of(as_object(parse_json(line)), config, ".")))
 
     good, bad = answered((damaged(rng.choice(lines), rng) for _ in range(INPUTS)), read)
     assert good + bad == INPUTS
@@ -129,7 +129,7 @@ def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
 
     def read(fields: Any) -> None:
-        record = record_of(parse(json.dumps(fields).encode()), config, str(tmp_path))
+        record = record_of(as_object(parse_json(json.dumps(fields).encode())), config, str(tmp_path))
         draw_once(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
 
     good, bad = answered(records(rng), read)

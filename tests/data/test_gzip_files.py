@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from x2kit.data import gzip_files, line_index
+from x2kit.data import gzip_files, index_cache, line_index
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.json_lines_source import JsonLinesSource
 from x2kit.errors import DataError, Reason
@@ -23,7 +23,7 @@ from x2kit.testing import check_source
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(line_index, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
     return tmp_path / "cache"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from x2kit.data import line_index
+from x2kit.data import index_cache, line_index
 from x2kit.data.index_cache import cache_folder, remembered
 from x2kit.data.line_index import LineIndex
 
@@ -19,7 +19,7 @@ CONTENT = "one\n\ntwo\r\n\r\nthree"
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as large, with a cache of its own."""
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(line_index, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
     path = tmp_path / "data.jsonl"
     path.write_bytes(CONTENT.encode())
     return path
@@ -88,7 +88,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_remembered(file: Path) -> Non
 
 
 def test_a_small_file_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_index, "REMEMBERED_FROM", len(CONTENT) + 1)
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", len(CONTENT) + 1)
     LineIndex(file)
     assert not cache_folder().exists()
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from x2kit.data import member_index
+from x2kit.data import index_cache, member_index
 from x2kit.data.member_index import key_and_ending
 from x2kit.data.tar_shards import TarShards
 from x2kit.data.tar_shards_source import TarShardsSource
@@ -234,7 +234,7 @@ def test_the_index_of_a_large_shard_is_kept_and_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(member_index, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
     config = TarShards(files=(shard(tmp_path / "a.tar", *pairs(3)),))
     first = whole(config.open())
     monkeypatch.setattr(member_index, "_members", None)  # nothing looks for them again

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from x2kit.model.run_files import read_metrics
@@ -116,3 +118,19 @@ def test_the_recipe_of_the_steps_before_a_change_stays(tmp_path: Path) -> None:
     RunRecord(tmp_path, "model: changed\n", {}, 2).close()
     assert (tmp_path / "recipe.yaml").read_text() == "model: changed\n"
     assert (tmp_path / "recipe.until-step-0000002.yaml").read_text() == "model: tiny\n"
+
+
+def test_a_disk_that_is_full_is_told_once_and_other_threads_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    record = open_record(tmp_path / "run")
+    of_board = type("Writer", (threading.Thread,), {"__module__": "tensorboard.summary"})()
+    threading.excepthook(threading.ExceptHookArgs((OSError, OSError(28, "full"), None, of_board)))
+    assert told == []
+    other = threading.ExceptHookArgs((OSError, OSError(28, "full"), None, threading.Thread()))
+    threading.excepthook(other)
+    assert told == [other]
+    record.close()
+    assert threading.excepthook == told.append

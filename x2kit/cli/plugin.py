@@ -13,7 +13,7 @@ examples:
   x2kit plugin new my-data --kind source --directory work/my-data
   x2kit plugin check my_encoder                      # an installed plugin, by its own or its distribution's name
   x2kit plugin check my_encoder.py --json            # a file; exit status 1 if a check fails
-  x2kit plugin check x2kit_data --component JsonLines --set path=train.jsonl
+  x2kit plugin check x2kit_data --component JsonLines --set 'files=[train.jsonl]'
 """
 
 

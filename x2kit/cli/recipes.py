@@ -17,6 +17,8 @@ from x2kit.recipe.shapes import SECTIONS
 
 HELP = "list, show, copy, validate and compare recipes"
 RECIPE_KEYS = SECTIONS
+MODULES = {"validate": recipe_validate, "diff": recipe_diff, "schema": recipe_schema}
+"""The actions that have a module of their own."""
 EXAMPLES = """\
 examples:
   x2kit recipes list
@@ -42,9 +44,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
             "the whole recipe as YAML, with the place where each value was written; or what a key means",
         ),
         ("copy", "a shipped recipe as a file of your own"),
-        ("validate", recipe_validate.TEXT),
-        ("diff", recipe_diff.TEXT),
-        ("schema", recipe_schema.TEXT),
+        *((name, module.TEXT) for name, module in MODULES.items()),
     ):
         action = jsonargparse.ArgumentParser(description=text, allow_abbrev=False)
         actions.add_subcommand(name, action, help=text)
@@ -56,12 +56,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         elif name == "copy":
             action.add_argument("recipe", help="name of a shipped recipe")
             action.add_argument("file", help="the new file; one that exists is left alone")
-        elif name == "diff":
-            recipe_diff.add_arguments(action)
-        elif name == "schema":
-            recipe_schema.add_arguments(action)
         else:
-            recipe_validate.add_arguments(action)
+            MODULES[name].add_arguments(action)
 
 
 def run(options: jsonargparse.Namespace) -> int:
@@ -70,15 +66,10 @@ def run(options: jsonargparse.Namespace) -> int:
     chosen.recipe_keys = options.recipe_keys
     if options.action in ("list", "copy", "schema"):
         refuse_keys(options.recipe_keys, f"recipes {options.action}", ())
-    actions = {
-        "list": _list,
-        "show": _show,
-        "copy": _copy,
-        "validate": recipe_validate.run,
-        "diff": recipe_diff.run,
-        "schema": recipe_schema.run,
-    }
-    return actions[options.action](chosen)
+    if options.action in MODULES:
+        status: int = MODULES[options.action].run(chosen)
+        return status
+    return {"list": _list, "show": _show, "copy": _copy}[options.action](chosen)
 
 
 def _list(options: jsonargparse.Namespace) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from x2kit.data.chain import Chain
 from x2kit.errors import DataError
 from x2kit.plugin.sources import Composed, Located, Place, Record, Source
 
@@ -18,10 +17,10 @@ class EachOnce:
 
     def __init__(self, parts: Mapping[str, Source]) -> None:
         self._parts = [(name, each_once(source)) for name, source in parts.items()]
-        self._first = np.cumsum([0, *(len(source) for _, source in self._parts)])
+        self._chain = Chain(len(source) for _, source in self._parts)
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return len(self._chain)
 
     def __getitem__(self, index: int) -> Record:
         """The record at `index`. Raises DataError as its source does, with the part's name in the record's."""
@@ -32,11 +31,8 @@ class EachOnce:
         return place_in_part(*self._locate(index))
 
     def _locate(self, index: int) -> tuple[str, Readable, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        part = int(np.searchsorted(self._first, index, side="right")) - 1
-        name, source = self._parts[part]
-        return name, source, index - int(self._first[part])
+        part, place = self._chain.locate(index)
+        return *self._parts[part], place
 
 
 Readable = Source | EachOnce

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
-from x2kit.data.index_cache import remembered
+from x2kit.data.index_cache import remembered_if_slow
 from x2kit.errors import DataError, Reason
 
 SPACING = 4 * 2**20
@@ -44,13 +44,12 @@ class GzipFile:
 
     Args:
         location: of the file.
-        keep: whether the notes are kept in the index cache.
     Raises: DataError if it is unreadable, or indexed_gzip is not installed.
     """
 
-    def __init__(self, location: str, keep: bool) -> None:
+    def __init__(self, location: str) -> None:
         self.location = location
-        notes = remembered(location, _notes, _WHAT) if keep else _notes(location)
+        notes = remembered_if_slow(location, _notes, _WHAT)
         with _readable(location):
             self._file = _opened(location)
             self._file.import_index(fileobj=io.BytesIO(notes.tobytes()))

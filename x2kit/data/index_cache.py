@@ -23,6 +23,8 @@ L = TypeVar("L", str, Path)
 _log = logging.getLogger(__name__)
 _LAYOUT = 2
 """Part of every name, so that an index of another version is not taken for one of this."""
+REMEMBERED_FROM = 16 * 2**20
+"""Bytes of a local file from which on what it holds is remembered; smaller ones are read in no time."""
 UNUSED_SECONDS = 90 * 24 * 3600
 """After which an entry is deleted: files are moved and changed, and nobody asks for their old entries again."""
 
@@ -32,6 +34,21 @@ def cache_folder() -> Path:
     if own := os.environ.get("X2KIT_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2kit"
+
+
+def is_slow(location: str) -> bool:
+    """Whether a file is so large, or so far away, that what reading it tells is worth remembering.
+
+    Raises: DataError if it cannot be looked at.
+    """
+    return files.is_url(location) or files.state(location).size >= REMEMBERED_FROM
+
+
+def remembered_if_slow(
+    location: str, find: Callable[[str], NDArray[Any]], what: str = "lines"
+) -> NDArray[Any]:
+    """As `remembered`, of large and of remote files alone."""
+    return remembered(location, find, what) if is_slow(location) else find(location)
 
 
 def remembered(location: L, find: Callable[[L], NDArray[Any]], what: str = "lines") -> NDArray[Any]:

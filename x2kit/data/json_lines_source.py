@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any
-
-import numpy as np
 
 from x2kit.data import files
+from x2kit.data.chain import Chain
+from x2kit.data.encoded import as_object, parse_json
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.line_index import LineIndex
 from x2kit.data.record_fields import every_text, record_of, texts_of
-from x2kit.errors import DataError, Reason
+from x2kit.errors import DataError
 from x2kit.plugin.sources import Place, Record
 
 _log = logging.getLogger(__name__)
@@ -27,25 +25,25 @@ class JsonLinesSource:
         self.config = config
         paths = config.paths()
         self._files = [LineIndex(path) for path in paths]
-        self._first = np.cumsum([0, *map(len, self._files)])
+        self._chain = Chain(map(len, self._files))
         if not len(self):
             raise DataError(f"no record in {', '.join(paths)}")
         self._names = files.shared_names(paths)
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return len(self._chain)
 
     def __getitem__(self, index: int) -> Record:
         """The record at `index`; one without a field `id` is called by file and line.
 
         Raises: DataError with file, line and reason for a line that is no record.
         """
-        file, line = self._locate(index)
+        file, line = self._chain.locate(index)
         lines = self._files[file]
         number = int(lines.numbers[line])
         name = None
         try:
-            fields = parse(lines.read(line))
+            fields = as_object(parse_json(lines.read(line)))
             name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
             record = record_of(fields, self.config, files.folder_of(lines.location))
         except DataError as error:
@@ -57,7 +55,7 @@ class JsonLinesSource:
 
     def place(self, index: int) -> Place:
         """File and line of a record."""
-        file, line = self._locate(index)
+        file, line = self._chain.locate(index)
         lines = self._files[file]
         return Place(lines.location, line=int(lines.numbers[line]))
 
@@ -67,7 +65,7 @@ class JsonLinesSource:
         for lines in self._files:
             for line in range(len(lines)):
                 try:
-                    record = texts_of(parse(lines.read(line)), self.config)
+                    record = texts_of(as_object(parse_json(lines.read(line))), self.config)
                 except DataError as error:
                     broken += 1
                     _log.debug("%s:%d: %s", lines.location, lines.numbers[line], error)
@@ -87,25 +85,6 @@ class JsonLinesSource:
             digest.update(f"\0{name}\0".encode())
             _add_content(digest, lines.location)
         return digest.hexdigest()
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        file = int(np.searchsorted(self._first, index, side="right")) - 1
-        return file, index - int(self._first[file])
-
-
-def parse(line: bytes) -> dict[str, Any]:
-    """The fields of a line. Raises DataError if it is no JSON object in UTF-8."""
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 at byte {error.start}", reason=Reason.NOT_UTF8) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
-        raise DataError(f"not JSON: {error}", reason=Reason.NOT_JSON) from error
-    if not isinstance(fields, dict):
-        raise DataError(f"expected a JSON object, found {type(fields).__name__}", reason=Reason.NOT_JSON)
-    return fields
 
 
 def _add_content(digest: blake2b, location: str) -> None:

@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from x2kit.data import files
 from x2kit.data.gzip_files import GzipFile, is_gzip, unpacked
-from x2kit.data.index_cache import remembered
+from x2kit.data.index_cache import remembered_if_slow
 from x2kit.errors import DataError, Reason
-
-REMEMBERED_FROM = 16 * 2**20
-"""Bytes of a local file from which on its lines are remembered; smaller ones are read in no time."""
 
 _CHUNK = 64 * 2**20
 _NEWLINE, _RETURN = ord("\n"), ord("\r")
@@ -35,10 +32,8 @@ class LineIndex:
         Raises: DataError if it is unreadable or one JSON list, or needs an extra that is not installed.
         """
         self.location = str(location)
-        slow = files.is_url(self.location) or files.state(self.location).size >= REMEMBERED_FROM
-        lines = remembered(self.location, _lines) if slow else _lines(self.location)
-        self._starts, self._ends, self.numbers = lines
-        self._packed = GzipFile(self.location, slow) if is_gzip(self.location) else None
+        self._starts, self._ends, self.numbers = remembered_if_slow(self.location, _lines)
+        self._packed = GzipFile(self.location) if is_gzip(self.location) else None
         if len(self) and self.read(0)[:1] == b"[":
             name = files.name_of(self.location)
             raise DataError(

@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
-from x2kit.data.index_cache import remembered
+from x2kit.data.index_cache import remembered_if_slow
 from x2kit.errors import DataError, Reason
 
-REMEMBERED_FROM = 16 * 2**20
-"""Bytes of a local shard from which on its members are remembered."""
 _DAMAGED = (tarfile.TarError, ValueError, OverflowError, EOFError, IndexError, KeyError, RecursionError)
 """What tarfile raises for headers that are none; OverflowError for sizes beyond all files."""
 _CUT = -1
@@ -53,8 +51,7 @@ class MemberIndex:
         Raises: DataError if it is unreadable or no tar file.
         """
         self.location = location
-        slow = files.is_url(location) or files.state(location).size >= REMEMBERED_FROM
-        table = remembered(location, _table, "tar members") if slow else _table(location)
+        table = remembered_if_slow(location, _table, "tar members")
         members, records = (int(count) for count in table[:16].view(np.int64))
         numbers = table[16 : 16 + 8 * (4 * members + records + 1)].view(np.int64)
         self._starts, self._sizes, self._name_starts, self._name_ends = numbers[: 4 * members].reshape(

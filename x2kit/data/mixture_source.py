@@ -11,7 +11,7 @@ import numpy as np
 from x2kit.data.each_once import place_in_part, record_of_part
 from x2kit.data.interleaving import turns, whole_shares
 from x2kit.data.mixture import Mixture
-from x2kit.plugin.sources import Place, Record, Source
+from x2kit.plugin.sources import Place, Record, Source, index_in
 
 
 class MixtureSource:
@@ -81,4 +81,5 @@ class MixtureSource:
         name = self._names[number]
         visit = rounds * self._shares[number] + int(self._before[turn])
         source = self.sources[name]
-        return name, visit if getattr(source, "renews_each_epoch", False) else visit % len(source)
+        epoch, position = divmod(visit, len(source))
+        return name, index_in(source, position, epoch)

@@ -12,13 +12,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from x2kit.data.addresses import require_allowed
+from x2kit.data.encoded import decode_base64
 from x2kit.data.files import is_url, join
 from x2kit.data.json_lines import JsonLines
 from x2kit.errors import DataError, Reason
@@ -137,10 +136,7 @@ def _encoded(key: str, value: Any, form: str, config: JsonLines, folder: str) ->
             return require_allowed(value, config.image_hosts)
         location = join(config.root() or folder, value)
         return location if is_url(location) else Path(location)
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"{key}: not base64: {error}", reason=Reason.BASE64) from error
+    return decode_base64(value, key)
 
 
 def _regions(entries: Any, key: str, box_key: str, config: JsonLines) -> list[Region]:

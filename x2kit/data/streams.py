@@ -29,7 +29,7 @@ from x2kit.data.transforms import Pixels
 from x2kit.data.video_samples import video_sample
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
-from x2kit.plugin.sources import Located, Place, Record, Source
+from x2kit.plugin.sources import Located, Place, Record, Source, index_in
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 100
@@ -99,9 +99,8 @@ class Stream:
         return self.share.places(self.config.records_a_step, self.config.block)
 
     def index_of(self, slot: Slot) -> int:
-        """Where the source has the record of a slot; some, such as mixtures, go on with others in later epochs."""
-        renews = getattr(self.source, "renews_each_epoch", False)
-        return slot.record + slot.epoch * len(self.source) if renews else slot.record
+        """Where the source has the record of a slot."""
+        return index_in(self.source, slot.record, slot.epoch)
 
     def _take(self, slot: Slot, make: Callable[[Record, Generator], T], faults: Faults) -> tuple[Visit, T]:
         for attempt in range(1, MAX_ATTEMPTS + 1):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
-
 from x2kit.data import files
+from x2kit.data.chain import Chain
+from x2kit.data.encoded import as_object, parse_json
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.member_index import Member, MemberIndex, cut, key_and_ending
 from x2kit.data.record_fields import CAPTION_KEYS, every_text, texts_of
@@ -25,23 +24,24 @@ class TarShardsSource:
         self.config = config
         paths = config.paths()
         self._shards = [MemberIndex(path) for path in paths]
-        self._first = np.cumsum([0, *map(len, self._shards)])
+        self._chain = Chain(map(len, self._shards))
         if not len(self):
             raise DataError(f"no record in {', '.join(paths)}")
         self._names = files.shared_names(paths)
         self._fields = JsonLines(files=paths, caption_key=config.caption_key, language=config.language)
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return len(self._chain)
 
     def __getitem__(self, index: int) -> Record:
         """The record at `index`, called by its shard and its key.
 
         Raises: DataError with shard, key and reason, with the byte where a shard was cut.
         """
-        shard, number = self._locate(index)
+        at, number = self._chain.locate(index)
+        shard = self._shards[at]
         members = shard.members(number)
-        parts, name = self._parts(index, members)
+        parts, name = self._parts(self._names[at], members)
         try:
             if members[-1].size is None:
                 raise cut(shard.location, members[-1])
@@ -56,31 +56,32 @@ class TarShardsSource:
                     f"no picture and no text; its files are {', '.join(parts)}", reason=Reason.FIELD_MISSING
                 )
         except DataError as error:
-            at = "" if shard.location in str(error) else f"{shard.location}: {members[0].name}: "
-            raise DataError(f"{at}{error}", reason=error.reason, record=name) from error
+            where = "" if shard.location in str(error) else f"{shard.location}: {members[0].name}: "
+            raise DataError(f"{where}{error}", reason=error.reason, record=name) from error
         record["id"] = name
         return record
 
     def place(self, index: int) -> Place:
         """Shard and first byte of a record."""
-        shard, number = self._locate(index)
+        at, number = self._chain.locate(index)
+        shard = self._shards[at]
         return Place(shard.location, offset=shard.members(number)[0].start)
 
     def texts(self) -> Iterator[str]:
         """Every text of every record, in the order of the shards; broken records have none."""
-        for index in range(len(self)):
-            shard, number = self._locate(index)
-            members = shard.members(number)
-            parts, _ = self._parts(index, members)
-            wanted = self._text_parts(parts)
-            if members[-1].size is None or not wanted:
-                continue
-            try:
-                contents = shard.read([parts[ending] for ending in wanted])
-                record = self._texts(dict(zip(wanted, contents, strict=True)))
-            except DataError:
-                continue  # whoever draws the record counts it
-            yield from every_text(record)
+        for name, shard in zip(self._names, self._shards, strict=True):
+            for number in range(len(shard)):
+                members = shard.members(number)
+                parts, _ = self._parts(name, members)
+                wanted = self._text_parts(parts)
+                if members[-1].size is None or not wanted:
+                    continue
+                try:
+                    contents = shard.read([parts[ending] for ending in wanted])
+                    record = self._texts(dict(zip(wanted, contents, strict=True)))
+                except DataError:
+                    continue  # whoever draws the record counts it
+                yield from every_text(record)
 
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that headers say: names, sizes and times."""
@@ -89,15 +90,8 @@ class TarShardsSource:
             digest.update(f"\0{name}\0".encode() + shard.digest)
         return digest.hexdigest()
 
-    def _locate(self, index: int) -> tuple[MemberIndex, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        shard = int(np.searchsorted(self._first, index, side="right")) - 1
-        return self._shards[shard], index - int(self._first[shard])
-
-    def _parts(self, index: int, members: Sequence[Member]) -> tuple[dict[str, Member], str]:
-        """The files of a record by their endings, and its id."""
-        name = self._names[int(np.searchsorted(self._first, index, side="right")) - 1]
+    def _parts(self, name: str, members: Sequence[Member]) -> tuple[dict[str, Member], str]:
+        """The files of a record by their endings, and its id, given the name of the shard."""
         named = [(found, member) for member in members if (found := key_and_ending(member.name))]
         parts: dict[str, Member] = {}
         for (_, ending), member in named:
@@ -147,11 +141,6 @@ def _text(content: bytes, ending: str) -> str:
 
 def _object(content: bytes, ending: str) -> dict[str, Any]:
     try:
-        fields = json.loads(_text(content, ending))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{ending}: not JSON: {error}", reason=Reason.NOT_JSON) from error
-    if not isinstance(fields, dict):
-        raise DataError(
-            f"{ending}: expected a JSON object, found {type(fields).__name__}", reason=Reason.NOT_JSON
-        )
-    return fields
+        return as_object(parse_json(content))
+    except DataError as error:
+        raise DataError(f"{ending}: {error}", reason=error.reason) from error

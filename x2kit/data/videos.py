@@ -7,14 +7,12 @@ a list of such lists    clips, each with a caption of its own
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from x2kit.data.encoded import decode_base64, parse_json
 from x2kit.data.files import name_of, open_file, read
 from x2kit.data.video_files import decode_frames
 from x2kit.errors import DataError, Reason
@@ -60,26 +58,17 @@ def first_frame(video: Any) -> Any:
 
 def read_frame_list(location: str) -> list[bytes]:
     """The frames of a JSON file. Raises DataError for one that is missing or no list of base64 texts."""
+    data = read(location)
     try:
-        content = json.loads(read(location))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{location} is not JSON: {error}", reason=Reason.NOT_JSON) from error
+        content = parse_json(data)
+    except DataError as error:
+        raise DataError(f"{location}: {error}", reason=error.reason) from error
     if not isinstance(content, list):
         raise DataError(
             f"{location}: expected a list of frames in base64, found {_kind(content)}",
             reason=Reason.FIELD_TYPE,
         )
     return [decode_base64(frame, f"frame {number} of {location}") for number, frame in enumerate(content)]
-
-
-def decode_base64(text: Any, name: str) -> bytes:
-    """The bytes of a picture. Raises DataError, with `name`, for what is no base64 text."""
-    if not isinstance(text, str):
-        raise DataError(f"{name}: expected text in base64, found {_kind(text)}", reason=Reason.FIELD_TYPE)
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"{name}: not base64: {error}", reason=Reason.BASE64) from error
 
 
 def _kind(value: Any) -> str:

@@ -22,7 +22,7 @@ from x2kit.plugin.components import (
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Source
+from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ __all__ = [
     "Record",
     "Region",
     "Registry",
+    "Renewing",
     "SettingError",
     "ShapeError",
     "Shapes",

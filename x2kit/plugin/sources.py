@@ -85,6 +85,22 @@ class Located(Protocol):
 
 
 @runtime_checkable
+class Renewing(Protocol):
+    """A source that may have other records in every epoch: there the record of `position` in `epoch` is the one at
+    `position + epoch * len(source)`.
+    """
+
+    renews_each_epoch: bool
+    """Whether it has."""
+
+
+def index_in(source: Source, position: int, epoch: int) -> int:
+    """Where a source has the record of a position in an epoch."""
+    renews = isinstance(source, Renewing) and source.renews_each_epoch
+    return position + epoch * len(source) if renews else position
+
+
+@runtime_checkable
 class Composed(Protocol):
     """A source whose records are those of others; then a check goes through those, each record once."""
 

@@ -18,9 +18,8 @@ What is kept of the whole batch is what the encoders gave and its gradient: one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +29,10 @@ from x2kit.data.config import LossName
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.processes import Processes
-from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import VisionFeatures
 from x2kit.training.fusion_pass import FusionPass
 from x2kit.training.measures import Measures
 from x2kit.training.step import (
-    MASKED,
-    MATCHING,
     Active,
     Losses,
     Negatives,
@@ -49,10 +45,8 @@ from x2kit.training.step import (
     view_of,
 )
 from x2kit.training.text_pass import by_stream, encode_pieces, text_pieces
+from x2kit.training.twice import Around, Found, Twice
 from x2kit.training.vision_pass import vision_pass
-
-Around = Callable[[], AbstractContextManager[None]]
-Found = Mapping[Any, Tensor]
 
 
 def accumulate(
@@ -122,52 +116,6 @@ def slices(count: int, parts: int) -> list[slice]:
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True) if size]
 
 
-class _Twice:
-    """Values that are computed in parts, and once more on the way back."""
-
-    def __init__(self, around: Around, device: torch.device, runs: Sequence[Callable[[], Found]]) -> None:
-        """The values alone.
-
-        Args:
-            runs: the parts; each gives [rows of the part, ...] by key.
-        """
-        self._around, self._device, self._runs = around, device, runs
-        self._states: list[list[Tensor]] = []
-        found: dict[Any, list[Tensor]] = {}
-        for run in runs:
-            self._states.append(_random_state(device))
-            with torch.no_grad(), around():
-                for key, value in run().items():
-                    found.setdefault(key, []).append(value)
-        self._sizes = {key: [len(value) for value in values] for key, values in found.items()}
-        self.values = {key: _leaf(values) for key, values in found.items()}
-        """[all rows, ...] by key; leaves, whose gradients `backward` hands on."""
-
-    def backward(self) -> None:
-        """Take the gradients of the values to what they were computed from."""
-        gradients = {
-            key: iter(torch.split(value.grad, self._sizes[key]))
-            for key, value in self.values.items()
-            if value.grad is not None
-        }
-        if not gradients:
-            return
-        for run, state in zip(self._runs, self._states, strict=True):
-            with _replayed(self._device, state), self._around():
-                found = run()
-            pairs = [(value, next(gradients[key])) for key, value in found.items() if key in gradients]
-            learned = [(value, gradient) for value, gradient in pairs if value.requires_grad]
-            if learned:
-                torch.autograd.backward(
-                    [value for value, _ in learned], [gradient for _, gradient in learned]
-                )
-
-
-def _leaf(values: list[Tensor]) -> Tensor:
-    whole = torch.cat(values)
-    return whole.requires_grad_(whole.is_floating_point())
-
-
 class _Step:
     """One step; see `accumulate`."""
 
@@ -200,8 +148,8 @@ class _Step:
             vision.backward()
         return losses
 
-    def _twice(self, runs: Sequence[Callable[[], Found]]) -> _Twice:
-        return _Twice(self._around, self._model.device, runs)
+    def _twice(self, runs: Sequence[Callable[[], Found]]) -> Twice:
+        return Twice(self._around, self._model.device, runs)
 
     def _vision(self) -> Sequence[Callable[[], Found]]:
         images, videos = self._batch.images, self._batch.videos
@@ -313,22 +261,10 @@ def _some(rows: PairedRows, part: slice) -> PairedRows:
 
 def _share(stream: Planned, loss: LossName, part: slice) -> Tensor:
     """How much of what a loss is a mean over lies in a part of the fused rows: scalar in [0, 1]."""
-    counts = _counts(stream, loss)
+    counts = stream.counts(loss)
+    if counts is None:
+        raise X2KitError(f"training.accumulation: it is not known what {loss} is a mean over")
     return counts[part].sum() / counts.sum().clamp_min(1)
-
-
-def _counts(stream: Planned, loss: LossName) -> Tensor:
-    """[fused rows], how many pairs, tokens or boxes of each row a loss is a mean over."""
-    rows, negatives, masked = stream.rows, stream.negatives, stream.masked
-    if loss in MATCHING and negatives is not None:
-        if negatives.valid is None:
-            return torch.ones_like(negatives.text)
-        return negatives.valid.view(3, -1).sum(0)
-    if loss in MASKED and masked is not None:
-        return (masked.labels != IGNORED).sum(1)
-    if isinstance(rows, PairedRows) and rows.regions is not None:
-        return ~rows.regions.whole[: rows.fused]
-    raise X2KitError(f"training.accumulation: it is not known what {loss} is a mean over")
 
 
 @contextmanager
@@ -342,28 +278,3 @@ def _statistics_at_rest(model: nn.Module) -> Iterator[None]:
     finally:
         for module in running:
             module.track_running_stats = True  # type: ignore[assignment]
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    """What the next draws of the processor and of the device follow."""
-    states = [torch.get_rng_state()]
-    if device.type != "cpu":
-        states.append(torch.get_device_module(device).get_rng_state())
-    return states
-
-
-def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(states[1])
-
-
-@contextmanager
-def _replayed(device: torch.device, states: list[Tensor]) -> Iterator[None]:
-    """The draws that followed this state, again; those after it go on where they were."""
-    now = _random_state(device)
-    _set_random_state(device, states)
-    try:
-        yield
-    finally:
-        _set_random_state(device, now)

@@ -129,10 +129,7 @@ def bench(recipe: Recipe, steps: int) -> Measured:
         _step(stepper, batch, clock)
     spent = dict(clock.seconds)  # of these steps alone: the next one is slow, since it is counted
     seconds = sum(spent.values())
-    with (
-        torch.compiler.set_stance("force_eager"),
-        count_operations() as counter,
-    ):  # compiled code hides its operations
+    with count_operations() as counter:
         stepper.step(next(source))
     return Measured(
         in_words(device, stepper.precision),

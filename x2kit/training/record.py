@@ -29,13 +29,6 @@ PACKAGES = (
 )
 
 
-def _quiet_board(arguments: threading.ExceptHookArgs) -> None:
-    """What TensorBoard's thread met on a disk, its writer raises again at the next flush: no traceback beside that."""
-    ours = isinstance(arguments.exc_value, OSError)
-    if not (ours and type(arguments.thread).__module__.startswith("tensorboard.")):
-        threading.__excepthook__(arguments)
-
-
 class RunRecord:
     """Writes a run's metrics as they come. A resumed run goes on where its checkpoint was.
 
@@ -56,8 +49,8 @@ class RunRecord:
         _write(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
         self.newest: dict[str, float] = kept[-1] if kept else {}
         self._metrics = (run / METRICS).open("a", encoding="utf-8")
+        self._hook_before, threading.excepthook = threading.excepthook, self._thread_failed
         # TensorBoard forgets what earlier files say of this step and of later ones.
-        threading.excepthook = _quiet_board
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=steps_done + 1)
 
     def keep(self, file: str, content: dict[str, Any]) -> None:
@@ -84,10 +77,19 @@ class RunRecord:
 
     def close(self) -> None:
         """Flush what is still held back. Raises StorageError if the disk takes no more."""
-        with storage_errors(self._run / METRICS):
-            self._metrics.close()
-        with storage_errors(self._run / TENSORBOARD):
-            self._board.close()
+        try:
+            with storage_errors(self._run / METRICS):
+                self._metrics.close()
+            with storage_errors(self._run / TENSORBOARD):
+                self._board.close()
+        finally:
+            threading.excepthook = self._hook_before
+
+    def _thread_failed(self, arguments: threading.ExceptHookArgs) -> None:
+        """What TensorBoard's thread met on a disk, its writer raises at the next flush: no traceback beside that."""
+        of_board = type(arguments.thread).__module__.startswith("tensorboard.")
+        if not (of_board and isinstance(arguments.exc_value, OSError)):
+            self._hook_before(arguments)
 
 
 def versions() -> dict[str, Any]:

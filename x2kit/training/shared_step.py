@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.batch import PairedRows, ParallelRows, TextRows, Whole
-from x2kit.data.config import LossName
 from x2kit.objectives import contrastive_logits, draw_negatives, negative_weights
-from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import VisionFeatures
 from x2kit.training.partners import Partners, borrow, borrow_pictures
 
@@ -118,10 +116,10 @@ def weighed(partners: Partners, planned: dict[str, Planned], losses: Losses) -> 
     Contrastive losses are those of the whole batch already.
     """
     counts = {
-        (name, loss): count
+        (name, loss): count.sum()
         for name, of_stream in losses.items()
         for loss in of_stream
-        if (count := _count(planned[name], loss)) is not None
+        if (count := planned[name].counts(loss)) is not None
     }
     weights = partners.weights(counts)
     return {
@@ -131,15 +129,3 @@ def weighed(partners: Partners, planned: dict[str, Planned], losses: Losses) -> 
         }
         for name, of_stream in losses.items()
     }
-
-
-def _count(stream: Planned, loss: LossName) -> Tensor | None:
-    """How many rows, or tokens, a loss is the mean of."""
-    rows, masked = stream.rows, stream.masked
-    if loss in ("itm", "ttm") and stream.negatives is not None and stream.negatives.valid is not None:
-        return stream.negatives.valid.sum()
-    if loss in ("bbox", "giou") and isinstance(rows, PairedRows) and rows.regions is not None:
-        return (~rows.regions.whole[: rows.fused]).sum()
-    if loss in ("mlm", "tlm") and masked is not None:
-        return (masked.labels != IGNORED).sum()
-    return None

@@ -28,6 +28,7 @@ from x2kit.objectives import (
     mlm_loss,
     negative_weights,
 )
+from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.fusion_pass import FusionPass
 from x2kit.training.measures import Measures
@@ -42,6 +43,7 @@ Active = Mapping[str, Sequence[LossName]]
 CONTRASTIVE: tuple[LossName, ...] = ("itc", "ttc")
 MATCHING: tuple[LossName, ...] = ("itm", "ttm")
 MASKED: tuple[LossName, ...] = ("mlm", "tlm")
+BOXES: tuple[LossName, ...] = ("bbox", "giou")
 
 
 class Negatives(NamedTuple):
@@ -89,6 +91,18 @@ class Planned(NamedTuple):
         if isinstance(self.rows, TextRows):
             return len(self.rows.masked.ids)
         return len(self.rows.group[: self.rows.fused])
+
+    def counts(self, loss: LossName) -> Tensor | None:
+        """[fused]: how many pairs, tokens or boxes of each row a loss is the mean over; None for contrastive losses."""
+        rows = self.rows
+        if loss in MATCHING and self.negatives is not None:
+            valid = self.negatives.valid
+            return torch.ones_like(self.negatives.text) if valid is None else valid.view(3, -1).sum(0)
+        if loss in MASKED and self.masked is not None:
+            return (self.masked.labels != IGNORED).sum(1)
+        if loss in BOXES and isinstance(rows, PairedRows) and rows.regions is not None:
+            return ~rows.regions.whole[: rows.fused]
+        return None
 
 
 Losses = dict[str, dict[LossName, Tensor]]

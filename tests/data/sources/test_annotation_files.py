@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.data.sources.conftest import Write
+from x2kit.data import index_cache
 from x2kit.data.plugin import x2kit_register
 from x2kit.data.sources import entry_files
 from x2kit.data.sources.annotation_files import AnnotationFiles
@@ -223,6 +224,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: str, message: str
         ('{"image": "1.jpg", "caption": []}', r"caption: expected text.*found \[\]"),
         ('{"image": "1.jpg", "caption": ["a", 7]}', r"caption\[1\]: expected text.*found 7"),
         ('{"image": "1.jpg", "caption": nothing}', "not JSON: Expecting value"),
+        ('{"image": ' + "9" * 5000 + "}", "not JSON: Exceeds the limit"),
         ('["1.jpg", "a dog"]', "expected a JSON object, found list"),
     ],
 )
@@ -304,7 +306,7 @@ def test_what_a_large_file_holds_is_remembered(
     tmp_path: Path, document: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(entry_files, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
     entries = [{"image": f"{n % 3}.jpg", "caption": f"{n}", "other": ["{", '"']} for n in range(9)]
     config = AnnotationFiles(files=(document("train.json", entries),))
     first = records(config.open())

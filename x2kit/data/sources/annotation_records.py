@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from x2kit.data.encoded import decode_base64
 from x2kit.data.sources.annotation_files import AnnotationFiles, EntriesConfig
 from x2kit.data.sources.checked_fields import every_text, is_empty, name_of, required, shown, text_of
 from x2kit.data.sources.entries import EntriesSource, Entry
@@ -94,7 +93,4 @@ def picture_at(fields: Mapping[str, Any], config: EntriesConfig, file: str) -> s
 def _decoded(value: Any, key: str) -> bytes:
     if not isinstance(value, str) or not value:
         raise DataError(f"{key}: expected text, found {shown(value)}", reason=Reason.FIELD_TYPE)
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"{key}: not base64: {error}", reason=Reason.BASE64) from error
+    return decode_base64(value, key)

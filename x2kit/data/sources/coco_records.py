@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
+from x2kit.data.chain import Chain
 from x2kit.data.sources.checked_fields import (
     box_of,
     every_text,
@@ -44,7 +45,7 @@ class CocoSource:
     def __init__(self, config: CocoAnnotations) -> None:
         self.config = config
         self._files = [_opened(location) for location in config.paths()]
-        self._first = np.cumsum([0, *(len(file.elements) for file in self._files)])
+        self._chain = Chain(len(file.elements) for file in self._files)
         pictures = self._places("images")
         ids = self._column("id")
         _, first = np.unique(ids[pictures], return_index=True)
@@ -145,7 +146,9 @@ class CocoSource:
                 np.isin(category, [key for key, name in file.names.items() if name in self.config.categories])
                 & (places >= start)
                 & (places < end)
-                for file, start, end in zip(self._files, self._first, self._first[1:], strict=False)
+                for file, start, end in zip(
+                    self._files, self._chain.first, self._chain.first[1:], strict=False
+                )
             ]
             kept &= (category == ABSENT) | np.logical_or.reduce(wanted)
         return places[kept]
@@ -161,15 +164,18 @@ class CocoSource:
 
     def _places(self, member: str) -> NDArray[np.int64]:
         return np.concatenate(
-            [file.elements.of(member) + first for file, first in zip(self._files, self._first, strict=False)]
+            [
+                file.elements.of(member) + first
+                for file, first in zip(self._files, self._chain.first, strict=False)
+            ]
         )
 
     def _column(self, key: str) -> NDArray[np.int64]:
         return np.concatenate([file.elements.column(key) for file in self._files])
 
     def _at(self, place: int) -> tuple[_File, int]:
-        file = int(np.searchsorted(self._first, place, side="right")) - 1
-        return self._files[file], place - int(self._first[file])
+        file, own = self._chain.locate(place)
+        return self._files[file], own
 
     def _box(self, fields: dict[str, Any], size: tuple[int, int] | None) -> list[float] | None:
         return box_of(required(fields, "bbox"), "bbox", size, self.config.outside == "clip")

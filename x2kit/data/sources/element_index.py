@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
+from x2kit.data.encoded import as_object, parse_json
+from x2kit.data.index_cache import remembered_if_slow
 from x2kit.data.sources.checked_fields import number_of
-from x2kit.data.sources.entry_files import as_object, filled, parse, read_span, remember
+from x2kit.data.sources.entry_files import filled, read_span
 from x2kit.data.sources.json_spans import Spans, find_marks, parts
 from x2kit.errors import DataError, Reason
 
@@ -43,7 +45,7 @@ class ElementIndex:
         self.location = location
         self._members, self._keys = tuple(members), tuple(keys)
         find = partial(_find, members=self._members, keys=self._keys)
-        self._table = remember(location, find, f"elements {self._members} {self._keys}")
+        self._table = remembered_if_slow(location, find, f"elements {self._members} {self._keys}")
 
     def __len__(self) -> int:
         return int(self._table.shape[1])
@@ -59,7 +61,7 @@ class ElementIndex:
     def read(self, place: int) -> dict[str, Any]:
         """The fields of an element. Raises DataError if the file can no longer be read."""
         try:
-            return as_object(parse(read_span(self.location, self._table[1:3, place])))
+            return as_object(parse_json(read_span(self.location, self._table[1:3, place])))
         except DataError as error:
             raise self.error(place, error) from error
 
@@ -92,7 +94,7 @@ def _find(location: str, members: Sequence[str], keys: Sequence[str]) -> NDArray
         for member, found in enumerate(spans):
             for number, span in enumerate(found, 1):
                 try:
-                    fields = as_object(parse(read_span(file, span)))
+                    fields = as_object(parse_json(read_span(file, span)))
                     values = [number_of(fields, key) if key in fields else ABSENT for key in keys]
                 except DataError as error:
                     name = members[member] if members else "entry"

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
+from x2kit.data.chain import Chain
+from x2kit.data.index_cache import remembered_if_slow
 from x2kit.data.sources.annotation_files import EntriesConfig
 from x2kit.data.sources.checked_fields import listed, name_of
-from x2kit.data.sources.entry_files import EntryFile, open_entries, remember
+from x2kit.data.sources.entry_files import EntryFile, open_entries
 from x2kit.data.sources.groups import Groups, key_of
 from x2kit.data.sources.listing import fingerprint_of
 from x2kit.errors import DataError
@@ -57,7 +59,7 @@ class EntriesSource(ABC):
         self._files = [open_entries(path) for path, _ in named]
         self._codes = [code for _, code in named]
         self._names = files.shared_names(path for path, _ in named)
-        self._first = np.cumsum([0, *map(len, self._files)])
+        self._chain = Chain(map(len, self._files))
         keys = np.concatenate([self._keys(number) for number in range(len(named))], axis=1)
         kept = keys[1] == 0
         if dropped := len(kept) - int(kept.sum()):
@@ -96,7 +98,7 @@ class EntriesSource(ABC):
 
     def place(self, index: int) -> Place:
         """Where the first entry of a record stands."""
-        file, number = self._locate(self._groups[index][0])
+        file, number = self._chain.locate(self._groups[index][0])
         return self._files[file].place(number)
 
     def texts(self) -> Iterator[str]:
@@ -113,7 +115,7 @@ class EntriesSource(ABC):
                     broken += 1
                     _log.debug("%s%s: %s", file.location, file.label(number), error)
         if broken:
-            _log.warning("%d of %d entries gave no texts: they are broken", broken, self._first[-1])
+            _log.warning("%d of %d entries gave no texts: they are broken", broken, len(self._chain))
 
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that the files hold; no picture is read."""
@@ -127,12 +129,8 @@ class EntriesSource(ABC):
         """Files beside those of the entries that the records are made of."""
         return []
 
-    def _locate(self, place: int) -> tuple[int, int]:
-        file = int(np.searchsorted(self._first, place, side="right")) - 1
-        return file, place - int(self._first[file])
-
     def _record(self, place: int) -> Record:
-        at, number = self._locate(place)
+        at, number = self._chain.locate(place)
         file = self._files[at]
         name = f"{self._names[at]}{file.label(number)}".replace(" entry ", ":")
         fields = file.read(number)
@@ -148,7 +146,7 @@ class EntriesSource(ABC):
     def _keys(self, number: int) -> NDArray[np.int64]:
         file = self._files[number]
         settings = self.config.model_dump_json(include=set(self.shaping))
-        return remember(
+        return remembered_if_slow(
             file.location, partial(self._find_keys, file), f"keys {type(self).__name__} {settings}"
         )
 

@@ -6,17 +6,17 @@ field `id` where an object has none), and JSON Lines.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
-from x2kit.data.index_cache import remembered
-from x2kit.data.line_index import REMEMBERED_FROM, LineIndex
+from x2kit.data.encoded import as_object, parse_json
+from x2kit.data.index_cache import remembered_if_slow
+from x2kit.data.line_index import LineIndex
 from x2kit.data.sources.json_spans import Spans, find_marks, parts
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
@@ -84,8 +84,8 @@ class DocumentEntries(EntryFile):
     def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
         data = read_span(file or self.location, self._spans[entry])
         if not self._keyed:
-            return as_object(parse(data))
-        ((key, value),) = as_object(parse(b"{" + data + b"}")).items()
+            return as_object(parse_json(data))
+        ((key, value),) = as_object(parse_json(b"{" + data + b"}")).items()
         return {"id": key, **as_object(value)}
 
 
@@ -106,7 +106,7 @@ class LineEntries(EntryFile):
         return f":{self._lines.numbers[entry]}"
 
     def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
-        return as_object(parse(self._lines.read(entry)))
+        return as_object(parse_json(self._lines.read(entry)))
 
 
 def open_entries(location: str) -> EntryFile:
@@ -115,7 +115,7 @@ def open_entries(location: str) -> EntryFile:
         return DocumentEntries(location)
     lines = LineIndex(location)
     try:
-        first = parse(lines.read(0))
+        first = parse_json(lines.read(0))
     except DataError:  # an object over several lines, or a broken first line before others
         return LineEntries(lines) if _is_object(lines, 1) else DocumentEntries(location)
     keyed = len(lines) == 1 and all(isinstance(value, dict) for value in first.values())
@@ -124,7 +124,7 @@ def open_entries(location: str) -> EntryFile:
 
 def _is_object(lines: LineIndex, line: int) -> bool:
     try:
-        return line < len(lines) and isinstance(parse(lines.read(line)), dict)
+        return line < len(lines) and isinstance(parse_json(lines.read(line)), dict)
     except DataError:
         return False
 
@@ -139,7 +139,7 @@ def first_character(location: str) -> bytes:
 
 def outer_parts(location: str) -> Spans:
     """[K, 2]: the elements of the outermost list, or the members of the outermost object."""
-    return remember(location, _outer_parts, "outer parts")
+    return remembered_if_slow(location, _outer_parts, "outer parts")
 
 
 def _outer_parts(location: str) -> Spans:
@@ -152,12 +152,6 @@ def _outer_parts(location: str) -> Spans:
 def filled(location: str, spans: Spans) -> Spans:
     """The spans themselves, but none instead of the one part that an empty list has."""
     return spans[:0] if len(spans) == 1 and not read_span(location, spans[0]).strip() else spans
-
-
-def remember(location: str, find: Callable[[str], NDArray[np.int64]], what: str) -> NDArray[np.int64]:
-    """As `remembered`, of large and of remote files alone."""
-    slow = files.is_url(location) or files.state(location).size >= REMEMBERED_FROM
-    return remembered(location, find, what) if slow else find(location)
 
 
 def read_span(file: str | BinaryIO, span: NDArray[np.int64]) -> bytes:
@@ -174,20 +168,3 @@ def read_span(file: str | BinaryIO, span: NDArray[np.int64]) -> bytes:
     if len(data) < end - start:
         raise DataError("has become shorter since it was opened", reason=Reason.FILE_UNREADABLE)
     return data
-
-
-def parse(data: bytes) -> Any:
-    """What JSON says. Raises DataError if it is none, or not UTF-8."""
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 at byte {error.start}", reason=Reason.NOT_UTF8) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"not JSON: {error}", reason=Reason.NOT_JSON) from error
-
-
-def as_object(value: Any) -> dict[str, Any]:
-    """The value itself. Raises DataError if it is no JSON object."""
-    if not isinstance(value, dict):
-        raise DataError(f"expected a JSON object, found {type(value).__name__}", reason=Reason.FIELD_TYPE)
-    return value
