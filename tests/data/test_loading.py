@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -251,6 +252,21 @@ def test_a_process_reads_no_source_that_another_has_opened(monkeypatch: pytest.M
     used = batches(recipe(1, corpus=stream("text")))
     expected = flat(used.batch(9))
     assert [flat(batch) for batch in used.iterate(9)] == [expected]
+
+
+def test_a_process_never_collects_what_it_shares_with_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Scenes.__getitem__
+
+    def read(self: Scenes, index: int) -> Any:
+        watched = len(gc.get_objects())  # those that a collection would look at, and so write into
+        return {**plain(self, index), "id": f"{os.getpid()}/{watched}"}
+
+    monkeypatch.setattr(Scenes, "__getitem__", read)
+    (batch,) = batches(recipe(1, corpus=stream("text")), steps=1).iterate()
+    for name in batch.records["corpus"]:
+        process, watched = map(int, name.split("/"))
+        assert process != os.getpid()
+        assert watched < len(gc.get_objects()) / 10
 
 
 def test_fingerprints_name_every_stream() -> None:
