@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -82,9 +82,21 @@ def test_a_source_without_records_is_refused() -> None:
         StreamOrder(0, "images", 0)
 
 
-def test_a_million_records_cost_one_permutation_an_epoch() -> None:
-    order = StreamOrder(0, "images", 1_000_000)
-    order.slot(0)
-    start = time.perf_counter()
-    order.slots(0, 1000)
-    assert time.perf_counter() - start < 0.5  # with a permutation a slot it would take minutes
+def test_an_epoch_costs_one_permutation_wherever_its_slots_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shuffled: list[int] = []
+    plain = StreamOrder._shuffled_blocks
+
+    def counted(self: StreamOrder, epoch: int) -> Any:
+        shuffled.append(epoch)
+        return plain(self, epoch)
+
+    monkeypatch.setattr(StreamOrder, "_shuffled_blocks", counted)
+    order = StreamOrder(0, "images", 1000)
+    for step in range(0, 1000, 50):
+        order.slots(step, 50)
+        order.slot(step)
+    order.slots(980, 40)  # a step over the epoch's end
+    order.slots(1000, 1000)
+    assert shuffled == [0, 1]
