@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
-from x2kit_transformers.settings import Bert, HuggingFaceText, XLMRoberta
+from x2kit_transformers.any_text import HuggingFaceText
+from x2kit_transformers.official import Bert, XLMRoberta
 
 __all__ = ["Bert", "HuggingFaceText", "XLMRoberta", "x2kit_register"]
 

@@ -22,11 +22,13 @@ class HuggingFaceTokenizer(Tokenizer):
     Args:
         tokenizer: with tokens that open, close, pad and mask.
         source: where it came from, for messages.
+        prefix: put in front of each text, as E5 wants; decoding takes it off again.
     Raises: WeightsError if it lacks one of the special tokens.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, source: str) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, source: str, prefix: str = "") -> None:
         self._tokenizer = tokenizer
+        self._prefix = prefix
         ids = {
             "pad": tokenizer.pad_token_id,
             "cls": tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id,
@@ -45,9 +47,10 @@ class HuggingFaceTokenizer(Tokenizer):
         self.special = SpecialIds(**ids)
         self.vocab_size = len(tokenizer)
         self._starts = self._word_starts()
+        self._prefix_ids = self._pieces([prefix.rstrip()])[0] if prefix else []
 
     @classmethod
-    def load(cls, source: str | Path) -> Self:
+    def load(cls, source: str | Path, prefix: str = "") -> Self:
         """Read a local directory or a published name. Raises WeightsError if there is none."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source))
@@ -57,7 +60,7 @@ class HuggingFaceTokenizer(Tokenizer):
             raise WeightsError(
                 f"{source}: {type(tokenizer).__name__} is no fast tokenizer; save one beside it"
             )
-        return cls(tokenizer, str(source))
+        return cls(tokenizer, str(source), prefix)
 
     def _word_starts(self) -> list[bool]:
         tokens = self._tokenizer.convert_ids_to_tokens(list(range(self.vocab_size)))
@@ -75,18 +78,26 @@ class HuggingFaceTokenizer(Tokenizer):
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         if not texts:
             return []
-        pieces = self._tokenizer(
+        keep = max(max_length - 2, 0)
+        pieces = self._pieces([self._prefix + text for text in texts])
+        return [[self.special.cls, *ids[:keep], self.special.sep] for ids in pieces]
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = self._tokenizer(
             list(texts),
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
         )["input_ids"]
-        keep = max(max_length - 2, 0)
-        return [[self.special.cls, *ids[:keep], self.special.sep] for ids in pieces]
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode([int(id_) for id_ in ids], skip_special_tokens=True))
+        plain = [int(id_) for id_ in ids]
+        before, after = 1, 1 + len(self._prefix_ids)  # behind the first special token
+        prefixed = bool(self._prefix_ids) and plain[before:after] == self._prefix_ids
+        text = str(self._tokenizer.decode(plain[after:] if prefixed else plain, skip_special_tokens=True))
+        return text.lstrip() if prefixed else text
 
     def starts_word(self, ids: Sequence[int]) -> list[bool]:
         # The first word of a text may stand without the mark of a space.

@@ -107,9 +107,15 @@ def test_an_overlay_needs_no_key_and_may_remove_entries() -> None:
 
 
 def test_a_component_that_must_be_given_settings_cannot_be_a_name_alone() -> None:
-    assert _faults("model: {text: HuggingFaceText}\n", overlay=True) == []
-    for text in ("HuggingFaceText", "{class_path: HuggingFaceText, init_args: null}"):
-        assert _faults(f"model: {{vision: Eye, fusion: Mixer, text: {text}}}\n")
+    assert _faults("evaluation: {source: JsonLines}\n", overlay=True) == []
+    model = "model: {vision: Eye, fusion: Mixer, text: Reader}\n"
+
+    def measured_on(source: str) -> str:
+        return f"{model}evaluation: {{source: {source}, tasks: {{ranks: Rank}}}}\n"
+
+    assert _faults(measured_on("{class_path: JsonLines, init_args: {files: [a.jsonl]}}")) == []
+    for source in ("JsonLines", "{class_path: JsonLines, init_args: null}"):
+        assert _faults(measured_on(source))
 
 
 @pytest.mark.parametrize("file", shipped(), ids=lambda file: file.name)

@@ -75,11 +75,13 @@ def test_a_file_without_the_head_is_refused(bert_directory: Path, tmp_path: Path
         Bert(pretrained=str(tmp_path)).pretrained_mlm_head()
 
 
-def test_encoders_that_bring_no_head_say_so(bert_directory: Path) -> None:
+def test_encoders_that_bring_no_head_say_so(distilbert_directory: Path) -> None:
     with pytest.raises(SettingError, match="from scratch there is no masked-language head"):
         built(Bert(width=16, heads=2))
-    with pytest.raises(SettingError, match="HuggingFaceText brings no masked-language head"):
-        built(HuggingFaceText(pretrained=str(bert_directory)))
+    with pytest.raises(SettingError, match="from scratch there is no masked-language head"):
+        built(HuggingFaceText(family="bert", width=16, heads=2))
+    with pytest.raises(WeightsError, match="has no masked-language head to begin with"):
+        built(HuggingFaceText(pretrained=str(distilbert_directory)))
 
 
 def test_a_swapped_text_encoder_may_bring_its_head(bert_directory: Path, tmp_path: Path) -> None:
