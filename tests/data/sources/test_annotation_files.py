@@ -239,6 +239,15 @@ def test_a_broken_entry_is_named_and_the_others_are_read(tmp_path: Path, entry: 
     assert next(source.texts()) == "fine"
 
 
+def test_a_comma_too_many_in_an_object_is_an_entry_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "test.json"
+    file.write_text('{"a": {"image": "1.jpg", "caption": "fine"},\n}')
+    source = AnnotationFiles(files=(file,)).open()
+    assert source[0]["caption"] == "fine"
+    with pytest.raises(DataError, match=f"{file} entry 2: not JSON: nothing stands between two commas"):
+        source[1]
+
+
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     file = tmp_path / "test.json"
     file.write_bytes(b'[{"image": "1.jpg", "caption": "Stra\xdfe"}]')

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.data.sources.conftest import Write
+from x2kit.data import index_cache
+from x2kit.data.sources import referring_records
 from x2kit.data.sources.referring import ReferringExpressions
 from x2kit.errors import DataError, SettingError
 from x2kit.testing import check_source
@@ -84,6 +88,15 @@ def test_a_split_of_the_references_is_chosen(release: Any) -> None:
         release(refs_split="val").open()
 
 
+def test_a_large_pickle_is_read_once(tmp_path: Path, release: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    config = release(refs_split="testA")
+    first = config.open()[0]
+    monkeypatch.setattr(referring_records, "read_plain_pickle", None)
+    assert config.open()[0] == first
+
+
 def test_entries_can_have_boxes_of_their_own(document: Write) -> None:
     entries = [
         {"image": "1.jpg", "text": ["dog", "brown dog"], "bbox": [1, 2, 3, 4], "width": 64, "height": 48}
@@ -100,6 +113,26 @@ class Harmful:
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.path,)
+
+
+NESTED = b"(l" + b"(l" * 100_000 + b"a" * 100_000 + b"."
+"""A list in a list in a list, deeper than Python can write."""
+ENDLESS = pickle.dumps([{**REFS[0], "ann_id": 10**5000}])
+"""With a number that Python refuses to write."""
+GREEDY = b"\x80\x02]r\x00\x00\x00\x20."
+"""An empty list, to be noted at place 2 ** 29: to do so the unpickler written in C takes 8 GiB."""
+READ_IN_LITTLE_MEMORY = """
+import resource, sys
+from x2kit.data.sources.plain_pickle import read_plain_pickle
+resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+print(read_plain_pickle(sys.argv[1]))
+"""
+
+
+def test_a_pickle_takes_no_more_memory_than_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "refs.p").write_bytes(GREEDY)
+    command = [sys.executable, "-c", READ_IN_LITTLE_MEMORY, str(tmp_path / "refs.p")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -119,6 +152,10 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, release: A
         ({"refs": b""}, "not a pickle of plain values"),
         ({"refs": {"a": 1}}, "expected a list of references"),
         ({"refs": [{"ref_id": 1, "ann_id": 1}]}, "reference 1: no field 'split'"),
+        ({"refs": NESTED}, r"expected a list of references, found \[\[\[\["),
+        ({"refs": [{**REFS[0], "ref_id": (1,)}]}, "it has the operation .*, and only plain values are read"),
+        ({"refs": [{**REFS[0], "split": ["testA"]}]}, "reference 1: split: expected a text or a number"),
+        ({"refs": ENDLESS}, "reference 1: ann_id: expected a whole number"),
         ({"instances": []}, "expected an object with the lists images, annotations"),
     ],
 )

@@ -14,12 +14,17 @@ from x2kit.plugin.sources import Text
 _SLACK = 1.0
 """Pixels that a box may reach over the edge: many files were rounded on the way."""
 
+_DIGITS = 64
+"""Of a number that is written as a text: more than any can have, zeros in front included."""
+_SHOWN = 60
+
 
 def required(fields: Mapping[str, Any], key: str) -> Any:
     """A field. Raises DataError that lists the fields there are."""
     if key not in fields:
+        names = [name if isinstance(name, str) else shown(name) for name in fields]  # of a pickle, any value
         raise DataError(
-            f"no field {key!r}; its fields are {', '.join(fields) or 'none'}", reason=Reason.FIELD_MISSING
+            f"no field {key!r}; its fields are {', '.join(names) or 'none'}", reason=Reason.FIELD_MISSING
         )
     return fields[key]
 
@@ -27,7 +32,8 @@ def required(fields: Mapping[str, Any], key: str) -> Any:
 def name_of(fields: Mapping[str, Any], key: str) -> str:
     """A field that is a text with something in it, or a number. Raises DataError for anything else."""
     value = required(fields, key)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    endless = isinstance(value, int) and abs(value) >= 10**_DIGITS
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or endless:
         raise DataError(f"{key}: expected a text or a number, found {shown(value)}", reason=Reason.FIELD_TYPE)
     return str(value)
 
@@ -35,7 +41,7 @@ def name_of(fields: Mapping[str, Any], key: str) -> str:
 def number_of(fields: Mapping[str, Any], key: str) -> int:
     """A field that is a whole number, written as one or as a text of digits. Raises DataError for anything else."""
     value = required(fields, key)
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
         raise DataError(f"{key}: expected a whole number, found {shown(value)}", reason=Reason.FIELD_TYPE)
@@ -100,7 +106,10 @@ def box_of(value: Any, key: str, size: tuple[int, int] | None, clip: bool = Fals
         raise DataError(
             f"{key}: expected [x, y, width, height], found {shown(value)}", reason=Reason.BOX_TYPE
         )
-    x, y, w, h = box = [float(number) for number in value]
+    try:
+        x, y, w, h = box = [float(number) for number in value]
+    except OverflowError as error:  # JSON sets no limit to whole numbers
+        raise DataError(f"{key}: {shown(value)} is beyond all numbers", reason=Reason.BOX_TYPE) from error
     if not all(map(math.isfinite, box)) or ((w <= 0 or h <= 0) and not clip):
         raise DataError(f"{key}: the box {shown(value)} has no area", reason=Reason.BOX_EMPTY)
     if size is None:
@@ -118,9 +127,38 @@ def box_of(value: Any, key: str, size: tuple[int, int] | None, clip: bool = Fals
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """A value for a message, cut where it is long; what is cut off is not looked at."""
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > _SHOWN:
+            return f"{text[: _SHOWN - 3]}..."
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """What `repr` gives, piece by piece: a damaged file can nest values deeper, or repeat them more often, than `repr`
+    could write in a life."""
+    if isinstance(value, list):
+        yield "["
+        for number, item in enumerate(value):
+            yield ", " if number else ""
+            yield from _pieces(item)
+        yield "]"
+    elif isinstance(value, dict):
+        yield "{"
+        for number, (key, item) in enumerate(value.items()):
+            yield ", " if number else ""
+            yield from _pieces(key)
+            yield ": "
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, str | bytes):
+        yield repr(value[: _SHOWN + 1])
+    elif isinstance(value, int) and abs(value) >= 10**_DIGITS:
+        yield f"a number of {value.bit_length()} bits"
+    else:
+        yield repr(value)
 
 
 def _one(value: Any, key: str, code: str | None) -> str | dict[str, str]:

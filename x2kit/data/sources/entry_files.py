@@ -85,7 +85,10 @@ class DocumentEntries(EntryFile):
         data = read_span(file or self.location, self._spans[entry])
         if not self._keyed:
             return as_object(parse_json(data))
-        ((key, value),) = as_object(parse_json(b"{" + data + b"}")).items()
+        member = as_object(parse_json(b"{" + data + b"}"))
+        if len(member) != 1:
+            raise DataError("not JSON: nothing stands between two commas", reason=Reason.NOT_JSON)
+        ((key, value),) = member.items()
         return {"id": key, **as_object(value)}
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from x2kit.data.index_cache import remembered_if_slow
 from x2kit.data.sources.annotation_records import picture_at
-from x2kit.data.sources.checked_fields import box_of, every_text, number_of, required, shown, text_of
+from x2kit.data.sources.checked_fields import box_of, every_text, name_of, number_of, required, shown, text_of
 from x2kit.data.sources.element_index import ElementIndex
 from x2kit.data.sources.entries import EntriesSource, Entry
+from x2kit.data.sources.groups import key_of
 from x2kit.data.sources.listing import in_split
 from x2kit.data.sources.plain_pickle import read_plain_pickle
 from x2kit.data.sources.referring import ReferringExpressions
@@ -33,11 +36,8 @@ class ReferringSource(EntriesSource):
             self._release = _Release(
                 in_split(config.refs, config.split), in_split(config.instances, config.split)
             )
-            if config.refs_split is not None and config.refs_split not in self._release.splits:
-                raise DataError(
-                    f"{config.refs}: no reference is in the split {config.refs_split!r}; there are "
-                    f"{', '.join(sorted(self._release.splits))}"
-                )
+            if config.refs_split is not None:
+                self._release.require_split(config.refs_split)
         super().__init__(config)
 
     @property
@@ -50,7 +50,7 @@ class ReferringSource(EntriesSource):
     def left_out(self, fields: Mapping[str, Any]) -> bool:
         if self._release is None or self.config.refs_split is None:
             return False
-        return self._release.split(number_of(fields, "ref_id")) != self.config.refs_split
+        return not self._release.is_in(number_of(fields, "ref_id"), self.config.refs_split)
 
     def record(self, entry: Entry) -> Record:
         fields = entry.fields
@@ -85,20 +85,27 @@ class _Release:
     Attributes:
         location: of the pickle.
         instances: the elements of instances.json.
-        splits: all splits that the references name.
     """
 
     def __init__(self, refs: str, instances: str) -> None:
         self.location = refs
         self.instances = ElementIndex(instances, _MEMBERS, ("id", "image_id"))
-        table, self.splits = _references(refs)
+        table = remembered_if_slow(refs, _references, "references")
         self._refs = table[:, np.argsort(table[0], kind="stable")]
         self._boxes = _Lookup(self.instances, "annotations")
         self._images = _Lookup(self.instances, "images")
 
-    def split(self, ref: int) -> str:
-        """The split of a reference. Raises DataError if there is no such reference."""
-        return self.splits[int(self._refs[2, self._at(ref)])]
+    def require_split(self, split: str) -> None:
+        """Raise DataError, which names the splits there are, if no reference is in this one."""
+        if key_of(split) not in self._refs[2]:
+            known = sorted({name_of(each, "split") for each in _listed(self.location)})
+            raise DataError(
+                f"{self.location}: no reference is in the split {split!r}; there are {', '.join(known)}"
+            )
+
+    def is_in(self, ref: int, split: str) -> bool:
+        """Whether a reference is in a split. Raises DataError if there is no such reference."""
+        return int(self._refs[2, self._at(ref)]) == key_of(split)
 
     def box(self, ref: int) -> tuple[Any, tuple[int, int] | None]:
         """Box and size of the picture. Raises DataError if the files do not have them."""
@@ -134,21 +141,22 @@ class _Lookup:
         return self._index.read(int(self._places[place]))
 
 
-def _references(location: str) -> tuple[Any, list[str]]:
-    """[3, R] int64: id, annotation and number of the split of each reference; and the splits by number."""
+def _references(location: str) -> NDArray[np.int64]:
+    """[3, R]: id, annotation and key of the split of each reference."""
+    rows = []
+    for number, each in enumerate(_listed(location), 1):
+        try:
+            split = key_of(name_of(each, "split"))
+            rows.append([number_of(each, "ref_id"), number_of(each, "ann_id"), split])
+        except DataError as error:
+            raise DataError(f"{location} reference {number}: {error}", reason=error.reason) from error
+    return np.ascontiguousarray(np.asarray(rows, np.int64).reshape(-1, 3).T)
+
+
+def _listed(location: str) -> list[dict[str, Any]]:
     found = read_plain_pickle(location)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise DataError(
             f"{location}: expected a list of references, found {shown(found)}", reason=Reason.FIELD_TYPE
         )
-    splits: dict[str, int] = {}
-    rows = []
-    for number, each in enumerate(found, 1):
-        try:
-            split = str(required(each, "split"))
-            rows.append(
-                [number_of(each, "ref_id"), number_of(each, "ann_id"), splits.setdefault(split, len(splits))]
-            )
-        except DataError as error:
-            raise DataError(f"{location} reference {number}: {error}", reason=error.reason) from error
-    return np.asarray(rows, np.int64).reshape(-1, 3).T, list(splits)
+    return found
