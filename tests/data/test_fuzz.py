@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.data import broken_records
 from tests.data.stubs import stream
+from tests.fuzzing import INPUTS, VALUES, answered, damaged, damaged_value
 from x2kit.data.drawing_once import draw_once
 from x2kit.data.encoded import as_object, parse_json
 from x2kit.data.json_lines import JsonLines
@@ -23,73 +24,13 @@ from x2kit.data.pictures import Picture
 from x2kit.data.record_fields import every_text, record_of
 from x2kit.data.regions import guided_crop, place_boxes, read_boxes
 from x2kit.data.transforms import View, draw_view, reduction, render_augmented
-from x2kit.errors import DataError
 from x2kit.plugin import ImageSpec
 
-INPUTS = 10_000
 SPEC = ImageSpec(size=8)
 STREAMS = {
     kind: stream(kind, languages=("en", "de"), transform={"crop_scale": (0.2, 1.0), "flip": 0.5})
     for kind in ("image-text", "region-text", "parallel-text", "text")
 }
-VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 10**400, 1e308, float("nan"), float("inf"), "", " ", "a", "\ud800", "\0", "x" * 5000,
-    [], [[]], [None], [{}], {}, {"en": "a"}, {"en": None}, {"": ""}, [{"en": "a"}, "b"], [0, 0, 1, 1], [1, 2, 3, "4"],
-    [{"bbox": [0, 0, 4, 4], "caption": "ear"}], [{"bb": [0, 0, 4, 4], "caption": "ear", "attributes": {"de": "x"}}],
-)  # fmt: skip
-KEYS = (
-    "id", "image", "binary", "caption", "desc", "text", "regions", "elems", "texts", "source_text", "target_text",
-    "bbox", "bb", "attributes", "en", "de", "video", "video_frames", "is_continuous", "other",
-)  # fmt: skip
-
-
-def answered(inputs: Iterator[Any], reader: Callable[[Any], object]) -> tuple[int, int]:
-    """How many inputs gave a result, and how many a DataError; anything else is raised."""
-    good = bad = 0
-    for given in inputs:
-        try:
-            reader(given)
-        except DataError:
-            bad += 1
-        else:
-            good += 1
-    return good, bad
-
-
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Bytes changed, cut out, doubled or put in, at one place or a few."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 1, 2, 5, 20))):
-        place = rng.randrange(len(changed) + 1)
-        length = rng.choice((1, 1, 2, 4, 50, 1000))
-        act = rng.randrange(4)
-        if act == 0:
-            changed[place : place + length] = rng.randbytes(min(length, len(changed) - place))
-        elif act == 1:
-            del changed[place : place + length]
-        elif act == 2:
-            changed[place:place] = changed[place : place + length]
-        else:
-            changed[place:place] = rng.choice(
-                (b"\0" * length, rng.randbytes(length), b'"', b"[", b"{", b"\\ud83d")
-            )
-    return bytes(changed)
-
-
-def damaged_value(value: Any, rng: random.Random) -> Any:
-    """Somewhere in a value another one, or a field less, or one more."""
-    if isinstance(value, dict) and value and rng.random() < 0.8:
-        key = rng.choice([*value])
-        changed = {**value, key: damaged_value(value[key], rng)}
-        if rng.random() < 0.2:
-            del changed[rng.choice([*changed])]
-        if rng.random() < 0.2:
-            changed[rng.choice(KEYS)] = rng.choice(VALUES)
-        return changed
-    if isinstance(value, list) and value and rng.random() < 0.8:
-        place = rng.randrange(len(value))
-        return [*value[:place], damaged_value(value[place], rng), *value[place + 1 :]]
-    return rng.choice(VALUES)
 
 
 def records(rng: random.Random) -> Iterator[dict[str, Any]]:
