@@ -48,7 +48,16 @@ class Reason(StrEnum):
     )
     PICTURE_EMPTY = "picture empty", "The file of the picture has no bytes, or the picture has no pixels."
     PICTURE_TOO_LARGE = "picture too large", "So many pixels that a small file would fill the memory."
-    PICTURE_TOO_DEEP = "picture too deep", "The pixels are deeper than 8 bits."
+    PICTURE_TOO_DEEP = "picture too deep", "The pixels are deeper than the 8 bits that the encoder asks for."
+    PICTURE_TOO_SHALLOW = (
+        "picture too shallow",
+        "The pixels have 8 bits, and the encoder asks for numbers that are larger.",
+    )
+    PICTURE_CHANNELS = (
+        "picture of other channels",
+        "The picture has more or fewer channels than the encoder asks for, or its axes are no picture's.",
+    )
+    PICTURE_NOT_FINITE = "picture not finite", "A number in the picture is infinite or no number at all."
     VIDEO_UNREADABLE = "video not readable", "The bytes are no video that can be decoded, or end too early."
     VIDEO_EMPTY = "video empty", "The video has no frame."
     BOX_TYPE = "box not four numbers", "A box is something else than x, y, width and height."

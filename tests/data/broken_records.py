@@ -46,6 +46,13 @@ def deep_picture() -> bytes:
     return packed.getvalue()
 
 
+def many_channels() -> bytes:
+    """Eight bands of 8 bits."""
+    packed = io.BytesIO()
+    np.save(packed, np.zeros((SIDE, SIDE, 8), np.uint8))
+    return packed.getvalue()
+
+
 def packed(content: bytes) -> str:
     """Base64, as a record holds it."""
     return base64.b64encode(content).decode()
@@ -123,6 +130,7 @@ KINDS: dict[str, tuple[Reason, Callable[[dict[str, Any]], bytes]]] = {
     "no-pixels": (Reason.PICTURE_EMPTY, _with(binary=packed(png_header(0, 5)))),
     "bomb": (Reason.PICTURE_TOO_LARGE, _with(binary=packed(png_header(30_000, 30_000)))),
     "deep": (Reason.PICTURE_TOO_DEEP, _with(binary=packed(deep_picture()))),
+    "many-channels": (Reason.PICTURE_CHANNELS, _with(binary=packed(many_channels()))),
     "box-of-three": (Reason.BOX_TYPE, _with_box(0, 0, 5)),
     "box-of-words": (Reason.BOX_TYPE, _with_box("0", 0, 5, 5)),
     "box-beyond-numbers": (Reason.BOX_TYPE, _with_box(0, 0, 10**400, 5)),

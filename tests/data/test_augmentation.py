@@ -87,3 +87,24 @@ def test_colour_operations_move_no_pixel() -> None:
         changed = np.asarray(augment(image, np.random.default_rng(seed), 4, 7, True))[:, :, 0].astype(int)
         middle = (changed[marked].mean() + changed[~marked].mean()) / 2
         assert np.array_equal(changed > middle, marked)
+
+
+def test_without_colour_operations_values_only_move() -> None:
+    image = uniform(30)
+    image.paste((200, 200, 200), (10, 20, 30, 25))
+    for seed in range(60):
+        changed = np.asarray(augment(image, np.random.default_rng(seed), 4, 7, False, keep_colour=True))
+        assert changed[32, 32].tolist() in ([30, 30, 30], [200, 200, 200]) or changed.std() > 0
+        assert changed.min() >= 30
+
+
+def test_with_neither_shape_nor_colour_nothing_changes() -> None:
+    image = picture()
+    assert augment(image, np.random.default_rng(1), 9, 7, True, keep_colour=True) is image
+
+
+@pytest.mark.parametrize("by", [-9, 9])
+def test_an_array_that_is_moved_out_of_itself_is_grey(by: int) -> None:
+    for operation in SHAPE_OPERATIONS[2:4]:
+        moved = operation(np.ones((8, 8, 5), np.float32), 0.9, by // 9)
+        assert (moved == 0.5).all()

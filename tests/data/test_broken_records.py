@@ -55,6 +55,8 @@ def test_every_reason_of_such_records_has_a_kind() -> None:
         Reason.REMOTE_UNREADABLE,  # tests/data/test_remote_files.py
         Reason.ADDRESS_REFUSED,  # the same
         Reason.SHARD_TRUNCATED,  # tests/data/sources
+        Reason.PICTURE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/test_pixel_arrays.py
+        Reason.PICTURE_NOT_FINITE,  # the same
         Reason.VIDEO_UNREADABLE,  # tests/data/test_videos.py
         Reason.VIDEO_EMPTY,  # the same
         Reason.DUPLICATE_ID,  # below, and tests/data/test_duplicates.py

@@ -166,3 +166,86 @@ def test_pixels_are_stacked_channel_first_and_contiguous() -> None:
     assert stacked.shape == (3, 3, 8, 8)
     assert stacked.is_contiguous()
     assert stacked[1, 2, 5, 6] == np.float32(pictures[1][5, 6, 2]) / 255
+
+
+BANDS = ImageSpec(16, 8, (0.5,) * 8, (0.5,) * 8, value_range=(0, 10000))
+RADIOGRAPH = ImageSpec(16, 1, (0.5,), (0.5,), value_range=(0, 4095))
+
+
+def deep(height: int, width: int, channels: int, top: int = 10000) -> Any:
+    return np.random.default_rng(0).integers(0, top, (height, width, channels), dtype=np.uint16)
+
+
+def test_an_array_of_the_right_size_is_scaled_by_its_range_and_nothing_else() -> None:
+    array = deep(16, 16, 8)
+    found = read_picture(array, BANDS)
+    assert torch.equal(found, torch.from_numpy(array.astype(np.float32) / np.float32(10000)).permute(2, 0, 1))
+
+
+def test_sixteen_bits_are_not_rounded_to_eight() -> None:
+    array = np.full((16, 16, 1), 1000, np.uint16)
+    array[8:] = 1001
+    found = read_picture(array, RADIOGRAPH)
+    assert found.unique().tolist() == [np.float32(1000 / 4095), np.float32(1001 / 4095)]
+
+
+@pytest.mark.parametrize("name", ["bicubic", "bilinear", "nearest"])
+def test_an_array_is_resized_as_a_picture_of_eight_bits_is(name: str) -> None:
+    pixels = np.asarray(noise(20, 10)) // 2 + np.uint8(
+        64
+    )  # far from the ends, at which bytes are cut off twice
+    view = View((20, 10), (2, 1, 20, 10), True)
+    picture = render(Image.fromarray(pixels), view, ImageSpec(16, interpolation=name))
+    spec = ImageSpec(16, interpolation=name, value_range=(0, 255))
+    found = render(pixels, view, spec)
+    assert found.dtype == np.float32
+    assert 0 <= found.min() < found.max() <= 1
+    assert np.abs(found * 255 - picture).max() <= 1
+
+
+def test_bands_are_cropped_flipped_and_resized_each_for_itself() -> None:
+    array, view = deep(30, 20, 8), View((20, 30), (3, 5, 19, 28), flip=True)
+    together = render(array, view, BANDS)
+    for band in range(8):
+        alone = render(array[..., band : band + 1], view, RADIOGRAPH._replace(value_range=(0, 10000)))
+        assert np.allclose(together[..., band : band + 1], alone, atol=1e-6)
+
+
+def test_bands_of_eight_bits_stay_bytes_until_they_are_stacked() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (20, 20, 8), dtype=np.uint8)
+    spec = BANDS._replace(value_range=None)
+    pixels = render(array, View((20, 20)), spec)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (16, 16, 8))
+    assert 0.9 < stack_pixels([pixels]).max() <= 1
+
+
+@pytest.mark.parametrize("spec", [BANDS, RADIOGRAPH, BANDS._replace(value_range=None)])
+def test_arrays_of_any_channels_take_the_operations_of_shape(spec: ImageSpec) -> None:
+    array = deep(16, 16, spec.channels, 4000)
+    if spec.value_range is None:
+        array = (array // 16).astype(np.uint8)
+    config = TransformConfig(augment_operations=2, augment_colour=False)
+    whole = render(array, View((16, 16)), spec)
+    found = [
+        render_augmented(array, View((16, 16)), spec, config, np.random.default_rng(seed), False)
+        for seed in range(20)
+    ]
+    assert {pixels.shape for pixels in found} == {(16, 16, spec.channels)}
+    assert {pixels.dtype for pixels in found} == {whole.dtype}
+    assert len({pixels.tobytes() for pixels in found}) > 5
+    grey = 128 if spec.value_range is None else 0.5
+    assert any((pixels[0] == grey).all() or (pixels[:, 0] == grey).all() for pixels in found)
+
+
+def test_the_same_operations_move_an_array_as_they_move_a_picture() -> None:
+    wave = np.sin(np.arange(64) / 9)
+    smooth = (127 + 100 * wave[:, None, None] * np.stack([wave, wave**2, -wave], -1)).astype(np.uint8)
+    config = TransformConfig(augment_operations=2, augment_colour=False)
+    bytes_, floats = ImageSpec(64), ImageSpec(64, value_range=(0, 255))
+    for seed in range(20):
+        picture, array = (
+            render_augmented(image, View((64, 64)), spec, config, np.random.default_rng(seed), False)
+            for image, spec in ((Image.fromarray(smooth), bytes_), (smooth, floats))
+        )
+        differs = np.abs(array * 255 - picture)
+        assert differs.mean() < 2  # the libraries interpolate half a pixel apart where they shear

@@ -44,7 +44,8 @@ class Eye(Unbuilt, VisionEncoderConfig):
         if self.image_size % 8:
             raise SettingError("image_size", f"must be a multiple of 8, found {self.image_size}")
         side = self.image_size // 8
-        return VisionFacts(ImageSpec(self.image_size, self.channels), self.width, (side, side))
+        means = (0.5,) * self.channels
+        return VisionFacts(ImageSpec(self.image_size, self.channels, means, means), self.width, (side, side))
 
 
 class Lexicon(BaseModel):

@@ -160,3 +160,59 @@ def test_a_recipe_made_in_python_is_checked_without_places(write: Write) -> None
     recipe = read_recipe(["good.yaml"], [("evaluation.split", "train")], checks="none").recipe
     with pytest.raises(RecipeError, match=r"^evaluation\.source: its split"):
         validate(recipe)
+
+
+DEEP_EYE = """
+from x2kit.plugin import ImageSpec, VisionEncoderConfig, VisionFacts, hookimpl
+
+class DeepEye(VisionEncoderConfig):
+    means: int = 8
+
+    def describe(self):
+        image = ImageSpec(32, 8, (0.5,) * self.means, (0.5,) * 8, value_range=(0, 10000))
+        return VisionFacts(image, 16, (4, 4))
+
+    def build(self, assets=None):
+        raise AssertionError("a weight is built")
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(DeepEye)
+"""
+
+
+def test_augmentations_of_pictures_of_numbers_are_those_of_shape(write: Write) -> None:
+    write("deep.py", DEEP_EYE)
+    eye: list[tuple[str, Any]] = [
+        ("plugins", ["stubs.py", "deep.py"]),
+        ("model.vision", "DeepEye"),
+        ("data.streams.regions", None),
+    ]
+    key = "data.streams.pictures.transform"
+    assert refusals(*eye)[0].endswith(
+        f"{key}.augment_operations: they need pictures with 3 channels of 8 bits, but model.vision wants 8 of numbers "
+        f"from 0 to 10000; set 0, or {key}.augment_colour: false, which leaves operations of shape alone"
+    )
+    accepted(*eye, (f"{key}.augment_colour", False))
+    accepted(*eye, (f"{key}.augment_operations", 0))
+
+
+def test_pictures_with_boxes_have_no_operations_of_shape(write: Write) -> None:
+    key = "data.streams.pictures.transform"
+    (message,) = refusals((f"{key}.augment_colour", False))
+    assert message == (
+        f"command line: {key}.augment_colour: pictures with boxes take colour operations alone, so without them "
+        f"nothing is left; set {key}.augment_operations: 0"
+    )
+    accepted((f"{key}.augment_colour", False), (f"{key}.augment_operations", 0))
+
+
+def test_an_encoder_that_is_wrong_about_its_pictures_is_refused(write: Write) -> None:
+    write("deep.py", DEEP_EYE)
+    message, *_ = refusals(
+        ("plugins", ["stubs.py", "deep.py"]),
+        ("model.vision", {"class_path": "DeepEye", "init_args": {"means": 3}}),
+    )
+    assert message.endswith(
+        "model.vision: DeepEye is wrong about its pictures: image.mean needs one number for each of 8 channels, found 3"
+    )

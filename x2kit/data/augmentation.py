@@ -1,17 +1,20 @@
-"""RandAugment as X²-VLM uses it (Cubuk et al., arXiv:1909.13719), seeded. Imports torchvision.
+"""RandAugment as X²-VLM uses it (Cubuk et al., arXiv:1909.13719), seeded. Imports torch and torchvision.
 
 The strengths are those of the official code: at level 7 brightness and sharpness 1.36, shear 0.21, 7 pixels,
 21 degrees; what comes in from outside is mid grey. Pictures with boxes take the colour operations alone, so
-that the boxes stay true.
+that the boxes stay true; pictures that are arrays of numbers take the shape operations alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -21,11 +24,14 @@ PROBABILITY = 0.5
 _FILL = 128
 _MAX_LEVEL = 10
 
-Operation = Callable[[Image.Image, float, int], Image.Image]
-"""Picture, strength in [0, 1], sign (-1 or 1)."""
+Array: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""[H, W, C] of any channels: 0 to 255, or float from 0 to 1."""
+Shown: TypeAlias = Image.Image | Array
+Operation: TypeAlias = Callable[[Any, float, int], Any]
+"""Picture, strength in [0, 1], sign (-1 or 1); gives a picture of the same type."""
 
 
-def _identity(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _identity(image: Shown, strength: float, sign: int) -> Shown:
     return image
 
 
@@ -60,48 +66,69 @@ def sharpened(image: Image.Image, factor: float) -> Image.Image:
 
 
 def _affine(
-    image: Image.Image,
+    image: Shown,
     *,
     angle: float = 0.0,
     shear: tuple[float, float] = (0.0, 0.0),
     center: list[float] | None = None,
-) -> Image.Image:
-    return F.affine(  # type: ignore[no-any-return]
-        image,
+) -> Shown:
+    picture: Any = image
+    if not isinstance(image, Image.Image):
+        picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    moved = F.affine(
+        picture,
         angle=angle,
         translate=[0, 0],
         scale=1.0,
         shear=[math.degrees(math.atan(value)) for value in shear],
         interpolation=InterpolationMode.BILINEAR,
-        fill=[_FILL] * len(image.getbands()),
+        fill=[_grey(image)] * _bands(image),
         center=center,
     )
+    return moved if isinstance(image, Image.Image) else moved.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
 
 
-def _moved(image: Image.Image, x: int, y: int) -> Image.Image:
+def _moved(image: Shown, x: int, y: int) -> Shown:
     """Moved by whole pixels, which needs no interpolation."""
-    moved = Image.new(image.mode, image.size, (_FILL,) * len(image.getbands()))
-    moved.paste(image, (x, y))
-    return moved
+    if isinstance(image, Image.Image):
+        moved = Image.new(image.mode, image.size, (_FILL,) * len(image.getbands()))
+        moved.paste(image, (x, y))
+        return moved
+    shifted = np.full_like(image, _grey(image))
+    height, width = image.shape[:2]
+    if abs(x) < width and abs(y) < height:
+        shifted[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = image[
+            max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
+        ]
+    return shifted
 
 
-def _shear_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _grey(image: Image.Image | Array) -> float:
+    floats = isinstance(image, np.ndarray) and image.dtype.kind == "f"
+    return 0.5 if floats else _FILL
+
+
+def _bands(image: Image.Image | Array) -> int:
+    return len(image.getbands()) if isinstance(image, Image.Image) else image.shape[2]
+
+
+def _shear_x(image: Shown, strength: float, sign: int) -> Shown:
     return _affine(image, shear=(sign * strength * 0.3, 0.0), center=[0.0, 0.0])
 
 
-def _shear_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _shear_y(image: Shown, strength: float, sign: int) -> Shown:
     return _affine(image, shear=(0.0, sign * strength * 0.3), center=[0.0, 0.0])
 
 
-def _translate_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _translate_x(image: Shown, strength: float, sign: int) -> Shown:
     return _moved(image, sign * round(strength * 10), 0)
 
 
-def _translate_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _translate_y(image: Shown, strength: float, sign: int) -> Shown:
     return _moved(image, 0, sign * round(strength * 10))
 
 
-def _rotate(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _rotate(image: Shown, strength: float, sign: int) -> Shown:
     return _affine(image, angle=sign * strength * 30)
 
 
@@ -109,17 +136,22 @@ COLOUR_OPERATIONS: tuple[Operation, ...] = (_identity, _auto_contrast, _equalise
 SHAPE_OPERATIONS: tuple[Operation, ...] = (_shear_x, _shear_y, _translate_x, _translate_y, _rotate)
 
 
-def augment(image: Image.Image, rng: Generator, operations: int, level: int, keep_shape: bool) -> Image.Image:
+def augment(
+    image: Shown, rng: Generator, operations: int, level: int, keep_shape: bool, keep_colour: bool = False
+) -> Shown:
     """The picture after random operations, drawn with replacement, each applied with probability 0.5.
 
     Args:
-        image: RGB or grey.
+        image: RGB or grey of 8 bits; or, with `keep_colour`, an array of any channels.
         rng: the sample's own generator.
         operations: how many are drawn.
         level: strength from 0 to 10.
         keep_shape: draw from the operations alone that move no pixel.
+        keep_colour: draw from the operations alone that only move pixels.
     """
-    choices = COLOUR_OPERATIONS if keep_shape else COLOUR_OPERATIONS + SHAPE_OPERATIONS
+    choices: tuple[Operation, ...] = (_identity,) if keep_colour else COLOUR_OPERATIONS
+    if not keep_shape:
+        choices += SHAPE_OPERATIONS
     for which, chance, sign in rng.random((operations, 3)).tolist():
         if chance < PROBABILITY:
             image = choices[int(which * len(choices))](image, level / _MAX_LEVEL, 1 if sign < 0.5 else -1)

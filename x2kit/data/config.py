@@ -61,6 +61,11 @@ class TransformConfig(BaseModel):
     augment_operations: int = Field(
         2, ge=0, description="random colour and shape operations a picture (RandAugment)"
     )
+    augment_colour: bool = Field(
+        True,
+        description="colour operations are among them; false leaves those of shape, which fit pictures of any channels "
+        "and depth",
+    )
     augment_level: int = Field(7, ge=0, le=10, description="strength of these operations")
     reduced_decoding: bool = Field(
         False,

@@ -80,7 +80,7 @@ def _require_measurable(record: Record, spec: ImageSpec) -> None:
         seen_video(record["video"], 1, spec)
         size = None
     else:
-        picture = Picture(field(record, "image"), spec.channels)
+        picture = Picture(field(record, "image"), spec.channels, spec.value_range)
         picture.load()
         size = picture.size
     for text in variants(record.get("caption") or []):

@@ -8,15 +8,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from x2kit.data.files import is_url, read
+from x2kit.data.pixel_arrays import (
+    NPY,
+    TIFF,
+    Numbers,
+    PixelArray,
+    ValueRange,
+    fitted,
+    npy_array,
+    pil_array,
+    tiff_array,
+)
 from x2kit.errors import DataError, Reason
 
 REDUCTIONS = (8, 4, 2)
 """By how much JPEG pictures can be reduced while they are decoded: the inverse transform skips high frequencies."""
+Loaded: TypeAlias = Image.Image | Numbers
+"""A picture with its pixels in memory: of 8 bits in grey or colour as PIL has it, any other as numbers [H, W, C]."""
 _MODES = {1: "L", 3: "RGB"}
 _SIZES = {b"\x89PNG": (">II", 16), b"GIF8": ("<HH", 6), b"BM": ("<ii", 18)}
 """Where formats that begin so keep width and height."""
@@ -29,33 +43,35 @@ class Picture:
         size: width and height in pixels.
 
     Args:
-        picture: a PIL image, the bytes of an encoded picture, a path, or a URL.
-        channels: 3 for colour, 1 for grey.
-    Raises: DataError if it is none of these, missing, not a picture, empty, of deeper pixels, or so large that its
-            file must be meant to fill the memory.
+        picture: a PIL image, an array of numbers, the bytes of an encoded picture, a path, or a URL.
+        channels: that the encoder asks for; pictures of 8 bits are brought to 3 (colour) or 1 (grey), all others
+            must have so many.
+        value_range: as `ImageSpec.value_range`; None for pictures of 8 bits.
+    Raises: DataError if it is none of these, missing, not a picture, empty, of other channels or another depth than
+            asked for, or so large that its file must be meant to fill the memory.
     """
 
-    def __init__(self, picture: Any, channels: int = 3) -> None:
-        if channels not in _MODES:
-            raise DataError(
-                f"pictures of {channels} channels cannot be read yet; 1 (grey) and 3 (colour) can",
-                reason=Reason.OTHER,
-            )
-        self._picture, self._mode = picture, _MODES[channels]
+    def __init__(self, picture: Any, channels: int = 3, value_range: ValueRange = None) -> None:
+        self._picture = picture
+        self._mode = _MODES.get(channels) if value_range is None else None
         with self._readable():
-            self._image = picture if isinstance(picture, Image.Image) else _open(picture)
-        if self._image.mode.startswith(("I", "F")):
+            found = picture if isinstance(picture, Image.Image) else _open(picture, self._mode is not None)
+            if isinstance(found, Image.Image) and self._mode is None:
+                found = pil_array(found)
+            self._found = fitted(found, channels, value_range) if isinstance(found, PixelArray) else found
+        if isinstance(self._found, Image.Image) and self._found.mode.startswith(("I", "F")):
             raise DataError(
-                f"pixels of mode {self._image.mode} are deeper than 8 bits; convert the picture to 8 bits first",
+                f"pixels of mode {self._found.mode} are deeper than 8 bits, which the encoder asks for; convert the "
+                "picture to 8 bits first",
                 reason=Reason.PICTURE_TOO_DEEP,
             )
-        self.size: tuple[int, int] = self._image.size
+        self.size: tuple[int, int] = self._found.size
         if 0 in self.size:
             raise DataError(
                 f"a picture of {self.size[0]} x {self.size[1]} pixels", reason=Reason.PICTURE_EMPTY
             )
 
-    def load(self, reduction: int = 1) -> Image.Image:
+    def load(self, reduction: int = 1) -> Loaded:
         """The picture with its pixels in memory.
 
         Args:
@@ -64,13 +80,17 @@ class Picture:
         Raises: DataError if the picture is damaged.
         """
         with self._readable():
+            if not isinstance(self._found, Image.Image):
+                array = self._found.load()
+                grey = self._mode == "L"
+                return array if self._mode is None else Image.fromarray(array[..., 0] if grey else array)
             # an image that was given as such belongs to its owner, and draft would change it
-            if reduction > 1 and self._image is not self._picture:
-                self._image.draft(None, (self.size[0] // reduction, self.size[1] // reduction))
-            if self._image.mode != self._mode:
-                return self._image.convert(self._mode)
-            self._image.load()
-        return self._image
+            if reduction > 1 and self._found is not self._picture:
+                self._found.draft(None, (self.size[0] // reduction, self.size[1] // reduction))
+            if self._found.mode != self._mode:
+                return self._found.convert(self._mode)
+            self._found.load()
+            return self._found
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -95,15 +115,20 @@ class Picture:
             ) from error
 
     def _in_words(self) -> str:
+        if isinstance(self._picture, np.ndarray):
+            return f"an array of shape {list(self._picture.shape)}"
         return f"{len(self._picture)} bytes" if isinstance(self._picture, bytes) else str(self._picture)
 
 
-def decode(picture: Any, channels: int = 3) -> Image.Image:
+def decode(picture: Any, channels: int = 3, value_range: ValueRange = None) -> Loaded:
     """A picture with its pixels in memory. Arguments and errors are those of `Picture` and its `load`."""
-    return Picture(picture, channels).load()
+    return Picture(picture, channels, value_range).load()
 
 
-def _open(picture: Any) -> Image.Image:
+def _open(picture: Any, by_pil: bool) -> Image.Image | PixelArray:
+    """A picture with its header read; `by_pil` if PIL shall bring it to the wanted mode where it knows its format."""
+    if isinstance(picture, np.ndarray):
+        return PixelArray(picture.shape, picture.dtype, lambda: picture)
     if isinstance(picture, bytes | bytearray | memoryview):
         source: Any = io.BytesIO(picture)
     elif isinstance(picture, str) and is_url(picture):
@@ -112,22 +137,42 @@ def _open(picture: Any) -> Image.Image:
         source = Path(picture)
     else:
         raise DataError(
-            f"a picture is a PIL image, bytes or a path, found {type(picture).__name__}",
+            f"a picture is a PIL image, an array, bytes or a path, found {type(picture).__name__}",
             reason=Reason.FIELD_TYPE,
         )
     if not (source.getbuffer() if isinstance(source, io.BytesIO) else source.stat().st_size):
         raise DataError(f"a picture of 0 bytes{_named(source)}", reason=Reason.PICTURE_EMPTY)
+    if not by_pil and (array := _array(source)):
+        return array
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that fills the memory
         try:
             return Image.open(source)
         except UnidentifiedImageError as error:
+            if by_pil and (array := _array(source)):
+                return array
             raise _unidentified(source) from error
+
+
+def _array(source: io.BytesIO | Path) -> PixelArray | None:
+    """What the file holds if it is of a format that holds arrays."""
+    head = _head(source)
+    if head.startswith(NPY):
+        return npy_array(source)
+    return tiff_array(source) if head.startswith(TIFF) else None
+
+
+def _head(source: io.BytesIO | Path) -> bytes:
+    """The first bytes, which tell the format."""
+    if isinstance(source, io.BytesIO):
+        return bytes(source.getbuffer()[:32])
+    with source.open("rb") as file:
+        return file.read(32)
 
 
 def _unidentified(source: io.BytesIO | Path) -> DataError:
     """What is wrong with a picture that no decoder takes: most often it is none, or its header says 0 pixels."""
-    head = source.read_bytes()[:32] if isinstance(source, Path) else source.getvalue()[:32]
+    head = _head(source)
     for start, (layout, offset) in _SIZES.items():
         if head.startswith(start) and len(head) >= offset + struct.calcsize(layout):
             width, height = struct.unpack_from(layout, head, offset)

@@ -77,7 +77,7 @@ def image_sample(
     Raises: DataError for a missing field, a bad picture or a text of which nothing remains.
     """
     text = clean(_draw(field(record, "caption"), config, rng), config.max_words)
-    picture = Picture(field(record, "image"), spec.channels)
+    picture = Picture(field(record, "image"), spec.channels, spec.value_range)
     may_flip = not config.transform.careful_flip or not has_sides(record)
     view = draw_view(picture.size, config.transform, rng, may_flip)
     pixels = _shown(picture, view, config, spec, rng, keep_shape)
@@ -91,7 +91,7 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
 
     Raises: DataError as `image_sample`, for a bad box, and for a record without any text.
     """
-    picture = Picture(field(record, "image"), spec.channels)
+    picture = Picture(field(record, "image"), spec.channels, spec.value_range)
     size = picture.size
     regions = _few_regions(record, config)
     if not regions and "caption" not in record:

@@ -24,7 +24,7 @@ class TarShards(SourceConfig):
     )
     split: str = Field("train", min_length=1, description="what {split} in a path stands for")
     image_parts: tuple[str, ...] = Field(
-        ("jpg", "jpeg", "png", "webp", "gif", "bmp", "img"),
+        ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy", "img"),
         description="endings of pictures; the first that a record has is taken",
     )
     caption_parts: tuple[str, ...] = Field(

@@ -20,16 +20,19 @@ from torchvision.transforms.v2 import functional as F
 
 from x2kit.data.augmentation import augment
 from x2kit.data.config import TransformConfig
-from x2kit.data.pictures import REDUCTIONS, decode
+from x2kit.data.pictures import REDUCTIONS, Loaded, Picture
+from x2kit.data.pixel_arrays import Numbers, to_unit
 from x2kit.plugin.components import ImageSpec
 
-Pixels: TypeAlias = NDArray[np.uint8]
-"""[S, S, C], 0 to 255."""
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""[S, S, C]: uint8 from 0 to 255, or float32 from 0 to 1 where the encoder names a range of values."""
 Crop: TypeAlias = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels of the whole picture; x1 and y1 lie outside."""
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
+_NEAREST = InterpolationMode.NEAREST_EXACT
+"""PIL's rule."""
 
 
 class View(NamedTuple):
@@ -48,8 +51,12 @@ class View(NamedTuple):
 
 def read_picture(picture: Any, spec: ImageSpec) -> Tensor:
     """A picture as the encoder wants it: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
-    image = decode(picture, spec.channels)
-    return stack_pixels([render(image, View(image.size), spec)])[0]
+    return stack_pixels([whole_picture(Picture(picture, spec.channels, spec.value_range), spec)])[0]
+
+
+def whole_picture(picture: Picture, spec: ImageSpec) -> Pixels:
+    """All of a picture, brought to the encoder's size. Raises DataError if it is damaged."""
+    return render(picture.load(), View(picture.size), spec)
 
 
 def draw_view(size: tuple[int, int], config: TransformConfig, rng: Generator, may_flip: bool = True) -> View:
@@ -94,7 +101,7 @@ def reduction(view: View, spec: ImageSpec) -> int:
     return next((by for by in REDUCTIONS if shortest >= by * spec.size), 1)
 
 
-def render(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
+def render(image: Loaded, view: View, spec: ImageSpec) -> Pixels:
     """The view of a picture, brought to the encoder's size.
 
     Args:
@@ -102,6 +109,12 @@ def render(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
         view: in pixels of the picture's full size.
         spec: what the encoder wants.
     """
+    return (
+        _rendered_array(image, view, spec) if isinstance(image, np.ndarray) else _rendered(image, view, spec)
+    )
+
+
+def _rendered(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
     if view.crop is not None:
         across, down = image.width / view.size[0], image.height / view.size[1]
         x0, y0, x1, y1 = view.crop
@@ -115,6 +128,19 @@ def render(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
     return pixels[:, ::-1] if view.flip else pixels
 
 
+def _rendered_array(array: Numbers, view: View, spec: ImageSpec) -> Pixels:
+    x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
+    cropped = array[y0:y1, x0:x1]
+    pixels = np.array(cropped) if spec.value_range is None else to_unit(cropped, spec.value_range)
+    if pixels.shape[:2] != (spec.size, spec.size):
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        how = _NEAREST if spec.interpolation == "nearest" else InterpolationMode(spec.interpolation)
+        pixels = F.resize(tensor, [spec.size, spec.size], how).permute(1, 2, 0).numpy()
+        if spec.value_range is not None:
+            pixels = pixels.clip(0, 1)  # bicubic reaches beyond its neighbours
+    return pixels[:, ::-1] if view.flip else pixels
+
+
 def _resized(image: Image.Image, spec: ImageSpec) -> Pixels:
     """What PIL's resize gives, to one grey level, in a fifth of its time."""
     tensor = torch.from_numpy(_pixels(image)).permute(2, 0, 1)
@@ -123,20 +149,26 @@ def _resized(image: Image.Image, spec: ImageSpec) -> Pixels:
 
 
 def render_augmented(
-    image: Image.Image, view: View, spec: ImageSpec, config: TransformConfig, rng: Generator, keep_shape: bool
+    image: Loaded, view: View, spec: ImageSpec, config: TransformConfig, rng: Generator, keep_shape: bool
 ) -> Pixels:
     """As `render`, with random operations at the end; `keep_shape` leaves out those that move pixels."""
     pixels = render(image, view, spec)
     if config.augment_operations == 0:
         return pixels
-    small = Image.fromarray(pixels if spec.channels > 1 else pixels[..., 0])
-    return _pixels(augment(small, rng, config.augment_operations, config.augment_level, keep_shape))
+    small: Loaded = pixels
+    if isinstance(image, Image.Image):
+        small = Image.fromarray(pixels if spec.channels > 1 else pixels[..., 0])
+    changed = augment(
+        small, rng, config.augment_operations, config.augment_level, keep_shape, not config.augment_colour
+    )
+    return changed if isinstance(changed, np.ndarray) else _pixels(changed)
 
 
 def stack_pixels(pictures: Sequence[Pixels]) -> Tensor:
     """[M, C, S, S] float32 in [0, 1]."""
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return stacked.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    floats = stacked.to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.div_(255) if stacked.dtype == torch.uint8 else floats
 
 
 def _pixels(image: Image.Image) -> Pixels:

@@ -14,7 +14,7 @@ from x2kit.data.frames import evaluation_frames, training_frames
 from x2kit.data.pictures import Picture
 from x2kit.data.samples import field, has_sides
 from x2kit.data.text import clean, draw
-from x2kit.data.transforms import Pixels, View, draw_view, reduction, render, render_augmented
+from x2kit.data.transforms import Pixels, draw_view, reduction, render_augmented, whole_picture
 from x2kit.data.videos import chosen_frames, is_clips
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.components import ImageSpec
@@ -87,7 +87,7 @@ def seen_video(video: Any, wanted: int, spec: ImageSpec) -> SeenVideo:
         )
     pictures = _pictures(video, lambda frames: evaluation_frames(frames, wanted), spec)
     size = pictures[0].size
-    return SeenVideo([render(picture.load(), View(size), spec) for picture in pictures], size)
+    return SeenVideo([whole_picture(picture, spec) for picture in pictures], size)
 
 
 def _pictures(video: Any, choose: Callable[[int], Sequence[int]], spec: ImageSpec) -> list[Picture]:
@@ -95,7 +95,7 @@ def _pictures(video: Any, choose: Callable[[int], Sequence[int]], spec: ImageSpe
     found = []
     for place, frame in enumerate(chosen_frames(video, choose)):
         try:
-            found.append(Picture(frame, spec.channels))
+            found.append(Picture(frame, spec.channels, spec.value_range))
         except DataError as error:
             raise DataError(f"chosen frame {place}: {error}", reason=error.reason) from error
     return found

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from x2kit.data.pictures import decode
+from x2kit.data.pictures import Picture
 from x2kit.data.text import clean
-from x2kit.data.transforms import View, render, stack_pixels
+from x2kit.data.transforms import stack_pixels, whole_picture
 from x2kit.data.video_samples import seen_video
 from x2kit.errors import DataError
 from x2kit.plugin.components import ImageSpec
@@ -73,8 +73,8 @@ class MeasuredRecords:
 
     def _seen(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
         if record.get("image") is not None:
-            image = decode(record["image"], self._spec.channels)
-            return stack_pixels([render(image, View(image.size), self._spec)])[0], image.size
+            picture = Picture(record["image"], self._spec.channels, self._spec.value_range)
+            return stack_pixels([whole_picture(picture, self._spec)])[0], picture.size
         if record.get("video") is None:
             raise DataError("no picture; evaluation needs one, or a video, in every record")
         if self._frames is None:

@@ -22,6 +22,7 @@ def load_image_spec(directory: Path) -> ImageSpec:
     file = directory / FILE_NAME
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return ImageSpec(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+        tuples = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+        return ImageSpec(**{**content, **tuples, "mean": tuples["mean"], "std": tuples["std"]})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{file}: not readable as an encoder's picture statistics: {error}") from error

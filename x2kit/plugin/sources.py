@@ -3,7 +3,7 @@
 A record is a dict with these fields; which of them a stream needs depends on the kind of the stream.
 
     id       str, unique within the source
-    image    PIL image, or bytes of an encoded picture, or a path
+    image    PIL image, or array of numbers, or bytes of an encoded picture, or a path
     video    path or bytes of a video file, or a list of frames, each as an image, or a list of clips, which are such
              lists and have a caption each
     is_continuous  bool, whether the clips of a video follow each other

@@ -11,7 +11,14 @@ from x2kit.data.config import LOSSES, PICTURED, LossName, StreamConfig
 from x2kit.errors import DataError, Fault, MissingFileError, PluginError, RecipeError, SettingError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
-from x2kit.plugin.components import ComponentConfig, FusionFacts, SourceConfig, TextFacts, VisionFacts
+from x2kit.plugin.components import (
+    ComponentConfig,
+    FusionFacts,
+    ImageSpec,
+    SourceConfig,
+    TextFacts,
+    VisionFacts,
+)
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
 
@@ -94,6 +101,10 @@ class _Checks:
         text = self._ask("model.text", model.text, model.text.describe)
         if vision is None or text is None:
             return None
+        if fault := vision.image.fault():
+            self._fault(
+                "model.vision", f"{model.vision.component_name()} is wrong about its pictures: {fault}"
+            )
         fusion = self._ask(
             "model.fusion", model.fusion, lambda: model.fusion.describe(text.width, vision.width)
         )
@@ -142,7 +153,7 @@ class _Checks:
         if stream.kind == "video-text":
             self._framed(name, stream, key)
         if facts is not None:
-            self._fits(stream, key, facts)
+            self._fits(name, stream, key, facts)
 
     def training(self) -> None:
         """There is something to learn, or nothing is to be learned."""
@@ -191,7 +202,7 @@ class _Checks:
                     "measure on other records",
                 )
 
-    def _fits(self, stream: StreamConfig, key: str, facts: ModelFacts) -> None:
+    def _fits(self, name: str, stream: StreamConfig, key: str, facts: ModelFacts) -> None:
         vision, text = facts.vision, facts.text
         if stream.max_tokens > text.max_length:
             self._fault(
@@ -207,11 +218,32 @@ class _Checks:
                 "which takes one width\n  make the widths equal, or set "
                 + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
             )
-        pictured = stream.kind in PICTURED
-        if pictured and vision.image.channels != 3 and stream.transform.augment_operations:
+        if stream.kind in PICTURED and stream.transform.augment_operations:
+            self._augmented(name, stream, f"{key}.transform", vision.image)
+
+    def _augmented(self, name: str, stream: StreamConfig, key: str, image: ImageSpec) -> None:
+        """Colour operations have colours to work on, and where they are left out something remains."""
+        others = self._recipe.data.streams.values()
+        boxed = stream.kind == "region-text" or any(other.images_from == name for other in others)
+        if not stream.transform.augment_colour:
+            if boxed and stream.images_from is None:
+                self._fault(
+                    f"{key}.augment_colour",
+                    "pictures with boxes take colour operations alone, so without them nothing is left; set "
+                    f"{key}.augment_operations: 0",
+                )
+            return
+        if image.channels != 3 or image.value_range is not None:
+            needed, wanted = "3 channels", f"{image.channels}"
+            if image.value_range is not None:
+                low, high = image.value_range
+                needed, wanted = f"{needed} of 8 bits", f"{wanted} of numbers from {low:g} to {high:g}"
+            other = (
+                "" if boxed else f", or {key}.augment_colour: false, which leaves operations of shape alone"
+            )
             self._fault(
-                f"{key}.transform.augment_operations",
-                f"they need pictures with 3 channels, but model.vision wants {vision.image.channels}; set 0",
+                f"{key}.augment_operations",
+                f"they need pictures with {needed}, but model.vision wants {wanted}; set 0{other}",
             )
 
     def _headed(self, stream: StreamConfig, key: str) -> None:

@@ -15,11 +15,8 @@ def facts_are_true(subject: VisionSubject) -> None:
         found = getattr(encoder, what, None)
         found = tuple(found) if what == "grid" and found is not None else found
         claim(found == said, f"describe() says {what} {said}, the encoder has {found}")
-    for what in ("mean", "std"):
-        claim(
-            len(getattr(facts.image, what)) == facts.image.channels,
-            f"image.{what} needs one number for each of {facts.image.channels} channels",
-        )
+    fault = facts.image.fault()
+    claim(fault is None, fault or "")
 
 
 def shapes_are_as_declared(subject: VisionSubject) -> None:

@@ -13,11 +13,12 @@ from PIL import Image
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.gallery import Thumbnails, choose_queries, draw_queries, draw_texts, top_places
 from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
+from x2kit.plugin import ImageSpec
 
 
 @pytest.fixture
 def thumbnails(probe: Probe) -> Thumbnails:
-    return Thumbnails(probe.part, 3)
+    return Thumbnails(probe.part, ImageSpec(16))
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_at_a_tie_the_true_one_stands_last() -> None:
 
 def test_thumbnails_are_small_pictures_in_the_page() -> None:
     part = PartOfSource(Listed([photo(0, image=Image.new("RGB", (800, 400), "red"))]))
-    address = Thumbnails(part, 3)[0]
+    address = Thumbnails(part, ImageSpec(16))[0]
     kind, content = address.split(",", 1)
     assert kind == "data:image/png;base64"
     shown = Image.open(io.BytesIO(base64.b64decode(content)))

@@ -8,6 +8,7 @@ from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.gallery import Thumbnails
 from x2kit.evaluation.report.probe import Guess, Probe, make_probe
 from x2kit.evaluation.report.scenes import SCENES, draw_scene, draw_scenes
+from x2kit.plugin import ImageSpec
 
 FOUND = Guess("a <cat>", [0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.4], 0.8)
 LOST = Guess("dog", [0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.2, 0.2], 0.0)
@@ -32,7 +33,7 @@ def test_each_region_is_listed_with_its_overlap_and_whether_it_counts() -> None:
 
 
 def test_the_same_pictures_are_shown_for_every_language_that_has_region_texts(probe: Probe) -> None:
-    drawn = draw_scenes(probe, ["en", "xx", "de"], Thumbnails(probe.part, 3))
+    drawn = draw_scenes(probe, ["en", "xx", "de"], Thumbnails(probe.part, ImageSpec(16)))
     assert drawn is not None
     assert re.findall(r"<h3>(.*?)</h3>", drawn) == ["en", "de"]
     pictures = re.findall(r'<img src="(.*?)"', drawn)
@@ -49,4 +50,4 @@ def test_records_without_regions_have_no_boxes(probe: Probe) -> None:
         probe.localisation,
         4,
     )
-    assert draw_scenes(bare, ["en"], Thumbnails(bare.part, 3)) is None
+    assert draw_scenes(bare, ["en"], Thumbnails(bare.part, ImageSpec(16))) is None

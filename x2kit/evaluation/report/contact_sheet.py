@@ -7,15 +7,15 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page
+from x2kit.evaluation.report.visible import visible_unit
 from x2kit.model.regions import patch_mask
+from x2kit.plugin.components import ImageSpec, VisionFacts
 from x2kit.plugin.tokenizers import Tokenizer
 
 _SMALL = 96
@@ -69,7 +69,7 @@ def draw_sheet(
     batch: Batch,
     data: DataConfig,
     tokenizer: Tokenizer,
-    grid: tuple[int, int],
+    vision: VisionFacts,
     title: str,
     steps: int,
     rows: int,
@@ -80,13 +80,14 @@ def draw_sheet(
         batch: of the step.
         data: the recipe's.
         tokenizer: that made the batch.
-        grid: (rows, columns) of the vision encoder's patches.
+        vision: what is known of the vision encoder.
         title: of the page.
         steps: of the whole run.
         rows: most rows of each stream that are drawn.
     Returns: HTML that needs no other file.
     """
-    sheet = _Sheet(batch, _Tokens(tokenizer), grid, rows)
+    grid = vision.grid
+    sheet = _Sheet(batch, _Tokens(tokenizer), vision, rows)
     sections = [
         Section(
             f"stream-{name}",
@@ -99,6 +100,8 @@ def draw_sheet(
     absent = [name for name in data.streams if name not in batch.streams]
     pictures = len(batch.images) - sum(batch.videos) if batch.images is not None else 0
     facts = [f"{pictures} pictures", f"{len(batch.videos)} videos", f"patches {grid[0]} × {grid[1]}"]
+    if vision.image.value_range is not None or vision.image.channels not in (1, 3):
+        facts.append(f"pictures of {vision.image.channels} channels, stretched so that they can be looked at")
     facts += [f"{name} is absent: none of its losses is on, or it has no row" for name in absent]
     if batch.broken:
         facts.append(f"{len(batch.broken)} broken records were left out")
@@ -113,8 +116,9 @@ def draw_sheet(
 
 
 class _Sheet:
-    def __init__(self, batch: Batch, tokens: _Tokens, grid: tuple[int, int], rows: int) -> None:
-        self._batch, self._tokens, self._grid, self._rows = batch, tokens, grid, rows
+    def __init__(self, batch: Batch, tokens: _Tokens, vision: VisionFacts, rows: int) -> None:
+        self._batch, self._tokens, self._rows = batch, tokens, rows
+        self._spec, self._grid = vision.image, vision.grid
         self._addresses: dict[int, str] = {}
 
     def draw(self, name: str, rows: Rows, config: StreamConfig) -> Markup:
@@ -177,7 +181,7 @@ class _Sheet:
         if number not in self._addresses:
             images = self._batch.images
             assert images is not None  # rows with pictures come with them
-            self._addresses[number] = _address(images[number])
+            self._addresses[number] = _address(images[number], self._spec)
         return tag("img", src=self._addresses[number], alt=f"picture {number}", loading="lazy")
 
     def _region(self, bbox: Tensor) -> Markup:
@@ -249,11 +253,9 @@ def _broken(batch: Batch) -> Section:
     return Section("broken", "broken records", about, tag("div", table, class_="scroll"))
 
 
-def _address(image: Tensor) -> str:
+def _address(image: Tensor, spec: ImageSpec) -> str:
     """A picture [C, S, S] in [0, 1] as a data address; large ones as JPEG, so that the file stays small."""
-    pixels = (image.permute(1, 2, 0) * 255).round().to("cpu").numpy().astype(np.uint8)
-    # of other numbers of channels than three the first is shown in grey
-    picture = Image.fromarray(pixels if pixels.shape[2] == 3 else np.ascontiguousarray(pixels[..., 0]))
+    picture = visible_unit(image.permute(1, 2, 0).cpu().numpy(), spec)
     kind = "PNG" if max(picture.size) <= _SMALL else "JPEG"
     packed = io.BytesIO()
     picture.save(packed, kind, quality=90) if kind == "JPEG" else picture.save(packed, kind)

@@ -14,6 +14,8 @@ from x2kit.data.pictures import decode
 from x2kit.data.videos import first_frame
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
+from x2kit.evaluation.report.visible import visible
+from x2kit.plugin.components import ImageSpec
 
 TOP = 5
 _SIDE = 192
@@ -25,18 +27,21 @@ class Thumbnails:
 
     Args:
         part: the records.
-        channels: that the encoder takes, 3 or 1.
+        spec: what the encoder takes.
     """
 
-    def __init__(self, part: PartOfSource, channels: int) -> None:
-        self._part, self._channels = part, channels
+    def __init__(self, part: PartOfSource, spec: ImageSpec) -> None:
+        self._part, self._spec = part, spec
         self._made: dict[int, str] = {}
 
     def __getitem__(self, position: int) -> str:
         """`data:image/png;base64,…` of the picture at this position of the part."""
         if position not in self._made:
             record = self._part[position]
-            picture = decode(record.get("image") or first_frame(record["video"]), self._channels).copy()
+            image = record.get("image")
+            seen = first_frame(record["video"]) if image is None else image
+            loaded = decode(seen, self._spec.channels, self._spec.value_range)
+            picture = visible(loaded, self._spec).copy()
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             packed = io.BytesIO()
             picture.save(packed, "PNG", optimize=True)

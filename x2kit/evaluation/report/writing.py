@@ -142,7 +142,7 @@ def draw_examples(
         config.batch_size,
     )
     shown = languages_shown(codes, trained, {code: row["mean_r1"] for code, row in measured.items()})
-    thumbnails = Thumbnails(probe.part, model.image_spec.channels)
+    thumbnails = Thumbnails(probe.part, model.image_spec)
     return [
         *_retrieval_sections(probe, shown, trained, thumbnails, split, len(source)),
         *_box_section(probe, shown, thumbnails),
