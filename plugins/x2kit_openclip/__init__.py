@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
+from x2kit_openclip.any_vision import OpenClipVision
 from x2kit_openclip.settings import ClipVision
 
-__all__ = ["ClipVision", "x2kit_register"]
+__all__ = ["ClipVision", "OpenClipVision", "x2kit_register"]
 
 x2kit_api = "1"
 
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
-    """Add the vision tower."""
-    registry.add(ClipVision)
+    """Add the vision towers."""
+    for component in (ClipVision, OpenClipVision):
+        registry.add(component)

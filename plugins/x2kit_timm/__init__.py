@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
+from x2kit_timm.any_vision import TimmVision
 from x2kit_timm.settings import BeitV2, Swin, TimmViT
 
-__all__ = ["BeitV2", "Swin", "TimmViT", "x2kit_register"]
+__all__ = ["BeitV2", "Swin", "TimmViT", "TimmVision", "x2kit_register"]
 
 x2kit_api = "1"
 
@@ -13,5 +14,5 @@ x2kit_api = "1"
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
     """Add the vision encoders."""
-    for component in (BeitV2, Swin, TimmViT):
+    for component in (BeitV2, Swin, TimmViT, TimmVision):
         registry.add(component)

@@ -67,7 +67,9 @@ class TimmViT(VisionEncoderConfig):
         if self.pretrained is None:
             return VisionFacts(ImageSpec(self.image_size), self.width, (side, side))
         published_file(self.pretrained)
-        return VisionFacts(published_image(self.pretrained, self.image_size), self.width, (side, side))
+        return VisionFacts(
+            published_image(self.pretrained, ImageSpec(self.image_size)), self.width, (side, side)
+        )
 
     def _check_conv_stem(self) -> None:
         steps = self.patch_size.bit_length() - 1

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=nn.Module)
 
 FILENAMES = ("model.safetensors", "pytorch_model.bin")
-HEADS = ("head.", "head_dist.", "attn_pool.", "lm_head.", "mask_token", "norm_post.")
+HEADS = (
+    *("head.", "head_dist.", "attn_pool.", "lm_head.", "mask_token", "norm_post."),
+    *("classifier.", "fc."),
+)
 """Beginnings of names in published files that belong to heads, which an encoder has no use for."""
 
 
@@ -27,19 +30,24 @@ def published_file(pretrained: str) -> Path:
     return pretrained_weights("pretrained", _source(pretrained), FILENAMES)
 
 
-def published_image(pretrained: str, size: int) -> ImageSpec:
-    """Mean, standard deviation and interpolation of the weights' training; CLIP's if they do not say.
+def published_about(pretrained: str) -> dict[str, Any]:
+    """What timm wrote in a config.json beside the weights; empty if there is none.
 
-    timm keeps them in a config.json beside the weights. Raises: SettingError if the file is damaged.
+    Raises: SettingError if the file is damaged.
     """
-    spec = ImageSpec(size)
     file = pretrained_file("pretrained", _source(pretrained), "config.json")
-    if file is None:
-        return spec
-    published: dict[str, Any] = read_json("pretrained", file).get("pretrained_cfg", {})
+    return {} if file is None else read_json("pretrained", file)
+
+
+def published_image(pretrained: str, spec: ImageSpec) -> ImageSpec:
+    """Mean, standard deviation and interpolation of the weights' training; those of `spec` if they do not say.
+
+    Raises: SettingError if the file is damaged.
+    """
+    published: dict[str, Any] = published_about(pretrained).get("pretrained_cfg", {})
     interpolation = published.get("interpolation", spec.interpolation)
     if interpolation not in ("bicubic", "bilinear", "nearest"):
-        raise SettingError("pretrained", f'{file}: interpolation "{interpolation}" is not known')
+        raise SettingError("pretrained", f'{pretrained}: interpolation "{interpolation}" is not known')
     mean, std = published.get("mean", spec.mean), published.get("std", spec.std)
     return spec._replace(mean=tuple(mean), std=tuple(std), interpolation=interpolation)
 
