@@ -46,6 +46,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, source_width: int, heads: int, dropout: float, eps: float) -> None:
         super().__init__()
+        self.width = width
         self.heads = heads
         self.dropout = dropout
         self.query = nn.Linear(width, width)
@@ -54,20 +55,28 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """x [R, L, D], key and value [R, N, D], mask [R, N] or [R, L, N] bool or None; residual and norm included."""
+        """x [R, L, D], key and value [R, H, N, D/H] of H heads, mask [R, N] or [R, L, N] bool or None.
+
+        Returns: [R, L, D], residual and norm included.
+        """
         if mask is not None:
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         attended = F.scaled_dot_product_attention(
-            self._split(self.query(x)),
-            self._split(key),
-            self._split(value),
+            self._by_head(self.query(x)),
+            key,
+            value,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
         attended = attended.transpose(1, 2).flatten(2)
         return self.norm(x + F.dropout(self.output(attended), self.dropout, self.training))
 
-    def _split(self, x: Tensor) -> Tensor:
+    def apart(self, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
+        """What `key_value` gives, [R, N, 2D], as keys and values by head, each [R, H, N, D/H]."""
+        key, value = keys_and_values.split(self.width, -1)
+        return self._by_head(key), self._by_head(value)
+
+    def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
@@ -103,7 +112,7 @@ class CrossBertLayer(nn.Module):
     ) -> Tensor:
         """One layer on the text rows `rows`, computed for their first `read` positions only: [R', read, D]."""
         states = x[rows]
-        key, value = self.self_attention.key_value(states).chunk(2, -1)
+        key, value = self.self_attention.apart(self.self_attention.key_value(states))
         mask = x_mask[rows] if x_mask.ndim == 2 else x_mask[rows, :read]
         states = self.self_attention(states[:, :read], key, value, mask)
         if shared is not None and context is not None:
@@ -113,19 +122,20 @@ class CrossBertLayer(nn.Module):
 
     def _look(self, states: Tensor, shared: SharedKeys, context: Context, rows: slice) -> Tensor:
         """Cross-attention of the states [R', L', D] of the text rows `rows`."""
+        tokens = self.cross_attention.apart(shared.tokens)
         if len(shared.tokens) == 1 and context.mask is None and shared.lead is None:
             # All rows see the same: their tokens stand in one long row, and the keys need no copy for each.
-            alone = shared.tokens.chunk(2, -1)
-            together = self.cross_attention(states.flatten(0, 1)[None], *alone, None)
+            together = self.cross_attention(states.flatten(0, 1)[None], *tokens, None)
             return together.view_as(states)  # type: ignore[no-any-return]
-        visible, leads = None if context.mask is None else context.mask[rows], (None, None)
+        visible = None if context.mask is None else context.mask[rows]
+        leads: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if shared.lead is not None:
-            leads = shared.lead[rows].chunk(2, -1)
+            leads = self.cross_attention.apart(shared.lead[rows])
             visible = None if visible is None else F.pad(visible, (1, 0), value=True)
         # Keys and values apart: gathered as one they would be joined again on the way back, a copy of all of them.
+        # By head: attention with dropout has no fused kernel on a CPU, and would copy what does not lie so.
         key, value = (
-            gather_rows(shared_part, context.rows[rows], lead)
-            for shared_part, lead in zip(shared.tokens.chunk(2, -1), leads, strict=True)
+            gather_rows(token, context.rows[rows], lead) for token, lead in zip(tokens, leads, strict=True)
         )
         return self.cross_attention(states, key, value, visible)  # type: ignore[no-any-return]
 

@@ -36,3 +36,22 @@ def test_half_precision_gradients_keep_their_type() -> None:
     gather_rows(shared, torch.tensor([2, 0])).sum().backward()
     assert shared.grad is not None
     assert shared.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("between", [(), (2,)])
+def test_a_row_of_ones_own_is_put_in_front_of_the_tokens(between: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    index = torch.tensor([2, 0, 2, 1])
+    shared, lead = (
+        torch.randn(count, *between, length, 5, dtype=torch.float64) for count, length in ((3, 4), (4, 1))
+    )
+    plain = shared.clone().requires_grad_(), lead.clone().requires_grad_()
+    fast = shared.clone().requires_grad_(), lead.clone().requires_grad_()
+    joined = torch.cat([plain[1], plain[0][index]], -2)
+    picked = gather_rows(fast[0], index, fast[1])
+    assert torch.equal(picked, joined)
+    weight = torch.randn_like(joined)
+    (joined * weight).sum().backward()
+    (picked * weight).sum().backward()
+    for ours, theirs in zip(fast, plain, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,17 +20,21 @@ class _GatherRows(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (rows,) = ctx.saved_tensors
         of_shared = _added_up(gradient, rows, ctx.count)
-        return (of_shared[:, 1:], None, gradient[:, :1]) if ctx.leads else (of_shared, None, None)
+        if not ctx.leads:
+            return of_shared, None, None
+        return of_shared[..., 1:, :], None, gradient[..., :1, :]
 
 
 def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
     """One copy from a table of all that there is; gathering first and joining then would be two."""
-    count, length = shared.shape[:2]
-    table = torch.cat([shared.flatten(0, 1), lead.flatten(0, 1)])
-    leads = torch.arange(count * length, len(table), device=rows.device)
-    tokens = rows[:, None] * length + torch.arange(length, device=rows.device)
-    picked = table.index_select(0, torch.cat([leads[:, None], tokens], 1).flatten())
-    return picked.view(len(rows), 1 + length, *shared.shape[2:])
+    count, *between, length, width = shared.shape
+    parts = math.prod(between)  # attention heads, where they stand before the tokens
+    table = torch.cat([shared.reshape(-1, width), lead.reshape(-1, width)])
+    part = torch.arange(parts, device=rows.device)
+    tokens = (rows[:, None, None] * parts + part[:, None]) * length + torch.arange(length, device=rows.device)
+    leads = torch.arange(count * parts * length, len(table), device=rows.device).view(-1, parts, 1)
+    picked = table.index_select(0, torch.cat([leads, tokens], 2).flatten())
+    return picked.view(len(rows), *between, 1 + length, width)
 
 
 def _added_up(gradient: Tensor, rows: Tensor, count: int) -> Tensor:
@@ -49,6 +54,7 @@ def gather_rows(shared: Tensor, rows: Tensor, lead: Tensor | None = None) -> Ten
     Args:
         shared: [M, ...].
         rows: [B] int64.
-        lead: [B, 1, ...] of the rows' own, put in front along axis 1: of [M, N, ...] that gives [B, 1 + N, ...].
+        lead: [B, 1, D] of the rows' own, put in front of the tokens: of [M, N, D] that gives [B, 1 + N, D]. Axes
+            between, as attention heads are, stay: [M, H, N, D] and [B, H, 1, D] give [B, H, 1 + N, D].
     """
     return _GatherRows.apply(shared, rows, lead)  # type: ignore[no-any-return,no-untyped-call]
