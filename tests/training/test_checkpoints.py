@@ -11,14 +11,8 @@ import pytest
 import torch
 
 from x2kit.errors import CheckpointError, StorageError
-from x2kit.training.checkpoints import (
-    checkpoints,
-    load_checkpoint,
-    logged,
-    save_checkpoint,
-    verify_checksums,
-    write_checksums,
-)
+from x2kit.training.checkpoints import checkpoints, load_checkpoint, logged, save_checkpoint
+from x2kit.training.checksums import verify_checksums, write_checksums
 
 
 def state(step: int) -> dict[str, Any]:

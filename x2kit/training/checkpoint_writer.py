@@ -11,8 +11,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from x2kit.model.processes import ALONE, Processes
 from x2kit.model.whole_files import vanish_whole
-from x2kit.training.checkpoints import checkpoints, logged, save_checkpoint, step_of
+from x2kit.training.checkpoints import checkpoints, logged, save_checkpoint, save_sharded, step_of
 from x2kit.training.config import TrainingConfig
 from x2kit.training.retention import superseded
 
@@ -30,10 +31,11 @@ class CheckpointWriter:
         run: the run directory.
         config: what is kept, and how it is saved.
         say: told what people should know.
+        processes: those of the run; rank 0 alone calls `save`, and all of them `save_shards`.
     """
 
-    def __init__(self, run: Path, config: TrainingConfig, say: Say) -> None:
-        self._run, self._config, self._say = run, config, say
+    def __init__(self, run: Path, config: TrainingConfig, say: Say, processes: Processes = ALONE) -> None:
+        self._run, self._config, self._say, self._processes = run, config, say, processes
         self._thread: Thread | None = None
         self._failed: BaseException | None = None
         self._unknown_said = False
@@ -66,6 +68,19 @@ class CheckpointWriter:
         )
         self._thread.start()
 
+    def save_shards(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        metrics: Mapping[str, float],
+    ) -> None:
+        """A checkpoint after so many steps, of which every process writes its shards. Raises: StorageError in all."""
+        self._look_for_metric(metrics)
+        save_sharded(self._run, step, state, tensors, metrics, self._processes)
+        if self._processes.leads:
+            self._remove_superseded(step)
+
     def check(self) -> None:
         """Raise what went wrong in the thread; does not wait."""
         if self._thread is not None and not self._thread.is_alive():
@@ -88,6 +103,9 @@ class CheckpointWriter:
 
     def _write(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         save_checkpoint(self._run, step, state, metrics)
+        self._remove_superseded(step)
+
+    def _remove_superseded(self, step: int) -> None:
         known = {step_of(path): path for path in checkpoints(self._run)}
         found = {number: logged(path) for number, path in known.items()}
         for number in superseded(found, step, self._config):

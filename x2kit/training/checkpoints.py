@@ -5,26 +5,32 @@
       metrics.json    the line of metrics.jsonl that was the newest then
       SHA256SUMS      of every file, as `sha256sum --check` reads them
 
+With `training.sharded_checkpoints` the tensors lie beside state.pt, in files of `x2kit.training.shards`.
+
 Order, draws and masks are functions of (seed, step), so the step number alone resumes them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
 
 from x2kit.errors import CheckpointError, StorageError
+from x2kit.model.processes import ALONE, Processes
 from x2kit.model.whole_files import appears_whole
+from x2kit.plugin.weights import UNREADABLE
+from x2kit.training.checksums import Written, verify_checksums, write_checksums
+from x2kit.training.shard_index import INDEX
+from x2kit.training.shards import Shards, bytes_of_shards, write_shards
 
-CHECKPOINTS, STATE, METRICS, CHECKSUMS = "checkpoints", "state.pt", "metrics.json", "SHA256SUMS"
+CHECKPOINTS, STATE, METRICS = "checkpoints", "state.pt", "metrics.json"
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -39,33 +45,114 @@ def save_checkpoint(run: Path, step: int, state: Mapping[str, Any], metrics: Map
     Returns: the checkpoint, which is on the disk.
     Raises: StorageError if the disk is full; then nothing of it is left, and earlier checkpoints are as they were.
     """
-    path = run / CHECKPOINTS / f"step-{step:07d}"
+    path = _path(run, step)
     try:
         with appears_whole(path, needs=bytes_of(state)) as directory:
-            (directory / METRICS).write_text(json.dumps(metrics) + "\n")
+            _write_metrics(directory, metrics)
             write_state(directory, state)
     except StorageError as error:
         raise StorageError(f"{error}\n{_what_to_do(run)}") from error
     return path
 
 
-def write_state(directory: Path, state: Mapping[str, Any]) -> None:
-    """state.pt in a directory whose other files are there, and the checksums of all."""
+def save_sharded(
+    run: Path,
+    step: int,
+    state: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    metrics: Mapping[str, float],
+    processes: Processes,
+) -> None:
+    """Write the state after `step` steps, of which every process has a part; all processes call this.
+
+    Args:
+        run: the run directory, as rank 0 knows it; that of the others is not looked at.
+        step: steps done.
+        state: what rank 0 writes: all but the tensors.
+        tensors: those of model and optimiser, sharded or equal in all processes.
+        metrics: what was logged last.
+        processes: who writes.
+    Raises: StorageError, in all processes, if the disk is full for one; then nothing is left, as in `save_checkpoint`.
+    """
+    try:
+        if processes.leads:
+            _lead(_path(run, step), state, tensors, metrics, processes)
+        else:
+            _follow(tensors, processes)
+        failed = None
+    except StorageError as error:
+        failed = str(error)
+    # Once all have come here, the checkpoint stands under its name, or nothing is left of it.
+    faults = [fault for fault in processes.gather(failed) if fault is not None]
+    if faults:
+        raise StorageError(f"{faults[0]}\n{processes.of_first(_what_to_do(run))}")
+
+
+def _lead(
+    path: Path,
+    state: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    metrics: Mapping[str, float],
+    processes: Processes,
+) -> None:
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(appears_whole(path, bytes_of_shards(tensors.values())))
+        except StorageError:
+            processes.of_first(None)
+            raise
+        processes.of_first((directory.absolute(), path))
+        sums = write_shards(directory, tensors, processes, path)
+        _write_metrics(directory, metrics)
+        write_state(directory, state, sums)
+
+
+def _follow(tensors: Mapping[str, Tensor], processes: Processes) -> None:
+    told = processes.of_first(None)
+    if told is not None:
+        directory, path = told
+        write_shards(directory, tensors, processes, path)
+
+
+def _path(run: Path, step: int) -> Path:
+    return run / CHECKPOINTS / f"step-{step:07d}"
+
+
+def _write_metrics(directory: Path, metrics: Mapping[str, float]) -> None:
+    (directory / METRICS).write_text(json.dumps(metrics) + "\n")
+
+
+def write_state(directory: Path, state: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
+    """state.pt in a directory whose other files are there, and the checksums of all.
+
+    Args:
+        directory: to be made whole.
+        state: tensors, numbers, texts, and lists and dicts of them.
+        known: checksums of some of the other files.
+    """
     with (directory / STATE).open("wb") as stream:
-        written = _Written(stream)
+        written = Written(stream)
         try:
             torch.save(state, cast(IO[bytes], written))
         except RuntimeError as error:
             raise written.failed or error from error  # torch does not say why it could not write
-    write_checksums(directory, {STATE: written.hash.hexdigest()})
+    write_checksums(directory, {**(known or {}), STATE: written.checksum})
 
 
-def read_state(directory: Path) -> dict[str, Any]:
-    """What `write_state` wrote, on the CPU. Raises CheckpointError that names the directory if it is damaged."""
+def read_state(directory: Path, processes: Processes = ALONE) -> dict[str, Any]:
+    """What was written into a directory, on the CPU; `shards` of a sharded state are read later.
+
+    Args:
+        directory: of a checkpoint.
+        processes: who read it; all of them call this, and each looks at the checksums of some of the files.
+    Raises: CheckpointError, in the process that found it, that names the directory if it is damaged.
+    """
     try:
-        verify_checksums(directory)
+        verify_checksums(directory, processes.rank, processes.count)
         state: dict[str, Any] = torch.load(directory / STATE, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, CheckpointError) as error:
+        if (directory / INDEX).exists():
+            state["shards"] = Shards(directory)
+    except (*UNREADABLE, CheckpointError) as error:
         first = str(error).partition("\n")[0]  # torch goes on for a screen
         raise CheckpointError(f"{directory}: damaged: {first}") from error
     return state
@@ -99,73 +186,30 @@ def logged(checkpoint: Path) -> dict[str, float]:
     return values
 
 
-def load_checkpoint(run: Path) -> tuple[dict[str, Any], list[str]]:
+def load_checkpoint(run: Path, processes: Processes = ALONE) -> tuple[dict[str, Any], list[str]]:
     """The newest undamaged state.
 
+    Args:
+        run: the run directory.
+        processes: who load it; all of them call this, and get the same one.
     Returns: the state, empty if the run was stopped before its first checkpoint; and a message for every newer
         checkpoint that was damaged.
     Raises: CheckpointError if all are damaged.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in reversed(checkpoints(run)):
+        state, fault = {}, None
         try:
-            state = read_state(path)
+            state = read_state(path, processes)
         except CheckpointError as error:
-            damaged.append(str(error).replace(": damaged:", ": damaged, the one before is used:", 1))
-            continue
-        return state, [*damaged, f"goes on after step {step_of(path)}"]
+            fault = str(error).replace(": damaged:", ": damaged, the one before is used:", 1)
+        faults = [found for found in processes.gather(fault) if found is not None]
+        if not faults:
+            return state, [*damaged, f"goes on after step {step_of(path)}"]
+        damaged.append(faults[0])
     if damaged:
         raise CheckpointError("no checkpoint of this run can be read:\n" + "\n".join(damaged))
     return {}, [f"{run}: stopped before its first checkpoint, so it begins at the first step"]
-
-
-def write_checksums(directory: Path, known: Mapping[str, str]) -> None:
-    """SHA256SUMS of all files of a directory.
-
-    Args:
-        known: sums of files that were taken while they were written, so that they need not be read again.
-    """
-    files = sorted({path.name for path in directory.iterdir() if path.is_file()} - {CHECKSUMS})
-    lines = [f"{known.get(name) or _checksum(directory / name)}  {name}\n" for name in files]
-    (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def verify_checksums(directory: Path) -> None:
-    """Raise CheckpointError or OSError unless every file is there and is what was written."""
-    lines = (directory / CHECKSUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    recorded = {name: sum_ for sum_, _, name in (line.partition("  ") for line in lines)}
-    found = {path.name for path in directory.iterdir() if path.is_file()} - {CHECKSUMS}
-    for name in sorted(found ^ set(recorded)):
-        raise CheckpointError(f"{name}: {'not in ' + CHECKSUMS if name in found else 'missing'}")
-    for name, wanted in recorded.items():
-        if _checksum(directory / name) != wanted:
-            raise CheckpointError(f"{name}: its checksum differs from the recorded one")
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-class _Written:
-    """A file that is only appended to; it knows the checksum of what went in, and why it could not go on."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.hash = hashlib.sha256()
-        self.failed: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            count = self._stream.write(data)
-        except OSError as error:
-            self.failed = error
-            raise
-        self.hash.update(data)
-        return count
-
-    def flush(self) -> None:
-        self._stream.flush()
 
 
 def bytes_of(state: Any) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
@@ -134,4 +134,23 @@ class TrainingConfig(BaseModel):
         description="write checkpoints beside the training, from a copy in the memory of the CPU; the results are "
         "the same",
     )
+    sharded_checkpoints: Annotated[bool, HARMLESS] = Field(
+        False,
+        description="with distribution fsdp every process writes its own shards of a checkpoint "
+        "(torch.distributed.checkpoint), and none gathers the whole state; any number of processes goes on from it",
+    )
     log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="steps between lines in metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _shards_can_be_saved(self) -> Self:
+        if self.sharded_checkpoints and self.distribution == "ddp":
+            raise ValueError(
+                "sharded_checkpoints: with distribution ddp every process has the whole model, so there are no shards; "
+                "set distribution to fsdp, or sharded_checkpoints to false"
+            )
+        if self.sharded_checkpoints and self.async_saving:
+            raise ValueError(
+                "sharded_checkpoints and async_saving: shards are written while the training waits; set one of them to "
+                "false"
+            )
+        return self

@@ -114,7 +114,9 @@ def consolidated(state: Any) -> Any:
 
 
 def sharded_like(value: Any, like: Any) -> Any:
-    """A whole tensor as shards, if what it is for is sharded; every process has the whole one."""
+    """A whole tensor, which every process has, as shards, if what it is for is sharded; shards as they are."""
+    if isinstance(value, DTensor):
+        return value
     if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
         whole = value.to(like.device, like.dtype)
         return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)

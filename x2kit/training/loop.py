@@ -27,13 +27,13 @@ from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
-from x2kit.training.checkpoints import load_checkpoint
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import consolidated
+from x2kit.training.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.non_finite import broken
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
-from x2kit.training.resuming import require_same_data, restore_model, restore_optimizer, resume_from
+from x2kit.training.resuming import require_same_data, restore, resume_from
 from x2kit.training.saved_step import SavedStep, end_of_run
 from x2kit.training.stepper import Recipe, Stepper, assemble
 from x2kit.training.stop_requests import stop_requests
@@ -68,16 +68,11 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     state: dict[str, Any] = {}
     messages: list[str] = []
     if resumed is not None:
-        if processes.leads:
-            state, messages = resume_from(resumed, config.steps)
-        processes.wait()  # for rank 0, which puts the directory in order
-        if not processes.leads:
-            state, _ = load_checkpoint(resumed)
+        state, messages = resume_from(resumed, config.steps, processes)
     parts, began = assemble(recipe, messages.append, processes)
     done = state.get("step", 0)
     if state:
-        restore_model(parts.model, state["model"])
-        restore_optimizer(parts.optimizer, state["optimizer"])
+        restore(parts.model, parts.optimizer, state, processes)
     facts = _facts(recipe, plugins, parts.batches) | {
         "device": str(parts.device),
         "precision": choose_precision(config.precision, parts.device),
@@ -139,7 +134,7 @@ class Trainer(Stepper):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.progress = StepProgress(self.recipe.training.steps, self.done, quiet=not self.processes.leads)
-        self.writer = CheckpointWriter(self.run, self.recipe.training, self.progress.say)
+        self.writer = CheckpointWriter(self.run, self.recipe.training, self.progress.say, self.processes)
 
     def run_steps(self) -> None:
         """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
@@ -233,21 +228,38 @@ class Trainer(Stepper):
 
     def save(self, wait: bool) -> None:
         """A checkpoint of the steps done, and `wait` until it is on the disk even with `training.async_saving`."""
+        sharded = self.distributed is not None and self.distributed.shards
+        if sharded and self.recipe.training.sharded_checkpoints:
+            self._save_shards()
+            return
         model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
         if self.distributed is not None:
             model, optimizer = consolidated(model), consolidated(optimizer)
         if not self.processes.leads:
             return
+        self._sync()
+        state = {**self._state(), "model": model, "optimizer": optimizer}
+        self.writer.save(self.done, state, self.record.newest)
+        if wait:
+            self.writer.wait()
+
+    def _save_shards(self) -> None:
+        """Nothing is gathered: every process writes what it has."""
+        self._sync()
+        optimizer = self.optimizer.state_dict()
+        tensors = {**model_tensors(self.model), **optimizer_tensors(optimizer)}
+        state = {**self._state(), "optimizer": without_tensors(optimizer)}
+        self.writer.save_shards(self.done, state, tensors, self.record.newest)
+
+    def _sync(self) -> None:
         self.record.sync()
         self.bad.sync()
-        state = {
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside model and optimiser."""
+        return {
             "step": self.done,
             "bad_records": self.bad.state(),
             "non_finite": self.guard.state(),
             "scaler": self.scaler.state_dict(),
-            "model": model,
-            "optimizer": optimizer,
         }
-        self.writer.save(self.done, state, self.record.newest)
-        if wait:
-            self.writer.wait()

@@ -10,22 +10,29 @@ from typing import Any
 import torch
 
 from x2kit.errors import CheckpointError
+from x2kit.model.processes import ALONE, Processes
 from x2kit.model.run_files import VERSIONS
 from x2kit.model.whole_files import clear_leftovers
 from x2kit.training.checkpoints import CHECKPOINTS, load_checkpoint
 from x2kit.training.distribution import sharded_like
+from x2kit.training.named_tensors import room_for_model, room_for_optimizer, with_tensors
+from x2kit.training.shards import Shards
+
+OTHER_MODEL = "the checkpoint is of another model, though the recipe is the same"
 
 
-def resume_from(run: Path, steps: int) -> tuple[dict[str, Any], list[str]]:
+def resume_from(run: Path, steps: int, processes: Processes = ALONE) -> tuple[dict[str, Any], list[str]]:
     """The state to go on from, empty if there is none yet, and what people should know.
 
     Args:
         run: the run directory; what a killed process left half written there is removed.
         steps: of the recipe as it is now.
+        processes: who go on; all of them call this, and rank 0 puts the directory in order.
     Raises: CheckpointError if no checkpoint can be read, or if the run has gone further than `steps`.
     """
-    messages = clear_leftovers(run) + clear_leftovers(run / CHECKPOINTS)
-    state, said = load_checkpoint(run)
+    messages = clear_leftovers(run) + clear_leftovers(run / CHECKPOINTS) if processes.leads else []
+    processes.wait()
+    state, said = load_checkpoint(run, processes)
     done = state.get("step", 0)
     if done > steps:
         raise CheckpointError(
@@ -57,15 +64,33 @@ def require_same_data(run: Path, now: Mapping[str, str]) -> None:
         )
 
 
+def restore(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], processes: Processes
+) -> None:
+    """Fill model and optimiser, sharded or not, from a checkpoint, sharded or not; all processes call this.
+
+    Raises: CheckpointError if the checkpoint is of another model.
+    """
+    if "shards" not in state:
+        restore_model(model, state["model"])
+        restore_optimizer(optimizer, state["optimizer"])
+        return
+    shards: Shards = state["shards"]
+    try:
+        weights, averages = room_for_model(model, shards), room_for_optimizer(optimizer, shards)
+    except CheckpointError as error:
+        raise CheckpointError(f"{OTHER_MODEL}: {error}") from error
+    shards.fill({**weights, **averages}, processes)
+    restore_optimizer(optimizer, with_tensors(state["optimizer"], averages))
+
+
 def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
     """Fill a model, sharded or not, strictly. Raises CheckpointError if the saved one was made of other parts."""
     try:
         now = model.state_dict()
         model.load_state_dict({name: sharded_like(value, now.get(name)) for name, value in saved.items()})
     except RuntimeError as error:
-        raise CheckpointError(
-            f"the checkpoint is of another model, though the recipe is the same: {error}"
-        ) from error
+        raise CheckpointError(f"{OTHER_MODEL}: {error}") from error
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

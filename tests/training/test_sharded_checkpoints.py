@@ -1,0 +1,207 @@
+"""Every process writes its shards of a checkpoint; any number of processes goes on from it, sharded or not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from x2kit import cli
+from x2kit.errors import RecipeError
+from x2kit.recipe import read_recipe
+from x2kit.training.checkpoints import checkpoints
+
+from .test_distribution import CLOSE, losses, recipe
+from .torchrun import torchrun
+
+WEIGHTS = "weights/model.safetensors"
+
+
+def sharded(folder: Path, **training: Any) -> Path:
+    return recipe(folder, distribution="fsdp", sharded_checkpoints=True, **training)
+
+
+def ended(folder: Path, count: int = 2, **training: Any) -> Path:
+    """A run of four steps, with checkpoints of steps 2 and 4."""
+    run = folder / "run"
+    done = torchrun(count, "train", sharded(folder, **training), "--run-dir", run)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def files(checkpoint: Path) -> list[str]:
+    return sorted(path.name for path in checkpoint.iterdir())
+
+
+def stopped(run: Path, copy: Path) -> Path:
+    """The run as it was two steps before its end."""
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "weights")
+    shutil.rmtree(checkpoints(copy)[-1])
+    return copy
+
+
+def go_on(run: Path, count: int, *options: str) -> str:
+    """Let so many processes train it to the end; what they said."""
+    done = torchrun(count, "train", "--resume", "--run-dir", run, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def go_on_alone(run: Path) -> None:
+    assert cli.main(["train", "--resume", "--run-dir", str(run)]) == 0
+
+
+def assert_same_run(run: Path, expected: Path) -> None:
+    """But for sums in another order, a run is another one."""
+    for one, other in zip(losses(expected), losses(run), strict=True):
+        assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+    assert_close(load_file(run / WEIGHTS), load_file(expected / WEIGHTS), rtol=0, atol=CLOSE)
+
+
+def test_one_process_exports_and_goes_on_from_the_shards_of_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ended(tmp_path)
+    assert [files(checkpoint) for checkpoint in checkpoints(run)] == [
+        [".metadata", "SHA256SUMS", "__0_0.distcp", "__1_0.distcp", "metrics.json", "shards.json", "state.pt"]
+    ] * 2
+    assert all(checkpoint.name.startswith("step-") for checkpoint in (run / "checkpoints").iterdir())
+    earlier = stopped(run, tmp_path / "earlier")
+    weights = (run / WEIGHTS).read_bytes()
+    (run / WEIGHTS).unlink()
+    go_on_alone(run)  # no step is left: the weights are written again
+    assert (run / WEIGHTS).read_bytes() == weights
+    go_on_alone(earlier)
+    assert_same_run(earlier, run)
+    assert capsys.readouterr().out.count("goes on after step") == 2
+    assert files(checkpoints(earlier)[-1]) == [
+        "SHA256SUMS",
+        "metrics.json",
+        "state.pt",
+    ]  # one process has no shards
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"distribution": "ddp"},
+            "sharded_checkpoints: with distribution ddp every process has the whole model, so there are no shards",
+        ),
+        (
+            {"distribution": "fsdp", "async_saving": True},
+            "sharded_checkpoints and async_saving: shards are written while the training waits",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_when_the_recipe_is_resolved(
+    tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    file = recipe(tmp_path, sharded_checkpoints=True, **settings)
+    with pytest.raises(RecipeError, match=re.escape(f"training: {reason}")):
+        read_recipe([file])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["torch", "official"])
+def test_as_many_processes_go_on_to_the_very_weights(tmp_path: Path, rule: str) -> None:
+    run = ended(tmp_path, update_rule=rule)
+    earlier = stopped(run, tmp_path / "earlier")
+    go_on(earlier, 2)
+    assert losses(earlier) == losses(run)
+    assert (earlier / WEIGHTS).read_bytes() == (run / WEIGHTS).read_bytes()
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_and_another_distribution_go_on(tmp_path: Path) -> None:
+    four = ended(tmp_path, 4)
+    two = stopped(four, tmp_path / "two")
+    go_on(two, 2, "--training.steps", "4")
+    assert_same_run(two, four)
+    assert "__3_0.distcp" not in files(checkpoints(two)[-1])
+    alone = stopped(two, tmp_path / "alone")
+    go_on_alone(alone)
+    assert_same_run(alone, four)
+    whole = stopped(four, tmp_path / "whole")
+    go_on(whole, 2, "--training.distribution", "ddp", "--training.sharded_checkpoints", "false")
+    assert_same_run(whole, four)
+    shards_again = stopped(whole, tmp_path / "again")  # of the checkpoint of four
+    go_on(shards_again, 4, "--training.distribution", "fsdp", "--training.sharded_checkpoints", "true")
+    assert_same_run(shards_again, four)
+
+
+@pytest.mark.slow
+def test_one_of_a_damaged_shard_is_told_and_the_one_before_is_used(tmp_path: Path) -> None:
+    run = ended(tmp_path)
+    weights = (run / WEIGHTS).read_bytes()
+    shard = checkpoints(run)[-1] / "__1_0.distcp"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    said = go_on(run, 2)
+    assert "step-0000004: damaged, the one before is used: __1_0.distcp: its checksum differs" in said
+    assert "goes on after step 2" in said
+    assert (run / WEIGHTS).read_bytes() == weights
+
+
+FULL_ON_RANK_1 = """\
+
+import os
+import resource
+if os.environ.get("RANK") == "1":  # as on a disk of its own
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_process_ends_the_run_and_leaves_what_was_there(tmp_path: Path) -> None:
+    run = ended(tmp_path)
+    weights = (run / WEIGHTS).read_bytes()
+    stopped(run, tmp_path / "earlier")
+    shutil.rmtree(run)
+    (tmp_path / "earlier").rename(run)
+    plugin = tmp_path / "scenes.py"
+    ordinary = plugin.read_text()
+    plugin.write_text(ordinary + FULL_ON_RANK_1)
+    done = torchrun(2, "train", "--resume", "--run-dir", run)
+    assert done.returncode != 0
+    path = f"{run}/checkpoints/step-0000004"
+    assert done.stderr.count("rank 1: ") == 1, done.stderr
+    assert f"rank 1: {path}: not written: files may not grow so large (ulimit -f); " in done.stderr
+    assert (
+        f"  the checkpoint of step 2 is kept; make room, then go on with: x2kit train --resume --run-dir {run}"
+        in (done.stderr)
+    )
+    assert "x2kit/training/" not in done.stderr  # torchrun shows where torchrun was, we show nothing
+    assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step-0000002"]
+    plugin.write_text(ordinary)
+    go_on(run, 2)
+    assert (run / WEIGHTS).read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_what_need_not_stay_is_removed(tmp_path: Path) -> None:
+    run = ended(
+        tmp_path, checkpoint_every=1, keep_last=1, keep_every=3, keep_best="pictures.itc", best_is="highest"
+    )
+    values = {step: line["pictures.itc"] for step, line in enumerate(losses(run), 1)}
+    best = max(values, key=lambda step: values[step])
+    assert [path.name for path in checkpoints(run)] == [f"step-000000{step}" for step in sorted({best, 3, 4})]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    run = ended(tmp_path)
+    tree = yaml.safe_load((run / "recipe.yaml").read_text())
+    tree["model"]["heads"]["embed_dim"] = 4
+    (run / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    done = torchrun(2, "train", "--resume", "--run-dir", run)
+    assert done.returncode != 0
+    assert done.stderr.count("the checkpoint is of another model, though the recipe is the same: ") == 1
