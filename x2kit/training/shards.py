@@ -49,7 +49,7 @@ def write_shards(
     """
     writer = _Writer(directory, name, bytes_of_shards(tensors.values()))
     try:
-        with _one_process_is_no_accident():
+        with _without_warnings():
             index = save(
                 dict(tensors),
                 storage_writer=writer,
@@ -114,10 +114,11 @@ class _Writer(FileSystemWriter):
 
 
 @contextmanager
-def _one_process_is_no_accident() -> Iterator[None]:
-    """DCP warns where there is no group of processes."""
+def _without_warnings() -> Iterator[None]:
+    """Of DCP: that there is one process, which is no accident, and in torch 2.6 of what it itself makes use of."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is ", UserWarning)
+        for message in ("torch.distributed is ", "TypedStorage is deprecated"):
+            warnings.filterwarnings("ignore", message, UserWarning)
         yield
 
 
@@ -161,7 +162,7 @@ class Shards:
         """
         reader = _Reader(self._directory, self._index)
         try:
-            with _one_process_is_no_accident():
+            with _without_warnings():
                 load(dict(tensors), storage_reader=reader, process_group=processes.messages)
         except CheckpointException as error:
             rank, found = _first(error)
