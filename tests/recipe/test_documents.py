@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_a_base_is_found_beside_its_file(write: Write) -> None:
     write("sub/a.yaml", "training: {steps: 1}\n")
     write("sub/b.yaml", "base: a.yaml\n")
     assert len(read_documents("sub/b.yaml")[1]) == 2
+
+
+def test_a_name_that_no_file_can_have_is_missing_like_any_other(write: Write) -> None:
+    name = "x" * 5000
+    write("a.yaml", f"base: {name}\n")
+    assert "no file " in refusal("a.yaml")
+    assert "no such file" in refusal(name)
+    for plugin in (name, f"{name}.py"):
+        write("b.yaml", f"base: good.yaml\nplugins: [{plugin}]\n")
+        with pytest.raises(RecipeError, match=r"b.yaml:2: plugins: plugin '.*x+"):
+            read_recipe(["b.yaml"])
+    text: Any = read_recipe(["good.yaml"], [("model.text.pretrained", name)]).recipe.model.text
+    assert text.pretrained == name
 
 
 def test_a_base_may_be_a_shipped_recipe(write: Write) -> None:

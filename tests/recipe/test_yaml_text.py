@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,18 @@ def refusal(text: str | bytes) -> str:
         ("[1, [a, 2.5]]", [1, ["a", 2.5]]),
         ("{en: 1, no: 2}", {"en": 1, "no": 2}),
         ("-.inf", float("-inf")),
+        ("+.INF", float("inf")),
+        ("1" * 5000, "1" * 5000),  # which Python refuses to read
         ("v1.0", "v1.0"),
     ],
 )
 def test_scalars_mean_what_yaml_1_2_says(written: str, meant: object) -> None:
     assert read(f"key: {written}").plain() == {"key": meant}
+
+
+@pytest.mark.parametrize("written", [".nan", ".NaN", ".NAN"])
+def test_what_is_no_number_is_one_in_each_spelling(written: str) -> None:
+    assert math.isnan(read(f"key: {written}").plain()["key"])
 
 
 def test_every_key_knows_its_line_and_folder() -> None:
@@ -93,6 +101,9 @@ def test_all_doubled_keys_are_named_at_once() -> None:
             "b: &x {c: 1}\na: {<<: *x}\n",
             "r.yaml:2: a: merge keys (<<) are not read; start from another recipe with `base:`",
         ),
+        ('a: 1\nb: "x\\0y"\n', "r.yaml:2: b: character U+0000 is no part of a text"),
+        ('a: ["\\ud800"]\n', "r.yaml:1: a.0: character U+D800 is no part of a text"),
+        ('"\\udfff": 1\n', "r.yaml:1: a key with the character U+DFFF"),
         ("? [a, b]\n: 1\n", "r.yaml:1: a key is a name, not a list or a mapping"),
     ],
 )
@@ -112,6 +123,13 @@ def test_two_documents_in_one_file_are_refused() -> None:
 
 def test_very_deep_nesting_is_refused_and_not_a_crash() -> None:
     assert refusal("a: " + "[" * 5000 + "]" * 5000) == "r.yaml: nested too deeply to be a recipe"
+
+
+def test_aliases_of_aliases_of_aliases_are_refused_before_they_fill_the_memory() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]  # ten milliards
+    message = refusal("\n".join(lines))
+    assert message.endswith(": more than 100000 values, those that aliases repeat included")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
@@ -137,9 +155,15 @@ def test_an_alias_may_repeat_a_value() -> None:
         ("@home", "@home"),
         ("cuda:0", "cuda:0"),
         ("- a", "- a"),
+        pytest.param("[" * 5000, "[" * 5000, id="nested too deeply"),
     ],
 )
 def test_a_value_of_the_command_line_loses_nothing(written: str, meant: object) -> None:
     node = parse_value(written, COMMAND_LINE)
     assert node.plain() == meant
     assert str(node.place) == "command line"
+
+
+def test_bytes_of_the_command_line_that_are_no_text_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"command line: character U\+DCFF is no part of a text"):
+        parse_value("a\udcff", COMMAND_LINE)

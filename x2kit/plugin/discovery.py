@@ -7,6 +7,7 @@ of other distributions by the distributions' and their own names, then what was 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def named(extra: Sequence[str], base: Path) -> Iterator[Candidate]:
             place = str(path)
             yield Candidate(path.stem, place, text, place, place, remedy, partial(import_file, path))
         else:
-            if locate(f"{text}.py", base).is_file():
+            if os.path.isfile(locate(f"{text}.py", base)):  # noqa: PTH113  # no error for names too long
                 remedy = f"if the file {text}.py is meant, write {text}.py"
             load = partial(importlib.import_module, text)
             yield Candidate(text, f"module {text}", text, "", text, remedy, load)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -42,8 +43,9 @@ def import_file(path: Path) -> ModuleType:
     name = module_name(path)
     if name in sys.modules:
         return sys.modules[name]
-    file = path / "__init__.py" if path.is_dir() else path
-    if not file.is_file():
+    # not of Path: its questions raise errors for names that no file can have
+    file = path / "__init__.py" if os.path.isdir(path) else path  # noqa: PTH112
+    if not os.path.isfile(file):  # noqa: PTH113
         raise PluginError(
             f"there is no file {file}; relative paths start at the file or folder that names them"
         )

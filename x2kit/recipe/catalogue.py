@@ -63,14 +63,14 @@ def find(name: str | Path, beside: RecipeFile | None = None, fault: Fault | None
     """
     written = Path(name).expanduser()
     path = beside.path.parent / written if beside else written
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  # Path.is_file() raises for names that no file can have
         return _file(path, written, beside)
     text = Path(name).as_posix()
     known = [file.name for file in shipped() if file.name]
     if text in known:
         return _shipped(text)
     blame = fault or Fault("", str(name), "")
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         raise RecipeError([Fault(blame.key, blame.place, f"{path} is a folder, not a recipe file")])
     found = (
         f"no file {path} and no shipped recipe of this name"

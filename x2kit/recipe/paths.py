@@ -95,7 +95,8 @@ def _component(node: Node, base: type[ComponentConfig], registry: Registry) -> N
 def _name_or_path(value: str, place: Place) -> str:
     joined = _joined(value, place)
     spelt_as_path = value.startswith(("./", "../", "/", "~")) or value in (".", "..")
-    return joined if spelt_as_path or (value and Path(joined).exists()) else value
+    there = bool(value) and os.path.exists(joined)  # noqa: PTH110  # Path's raises for names that no file can have
+    return joined if spelt_as_path or there else value
 
 
 def _joined(value: str, place: Place) -> str:

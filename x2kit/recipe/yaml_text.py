@@ -17,6 +17,12 @@ _INT = re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
 _FLOAT = re.compile(
     r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
 )
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What quoted texts can spell and no file can hold: half a character, and the end of a name."""
+_DIGITS = 100
+"""More than any number of a recipe has; longer ones are left as texts, for Python refuses to read the longest."""
+_VALUES = 100_000
+"""Of one file, those that aliases repeat counted each time: a few lines of aliases of aliases could fill the memory."""
 
 
 def scalar(text: str) -> bool | int | float | str | None:
@@ -26,11 +32,11 @@ def scalar(text: str) -> bool | int | float | str | None:
     if _BOOL.match(text):
         return text[0] in "tT"
     if _INT.match(text):
+        if len(text) > _DIGITS:
+            return text
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     if _FLOAT.match(text):
-        return float(
-            text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n")
-        )
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
 
 
@@ -70,11 +76,16 @@ def parse(data: bytes, file: str, folder: Path) -> Node:
 
 
 def parse_value(text: str, place: Place) -> Node:
-    """A value of the command line: a scalar, a quoted text, a flow list or mapping; else the text itself."""
+    """A value of the command line: a scalar, a quoted text, a flow list or mapping; else the text itself.
+
+    Raises: RecipeError for bytes that were no text in the terminal's encoding.
+    """
+    if found := _NO_TEXT.search(text):
+        raise _refused(place, f"character U+{ord(found[0]):04X} is no part of a text")
     stripped = text.strip()
     try:
         root = yaml.compose(stripped, Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return Node(text, place)
     if root is None:
         return Node(text or None, place)
@@ -94,9 +105,13 @@ class _Reader:
         self.faults: list[Fault] = []
         self._file, self._folder, self._fixed = file, folder, fixed
         self._open: set[int] = set()
+        self._values = 0
 
     def read(self, node: yaml.Node, path: tuple[str, ...], key: yaml.Node | None = None) -> Node:
         place = self._place(key or node)
+        self._values += 1
+        if self._values > _VALUES:
+            raise _refused(place, f"more than {_VALUES} values, those that aliases repeat included")
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             self._fault(path, place, f"the tag {node.tag} has no meaning in a recipe; remove it")
             return Node(None, place)
@@ -104,6 +119,9 @@ class _Reader:
             self._fault(path, place, "the alias refers to a value that holds it")
             return Node(None, place)
         if isinstance(node, yaml.ScalarNode):
+            if found := _NO_TEXT.search(node.value):
+                self._fault(path, place, f"character U+{ord(found[0]):04X} is no part of a text")
+                return Node(None, place)
             return Node(scalar(node.value) if node.style is None else node.value, place)
         self._open.add(id(node))
         value: Any
@@ -122,6 +140,9 @@ class _Reader:
                 self._fault(path, place, "a key is a name, not a list or a mapping")
                 continue
             name = str(key.value)
+            if found := _NO_TEXT.search(name):
+                self._fault(path, place, f"a key with the character U+{ord(found[0]):04X}")
+                continue
             if name == "<<" and key.style is None:
                 self._fault(
                     path, place, "merge keys (<<) are not read; start from another recipe with `base:`"
