@@ -102,10 +102,17 @@ def test_a_recipe_that_is_none_is_refused(weights: Path, text: str) -> None:
     assert refused(weights) == f"{weights}/recipe.yaml: not a recipe: it has no key model"
 
 
-@pytest.mark.parametrize("content", [b"model: [", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"model: [", b"\xff\xfe", b"a: 2001-99-99", b"a: " + b"[" * 5000])
 def test_a_recipe_that_is_no_yaml_is_refused(weights: Path, content: bytes) -> None:
     (weights / "recipe.yaml").write_bytes(content)
     assert refused(weights).startswith(f"{weights}/recipe.yaml: damaged, or not YAML: ")
+
+
+@pytest.mark.parametrize("plugins", ["7", "stubs.py", "[null]", "{a: 1}"])
+def test_plugins_of_a_recipe_that_are_no_names_are_refused(weights: Path, plugins: str) -> None:
+    (weights / "recipe.yaml").write_text(f"model: {{}}\nplugins: {plugins}\n")
+    message = f"{weights}/recipe.yaml: plugins: expected a list of files and modules, found "
+    assert refused(weights).startswith(message)
 
 
 def test_every_fault_of_a_recipe_is_named_by_its_key(weights: Path) -> None:

@@ -48,6 +48,16 @@ def test_what_is_no_tensor_stands_beside_them(tmp_path: Path) -> None:
         assert (list(tensors), beside) == (["w"], {"epoch": 3})
 
 
+def test_an_archive_that_says_what_none_can_be_is_named(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pth")
+    whole = bytearray((tmp_path / "w.pth").read_bytes())
+    locator = whole.index(b"PK\x06\x07")
+    whole[locator + 16] = 9  # disks that it spans
+    (tmp_path / "w.pth").write_bytes(whole)
+    with pytest.raises(WeightsError, match=r"w\.pth: damaged, or not a file of weights"):
+        read_weights(tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_cut_anywhere_is_named(tmp_path: Path, zipped: bool) -> None:
     torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)

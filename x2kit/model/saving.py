@@ -111,11 +111,17 @@ def read_model_config(recipe: Path) -> ModelConfig:
         raise WeightsError(f"{recipe}: not found; a weights directory holds its recipe")
     try:
         tree: Any = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # a ValueError: not UTF-8, or no day of a year
         raise WeightsError(f"{recipe}: damaged, or not YAML: {error}") from error
     if not isinstance(tree, dict) or "model" not in tree:
         raise WeightsError(f"{recipe}: not a recipe: it has no key model")
-    names = tree.get("plugins") or ()
+    names = tree.get("plugins") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WeightsError(f"{recipe}: plugins: expected a list of files and modules, found {names!r}")
     plugins = load_plugins(names, base=recipe.parent)
     plugins.require(names)
     try:

@@ -82,7 +82,7 @@ def _reason(file: Path, error: Exception) -> str:
         begin = opened.read(12)
     if not begin:
         return "is empty"
-    if begin.startswith(ARCHIVE) and not zipfile.is_zipfile(file):
+    if begin.startswith(ARCHIVE) and not _has_end(file):
         return f"is cut short: the end of the archive is missing after {file.stat().st_size} bytes"
     code = re.search(r"GLOBAL (\S+)", str(error)) if begin.startswith((ARCHIVE, PICKLE)) else None
     if code and isinstance(error, pickle.UnpicklingError):
@@ -92,6 +92,13 @@ def _reason(file: Path, error: Exception) -> str:
         )
     told = f": {error}" if isinstance(error, SafetensorError) else ""
     return f"damaged, or not a file of weights ({file.stat().st_size} bytes that begin with {begin!r}){told}"
+
+
+def _has_end(archive: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(archive)
+    except zipfile.BadZipFile:  # which has an end that says what no archive can be
+        return True
 
 
 def load_exactly(
