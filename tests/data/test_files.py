@@ -108,6 +108,14 @@ def test_a_missing_file_is_named(folder: str, read: Callable[[str], Any]) -> Non
     assert caught.value.reason is Reason.FILE_MISSING
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("read", [files.read, files.state, files.open_file])
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, name: str, read: Callable[[str], Any]) -> None:
+    with pytest.raises(DataError, match="is no name that a file can have") as caught:
+        read(files.join(str(tmp_path), name))
+    assert caught.value.reason is Reason.FILE_MISSING
+
+
 def test_a_file_written_anew_has_another_version(folder: str) -> None:
     location = files.join(folder, "a.txt")
     before = files.state(location)

@@ -80,7 +80,8 @@ def exists(location: str) -> bool:
         from x2kit.data import remote_files
 
         return remote_files.kind(location) is not None
-    return Path(location).exists()
+    with _local(location):
+        return Path(location).exists()
 
 
 def is_folder(location: str) -> bool:
@@ -89,7 +90,8 @@ def is_folder(location: str) -> bool:
         from x2kit.data import remote_files
 
         return remote_files.kind(location) == "directory"
-    return Path(location).is_dir()
+    with _local(location):
+        return Path(location).is_dir()
 
 
 def state(location: str) -> File:
@@ -183,6 +185,8 @@ def _local(location: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FileMissing(location) from error
+    except ValueError as error:  # half a character, or the character 0
+        raise DataError(f"{location!r} is no name that a file can have", reason=Reason.FILE_MISSING) from error
     except OSError as error:
         raise DataError(
             f"{location}: cannot be read: {error.strerror or error}", reason=Reason.FILE_UNREADABLE

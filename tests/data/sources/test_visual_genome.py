@@ -56,6 +56,8 @@ ATTRIBUTES = [
     }
 ]
 
+BOX = {"x": 1, "y": 1, "w": 2, "h": 1}
+
 
 @pytest.fixture
 def config(tmp_path: Path, document: Write) -> Any:
@@ -125,6 +127,14 @@ def test_boxes_that_reach_over_the_picture_are_refused_or_cut_off(config: Any) -
         ({"image_id": 1, "objects": [{"names": ["a"], "x": 1, "y": 1, "w": 2}]}, "no field 'h'"),
         ({"image_id": 1, "objects": [{"names": "a", "x": 1, "y": 1, "w": 2, "h": 1}]}, "expected lists"),
         ({"image_id": 1, "objects": [{"names": [], "x": 1, "y": 1, "w": 2, "h": 1}]}, "names: expected text"),
+        (
+            {"image_id": 1, "objects": [{"names": ["a"], "attributes": [{"en": "red"}], **BOX}]},
+            r"attributes\[0\]: expected text",
+        ),
+        (
+            {"image_id": 1, "objects": [{"names": [{"en": "a"}], "attributes": ["red"], **BOX}]},
+            r"names\[0\]: expected text",
+        ),
         (
             {"image_id": 1, "regions": [{"phrase": "", "x": 1, "y": 1, "width": 2, "height": 1}]},
             "text is empty",

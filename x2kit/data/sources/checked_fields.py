@@ -73,6 +73,11 @@ def text_of(value: Any, key: str, code: str | None) -> Text:
     return _one(value, key, code)
 
 
+def sentences_of(values: list[Any], key: str) -> list[str]:
+    """Texts that say no language. Raises DataError for anything else among them, and for an empty text."""
+    return [_sentence(value, f"{key}[{place}]") for place, value in enumerate(values)]
+
+
 def is_empty(value: Any) -> bool:
     """Whether a caption is missing or says nothing: no text, an empty one, or a list of such."""
     if isinstance(value, list):

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
-from x2kit.data.sources.checked_fields import box_of, every_text, name_of, number_of, required, shown, text_of
+from x2kit.data.sources.checked_fields import (
+    box_of,
+    every_text,
+    name_of,
+    number_of,
+    required,
+    sentences_of,
+    shown,
+    text_of,
+)
 from x2kit.data.sources.element_index import ABSENT, ElementIndex
 from x2kit.data.sources.listing import fingerprint_of
 from x2kit.data.sources.visual_genome import VisualGenomeAnnotations
@@ -142,10 +151,9 @@ class VisualGenomeSource:
                 f"expected lists, found names {shown(names)} and attributes {shown(attributes)}",
                 reason=Reason.FIELD_TYPE,
             )
-        text_of(names, "names", None)
         if attributes:
-            text_of(attributes, "attributes", None)
-            names = [f"{attribute.strip()} {name}" for attribute in attributes for name in names]
+            told = sentences_of(attributes, "attributes")
+            names = [f"{one.strip()} {name}" for one in told for name in sentences_of(names, "names")]
         return text_of(names[0] if len(names) == 1 else names, "names", self.config.language)
 
 
