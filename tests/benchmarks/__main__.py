@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "speed.md"
-NAMES = ("step", "retrieval", "data", "million", "start", "growth", "bench")
+NAMES = ("step", "retrieval", "data", "million", "worker_memory", "start", "growth", "bench")
 PARTS_OF_A_STEP = (
     "official/x2vlm-base",
     "--config",
@@ -80,7 +80,7 @@ def section(name: str) -> str:
 def sections_of(page: str) -> dict[str, str]:
     """The sections of the page as it is, by the name of their benchmark."""
     parts = page.split("\n## ")[1:]
-    return {part.partition("\n")[0].lower(): part.partition("\n")[2].strip("\n") + "\n" for part in parts}
+    return {_name(part.partition("\n")[0]): part.partition("\n")[2].strip("\n") + "\n" for part in parts}
 
 
 def main(names: list[str]) -> None:
@@ -89,8 +89,16 @@ def main(names: list[str]) -> None:
         new = section(name)
         known = sections_of(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
         known[name] = new
-        ordered = [f"## {one.capitalize()}\n\n{known[one]}" for one in NAMES if one in known]
+        ordered = [f"## {_heading(one)}\n\n{known[one]}" for one in NAMES if one in known]
         PAGE.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")
+
+
+def _heading(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _name(heading: str) -> str:
+    return heading.replace(" ", "_").lower()
 
 
 if __name__ == "__main__":
