@@ -22,8 +22,10 @@ HELP = "list the components that plugins bring, and plugins that do not work"
 EXAMPLES = """\
 examples:
   $ x2kit plugins --kind fusion
-  NAME       KIND    PLUGIN        DISTRIBUTION  STATUS
-  CrossBert  fusion  x2kit_fusion  x2kit 0.1.0   active
+  NAME          KIND    PLUGIN        DISTRIBUTION  STATUS
+  CrossBert     fusion  x2kit_fusion  x2kit 0.1.0   active
+  LightCross    fusion  x2kit_fusion  x2kit 0.1.0   active
+  PreNormCross  fusion  x2kit_fusion  x2kit 0.1.0   active
 
   $ x2kit plugins --plugin my_encoder.py       # does my plugin work?
   $ x2kit plugins --plugin my.py --strict      # stop at its error, with a traceback and exit status 2

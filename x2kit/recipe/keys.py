@@ -57,7 +57,7 @@ def type_name(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "settings"
     name = getattr(annotation, "__name__", str(annotation))
-    return {"str": "text", "Path": "path"}.get(name, name)
+    return {"str": "text", "Path": "path", "Any": "value"}.get(name, name)
 
 
 def _marked(metadata: Iterable[Any]) -> str | None:
