@@ -61,14 +61,14 @@ def satellite_tile(rng: Generator) -> Drawn:
 
 
 def radiograph(rng: Generator) -> Drawn:
-    """Two lungs from the front, the patient's right at the left of the picture, with none to two findings."""
+    """Two lungs from the front, the patient's right at the left of the picture, with one to three findings."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     pixels = np.full((SIDE, SIDE), 2600.0) + 4 * y
     for centre in (19, 45):
         pixels[((x - centre) / 11.5) ** 2 + ((y - 30) / 24) ** 2 < 1] = 1100
     pixels[((x - 36) / 9) ** 2 + ((y - 41) / 11) ** 2 < 1] = 2400  # the heart
     regions: list[dict[str, Any]] = []
-    for place in rng.permutation(6)[: rng.integers(3)].tolist():
+    for place in sorted(rng.permutation(6)[: rng.integers(1, 4)].tolist()):
         (side, zone), finding = divmod(place, 3), FINDINGS[int(rng.integers(3))]
         cy, cx = 17 + 14 * zone + int(rng.integers(-1, 2)), (17, 47)[side] + int(rng.integers(-2, 3))
         radius, level = {"nodule": (4, 2100), "consolidation": (6, 1750), "calcification": (3, 3300)}[finding]
@@ -80,7 +80,7 @@ def radiograph(rng: Generator) -> Drawn:
             }
         )
     pixels += 60 * rng.standard_normal(pixels.shape)
-    caption = " and ".join(region["caption"] for region in regions) or "lungs are clear, no focal finding"
+    caption = " and ".join(region["caption"] for region in regions)
     return _whole(pixels, 4095), caption, regions
 
 
