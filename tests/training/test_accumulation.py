@@ -28,14 +28,18 @@ from x2kit.training.accumulation import (
     accumulate,
     accumulation_in_words,
     batch_statistics,
-    require_one_process,
+    require_whole_model,
     slices,
 )
 from x2kit.training.activations import checkpoint_activations
+from x2kit.training.config import TrainingConfig
 from x2kit.training.step import Active, Losses, step_losses
 
 from .conftest import recipe_tree
+from .gradients_of_a_step import gradients_of_a_step
 from .test_activations import SIZES
+from .test_distribution import CLOSE, losses, recipe
+from .torchrun import torchrun
 
 ALL: dict[str, tuple[LossName, ...]] = {
     "pictures": LOSSES["image-text"],
@@ -285,9 +289,59 @@ def test_the_run_says_what_is_promised(model: X2VLM) -> None:
     )
 
 
-def test_several_processes_are_refused() -> None:
+def test_processes_with_shards_of_the_model_are_refused() -> None:
     two = replace(ALONE, count=2)
-    require_one_process(1, two)
-    require_one_process(2, ALONE)
-    with pytest.raises(X2KitError, match=r"training\.accumulation: 2 parts in 2 processes"):
-        require_one_process(2, two)
+    require_whole_model(TrainingConfig(accumulation=2), two)
+    require_whole_model(TrainingConfig(distribution="fsdp"), two)
+    require_whole_model(TrainingConfig(accumulation=2, distribution="fsdp"), ALONE)
+    with pytest.raises(X2KitError, match=r"training\.accumulation: 2 parts with training\.distribution fsdp"):
+        require_whole_model(TrainingConfig(accumulation=2, distribution="fsdp"), two)
+
+
+def test_two_processes_have_in_parts_the_gradients_of_one_in_one(tmp_path: Path) -> None:
+    require_gradients_of_one(tmp_path, 2, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "parts", "settings"),
+    [
+        (3, 1, {}),
+        (2, 3, {}),
+        (4, 2, {}),  # a process has one row of some streams, in as many parts
+        (2, 9, {"activation_checkpointing": True}),
+    ],
+)
+def test_any_number_of_processes_and_parts_has_the_gradients_of_one_in_one(
+    tmp_path: Path, count: int, parts: int, settings: dict[str, object]
+) -> None:
+    require_gradients_of_one(tmp_path, count, parts, **settings)
+
+
+def require_gradients_of_one(folder: Path, count: int, parts: int, **training: object) -> None:
+    """All kinds of streams, with uneven shares."""
+    file = recipe(folder, **training)
+    expected = gradients_of_a_step(file, 1)
+    module = gradients_of_a_step.__module__
+    done = torchrun(count, file, str(parts), folder / "found.pt", module=module)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(folder / "found.pt", weights_only=True)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert_close(found[name], gradient, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("negatives", ["global", "local"])
+def test_a_run_of_two_processes_in_parts_logs_the_losses_of_the_run_in_one(
+    tmp_path: Path, negatives: str
+) -> None:
+    file = recipe(tmp_path, negatives=negatives)
+    lines = []
+    for parts in (1, 2):
+        options = ("--run-dir", tmp_path / str(parts), "--training.accumulation", str(parts))
+        done = torchrun(2, "train", file, *options)
+        assert done.returncode == 0, done.stderr
+        lines.append(losses(tmp_path / str(parts)))
+    for one, two in zip(*lines, strict=True):
+        assert two == pytest.approx(one, abs=CLOSE, rel=CLOSE)

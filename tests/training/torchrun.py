@@ -12,11 +12,11 @@ PATIENCE = 240
 """Seconds after which a run counts as hanging; none takes more than a tenth of it on an idle machine."""
 
 
-def torchrun(count: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """`torchrun --nproc-per-node COUNT -m x2kit ARGUMENTS`, to its end."""
+def torchrun(count: int, *arguments: str | Path, module: str = "x2kit") -> subprocess.CompletedProcess[str]:
+    """`torchrun --nproc-per-node COUNT -m MODULE ARGUMENTS`, to its end."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.run(
-        [*command, "-m", "x2kit", *map(str, arguments)],
+        [*command, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

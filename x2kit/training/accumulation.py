@@ -13,6 +13,9 @@ exactly that of one batch, and, where nothing is drawn, equal to that of the ste
 that compute statistics over a batch: they see a part at a time; `batch_statistics` finds them.
 
 What is kept of the whole batch is what the encoders gave and its gradient: one layer's output, not all layers'.
+
+Where several processes share the batch (DDP), each computes its share in parts. What they do together, they do between
+the encoders' two runs: the contrastive losses of the whole batch, and the rows that are negatives elsewhere.
 """
 
 from __future__ import annotations
@@ -30,8 +33,11 @@ from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.processes import Processes
 from x2kit.plugin import VisionFeatures
+from x2kit.training.borrowed import Borrowed
+from x2kit.training.config import TrainingConfig
 from x2kit.training.fusion_pass import FusionPass
 from x2kit.training.measures import Measures
+from x2kit.training.partners import Partners
 from x2kit.training.step import (
     Active,
     Losses,
@@ -48,6 +54,9 @@ from x2kit.training.text_pass import by_stream, encode_pieces, text_pieces
 from x2kit.training.twice import Around, Found, Twice
 from x2kit.training.vision_pass import vision_pass
 
+NONE = [slice(0, 0)]
+"""The one part of a stream of which another process has the rows."""
+
 
 def accumulate(
     model: X2VLM,
@@ -60,6 +69,7 @@ def accumulate(
     backward: Callable[[Tensor], None] = Tensor.backward,
     negatives: Mapping[str, Negatives] | None = None,
     measures: Measures | None = None,
+    partners: Partners | None = None,
 ) -> Losses:
     """All losses of a step, and their gradients added to the parameters'.
 
@@ -73,18 +83,21 @@ def accumulate(
         backward: of a scalar; one that scales it first scales all gradients.
         negatives: as of `step_losses`.
         measures: as of `step_losses`.
+        partners: as of `step_losses`; the gradients are still to be averaged over the processes.
     Returns: scalars without graph, by stream and loss, unweighted.
     """
-    return _Step(model, batch, active, parts, weight, around, backward, measures).run(negatives or {})
+    return _Step(model, batch, active, parts, weight, around, backward, measures, partners).run(
+        negatives or {}
+    )
 
 
-def require_one_process(parts: int, processes: Processes) -> None:
-    """Raises X2KitError if several processes are to compute their steps in parts."""
-    if parts > 1 and processes.several:
+def require_whole_model(config: TrainingConfig, processes: Processes) -> None:
+    """Raises X2KitError if processes that have shards of a model alone are to compute their steps in parts."""
+    if config.accumulation > 1 and processes.several and config.distribution == "fsdp":
         raise X2KitError(
-            f"training.accumulation: {parts} parts in {processes.count} processes: rows that processes exchange are "
-            "not computed in parts; set it to 1 (each process holds its share of the batch alone), or use "
-            "training.activation_checkpointing"
+            f"training.accumulation: {config.accumulation} parts with training.distribution fsdp: processes that need "
+            "each other's shards for every part must have equally many; set accumulation to 1 (each process holds its "
+            "share of the batch alone), or distribution to ddp, or use training.activation_checkpointing"
         )
 
 
@@ -129,8 +142,9 @@ class _Step:
         around: Around,
         backward: Callable[[Tensor], None],
         measures: Measures | None,
+        partners: Partners | None,
     ) -> None:
-        self._measures = measures
+        self._measures, self._partners = measures, partners
         self._model, self._batch, self._active, self._parts = model, batch, active, parts
         self._weight, self._around, self._backward = weight, around, backward
 
@@ -140,8 +154,15 @@ class _Step:
         texts = self._twice(self._texts())
         views = self._twice(self._views(features))
         losses, planned = self._contrast(texts.values, views.values, negatives)
+        borrowed = None
+        if self._partners is not None:
+            borrowed = Borrowed(self._partners, planned, features)
+            planned, features = borrowed.planned, borrowed.features
+        weights = self._begin(planned, losses)
         for part in range(self._parts):
-            self._fuse(part, planned, features, losses)
+            self._fuse(part, planned, features, losses, weights)
+        if borrowed is not None:
+            borrowed.backward()
         with _statistics_at_rest(self._model):
             views.backward()
             texts.backward()
@@ -178,7 +199,7 @@ class _Step:
         pieces = text_pieces(self._batch.streams, needs_masked(self._batch, self._active))
         parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self._parts)]
         for key, texts in pieces.items():
-            for part, some in zip(parts, slices(len(texts.ids), self._parts), strict=False):
+            for part, some in zip(parts, slices(len(texts.ids), self._parts) or NONE, strict=False):
                 part[key] = Texts(texts.ids[some], texts.mask[some])
         return [partial(encode_pieces, self._model, part) for part in parts if part]
 
@@ -194,7 +215,7 @@ class _Step:
             partial(look, name, _some(rows, part))
             for name, rows in self._batch.streams.items()
             if isinstance(rows, PairedRows)
-            for part in slices(len(rows.images), self._parts)
+            for part in slices(len(rows.images), self._parts) or NONE
         ]
 
     def _contrast(
@@ -215,12 +236,31 @@ class _Step:
                     else View(views.get((name, "summary"), whole), views.get((name, "mask")), whole)
                 )
                 stream = Planned(rows, self._active.get(name, ()), encoded[name], view)
-                losses[name], planned[name] = contrast(self._model, stream, negatives.get(name))
+                losses[name], planned[name] = contrast(
+                    self._model, stream, negatives.get(name), self._partners
+                )
         self._differentiate(losses)
         return losses, planned
 
+    def _begin(self, planned: Mapping[str, Planned], losses: Losses) -> dict[tuple[str, LossName], Tensor]:
+        """The other losses are 0 so far. Returns: what they count by among those of all processes."""
+        counts = {
+            (name, loss): count.sum()
+            for name, stream in planned.items()
+            for loss in stream.on
+            if (count := stream.counts(loss)) is not None
+        }
+        for name, loss in counts:
+            losses[name][loss] = torch.zeros((), device=self._model.device)
+        return {} if self._partners is None else self._partners.weights(counts)
+
     def _fuse(
-        self, number: int, planned: Mapping[str, Planned], features: VisionFeatures | None, losses: Losses
+        self,
+        number: int,
+        planned: Mapping[str, Planned],
+        features: VisionFeatures | None,
+        losses: Losses,
+        weights: Mapping[tuple[str, LossName], Tensor],
     ) -> None:
         """The other losses of one part, with their gradients; they are added to the losses."""
         fusion = FusionPass(few=True)
@@ -233,11 +273,14 @@ class _Step:
             fused = fusion.run(self._model, features)
             for name, part in some.items():
                 means = fused_losses(self._model, name, planned[name], fused, part, self._measures)
-                found[name] = {loss: mean * _share(planned[name], loss, part) for loss, mean in means.items()}
+                found[name] = {
+                    loss: mean * _share(planned[name], loss, part) * weights.get((name, loss), 1)
+                    for loss, mean in means.items()
+                }
         self._differentiate(found)
         for name, on in found.items():
             for loss, value in on.items():
-                losses[name][loss] = losses[name].get(loss, 0) + value
+                losses[name][loss] = losses[name][loss] + value
 
     def _differentiate(self, losses: Losses) -> None:
         """Gradients of the weighted sum; the losses lose their graph."""

@@ -53,7 +53,7 @@ class TrainingConfig(BaseModel):
         1,
         gt=0,
         description="parts in which a step is computed: losses and gradients of the whole batch, the contrastive ones "
-        "included, with the activations of one part; the encoders' forward passes run twice. In one process only. "
+        "included, with the activations of one part; the encoders' forward passes run twice. Not for fsdp. "
         "Modules with batch statistics see one part at a time",
     )
     threads: Annotated[int | None, FROM_HERE] = Field(

@@ -40,8 +40,14 @@ class Distributed(NamedTuple):
 
     def average(self) -> None:
         """Average the gradients that nothing else averages; called between the backward pass and the update."""
-        for parameter in self.replicated:
-            if parameter.grad is not None:
+        if not self.replicated:
+            return
+        own = [parameter.grad is not None for parameter in self.replicated]
+        everywhere = self.partners.processes.gather(own)  # each has its own rows, and so perhaps other losses
+        for parameter, used in zip(self.replicated, zip(*everywhere, strict=True), strict=True):
+            if any(used):
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
                 distributed.all_reduce(parameter.grad, group=self.partners.tensors)
                 parameter.grad /= self.partners.processes.count
 
@@ -82,6 +88,12 @@ def distribute(
         config.negatives,
         torch.Generator(device),
     )
+    if config.accumulation > 1:
+        # A step in parts has several backward passes, and the gradients are averaged after the last one.
+        for value in model.state_dict().values():
+            distributed.broadcast(value, 0, group=partners.tensors)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return Distributed(_Forward(model), partners, learned, False)
     if config.distribution == "ddp":
         # Which losses are on, and so which parameters are used, changes from step to step.
         wrapped = DistributedDataParallel(

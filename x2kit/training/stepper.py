@@ -21,13 +21,14 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.device import autocast, choose_device, choose_precision
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.model.processes import ALONE, Processes
-from x2kit.training.accumulation import accumulate, accumulation_in_words, require_one_process
+from x2kit.training.accumulation import accumulate, accumulation_in_words, require_whole_model
 from x2kit.training.activations import checkpoint_activations
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import Distributed, distribute
 from x2kit.training.measures import Measures, temperatures
 from x2kit.training.non_finite import Guard
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
+from x2kit.training.partners import Partners
 from x2kit.training.step import Active, Losses, step_losses
 
 
@@ -67,7 +68,7 @@ def assemble(
     Raises: X2KitError if the recipe asks for what this machine does not have.
     """
     config = recipe.training
-    require_one_process(config.accumulation, processes)
+    require_whole_model(config, processes)
     torch.manual_seed(config.seed)
     model, began = build_started(recipe.model, training_texts(recipe.data))
     share = Share(processes.rank, processes.count)
@@ -145,12 +146,17 @@ class Stepper:
     def _losses(self, batch: Batch, active: Active) -> Losses:
         if self.distributed is None:
             return step_losses(self.model, batch, active, measures=self.measures)
-        partners = self.distributed.partners
-        partners.generator.manual_seed(_seed(self.recipe.training.seed, self.done))
         found: Losses = self.distributed.forward(
-            step_losses, batch, active, partners=partners, measures=self.measures
+            step_losses, batch, active, partners=self._partners(), measures=self.measures
         )
         return found
+
+    def _partners(self) -> Partners | None:
+        """The other processes, who draw from the same numbers in this step."""
+        if self.distributed is None:
+            return None
+        self.distributed.partners.generator.manual_seed(_seed(self.recipe.training.seed, self.done))
+        return self.distributed.partners
 
     def _differentiated(self, batch: Batch, active: Active) -> tuple[Losses, Tensor]:
         """The losses of a step and their total, whose gradients are then at the parameters."""
@@ -165,6 +171,7 @@ class Stepper:
                 around=lambda: autocast(self.device, self.precision),
                 measures=self.measures,
                 backward=self._backward,
+                partners=self._partners(),
             )
             return losses, self.total(losses)
         with autocast(self.device, self.precision):

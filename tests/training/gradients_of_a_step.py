@@ -1,0 +1,29 @@
+"""The gradients of the first step of a recipe, as rank 0 has them: python -m … RECIPE PARTS FILE."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from x2kit.model.processes import ALONE, Processes, started_processes
+from x2kit.recipe import read_recipe
+from x2kit.training.stepper import Stepper, assemble
+
+
+def gradients_of_a_step(recipe: Path, parts: int, processes: Processes = ALONE) -> dict[str, Tensor]:
+    """By parameter; averaged over the processes."""
+    resolved = read_recipe([recipe], [("training.accumulation", parts), ("training.clip_norm", None)])
+    torch.set_num_threads(1)
+    stepper = Stepper(resolved.recipe, assemble(resolved.recipe, lambda message: None, processes)[0], 0)
+    stepper.differentiate(next(stepper.batches.iterate(0)))
+    return {name: p.grad for name, p in stepper.model.named_parameters() if p.grad is not None}
+
+
+if __name__ == "__main__":
+    with started_processes() as processes:
+        found = gradients_of_a_step(Path(sys.argv[1]), int(sys.argv[2]), processes)
+        if processes.leads:
+            torch.save(found, sys.argv[3])
