@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures
 from x2kit.plugin.image_spec import load_image_spec, save_image_spec
-from x2kit_timm.any_vision import Chosen, TimmVision
+from x2kit_timm.any_vision import IN_CHANNELS, Chosen, TimmVision
 from x2kit_timm.weights import load_published, published_about, published_image
 
 REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
@@ -52,6 +53,12 @@ def facts_of(config: TimmVision, chosen: Chosen) -> VisionFacts:
         image = image._replace(interpolation=usual.interpolation)
     if config.pretrained is not None:
         image = published_image(config.pretrained, image)
+    channels = chosen.arguments.get(IN_CHANNELS, 3)
+    mean, std = (
+        given or (own if len(own) == channels else (sum(own) / len(own),) * channels)
+        for given, own in ((config.mean, image.mean), (config.std, image.std))
+    )
+    image = image._replace(channels=channels, mean=mean, std=std, value_range=config.value_range)
     return VisionFacts(image, shape.width, shape.grid)
 
 
@@ -126,7 +133,8 @@ def _shape(name: str, size: int, arguments: str) -> Shape:
                 "image_size", f"{size} pixels are not tiled by the {step} of {name}; use {near}"
             )
         try:
-            tokens, prefix, grid = _tokens(model, torch.zeros(1, 3, size, size))
+            channels = json.loads(arguments).get(IN_CHANNELS, 3)
+            tokens, prefix, grid = _tokens(model, torch.zeros(1, channels, size, size))
         except REFUSALS as error:
             raise SettingError("image_size", f"{name} takes no pictures of {size} pixels: {error}") from error
     rows, columns = grid or (size // step, size // step)
@@ -188,9 +196,19 @@ def _filtered(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def _of_channels(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The first convolution for as many channels as the model has."""
+    first = model.pretrained_cfg["first_conv"]
+    own = model.state_dict()
+    for name in (f"{part}.weight" for part in ([first] if isinstance(first, str) else first)):
+        if name in state and name in own and state[name].shape[1] != own[name].shape[1]:
+            state = state | {name: adapt_input_conv(own[name].shape[1], state[name])}
+    return state
+
+
 def _rename(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Published names to ours: a norm behind the pooling and a norm of all tokens are one norm here."""
-    state = _filtered(state, model)
+    state = _of_channels(_filtered(state, model), model)
     own = set(model.state_dict())
     for here, there in (("norm", "fc_norm"), ("fc_norm", "norm")):
         if f"{here}.weight" in own and f"{here}.weight" not in state and f"{there}.weight" in state:

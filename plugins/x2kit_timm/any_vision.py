@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from x2kit.plugin import VisionEncoder
 
 FILE_NAME = "timm.json"
+IN_CHANNELS = "in_chans"
+"""What timm calls it."""
 
 
 class Chosen(NamedTuple):
@@ -62,6 +64,23 @@ class TimmVision(VisionEncoderConfig):
     image_size: int | None = Field(
         None, gt=0, description="side of the picture in pixels; null for the model's own"
     )
+    channels: int | None = Field(
+        None,
+        gt=0,
+        description="of the pictures; null for the model's own, mostly 3. Published weights of three are summed for "
+        "one and repeated for others, as timm does it",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="numbers that become 0 and 1, for pictures of more than 8 bits: [0, 4095] of 12 bits; null for "
+        "photographs",
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="mean of each channel in units of [0, 1]; null for the model's own, or their mean"
+    )
+    std: tuple[float, ...] | None = Field(
+        None, description="standard deviation of each channel; null for the model's own, or their mean"
+    )
     summary: Literal["mean", "cls"] = Field(
         "mean", description="position 0 of the output: mean of the normalised patches, or the class token"
     )
@@ -81,7 +100,8 @@ class TimmVision(VisionEncoderConfig):
                 "architecture", "missing: the name of a model of timm, such as vit_base_patch14_dinov2"
             )
         arguments = about.get("model_args") or {}
-        return Chosen(name, {**arguments, **self.arguments})
+        channels = {} if self.channels is None else {IN_CHANNELS: self.channels}
+        return Chosen(name, {**arguments, **channels, **self.arguments})
 
     def describe(self) -> VisionFacts:
         from x2kit_timm.any_model import facts_of

@@ -80,6 +80,9 @@ def publish(name: str, directory: Path, **arguments: Any) -> timm.models.VisionT
     *(small(name) for name in SMALL),
     small("DINOv2", summary="cls"),
     small("CLIP", summary="cls", drop_path=0.1),
+    small("DINOv2", channels=1, value_range=(0, 4095)),
+    small("Swin v2", channels=8, value_range=(0, 10000), mean=(0.2,) * 8, std=(0.1,) * 8),
+    small("ConvNeXt", channels=4),
 )
 def test_a_family_keeps_the_contract(conformance: Callable[[], None]) -> None:
     conformance()
@@ -230,3 +233,42 @@ def test_models_of_full_size_are_known_without_their_memory(
 ) -> None:
     facts = TimmVision(architecture=name).describe()
     assert (facts.image.size, facts.grid, facts.width) == (side, (grid, grid), width)
+
+
+def test_pictures_of_other_channels_have_the_mean_of_the_statistics_unless_others_are_given() -> None:
+    image = small("DINOv2", channels=1, value_range=(0, 4095)).describe().image
+    assert (image.channels, image.value_range) == (1, (0, 4095))
+    assert image.mean == pytest.approx((sum(IMAGENET[0]) / 3,))
+    image = small("DINOv2", channels=2, mean=(0.1, 0.2)).describe().image
+    assert (image.mean, image.std) == ((0.1, 0.2), pytest.approx((sum(IMAGENET[1]) / 3,) * 2))
+
+
+@pytest.mark.parametrize("name", ["DINOv2", "ConvNeXt", "Swin v2"])
+def test_published_weights_of_colour_read_a_grey_picture_as_they_read_its_colours(
+    name: str, tmp_path: Path
+) -> None:
+    publish(name, tmp_path)
+    colour = TimmVision(pretrained=str(tmp_path)).build().eval()
+    grey = TimmVision(pretrained=str(tmp_path), channels=1, value_range=(0, 65535)).build().eval()
+    one = pictures(colour.image_spec.size)[:, :1]
+    assert_close(grey(one).patches, colour(one.expand(-1, 3, -1, -1)).patches)
+    assert grey.image_spec.mean == pytest.approx((0.2,))
+
+
+def test_published_weights_of_colour_are_repeated_for_more_bands(tmp_path: Path) -> None:
+    publish("DINOv2", tmp_path)
+    bands = TimmVision(pretrained=str(tmp_path), channels=6, value_range=(0, 10000)).build().eval()
+    colour = TimmVision(pretrained=str(tmp_path)).build().eval()
+    one = pictures(42)
+    assert_close(bands(one.repeat(1, 2, 1, 1)).patches, colour(one).patches)
+
+
+def test_a_saved_encoder_of_bands_needs_its_pretrained_folder_no_more(tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()
+    publish("DINOv2", tmp_path / "published")
+    config = TimmVision(pretrained=str(tmp_path / "published"), channels=8, value_range=(0, 10000))
+    encoder = config.build()
+    encoder.save_assets(tmp_path / "assets")
+    again = TimmVision(architecture=SMALL["DINOv2"]["architecture"]).build(tmp_path / "assets")
+    assert again.image_spec == encoder.image_spec
+    again.load_state_dict(encoder.state_dict())
