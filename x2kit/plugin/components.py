@@ -78,8 +78,8 @@ class ImageSpec(NamedTuple):
 
     Attributes:
         size: side of the square picture, in pixels.
-        channels: 3 for colour, 1 for a radiograph, 13 for a satellite tile. Pictures of 8 bits are brought to 1 or 3
-            channels where they have others; in all other cases they must have as many.
+        channels: 3 for colour, 1 for a radiograph, 13 for a satellite tile. Photographs are brought to 1 or 3 channels
+            where they have others; arrays, and all pictures where `value_range` is given, must have as many.
         mean: one a channel, in units of [0, 1]; subtracted by the model before the encoder sees the picture.
         std: one a channel; divided by after the mean was subtracted.
         interpolation: how pictures are brought to `size`.
