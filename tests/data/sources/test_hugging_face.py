@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from tests.data.sources.conftest import Write
 from x2kit.data.pictures import decode
 from x2kit.data.sources.hugging_face import HuggingFaceDataset
-from x2kit.errors import DataError, SettingError
+from x2kit.errors import DataError, Reason, SettingError
 from x2kit.testing import check_source
 
 OBJECTS = datasets.List(
@@ -124,6 +125,42 @@ def test_a_broken_box_is_named(saved: Any) -> None:
         source[0]
     with pytest.raises(DataError, match="row 1: boxes, names: expected two lists of one length"):
         source[1]
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (
+            [{"bbox": [0, 0, 1, 4], "category": -1}],
+            r"objects.category\[0\]: -1 is no label; there are 0 to 1",
+        ),
+        ([None], r"objects.bbox\[0\]: expected \[x, y, width, height\], found None"),
+        (None, "objects.bbox, objects.category: expected two lists of one length, found None and None"),
+    ],
+)
+def test_a_region_without_a_label_or_a_box_is_named(saved: Any, objects: Any, message: str) -> None:
+    whole = [{"bbox": [1, 2, 3, 4], "category": 1}]
+    folder = saved({"image": [jpeg()] * 2, "objects": [objects, whole]}, objects=OBJECTS)
+    source = HuggingFaceDataset(
+        folder=folder, boxes_column="objects.bbox", names_column="objects.category"
+    ).open()
+    with pytest.raises(DataError, match=f"row 0: {message}"):
+        source[0]
+    assert len(source[1]["regions"]) == 1
+    assert list(source.texts()) == ["hat"]
+
+
+def test_a_damaged_file_is_told_and_does_not_end_the_process(saved: Any) -> None:
+    folder = saved({"text": ["a dog", "a cat", "a hat"]})
+    (file,) = folder.glob("*.arrow")
+    ends, beyond = struct.pack("<4i", 0, 5, 10, 15), struct.pack("<4i", 0, 5, 2**31 - 1, 2**31 - 1)
+    assert file.read_bytes().count(ends) == 1
+    file.write_bytes(file.read_bytes().replace(ends, beyond))
+    source = HuggingFaceDataset(folder=folder, image_column=None, caption_column="text").open()
+    assert source[0]["caption"] == "a dog"
+    with pytest.raises(DataError, match="saved row 1: cannot be read: ") as found:
+        source[1]
+    assert found.value.reason is Reason.FILE_UNREADABLE
 
 
 def test_settings_that_lead_nowhere_are_refused(

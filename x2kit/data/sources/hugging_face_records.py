@@ -31,7 +31,7 @@ class HuggingFaceSource:
         if not len(rows):
             raise DataError(f"{config.folder}: no row in the split {config.split}")
         top = {column.split(".")[0] for column in wanted.values()}
-        self._rows = rows.select_columns(sorted(top))
+        self._rows = _Rows(rows.select_columns(sorted(top)), config.folder)
         self._names = _label_names(rows.features, config.names_column)
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class HuggingFaceSource:
         """The row at `index`. Raises DataError with folder, row and reason."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        row = self._row(self._rows, index)
+        row = self._rows[index]
         name = str(index)
         try:
             if self.config.id_column is not None:
@@ -64,12 +64,10 @@ class HuggingFaceSource:
 
     def texts(self) -> Iterator[str]:
         """Every text, row by row; no picture is read."""
-        rows = self._rows
-        if self.config.image_column is not None:
-            rows = rows.remove_columns([self.config.image_column])
+        rows = self._rows.without(self.config.image_column)
         for index in range(len(rows)):
             try:
-                record = self._texts(self._row(rows, index))
+                record = self._texts(rows[index])
             except DataError:
                 continue  # the stream that draws it counts it as broken
             yield from every_text(record.get("caption", []))
@@ -82,15 +80,6 @@ class HuggingFaceSource:
         settings = self.config.model_dump_json(exclude={"folder"})
         facts = json.dumps([settings, _state(self.config), len(self)])
         return blake2b(facts.encode(), digest_size=8).hexdigest()
-
-    def _row(self, rows: Any, index: int) -> dict[str, Any]:
-        try:
-            row: dict[str, Any] = rows[index]
-        except Exception as error:  # a damaged Arrow file makes its reader raise nearly anything
-            raise DataError(
-                f"{self.config.folder} row {index}: cannot be read: {error}", reason=Reason.FILE_UNREADABLE
-            ) from error
-        return row
 
     def _texts(self, row: Mapping[str, Any]) -> Record:
         record: Record = {}
@@ -120,11 +109,46 @@ class HuggingFaceSource:
         for number, (value, name) in enumerate(zip(boxes, names, strict=True)):
             box = box_of(value, f"{self.config.boxes_column}[{number}]", None, self.config.outside == "clip")
             if self._names is not None and isinstance(name, int):
-                name = self._names[name]
+                name = self._label(name, f"{self.config.names_column}[{number}]")
             text = text_of(name, f"{self.config.names_column}[{number}]", self.config.language)
             if box is not None:
                 regions.append({"bbox": box, "caption": text})
         return regions
+
+    def _label(self, number: int, key: str) -> str:
+        assert self._names is not None
+        if not 0 <= number < len(self._names):  # -1 stands for no label
+            raise DataError(
+                f"{key}: {number} is no label; there are 0 to {len(self._names) - 1}",
+                reason=Reason.FIELD_MISSING,
+            )
+        return self._names[number]
+
+
+class _Rows:
+    """Rows of a mapped Arrow file, each looked at before it is read: reading damaged bytes ends the process."""
+
+    def __init__(self, rows: Any, folder: Path) -> None:
+        self._rows, self._folder = rows, folder
+        self._tables = rows.with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Raises DataError with folder and row if it is damaged."""
+        try:
+            self._tables[index].validate(full=True)
+            row: dict[str, Any] = self._rows[index]
+        except Exception as error:  # a damaged Arrow file makes its reader raise nearly anything
+            raise DataError(
+                f"{self._folder} row {index}: cannot be read: {error}", reason=Reason.FILE_UNREADABLE
+            ) from error
+        return row
+
+    def without(self, column: str | None) -> _Rows:
+        """The same rows, one column not read."""
+        return self if column is None else _Rows(self._rows.remove_columns([column]), self._folder)
 
 
 def _loaded(folder: Path) -> Any:
@@ -189,11 +213,15 @@ def _label_names(features: Any, column: str | None) -> list[str] | None:
 
 
 def _at(row: Any, column: str) -> Any:
-    """What a column holds in a row; of a list of structs, the list of what each holds."""
+    """What a column holds in a row; of a list of structs, the list of what each holds. Null holds null."""
     found = row
     for part in column.split("."):
-        found = [each[part] for each in found] if isinstance(found, list) else found[part]
+        found = [_in(each, part) for each in found] if isinstance(found, list) else _in(found, part)
     return found
+
+
+def _in(struct: Any, part: str) -> Any:
+    return None if struct is None else struct[part]
 
 
 def _captions(by_language: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
