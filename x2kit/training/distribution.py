@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -111,6 +111,11 @@ def _sharded(model: X2VLM, partners: Partners, device: torch.device) -> Distribu
         fully_shard(layer, mesh=mesh)
     root = _Forward(model)
     fully_shard(root, mesh=mesh, ignored_params=set(replicated))
+    if device.type == "cpu":
+        # Gloo of torch 2.8 adds up where it is to average: github.com/pytorch/pytorch/issues/162338.
+        for module in root.modules():
+            if isinstance(module, FSDPModule):
+                module.set_force_sum_reduction_for_comms(True)
     return Distributed(root, partners, replicated, True)
 
 
