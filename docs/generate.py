@@ -25,6 +25,8 @@ from x2kit.plugin import (
     FusionFacts,
     ImageSpec,
     Ranks,
+    Reporter,
+    RunFacts,
     Source,
     SpecialIds,
     TaskContext,
@@ -52,9 +54,10 @@ PUBLIC = (
     *("forward", "prepare", "pool_regions", "token_embedding", "save_assets", "no_decay", "fresh"),
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
+    *("start", "log", "end"),
 )
 """The methods of working objects that a plugin writes or may override."""
-FREE_NAME = {"data.streams": "STREAM", "evaluation.tasks": "TASK"}
+FREE_NAME = {"data.streams": "STREAM", "evaluation.tasks": "TASK", "training.reporters": "REPORTER"}
 """What stands for a name that the recipe chooses; the names of losses are fixed and are listed below the table."""
 
 
@@ -177,7 +180,8 @@ def components() -> str:
 
 def _kind_title(kind: Kind) -> str:
     names = {"vision": "Vision encoders", "text": "Text encoders", "fusion": "Fusion encoders"}
-    return names.get(kind, {"source": "Data sources", "task": "Evaluation tasks"}.get(kind, kind))
+    others = {"source": "Data sources", "task": "Evaluation tasks", "reporter": "Reporters"}
+    return names.get(kind, others.get(kind, kind))
 
 
 def _settings(component: type[ComponentConfig]) -> Iterator[str]:
@@ -214,7 +218,14 @@ def hooks() -> str:
         "## What it builds",
         "B rows, L text tokens, N patches, D width. Masks are bool and True is kept.",
     ]
-    for contract in (encoders.VisionEncoder, encoders.TextEncoder, encoders.FusionEncoder, Tokenizer, Source):
+    for contract in (
+        encoders.VisionEncoder,
+        encoders.TextEncoder,
+        encoders.FusionEncoder,
+        Tokenizer,
+        Source,
+        Reporter,
+    ):
         own = [name for name, value in vars(contract).items() if inspect.isfunction(value) and name in PUBLIC]
         parts += [f"### {contract.__name__}", documented(contract), *_methods(contract, own)]
     parts += ["### All encoders", documented(encoders.Encoder)]
@@ -227,6 +238,7 @@ def hooks() -> str:
         TextFacts,
         FusionFacts,
         SpecialIds,
+        RunFacts,
     ):
         parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]
     parts += ["## What a task is given", "### TaskContext", documented(TaskContext)]

@@ -38,6 +38,7 @@ WORDS: dict[Kind, str] = {
     "fusion": "fusion encoder",
     "source": "data source",
     "task": "evaluation task",
+    "reporter": "reporter",
 }
 RECIPES: dict[Kind, str] = {
     "vision": "model:\n  vision: {class_name}",
@@ -48,6 +49,7 @@ RECIPES: dict[Kind, str] = {
         "        class_path: {class_name}\n        init_args: {{file: captions.tsv}}"
     ),
     "task": "evaluation:\n  tasks:\n    {module}: {class_name}",
+    "reporter": "training:\n  reporters:\n    {module}: {class_name}",
 }
 
 

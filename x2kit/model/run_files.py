@@ -8,6 +8,8 @@ from typing import Any
 
 INITIALISATION = "initialisation.json"
 RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
+REPORTERS = "reporters"
+"""A folder for each reporter, by its name in the recipe."""
 BAD_RECORDS, BAD_COUNTS = "bad-records.jsonl", "bad-records-counts.json"
 
 

@@ -12,6 +12,7 @@ from x2kit.plugin.components import (
     ImageSpec,
     Location,
     NameOrPath,
+    ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
@@ -22,6 +23,7 @@ from x2kit.plugin.components import (
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
+from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 
@@ -71,6 +73,10 @@ __all__ = [
     "Region",
     "Registry",
     "Renewing",
+    "Reporter",
+    "ReporterConfig",
+    "RunFacts",
+    "RunStatus",
     "SettingError",
     "ShapeError",
     "Shapes",

@@ -17,6 +17,7 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     Kind,
+    ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
@@ -90,3 +91,4 @@ TextChoice = Annotated[TextEncoderConfig, _chooser("text"), _DUMP]
 FusionChoice = Annotated[FusionEncoderConfig, _chooser("fusion"), _DUMP]
 SourceChoice = Annotated[SourceConfig, _chooser("source"), _DUMP]
 TaskChoice = Annotated[TaskConfig, _chooser("task"), _DUMP]
+ReporterChoice = Annotated[ReporterConfig, _chooser("reporter"), _DUMP]

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
+    from x2kit.plugin.reporters import Reporter
     from x2kit.plugin.sources import Source
     from x2kit.plugin.tasks import TaskContext
     from x2kit.plugin.tokenizers import Tokenizer
 
-Kind = Literal["vision", "text", "fusion", "source", "task"]
+Kind = Literal["vision", "text", "fusion", "source", "task", "reporter"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ Location = Annotated[
 
 
 class ComponentConfig(BaseModel):
-    """The base of every component. Subclass one of the five kinds below, not this."""
+    """The base of every component. Subclass one of the kinds below, not this."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     kind: ClassVar[Kind]
@@ -305,10 +306,25 @@ class TaskConfig(ComponentConfig):
         raise NotImplementedError
 
 
+class ReporterConfig(ComponentConfig):
+    """Settings of a reporter, which carries the numbers of a run elsewhere."""
+
+    kind: ClassVar[Kind] = "reporter"
+
+    def check(self) -> None:
+        """Raise SettingError for what can be known before the run, such as a library that is not installed."""
+
+    @abstractmethod
+    def build(self) -> Reporter:
+        """The reporter of one run. Libraries are imported here, not with the settings."""
+        raise NotImplementedError
+
+
 KINDS: dict[Kind, type[ComponentConfig]] = {
     "vision": VisionEncoderConfig,
     "text": TextEncoderConfig,
     "fusion": FusionEncoderConfig,
     "source": SourceConfig,
     "task": TaskConfig,
+    "reporter": ReporterConfig,
 }

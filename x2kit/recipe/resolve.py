@@ -156,8 +156,10 @@ class _Checks:
             self._fits(name, stream, key, facts)
 
     def training(self) -> None:
-        """There is something to learn, or nothing is to be learned."""
+        """There is something to learn, or nothing is to be learned; and its reporters can report."""
         streams = self._recipe.data.streams
+        for name, reporter in self._recipe.training.reporters.items():
+            self._ask(f"training.reporters.{name}", reporter, reporter.check)
         if streams and "steps" not in self._recipe.training.model_fields_set:
             self._fault("training.steps", "missing: optimiser steps of the run")
         if not streams and self._recipe.training.steps:

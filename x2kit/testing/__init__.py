@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from x2kit.testing.conformance import (
         Check,
         check_fusion,
+        check_reporter,
         check_source,
         check_task,
         check_text,
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
         checks,
     )
 
-__all__ = ["Check", "check_fusion", "check_source", "check_task", "check_text", "check_vision", "checks"]
+__all__ = [
+    "Check",
+    "check_fusion",
+    "check_reporter",
+    "check_source",
+    "check_task",
+    "check_text",
+    "check_vision",
+    "checks",
+]
 
 
 def __getattr__(name: str) -> Any:

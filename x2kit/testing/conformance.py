@@ -13,12 +13,13 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     Kind,
+    ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
     VisionEncoderConfig,
 )
-from x2kit.testing import encoder, fusion, settings, source, text, tokenizer, vision
+from x2kit.testing import encoder, fusion, reporter, settings, source, text, tokenizer, vision
 from x2kit.testing.subjects import SUBJECTS, Subject
 
 KIT = Path(__file__).parent
@@ -75,6 +76,7 @@ _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
     "fusion": (*settings.LAWS, *fusion.LAWS, *encoder.LAWS),
     "source": (*settings.LAWS, *source.LAWS),
     "task": settings.LAWS,
+    "reporter": (*settings.LAWS, *reporter.LAWS),
 }
 
 
@@ -113,10 +115,16 @@ def check_task(component: TaskConfig) -> None:
     _run(component)
 
 
+def check_reporter(component: ReporterConfig) -> None:
+    """Run all checks of reporters, on short runs that end in all ways; it reports where its settings say."""
+    _run(component)
+
+
 __all__ = [
     "Check",
     "Subject",
     "check_fusion",
+    "check_reporter",
     "check_source",
     "check_task",
     "check_text",

@@ -13,6 +13,7 @@ from torch import Tensor
 from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
+    ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
@@ -205,10 +206,17 @@ class TaskSubject(Subject):
     component: TaskConfig
 
 
+class ReporterSubject(Subject):
+    """A reporter."""
+
+    component: ReporterConfig
+
+
 SUBJECTS: dict[str, Callable[..., Subject]] = {
     "vision": VisionSubject,
     "text": TextSubject,
     "fusion": FusionSubject,
     "source": SourceSubject,
     "task": TaskSubject,
+    "reporter": ReporterSubject,
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from x2kit.plugin.choice import ReporterChoice
+from x2kit.plugin.components import ReporterConfig
 from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 
@@ -140,6 +143,19 @@ class TrainingConfig(BaseModel):
         "(torch.distributed.checkpoint), and none gathers the whole state; any number of processes goes on from it",
     )
     log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="steps between lines in metrics.jsonl")
+    reporters: Annotated[dict[str, ReporterChoice], HARMLESS] = Field(
+        {},
+        description="where the numbers of metrics.jsonl go beside the run directory, by names of your choice: letters, "
+        "digits, - and _",
+    )
+
+    @field_validator("reporters")
+    @classmethod
+    def _names_are_names_of_folders(cls, reporters: dict[str, ReporterConfig]) -> dict[str, ReporterConfig]:
+        for name in reporters:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"a reporter's name has letters, digits, - and _ alone, found {name!r}")
+        return reporters
 
     @model_validator(mode="after")
     def _shards_can_be_saved(self) -> Self:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import yaml
 
 from x2kit.data.batch import Batch
 from x2kit.data.corpus import training_texts
@@ -25,12 +26,14 @@ from x2kit.model.run_files import INITIALISATION
 from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
+from x2kit.plugin.reporters import RunFacts
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import consolidated
 from x2kit.training.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.non_finite import broken
+from x2kit.training.observers import Observers
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
 from x2kit.training.resuming import require_same_data, restore, resume_from
@@ -92,7 +95,8 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     for message in [*messages, *_about_device(config, parts.device)]:
         trainer.progress.say(message)
     try:
-        trainer.run_steps()
+        with trainer.observers.watching():
+            trainer.run_steps()
     finally:
         bad.close()
         record.close()
@@ -135,6 +139,13 @@ class Trainer(Stepper):
         super().__post_init__()
         self.progress = StepProgress(self.recipe.training.steps, self.done, quiet=not self.processes.leads)
         self.writer = CheckpointWriter(self.run, self.recipe.training, self.progress.say, self.processes)
+        self.observers = self._observers()
+
+    def _observers(self) -> Observers:
+        """Rank 0 alone has any."""
+        config = self.recipe.training
+        told = RunFacts(self.run, yaml.safe_load(self.recipe.to_yaml()), self.done, config.steps)
+        return Observers(told, config.reporters if self.processes.leads else {}, self.progress.say)
 
     def run_steps(self) -> None:
         """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
@@ -210,7 +221,9 @@ class Trainer(Stepper):
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         if self.recipe.training.non_finite == "skip" or self.scaler.is_enabled():
             values["skipped"] = self.guard.skipped
-        self.record.write(self.done, {"time": time.time(), **values, "bad_records": self.bad.total})
+        values["bad_records"] = self.bad.total
+        self.record.write(self.done, {"time": time.time(), **values})
+        self.observers.logged(self.done, values)
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
         self.progress.show(
             self.done, {short: values[name] for name, short in shown.items() if name in values}

@@ -1,0 +1,118 @@
+"""Checks of reporters."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
+from x2kit.testing.claims import claim
+from x2kit.testing.subjects import ReporterSubject
+
+STEPS = 4
+RECIPE = {
+    "description": "a run of the conformance kit: ärmel, 袖",
+    "model": {"vision": {"class_path": "SomeVision", "init_args": {"width": 8, "pretrained": None}}},
+    "data": {"streams": {"pictures": {"kind": "image-text", "languages": ["en", "de"], "weight": 1.0}}},
+    "training": {"steps": STEPS, "seed": 42},
+}
+ENDS: tuple[RunStatus, ...] = ("finished", "stopped", "failed")
+
+
+def values(step: int) -> dict[str, float]:
+    """What is logged after so many steps; a loss that comes later is among them, and numbers of all sizes."""
+    found = {"loss": 4.5 / step, "lr": 1e-7 * step, "pictures.itc": 1e9, "samples_per_second": 12.5}
+    return found | ({"pictures.itm_positive_accuracy": 1.0, "bad_records": 3} if step > 2 else {})
+
+
+def it_opens_as_a_reporter(subject: ReporterSubject) -> None:
+    """`check` accepts the settings, and `build` gives a reporter, each time another one."""
+    subject.component.check()
+    reporter = subject.component.build()
+    claim(
+        isinstance(reporter, Reporter),
+        f"build() gives {type(reporter).__name__}, which lacks methods of Reporter",
+    )
+    claim(
+        subject.component.build() is not reporter,
+        "build() gives the same reporter twice; each run has its own",
+    )
+
+
+def it_takes_a_run_however_it_ends(subject: ReporterSubject) -> None:
+    """A run may finish, be stopped or fail, also before its first step."""
+    for status in ENDS:
+        with _folder() as folder:
+            _run(subject, folder, range(1, STEPS + 1), status)
+    with _folder() as folder:
+        _run(subject, folder, range(0), "failed")
+
+
+def it_goes_on_with_a_run(subject: ReporterSubject) -> None:
+    """A run that goes on from a checkpoint is another process, and comes by some of its steps again."""
+    with _folder() as folder:
+        _run(subject, folder, range(1, STEPS), "stopped")
+        _run(subject, folder, range(STEPS - 1, STEPS + 1), "finished")
+    with _folder() as folder:
+        _run(subject, folder, range(STEPS - 1, STEPS + 1), "finished")  # the recipe named no reporter before
+
+
+def it_changes_nothing_that_it_is_given(subject: ReporterSubject) -> None:
+    """Values and recipe are as they were."""
+    with _folder() as folder:
+        reporter, run, logged = subject.component.build(), _facts(folder, 0), values(3)
+        reporter.start(run, folder)
+        reporter.log(3, logged)
+        reporter.end("finished")
+    claim(run.recipe == RECIPE, "it writes into the recipe that it is given")
+    claim(logged == values(3), "it writes into the values that it is given")
+
+
+def it_leaves_random_numbers_alone(subject: ReporterSubject) -> None:
+    """Nobody else draws other numbers because a reporter is there: neither of torch nor of Python."""
+    torch.manual_seed(0)
+    random.seed(0)
+    before = torch.get_rng_state(), random.getstate()
+    with _folder() as folder:
+        _run(subject, folder, range(1, 3), "finished")
+    claim(torch.equal(before[0], torch.get_rng_state()), "it changes the state of torch's random numbers")
+    claim(before[1] == random.getstate(), "it changes the state of Python's random numbers")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "run" / "reporters" / "mine"
+        folder.mkdir(parents=True)
+        yield folder
+
+
+def _facts(folder: Path, step: int) -> RunFacts:
+    recipe: Mapping[str, object] = {name: _copy(value) for name, value in RECIPE.items()}
+    return RunFacts(folder.parents[1], recipe, step, STEPS)
+
+
+def _copy(value: object) -> object:
+    return {name: _copy(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _run(subject: ReporterSubject, folder: Path, steps: range, status: RunStatus) -> None:
+    reporter = subject.component.build()
+    reporter.start(_facts(folder, max(steps.start - 1, 0)), folder)
+    for step in steps:
+        reporter.log(step, values(step))
+    reporter.end(status)
+
+
+LAWS = (
+    it_opens_as_a_reporter,
+    it_takes_a_run_however_it_ends,
+    it_goes_on_with_a_run,
+    it_changes_nothing_that_it_is_given,
+    it_leaves_random_numbers_alone,
+)
