@@ -178,7 +178,8 @@ def larger(data: DataConfig, factor: int) -> DataConfig:
 
 def matmul_peak(device: torch.device, precision: str, repeats: int = 5) -> float:
     """Floating point operations a second of the best of some large square matrix products."""
-    side = 2048 if device.type == "cpu" else 8192  # long enough for the clock that a step runs at, not of a burst
+    # long enough for the clock that a step runs at, not of a burst
+    side = 2048 if device.type == "cpu" else 8192
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     clock, best = _Clock(device), float("inf")
