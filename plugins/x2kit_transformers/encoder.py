@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -14,8 +15,11 @@ from x2kit_transformers.published import positions_before
 
 OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
-TAKES_WHOLE_MASKS = frozenset({"bert", "roberta", "xlm-roberta"})
-"""Families without windows or masks of their own, so that a mask [B, 1, L, L] is all there is to it."""
+READS_PARTLY = frozenset({"bert", "roberta", "xlm-roberta"})
+"""Families in which a mask [B, 1, L, L] and the positions are all there is to what a token sees."""
+
+MAKES_MASKS = "create_bidirectional_mask"
+"""The function of transformers that makes a family's masks; it passes on those that are whole already."""
 
 
 class HuggingFaceEncoder(TextEncoder):
@@ -54,16 +58,39 @@ class HuggingFaceEncoder(TextEncoder):
         mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
         return torch.cat([mean, tokens[:, 1:]], 1)
 
-    def _visible(self, mask: Tensor) -> Tensor:
-        """[B, L] to [B, 1, L, L] where the model takes it so: else it looks whether all is True, and a GPU waits."""
+    def _visible(self, mask: Tensor) -> Tensor | dict[str, Tensor]:
+        """[B, L] to whole masks [B, 1, L, L], by kind of layer where some have windows.
+
+        Made here because a model that makes its own looks first whether all is True: a GPU would wait for that, and
+        tensors without memory have no answer.
+        """
         config = self.model.config
-        if config.model_type in TAKES_WHOLE_MASKS and config._attn_implementation == "sdpa":
-            return mask[:, None, None].expand(-1, 1, mask.shape[1], -1)
-        return mask
+        if not hasattr(sys.modules[type(self.model).__module__], MAKES_MASKS):
+            return mask
+        length = mask.shape[1]
+        whole = mask[:, None, None].expand(-1, 1, length, -1)
+        windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+        if not windows:
+            return self._as_attention_wants(whole)
+        places = torch.arange(length, device=mask.device)
+        distance = (places[:, None] - places).abs()
+        # Padding far from every token sees itself, so that no row of the mask is empty.
+        near = (whole & (distance <= config.sliding_window)) | (distance == 0)
+        return {
+            "full_attention": self._as_attention_wants(whole),
+            "sliding_attention": self._as_attention_wants(near),
+        }
+
+    def _as_attention_wants(self, seen: Tensor) -> Tensor:
+        """A whole mask as torch's attention takes it, or as what the family's own adds to its products."""
+        if self.model.config._attn_implementation == "sdpa":
+            return seen
+        dtype = self.model.dtype
+        return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
     def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
         family = self.model.config.model_type
-        if family not in TAKES_WHOLE_MASKS:
+        if family not in READS_PARTLY:
             return super().read_partly(ids, sees, positions)
         first = positions_before(family, self.tokenizer.special.pad)
         tokens: Tensor = self.model(

@@ -84,6 +84,14 @@ def test_positions_that_begin_behind_the_padding_are_not_counted(
     assert component(name, published).describe()[:2] == (16, longest)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_never_looks_into_a_mask(name: str, published: dict[str, str]) -> None:
+    """A GPU would wait for what it finds there; tensors without memory have nothing to find."""
+    encoder = built(component(name, published)).to("meta")
+    ids, mask = TextSubject(component(name, published)).batch()
+    assert encoder(ids.to("meta"), mask.to("meta")).shape == (*ids.shape, 16)
+
+
 def test_e5_sees_its_prefix_and_people_do_not(published: dict[str, str]) -> None:
     plain, prefixed = (
         component("e5", published, prefix=prefix).build_tokenizer() for prefix in ("", "query: ")
