@@ -186,6 +186,42 @@ def test_a_full_disk_of_one_process_ends_the_run_and_leaves_what_was_there(tmp_p
     assert (run / WEIGHTS).read_bytes() == weights
 
 
+KILLED_WHILE_SAVING = """\
+
+import os
+import signal
+from torch.distributed.checkpoint import FileSystemWriter
+
+def killed(self, plan, planner):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if os.environ.get("RANK") == "{rank}":
+    FileSystemWriter.write_data = killed
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_while_it_saves_costs_the_steps_since_the_checkpoint_before(
+    tmp_path: Path, rank: int
+) -> None:
+    whole = ended(tmp_path)
+    run = stopped(whole, tmp_path / "earlier")
+    plugin = tmp_path / "scenes.py"
+    ordinary = plugin.read_text()
+    plugin.write_text(ordinary + KILLED_WHILE_SAVING.format(rank=rank))
+    done = torchrun(2, "train", "--resume", "--run-dir", run)
+    assert done.returncode != 0
+    assert [path.name for path in checkpoints(run)] == ["step-0000002"]
+    plugin.write_text(ordinary)
+    go_on(run, 2)
+    assert (run / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert [folder.name for folder in sorted((run / "checkpoints").iterdir())] == [
+        "step-0000002",
+        "step-0000004",
+    ]
+
+
 @pytest.mark.slow
 def test_what_need_not_stay_is_removed(tmp_path: Path) -> None:
     run = ended(
