@@ -37,6 +37,11 @@ class TrainingConfig(BaseModel):
         description="layers keep only what went in and are computed again on the way back: a fraction of the memory "
         "for the time of their second forward pass, the same results",
     )
+    compile: Annotated[bool, FROM_HERE] = Field(
+        False,
+        description="torch.compile of the layers: the same losses but for the last digits; first steps wait for the "
+        "compiler, which has to be there; x2kit bench tells whether it pays. Not with activation_checkpointing",
+    )
     distribution: Annotated[Literal["ddp", "fsdp"], FROM_HERE] = Field(
         "ddp",
         description="where torchrun starts several processes: ddp has the whole model in each; fsdp shards parameters, "
@@ -156,6 +161,15 @@ class TrainingConfig(BaseModel):
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                 raise ValueError(f"a reporter's name has letters, digits, - and _ alone, found {name!r}")
         return reporters
+
+    @model_validator(mode="after")
+    def _compiled_layers_are_not_computed_again(self) -> Self:
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile: not together with activation_checkpointing, as the second pass of a layer may be compiled "
+                "otherwise than the first; set one of them to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shards_can_be_saved(self) -> Self:

@@ -23,6 +23,7 @@ from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.model.processes import ALONE, Processes
 from x2kit.training.accumulation import accumulate, accumulation_in_words, require_whole_model
 from x2kit.training.activations import checkpoint_activations
+from x2kit.training.compiling import compile_layers
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import Distributed, distribute
 from x2kit.training.measures import Measures, temperatures
@@ -79,6 +80,8 @@ def assemble(
     )
     device = choose_device(config.device)
     model.to(device).train()
+    if config.compile:
+        say(f"training.compile: {compile_layers(model, device)} layers, compiled when they are first called")
     if config.accumulation > 1:
         say(accumulation_in_words(model, config.accumulation))
     if config.activation_checkpointing:
