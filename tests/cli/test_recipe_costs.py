@@ -49,7 +49,12 @@ def test_every_shipped_recipe_is_valid_and_has_the_recorded_parameters(x2kit: Ru
 
 
 @pytest.mark.parametrize(
-    "name", [str(file.name) for file in shipped() if str(file.name).startswith(("pretrain/", "finetune/"))]
+    "name",
+    [
+        str(file.name)
+        for file in shipped()
+        if str(file.name).startswith(("pretrain/", "finetune/", "domain/"))
+    ],
 )
 def test_a_recipe_for_data_of_ones_own_holds_together_without_it(x2kit: Run, name: str) -> None:
     done = x2kit("recipes", "validate", name, "--without-data")
