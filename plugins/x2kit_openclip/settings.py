@@ -22,6 +22,7 @@ FILENAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 class ClipVision(VisionEncoderConfig):
     """The vision tower of a CLIP model of open_clip; position 0 is its class token.
 
+    The choice wherever a checkpoint of X-VLM with CLIP is continued; OpenClipVision takes the other towers by name.
     All tokens go through the final norm, and the projection to CLIP's common space is left out (X-VLM).
     """
 

@@ -22,6 +22,7 @@ DROP_PATH = "stochastic depth of the last block; grows linearly up to it"
 class TimmViT(VisionEncoderConfig):
     """A vision transformer of timm, with patches or a convolutional stem in front.
 
+    Good for small models from scratch, whose every size is a setting, and with a convolutional stem learns early.
     `architecture` chooses what timm's blocks look like (registers, SwiGLU, normalised queries, ...). The
     sizes are always those of the settings, so they are known without timm; pretrained weights must have them.
     """
@@ -91,7 +92,8 @@ class TimmViT(VisionEncoderConfig):
 class BeitV2(VisionEncoderConfig):
     """BEiT-v2 as in X²-VLM: a table of relative positions in each block; position 0 is the patches' mean.
 
-    Pictures are normalised with CLIP's statistics, as in the paper.
+    The choice wherever a checkpoint of X²-VLM or CCLM is continued, or a result of theirs repeated. Pictures are
+    normalised with CLIP's statistics, as in the paper.
     """
 
     image_size: int = Field(224, gt=0, description="side of the picture in pixels")
@@ -137,8 +139,8 @@ class BeitV2(VisionEncoderConfig):
 class Swin(VisionEncoderConfig):
     """Swin transformer as in X-VLM: position 0 is the mean of the last stage's normalised tokens.
 
-    Every stage after the first halves the grid and doubles the width. Pictures are normalised with CLIP's
-    statistics, as in the paper.
+    The choice wherever a checkpoint of X-VLM is continued; stages make large pictures cheap. Every stage after the
+    first halves the grid and doubles the width. Pictures are normalised with CLIP's statistics, as in the paper.
     """
 
     image_size: int = Field(224, gt=0, description="side of the picture in pixels")
