@@ -249,3 +249,10 @@ def test_the_same_operations_move_an_array_as_they_move_a_picture() -> None:
         )
         differs = np.abs(array * 255 - picture)
         assert differs.mean() < 2  # the libraries interpolate half a pixel apart where they shear
+
+
+def test_an_edge_that_bicubic_resizing_overshoots_stays_in_the_unit_range() -> None:
+    array = np.zeros((10, 10, 1), np.uint16)
+    array[:, 5:] = 4095
+    found = render(array, View((10, 10)), RADIOGRAPH)
+    assert (found.min(), found.max()) == (0, 1)
