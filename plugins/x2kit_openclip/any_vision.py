@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from x2kit.plugin import NameOrPath, VisionEncoderConfig, VisionFacts, WeightsError
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.pretrained import pretrained_file, pretrained_weights, read_json
 from x2kit_openclip.settings import CONFIG, FILENAMES
 
@@ -46,6 +47,11 @@ class OpenClipVision(VisionEncoderConfig):
         None,
         description="open_clip model on the Hugging Face hub, or a local file or directory; null for none",
     )
+
+    def reads_weights_of(self, other: ComponentConfig) -> bool:
+        """Whether it is the same encoder and the same model of open_clip, where both say which."""
+        known = getattr(other, "tower", None)
+        return super().reads_weights_of(other) and (self.tower is None or known in (None, self.tower))
 
     def published(self) -> dict[str, Any]:
         """What open_clip wrote beside the pretrained weights; empty without any."""

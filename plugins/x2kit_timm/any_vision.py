@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from x2kit.plugin import NameOrPath, SettingError, VisionEncoderConfig, VisionFacts, WeightsError
+from x2kit.plugin.components import ComponentConfig
 from x2kit_timm.settings import DROP_PATH, PRETRAINED
 from x2kit_timm.weights import published_about, published_file
 
@@ -90,6 +91,13 @@ class TimmVision(VisionEncoderConfig):
         description="arguments of the model in timm that shall not be its own: {depth: 6, embed_dim: 384}",
     )
     pretrained: NameOrPath | None = Field(None, description=PRETRAINED)
+
+    def reads_weights_of(self, other: ComponentConfig) -> bool:
+        """Whether it is the same encoder and the same model of timm, where both say which."""
+        known = getattr(other, "architecture", None)
+        return super().reads_weights_of(other) and (
+            self.architecture is None or known in (None, self.architecture)
+        )
 
     def chosen(self) -> Chosen:
         """The model and its arguments. Raises SettingError if nothing tells which it is."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from x2kit.plugin import SettingError, TextFacts, Tokenizer
+from x2kit.plugin.components import ComponentConfig
 from x2kit_transformers.architecture import Architecture
 from x2kit_transformers.heads import PUBLISHED
 from x2kit_transformers.published import KEYS
@@ -47,6 +48,11 @@ class HuggingFaceText(Architecture):
     prefix: str = Field(
         "", description='what a published encoder wants in front of each text: "query: " for E5'
     )
+
+    def reads_weights_of(self, other: ComponentConfig) -> bool:
+        """Whether it is the same encoder and the same family, where both say which."""
+        known = getattr(other, "family", None)
+        return super().reads_weights_of(other) and (self.family is None or known in (None, self.family))
 
     def family_read(self) -> str | None:
         return self.family

@@ -107,7 +107,8 @@ def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:
         if part in config.init_except:
             found[part] = "left out by model.init_except"
         elif not new.reads_weights_of(old):
-            found[part] = f"{new.component_name()} replaces {old.component_name()}"
+            names = new.component_name(), old.component_name()
+            found[part] = f"{names[0]} replaces {names[1]}" if len(set(names)) > 1 else f"another {names[0]}"
     return found
 
 

@@ -143,3 +143,9 @@ def test_towers_of_full_size_are_known_without_their_memory(
 ) -> None:
     facts = OpenClipVision(tower=name).describe()
     assert (facts.image.size, facts.grid, facts.width) == (side, (grid, grid), width)
+
+
+def test_weights_of_another_tower_are_not_gone_on_from() -> None:
+    one, other = OpenClipVision(tower="ViT-B-16"), OpenClipVision(tower="ViT-B-16-SigLIP2")
+    assert one.reads_weights_of(OpenClipVision(tower="ViT-B-16"))
+    assert not one.reads_weights_of(other)

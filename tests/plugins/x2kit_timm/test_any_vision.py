@@ -272,3 +272,12 @@ def test_a_saved_encoder_of_bands_needs_its_pretrained_folder_no_more(tmp_path: 
     again = TimmVision(architecture=SMALL["DINOv2"]["architecture"]).build(tmp_path / "assets")
     assert again.image_spec == encoder.image_spec
     again.load_state_dict(encoder.state_dict())
+
+
+def test_weights_of_another_model_are_not_gone_on_from() -> None:
+    one, other = (
+        TimmVision(architecture="vit_base_patch14_dinov2"),
+        TimmVision(architecture="vit_base_patch16_siglip_224"),
+    )
+    assert one.reads_weights_of(TimmVision(architecture="vit_base_patch14_dinov2"))
+    assert not one.reads_weights_of(other)

@@ -280,3 +280,9 @@ def test_what_transformers_does_not_know_is_refused(settings: dict[str, Any], sa
 def test_weights_of_another_family_are_refused(published: dict[str, str]) -> None:
     with pytest.raises(SettingError, match='is of type "distilbert", HuggingFaceText reads "bert"'):
         component("distilbert", published, family="bert").describe()
+
+
+def test_weights_of_another_family_are_not_gone_on_from() -> None:
+    one, other = HuggingFaceText(family="bert"), HuggingFaceText(family="deberta-v2")
+    assert one.reads_weights_of(HuggingFaceText(family="bert"))
+    assert not one.reads_weights_of(other)
