@@ -13,6 +13,7 @@ from x2kit.recipe.differences import Difference, differences
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.resolve import Checks
 from x2kit.recipe.resuming import changes, marked_keys
+from x2kit.training.one_writer import require_no_writer
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
 FROM_HERE_ON = "; the steps that are left are made with it"
@@ -36,7 +37,8 @@ def make_room(directory: Path, restart: bool) -> str | None:
         directory: need not exist.
         restart: delete the run that it holds.
     Returns: what was deleted, to be said; None if nothing was.
-    Raises: CheckpointError if it is not empty and `restart` is not set, or if it holds anything but a run.
+    Raises: CheckpointError if it is not empty and `restart` is not set, if it holds anything but a run, or if a
+        process trains in it.
     """
     if directory.is_file():
         raise CheckpointError(f"{directory}: is a file, not a run directory")
@@ -52,6 +54,7 @@ def make_room(directory: Path, restart: bool) -> str | None:
             f"{directory}: holds a run already; --resume continues it, --restart deletes it and starts "
             "again, another --run-dir keeps it"
         )
+    require_no_writer(directory)
     shutil.rmtree(directory)
     return f"deleted the run in {directory} (--restart)"
 

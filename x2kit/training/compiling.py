@@ -60,7 +60,7 @@ def _of_one_width(compiled: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         for value in _pytree.tree_leaves((args, kwargs)):
             if isinstance(value, Tensor) and value.is_floating_point():
-                torch._dynamo.mark_static(value, value.ndim - 1)  # type: ignore[no-untyped-call]
+                torch._dynamo.mark_static(value, value.ndim - 1)
         return compiled(*args, **kwargs)
 
     return run

@@ -34,6 +34,7 @@ from x2kit.training.distribution import consolidated
 from x2kit.training.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.non_finite import broken
 from x2kit.training.observers import Observers
+from x2kit.training.one_writer import one_writer
 from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
 from x2kit.training.resuming import require_same_data, restore, resume_from
@@ -54,11 +55,13 @@ def train(
         resume: go on from its newest checkpoint; equal to a run that was never interrupted.
         processes: who trains; all of them call this, and rank 0 alone writes to the run directory.
     Returns: the weights directory.
-    Raises: CheckpointError if there is nothing to resume; KeyboardInterrupt after saving, if asked to stop;
-        X2KitError if a loss is not finite or too many records are broken.
+    Raises: CheckpointError if there is nothing to resume, or another process trains in this directory;
+        KeyboardInterrupt after saving, if asked to stop; X2KitError if a loss is not finite or too many records are
+        broken.
     """
     if processes.leads:
-        return _train(recipe, plugins, run, run if resume else None, processes)
+        with one_writer(run):
+            return _train(recipe, plugins, run, run if resume else None, processes)
     with TemporaryDirectory() as unread:  # what others would write of their own is what rank 0 writes
         _train(recipe, plugins, Path(unread), run if resume else None, processes)
     return run / WEIGHTS
