@@ -115,7 +115,7 @@ class _Writer(FileSystemWriter):
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Of DCP: that there is one process, which is no accident, and in torch 2.6 of what it itself makes use of."""
+    """Of DCP: that there is one process, which is no accident, and of what it itself makes use of."""
     with warnings.catch_warnings():
         for message in ("torch.distributed is ", "TypedStorage is deprecated"):
             warnings.filterwarnings("ignore", message, UserWarning)
