@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from x2kit.data.addresses import check_hosts
-from x2kit.data.sources.listing import check_folders, check_split, files_at, in_split
-from x2kit.plugin.components import Location, SourceConfig
+from x2kit.data.sources.listing import check_folders, in_split
+from x2kit.data.sources.split_files import SplitFiles
+from x2kit.plugin.components import Location
 from x2kit.plugin.on_resume import HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.data.json_lines_source import JsonLinesSource
 
 
-class JsonLines(SourceConfig):
+class JsonLines(SplitFiles):
     """Records in JSON Lines files: pictures and videos as base64 or paths, texts in one or many languages, boxes."""
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
@@ -24,7 +25,6 @@ class JsonLines(SourceConfig):
         "their names; plain or compressed (.gz, extra gzip), "
         "local, or URLs like s3://bucket/part-*.jsonl; {split} in a path stands for the split",
     )
-    split: str = Field("train", min_length=1, description="what {split} in a path stands for")
     image_root: Annotated[Location | None, HARMLESS] = Field(
         None,
         description="where paths of pictures start, {split} allowed; null for the folder of the records",
@@ -61,7 +61,7 @@ class JsonLines(SourceConfig):
 
     def check(self) -> None:
         """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
-        self.paths()
+        super().check()
         root = self.root()
         check_folders("image_root", [] if root is None else [root])
         check_hosts("image_hosts", self.image_hosts)
@@ -77,15 +77,6 @@ class JsonLines(SourceConfig):
         from x2kit.data.json_lines_source import JsonLinesSource
 
         return JsonLinesSource(self)
-
-    def for_split(self, split: str) -> Self:
-        """The files of another split. Raises SettingError if no path has `{split}` in it."""
-        check_split(self, split, self.files)
-        return super().for_split(split)
-
-    def paths(self) -> list[str]:
-        """The files, in order, each once. Raises SettingError for a path that leads to none."""
-        return files_at("files", self.files, self.split)
 
     def root(self) -> str | None:
         """Where paths of pictures start."""

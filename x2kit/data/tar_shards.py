@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from x2kit.data.sources.listing import check_split, files_at
-from x2kit.plugin.components import Location, SourceConfig
+from x2kit.data.sources.split_files import SplitFiles
+from x2kit.plugin.components import Location
 from x2kit.plugin.on_resume import HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.data.tar_shards_source import TarShardsSource
 
 
-class TarShards(SourceConfig):
+class TarShards(SplitFiles):
     """Records in tar files: the files of one key side by side, 00012.jpg, 00012.txt, 00012.json (webdataset)."""
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
@@ -22,7 +22,6 @@ class TarShards(SourceConfig):
         description="shards, patterns like shard-*.tar, or folders; local, or URLs like s3://bucket/shard-*.tar; "
         "{split} in a path stands for the split",
     )
-    split: str = Field("train", min_length=1, description="what {split} in a path stands for")
     image_parts: tuple[str, ...] = Field(
         ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy", "img"),
         description="endings of pictures; the first that a record has is taken",
@@ -48,10 +47,6 @@ class TarShards(SourceConfig):
         None, description="codes of all languages of the texts; null for `language` alone where that is given"
     )
 
-    def check(self) -> None:
-        """Raise SettingError if a path leads to no file."""
-        self.paths()
-
     def languages(self) -> tuple[str, ...] | None:
         """The languages that the settings name; None if they name none."""
         if self.languages_held is not None:
@@ -63,12 +58,3 @@ class TarShards(SourceConfig):
         from x2kit.data.tar_shards_source import TarShardsSource
 
         return TarShardsSource(self)
-
-    def for_split(self, split: str) -> Self:
-        """The shards of another split. Raises SettingError if no path has `{split}` in it."""
-        check_split(self, split, self.files)
-        return super().for_split(split)
-
-    def paths(self) -> list[str]:
-        """The shards, in order, each once. Raises SettingError for a path that leads to none."""
-        return files_at("files", self.files, self.split)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from x2kit.data.addresses import check_hosts
-from x2kit.data.sources.listing import check_folders, check_split, files_at, in_split
-from x2kit.plugin.components import Location, SourceConfig
+from x2kit.data.sources.listing import check_folders, in_split
+from x2kit.data.sources.split_files import SplitFiles
+from x2kit.plugin.components import Location
 from x2kit.plugin.on_resume import HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.plugin.sources import Source
 
 
-class CocoAnnotations(SourceConfig):
+class CocoAnnotations(SplitFiles):
     """Pictures with captions and named boxes from files in the layout of COCO: instances, captions or both."""
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
@@ -23,7 +24,6 @@ class CocoAnnotations(SourceConfig):
         description="files with images and annotations: with bbox and category_id (regions) or caption; several meet "
         "at the id of the image; {split} in a path stands for the split",
     )
-    split: str = Field("train", min_length=1, description="what {split} in a path stands for")
     image_root: Annotated[Location | None, HARMLESS] = Field(
         None, description="where file_name starts, {split} allowed; null for the folder of the first file"
     )
@@ -47,7 +47,7 @@ class CocoAnnotations(SourceConfig):
 
     def check(self) -> None:
         """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
-        self.paths()
+        super().check()
         check_hosts("image_hosts", self.image_hosts)
         if self.image_root is not None:
             check_folders("image_root", [in_split(self.image_root, self.split)])
@@ -55,15 +55,6 @@ class CocoAnnotations(SourceConfig):
     def languages(self) -> tuple[str, ...] | None:
         """The language of the settings, if they name one."""
         return None if self.language is None else (self.language,)
-
-    def for_split(self, split: str) -> Self:
-        """The files of another split. Raises SettingError if no path has `{split}` in it."""
-        check_split(self, split, self.files)
-        return super().for_split(split)
-
-    def paths(self) -> list[str]:
-        """The files in order. Raises SettingError if one is missing."""
-        return files_at("files", self.files, self.split)
 
     def open(self) -> Source:
         """The records. Raises SettingError for missing files, DataError for files of another layout."""
