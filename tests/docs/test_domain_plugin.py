@@ -93,7 +93,7 @@ def test_the_page_does_what_it_says_in_a_fresh_environment(environment: Environm
     for block in blocks(PAGE):
         shell.block(block)
     folder = tmp_path / "docs/plugins/x2kit-bands"
-    for name, found in (("satellite", 0.4), ("radiographs", 0.1)):
+    for name, found in (("satellite", 0.4), ("radiographs", 0.3)):
         result = json.loads((folder / f"runs/{name}/evaluation.json").read_text())
         (language,) = result["languages"].values()
         assert language["mean_r1"] > found > 3 * language["chance_r1"]
