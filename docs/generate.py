@@ -22,13 +22,16 @@ from x2kit.cli import VERBS
 from x2kit.cli.recipe_keys import KEY_HELP
 from x2kit.plugin import (
     API_VERSION,
+    EncodedTexts,
     FusionFacts,
     ImageSpec,
+    Objective,
     Ranks,
     Reporter,
     RunFacts,
     Source,
     SpecialIds,
+    StreamFeatures,
     TaskContext,
     TextFacts,
     Tokenizer,
@@ -54,10 +57,15 @@ PUBLIC = (
     *("forward", "prepare", "pool_regions", "token_embedding", "save_assets", "no_decay", "fresh"),
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
-    *("start", "log", "end"),
+    *("start", "log", "end", "__call__"),
 )
 """The methods of working objects that a plugin writes or may override."""
-FREE_NAME = {"data.streams": "STREAM", "evaluation.tasks": "TASK", "training.reporters": "REPORTER"}
+FREE_NAME = {
+    "data.streams": "STREAM",
+    "data.streams.STREAM.objectives": "OBJECTIVE",
+    "evaluation.tasks": "TASK",
+    "training.reporters": "REPORTER",
+}
 """What stands for a name that the recipe chooses; the names of losses are fixed and are listed below the table."""
 
 
@@ -180,8 +188,8 @@ def components() -> str:
 
 def _kind_title(kind: Kind) -> str:
     names = {"vision": "Vision encoders", "text": "Text encoders", "fusion": "Fusion encoders"}
-    others = {"source": "Data sources", "task": "Evaluation tasks", "reporter": "Reporters"}
-    return names.get(kind, others.get(kind, kind))
+    names |= {"source": "Data sources", "task": "Evaluation tasks", "objective": "Objectives"}
+    return names.get(kind, {"reporter": "Reporters"}.get(kind, kind))
 
 
 def _settings(component: type[ComponentConfig]) -> Iterator[str]:
@@ -224,6 +232,7 @@ def hooks() -> str:
         encoders.FusionEncoder,
         Tokenizer,
         Source,
+        Objective,
         Reporter,
     ):
         own = [name for name, value in vars(contract).items() if inspect.isfunction(value) and name in PUBLIC]
@@ -238,6 +247,8 @@ def hooks() -> str:
         TextFacts,
         FusionFacts,
         SpecialIds,
+        StreamFeatures,
+        EncodedTexts,
         RunFacts,
     ):
         parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]

@@ -13,7 +13,7 @@ MOST = 1000
 
 
 class Behind:
-    """Makes calls behind the back of whoever wants them. What a call raises is raised by a later `call` or by `close`."""
+    """Makes calls while the caller goes on. What a call raises is raised by a later `call` or by `close`."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "reporter")

@@ -38,6 +38,7 @@ WORDS: dict[Kind, str] = {
     "fusion": "fusion encoder",
     "source": "data source",
     "task": "evaluation task",
+    "objective": "training objective",
     "reporter": "reporter",
 }
 RECIPES: dict[Kind, str] = {
@@ -49,6 +50,7 @@ RECIPES: dict[Kind, str] = {
         "        class_path: {class_name}\n        init_args: {{file: captions.tsv}}"
     ),
     "task": "evaluation:\n  tasks:\n    {module}: {class_name}",
+    "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
     "reporter": "training:\n  reporters:\n    {module}: {class_name}",
 }
 

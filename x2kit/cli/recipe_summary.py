@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.recipe.resolve import losses_on
+from x2kit.recipe.resolve import losses_on, objectives_on
 
 
 def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
@@ -38,7 +38,8 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
             "kind": stream.kind,
             "source": stream.source.component_name(),
             "batch_size": stream.batch_size,
-            "losses": {loss: stream.loss(loss).weight * stream.weight for loss in losses_on(stream)},
+            "losses": {loss: stream.loss(loss).weight * stream.weight for loss in losses_on(stream)}
+            | {name: stream.objectives[name].weight * stream.weight for name in objectives_on(stream)},
         }
         for name, stream in recipe.data.streams.items()
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+import re
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from x2kit.plugin.choice import SourceChoice
+from x2kit.plugin.choice import ObjectiveChoice, SourceChoice
 from x2kit.plugin.on_resume import HARMLESS
 
 StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
@@ -133,6 +134,11 @@ class StreamConfig(BaseModel):
         {},
         description="weight, start and stop of single losses; those not named have weight 1 from the start",
     )
+    objectives: dict[str, ObjectiveChoice] = Field(
+        {},
+        description="further losses of this stream, from plugins, by names of your choice: letters, digits, - and _. "
+        "They are logged as STREAM.NAME and count with weights of their own",
+    )
     positives: Literal["row", "text", "image"] = Field(
         "row",
         description="rows that count as right beside the own one: none, those of equal text or equal picture",
@@ -151,6 +157,7 @@ class StreamConfig(BaseModel):
         if surplus:
             allowed = ", ".join(LOSSES[self.kind])
             raise ValueError(f"a {self.kind} stream has no loss {', '.join(surplus)}; it has {allowed}")
+        self._require_objectives_fit()
         if self.images_from is not None and self.kind != "region-text":
             raise ValueError("images_from is for region-text streams")
         if self.positives == "image" and self.kind not in PICTURED:
@@ -161,6 +168,19 @@ class StreamConfig(BaseModel):
                 f"block: {records} records a step cannot be blocks of {self.block}; choose a divisor"
             )
         return self
+
+    def _require_objectives_fit(self) -> None:
+        if self.objectives and self.kind == "text":
+            raise ValueError(
+                f"objectives: a text stream has masked texts alone, nothing for {', '.join(self.objectives)} to compare"
+            )
+        for name in self.objectives:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"objectives: a name has letters, digits, - and _ alone, found {name!r}")
+            if name in get_args(LossName) or name == "padding" or name.endswith("_accuracy"):
+                raise ValueError(
+                    f"objectives: {name} is logged of every such stream already; take another name"
+                )
 
     @property
     def records_a_step(self) -> int:
@@ -179,6 +199,16 @@ class StreamConfig(BaseModel):
         if self.weight == 0:
             return ()
         return tuple(name for name in LOSSES[self.kind] if self.loss(name).on(step, steps))
+
+    def objectives_on(self, step: int, steps: int) -> tuple[str, ...]:
+        """The objectives that count at this step (from 0) of a run of so many steps."""
+        if self.weight == 0:
+            return ()
+        return tuple(name for name, objective in self.objectives.items() if objective.on(step, steps))
+
+    def learned_from(self, step: int, steps: int) -> bool:
+        """Whether anything of the stream counts at this step (from 0) of a run of so many steps."""
+        return bool(self.losses_on(step, steps) or self.objectives_on(step, steps))
 
 
 class DataConfig(BaseModel):

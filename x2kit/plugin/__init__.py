@@ -12,6 +12,7 @@ from x2kit.plugin.components import (
     ImageSpec,
     Location,
     NameOrPath,
+    ObjectiveConfig,
     ReporterConfig,
     SourceConfig,
     TaskConfig,
@@ -21,11 +22,13 @@ from x2kit.plugin.components import (
     VisionFacts,
 )
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
+from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
+from x2kit.plugin.verbs import Verbs
 
 if TYPE_CHECKING:
     from x2kit.plugin.encoders import (
@@ -56,6 +59,7 @@ __all__ = [
     "Composed",
     "Context",
     "DataError",
+    "EncodedTexts",
     "FusionEncoder",
     "FusionEncoderConfig",
     "FusionFacts",
@@ -63,8 +67,11 @@ __all__ = [
     "ImageSpec",
     "Located",
     "Location",
+    "MeanOver",
     "NameOrPath",
     "NameTable",
+    "Objective",
+    "ObjectiveConfig",
     "Place",
     "PluginError",
     "Ranks",
@@ -83,6 +90,7 @@ __all__ = [
     "Source",
     "SourceConfig",
     "SpecialIds",
+    "StreamFeatures",
     "TaskConfig",
     "TaskContext",
     "TextDecoder",
@@ -90,6 +98,7 @@ __all__ = [
     "TextEncoderConfig",
     "TextFacts",
     "Tokenizer",
+    "Verbs",
     "VisionEncoder",
     "VisionEncoderConfig",
     "VisionFacts",

@@ -17,6 +17,7 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     Kind,
+    ObjectiveConfig,
     ReporterConfig,
     SourceConfig,
     TaskConfig,
@@ -91,4 +92,5 @@ TextChoice = Annotated[TextEncoderConfig, _chooser("text"), _DUMP]
 FusionChoice = Annotated[FusionEncoderConfig, _chooser("fusion"), _DUMP]
 SourceChoice = Annotated[SourceConfig, _chooser("source"), _DUMP]
 TaskChoice = Annotated[TaskConfig, _chooser("task"), _DUMP]
+ObjectiveChoice = Annotated[ObjectiveConfig, _chooser("objective"), _DUMP]
 ReporterChoice = Annotated[ReporterConfig, _chooser("reporter"), _DUMP]

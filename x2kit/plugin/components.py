@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from x2kit.plugin.objectives import MeanOver
 from x2kit.plugin.official import Shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
+    from x2kit.plugin.objectives import Objective
     from x2kit.plugin.reporters import Reporter
     from x2kit.plugin.sources import Source
     from x2kit.plugin.tasks import TaskContext
     from x2kit.plugin.tokenizers import Tokenizer
 
-Kind = Literal["vision", "text", "fusion", "source", "task", "reporter"]
+Kind = Literal["vision", "text", "fusion", "source", "task", "objective", "reporter"]
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,29 @@ class TaskConfig(ComponentConfig):
         raise NotImplementedError
 
 
+class ObjectiveConfig(ComponentConfig):
+    """Settings of an objective: a further loss of a stream, with a weight and a name of its own.
+
+    What it is a mean over, `over`, is "pairs" unless the class says "rows"; see `Objective`.
+    """
+
+    kind: ClassVar[Kind] = "objective"
+    over: ClassVar[MeanOver] = "pairs"
+
+    weight: float = Field(1.0, ge=0, description="factor of this loss; 0 leaves it out")
+    start: float = Field(0.0, ge=0, le=1, description="share of all steps after which it is on")
+    stop: float = Field(1.0, ge=0, le=1, description="share of all steps after which it is off again")
+
+    def on(self, step: int, steps: int) -> bool:
+        """Whether the loss counts at this step (from 0) of a run of so many steps."""
+        return self.weight > 0 and self.start * steps <= step < self.stop * steps
+
+    @abstractmethod
+    def build(self) -> Objective:
+        """The objective of one run. Torch is imported here, not with the settings."""
+        raise NotImplementedError
+
+
 class ReporterConfig(ComponentConfig):
     """Settings of a reporter, which carries the numbers of a run elsewhere."""
 
@@ -326,5 +351,6 @@ KINDS: dict[Kind, type[ComponentConfig]] = {
     "fusion": FusionEncoderConfig,
     "source": SourceConfig,
     "task": TaskConfig,
+    "objective": ObjectiveConfig,
     "reporter": ReporterConfig,
 }

@@ -86,6 +86,14 @@ def losses_on(stream: StreamConfig) -> list[LossName]:
     return [name for name, loss in settings.items() if loss.weight > 0 and loss.start < loss.stop]
 
 
+def objectives_on(stream: StreamConfig) -> list[str]:
+    """The objectives of a stream that count at some step."""
+    if stream.weight == 0:
+        return []
+    found = stream.objectives.items()
+    return [name for name, objective in found if objective.weight > 0 and objective.start < objective.stop]
+
+
 class _Checks:
     def __init__(self, recipe: Recipe, place: Callable[[str], str], data: bool) -> None:
         self.faults: list[Fault] = []
@@ -150,6 +158,7 @@ class _Checks:
                 "so it must be 2 or more, found 1",
             )
         self._headed(stream, key)
+        self._compared(stream, key)
         if stream.kind == "video-text":
             self._framed(name, stream, key)
         if facts is not None:
@@ -168,7 +177,7 @@ class _Checks:
                 f"there is nothing to train on in {self._recipe.training.steps} steps; add a stream of data, or set "
                 "training.steps: 0, which saves the initial weights as they are",
             )
-        if streams and not any(losses_on(stream) for stream in streams.values()):
+        if streams and not any(losses_on(stream) or objectives_on(stream) for stream in streams.values()):
             self._fault("data.streams", "no loss is on, so nothing would be learned; set a weight above 0")
 
     def nothing_measured(self) -> None:
@@ -257,6 +266,22 @@ class _Checks:
                     f"{key}.losses.{loss}",
                     f"it needs the head {' and '.join(absent)}, which model.heads.built leaves out; "
                     "build it, or set this loss to 0",
+                )
+
+    def _compared(self, stream: StreamConfig, key: str) -> None:
+        """What objectives look at is there: the common space, and other rows for those over pairs."""
+        for name in objectives_on(stream):
+            if "itc" not in self._recipe.model.heads.built:
+                self._fault(
+                    f"{key}.objectives.{name}",
+                    "it needs the head itc, whose common space it compares in and which model.heads.built leaves out; "
+                    "build it, or set this objective's weight to 0",
+                )
+            if stream.batch_size < 2 and stream.objectives[name].over == "pairs":
+                self._fault(
+                    f"{key}.batch_size",
+                    f"the objective {name} compares a row with the others of its batch, so it must be 2 or more, "
+                    "found 1",
                 )
 
     def _framed(self, name: str, stream: StreamConfig, key: str) -> None:

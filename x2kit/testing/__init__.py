@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from x2kit.testing.conformance import (
         Check,
         check_fusion,
+        check_objective,
         check_reporter,
         check_source,
         check_task,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Check",
     "check_fusion",
+    "check_objective",
     "check_reporter",
     "check_source",
     "check_task",

@@ -13,13 +13,14 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     Kind,
+    ObjectiveConfig,
     ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
     VisionEncoderConfig,
 )
-from x2kit.testing import encoder, fusion, reporter, settings, source, text, tokenizer, vision
+from x2kit.testing import encoder, fusion, objective, reporter, settings, source, text, tokenizer, vision
 from x2kit.testing.subjects import SUBJECTS, Subject
 
 KIT = Path(__file__).parent
@@ -76,6 +77,7 @@ _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
     "fusion": (*settings.LAWS, *fusion.LAWS, *encoder.LAWS),
     "source": (*settings.LAWS, *source.LAWS),
     "task": settings.LAWS,
+    "objective": (*settings.LAWS, *objective.LAWS),
     "reporter": (*settings.LAWS, *reporter.LAWS),
 }
 
@@ -115,6 +117,11 @@ def check_task(component: TaskConfig) -> None:
     _run(component)
 
 
+def check_objective(component: ObjectiveConfig) -> None:
+    """Run all checks of objectives, on features of a few rows."""
+    _run(component)
+
+
 def check_reporter(component: ReporterConfig) -> None:
     """Run all checks of reporters, on short runs that end in all ways; it reports where its settings say."""
     _run(component)
@@ -124,6 +131,7 @@ __all__ = [
     "Check",
     "Subject",
     "check_fusion",
+    "check_objective",
     "check_reporter",
     "check_source",
     "check_task",

@@ -13,13 +13,22 @@ from torch import Tensor
 from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
+    ObjectiveConfig,
     ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
     VisionEncoderConfig,
 )
-from x2kit.plugin.encoders import Context, Encoder, FusionEncoder, TextEncoder, VisionEncoder
+from x2kit.plugin.encoders import (
+    Context,
+    Encoder,
+    FusionEncoder,
+    TextEncoder,
+    VisionEncoder,
+    VisionFeatures,
+)
+from x2kit.plugin.objectives import EncodedTexts, StreamFeatures
 from x2kit.plugin.tokenizers import Tokenizer
 
 SEED = 20221
@@ -206,6 +215,35 @@ class TaskSubject(Subject):
     component: TaskConfig
 
 
+class ObjectiveSubject(Subject):
+    """An objective, and features of six rows that look at four pictures."""
+
+    component: ObjectiveConfig
+
+    def features(self, dtype: torch.dtype = torch.float32, kind: str = "image-text") -> StreamFeatures:
+        """Rows 1 and 4 are of one group. `dtype` is that of what the encoders gave."""
+        draw = self.generator()
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=draw).to(dtype).requires_grad_()
+
+        def unit() -> Tensor:
+            return torch.nn.functional.normalize(torch.randn(6, 8, generator=draw), dim=1).requires_grad_()
+
+        mask = torch.arange(5)[None] < torch.tensor([5, 3, 2, 5, 4, 3])[:, None]
+        group, temperature = torch.tensor([0, 1, 2, 3, 1, 5]), torch.tensor(0.07, requires_grad=True)
+        texts = EncodedTexts(random(6, 5, 16), mask)
+        if kind == "parallel-text":
+            other = EncodedTexts(random(6, 5, 16), mask.flip(0))
+            return StreamFeatures(unit(), unit(), group, temperature, [texts, other])
+        regions = torch.rand(6, 9, generator=draw) < 0.6 if kind == "region-text" else None
+        return StreamFeatures(
+            *(unit(), unit(), group, temperature, [texts], random(6, 24), regions),
+            torch.tensor([0, 1, 2, 3, 1, 0]),
+            VisionFeatures(random(4, 24), random(4, 9, 24), (3, 3)),
+        )
+
+
 class ReporterSubject(Subject):
     """A reporter."""
 
@@ -218,5 +256,6 @@ SUBJECTS: dict[str, Callable[..., Subject]] = {
     "fusion": FusionSubject,
     "source": SourceSubject,
     "task": TaskSubject,
+    "objective": ObjectiveSubject,
     "reporter": ReporterSubject,
 }

@@ -28,13 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from x2kit.data.batch import Batch, PairedRows, Texts
-from x2kit.data.config import LossName
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.processes import Processes
 from x2kit.plugin import VisionFeatures
 from x2kit.training.borrowed import Borrowed
 from x2kit.training.config import TrainingConfig
+from x2kit.training.further_losses import Objectives, further_losses
 from x2kit.training.fusion_pass import FusionPass
 from x2kit.training.measures import Measures
 from x2kit.training.partners import Partners
@@ -63,13 +63,14 @@ def accumulate(
     batch: Batch,
     active: Active,
     parts: int,
-    weight: Callable[[str, LossName], float],
+    weight: Callable[[str, str], float],
     *,
     around: Around = nullcontext,
     backward: Callable[[Tensor], None] = Tensor.backward,
     negatives: Mapping[str, Negatives] | None = None,
     measures: Measures | None = None,
     partners: Partners | None = None,
+    objectives: Objectives | None = None,
 ) -> Losses:
     """All losses of a step, and their gradients added to the parameters'.
 
@@ -84,11 +85,11 @@ def accumulate(
         negatives: as of `step_losses`.
         measures: as of `step_losses`.
         partners: as of `step_losses`; the gradients are still to be averaged over the processes.
+        objectives: as of `step_losses`.
     Returns: scalars without graph, by stream and loss, unweighted.
     """
-    return _Step(model, batch, active, parts, weight, around, backward, measures, partners).run(
-        negatives or {}
-    )
+    step = _Step(model, batch, active, parts, weight, around, backward, measures, partners, objectives or {})
+    return step.run(negatives or {})
 
 
 def require_whole_model(config: TrainingConfig, processes: Processes) -> None:
@@ -138,12 +139,14 @@ class _Step:
         batch: Batch,
         active: Active,
         parts: int,
-        weight: Callable[[str, LossName], float],
+        weight: Callable[[str, str], float],
         around: Around,
         backward: Callable[[Tensor], None],
         measures: Measures | None,
         partners: Partners | None,
+        objectives: Objectives,
     ) -> None:
+        self._objectives = objectives
         self._measures, self._partners = measures, partners
         self._model, self._batch, self._active, self._parts = model, batch, active, parts
         self._weight, self._around, self._backward = weight, around, backward
@@ -153,7 +156,7 @@ class _Step:
         features = self._features(vision.values)
         texts = self._twice(self._texts())
         views = self._twice(self._views(features))
-        losses, planned = self._contrast(texts.values, views.values, negatives)
+        losses, planned = self._contrast(texts.values, views.values, features, negatives)
         borrowed = None
         if self._partners is not None:
             borrowed = Borrowed(self._partners, planned, features)
@@ -219,9 +222,13 @@ class _Step:
         ]
 
     def _contrast(
-        self, tokens: Found, views: Found, negatives: Mapping[str, Negatives]
+        self,
+        tokens: Found,
+        views: Found,
+        features: VisionFeatures | None,
+        negatives: Mapping[str, Negatives],
     ) -> tuple[Losses, dict[str, Planned]]:
-        """The contrastive losses of the whole batch, with their gradients, and the hard negatives."""
+        """The losses that compare the rows of the whole batch, with their gradients, and the hard negatives."""
         streams = self._batch.streams
         pieces = text_pieces(streams, needs_masked(self._batch, self._active))
         encoded = by_stream(streams, pieces, tokens)
@@ -239,12 +246,14 @@ class _Step:
                 losses[name], planned[name] = contrast(
                     self._model, stream, negatives.get(name), self._partners
                 )
+                further = self._objectives.get(name, {})
+                losses[name] |= further_losses(self._model, stream, features, further, self._partners)
         self._differentiate(losses)
         return losses, planned
 
-    def _begin(self, planned: Mapping[str, Planned], losses: Losses) -> dict[tuple[str, LossName], Tensor]:
+    def _begin(self, planned: Mapping[str, Planned], losses: Losses) -> dict[tuple[str, str], Tensor]:
         """The other losses are 0 so far. Returns: what they count by among those of all processes."""
-        counts = {
+        counts: dict[tuple[str, str], Tensor] = {
             (name, loss): count.sum()
             for name, stream in planned.items()
             for loss in stream.on
@@ -260,7 +269,7 @@ class _Step:
         planned: Mapping[str, Planned],
         features: VisionFeatures | None,
         losses: Losses,
-        weights: Mapping[tuple[str, LossName], Tensor],
+        weights: Mapping[tuple[str, str], Tensor],
     ) -> None:
         """The other losses of one part, with their gradients; they are added to the losses."""
         fusion = FusionPass(few=True)
@@ -302,7 +311,7 @@ def _some(rows: PairedRows, part: slice) -> PairedRows:
     return rows._replace(images=rows.images[part], regions=regions)
 
 
-def _share(stream: Planned, loss: LossName, part: slice) -> Tensor:
+def _share(stream: Planned, loss: str, part: slice) -> Tensor:
     """How much of what a loss is a mean over lies in a part of the fused rows: scalar in [0, 1]."""
     counts = stream.counts(loss)
     if counts is None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.batch import Batch, ParallelRows, Rows, Texts
-from x2kit.data.config import DataConfig, LossName, StreamConfig
+from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.model.device import choose_device, in_words
 from x2kit.training.operations import count_operations
 from x2kit.training.stepper import Recipe, Stepper, assemble
@@ -92,7 +92,7 @@ class _TimedStepper(Stepper):
 
     forward_ended: Callable[[], None]
 
-    def total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
+    def total(self, losses: dict[str, dict[str, Tensor]]) -> Tensor:
         total = super().total(losses)
         self.forward_ended()
         return total

@@ -24,7 +24,6 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from x2kit.data.batch import Whole
-from x2kit.data.config import LossName
 from x2kit.model.processes import Processes
 from x2kit.objectives import GatherGradient, gather_over_processes
 from x2kit.plugin import VisionFeatures
@@ -54,7 +53,7 @@ class Partners:
         gathered = gather_over_processes(*features, gradient=self.gather_gradient, processes=self.tensors)
         return tuple(tensor.index_select(0, whole.order) for tensor in gathered)
 
-    def weights(self, counts: Mapping[tuple[str, LossName], Tensor]) -> dict[tuple[str, LossName], Tensor]:
+    def weights(self, counts: Mapping[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
         """What the process's mean over so many rows is to be multiplied by; 0 where it has none.
 
         Args:

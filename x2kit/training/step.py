@@ -30,6 +30,7 @@ from x2kit.objectives import (
 )
 from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import Context, VisionFeatures, gather_rows
+from x2kit.training.further_losses import Objectives, further_losses
 from x2kit.training.fusion_pass import FusionPass
 from x2kit.training.measures import Measures
 from x2kit.training.partners import Partners
@@ -92,7 +93,7 @@ class Planned(NamedTuple):
             return len(self.rows.masked.ids)
         return len(self.rows.group[: self.rows.fused])
 
-    def counts(self, loss: LossName) -> Tensor | None:
+    def counts(self, loss: str) -> Tensor | None:
         """[fused]: how many pairs, tokens or boxes of each row a loss is the mean over; None for contrastive losses."""
         rows = self.rows
         if loss in MATCHING and self.negatives is not None:
@@ -105,8 +106,8 @@ class Planned(NamedTuple):
         return None
 
 
-Losses = dict[str, dict[LossName, Tensor]]
-"""Scalars, by stream and loss."""
+Losses = dict[str, dict[str, Tensor]]
+"""Scalars, by stream and loss or objective."""
 
 ALL = slice(None)
 
@@ -118,6 +119,7 @@ def step_losses(
     negatives: Mapping[str, Negatives] | None = None,
     partners: Partners | None = None,
     measures: Measures | None = None,
+    objectives: Objectives | None = None,
 ) -> Losses:
     """All losses of a step.
 
@@ -129,7 +131,8 @@ def step_losses(
         partners: the other processes, where the batch is one process's part. The mean over all of them of a loss, and
             of its gradient, is that of the whole batch.
         measures: told what the matching head answered.
-    Returns: scalars, by stream and loss, unweighted.
+        objectives: those that are on, by stream and name.
+    Returns: scalars, by stream and loss or objective, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
     encoded = text_pass(model, batch.streams, needs_masked(batch, active))
@@ -139,6 +142,8 @@ def step_losses(
     for name, rows in batch.streams.items():
         stream = Planned(rows, active.get(name, ()), encoded[name], view_of(model, name, rows, features))
         losses[name], planned[name] = contrast(model, stream, (negatives or {}).get(name), partners)
+        further = (objectives or {}).get(name, {})
+        losses[name] |= further_losses(model, stream, features, further, partners)
         if partners is not None:
             planned[name], features = with_negatives(partners, planned[name], features)
         add_rows(fusion, name, planned[name])
@@ -168,7 +173,7 @@ def view_of(model: X2VLM, name: str, rows: Rows, features: VisionFeatures | None
 
 def contrast(
     model: X2VLM, stream: Planned, negatives: Negatives | None = None, partners: Partners | None = None
-) -> tuple[dict[LossName, Tensor], Planned]:
+) -> tuple[dict[str, Tensor], Planned]:
     """The contrastive loss if it is on, and the stream with its hard negatives if a matching loss is on.
 
     In parallel text the first text takes the place of the picture (CCLM, arXiv:2206.00621, section 3).
@@ -192,13 +197,13 @@ def contrast(
         own, whole = (first, second), rows.whole
         first, second = partners.of_all(whole, first, second)
         logits = contrastive_logits(first, second, temperature)
-        losses = {name: itc_loss(logits, whole.group) for name in names}
+        of_whole: dict[str, Tensor] = {name: itc_loss(logits, whole.group) for name in names}
         if matched:
             drawn = Negatives(*draw(partners, whole, stream.fused, logits, own, temperature))
             stream = stream._replace(negatives=drawn)
-        return losses, stream
+        return of_whole, stream
     logits = contrastive_logits(first, second, temperature)
-    losses = {name: itc_loss(logits, rows.group) for name in names}
+    losses: dict[str, Tensor] = {name: itc_loss(logits, rows.group) for name in names}
     if matched:
         stream = stream._replace(negatives=negatives or _draw(logits, rows.group, rows.fused))
     return losses, stream
@@ -289,9 +294,9 @@ def fused_losses(
     fused: Mapping[tuple[str, str], Tensor],
     part: slice = ALL,
     measures: Measures | None = None,
-) -> dict[LossName, Tensor]:
+) -> dict[str, Tensor]:
     """The losses of the rows that `add_rows` put into the pass with the same `part`."""
-    rows, losses = stream.rows, dict[LossName, Tensor]()
+    rows, losses = stream.rows, dict[str, Tensor]()
     for matching in MATCHING:
         if (name, matching) in fused:
             logits, valid = model.itm_logits(fused[name, matching]), _valid(stream, part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from x2kit.training.activations import checkpoint_activations
 from x2kit.training.compiling import compile_layers
 from x2kit.training.config import TrainingConfig
 from x2kit.training.distribution import Distributed, distribute
+from x2kit.training.further_losses import Objectives, build_objectives
 from x2kit.training.measures import Measures, temperatures
 from x2kit.training.non_finite import Guard
 from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
@@ -108,6 +109,7 @@ class Stepper:
         self.precision = choose_precision(self.recipe.training.precision, self.device)
         share = None if self.distributed is None else self.distributed.maximum
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.objectives = build_objectives(self.recipe.data)
         self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, share)
 
     def step(self, batch: Batch) -> dict[str, Tensor | float]:
@@ -148,11 +150,26 @@ class Stepper:
 
     def _losses(self, batch: Batch, active: Active) -> Losses:
         if self.distributed is None:
-            return step_losses(self.model, batch, active, measures=self.measures)
+            return step_losses(
+                self.model, batch, active, measures=self.measures, objectives=self._objectives()
+            )
         found: Losses = self.distributed.forward(
-            step_losses, batch, active, partners=self._partners(), measures=self.measures
+            step_losses,
+            batch,
+            active,
+            partners=self._partners(),
+            measures=self.measures,
+            objectives=self._objectives(),
         )
         return found
+
+    def _objectives(self) -> Objectives:
+        """Those that are on at this step."""
+        steps, streams = self.recipe.training.steps, self.recipe.data.streams
+        return {
+            name: {own: built[own] for own in streams[name].objectives_on(self.done, steps)}
+            for name, built in self.objectives.items()
+        }
 
     def _partners(self) -> Partners | None:
         """The other processes, who draw from the same numbers in this step."""
@@ -175,6 +192,7 @@ class Stepper:
                 measures=self.measures,
                 backward=self._backward,
                 partners=self._partners(),
+                objectives=self._objectives(),
             )
             return losses, self.total(losses)
         with autocast(self.device, self.precision):
@@ -186,12 +204,13 @@ class Stepper:
     def _backward(self, total: Tensor) -> None:
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
 
-    def weight(self, stream: str, loss: LossName) -> float:
+    def weight(self, stream: str, loss: str) -> float:
         """What a stream's loss is multiplied by in the total."""
         config = self.recipe.data.streams[stream]
-        return config.weight * config.loss(loss).weight
+        own = config.objectives.get(loss) or config.loss(cast(LossName, loss))
+        return config.weight * own.weight
 
-    def total(self, losses: dict[str, dict[LossName, Tensor]]) -> Tensor:
+    def total(self, losses: dict[str, dict[str, Tensor]]) -> Tensor:
         """The weighted sum of a step's losses; the forward pass ends with it."""
         terms = [
             value * self.weight(name, loss)

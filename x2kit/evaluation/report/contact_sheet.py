@@ -111,7 +111,9 @@ def draw_sheet(
     )
     sections += [_broken(batch)] if batch.broken else []
     for name in batch.streams:
-        facts.append(f"{name}: losses {', '.join(data.streams[name].losses_on(batch.step, steps))}")
+        stream = data.streams[name]
+        on = [*stream.losses_on(batch.step, steps), *stream.objectives_on(batch.step, steps)]
+        facts.append(f"{name}: losses {', '.join(on)}")
     return draw_page(title, about, "; ".join(facts), sections)
 
 
