@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from x2kit.plugin import Registry, ReporterConfig, SettingError, hookimpl
+from x2kit.plugin import Registry, ReporterConfig, RunFacts, SettingError, hookimpl
 
 if TYPE_CHECKING:
     from x2kit.plugin import Reporter
+
+RUN_ID = "run-id.txt"
+"""In a reporter's folder: what the run is called there, for when it goes on or is measured."""
 
 
 class WeightsAndBiases(ReporterConfig):
@@ -77,6 +82,20 @@ def _require(module: str, extra: str) -> None:
         raise SettingError(
             "class_path", f'it needs {module}, which is not installed; pip install "x2kit[{extra}]"'
         )
+
+
+@hookimpl
+def x2kit_evaluation_done(directory: Path, recipe: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """What was measured goes to where the run was reported."""
+    for name, chosen in recipe["training"]["reporters"].items():
+        folder = directory / "reporters" / name
+        known = {"WeightsAndBiases": WeightsAndBiases, "MLflow": MLflow}.get(chosen["class_path"])
+        if known is None or not (folder / RUN_ID).exists():
+            continue
+        from x2kit_reporters.measured import numbers
+
+        reporter: Any = known.model_validate(chosen["init_args"]).build()
+        reporter.add(RunFacts(directory, recipe, 0, 0), folder, numbers(result))
 
 
 @hookimpl

@@ -15,10 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from x2kit.plugin import RunFacts, RunStatus
-from x2kit_reporters import MLflow
+from x2kit_reporters import RUN_ID, MLflow
 from x2kit_reporters.behind import Behind
 
-RUN_ID = "run-id.txt"
 STATUS: dict[RunStatus, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 LONGEST, AT_ONCE = 6000, 100
 """MLflow's limits: letters of a parameter's value, and parameters of one call."""
@@ -35,8 +34,7 @@ class MLflowReporter:
 
     def start(self, run: RunFacts, folder: Path) -> None:
         """The run of the id in the folder goes on; where there is none, a new one begins."""
-        uri = self._settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        self._client = MlflowClient(tracking_uri=uri or f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+        self._connect(folder)
         known = folder / RUN_ID
         if known.exists():
             self._id = known.read_text(encoding="utf-8").strip()
@@ -44,6 +42,17 @@ class MLflowReporter:
         else:
             self._id = self._new_run(run)
             known.write_text(self._id, encoding="utf-8")
+
+    def add(self, run: RunFacts, folder: Path, values: Mapping[str, float]) -> None:
+        """Put numbers beside those of a run that has ended."""
+        self._connect(folder)
+        now = int(time.time() * 1000)
+        metrics = [Metric(_name(name), value, now, 0) for name, value in values.items()]
+        self._client.log_batch((folder / RUN_ID).read_text(encoding="utf-8").strip(), metrics=metrics)
+
+    def _connect(self, folder: Path) -> None:
+        uri = self._settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._client = MlflowClient(tracking_uri=uri or f"sqlite:///{folder.resolve() / 'mlflow.db'}")
 
     def _new_run(self, run: RunFacts) -> str:
         experiment = self._client.get_experiment_by_name(self._settings.experiment)
@@ -80,16 +89,15 @@ class MLflowReporter:
 
 
 def flat(recipe: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Keys with dots, and their values as texts; what MLflow takes in names are letters, digits and a few signs."""
+    """Keys with dots, and their values as texts."""
     for name, value in recipe.items():
         key = f"{above}{name}"
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{key}.")
         else:
-            written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield (
-                "".join(
-                    sign if sign.isascii() and (sign.isalnum() or sign in "_-./ ") else "_" for sign in key
-                ),
-                written,
-            )
+            yield _name(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _name(key: str) -> str:
+    """MLflow takes letters, digits and a few signs in names."""
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "_-./ ") else "_" for sign in key)

@@ -9,9 +9,7 @@ from typing import Any
 import wandb
 
 from x2kit.plugin import RunFacts, RunStatus
-from x2kit_reporters import WeightsAndBiases
-
-RUN_ID = "run-id.txt"
+from x2kit_reporters import RUN_ID, WeightsAndBiases
 
 
 class WandbReporter:
@@ -52,3 +50,9 @@ class WandbReporter:
         """What wandb knows is whether it went well."""
         self._run.summary["status"] = status
         self._run.finish(exit_code=1 if status == "failed" else 0)
+
+    def add(self, run: RunFacts, folder: Path, values: Mapping[str, float]) -> None:
+        """Put numbers beside those of a run that has ended: into its summary."""
+        self.start(run, folder)
+        self._run.summary.update(dict(values))
+        self._run.finish()

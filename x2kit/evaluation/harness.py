@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import logging
 import math
 import os
 import time
@@ -29,6 +31,7 @@ from x2kit.plugin.manager import Plugins
 from x2kit.plugin.tasks import TaskContext
 
 RESULT = "evaluation.json"
+_log = logging.getLogger(__name__)
 
 
 class Recipe(Protocol):
@@ -40,6 +43,7 @@ class Recipe(Protocol):
     def data(self) -> DataConfig: ...
     @property
     def evaluation(self) -> EvaluationConfig | None: ...
+    def to_yaml(self) -> str: ...
 
 
 def evaluation_of(recipe: Recipe) -> EvaluationConfig:
@@ -129,8 +133,20 @@ def evaluate(
     processes.wait()  # a result is written if no process has failed
     if processes.leads:
         write_result(result, output or directory / result_name(weights, split))
+        tell_plugins(plugins, directory, recipe, result)
     written: dict[str, Any] = processes.of_first(result)
     return written
+
+
+def tell_plugins(plugins: Plugins, directory: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
+    """Call the hook x2kit_evaluation_done of each plugin; what one raises is logged, for the result is there."""
+    for plugin, call in plugins.implementing("x2kit_evaluation_done"):
+        try:
+            call(directory=directory, recipe=yaml.safe_load(recipe.to_yaml()), result=copy.deepcopy(result))
+        except Exception as error:  # noqa: BLE001 (a stranger's code, and his network)
+            _log.warning(
+                "x2kit_evaluation_done of plugin %s failed: %s: %s", plugin, type(error).__name__, error
+            )
 
 
 def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> None:

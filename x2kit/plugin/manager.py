@@ -24,6 +24,7 @@ from x2kit.plugin.admission import admit, new_manager
 from x2kit.plugin.components import Kind
 from x2kit.plugin.discovery import Candidate, installed, named
 from x2kit.plugin.registry import Registry
+from x2kit.plugin.verbs import Verbs
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class PluginState:
         distribution: name and version of what was installed, or the path of the file.
         components: kind and name of each component; none of a quarantined plugin's are in use.
         status: "active" or "quarantined".
+        verbs: names of its verbs.
         error: why it is quarantined: what happened, and what to do.
         traceback: of that error, for the plugin's author.
     """
@@ -47,6 +49,7 @@ class PluginState:
     status: Literal["active", "quarantined"] = "active"
     error: str | None = None
     traceback: str | None = None
+    verbs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,20 @@ class Plugins:
     registry: Registry
     states: tuple[PluginState, ...]
     _named: Mapping[str, PluginState] = field(default_factory=dict, repr=False)
+    verbs: Verbs = field(default_factory=Verbs)
+    _manager: pluggy.PluginManager | None = field(default=None, repr=False)
 
     @property
     def quarantined(self) -> tuple[PluginState, ...]:
         """The plugins that are not used."""
         return tuple(state for state in self.states if state.status == "quarantined")
+
+    def implementing(self, hook: str) -> list[tuple[str, pluggy.HookCaller]]:
+        """The plugins that implement a hook by name, each with a call of its own, in the order of loading."""
+        if self._manager is None:
+            return []
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return [(one.plugin_name, _only(self._manager, one.plugin, hook)) for one in found]
 
     def state_of(self, name: str) -> PluginState:
         """What became of the plugin that was given so to `load_plugins`, or has this name.
@@ -103,7 +115,7 @@ def load_plugins(extra: Sequence[str] = (), *, base: Path | None = None, strict:
     loading = _Loading(strict)
     for candidate in chain(installed(), named(extra, base or Path.cwd())):
         loading.take(candidate)
-    return Plugins(loading.registry, tuple(loading.states), loading.named())
+    return Plugins(loading.registry, tuple(loading.states), loading.named(), loading.verbs, loading.manager)
 
 
 class _Loading:
@@ -111,9 +123,10 @@ class _Loading:
 
     def __init__(self, strict: bool) -> None:
         self.registry = Registry()
+        self.verbs = Verbs()
         self.states: list[PluginState] = []
         self._strict = strict
-        self._manager = new_manager()
+        self.manager = new_manager()
         self._places: dict[str, int] = {}
         """Index in `states` by a candidate's identity, its module's file, and the text that named it."""
 
@@ -142,7 +155,8 @@ class _Loading:
             if file:
                 self._places[file] = len(self.states)
             distribution = distribution or file or name
-            own = self._register(plugin, Registry(name, distribution), name, candidate.remedy)
+            own, verbs = Registry(name, distribution), Verbs(name, distribution)
+            self._register(plugin, own, verbs, name, candidate.remedy)
         except PluginError as error:
             text = f"plugin {name}{f' ({distribution})' if distribution else ''}: {error}"
             if self._strict:
@@ -152,22 +166,29 @@ class _Loading:
             state = PluginState(name, candidate.origin, distribution, (), "quarantined", text, trace)
         else:
             components = tuple((entry.component.kind, entry.component.component_name()) for entry in own)
-            state = PluginState(name, candidate.origin, distribution, components)
+            state = PluginState(
+                name, candidate.origin, distribution, components, verbs=tuple(verb.name for verb in verbs)
+            )
         self.states.append(state)
         return len(self.states) - 1
 
-    def _register(self, plugin: object, own: Registry, name: str, remedy: str) -> Registry:
-        """Admit the plugin, let it fill its own register, take that as a whole, and give it back."""
+    def _register(self, plugin: object, own: Registry, verbs: Verbs, name: str, remedy: str) -> None:
+        """Admit the plugin, let it fill its own register and its verbs, and take these as a whole."""
         with _contained("cannot be read", remedy):
-            admit(plugin, name, self._manager)
+            admit(plugin, name, self.manager)
         try:
             with _contained("its hook x2kit_register raised", remedy):
-                _only(self._manager, plugin)(registry=own)
+                _only(self.manager, plugin, "x2kit_register")(registry=own)
+            with _contained("its hook x2kit_verbs raised", remedy):
+                _only(self.manager, plugin, "x2kit_verbs")(verbs=verbs)
+            taken = Verbs()
+            taken.absorb(self.verbs)
+            taken.absorb(verbs)
             self.registry.absorb(own)
+            self.verbs = taken
         except PluginError:
-            self._manager.unregister(plugin)
+            self.manager.unregister(plugin)
             raise
-        return own
 
     def _free_name(self, candidate: Candidate) -> str:
         """The plugin's name, or the long one where another plugin has it already."""
@@ -175,10 +196,10 @@ class _Loading:
         return candidate.long_name if taken else candidate.name
 
 
-def _only(manager: pluggy.PluginManager, plugin: object) -> pluggy.HookCaller:
+def _only(manager: pluggy.PluginManager, plugin: object, hook: str) -> pluggy.HookCaller:
     """The hook of this plugin alone, so that its failure is known to be its own."""
     others = [other for other in manager.get_plugins() if other is not plugin]
-    return manager.subset_hook_caller("x2kit_register", remove_plugins=others)
+    return manager.subset_hook_caller(hook, remove_plugins=others)
 
 
 def _file(plugin: object) -> str | None:
@@ -217,7 +238,10 @@ def _place(error: BaseException) -> str:
 
 def _is_machinery(filename: str) -> bool:
     """Whether a frame belongs to the import system or to this package, which are never what went wrong."""
-    return filename.startswith("<frozen") or Path(filename).parent in (
+    folder = Path(filename).parent
+    if folder.name == "importlib_metadata":  # the same for older Pythons, which puts itself before that of this one
+        return True
+    return filename.startswith("<frozen") or folder in (
         Path(__file__).parent,
         Path(importlib.__file__).parent,
         Path(importlib.metadata.__file__).parent,

@@ -32,9 +32,18 @@ class CheckpointWriter:
         config: what is kept, and how it is saved.
         say: told what people should know.
         processes: those of the run; rank 0 alone calls `save`, and all of them `save_shards`.
+        saved: told at rank 0 of every checkpoint that is whole, in the thread that trains: its steps and directory.
     """
 
-    def __init__(self, run: Path, config: TrainingConfig, say: Say, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        run: Path,
+        config: TrainingConfig,
+        say: Say,
+        processes: Processes = ALONE,
+        saved: Callable[[int, Path], None] = lambda step, checkpoint: None,
+    ) -> None:
+        self._saved, self._beside = saved, 0
         self._run, self._config, self._say, self._processes = run, config, say, processes
         self._thread: Thread | None = None
         self._failed: BaseException | None = None
@@ -59,7 +68,9 @@ class CheckpointWriter:
         self._look_for_metric(metrics)
         if not self._config.async_saving:
             self._write(step, state, metrics)
+            self._tell_of(step)
             return
+        self._beside = step
         self._thread = Thread(
             target=self._write_beside,
             args=(step, on_cpu(state), dict(metrics)),
@@ -80,6 +91,7 @@ class CheckpointWriter:
         save_sharded(self._run, step, state, tensors, metrics, self._processes)
         if self._processes.leads:
             self._remove_superseded(step)
+            self._tell_of(step)
 
     def check(self) -> None:
         """Raise what went wrong in the thread; does not wait."""
@@ -88,12 +100,19 @@ class CheckpointWriter:
 
     def wait(self) -> None:
         """Return when nothing is being written any more. Raises what went wrong in the thread."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
         failed, self._failed = self._failed, None
         if failed is not None:
             raise failed
+        self._tell_of(self._beside)
+
+    def _tell_of(self, step: int) -> None:
+        for checkpoint in checkpoints(self._run):
+            if step_of(checkpoint) == step:
+                self._saved(step, checkpoint)
 
     def _write_beside(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         try:

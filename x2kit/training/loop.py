@@ -87,7 +87,7 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
         require_same_data(resumed, facts["data"])
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
-    trainer = Trainer(recipe, parts, done, run, record, bad)
+    trainer = Trainer(recipe, parts, done, run, record, bad, plugins)
     if state.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
     if "non_finite" in state:  # earlier versions wrote none
@@ -137,18 +137,18 @@ class Trainer(Stepper):
     run: Path
     record: RunRecord
     bad: BadRecordsOfRun
+    plugins: Plugins
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.progress = StepProgress(self.recipe.training.steps, self.done, quiet=not self.processes.leads)
-        self.writer = CheckpointWriter(self.run, self.recipe.training, self.progress.say, self.processes)
-        self.observers = self._observers()
-
-    def _observers(self) -> Observers:
-        """Rank 0 alone has any."""
-        config = self.recipe.training
+        config, say = self.recipe.training, self.progress.say
         told = RunFacts(self.run, yaml.safe_load(self.recipe.to_yaml()), self.done, config.steps)
-        return Observers(told, config.reporters if self.processes.leads else {}, self.progress.say)
+        leads = self.processes.leads  # nobody else is watched
+        self.observers = Observers(
+            told, config.reporters if leads else {}, say, self.plugins if leads else None
+        )
+        self.writer = CheckpointWriter(self.run, config, say, self.processes, self.observers.checkpoint_saved)
 
     def run_steps(self) -> None:
         """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
@@ -184,6 +184,8 @@ class Trainer(Stepper):
                         numbers | {"samples_per_second": counted / took, "data_wait_share": waited / took}
                     )
                     began, waited, counted = time.monotonic(), 0.0, 0
+                else:
+                    self.observers.step_done(self.done, None)
                 if keep:
                     self.save(wait=last)
                 if asked and self.done < config.steps:
@@ -226,7 +228,7 @@ class Trainer(Stepper):
             values["skipped"] = self.guard.skipped
         values["bad_records"] = self.bad.total
         self.record.write(self.done, {"time": time.time(), **values})
-        self.observers.logged(self.done, values)
+        self.observers.step_done(self.done, values)
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
         self.progress.show(
             self.done, {short: values[name] for name, short in shown.items() if name in values}

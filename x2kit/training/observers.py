@@ -1,4 +1,4 @@
-"""Who is told of a run while it goes on: its reporters. Imports no torch.
+"""Who is told of a run while it goes on: its reporters, and plugins by their hooks. Imports no torch.
 
 What they raise harms no run: it is said once and counted. The exception is what is raised before the first step of a
 new run, when nothing is lost yet and somebody is still looking.
@@ -10,14 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from x2kit.errors import PluginError
 from x2kit.model.run_files import REPORTERS
 from x2kit.model.whole_files import make_folder
 from x2kit.plugin.components import ReporterConfig
+from x2kit.plugin.manager import Plugins
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 
 Say = Callable[[str], None]
+HOOKS = ("x2kit_run_started", "x2kit_step_done", "x2kit_checkpoint_saved", "x2kit_run_ended")
 
 
 class Observers:
@@ -27,9 +31,17 @@ class Observers:
         run: what they are told of it.
         reporters: by name.
         say: told what went wrong.
+        plugins: whose hooks are called.
     """
 
-    def __init__(self, run: RunFacts, reporters: Mapping[str, ReporterConfig], say: Say) -> None:
+    def __init__(
+        self,
+        run: RunFacts,
+        reporters: Mapping[str, ReporterConfig],
+        say: Say,
+        plugins: Plugins | None = None,
+    ) -> None:
+        self._hooks = {hook: plugins.implementing(hook) if plugins else [] for hook in HOOKS}
         self._run, self._configs, self._say = run, reporters, say
         self._reporters: dict[str, Reporter] = {}
         self._failed: Counter[str] = Counter()
@@ -37,9 +49,9 @@ class Observers:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """They are told that the run starts, and how it ends."""
-        self.started()
         status: RunStatus = "failed"
         try:
+            self.started()
             yield
             status = "finished"
         except KeyboardInterrupt:
@@ -52,16 +64,24 @@ class Observers:
         """Before the first step. Raises PluginError if one of them fails and the run is a new one."""
         for name, config in self._configs.items():
             self._tell(self._key(name), partial(self._start, name, config), may_end=not self._run.resumed)
+        self._call("x2kit_run_started", may_end=not self._run.resumed)
 
-    def logged(self, step: int, values: Mapping[str, float]) -> None:
-        """After a step whose numbers were read."""
-        for name, reporter in self._reporters.items():
-            self._tell(self._key(name), partial(reporter.log, step, dict(values)))
+    def step_done(self, step: int, values: Mapping[str, float] | None) -> None:
+        """After a step; with values where they were read."""
+        if values is not None:
+            for name, reporter in self._reporters.items():
+                self._tell(self._key(name), partial(reporter.log, step, dict(values)))
+        self._call("x2kit_step_done", step=step, values=None if values is None else dict(values))
+
+    def checkpoint_saved(self, step: int, checkpoint: Path) -> None:
+        """After a checkpoint that is whole."""
+        self._call("x2kit_checkpoint_saved", step=step, checkpoint=checkpoint)
 
     def ended(self, status: RunStatus) -> None:
         """After the last step, or in place of those that will not come."""
         for name, reporter in self._reporters.items():
             self._tell(self._key(name), partial(reporter.end, status))
+        self._call("x2kit_run_ended", status=status)
         for who, times in self._failed.items():
             self._say(
                 f"{who} failed {times} {'time' if times == 1 else 'times'}; the run directory has every number"
@@ -74,6 +94,10 @@ class Observers:
         reporter.start(self._run, folder)
         self._reporters[name] = reporter  # one that did not start is told nothing more
 
+    def _call(self, hook: str, may_end: bool = False, **facts: Any) -> None:
+        for plugin, call in self._hooks[hook]:
+            self._tell(f"{hook} of plugin {plugin}", partial(call, run=self._run, **facts), may_end)
+
     def _key(self, name: str) -> str:
         return f"training.reporters.{name} ({self._configs[name].component_name()})"
 
@@ -84,7 +108,7 @@ class Observers:
             told = f"{who} failed: {type(error).__name__}: {' '.join(str(error).split())}"
             if may_end:
                 raise PluginError(
-                    f"{told}\n  nothing was trained yet: mend it, or leave it out of the recipe"
+                    f"{told}\n  nothing was trained yet: mend it, or go on without it"
                 ) from error
             if who not in self._failed:
                 self._say(f"{told}; training goes on, and this is said once")

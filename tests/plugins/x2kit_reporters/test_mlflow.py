@@ -102,3 +102,34 @@ def test_without_the_libraries_the_extra_is_named(absent: str, monkeypatch: pyte
 def test_a_server_needs_no_database_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("x2kit_reporters.find_spec", lambda name: None if name == "sqlalchemy" else object())
     MLflow(tracking_uri="http://host:5000").check()
+
+
+RESULT = {
+    "split": "test",
+    "seconds": 3.5,
+    "model": {"parameters": 7},
+    "languages": {"zh-Hant": {"image_to_text": {"r1": 50.0}, "zero_shot": True}},
+    "warnings": ["few queries"],
+}
+
+
+@pytest.mark.slow
+def test_what_is_measured_comes_to_the_run_that_was_reported(database: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+    from x2kit_reporters import x2kit_evaluation_done
+
+    folder = tmp_path / "second" / "reporters" / "mine"
+    folder.mkdir(parents=True)
+    settings = {"tracking_uri": database, "experiment": "measured"}
+    report(MLflow.model_validate(settings), folder, range(1, 2), "finished")
+    chosen = {"class_path": "MLflow", "init_args": settings}
+    other = {"class_path": "Other", "init_args": {}}
+    recipe = {"training": {"reporters": {"mine": chosen, "late": chosen, "other": other}}}
+    x2kit_evaluation_done(tmp_path / "second", recipe, RESULT)
+    run = MlflowClient(tracking_uri=database).get_run((folder / "run-id.txt").read_text())
+    assert run.data.metrics == {
+        "loss": 1.0,
+        "pictures/itc": 2.0,
+        "evaluation/test/languages/zh-Hant/image_to_text/r1": 50.0,
+    }
+    assert run.info.status == "FINISHED"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from x2kit_reporters import WeightsAndBiases
+from x2kit_reporters import WeightsAndBiases, x2kit_evaluation_done
 
 from x2kit.errors import SettingError
 from x2kit.plugin import RunFacts
@@ -86,6 +86,25 @@ def test_a_run_that_goes_on_is_the_same_run_there(tmp_path: Path) -> None:
     assert json.loads(config["training"]) == {"steps": 9, "lr": 0.5}
     logged = [line for file in files for line in history(file)]
     assert logged == [{"step": step, "loss": 1 / step, "pictures/itc": 2.0} for step in (1, 2, 3, 3, 4)]
+
+
+@pytest.mark.slow
+def test_what_is_measured_comes_to_the_run_that_was_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "first" / "reporters" / "wandb"
+    folder.mkdir(parents=True)
+    report(tmp_path / "first", folder, range(1, 2))
+    before = set(folder.rglob("*.wandb"))
+    chosen = {"class_path": "WeightsAndBiases", "init_args": OFFLINE.model_dump(mode="json")}
+    recipe = {"training": {"reporters": {"wandb": chosen}}}
+    x2kit_evaluation_done(tmp_path / "first", recipe, {"split": "test", "languages": {"de": {"r1": 50.0}}})
+    (file,) = set(folder.rglob("*.wandb")) - before
+    found: dict[str, str] = {}
+    for record in records(file):
+        for item in record.summary.update if record.HasField("summary") else ():
+            found["/".join(item.nested_key) or item.key] = item.value_json
+    assert json.loads(found["evaluation/test/languages/de/r1"]) == 50.0
+    begun = [record.run.run_id for record in records(file) if record.HasField("run")]
+    assert set(begun) == {(folder / "run-id.txt").read_text()}
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
