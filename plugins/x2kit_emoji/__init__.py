@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from x2kit.plugin import Registry, SettingError, SourceConfig, hookimpl
+from x2kit.plugin import Registry, SettingError, SourceConfig, Verbs, hookimpl
 
 if TYPE_CHECKING:
     from x2kit_emoji.scenes import SceneSource
@@ -24,7 +24,7 @@ Split = Literal["train", "validation", "test"]
 Style = Literal["google", "twitter"]
 Background = Literal["plain", "gradient", "noise"]
 
-__all__ = ["EmojiScenes", "EmojiTexts", "x2kit_register"]
+__all__ = ["EmojiScenes", "EmojiTexts", "x2kit_register", "x2kit_verbs"]
 
 x2kit_api = "1"
 
@@ -167,3 +167,11 @@ def x2kit_register(registry: Registry) -> None:
     """Add both sources."""
     registry.add(EmojiScenes)
     registry.add(EmojiTexts)
+
+
+@hookimpl
+def x2kit_verbs(verbs: Verbs) -> None:
+    """Add `x2kit emoji`."""
+    verbs.add(
+        "emoji", "x2kit_emoji.verb", "the built-in data: names of its emoji in 14 languages, scenes as files"
+    )

@@ -44,7 +44,7 @@ def test_a_misspelt_verb_is_answered_with_the_nearest(x2kit: Run) -> None:
     assert x2kit("trian") == (
         2,
         "",
-        f"x2kit has no verb 'trian'; nearest: train\n  verbs: {', '.join(cli.VERBS)}\n",
+        f"x2kit has no verb 'trian'; nearest: train\n  verbs: {', '.join(cli.VERBS)}, emoji\n",
     )
 
 

@@ -51,7 +51,7 @@ def test_the_table_shows_each_component_with_its_owner(
 def test_components_stand_in_the_order_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     kinds = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.endswith(" active")]
-    assert kinds == sorted(kinds, key=list(KINDS).index)
+    assert kinds == sorted(kinds, key=[*KINDS, "verb"].index)
     assert {"vision", "text", "fusion"} <= set(kinds)
 
 

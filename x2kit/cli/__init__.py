@@ -2,7 +2,7 @@
 
 A verb is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
 returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are its options
-too, and finds them in `options.recipe_keys`.
+too, and finds them in `options.recipe_keys`. Plugins bring more verbs, see `x2kit.plugin.verbs`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from types import ModuleType
 import jsonargparse
 
 import x2kit
+from x2kit.cli.plugin_verbs import brought_verbs, module_of, stand_in
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
+from x2kit.plugin.verbs import OWN
 from x2kit.recipe.faults import nearest
 
-VERBS = ("recipes", "plugins", "plugin", "data", "train", "debug", "bench", "evaluate", "report", "convert")
+VERBS = OWN
 EXAMPLES = """\
 examples:
   x2kit recipes list
@@ -65,9 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     verb = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    if verb and verb not in VERBS:
-        raise X2KitError(f"x2kit has no verb {verb!r}{nearest(verb, VERBS)}\n  verbs: {', '.join(VERBS)}")
-    modules = {name: _module(name) for name in ([verb] if verb else VERBS)}
+    modules = {verb: _module(verb)} if verb else _all_modules()
     keys = RecipeKeys()
     if verb:
         arguments, keys = split_keys(arguments)
@@ -84,7 +84,20 @@ def _run(arguments: list[str]) -> int:
 
 
 def _module(verb: str) -> ModuleType:
-    return import_module(f"x2kit.cli.{verb}")
+    """Raises X2KitError if neither x2kit nor a plugin has the verb."""
+    if verb in VERBS:
+        return import_module(f"x2kit.cli.{verb}")
+    brought = brought_verbs()
+    if (found := brought.get(verb)) is not None:
+        return module_of(found)
+    known = [*VERBS, *(one.name for one in brought)]
+    raise X2KitError(f"x2kit has no verb {verb!r}{nearest(verb, known)}\n  verbs: {', '.join(known)}")
+
+
+def _all_modules() -> dict[str, ModuleType]:
+    """Those of plugins behind our own, and not imported: only their lines in the help are wanted."""
+    own = {name: _module(name) for name in VERBS}
+    return own | {verb.name: stand_in(verb) for verb in brought_verbs()}
 
 
 def _parser(modules: dict[str, ModuleType]) -> jsonargparse.ArgumentParser:

@@ -91,13 +91,16 @@ def as_text(plugins: Plugins, kind: Kind | None) -> list[str]:
 
 
 def _rows(plugins: Plugins, kind: Kind | None) -> list[tuple[str, str, str, str, str]]:
-    """Name, kind, plugin, distribution and status of each component, kinds in the order of a recipe."""
+    """Name, kind, plugin, distribution and status of each component, kinds in the order of a recipe, then verbs."""
     kinds = list(KINDS)
     entries = [entry for entry in plugins.registry if kind in (None, entry.component.kind)]
     entries.sort(key=lambda entry: kinds.index(entry.component.kind))
-    return [
-        (e.component.component_name(), e.component.kind, e.plugin, e.distribution, "active") for e in entries
+    rows = [
+        (e.component.component_name(), str(e.component.kind), e.plugin, e.distribution, "active")
+        for e in entries
     ]
+    verbs = plugins.verbs if kind is None else ()
+    return rows + [(verb.name, "verb", verb.plugin, verb.distribution, "active") for verb in verbs]
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -1,0 +1,102 @@
+"""`x2kit emoji`: look at the concepts of EmojiScenes, or write its scenes as files. Imports what it needs late."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from x2kit.plugin import DataError, SettingError
+from x2kit_emoji import LANGUAGES, EmojiScenes
+
+EXAMPLES = """\
+examples:
+  $ x2kit emoji --concepts 3 --languages en,de
+  ...
+  $ x2kit emoji --export scenes --records 100 --split test   # scenes/records.jsonl, for the source JsonLines
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What is shown, or where it goes."""
+    parser.add_argument(
+        "--concepts", type=int, default=20, help="how many emoji, the first of the fixed order"
+    )
+    parser.add_argument(
+        "--languages",
+        type=str,
+        default="en",
+        help=f"codes with commas between them, of {','.join(LANGUAGES)}",
+    )
+    parser.add_argument(
+        "--export", type=str, metavar="DIR", help="write scenes of these emoji into a new folder"
+    )
+    parser.add_argument("--records", type=int, default=100, help="with --export: how many scenes")
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="train",
+        help="with --export: of which part",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Print the names, or write the scenes."""
+    languages = [code.strip() for code in options.languages.split(",")]
+    unknown = [code for code in languages if code not in LANGUAGES]
+    if unknown:
+        raise SettingError("--languages", f"no names in {', '.join(unknown)}; known: {', '.join(LANGUAGES)}")
+    if options.export:
+        print(export(Path(options.export), languages, options.concepts, options.records, options.split))
+        return 0
+    EmojiScenes().check()
+    from x2kit_emoji.concepts import choose
+
+    for concept in choose(options.concepts):
+        print(chr(concept.point), *(concept.names[code] for code in languages), sep="\t")
+    return 0
+
+
+def export(folder: Path, languages: Sequence[str], concepts: int, records: int, split: str) -> Path:
+    """Write scenes as PNG files and one line of JSON each, as the source JsonLines reads them.
+
+    Args:
+        folder: new; parents are made.
+    Returns: the JSON Lines file.
+    Raises: DataError if the folder exists, SettingError for scenes that cannot be.
+    """
+    if folder.exists():
+        raise DataError(f"{folder} exists and is left alone; give another folder to --export")
+    try:
+        config = EmojiScenes.model_validate({"concepts": concepts, "size": records, "split": split})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise SettingError(
+            f"--{'records' if fault['loc'] == ('size',) else fault['loc'][0]}", fault["msg"]
+        ) from error
+    config.check()
+    source = config.open()
+    (folder / "pictures").mkdir(parents=True)
+    file = folder / "records.jsonl"
+    with file.open("w", encoding="utf-8") as lines:
+        for index in range(len(source)):
+            record = source[index]
+            place = f"pictures/{record['id']}.png"
+            record["image"].save(folder / place)
+            regions = [
+                {"bbox": region["bbox"], "caption": _spoken(region["caption"], languages)}
+                for region in record["regions"]
+            ]
+            caption = _spoken(record["caption"], languages)
+            line = {"id": record["id"], "image": place, "caption": caption, "regions": regions}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return file
+
+
+def _spoken(text: object, languages: Sequence[str]) -> dict[str, str]:
+    """A text in these languages alone."""
+    assert isinstance(text, dict)
+    return {code: text[code] for code in languages}
