@@ -1,4 +1,4 @@
-"""Every fenced block of the README, the tutorial and the how-to pages is run; see shell.py for how."""
+"""Every fenced block of the README and of the pages that lead somebody is run; see shell.py for how."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .shell import Page
 
 ELSEWHERE = {DOCS / "tutorials" / "a-plugin-for-your-domain.md"}
 """Run in an environment of their own: test_domain_plugin.py."""
+FOLDERS = ("tutorials", "how-to", "coming-from")
 RUN = [
     page
-    for page in (README, *sorted((DOCS / "tutorials").glob("*.md")), *sorted((DOCS / "how-to").glob("*.md")))
+    for page in (README, *(page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))))
     if page not in ELSEWHERE
 ]
 

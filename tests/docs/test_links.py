@@ -24,5 +24,6 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page_that_a_beginner_needs() -> None:
-    wanted = [*(DOCS / "tutorials").glob("*.md"), *(DOCS / "how-to").glob("*.md")]
+    folders = ("tutorials", "how-to", "coming-from")
+    wanted = [page for folder in folders for page in (DOCS / folder).glob("*.md")]
     assert {page.relative_to(ROOT).as_posix() for page in wanted} <= set(links(README))
