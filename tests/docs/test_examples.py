@@ -15,7 +15,11 @@ ELSEWHERE = {DOCS / "tutorials" / "a-plugin-for-your-domain.md"}
 FOLDERS = ("tutorials", "how-to", "coming-from")
 RUN = [
     page
-    for page in (README, *(page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))))
+    for page in (
+        README,
+        *(page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))),
+        DOCS / "troubleshooting.md",
+    )
     if page not in ELSEWHERE
 ]
 
