@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -35,6 +36,7 @@ from x2kit.plugin import (
     TaskContext,
     TextFacts,
     Tokenizer,
+    Verbs,
     VisionFacts,
     encoders,
     hookspecs,
@@ -216,12 +218,15 @@ def hooks() -> str:
     for name in hook_names():
         hook = getattr(hookspecs, name)
         parts += [f"## {name}", f"```text\n{name}{_signature(hook)}\n```", documented(hook)]
+    parts += ["## Verbs", documented(Verbs), *_methods(Verbs, ["add"])]
     parts += [
         "## What a component writes",
         "Its base class says its kind. All of these come from `x2kit.plugin`.",
     ]
     for base in KINDS.values():
-        parts += [f"### {base.__name__}", documented(base), *_methods(base, sorted(base.__abstractmethods__))]
+        may = {"check"} & set(vars(base))  # with a body where not every component has something to say
+        written = sorted(base.__abstractmethods__ | may)
+        parts += [f"### {base.__name__}", documented(base), *_methods(base, written)]
     parts += [
         "## What it builds",
         "B rows, L text tokens, N patches, D width. Masks are bool and True is kept.",
@@ -276,16 +281,25 @@ def command_line() -> str:
     parts = [
         "Every verb says the same with `--help`. Exit status: 0, 2 for what you can mend, 130 after Ctrl-C."
     ]
-    for verb in VERBS:
-        module = import_module(f"x2kit.cli.{verb}")
+    for verb, module, help in _verbs():
         parser = ArgumentParser()
         module.add_arguments(parser)
-        parts += [f"## x2kit {verb}", sentence(module.HELP), *_arguments(verb, parser)]
+        parts += [f"## x2kit {verb}", sentence(help), *_arguments(verb, parser)]
         examples, _, more = module.EXAMPLES.removeprefix("examples:\n").partition("\n\n")
         parts += [_text(examples), more]
     keys = KEY_HELP.strip().removeprefix("recipe keys:\n").splitlines()
     parts += ["## Recipe keys as options", sentence(keys[0].strip()), _text("\n".join(keys[1:]))]
     return page("Command line", *parts)
+
+
+def _verbs() -> Iterator[tuple[str, ModuleType, str]]:
+    """Name, module and help: x2kit's own, then those of its plugins."""
+    for name in VERBS:
+        module = import_module(f"x2kit.cli.{name}")
+        yield name, module, module.HELP
+    for verb in load_plugins().verbs:
+        if verb.distribution.split(" ")[0] == "x2kit":
+            yield verb.name, import_module(verb.module), f"{verb.help}; of the plugin {verb.plugin}"
 
 
 def _arguments(verb: str, parser: ArgumentParser) -> Iterator[str]:

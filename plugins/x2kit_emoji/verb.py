@@ -23,7 +23,7 @@ examples:
 def add_arguments(parser: ArgumentParser) -> None:
     """What is shown, or where it goes."""
     parser.add_argument(
-        "--concepts", type=int, default=20, help="how many emoji, the first of the fixed order"
+        "--concepts", type=int, default=20, metavar="N", help="how many emoji, the first of the fixed order"
     )
     parser.add_argument(
         "--languages",
@@ -34,7 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--export", type=str, metavar="DIR", help="write scenes of these emoji into a new folder"
     )
-    parser.add_argument("--records", type=int, default=100, help="with --export: how many scenes")
+    parser.add_argument(
+        "--records", type=int, default=100, metavar="N", help="with --export: how many scenes"
+    )
     parser.add_argument(
         "--split",
         choices=("train", "validation", "test"),

@@ -109,8 +109,8 @@ def test_what_builds_nothing_imports_no_torch(arguments: list[str]) -> None:
         f"    main({arguments!r})\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'torch', 'torchvision', 'transformers', 'timm', 'open_clip', 'numpy'} & set(sys.modules)\n"
-        "print('HEAVY', sorted(heavy))\n"
+        "heavy = {'torch', 'torchvision', 'transformers', 'timm', 'open_clip', 'numpy', 'wandb', 'mlflow'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "transformers", "timm", "open_clip", "sentencepiece", "numpy")
+HEAVY = ("torch", "torchvision", "transformers", "timm", "open_clip", "sentencepiece", "numpy", "wandb", "mlflow")
 
 
 @pytest.mark.parametrize(
