@@ -33,6 +33,11 @@ RIGHT = {
     ),
     "settings that are null": ("vision: Eye\n", "vision: {class_path: Eye, init_args: null}\n"),
     "a number for a loss": ("{bbox: 2}", "{bbox: 0.5, giou: {start: 0.5}}"),
+    "objectives by name": (
+        "      pivot: en\n",
+        "      pivot: en\n      objectives:\n        one: SigmoidContrastive\n"
+        "        other: {class_path: SigmoidContrastive, init_args: {weight: 0.5, start: 0.5}}\n",
+    ),
     "no pivot": ("      pivot: en\n", "      pivot: null\n"),
     "no evaluation": ("evaluation:\n  source: Scenes\n  tasks:\n    retrieval: Rank\n", ""),
     "a number without a point where one with a point is expected": ("lr: 1e-4", "lr: 1"),
@@ -54,6 +59,11 @@ WRONG = {
     "no such choice": ("lr: 1e-4", "precision: bf61"),
     "one value for a pair": ("lr: 1e-4", "betas: 0.9"),
     "no such kind of stream": ("kind: parallel-text", "kind: paralel-text"),
+    "an unknown setting of an objective": (
+        "      pivot: en\n",
+        "      pivot: en\n      objectives: {one: {class_path: SigmoidContrastive, init_args: {wait: 1}}}\n",
+    ),
+    "a reporter that is none": ("lr: 1e-4", "reporters: {there: Eye}"),
     "no such loss": ("{bbox: 2}", "{bboxes: 2}"),
     "a stream without a source": ("      source: Scenes\n      batch_size: 8\n", "      batch_size: 8\n"),
     "a stream without a batch size": ("      batch_size: 8\n", ""),
