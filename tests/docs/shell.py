@@ -8,12 +8,13 @@
   shows a check that fails.
 - `text` and a `json` block without a title show something and are not run.
 
-x2kit runs in this process, so that torch is imported once. Five commands would need what a test has not, and are
+x2kit runs in this process, so that torch is imported once. Six commands would need what a test has not, and are
 stood in for:
 
 - `x2kit train` and `x2kit bench` get options behind those that the page writes: few steps, small batches, few
   records, few layers, one thread.
   The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
+- `torchrun ... -m x2kit VERB` is `x2kit VERB` in one process.
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
 - `hf download NAME --local-dir DIR` writes a tiny model of the kind, with the library that publishes it.
@@ -92,6 +93,8 @@ class Page:
     def command(self, line: str, stopped: bool = False) -> tuple[int, str]:
         """Exit status and output of one command."""
         name, *arguments = shlex.split(line, comments=True)
+        if name == "torchrun":
+            name, *arguments = arguments[arguments.index("-m") + 1 :]
         known: dict[str, Callable[[list[str]], tuple[int, str]]] = {
             "make": self._make,
             "pip": self._pip,

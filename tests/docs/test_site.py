@@ -35,6 +35,18 @@ def test_every_page_is_on_the_site_and_nothing_is_warned_of(built: tuple[Path, s
         assert (site / folder / "index.html").is_file(), f"{place} is not on the site"
 
 
+def test_the_way_through_the_site_is_the_one_that_its_first_page_shows() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    learn = navigation.partition("Learn, in this order:\n")[2].partition("\n  - ")[0]
+    first = (DOCS / "index.md").read_text(encoding="utf-8")
+    shown = first.partition("## Learn, in this order\n")[2].partition("\n## ")[0]
+    steps = re.findall(r"- (.+): (.+\.md)", learn)
+    assert steps == re.findall(r"^\d\. \[(.+?)\]\((.+?)\)", shown, re.MULTILINE)
+    assert {page for _, page in steps} >= {
+        page.relative_to(DOCS).as_posix() for page in (DOCS / "tutorials").glob("*.md")
+    }
+
+
 def test_a_reader_of_the_site_loads_nothing_from_elsewhere(built: tuple[Path, str]) -> None:
     loads = re.compile(r"<(?:script|img|link rel=\"stylesheet\")[^>]*(?:src|href)=\"(?:https?:)?//")
     pages = list(built[0].rglob("*.html"))
