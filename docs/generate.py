@@ -312,11 +312,8 @@ def _arguments(verb: str, parser: ArgumentParser) -> Iterator[str]:
                 yield sentence(own.description or "")
                 yield from _arguments(verb, own)
         elif action.dest != "help":
-            value = (
-                f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}"
-                if action.nargs != 0
-                else ""
-            )
+            choices = f"{{{','.join(action.choices)}}}" if action.choices else action.dest.upper()
+            value = f" {action.metavar or choices}" if action.nargs != 0 else ""
             names = [f"`{name}{value}`" for name in action.option_strings] or [f"`{action.dest}`"]
             rows.append([", ".join(names), action.help or ""])
     if rows:

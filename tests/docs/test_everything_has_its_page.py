@@ -79,9 +79,12 @@ def _settings(model: type[BaseModel]) -> Iterator[str]:
 
 
 def verbs() -> Iterator[Place]:
-    for verb in VERBS:
+    modules = {verb: f"x2kit.cli.{verb}" for verb in VERBS}
+    brought = [verb for verb in load_plugins().verbs if verb.distribution.startswith("x2kit ")]
+    assert brought
+    for verb, module in {**modules, **{verb.name: verb.module for verb in brought}}.items():
         parser = jsonargparse.ArgumentParser()
-        importlib.import_module(f"x2kit.cli.{verb}").add_arguments(parser)
+        importlib.import_module(module).add_arguments(parser)
         yield from _verb(f"x2kit {verb}", parser)
 
 
