@@ -130,12 +130,12 @@ def test_a_step_in_parts_has_the_same_losses_and_gradients(model: X2VLM, batch: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_two_processes_have_the_losses_of_one(tmp_path: Path, accumulation: int) -> None:
+@pytest.mark.parametrize(("distribution", "accumulation"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
+def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str, accumulation: int) -> None:
     both = {"objectives": {"sigmoid": "SigmoidContrastive", "rows": "Rows"}}
     streams = {"pictures": {**both, "batch_size": 5}, "regions": {**both, "batch_size": 5}, "parallel": both}
     one = metrics(recipe(tmp_path, streams), tmp_path / "one")
-    recipe(tmp_path, streams, accumulation=accumulation)
+    recipe(tmp_path, streams, distribution=distribution, accumulation=accumulation)
     done = torchrun(2, "train", tmp_path / "rows.yaml", "--run-dir", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     for expected, found in zip(one, read_metrics(tmp_path / "two"), strict=True):
