@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "transformers", "timm", "open_clip", "sentencepiece", "numpy", "wandb", "mlflow")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "open_clip",
+    "sentencepiece",
+    "numpy",
+    "wandb",
+    "mlflow",
+)
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,9 @@ def _place(error: BaseException) -> str:
 def _is_machinery(filename: str) -> bool:
     """Whether a frame belongs to the import system or to this package, which are never what went wrong."""
     folder = Path(filename).parent
-    if folder.name == "importlib_metadata":  # the same for older Pythons, which puts itself before that of this one
+    if (
+        folder.name == "importlib_metadata"
+    ):  # the same for older Pythons, which puts itself before that of this one
         return True
     return filename.startswith("<frozen") or folder in (
         Path(__file__).parent,
