@@ -28,6 +28,27 @@ SETTINGS = {
 """Names of settings by kind of component."""
 
 
+OFFICIAL = """
+print_broken_data train_file train_dataset_size train_file_aux aux_iter_perc train_file_regions
+train_file_videos train_file_videos_aux video_aux_iter_perc train_file_mtext image_key is_image_rpath
+caption_key aux_caption_key tokenized batch_size num_workers iter_perc max_images max_regions
+min_perc_in_image code_switch careful_hflip source_key target_key frame_len use_random_sampling
+combine_continuous_clips mininum_frames_before_sampling use_beit_v2 use_swin use_clip_vit vision_config
+image_res patch_size local_attn_depth add_frame_pos video_encoding use_roberta text_config text_encoder
+text_num_hidden_layers text_fusion_start_at load_bertL_by_sep model_type cross_encoder
+cross_num_hidden_layers is_xvlm_ckpt xvlm_ckpt_text_num_hidden_layers replace_text_encoder mixed_in_batch
+calc_image_bbox_loss embed_dim temp max_words max_tokens mask_prob max_masks mask_whole_word skipgram_prb
+skipgram_size stop_calc_itm ckpt_frequent_step ckpt_frequent optimizer.opt optimizer.lr
+optimizer.weight_decay optimizer.lr_mult optimizer.vision_lr optimizer.text_lr optimizer.cross_lr
+schedular.sched schedular.lr schedular.epochs schedular.num_warmup_steps accelerator.SYNCBN
+accelerator.FP16_OPT_LEVEL accelerator.FP16_LOSS_SCALE accelerator.RNG_SEED
+accelerator.GRAD_ACCUMULATE_STEPS accelerator.CLIP_GRAD_NORM val_file test_file image_root batch_size_train
+batch_size_test batch_size_test_text k_test use_one_cl_proj_only text_drop_path_rate cross_drop_path_rate
+"""
+"""Keys of the configurations that were published: all for pretraining (X2-VLM at bad762d, X-VLM at 3f6409e), retrieval
+of CCLM (af3908f), RefCOCO+ of X2-VLM but its files."""
+
+
 def rows(page: Path) -> Iterator[tuple[str, str]]:
     """First and last cell of the lines of its tables: theirs and ours."""
     for line in re.findall(r"^\| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE):
@@ -84,6 +105,15 @@ def test_every_recipe_component_and_verb_exists(page: Path) -> None:
     bases = {base.__name__ for base in KINDS.values()}
     capitals = {name for name in ours(page) if re.fullmatch(r"[A-Z][a-z]+\w*", name)}
     assert capitals - bases - {"ImageSpec"} <= registered, capitals - registered
+
+
+def test_every_key_of_the_official_configurations_has_a_line() -> None:
+    theirs = [
+        name
+        for cell, _ in rows(DOCS / "coming-from" / "official-code.md")
+        for name in re.findall(r"`([^`:]+)", cell)
+    ]
+    assert not [key for key in OFFICIAL.split() if key not in theirs]
 
 
 def test_every_option_of_openclip_is_one_of_the_installed_version() -> None:
