@@ -36,6 +36,11 @@ REPLACED: dict[str, tuple[str, str, str]] = {
         "  steps: many\n",
         'wrong.yaml:29: training.steps: should be an integer, found "many"',
     ),
+    "one value where a list stands": (
+        "  steps: 10\n",
+        "  steps: 10\n  betas: 0.9\n",
+        "wrong.yaml:30: training.betas: should be a list, found 0.9",
+    ),
     "wrong choice": (
         "  steps: 10\n",
         "  steps: 10\n  precision: bf61\n",

@@ -72,6 +72,7 @@ def _message(kind: str, text: str, found: Any, location: Location, tree: Node, r
     # What follows a comma is pydantic's reason, which says less than what was found.
     told, *_ = re.split(r", (?=[a-z])", text.removeprefix("Input should "))
     wanted = told.replace("be a valid", "be a").replace("be a integer", "be an integer")
+    wanted = wanted.replace("be a tuple", "be a list")  # what YAML has, and what people write
     hint = ""
     if kind == "literal_error" and isinstance(found, str):
         hint = nearest(found, [name for name in text.split("'") if name.isidentifier() or "-" in name])
