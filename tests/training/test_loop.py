@@ -63,10 +63,10 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
     directory = tmp_path / "run"
     run(written(), directory)
     assert sorted(path.name for path in directory.iterdir()) == [
-        ".lock",
         "bad-records-counts.json",
         "bad-records.jsonl",
         "checkpoints",
+        "lock",
         "metrics.jsonl",
         "recipe.yaml",
         "tensorboard",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ from x2kit.training.progress import StepProgress
 from x2kit.training.record import RunRecord
 from x2kit.training.resuming import require_same_data, restore, resume_from
 from x2kit.training.saved_step import SavedStep, end_of_run
-from x2kit.training.stepper import Recipe, Stepper, assemble
+from x2kit.training.stepper import Parts, Recipe, Stepper, assemble
 from x2kit.training.stop_requests import stop_requests
 
 
@@ -76,7 +76,6 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     if resumed is not None:
         state, messages = resume_from(resumed, config.steps, processes)
     parts, began = assemble(recipe, messages.append, processes)
-    done = state.get("step", 0)
     if state:
         restore(parts.model, parts.optimizer, state, processes)
     facts = _facts(recipe, plugins, parts.batches) | {
@@ -85,24 +84,19 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     }
     if resumed is not None:
         require_same_data(resumed, facts["data"])
-    record = RunRecord(run, recipe.to_yaml(), facts, done)
-    bad = BadRecordsOfRun(run, done, state.get("bad_records"))
-    trainer = Trainer(recipe, parts, done, run, record, bad, plugins)
-    if state.get("scaler") and trainer.scaler.is_enabled():
-        trainer.scaler.load_state_dict(state["scaler"])
-    if "non_finite" in state:  # earlier versions wrote none
-        trainer.guard.restore(state["non_finite"])
-    if began is not None:
-        record.keep(INITIALISATION, began.to_json())
-        messages += began.lines()
-    for message in [*messages, *_about_device(config, parts.device)]:
-        trainer.progress.say(message)
-    try:
-        with trainer.observers.watching():
-            trainer.run_steps()
-    finally:
-        bad.close()
-        record.close()
+    with stop_requests() as stop:  # from here on there is a run, which a request has to leave in order
+        trainer = _begun(recipe, plugins, run, parts, state, facts, stop)
+        if began is not None:
+            trainer.record.keep(INITIALISATION, began.to_json())
+            messages += began.lines()
+        for message in [*messages, *_about_device(config, parts.device)]:
+            trainer.progress.say(message)
+        try:
+            with trainer.observers.watching():
+                trainer.run_steps()
+        finally:
+            trainer.bad.close()
+            trainer.record.close()
     weights = run / WEIGHTS
     whole = trainer.whole_model()
     if processes.leads:
@@ -110,6 +104,27 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
             save_weights(whole.eval(), recipe.to_yaml(), directory)
     trainer.progress.say(f"weights: {weights}")
     return weights
+
+
+def _begun(
+    recipe: Recipe,
+    plugins: Plugins,
+    run: Path,
+    parts: Parts,
+    state: Mapping[str, Any],
+    facts: dict[str, Any],
+    stop: list[int],
+) -> Trainer:
+    """What makes the steps that are left, with the counts of the state that it goes on from."""
+    done = state.get("step", 0)
+    record = RunRecord(run, recipe.to_yaml(), facts, done)
+    bad = BadRecordsOfRun(run, done, state.get("bad_records"))
+    trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop)
+    if state.get("scaler") and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(state["scaler"])
+    if "non_finite" in state:  # earlier versions wrote none
+        trainer.guard.restore(state["non_finite"])
+    return trainer
 
 
 def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
@@ -138,6 +153,8 @@ class Trainer(Stepper):
     record: RunRecord
     bad: BadRecordsOfRun
     plugins: Plugins
+    stop: list[int]
+    """Filled from outside when the run is to stop."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,7 +172,7 @@ class Trainer(Stepper):
         config = self.recipe.training
         began = waited = 0.0
         counted = 0
-        with self.progress, stop_requests() as stop, self.writer:
+        with self.progress, self.writer:
             source = self.batches.iterate(self.done)
             began = time.monotonic()
             while self.done < config.steps:
@@ -169,7 +186,7 @@ class Trainer(Stepper):
                 self.done += 1
                 self.progress.advance(self.done)
                 # Looked at once: a request that comes while saving waits for the next step.
-                asked = self.processes.any(bool(stop))
+                asked = self.processes.any(bool(self.stop))
                 last = self.done == config.steps or asked
                 log, keep = (
                     last or self.done % config.log_every == 0,

@@ -11,7 +11,7 @@ from pathlib import Path
 from x2kit.errors import CheckpointError
 from x2kit.model.whole_files import storage_errors
 
-LOCK = ".lock"
+LOCK = "lock"
 
 
 @contextmanager
@@ -27,8 +27,9 @@ def one_writer(run: Path) -> Iterator[None]:
         file = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _take(file, run)
-        os.ftruncate(file, 0)
-        os.write(file, f"{os.getpid()} on {os.uname().nodename}\n".encode())
+        with storage_errors(run):
+            os.ftruncate(file, 0)
+            os.write(file, f"{os.getpid()} on {os.uname().nodename}\n".encode())
         yield
     finally:
         os.close(file)
@@ -43,8 +44,9 @@ def require_no_writer(run: Path) -> None:
 
 def _take(file: int, run: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        # not flock: workers of the loader inherit its lock, and may live a little longer than a process that is killed
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
         holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "one that has just begun"
         raise CheckpointError(
             f"{run}: another process is training here: {holder}; wait for its end or stop it (SIGTERM lets it save), "
