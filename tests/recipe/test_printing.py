@@ -16,7 +16,7 @@ SCALARS = (
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False)
-    | st.text(st.characters(codec="utf-8"))
+    | st.text(st.characters(codec="utf-8", exclude_characters="\x00"))  # no text holds NUL
 )
 VALUES = st.recursive(
     SCALARS,

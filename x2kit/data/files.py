@@ -186,7 +186,9 @@ def _local(location: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileMissing(location) from error
     except ValueError as error:  # half a character, or the character 0
-        raise DataError(f"{location!r} is no name that a file can have", reason=Reason.FILE_MISSING) from error
+        raise DataError(
+            f"{location!r} is no name that a file can have", reason=Reason.FILE_MISSING
+        ) from error
     except OSError as error:
         raise DataError(
             f"{location}: cannot be read: {error.strerror or error}", reason=Reason.FILE_UNREADABLE

@@ -61,7 +61,7 @@ def satellite_tile(rng: Generator) -> Drawn:
 
 
 def radiograph(rng: Generator) -> Drawn:
-    """Two lungs from the front, the patient's right at the left of the picture, with one to three findings."""
+    """Two lungs from the front, the patient's right at the left, with one to three findings."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     pixels = np.full((SIDE, SIDE), 2600.0) + 4 * y
     for centre in (19, 45):
