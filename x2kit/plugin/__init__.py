@@ -21,6 +21,7 @@ from x2kit.plugin.components import (
     VisionEncoderConfig,
     VisionFacts,
 )
+from x2kit.plugin.deprecation import LEAVING, warn_deprecated
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.plugin.official import NameTable, Shapes
@@ -110,6 +111,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in LEAVING:
+        warn_deprecated(name, LEAVING[name])
     if name in _LAZY:
         return getattr(import_module(f"x2kit.plugin.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

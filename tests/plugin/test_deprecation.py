@@ -1,0 +1,61 @@
+"""What goes away from the plugin API is told at the plugin's own line, and works until then."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import x2kit.plugin
+from x2kit.plugin import deprecation
+from x2kit.plugin.deprecation import Leaving, warn_deprecated
+from x2kit.plugin.manager import load_plugins
+
+PLUGIN = """\
+from x2kit.plugin import hookimpl
+from x2kit.plugin import {name}
+
+@hookimpl
+def x2kit_register(registry):
+    pass
+"""
+
+
+def told(path: Path) -> list[warnings.WarningMessage]:
+    """What loading a plugin warns of."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("default")
+        assert load_plugins([str(path)])
+    return [
+        one for one in found if issubclass(one.category, DeprecationWarning) and "x2kit" in str(one.message)
+    ]
+
+
+def test_a_name_that_goes_away_is_told_with_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(deprecation.LEAVING, "gather_rows", Leaving("pick_rows", 2))
+    path = tmp_path / "old_plugin.py"
+    path.write_text(PLUGIN.format(name="gather_rows"))
+    (warning,) = told(path)
+    assert (warning.filename, warning.lineno) == (str(path), 2)
+    assert str(warning.message) == (
+        "gather_rows goes away with API version 2 of x2kit.plugin; write pick_rows"
+    )
+
+
+def test_a_name_that_stays_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "new_plugin.py"
+    path.write_text(PLUGIN.format(name="gather_rows"))
+    assert told(path) == []
+
+
+def test_an_argument_that_goes_away_is_told_where_it_is_given() -> None:
+    with pytest.warns(DeprecationWarning, match="argument rows of gather_rows goes away") as found:
+        warn_deprecated("argument rows of gather_rows", Leaving("index", 2))
+    assert found[0].filename == __file__
+
+
+def test_what_goes_away_is_still_there() -> None:
+    assert set(deprecation.LEAVING) <= set(x2kit.plugin.__all__)
