@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 import zlib
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from x2kit.data import pixel_arrays
 from x2kit.data.pictures import Picture, decode
 from x2kit.data.pixel_arrays import to_unit
 from x2kit.errors import DataError, Reason
@@ -218,3 +220,30 @@ def test_without_its_reader_a_tiff_is_refused_with_what_to_install(monkeypatch: 
     reason, message = refused(tiff(numbers(10, 20, 8)), 8, DEEP)
     assert reason == Reason.PICTURE_UNREADABLE
     assert 'pip install "x2kit[tiff]"' in message
+
+
+@pytest.mark.parametrize("to", [0, 1])
+def test_pages_of_a_tiff_that_go_round_in_a_circle_are_damage(to: int) -> None:
+    packed = io.BytesIO()
+    with tifffile.TiffWriter(packed) as writer:
+        for _ in range(2):
+            writer.write(numbers(10, 20))
+    content = bytearray(packed.getvalue())
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        pages = [page.offset for page in file.pages]
+    (entries,) = struct.unpack_from("<H", content, pages[1])
+    struct.pack_into("<I", content, pages[1] + 2 + 12 * entries, pages[to])
+    reason, message = refused(bytes(content), 1, DEEP)
+    assert reason == Reason.PICTURE_UNREADABLE
+    assert "names one of the pages before it as the next" in message
+
+
+def test_a_tiff_of_more_pages_than_any_instrument_has_bands_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pixel_arrays, "MAX_PAGES", 7)
+    packed = io.BytesIO()
+    with tifffile.TiffWriter(packed) as writer:
+        for band in numbers(8, 10, 20):
+            writer.write(band, metadata=None)
+    assert "more than 7 pages" in refused(packed.getvalue(), 8, DEEP)[1]

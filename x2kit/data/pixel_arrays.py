@@ -7,7 +7,7 @@ meant to fill the memory, costs a header.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -25,6 +25,8 @@ ValueRange: TypeAlias = tuple[float, float] | None
 
 NPY = b"\x93NUMPY"
 TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+MAX_PAGES = 4096
+"""Of a TIFF file: more bands than any instrument has."""
 _EIGHT_BITS = 255
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _PLACES = ("P", "PA", "1")
@@ -101,6 +103,7 @@ def tiff_array(source: io.BytesIO | Path) -> PixelArray:
             reason=Reason.PICTURE_UNREADABLE,
         ) from error
     with _opened(source) as file, tifffile.TiffFile(file) as tiff:
+        _require_an_end(tiff.pages)
         first = tiff.series[0]
         shape, dtype = tuple(first.shape), first.dtype
     if dtype is None:
@@ -111,6 +114,17 @@ def tiff_array(source: io.BytesIO | Path) -> PixelArray:
             return np.asarray(tiff.series[0].asarray(maxworkers=1))  # loading has processes of its own
 
     return PixelArray(shape, dtype, read)
+
+
+def _require_an_end(pages: Iterable[Any]) -> None:
+    """Raise ValueError for pages without an end, which tifffile would follow for ever: each names the next one."""
+    seen: set[int] = set()
+    for page in pages:
+        if page.offset in seen:
+            raise ValueError(f"its page {len(seen)} names one of the pages before it as the next")
+        if len(seen) == MAX_PAGES:
+            raise ValueError(f"more than {MAX_PAGES} pages")
+        seen.add(page.offset)
 
 
 def pil_array(image: Image.Image) -> PixelArray:
