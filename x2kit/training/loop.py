@@ -75,7 +75,10 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     messages: list[str] = []
     if resumed is not None:
         state, messages = resume_from(resumed, config.steps, processes)
-    parts, began = assemble(recipe, messages.append, processes)
+    progress = StepProgress(config.steps, state.get("step", 0), quiet=not processes.leads)
+    for message in messages:  # said before anything is written, which may fail
+        progress.say(message)
+    parts, began = assemble(recipe, progress.say, processes)
     if state:
         restore(parts.model, parts.optimizer, state, processes)
     facts = _facts(recipe, plugins, parts.batches) | {
@@ -85,12 +88,11 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     if resumed is not None:
         require_same_data(resumed, facts["data"])
     with stop_requests() as stop:  # from here on there is a run, which a request has to leave in order
-        trainer = _begun(recipe, plugins, run, parts, state, facts, stop)
+        trainer = _begun(recipe, plugins, run, parts, state, facts, stop, progress)
         if began is not None:
             trainer.record.keep(INITIALISATION, began.to_json())
-            messages += began.lines()
-        for message in [*messages, *_about_device(config, parts.device)]:
-            trainer.progress.say(message)
+        for message in [*(began.lines() if began else []), *_about_device(config, parts.device)]:
+            progress.say(message)
         try:
             with trainer.observers.watching():
                 trainer.run_steps()
@@ -102,7 +104,7 @@ def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, pr
     if processes.leads:
         with appears_whole(weights) as directory:
             save_weights(whole.eval(), recipe.to_yaml(), directory)
-    trainer.progress.say(f"weights: {weights}")
+    progress.say(f"weights: {weights}")
     return weights
 
 
@@ -114,12 +116,13 @@ def _begun(
     state: Mapping[str, Any],
     facts: dict[str, Any],
     stop: list[int],
+    progress: StepProgress,
 ) -> Trainer:
     """What makes the steps that are left, with the counts of the state that it goes on from."""
     done = state.get("step", 0)
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
-    trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop)
+    trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop, progress)
     if state.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
     if "non_finite" in state:  # earlier versions wrote none
@@ -155,10 +158,10 @@ class Trainer(Stepper):
     plugins: Plugins
     stop: list[int]
     """Filled from outside when the run is to stop."""
+    progress: StepProgress
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.progress = StepProgress(self.recipe.training.steps, self.done, quiet=not self.processes.leads)
         config, say = self.recipe.training, self.progress.say
         told = RunFacts(self.run, yaml.safe_load(self.recipe.to_yaml()), self.done, config.steps)
         leads = self.processes.leads  # nobody else is watched

@@ -25,7 +25,6 @@ class StepProgress:
     def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
         self._console = Console(quiet=quiet)
         self._steps, self._start = steps, done
-        self._began = self._said = time.monotonic()
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -38,6 +37,7 @@ class StepProgress:
         self._task = self._bar.add_task("", total=steps, completed=done, values="")
 
     def __enter__(self) -> Self:
+        self._began = self._said = time.monotonic()
         self._bar.start()
         return self
 
