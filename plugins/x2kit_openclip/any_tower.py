@@ -11,21 +11,21 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import open_clip
 import timm
 import torch
-from open_clip.model import CLIPVisionCfg, _build_vision_tower, resize_pos_embed
+from open_clip.model import CLIPVisionCfg, _build_vision_tower
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures, WeightsError
+from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures
 from x2kit.plugin.image_spec import load_image_spec, save_image_spec
 from x2kit.plugin.pretrained import pretrained_weights
-from x2kit.plugin.weights import load_exactly, read_weights
+from x2kit.plugin.weights import load_exactly
 from x2kit_openclip.any_vision import OpenClipVision, load_tower, save_tower
+from x2kit_openclip.published import positions_fitted, tokens_before_and_of_patches, tower_weights
 from x2kit_openclip.settings import FILENAMES
 
 REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError, KeyError, AttributeError)
@@ -106,16 +106,7 @@ class OpenClipEncoder(VisionEncoder):
             self._load(pretrained_weights("pretrained", config.pretrained, FILENAMES))
 
     def _load(self, file: Path) -> None:
-        prefix = "visual.trunk." if TRUNK in self._tower else "visual."
-        state = {
-            name.removeprefix(prefix): value
-            for name, value in read_weights(file).items()
-            if name.startswith(prefix)
-        }
-        if not state:
-            raise WeightsError(
-                f'{file}: no tensor\'s name begins with "{prefix}", so it is no such model of open_clip'
-            )
+        state = tower_weights(file, "visual.trunk." if TRUNK in self._tower else "visual.")
         load_exactly(self.model, self._fitted(state), str(file), ignore=HEADS)
 
     def _fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -124,11 +115,7 @@ class OpenClipEncoder(VisionEncoder):
             size = list(self.grid)
             positions = resample_abs_pos_embed(state["pos_embed"], size, num_prefix_tokens=self._prefix)
             return {**state, "pos_embed": positions}
-        if "positional_embedding" in state:
-            named = {"visual.positional_embedding": state["positional_embedding"]}
-            resize_pos_embed(named, SimpleNamespace(visual=self.model))
-            return {**state, "positional_embedding": named["visual.positional_embedding"]}
-        return state
+        return positions_fitted(state, self.model)
 
     def forward(self, images: Tensor) -> VisionFeatures:
         tokens = _tokens(self.model, images)
@@ -215,12 +202,4 @@ def _tokens(model: nn.Module, images: Tensor) -> Tensor:
     if hasattr(model, "patch_embed"):
         tokens: Tensor = model.forward_features(images)
         return tokens
-    out = model.forward_intermediates(
-        images,
-        indices=1,
-        normalize_intermediates=True,
-        intermediates_only=True,
-        output_fmt="NLC",
-        output_extra_tokens=True,
-    )
-    return torch.cat([*out["image_intermediates_prefix"], *out["image_intermediates"]], 1)
+    return torch.cat(tokens_before_and_of_patches(model, images), 1)

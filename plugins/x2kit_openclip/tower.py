@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
-from open_clip.model import resize_pos_embed
 from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
-from x2kit.plugin import NameTable, VisionEncoder, VisionFeatures, WeightsError
+from x2kit.plugin import NameTable, VisionEncoder, VisionFeatures
 from x2kit.plugin.image_spec import load_image_spec, save_image_spec
 from x2kit.plugin.positions import resize_positions
-from x2kit.plugin.weights import load_exactly, read_weights
+from x2kit.plugin.weights import load_exactly
+from x2kit_openclip.published import positions_fitted, tokens_before_and_of_patches, tower_weights
 from x2kit_openclip.settings import ClipVision
 
 PREFIX = "visual."
@@ -70,27 +69,12 @@ class ClipVisionEncoder(VisionEncoder):
             self._load(config.weights())
 
     def _load(self, file: Path) -> None:
-        state = {name: value for name, value in read_weights(file).items() if name.startswith(PREFIX)}
-        if not state:
-            raise WeightsError(
-                f'{file}: no tensor\'s name begins with "{PREFIX}", so it is no open_clip model'
-            )
-        if f"{PREFIX}positional_embedding" in state:
-            resize_pos_embed(state, SimpleNamespace(visual=self.model))
-        own = {name.removeprefix(PREFIX): value for name, value in state.items()}
+        own = positions_fitted(tower_weights(file, PREFIX), self.model)
         load_exactly(self.model, own, str(file), ignore=("proj",))
 
     def forward(self, images: Tensor) -> VisionFeatures:
-        out = self.model.forward_intermediates(
-            images,
-            indices=1,
-            normalize_intermediates=True,
-            intermediates_only=True,
-            output_fmt="NLC",
-            output_extra_tokens=True,
-        )
-        patches = out["image_intermediates"][0]
-        return VisionFeatures(out["image_intermediates_prefix"][0][:, 0], patches, self.grid)
+        before, patches = tokens_before_and_of_patches(self.model, images)
+        return VisionFeatures(before[:, 0], patches, self.grid)
 
     def fresh(self) -> set[str]:
         return super().fresh() if self._from_scratch else set()

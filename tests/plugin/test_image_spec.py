@@ -47,3 +47,8 @@ def test_statistics_from_before_there_were_ranges_are_of_eight_bits(tmp_path: Pa
 )
 def test_what_cannot_be_is_said(spec: ImageSpec, said: str | None) -> None:
     assert spec.fault() == said
+
+
+def test_an_interpolation_that_nobody_knows_is_told() -> None:
+    spec = ImageSpec(32, interpolation="random")  # type: ignore[arg-type]
+    assert spec.fault() == "image.interpolation must be one of bicubic, bilinear, nearest, found 'random'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from x2kit.cli.run_directory import make_room
 from x2kit.errors import CheckpointError, StorageError
-from x2kit.training.one_writer import LOCK, one_writer, require_no_writer
+from x2kit.training.one_writer import LOCK, NO_LOCKS, one_writer, require_no_writer
 
 HOLD = """
 import sys, time
@@ -74,3 +75,21 @@ def test_a_place_where_no_folder_can_be_is_a_storage_error(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(StorageError), one_writer(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_a_file_system_without_locks_is_told_and_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with one_writer(tmp_path) as told:
+        assert (
+            told
+            == f"{tmp_path}: this file system knows no locks, so a second process here would not be noticed"
+        )
+    monkeypatch.undo()
+    with one_writer(tmp_path) as told:
+        assert told is None

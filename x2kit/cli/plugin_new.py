@@ -114,7 +114,7 @@ def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
         raise X2KitError(
             f"{directory} exists and is left alone; give another place with --directory, or another name"
         )
-    templates = {**dict(_templates("common")), **dict(_templates(kind))}
+    templates = {**dict(_templates("any_kind")), **dict(_templates(kind))}
     texts = {
         path.replace("MODULE", names.module): template.read_text(encoding="utf-8")
         for path, template in templates.items()

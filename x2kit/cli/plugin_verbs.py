@@ -31,7 +31,7 @@ def module_of(verb: Verb) -> ModuleType:
     where = f'verb "{verb.name}" of {verb.owner}'
     try:
         module = import_module(verb.module)
-    except Exception as error:
+    except Exception as error:  # a stranger's module, which may raise anything when it is imported
         raise PluginError(
             f"{where}: {verb.module} cannot be imported: {type(error).__name__}: {error}"
         ) from error

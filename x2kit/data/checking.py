@@ -22,7 +22,8 @@ from x2kit.data.loading import as_it_is, start_worker
 from x2kit.data.order import StreamOrder
 from x2kit.data.streams import place_of
 from x2kit.errors import DataError, X2KitError
-from x2kit.plugin.components import ImageSpec, SourceConfig
+from x2kit.plugin.components import SourceConfig
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record
 from x2kit.reasons import Reason
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from x2kit.plugin.choice import ObjectiveChoice, SourceChoice
+from x2kit.plugin.choice import ObjectiveChoice, SourceChoice, require_own_names
 from x2kit.plugin.on_resume import HARMLESS
 
 StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
@@ -174,9 +173,8 @@ class StreamConfig(BaseModel):
             raise ValueError(
                 f"objectives: a text stream has masked texts alone, nothing for {', '.join(self.objectives)} to compare"
             )
+        require_own_names("objectives: a name", self.objectives)
         for name in self.objectives:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                raise ValueError(f"objectives: a name has letters, digits, - and _ alone, found {name!r}")
             if name in get_args(LossName) or name == "padding" or name.endswith("_accuracy"):
                 raise ValueError(
                     f"objectives: {name} is logged of every such stream already; take another name"

@@ -18,7 +18,7 @@ from x2kit.data.text import clean, text_only_caption, variants
 from x2kit.data.transforms import View
 from x2kit.data.video_samples import seen_video, video_sample
 from x2kit.errors import DataError, Reason
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Text
 
 

@@ -36,7 +36,8 @@ from x2kit.data.streams import (
 )
 from x2kit.data.transforms import Pixels, stack_pixels
 from x2kit.errors import DataError, X2KitError
-from x2kit.plugin.components import ImageSpec, SourceConfig
+from x2kit.plugin.components import SourceConfig
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Source
 from x2kit.plugin.tokenizers import Tokenizer
 

@@ -17,7 +17,7 @@ from x2kit.data.regions import WHOLE, guided_crop, place_boxes, read_boxes
 from x2kit.data.text import clean, draw, text_only_caption, variants
 from x2kit.data.transforms import Pixels, View, draw_flip, draw_view, reduction, render_augmented
 from x2kit.errors import DataError, Reason
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Region, Text
 
 

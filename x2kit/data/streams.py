@@ -28,7 +28,7 @@ from x2kit.data.samples import (
 from x2kit.data.transforms import Pixels
 from x2kit.data.video_samples import video_sample
 from x2kit.errors import DataError
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Located, Place, Record, Source, index_in
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from x2kit.data.augmentation import augment
 from x2kit.data.config import TransformConfig
 from x2kit.data.pictures import REDUCTIONS, Loaded, Picture
 from x2kit.data.pixel_arrays import Numbers, to_unit
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 """[S, S, C]: uint8 from 0 to 255, or float32 from 0 to 1 where the encoder names a range of values."""

@@ -17,7 +17,7 @@ from x2kit.data.text import clean, draw
 from x2kit.data.transforms import Pixels, draw_view, reduction, render_augmented, whole_picture
 from x2kit.data.videos import chosen_frames, is_clips
 from x2kit.errors import DataError, Reason
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record
 
 

@@ -15,7 +15,7 @@ from x2kit.data.text import clean
 from x2kit.data.transforms import stack_pixels, whole_picture
 from x2kit.data.video_samples import seen_video
 from x2kit.errors import DataError
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Region, Source, Text
 
 NO_CODE = "und"

@@ -55,7 +55,7 @@ def _fill_mlm_head(model: X2VLM, weights: dict[str, Tensor]) -> None:
     """Begin the masked-language head with a pretrained one; a shared word embedding is the encoder's already."""
     head, embedding = model.mlm_head, model.text.token_embedding()
     ids = head.decoder.out_features
-    weights = {  # published matrices may have rows for ids that no tokenizer gives (DeBERTa-v3)
+    weights = {  # published matrices may have rows for ids that no tokenizer gives
         name: value[:ids] if name.startswith("decoder.") else value for name, value in weights.items()
     }
     if embedding is not None and head.decoder.weight is embedding.weight:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeError, WeightsError
 from x2kit.plugin.components import (
     FusionEncoderConfig,
-    FusionFacts,
-    ImageSpec,
     Location,
     NameOrPath,
     ObjectiveConfig,
@@ -17,11 +15,10 @@ from x2kit.plugin.components import (
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
-    TextFacts,
     VisionEncoderConfig,
-    VisionFacts,
 )
 from x2kit.plugin.deprecation import LEAVING, warn_deprecated
+from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.plugin.official import NameTable, Shapes

@@ -6,7 +6,8 @@ registry that knows the names is handed to pydantic as validation context, never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationError, ValidationInfo
@@ -26,7 +27,16 @@ from x2kit.plugin.components import (
 )
 from x2kit.plugin.registry import Registry
 
+_OWN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
 C = TypeVar("C", bound=ComponentConfig)
+
+
+def require_own_names(what: str, names: Iterable[str]) -> None:
+    """Raise ValueError for a name that cannot be a folder, a part of a log name, and a key of the command line."""
+    for name in names:
+        if not _OWN_NAME.fullmatch(name):
+            raise ValueError(f"{what} has letters, digits, - and _ alone, found {name!r}")
 
 
 def context_of(registry: Registry) -> dict[str, Any]:

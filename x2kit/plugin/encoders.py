@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from x2kit.errors import HeadError, WeightsError
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.tokenizers import Tokenizer
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from x2kit.errors import WeightsError
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 
 FILE_NAME = "image_spec.json"
 

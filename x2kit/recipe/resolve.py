@@ -11,14 +11,8 @@ from x2kit.data.config import LOSSES, PICTURED, LossName, StreamConfig
 from x2kit.errors import DataError, Fault, MissingFileError, PluginError, RecipeError, SettingError
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
-from x2kit.plugin.components import (
-    ComponentConfig,
-    FusionFacts,
-    ImageSpec,
-    SourceConfig,
-    TextFacts,
-    VisionFacts,
-)
+from x2kit.plugin.components import ComponentConfig, SourceConfig
+from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
 

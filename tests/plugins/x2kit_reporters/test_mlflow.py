@@ -12,8 +12,6 @@ from x2kit_reporters import MLflow
 from x2kit.errors import SettingError
 from x2kit.plugin import RunFacts
 
-pytest.importorskip("mlflow")
-
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -13,8 +13,6 @@ from x2kit_reporters import WeightsAndBiases, x2kit_evaluation_done
 from x2kit.errors import SettingError
 from x2kit.plugin import RunFacts
 
-pytest.importorskip("wandb")
-
 BLOCK = 32768
 OFFLINE = WeightsAndBiases(mode="offline", project="tests", tags=("small",))
 

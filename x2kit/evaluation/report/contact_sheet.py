@@ -15,7 +15,7 @@ from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page
 from x2kit.evaluation.report.visible import visible_unit
 from x2kit.model.regions import patch_mask
-from x2kit.plugin.components import ImageSpec, VisionFacts
+from x2kit.plugin.facts import ImageSpec, VisionFacts
 from x2kit.plugin.tokenizers import Tokenizer
 
 _SMALL = 96

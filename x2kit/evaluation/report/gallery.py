@@ -15,7 +15,7 @@ from x2kit.data.videos import first_frame
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
 from x2kit.evaluation.report.visible import visible
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 
 TOP = 5
 _SIDE = 192

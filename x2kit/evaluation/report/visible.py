@@ -8,7 +8,7 @@ from PIL import Image
 
 from x2kit.data.pictures import Loaded
 from x2kit.data.pixel_arrays import to_unit
-from x2kit.plugin.components import ImageSpec
+from x2kit.plugin.facts import ImageSpec
 
 _DARKEST, _BRIGHTEST = 2, 98
 """Per cent of the numbers of a channel that become black, and that do not become white: usual for satellite tiles."""
