@@ -70,6 +70,15 @@ def test_sound_data_end_with_status_0(recipe: Path, x2kit: Run) -> None:
     assert "sound" in done.out
 
 
+def test_a_system_without_processor_affinity_checks_as_any_other(
+    recipe: Path, x2kit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS has none
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    done = x2kit("data", "check", "mine.yaml")
+    assert done.status == 0, done.err
+
+
 def test_too_many_broken_records_end_with_status_1_and_the_stream(recipe: Path, x2kit: Run) -> None:
     records(recipe.parent, 40, "empty-caption", "truncated-png", "flat-box")
     done = x2kit("data", "check", "mine.yaml", "--workers", "0")

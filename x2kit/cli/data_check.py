@@ -44,7 +44,7 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
 
     evaluation = recipe.evaluation
     measured = None if evaluation is None else evaluation.source.for_split(evaluation.split)
-    workers = len(os.sched_getaffinity(0)) if options.workers is None else options.workers
+    workers = _processors() if options.workers is None else options.workers
     assert resolved.facts is not None  # all checks were asked for
     check = Check(
         units_of(recipe.data.streams, measured),
@@ -72,6 +72,13 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     if interrupted:
         raise KeyboardInterrupt(f"interrupted: {check.done} of {check.total} records were checked")
     return 1 if verdicts else 0
+
+
+def _processors() -> int:
+    """Processors that this process may use; all of the machine where the system cannot tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _broken(check: Check) -> dict[str, int]:
