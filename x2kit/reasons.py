@@ -36,7 +36,10 @@ class Reason(StrEnum):
         "remote file not readable",
         "A remote file could not be read, however often it was tried.",
     )
-    ADDRESS_REFUSED = "address refused", "The record names a scheme or a host that the recipe does not allow."
+    ADDRESS_REFUSED = (
+        "address refused",
+        "The record names a scheme or a host that the recipe does not allow, or a path that leaves its folder.",
+    )
     SHARD_TRUNCATED = (
         "shard truncated",
         "The shard ends in the middle of this record, or its index is damaged.",
@@ -60,6 +63,10 @@ class Reason(StrEnum):
     PICTURE_NOT_FINITE = "picture not finite", "A number in the picture is infinite or no number at all."
     VIDEO_UNREADABLE = "video not readable", "The bytes are no video that can be decoded, or end too early."
     VIDEO_EMPTY = "video empty", "The video has no frame."
+    BYTES_TOO_MANY = (
+        "too many bytes",
+        "The record unpacks to more bytes than `data.limits.max_record_bytes` allows.",
+    )
     BOX_TYPE = "box not four numbers", "A box is something else than x, y, width and height."
     BOX_EMPTY = "box without area", "A box has no area, or a coordinate that is not finite."
     BOX_OUTSIDE = "box outside its picture", "A box lies outside its picture, wholly or in part."

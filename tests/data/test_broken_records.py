@@ -53,7 +53,8 @@ def test_each_kind_is_found_with_its_reason_and_place(kind: str, tmp_path: Path)
 def test_every_reason_of_such_records_has_a_kind() -> None:
     elsewhere = {
         Reason.REMOTE_UNREADABLE,  # tests/data/test_remote_files.py
-        Reason.ADDRESS_REFUSED,  # the same
+        Reason.ADDRESS_REFUSED,  # tests/data/test_addresses.py
+        Reason.BYTES_TOO_MANY,  # tests/data/test_limits.py
         Reason.SHARD_TRUNCATED,  # tests/data/sources
         Reason.PICTURE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/test_pixel_arrays.py
         Reason.PICTURE_NOT_FINITE,  # the same
