@@ -52,6 +52,7 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
         recipe.training.seed,
         options.limit,
         workers,
+        recipe.data.limits,
     )
     interrupted = False
     try:

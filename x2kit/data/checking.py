@@ -18,6 +18,7 @@ from x2kit.data.drawing_once import draw_once, draw_shared_once
 from x2kit.data.duplicates import DuplicateIds, Hashed, hashed
 from x2kit.data.each_once import Readable, each_once
 from x2kit.data.faults import SAMPLES, BadRecords, broken
+from x2kit.data.limits import LimitsConfig
 from x2kit.data.loading import as_it_is, start_worker
 from x2kit.data.order import StreamOrder
 from x2kit.data.streams import place_of
@@ -99,13 +100,20 @@ class Check:
         seed: of the run; each record is drawn as in its first epoch.
         limit: records of each unit, evenly spread; None for all. Duplicate ids are found among these only.
         workers: processes; 0 checks in this one.
+        limits: of what a record may unpack to.
     Raises: DataError if a source cannot be opened or has no records.
     """
 
     def __init__(
-        self, units: Sequence[Unit], spec: ImageSpec, seed: int, limit: int | None = None, workers: int = 0
+        self,
+        units: Sequence[Unit],
+        spec: ImageSpec,
+        seed: int,
+        limit: int | None = None,
+        workers: int = 0,
+        limits: LimitsConfig = LimitsConfig(),  # noqa: B008  # frozen
     ) -> None:
-        self._checker = _Checker(units, spec, seed, limit)
+        self._checker = _Checker(units, spec, seed, limit, limits)
         self._workers = workers
         self.bad = BadRecords()
         self.drawn = {name: 0 for unit in units for name in (unit.name, *unit.sharers)}
@@ -175,13 +183,15 @@ class _Open(NamedTuple):
 class _Checker:
     """Checks chunks of records; opens its sources when the first is asked for, in each process for itself."""
 
-    def __init__(self, units: Sequence[Unit], spec: ImageSpec, seed: int, limit: int | None) -> None:
+    def __init__(
+        self, units: Sequence[Unit], spec: ImageSpec, seed: int, limit: int | None, limits: LimitsConfig
+    ) -> None:
         self.units = units
-        self._spec, self._seed, self._limit = spec, seed, limit
+        self._spec, self._seed, self._limit, self._limits = spec, seed, limit, limits
 
     def fresh(self) -> _Checker:
         """The same with nothing open, for other processes."""
-        return _Checker(self.units, self._spec, self._seed, self._limit)
+        return _Checker(self.units, self._spec, self._seed, self._limit, self._limits)
 
     def count(self, unit: int) -> int:
         """Records of a unit that are checked."""
@@ -244,6 +254,7 @@ class _Checker:
 
     @cached_property
     def _open(self) -> list[_Open]:
+        self._limits.apply()
         sources: list[tuple[SourceConfig, Readable]] = []  # equal sources are opened once
         opened = []
         for unit in self.units:

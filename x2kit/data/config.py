@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from x2kit.data.limits import LimitsConfig
 from x2kit.plugin.choice import ObjectiveChoice, SourceChoice, require_own_names
 from x2kit.plugin.on_resume import HARMLESS
 
@@ -222,4 +223,8 @@ class DataConfig(BaseModel):
     )
     max_bad_share: Annotated[float, HARMLESS] = Field(
         0.01, ge=0, le=1, description="share of broken records above which the run stops with a summary"
+    )
+    limits: LimitsConfig = Field(
+        LimitsConfig(),
+        description="how much a record may unpack to, and which image formats are decoded; also in evaluation",
     )

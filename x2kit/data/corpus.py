@@ -16,6 +16,7 @@ def training_texts(data: DataConfig) -> Iterator[str]:
     Equal sources are read once. A text of which nothing remains is left out here: the stream that draws it
     counts it as broken.
     """
+    data.limits.apply()
     read: list[tuple[SourceConfig, bool]] = []
     for stream in data.streams.values():
         plain = stream.kind == "text"

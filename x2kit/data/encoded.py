@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+from x2kit.data.limits import require_few_bytes
 from x2kit.errors import DataError, Reason
 
 
@@ -32,6 +33,7 @@ def decode_base64(text: Any, name: str) -> bytes:
         raise DataError(
             f"{name}: expected text in base64, found {type(text).__name__}", reason=Reason.FIELD_TYPE
         )
+    require_few_bytes(len(text) // 4 * 3, name)
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:

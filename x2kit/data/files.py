@@ -15,6 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from x2kit.data.limits import max_record_bytes, require_few_bytes
 from x2kit.errors import DataError, Reason
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -145,6 +146,17 @@ def read(location: str, start: int = 0, end: int | None = None) -> bytes:
         if start:
             file.seek(start)
         return _all(file, end - start) if end is not None else file.readall()
+
+
+def read_limited(location: str) -> bytes:
+    """A whole file of a record. Raises DataError as `read` does, and if it is larger than a record may be."""
+    if is_url(location):
+        from x2kit.data import remote_files
+
+        return remote_files.read(location, most=max_record_bytes())
+    size = state(location).size
+    require_few_bytes(size, location)
+    return read(location, 0, size)
 
 
 def open_file(location: str) -> BinaryIO:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from x2kit.data import files
 from x2kit.data.gzip_files import GzipFile, is_gzip, unpacked
 from x2kit.data.index_cache import remembered_if_slow
+from x2kit.data.limits import require_few_bytes
 from x2kit.errors import DataError, Reason
 
 _CHUNK = 64 * 2**20
@@ -46,6 +47,7 @@ class LineIndex:
     def read(self, line: int) -> bytes:
         """Line `line` of those kept, without its end. Raises DataError if the file is no longer readable."""
         start, end = int(self._starts[line]), int(self._ends[line])
+        require_few_bytes(end - start, "the line")
         # opened anew: a handle that forked workers share would also share its position
         packed = self._packed
         content = files.read(self.location, start, end) if packed is None else packed.read(start, end)

@@ -152,6 +152,7 @@ class StepBatches:
 
     @cached_property
     def _streams(self) -> dict[str, Stream]:
+        self._data.limits.apply()
         opened: list[tuple[SourceConfig, Source]] = []  # equal sources are opened once
         streams = {}
         for name, config in self._data.streams.items():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from x2kit.data import files
 from x2kit.data.index_cache import remembered_if_slow
+from x2kit.data.limits import max_record_bytes, require_few_bytes
 from x2kit.errors import DataError, Reason
 
 _DAMAGED = (tarfile.TarError, ValueError, OverflowError, EOFError, IndexError, KeyError, RecursionError)
@@ -84,12 +85,13 @@ class MemberIndex:
     def read(self, members: Sequence[Member]) -> list[bytes]:
         """The contents of some files of one record; from a remote shard they are read at once.
 
-        Raises: DataError if the shard has become shorter, or cannot be read any more.
+        Raises: DataError if they are larger than a record may be, or the shard has become shorter or unreadable.
         """
+        require_few_bytes(sum(member.size or 0 for member in members), "the record")
         spans = [(member.start, member.start + (member.size or 0)) for member in members]
-        if files.is_url(self.location) and len(spans) > 1:
-            first = min(start for start, _ in spans)
-            whole = files.read(self.location, first, max(end for _, end in spans))
+        first, last = min((start for start, _ in spans), default=0), max((end for _, end in spans), default=0)
+        if files.is_url(self.location) and len(spans) > 1 and last - first <= max_record_bytes():
+            whole = files.read(self.location, first, last)
             contents = [whole[start - first : end - first] for start, end in spans]
         else:
             contents = [files.read(self.location, start, end) for start, end in spans]

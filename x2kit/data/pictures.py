@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from x2kit.data.files import is_url, read
+from x2kit.data.files import is_url, read_limited
+from x2kit.data.limits import image_formats, require_few_bytes
 from x2kit.data.pixel_arrays import (
     NPY,
     TIFF,
@@ -130,9 +131,10 @@ def _open(picture: Any, by_pil: bool) -> Image.Image | PixelArray:
     if isinstance(picture, np.ndarray):
         return PixelArray(picture.shape, picture.dtype, lambda: picture)
     if isinstance(picture, bytes | bytearray | memoryview):
+        require_few_bytes(len(picture), "the picture")
         source: Any = io.BytesIO(picture)
     elif isinstance(picture, str) and is_url(picture):
-        source = io.BytesIO(read(picture))
+        source = io.BytesIO(read_limited(picture))
     elif isinstance(picture, str | Path):
         source = Path(picture)
     else:
@@ -147,11 +149,17 @@ def _open(picture: Any, by_pil: bool) -> Image.Image | PixelArray:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that fills the memory
         try:
-            return Image.open(source)
+            return Image.open(source, formats=_formats())
         except UnidentifiedImageError as error:
             if by_pil and (array := _array(source)):
                 return array
             raise _unidentified(source) from error
+
+
+def _formats() -> list[str]:
+    """The allowed formats that this Pillow was built with."""
+    Image.init()
+    return [name for name in image_formats() if name in Image.OPEN]
 
 
 def _array(source: io.BytesIO | Path) -> PixelArray | None:
@@ -181,7 +189,8 @@ def _unidentified(source: io.BytesIO | Path) -> DataError:
                     f"a picture of {width} x {height} pixels{_named(source)}", reason=Reason.PICTURE_EMPTY
                 )
     return DataError(
-        f"not a readable picture, of no known format{_named(source)}; it begins {head[:8]!r}",
+        f"not a readable picture, of none of the formats {', '.join(image_formats())}{_named(source)}; it begins "
+        f"{head[:8]!r}; data.limits.image_formats allows others",
         reason=Reason.PICTURE_UNREADABLE,
     )
 

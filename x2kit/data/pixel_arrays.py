@@ -95,10 +95,11 @@ def tiff_array(source: io.BytesIO | Path) -> PixelArray:
     Raises: DataError if the reader is not installed, TiffFileError or ValueError for a damaged file.
     """
     try:
+        import imagecodecs  # noqa: F401  # its decoders stop at a tile's size, those of tifffile itself do not
         import tifffile
     except ImportError as error:
         raise DataError(
-            f"TIFF pictures of many channels or deep numbers are read by tifffile, which is not there ({error}); "
+            f"TIFF pictures of many channels or deep numbers are read by tifffile and imagecodecs ({error}); "
             'pip install "x2kit[tiff]"',
             reason=Reason.PICTURE_UNREADABLE,
         ) from error

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from x2kit.data.addresses import hosts_of
 from x2kit.data.files import File, FileMissing
+from x2kit.data.limits import too_many_bytes
+from x2kit.data.web_files import final_address, is_web, read_body
 from x2kit.errors import DataError, Reason
 
 T = TypeVar("T")
@@ -57,7 +60,14 @@ def kind(location: str) -> str | None:
 
 def state(location: str) -> File:
     """As `x2kit.data.files.state`."""
-    return _file(location, _ask(location, lambda fs, path: _fresh(fs).info(path)))
+    # the address of a record has been followed to its end, see `open_file`
+    options = {} if hosts_of(location) is None else {"allow_redirects": False}
+
+    def request(fs: Any, path: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = _fresh(fs).info(path, **(options if is_web(fs) else {}))
+        return found
+
+    return _file(location, _ask(location, request))
 
 
 def matching(location: str) -> list[File]:
@@ -75,18 +85,34 @@ def matching(location: str) -> list[File]:
     return _files(location, {entry["name"]: entry for entry in entries})
 
 
-def read(location: str, start: int = 0, end: int | None = None) -> bytes:
-    """As `x2kit.data.files.read`."""
+def read(location: str, start: int = 0, end: int | None = None, most: int | None = None) -> bytes:
+    """As `x2kit.data.files.read`. Raises DataError if there are more than `most` bytes, and reads no more of them."""
     if end is not None and end <= start:
         return b""
-    content: bytes = _ask(location, lambda fs, path: fs.cat_file(path, start=start or None, end=end))
-    if end is not None and len(content) > end - start:
-        return content[start:end]  # a web server that knows no ranges has sent the whole file
+    bound = None if most is None else most + 1
+
+    def request(fs: Any, path: str) -> bytes:
+        if is_web(fs):
+            return read_body(fs, path, start, end, bound, hosts_of(location))
+        try:
+            content: bytes = fs.cat_file(path, start=start or None, end=end or bound)
+        except Exception:
+            if bound is not None and fs.info(path).get("size") == 0:
+                return b""  # stores refuse a range of nothing
+            raise
+        return content
+
+    content = _ask(location, request)
+    if most is not None and len(content) > most:
+        raise too_many_bytes(location, "more bytes")
     return content
 
 
 def open_file(location: str) -> BinaryIO:
     """As `x2kit.data.files.open_file`."""
+    hosts = hosts_of(location)
+    if hosts is not None:
+        location = _ask(location, lambda fs, path: final_address(fs, path, hosts) if is_web(fs) else location)
     return cast(BinaryIO, io.BufferedReader(_RemoteFile(state(location)), buffer_size=BLOCK))
 
 

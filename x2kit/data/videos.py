@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from x2kit.data.encoded import decode_base64, parse_json
-from x2kit.data.files import name_of, open_file, read
+from x2kit.data.files import name_of, open_file, read_limited
 from x2kit.data.video_files import decode_frames
 from x2kit.errors import DataError, Reason
 
@@ -58,7 +58,7 @@ def first_frame(video: Any) -> Any:
 
 def read_frame_list(location: str) -> list[bytes]:
     """The frames of a JSON file. Raises DataError for one that is missing or no list of base64 texts."""
-    data = read(location)
+    data = read_limited(location)
     try:
         content = parse_json(data)
     except DataError as error:

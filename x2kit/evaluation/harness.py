@@ -95,6 +95,7 @@ def evaluate(
         model = build_model(recipe.model, assets=weights)
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
+    recipe.data.limits.apply()
     source = source_config.open()
     languages = config.languages or source_config.languages() or spoken_languages(source)
     context = TaskContext(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from x2kit.data import files
 from x2kit.data.encoded import as_object, parse_json
 from x2kit.data.index_cache import remembered_if_slow
+from x2kit.data.limits import require_few_bytes
 from x2kit.data.line_index import LineIndex
 from x2kit.data.sources.json_spans import Spans, find_marks, parts
 from x2kit.errors import DataError, Reason
@@ -163,6 +164,7 @@ def read_span(file: str | BinaryIO, span: NDArray[np.int64]) -> bytes:
     Raises: DataError if it has become shorter, or cannot be read.
     """
     start, end = int(span[0]), int(span[1])
+    require_few_bytes(end - start, "the entry")
     if isinstance(file, str):
         data = files.read(file, start, end)
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 
+from x2kit.data.limits import require_few_bytes
 from x2kit.data.sources.checked_fields import box_of, every_text, name_of, shown, text_of
 from x2kit.data.sources.hugging_face import HuggingFaceDataset
 from x2kit.errors import DataError, Reason, SettingError
@@ -138,8 +139,12 @@ class _Rows:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Raises DataError with folder and row if it is damaged."""
         try:
-            self._tables[index].validate(full=True)
+            table = self._tables[index]
+            table.validate(full=True)
+            require_few_bytes(table.nbytes, "the row")
             row: dict[str, Any] = self._rows[index]
+        except DataError as error:
+            raise DataError(f"{self._folder} row {index}: {error}", reason=error.reason) from error
         except Exception as error:  # a damaged Arrow file makes its reader raise nearly anything
             raise DataError(
                 f"{self._folder} row {index}: cannot be read: {error}", reason=Reason.FILE_UNREADABLE

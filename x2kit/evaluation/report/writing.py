@@ -125,6 +125,7 @@ def draw_examples(
     """What the model says about part of the split: captions, pictures, boxes."""
     config = evaluation_of(recipe)
     source_config = config.source.for_split(split)
+    recipe.data.limits.apply()
     source = source_config.open()
     measured = retrieval_rows(result or {})
     codes = tuple(measured) or config.languages or source_config.languages() or spoken_languages(source)
