@@ -17,7 +17,12 @@ from x2kit.data.files import is_url, join
 from x2kit.errors import DataError, Reason, SettingError
 
 Root = str | bool | None
-"""The setting `root` of a source: a folder, true for the one in which paths start, false for none, or null."""
+"""The setting `root` of a source; see `locate`."""
+ROOT = (
+    "folder that paths in records may not leave, symbolic links resolved, {split} allowed; true for the folder in "
+    "which they start, false for none; null for true where that folder or the file of the records is remote, else false"
+)
+"""What the setting says of itself."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 

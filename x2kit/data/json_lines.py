@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from x2kit.data.addresses import check_hosts
-from x2kit.data.sources.listing import check_folders, in_split
+from x2kit.data.addresses import ROOT, check_hosts
+from x2kit.data.sources.listing import check_folders, check_root, in_split
 from x2kit.data.sources.split_files import SplitFiles
 from x2kit.plugin.components import Location
-from x2kit.plugin.on_resume import HARMLESS
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.data.json_lines_source import JsonLinesSource
@@ -34,6 +34,7 @@ class JsonLines(SplitFiles):
         description="what URLs in the records may begin with: https://images.example.org, s3://bucket/folder; "
         "a record with any other URL is broken",
     )
+    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
     image_key: str | None = Field(None, description="the field of the picture; null for image, else binary")
     image_as: Literal["path", "base64"] | None = Field(
         None, description="what that field holds; null for base64 in the field binary, a path in any other"
@@ -62,9 +63,10 @@ class JsonLines(SplitFiles):
     def check(self) -> None:
         """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
         super().check()
-        root = self.root()
-        check_folders("image_root", [] if root is None else [root])
+        start = self.paths_start()
+        check_folders("image_root", [] if start is None else [start])
         check_hosts("image_hosts", self.image_hosts)
+        check_root(self.root, self.split)
 
     def languages(self) -> tuple[str, ...] | None:
         """The languages that the settings name; None if they name none."""
@@ -78,6 +80,6 @@ class JsonLines(SplitFiles):
 
         return JsonLinesSource(self)
 
-    def root(self) -> str | None:
+    def paths_start(self) -> str | None:
         """Where paths of pictures start."""
         return None if self.image_root is None else in_split(self.image_root, self.split)

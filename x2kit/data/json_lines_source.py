@@ -79,7 +79,7 @@ class JsonLinesSource:
 
         Of a remote file its size and its version stand for its content, where the store tells one.
         """
-        shaping = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts"})
+        shaping = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
         digest = blake2b(shaping.encode(), digest_size=8)
         for name, lines in zip(self._names, self._files, strict=True):
             digest.update(f"\0{name}\0".encode())

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from x2kit.data.addresses import require_allowed
+from x2kit.data.addresses import locate
 from x2kit.data.encoded import decode_base64
-from x2kit.data.files import is_url, join
+from x2kit.data.files import is_url
 from x2kit.data.json_lines import JsonLines
+from x2kit.data.sources.listing import root_in_split
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Record, Region, Text
 
@@ -132,9 +133,9 @@ def _encoded(key: str, value: Any, form: str, config: JsonLines, folder: str) ->
     if not isinstance(value, str) or not value:
         raise DataError(f"{key}: expected text, found {_show(value)}", reason=Reason.FIELD_TYPE)
     if form == "path":
-        if is_url(value):
-            return require_allowed(value, config.image_hosts)
-        location = join(config.root() or folder, value)
+        start = config.paths_start() or folder
+        root = root_in_split(config.root, config.split)
+        location = locate(value, start, config.image_hosts, root, folder)
         return location if is_url(location) else Path(location)
     return decode_base64(value, key)
 

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from x2kit.data.addresses import check_hosts
+from x2kit.data.addresses import ROOT, check_hosts, locate
 from x2kit.data.files import folder_of
-from x2kit.data.sources.checked_fields import picture_in
-from x2kit.data.sources.listing import check_folders, check_split, files_at, in_split
+from x2kit.data.sources.listing import (
+    check_folders,
+    check_root,
+    check_split,
+    files_at,
+    in_split,
+    root_in_split,
+)
 from x2kit.errors import DataError, Reason, SettingError
 from x2kit.plugin.components import Location, SourceConfig
-from x2kit.plugin.on_resume import HARMLESS
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.plugin.sources import Source
@@ -39,6 +45,7 @@ class EntriesConfig(SourceConfig):
         description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
         "https://images.example.org; none by default",
     )
+    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
     image_root_key: str | None = Field(
         None, description="field in which the names of image_root are looked for; null for the picture's path"
     )
@@ -59,6 +66,7 @@ class EntriesConfig(SourceConfig):
         roots = self.image_root if isinstance(self.image_root, dict) else {"": self.image_root}
         check_folders("image_root", [in_split(root, self.split) for root in roots.values() if root])
         check_hosts("image_hosts", self.image_hosts)
+        check_root(self.root, self.split)
         if self.image_root_key is not None and not isinstance(self.image_root, dict):
             raise SettingError("image_root_key", "image_root has no names that could be looked for")
 
@@ -88,18 +96,22 @@ class EntriesConfig(SourceConfig):
             path: as the file has it, with its suffix.
             told_by: what `image_root_key` holds; the path where that is null.
             file: that names the picture.
-        Raises: DataError if no name of `image_root` occurs in `told_by`.
+        Raises: DataError if no name of `image_root` occurs in `told_by`, or it leads where it may not.
         """
         if not isinstance(self.image_root, dict):
-            root = folder_of(file) if self.image_root is None else in_split(self.image_root, self.split)
-            return picture_in(root, path, self.image_hosts)
-        for name, root in self.image_root.items():
+            start = folder_of(file) if self.image_root is None else self.image_root
+            return self._located(path, start, file)
+        for name, start in self.image_root.items():
             if name in told_by:
-                return picture_in(in_split(root, self.split), path, self.image_hosts)
+                return self._located(path, start, file)
         raise DataError(
             f'image_root: none of {", ".join(self.image_root)} occurs in {told_by!r}; the name "" would',
             reason=Reason.FILE_MISSING,
         )
+
+    def _located(self, path: str, start: Location, file: str) -> str:
+        root = root_in_split(self.root, self.split)
+        return locate(path, in_split(start, self.split), self.image_hosts, root, file)
 
     def _by_language(self) -> dict[str | None, tuple[Location, ...]]:
         return dict(self.files.items()) if isinstance(self.files, dict) else {self.language: self.files}

@@ -21,6 +21,8 @@ class AnnotationSource(EntriesSource):
             "split",
             "image_root",
             "image_root_key",
+            "image_hosts",
+            "root",
             "image_key",
             "image_suffix",
             "caption_key",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from x2kit.data.addresses import require_allowed
-from x2kit.data.files import is_url, join
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Text
 
@@ -46,17 +44,6 @@ def number_of(fields: Mapping[str, Any], key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
         raise DataError(f"{key}: expected a whole number, found {shown(value)}", reason=Reason.FIELD_TYPE)
     return value
-
-
-def picture_in(root: str, path: str, hosts: Iterable[str]) -> str:
-    """Where a picture is. Raises DataError for a URL that leads to none of the allowed hosts.
-
-    Args:
-        root: where paths start.
-        path: as the file has it.
-        hosts: that the recipe allows; see `x2kit.data.addresses`.
-    """
-    return require_allowed(path, hosts) if is_url(path) else join(root, path)
 
 
 def text_of(value: Any, key: str, code: str | None) -> Text:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from x2kit.data.addresses import check_hosts
-from x2kit.data.sources.listing import check_folders, in_split
+from x2kit.data.addresses import ROOT, check_hosts
+from x2kit.data.sources.listing import check_folders, check_root, in_split
 from x2kit.data.sources.split_files import SplitFiles
 from x2kit.plugin.components import Location
-from x2kit.plugin.on_resume import HARMLESS
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.plugin.sources import Source
@@ -32,6 +32,7 @@ class CocoAnnotations(SplitFiles):
         description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
         "https://images.example.org; none by default",
     )
+    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
     categories: tuple[str, ...] | None = Field(
         None, description="names of the categories whose boxes are read; null for all"
     )
@@ -49,6 +50,7 @@ class CocoAnnotations(SplitFiles):
         """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
         super().check()
         check_hosts("image_hosts", self.image_hosts)
+        check_root(self.root, self.split)
         if self.image_root is not None:
             check_folders("image_root", [in_split(self.image_root, self.split)])
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data import files
+from x2kit.data.addresses import locate
 from x2kit.data.chain import Chain
 from x2kit.data.sources.checked_fields import (
     box_of,
     every_text,
     name_of,
     number_of,
-    picture_in,
     required,
     shown,
     text_of,
@@ -23,7 +23,7 @@ from x2kit.data.sources.checked_fields import (
 from x2kit.data.sources.coco import CocoAnnotations
 from x2kit.data.sources.element_index import ABSENT, ElementIndex
 from x2kit.data.sources.groups import Groups
-from x2kit.data.sources.listing import fingerprint_of, in_split
+from x2kit.data.sources.listing import fingerprint_of, in_split, root_in_split
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place, Record, Region, Text
 
@@ -70,7 +70,7 @@ class CocoSource:
         fields = file.elements.read(place)
         record: Record = {"id": str(fields["id"])}
         try:
-            record["image"] = picture_in(self._root(), name_of(fields, "file_name"), self.config.image_hosts)
+            record["image"] = self._picture(name_of(fields, "file_name"))
             size = (number_of(fields, "width"), number_of(fields, "height")) if "width" in fields else None
         except DataError as error:
             error.record = record["id"]
@@ -120,14 +120,15 @@ class CocoSource:
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that the files hold; no picture is read."""
         return fingerprint_of(
-            self.config.model_dump_json(exclude={"files", "image_root", "image_hosts"}),
+            self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"}),
             [file.elements.location for file in self._files],
         )
 
-    def _root(self) -> str:
-        if self.config.image_root is None:
-            return files.folder_of(self._files[0].elements.location)
-        return in_split(self.config.image_root, self.config.split)
+    def _picture(self, name: str) -> str:
+        config, file = self.config, self._files[0].elements.location
+        start = config.image_root
+        start = files.folder_of(file) if start is None else in_split(start, config.split)
+        return locate(name, start, config.image_hosts, root_in_split(config.root, config.split), file)
 
     def _kept(self) -> NDArray[np.int64]:
         """Places of the annotations that settings leave in."""

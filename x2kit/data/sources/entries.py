@@ -120,7 +120,7 @@ class EntriesSource(ABC):
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that the files hold; no picture is read."""
         named = list(zip(self._names, self._codes, strict=True))
-        settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts"})
+        settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
         return fingerprint_of(
             f"{settings} {json.dumps(named)}", [file.location for file in self._files] + self.further_files()
         )

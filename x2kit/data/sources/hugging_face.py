@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from x2kit.data.sources.listing import check_root
 from x2kit.errors import SettingError
-from x2kit.plugin.components import SourceConfig
-from x2kit.plugin.on_resume import HARMLESS
+from x2kit.plugin.components import Location, SourceConfig
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.plugin.sources import Source
@@ -23,6 +24,11 @@ class HuggingFaceDataset(SourceConfig):
         description="the folder; of a DatasetDict it has one folder for each split"
     )
     split: str = Field("train", min_length=1, description="the split that is read of a DatasetDict")
+    root: Annotated[Location | bool | None, FROM_HERE] = Field(
+        None,
+        description="folder that paths of pictures in rows may not leave, symbolic links resolved; true or null for "
+        "the folder of the rows, false for none",
+    )
     image_column: str | None = Field(
         "image", description="column of the picture: an Image feature, bytes or a path; null for texts alone"
     )
@@ -67,6 +73,7 @@ class HuggingFaceDataset(SourceConfig):
             raise SettingError("folder", "needs the package datasets: pip install 'x2kit[datasets]'")
         if not self.folder.is_dir():
             raise SettingError("folder", f"no folder {self.folder}")
+        check_root(self.root, self.split)
 
     def languages(self) -> tuple[str, ...] | None:
         """The languages that the settings name; None if they name none."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import datasets
 
+from x2kit.data.addresses import locate
 from x2kit.data.limits import require_few_bytes
 from x2kit.data.sources.checked_fields import box_of, every_text, name_of, shown, text_of
 from x2kit.data.sources.hugging_face import HuggingFaceDataset
+from x2kit.data.sources.listing import root_in_split
 from x2kit.errors import DataError, Reason, SettingError
 from x2kit.plugin.sources import Place, Record, Region
 
@@ -78,7 +80,7 @@ class HuggingFaceSource:
 
     def fingerprint(self) -> str:
         """A hash of the settings that shape records, of the fingerprint of `datasets`, and of the number of rows."""
-        settings = self.config.model_dump_json(exclude={"folder"})
+        settings = self.config.model_dump_json(exclude={"folder", "root"})
         facts = json.dumps([settings, _state(self.config), len(self)])
         return blake2b(facts.encode(), digest_size=8).hexdigest()
 
@@ -257,7 +259,9 @@ def _picture(value: Any, config: HuggingFaceDataset) -> Any:
     if isinstance(value, bytes) and value:
         return value
     if isinstance(value, str) and value:
-        return str(config.folder / value)
+        start = str(config.folder)
+        root = True if config.root is None else root_in_split(config.root, config.split)
+        return locate(value, start, (), root, start)
     raise DataError(
         f"{config.image_column}: expected a picture, bytes or a path, found {shown(value)}",
         reason=Reason.FIELD_TYPE,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from x2kit.data import files
+from x2kit.data.addresses import Root
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.plugin.components import Location, SourceConfig
 
@@ -15,6 +16,17 @@ SPLIT = "{split}"
 def in_split(location: Location, split: str) -> str:
     """The location with the split in place of `{split}`."""
     return location.replace(SPLIT, split)
+
+
+def root_in_split(root: Root, split: str) -> Root:
+    """The setting `root` with the split in place of `{split}`."""
+    return in_split(root, split) if isinstance(root, str) else root
+
+
+def check_root(root: Root, split: str) -> None:
+    """Raise MissingFileError if `root` names a folder that is missing."""
+    if isinstance(root, str):
+        check_folders("root", [in_split(root, split)])
 
 
 def files_at(setting: str, locations: Iterable[Location], split: str) -> list[str]:

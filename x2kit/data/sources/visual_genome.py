@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from x2kit.data.sources.listing import check_folders, files_at
+from x2kit.data.addresses import ROOT
+from x2kit.data.sources.listing import check_folders, check_root, files_at
 from x2kit.plugin.components import Location, SourceConfig
-from x2kit.plugin.on_resume import HARMLESS
+from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 if TYPE_CHECKING:
     from x2kit.plugin.sources import Source
@@ -26,6 +27,7 @@ class VisualGenomeAnnotations(SourceConfig):
         "and attributes.json (each attribute put before each name); an object of two files counts once",
     )
     image_root: Annotated[Location, HARMLESS] = Field(description="the folder of the folders of pictures")
+    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
     picture_at: Literal["url", "id"] = Field(
         "url",
         description="where a picture is under image_root: at the last folder and the name of its url "
@@ -43,6 +45,7 @@ class VisualGenomeAnnotations(SourceConfig):
         files_at("images", [self.images], "")
         self.paths()
         check_folders("image_root", [self.image_root])
+        check_root(self.root, "")
 
     def languages(self) -> tuple[str, ...] | None:
         """The language of the settings, if they name one."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from x2kit.data import files
+from x2kit.data.addresses import locate
 from x2kit.data.sources.checked_fields import (
     box_of,
     every_text,
@@ -64,7 +64,7 @@ class VisualGenomeSource:
         record: Record = {"id": str(_ids(self._images)[place])}
         fields = self._images.read(place)
         try:
-            record["image"] = files.join(self.config.image_root, self._picture(fields))
+            record["image"] = self._located(self._picture(fields))
             size = (number_of(fields, "width"), number_of(fields, "height")) if "width" in fields else None
         except DataError as error:
             error.record = record["id"]
@@ -101,13 +101,17 @@ class VisualGenomeSource:
 
     def fingerprint(self) -> str:
         """A hash of the settings that shape records and of all that the files hold; no picture is read."""
-        shaping = self.config.model_dump_json(exclude={"files", "images", "image_root"})
+        shaping = self.config.model_dump_json(exclude={"files", "images", "image_root", "root"})
         return fingerprint_of(shaping, [file.location for file in (self._images, *self._files)])
 
     def _image_at(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return int(self._order[index])
+
+    def _located(self, name: str) -> str:
+        config = self.config
+        return locate(name, config.image_root, (), config.root, config.images)
 
     def _picture(self, fields: dict[str, Any]) -> str:
         if self.config.picture_at == "id":
