@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from x2kit.data import index_cache, line_index
+from x2kit.data import files, index_cache, line_index
 from x2kit.data.index_cache import cache_folder, remembered
+from x2kit.data.json_lines import JsonLines
 from x2kit.data.line_index import LineIndex
+from x2kit.data.sources.annotation_files import AnnotationFiles
+from x2kit.plugin.components import SourceConfig
+from x2kit.plugin.sources import Source
 
 CONTENT = "one\n\ntwo\r\n\r\nthree"
 
@@ -128,3 +133,61 @@ def test_what_was_used_since_is_not_deleted(file: Path, tmp_path: Path) -> None:
     LineIndex(younger)
     assert old.name in kept_names()
     assert len(kept_names()) == 2
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were read whole."""
+    found: list[str] = []
+    chunks = files.chunks
+    monkeypatch.setattr(files, "chunks", lambda path, *size: (found.append(path), chunks(path, *size))[1])
+    return found
+
+
+SOURCES: dict[str, Callable[[Path], SourceConfig]] = {
+    "lines": lambda folder: JsonLines(files=(str(folder / "*.jsonl"),)),
+    "entries": lambda folder: AnnotationFiles(files=(str(folder / "*.jsonl"),)),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, file: Path) -> Source:
+    """Records of two files."""
+    for name in ("data", "more"):
+        file.with_stem(name).write_text(f'{{"image": "a.png", "caption": "{name}"}}\n' * 3)
+    return SOURCES[request.param](file.parent).open()
+
+
+def test_files_that_have_not_changed_are_read_once_for_fingerprints(
+    source: Source, file: Path, reads: list[str]
+) -> None:
+    reads.clear()
+    first = source.fingerprint()
+    assert sorted(reads) == [str(file), str(file.with_stem("more"))]
+    assert source.fingerprint() == first
+    assert len(reads) == 2
+
+
+def test_a_fingerprint_from_the_cache_is_that_of_the_content(
+    source: Source, file: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = source.fingerprint()
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 2**40)
+    assert source.fingerprint() == first
+
+
+def test_a_file_of_another_time_is_read_again_for_its_fingerprint(
+    source: Source, file: Path, reads: list[str]
+) -> None:
+    first = source.fingerprint()
+    file.write_bytes(file.read_bytes().replace(b"data", b"DATA"))  # of the same size
+    os.utime(file, ns=(0, 0))
+    reads.clear()
+    assert source.fingerprint() != first
+    assert len(reads) == 2
+
+
+def test_other_settings_have_another_fingerprint_of_the_same_files(file: Path) -> None:
+    file.write_text('{"image": "a.png", "caption": "a"}\n')
+    plain, other = (JsonLines(files=(str(file),), language=code).open() for code in (None, "en"))
+    assert plain.fingerprint() != other.fingerprint()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM, load
+from x2kit.model.processes import Processes
 from x2kit.model.run_files import read_metrics
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.training import stepper, train
+from x2kit.training import loop, stepper, train
 from x2kit.training.checkpoints import checkpoints
 from x2kit.training.loop import Trainer
 
@@ -284,3 +286,21 @@ def test_temperatures_are_clamped_before_every_step(
     after(monkeypatch, 2, lambda trainer: torch.nn.init.constant_(trainer.model.temperature, 9.0))
     run(written(steps=3), tmp_path / "run")
     assert seen[2] == 0.5
+
+
+class SecondOfTwo(Processes):
+    """Rank 1, to which rank 0 has sent fingerprints."""
+
+    def of_first(self, value: Any) -> Any:
+        assert value is None
+        return {"pictures": "a1"}
+
+
+def test_rank_0_alone_reads_the_data_for_fingerprints() -> None:
+    class Unread:
+        def fingerprints(self) -> dict[str, str]:
+            raise AssertionError("read by rank 1")
+
+    recipe, plugins = SimpleNamespace(training=SimpleNamespace(seed=0)), SimpleNamespace(states=[])
+    facts: Any = loop._facts
+    assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"pictures": "a1"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,9 +61,31 @@ def remembered(location: L, find: Callable[[L], NDArray[Any]], what: str = "line
     Returns: the array, read-only and mapped into memory where it is cached, so that processes share it.
     Raises: DataError if the file cannot be read.
     """
-    before = files.state(str(location))
-    if before.version is None:
-        return find(location)
+    return _remembered([str(location)], lambda: find(location), what)
+
+
+def remembered_fingerprint(locations: Sequence[str], find: Callable[[], str], what: str) -> str:
+    """The hash of the content of several files; from the cache if each has the size and the version that it had then.
+
+    Files that are local and together small are hashed every time.
+
+    Args:
+        locations: of the files.
+        find: hashes them; its result must follow from their contents and `what` alone.
+        what: is hashed beside the contents.
+    Raises: DataError if a file cannot be read.
+    """
+    local = [location for location in locations if not files.is_url(location)]
+    if len(local) == len(locations) and sum(files.state(each).size for each in local) < REMEMBERED_FROM:
+        return find()
+    found = _remembered(locations, lambda: np.frombuffer(find().encode(), np.uint8), f"fingerprint {what}")
+    return found.tobytes().decode()
+
+
+def _remembered(locations: Sequence[str], find: Callable[[], NDArray[Any]], what: str) -> NDArray[Any]:
+    before = [files.state(location) for location in locations]
+    if any(file.version is None for file in before):
+        return find()
     kept = cache_folder() / "lines" / f"{_name(before, what)}.npy"
     try:
         cached: NDArray[Any] = np.load(kept, mmap_mode="r", allow_pickle=False)
@@ -72,16 +94,18 @@ def remembered(location: L, find: Callable[[L], NDArray[Any]], what: str = "line
     except FileNotFoundError:
         pass
     except (OSError, ValueError, EOFError) as error:
-        _log.info("%s: damaged (%s), so %s is read again", kept, error, location)
-    found = find(location)
-    if files.state(str(location)) == before:  # not of a file that is still written
+        _log.info("%s: damaged (%s), so %s is read again", kept, error, ", ".join(locations))
+    found = find()
+    if [files.state(location) for location in locations] == before:  # not of a file that is still written
         _keep(kept, found)
     return found
 
 
-def _name(file: files.File, what: str) -> str:
-    location = file.location if files.is_url(file.location) else str(Path(file.location).absolute())
-    facts = (_LAYOUT, what, location, file.size, file.version)
+def _name(found: Sequence[files.File], what: str) -> str:
+    facts: list[Any] = [_LAYOUT, what]
+    for file in found:
+        location = file.location if files.is_url(file.location) else str(Path(file.location).absolute())
+        facts += [location, file.size, file.version]
     return blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 

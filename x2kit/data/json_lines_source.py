@@ -9,6 +9,7 @@ from hashlib import blake2b
 from x2kit.data import files
 from x2kit.data.chain import Chain
 from x2kit.data.encoded import as_object, parse_json
+from x2kit.data.index_cache import remembered_fingerprint
 from x2kit.data.json_lines import JsonLines
 from x2kit.data.line_index import LineIndex
 from x2kit.data.record_fields import every_text, record_of, texts_of
@@ -80,6 +81,13 @@ class JsonLinesSource:
         Of a remote file its size and its version stand for its content, where the store tells one.
         """
         shaping = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
+        return remembered_fingerprint(
+            [lines.location for lines in self._files],
+            lambda: self._hashed(shaping),
+            f"lines {shaping} {self._names}",
+        )
+
+    def _hashed(self, shaping: str) -> str:
         digest = blake2b(shaping.encode(), digest_size=8)
         for name, lines in zip(self._names, self._files, strict=True):
             digest.update(f"\0{name}\0".encode())

@@ -114,7 +114,7 @@ def evaluate(
         "checkpoint": describe_checkpoint(weights),
         "data": {
             "source": dump_component(source_config),
-            "fingerprint": source.fingerprint(),
+            "fingerprint": processes.of_first(source.fingerprint() if processes.leads else None),
             "records": len(source),
         },
         "model": {

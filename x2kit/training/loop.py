@@ -89,7 +89,7 @@ def _train(
     parts, began = assemble(recipe, progress.say, processes)
     if state:
         restore(parts.model, parts.optimizer, state, processes)
-    facts = _facts(recipe, plugins, parts.batches) | {
+    facts = _facts(recipe, plugins, parts.batches, processes) | {
         "device": str(parts.device),
         "precision": choose_precision(config.precision, parts.device),
     }
@@ -148,11 +148,12 @@ def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]
         )
 
 
-def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches) -> dict[str, Any]:
+def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches, processes: Processes) -> dict[str, Any]:
     return {
         "seed": recipe.training.seed,
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
-        "data": batches.fingerprints(),
+        # hashed by rank 0 alone: it reads the files of records whole
+        "data": processes.of_first(batches.fingerprints() if processes.leads else None),
     }
 
 

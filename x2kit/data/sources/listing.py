@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from x2kit.data import files
 from x2kit.data.addresses import Root
+from x2kit.data.index_cache import remembered_fingerprint
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.plugin.components import Location, SourceConfig
 
@@ -60,8 +61,12 @@ def check_split(config: SourceConfig, split: str, locations: Sequence[Location])
         )
 
 
-def fingerprint_of(settings: str, locations: Iterable[str]) -> str:
+def fingerprint_of(settings: str, locations: Sequence[str]) -> str:
     """A hash of settings and of all that files hold; their folder does not matter. Raises DataError as reading does."""
+    return remembered_fingerprint(locations, lambda: _hashed(settings, locations), f"files {settings}")
+
+
+def _hashed(settings: str, locations: Sequence[str]) -> str:
     digest = blake2b(settings.encode(), digest_size=8)
     for location in locations:
         digest.update(f"\0{files.name_of(location)}\0".encode())
