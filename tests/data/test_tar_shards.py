@@ -259,3 +259,23 @@ def test_remote_shards_are_read_as_local_ones(tmp_path: Path) -> None:
     assert whole(remote) == whole(here)
     assert remote.fingerprint() != ""
     assert list(remote.texts()) == list(here.texts())
+
+
+def test_braces_stand_for_shards_beside_the_split(tmp_path: Path) -> None:
+    for number in range(4):
+        shard(tmp_path / f"train-{number:03}.tar", *pairs(2, first=2 * number))
+    config = TarShards(files=(str(tmp_path / "{split}-{000..003}.tar"),))
+    assert [Path(path).name for path in config.paths()] == [f"train-{number:03}.tar" for number in range(4)]
+    check_source(config)
+    assert len(config.open()) == 8
+
+
+def test_a_shard_of_a_range_that_is_missing_is_named(tmp_path: Path) -> None:
+    shard(tmp_path / "a-0.tar", *pairs(1))
+    with pytest.raises(SettingError, match=r"files: .*a-1\.tar leads to no file"):
+        TarShards(files=(str(tmp_path / "a-{0..1}.tar"),)).check()
+
+
+def test_a_range_of_too_many_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"files: .* more than 100000 paths"):
+        TarShards(files=(str(tmp_path / "a-{0..99999999}.tar"),)).check()

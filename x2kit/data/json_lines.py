@@ -21,8 +21,8 @@ class JsonLines(SplitFiles):
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
-        description="files, patterns like part-*.jsonl, or folders, whose files are read in the order of "
-        "their names; plain or compressed (.gz, extra gzip), "
+        description="files, patterns like part-*.jsonl or part-{00..31}.jsonl, or folders, whose files are read in the "
+        "order of their names; plain or compressed (.gz, extra gzip), "
         "local, or URLs like s3://bucket/part-*.jsonl; {split} in a path stands for the split",
     )
     image_root: Annotated[Location | None, HARMLESS] = Field(

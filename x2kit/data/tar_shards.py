@@ -19,8 +19,8 @@ class TarShards(SplitFiles):
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
-        description="shards, patterns like shard-*.tar, or folders; local, or URLs like s3://bucket/shard-*.tar; "
-        "{split} in a path stands for the split",
+        description="shards, patterns like shard-*.tar or shard-{000..127}.tar, or folders; local, or URLs like "
+        "s3://bucket/shard-*.tar; {split} in a path stands for the split",
     )
     image_parts: tuple[str, ...] = Field(
         ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy", "img"),

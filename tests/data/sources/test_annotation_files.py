@@ -343,3 +343,11 @@ def test_the_fingerprint_follows_the_content(document: Write) -> None:
     before = config.open().fingerprint()
     document("a.json", json.loads(json.dumps(entries).replace("dog", "cat")))
     assert config.open().fingerprint() != before
+
+
+def test_braces_stand_for_files_here_and_in_a_remote_store(document: Write, tmp_path: Path) -> None:
+    for number in (1, 2):
+        local = document(f"part-{number}.json", [{"image": f"{number}.jpg", "caption": "a"}])
+        fsspec.filesystem("memory").pipe_file(f"/braces/{local.name}", local.read_bytes())
+    for folder in (str(tmp_path), "memory://braces"):
+        assert len(AnnotationFiles(files=(f"{folder}/part-{{1..2}}.json",)).open()) == 2

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from x2kit.data import files
 from x2kit.data.addresses import Root
 from x2kit.data.index_cache import remembered_fingerprint
+from x2kit.data.sources.braces import expand_braces
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.plugin.components import Location, SourceConfig
 
@@ -31,15 +32,24 @@ def check_root(root: Root, split: str) -> None:
 
 
 def files_at(setting: str, locations: Iterable[Location], split: str) -> list[str]:
-    """The files that settings lead to, each once. Raises MissingFileError for one that leads to none."""
+    """The files that settings lead to, each once, braces expanded.
+
+    Raises: MissingFileError for a path that leads to none, SettingError for braces that stand for too many.
+    """
     found: dict[str, None] = {}
-    for written in locations:
-        location = in_split(written, split)
+    for location in (path for written in locations for path in _expanded(setting, in_split(written, split))):
         matches = files.matching(location)
         if not matches:
             raise MissingFileError(setting, f"{location} leads to no file")
         found.update(dict.fromkeys(match.location for match in matches))
     return list(found)
+
+
+def _expanded(setting: str, location: Location) -> list[str]:
+    try:
+        return expand_braces(location)
+    except ValueError as error:
+        raise SettingError(setting, str(error)) from error
 
 
 def check_folders(setting: str, folders: Iterable[str]) -> None:
