@@ -146,3 +146,11 @@ def test_limits_of_a_recipe_hold_where_its_records_are_read(num_workers: int, de
     with pytest.raises(DataError, match="max_record_bytes = 10"):
         next(iter(batches.iterate()))
     assert limits.max_record_bytes() == (10 if num_workers == 0 else LimitsConfig().max_record_bytes)
+
+
+def test_a_first_line_of_too_many_bytes_leaves_the_others_readable(tmp_path: Path, few_bytes: None) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"caption": "' + MANY + b'"}\n{"caption": "a cat"}\n')
+    source = JsonLines(files=(str(tmp_path / "a.jsonl"),)).open()
+    assert source[1]["caption"] == "a cat"
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the line has 20015 bytes"):
+        source[0]

@@ -35,7 +35,7 @@ class LineIndex:
         self.location = str(location)
         self._starts, self._ends, self.numbers = remembered_if_slow(self.location, _lines)
         self._packed = GzipFile(self.location) if is_gzip(self.location) else None
-        if len(self) and self.read(0)[:1] == b"[":
+        if len(self) and self._content(0, most=1 + len(_BYTE_ORDER_MARK))[:1] == b"[":
             name = files.name_of(self.location)
             raise DataError(
                 f"{self.location}: is one JSON list, not JSON Lines; write one record a line: jq -c '.[]' {name}"
@@ -46,8 +46,14 @@ class LineIndex:
 
     def read(self, line: int) -> bytes:
         """Line `line` of those kept, without its end. Raises DataError if the file is no longer readable."""
+        require_few_bytes(int(self._ends[line] - self._starts[line]), "the line")
+        return self._content(line)
+
+    def _content(self, line: int, most: int | None = None) -> bytes:
+        """A line, or its first `most` bytes, a byte order mark included."""
         start, end = int(self._starts[line]), int(self._ends[line])
-        require_few_bytes(end - start, "the line")
+        if most is not None:
+            end = min(end, start + most)
         # opened anew: a handle that forked workers share would also share its position
         packed = self._packed
         content = files.read(self.location, start, end) if packed is None else packed.read(start, end)
