@@ -70,6 +70,7 @@ def test_sound_data_end_with_status_0(recipe: Path, x2kit: Run) -> None:
     assert "sound" in done.out
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # torch cannot tell either
 def test_a_system_without_processor_affinity_checks_as_any_other(
     recipe: Path, x2kit: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
