@@ -153,7 +153,7 @@ def read_limited(location: str) -> bytes:
     if is_url(location):
         from x2kit.data import remote_files
 
-        return remote_files.read(location, most=max_record_bytes())
+        return remote_files.read_limited(location, max_record_bytes())
     size = state(location).size
     require_few_bytes(size, location)
     return read(location, 0, size)

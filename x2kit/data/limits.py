@@ -68,13 +68,14 @@ def max_record_bytes() -> int:
 def require_few_bytes(size: int, what: str) -> None:
     """Raise DataError if something has more bytes than a record may unpack to."""
     if size > max_record_bytes():
-        raise too_many_bytes(what, f"{size} bytes")
+        raise too_many_bytes(what, size)
 
 
-def too_many_bytes(what: str, found: str) -> DataError:
-    """The error for something that is larger than a record may be; `found` says how large it is."""
+def too_many_bytes(what: str, size: int | None = None) -> DataError:
+    """The error for something that is larger than a record may be, of a size that may be unknown."""
+    found = "more bytes" if size is None else f"{size} bytes, more"
     return DataError(
-        f"{what} has {found}, more than data.limits.max_record_bytes = {max_record_bytes()}; "
+        f"{what} has {found} than data.limits.max_record_bytes = {max_record_bytes()}; "
         "raise the limit if the record is sound",
         reason=Reason.BYTES_TOO_MANY,
     )

@@ -85,27 +85,37 @@ def matching(location: str) -> list[File]:
     return _files(location, {entry["name"]: entry for entry in entries})
 
 
-def read(location: str, start: int = 0, end: int | None = None, most: int | None = None) -> bytes:
-    """As `x2kit.data.files.read`. Raises DataError if there are more than `most` bytes, and reads no more of them."""
+def read(location: str, start: int = 0, end: int | None = None) -> bytes:
+    """As `x2kit.data.files.read`."""
     if end is not None and end <= start:
         return b""
-    bound = None if most is None else most + 1
 
     def request(fs: Any, path: str) -> bytes:
         if is_web(fs):
-            return read_body(fs, path, start, end, bound, hosts_of(location))
-        try:
-            content: bytes = fs.cat_file(path, start=start or None, end=end or bound)
-        except Exception:
-            if bound is not None and fs.info(path).get("size") == 0:
-                return b""  # stores refuse a range of nothing
-            raise
+            return read_body(fs, path, start, end, hosts=hosts_of(location))
+        content: bytes = fs.cat_file(path, start=start or None, end=end)
         return content
 
-    content = _ask(location, request)
-    if most is not None and len(content) > most:
-        raise too_many_bytes(location, "more bytes")
-    return content
+    return _ask(location, request)
+
+
+def read_limited(location: str, most: int) -> bytes:
+    """A whole file. Raises DataError as `read`, and if it has more than `most` bytes, which are not read."""
+
+    def request(fs: Any, path: str) -> bytes:
+        if is_web(fs):
+            return read_body(fs, path, most=most, hosts=hosts_of(location))
+        try:
+            content: bytes = fs.cat_file(path, end=most + 1)
+        except Exception:
+            if fs.info(path).get("size") == 0:
+                return b""  # stores refuse a range of nothing
+            raise
+        if len(content) > most:
+            raise too_many_bytes(location)
+        return content
+
+    return _ask(location, request)
 
 
 def open_file(location: str) -> BinaryIO:

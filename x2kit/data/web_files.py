@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from x2kit.data.addresses import AllowedUrl, is_allowed, refused
+from x2kit.data.limits import too_many_bytes
 from x2kit.errors import DataError, Reason
 
 MAX_REDIRECTS = 10
@@ -25,7 +26,13 @@ def is_web(fs: Any) -> bool:
 
 
 def read_body(
-    fs: Any, url: str, start: int, end: int | None, most: int | None, hosts: Sequence[str] | None
+    fs: Any,
+    url: str,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    most: int | None = None,
+    hosts: Sequence[str] | None,
 ) -> bytes:
     """The bytes of a body from `start` up to, not with, `end`; all if that is None.
 
@@ -34,9 +41,10 @@ def read_body(
         url: of the file.
         start: first byte.
         end: byte after the last; fewer are returned where the body is shorter.
-        most: bytes that are read where `end` is None; None for all.
+        most: bytes that a whole body may unpack to; None for any number.
         hosts: that redirects may lead to, see `x2kit.data.addresses`; None follows all.
-    Raises: DataError for a redirect to another host, FileNotFoundError, and what aiohttp raises.
+    Raises: DataError for a redirect to another host and for more than `most` bytes, FileNotFoundError, and what
+        aiohttp raises.
     """
     from fsspec.asyn import sync
 
@@ -57,14 +65,17 @@ async def _body(
     whole = not start and end is None
     async with _answer(fs, url, None if whole else (start, end), hosts) as answer:
         skipped = 0 if answer.status == _PARTIAL else start  # a server without ranges sends all of the file
-        count = most if end is None else end - start
-        bound = None if count is None else skipped + count
-        content = bytearray()
+        bound = None if end is None else end - start + skipped
+        pieces, size = [], 0
         async for piece in answer.content.iter_any():
-            content += piece
-            if bound is not None and len(content) >= bound:
+            pieces.append(piece)
+            size += len(piece)
+            if most is not None and size > most:
+                raise too_many_bytes(url)
+            if bound is not None and size >= bound:
                 break
-        return bytes(content[skipped:bound])
+        content = b"".join(pieces)
+        return content if (skipped, bound) == (0, None) else content[skipped:bound]
 
 
 async def _followed(fs: Any, url: str, hosts: Sequence[str]) -> str:
