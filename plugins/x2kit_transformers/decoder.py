@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,25 @@ from x2kit.plugin import NameTable, TextDecoder
 
 OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 LAYER = "encoder.layer."
+
+
+def copied_layers(text_layers: int, fusion_layers: int, layers: int) -> list[int]:
+    """List the fusion layers, from 0, that a decoder's layers copy.
+
+    As in the official code (models/model_generation.py, XVLMForVQA), a decoder half as deep as the fusion encoder
+    copies every second layer: those with an odd number in the stack of text and fusion layers. That is 1, 3, 5 of 6
+    fusion layers on 12 text layers, and 0, 2 of 4 on 3. Decoders of other depths copy the first layers.
+    """
+    numbers = list(range(fusion_layers))
+    if layers == fusion_layers // 2:
+        numbers = [number for number in numbers if (text_layers + number) % 2]
+    return numbers[:layers]
+
+
+def _layers(names: Iterable[str]) -> int:
+    """Count the layers of tensors whose names begin with the layer's number."""
+    numbers = (name.partition(".")[0] for name in names)
+    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
 
 
 class HuggingFaceDecoder(TextDecoder):
@@ -50,14 +69,19 @@ class HuggingFaceDecoder(TextDecoder):
     def begin_from(
         self, text: Mapping[str, Tensor], fusion: Mapping[str, Tensor], mlm_head: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Embeddings as in the text encoder, layers as the first of the fusion encoder, the head as it is.
+        """Copy the embeddings of the text encoder, layers of the fusion encoder, and the head.
 
-        Keys and values of the cross-attention begin anew, their biases too, where pictures are not as wide as
-        questions.
+        `copied_layers` says which layers. Keys and values of the cross-attention begin anew, their biases too, where
+        pictures are not as wide as questions.
         """
         stack = f"{self.model.base_model_prefix}."
         given = {f"{stack}{name}": value for name, value in text.items() if not name.startswith(LAYER)}
-        given |= {f"{stack}{LAYER}{name}": value for name, value in fusion.items()}
+        text_layers = _layers(name.removeprefix(LAYER) for name in text if name.startswith(LAYER))
+        copied = copied_layers(text_layers, _layers(fusion), self.model.config.num_hidden_layers)
+        for name, value in fusion.items():
+            number, _, rest = name.partition(".")
+            if number.isdigit() and int(number) in copied:
+                given[f"{stack}{LAYER}{copied.index(int(number))}.{rest}"] = value
         for own, value in mlm_head.items():
             given |= dict.fromkeys(self._head.official(own), value)
         if "decoder.bias" in mlm_head:  # which the head lists once more, beside its matrix

@@ -135,3 +135,19 @@ def test_it_begins_with_what_fits_of_the_other_parts(kind: type[Bert | XLMRobert
     }
     assert set(found) == expected & set(own)
     assert torch.equal(found[f"model.{stack}.encoder.layer.1.crossattention.self.query.weight"], query)
+
+
+@pytest.mark.parametrize(
+    ("text_layers", "layers", "copied"),
+    [(3, 2, [0, 2]), (12, 2, [1, 3]), (3, 4, [0, 1, 2, 3]), (3, 3, [0, 1, 2])],
+)
+def test_a_decoder_half_as_deep_takes_the_odd_layers_of_the_official_stack(
+    kind: type[Bert | XLMRoberta], text_layers: int, layers: int, copied: list[int]
+) -> None:
+    config = kind(width=WIDTH, heads=2, mlp_ratio=2, max_length=12)
+    decoder = config.build_decoder(TOKENIZERS[kind], layers=layers)
+    text = {f"encoder.layer.{number}.output.dense.bias": torch.zeros(WIDTH) for number in range(text_layers)}
+    fusion = {f"{number}.output.dense.bias": torch.full((WIDTH,), float(number)) for number in range(4)}
+    found = decoder.begin_from(text, fusion, {})
+    assert [int(value[0]) for value in found.values()] == copied
+    assert [int(name.split(".layer.")[1][0]) for name in found] == list(range(layers))
