@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.data.stubs import spoken
-from tests.evaluation.stubs import Listed, photo
+from tests.evaluation.stubs import Listed, photo, tiny_model
 from x2kit.errors import DataError
 from x2kit.evaluation import measure_boxes as module
 from x2kit.evaluation.measure_boxes import chance_hits, measure_boxes
@@ -61,6 +61,16 @@ def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
     result = measure_boxes(Localisation(), context(source=Listed([photo(0), photo(1)])))
     assert result["boxes"]["en"]["iou50"] == 0.75
     assert result["boxes_mean_trained"] == result["boxes_mean_zero_shot"] == 0.75
+
+
+def test_a_model_with_the_box_head_alone_is_measured_alike(context: Make) -> None:
+    grounding = tiny_model()
+    for part in ("vision_proj", "text_proj", "temperature", "text_temperature", "itm_head", "mlm_head"):
+        delattr(grounding, part)
+    source = Listed([photo(index) for index in range(3)])
+    assert measure_boxes(Localisation(), context(model=grounding, source=source)) == measure_boxes(
+        Localisation(), context(source=source)
+    )
 
 
 def test_chance_is_the_share_of_other_boxes_that_would_be_hits() -> None:

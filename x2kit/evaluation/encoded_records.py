@@ -13,12 +13,15 @@ from x2kit.evaluation.sharing import own_part
 from x2kit.plugin.tasks import TaskContext
 
 
-def encode_records(context: TaskContext, frames: int | None) -> tuple[PictureBank, list[Entry]]:
+def encode_records(
+    context: TaskContext, frames: int | None, project: bool = True
+) -> tuple[PictureBank, list[Entry]]:
     """Encode the picture or video of every record; each process reads and encodes its own part of them.
 
     Args:
         context: of the task.
         frames: of a video that are seen; None where no videos are.
+        project: compute the unit vectors, for which the model needs its contrastive head.
     Returns: bank and entries of all records, by position, in every process.
     Raises: DataError for a broken record, or if there is none at all.
     """
@@ -37,6 +40,7 @@ def encode_records(context: TaskContext, frames: int | None) -> tuple[PictureBan
             len(positions),
             size,
             lambda done, total: context.progress("pictures", done, total),
+            project,
         )
     entries = chain.from_iterable(context.ranks.gather(records.entries))
     return PictureBank.of_all(bank, context.ranks), list(entries)

@@ -53,7 +53,7 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
         boxes_without: languages in which no region has a text; captions may have more languages than regions.
     Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
-    pictures, entries = encode_records(context, frames=None)
+    pictures, entries = encode_records(context, frames=None, project=False)
     boxes = {
         language: found
         for language in context.languages
@@ -134,7 +134,7 @@ def locate_regions(
     if not boxes.texts:
         raise DataError(f"no region has a text in {language}")
     numbers = {text: number for number, text in enumerate(dict.fromkeys(boxes.texts))}
-    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size, ranks=ranks)
+    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
     pairs = torch.tensor([boxes.pictures, [numbers[text] for text in boxes.texts]]).T.contiguous()
     predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress, ranks)
     return Located(boxes, predicted, iou_and_giou(predicted, torch.tensor(boxes.bbox))[0])

@@ -39,7 +39,10 @@ def silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class PictureBank:
-    """Encoded pictures or videos: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid."""
+    """Encoded pictures or videos: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid.
+
+    E is 0 where they were encoded without projection.
+    """
 
     summary: Tensor
     patches: Tensor
@@ -67,7 +70,10 @@ class PictureBank:
 
 @dataclass(frozen=True)
 class TextBank:
-    """Encoded texts: tokens of all of them, one behind the other, [sum of lengths, D]; unit vectors [T, E]."""
+    """Encoded texts: tokens of all of them, one behind the other, [sum of lengths, D]; unit vectors [T, E].
+
+    E is 0 where they were encoded without projection.
+    """
 
     tokens: Tensor
     starts: Tensor
@@ -88,11 +94,17 @@ class TextBank:
 
 @torch.inference_mode()
 def encode_pictures(
-    model: X2VLM, pictures: Iterable[Tensor], total: int, batch_size: int, progress: Progress = silent
+    model: X2VLM,
+    pictures: Iterable[Tensor],
+    total: int,
+    batch_size: int,
+    progress: Progress = silent,
+    project: bool = True,
 ) -> PictureBank:
     """Encode pictures [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many pictures.
 
     No batch reaches over a multiple of `batch_size`: one that begins there does not depend on what came before.
+    Without `project` the model needs no contrastive head.
     """
     summary, patches, projected = [], [], []
     grid = (0, 0)
@@ -102,7 +114,8 @@ def encode_pictures(
         features = model.encode_video(together) if together.ndim == 5 else model.encode_images(together)
         summary.append(features.summary.cpu())
         patches.append(features.patches.cpu())
-        projected.append(model.project_images(features.summary).cpu())
+        unit = model.project_images(features.summary) if project else features.summary[:, :0]
+        projected.append(unit.cpu())
         grid = features.grid
         done += len(batch)
         progress(done, total)
@@ -117,6 +130,7 @@ def encode_texts(
     batch_size: int,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
+    project: bool = True,
 ) -> TextBank:
     """Encode cleaned texts, those of like length together.
 
@@ -127,6 +141,7 @@ def encode_texts(
         batch_size: texts at a time.
         progress: called with done and total texts of this process.
         ranks: who share the work; all have the same texts, and get the same bank.
+        project: compute the unit vectors, for which the model needs its contrastive head.
     """
     encoded = model.tokenizer.encode(list(texts), min(max_tokens, model.max_length))
     lengths = torch.tensor([len(ids) for ids in encoded])
@@ -142,7 +157,7 @@ def encode_texts(
         ids[mask] = torch.tensor([token for row in rows.tolist() for token in encoded[row]])
         states = model.encode_texts(ids.to(model.device), mask.to(model.device))
         tokens.append(states.cpu()[mask])
-        projected.append(model.project_texts(states).cpu())
+        projected.append((model.project_texts(states) if project else states[:, 0, :0]).cpu())
         done += len(rows)
         progress(done, sum(map(len, own)))
     ends = lengths[order].cumsum(0)  # tokens lie as they were encoded, in order of length

@@ -11,14 +11,25 @@ import pytest
 
 from tests.data.stubs import stream
 from tests.evaluation.report.reading import Page
-from tests.evaluation.stubs import HEADS, StubFusion, StubPhotos, StubText, StubVision, tiny_model
+from tests.evaluation.stubs import (
+    HEADS,
+    Attend,
+    Patches,
+    SavedWords,
+    StubFusion,
+    StubPhotos,
+    StubText,
+    StubVision,
+    Words,
+    tiny_model,
+)
 from x2kit.data.config import DataConfig
 from x2kit.errors import WeightsError, X2KitError
 from x2kit.evaluation import evaluate
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.report import write_report
 from x2kit.evaluation.tasks import Localisation, Retrieval
-from x2kit.model import save_weights
+from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry
 from x2kit.plugin.manager import Plugins
@@ -78,6 +89,21 @@ def test_numbers_of_other_weights_are_called_so(run: Path) -> None:
     result["checkpoint"]["sha256"] = "0" * 64
     (run / "evaluation.json").write_text(json.dumps(result))
     assert "These numbers are of other weights" in read(write_report(run, RECIPE, PLUGINS)).text
+
+
+@pytest.mark.parametrize(
+    ("built", "shown", "missing"), [("bbox", {"boxes"}, {"queries", "texts"}), ("itc", set(), {"boxes"})]
+)
+def test_a_model_with_few_heads_shows_what_they_answer(
+    tmp_path: Path, built: Any, shown: set[str], missing: set[str]
+) -> None:
+    heads = HEADS.model_copy(update={"built": (built,)})
+    model = X2VLM(Patches(), Words(SavedWords()), Attend(), heads)
+    save_weights(model, "evaluation: {split: test}\n", tmp_path / "weights")
+    few = SimpleNamespace(**{**vars(RECIPE), "model": RECIPE.model.model_copy(update={"heads": heads})})
+    page = read(write_report(tmp_path, few, PLUGINS))  # type: ignore[arg-type]
+    assert page.ids >= shown
+    assert not page.ids & missing
 
 
 def test_a_weights_directory_alone_gives_a_report_without_curves(run: Path) -> None:

@@ -167,7 +167,8 @@ def make_probe(
     """Encode the pictures of part of a source. Raises DataError for the first broken record."""
     part = PartOfSource(source)
     records = MeasuredRecords(part, model.image_spec, model.frames)
-    pictures = encode_pictures(model, records.pictures(), len(part), batch_size)
+    contrastive = hasattr(model, "vision_proj")
+    pictures = encode_pictures(model, records.pictures(), len(part), batch_size, project=contrastive)
     return Probe(model, part, records.entries, pictures, only, retrieval, localisation, batch_size)
 
 

@@ -144,10 +144,12 @@ def draw_examples(
     )
     shown = languages_shown(codes, trained, {code: row["mean_r1"] for code, row in measured.items()})
     thumbnails = Thumbnails(probe.part, model.image_spec)
-    return [
-        *_retrieval_sections(probe, shown, trained, thumbnails, split, len(source)),
-        *_box_section(probe, shown, thumbnails),
-    ]
+    sections = []
+    if hasattr(model, "vision_proj") and hasattr(model, "itm_head"):
+        sections += _retrieval_sections(probe, shown, trained, thumbnails, split, len(source))
+    if hasattr(model, "bbox_head"):
+        sections += _box_section(probe, shown, thumbnails)
+    return sections
 
 
 def _retrieval_sections(
