@@ -40,6 +40,15 @@ def test_the_newest_state_comes_back(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-0000009", "step-0000010", "step-0000200"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists what a process has mapped")
+def test_a_state_stays_in_its_file_until_it_is_copied(tmp_path: Path) -> None:
+    """Of the processes of a machine each would have a copy of model and optimiser otherwise."""
+    save(tmp_path, 10)
+    found, _ = load_checkpoint(tmp_path)
+    assert found["model"]["weight"].sum() == 30
+    assert str(checkpoints(tmp_path)[-1] / "state.pt") in Path("/proc/self/maps").read_text()
+
+
 def test_a_checkpoint_remembers_what_was_logged(tmp_path: Path) -> None:
     save(tmp_path, 3)
     assert logged(checkpoints(tmp_path)[0]) == {"step": 3, "loss": 1 / 3}

@@ -96,6 +96,17 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
 
 
+def test_a_state_is_gathered_at_rank_0_alone(tmp_path: Path) -> None:
+    file = recipe(tmp_path, distribution="fsdp")
+    done = torchrun(2, file, module="tests.training.numbers_held")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert first["held"] == first["of"] > first["shards"]
+    assert first["devices"] == ["cpu"]
+    assert not first["sharded"]
+    assert second["held"] == 0
+
+
 BROKEN_ON_RANK_1 = """\
 import os
 from x2kit.errors import DataError

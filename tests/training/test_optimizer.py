@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from x2kit.model import X2VLM
+from x2kit.training import optimizer as module
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optimizer import (
     build_optimizer,
@@ -103,3 +105,18 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(model: X2VLM) -> Non
     assert_close(norm(), 2.0, rtol=1e-5, atol=0)
     clip_gradients(model, 5.0)
     assert_close(norm(), 2.0, rtol=1e-5, atol=0)
+
+
+def test_the_norm_leaves_out_groups_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's norm of no gradients is on the CPU, wherever the others are."""
+    plain = module.get_total_norm
+
+    def of_some(gradients: list[Tensor]) -> Tensor:
+        assert gradients
+        return plain(gradients)
+
+    monkeypatch.setattr(module, "get_total_norm", of_some)
+    assert module._norm_over([[torch.tensor([3.0]), torch.tensor([4.0])], []]) == 5
+    assert module._norm_over([[torch.ones(2, device="meta")], []]).device.type == "meta"
+    assert module._norm_over([[torch.tensor([3.0])], [torch.tensor([4.0])]]) == 5
+    assert module._norm_over([[], []]) == 0

@@ -140,7 +140,7 @@ def write_state(directory: Path, state: Mapping[str, Any], known: Mapping[str, s
 
 
 def read_state(directory: Path, processes: Processes = ALONE) -> dict[str, Any]:
-    """What was written into a directory, on the CPU; `shards` of a sharded state are read later.
+    """What was written into a directory, on the CPU; its tensors, and the `shards` of a sharded state, are read later.
 
     Args:
         directory: of a checkpoint.
@@ -149,7 +149,10 @@ def read_state(directory: Path, processes: Processes = ALONE) -> dict[str, Any]:
     """
     try:
         verify_checksums(directory, processes.rank, processes.count)
-        state: dict[str, Any] = torch.load(directory / STATE, map_location="cpu", weights_only=True)
+        # Mapped, so that a process reads what it copies and several on a machine share the pages.
+        state: dict[str, Any] = torch.load(
+            directory / STATE, map_location="cpu", weights_only=True, mmap=True
+        )
         if (directory / INDEX).exists():
             state["shards"] = Shards(directory)
     except (*UNREADABLE, CheckpointError) as error:

@@ -119,14 +119,22 @@ def _sharded(model: X2VLM, partners: Partners, device: torch.device) -> Distribu
     return Distributed(root, partners, replicated, True)
 
 
-def consolidated(state: Any) -> Any:
-    """A state in whose tensors nothing is sharded; all processes have to ask for it. Shards are gathered one by one."""
-    if isinstance(state, DTensor):
-        return state.full_tensor()
+def gathered(state: Any, keep: bool) -> Any:
+    """Gather a sharded state in the memory of the CPU; every process calls this.
+
+    Tensors are gathered one by one, so a device never holds more than its shards and one whole tensor.
+
+    Args:
+        state: tensors, sharded or not, and dicts, lists and tuples of them.
+        keep: whether this process keeps the state. Without it every tensor becomes None.
+    """
+    if isinstance(state, Tensor):
+        whole = state.full_tensor() if isinstance(state, DTensor) else state
+        return whole.cpu() if keep else None
     if isinstance(state, Mapping):
-        return {name: consolidated(value) for name, value in state.items()}
+        return {name: gathered(value, keep) for name, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(consolidated(value) for value in state)
+        return type(state)(gathered(value, keep) for value in state)
     return state
 
 

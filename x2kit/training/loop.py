@@ -30,7 +30,7 @@ from x2kit.plugin.reporters import RunFacts
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
-from x2kit.training.distribution import consolidated
+from x2kit.training.distribution import gathered
 from x2kit.training.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.non_finite import broken
 from x2kit.training.observers import Observers
@@ -89,6 +89,8 @@ def _train(
     parts, began = assemble(recipe, progress.say, processes)
     if state:
         restore(parts.model, parts.optimizer, state, processes)
+        # The run outlives the tensors that it began from.
+        state = {name: value for name, value in state.items() if name not in ("model", "optimizer", "shards")}
     facts = _facts(recipe, plugins, parts.batches, processes) | {
         "device": str(parts.device),
         "precision": choose_precision(config.precision, parts.device),
@@ -109,7 +111,7 @@ def _train(
             trainer.record.close()
     weights = run / WEIGHTS
     whole = trainer.whole_model()
-    if processes.leads:
+    if whole is not None:
         with appears_whole(weights) as directory:
             save_weights(whole.eval(), recipe.to_yaml(), directory)
     progress.say(f"weights: {weights}")
@@ -230,9 +232,7 @@ class Trainer(Stepper):
         left_out = [(one.step, self.processes.mean(one.values)) for one in found.left_out]
         if found.ends:
             step, values = left_out[-1]
-            model = (
-                self.model.state_dict() if self.distributed is None else consolidated(self.model.state_dict())
-            )
+            model = self._whole(self.model.state_dict())
             message = ""
             if self.processes.leads:
                 batch = self.batches.batch(step) if not self.processes.several else self._whole_batch(step)
@@ -263,11 +263,20 @@ class Trainer(Stepper):
             self.done, {short: values[name] for name, short in shown.items() if name in values}
         )
 
-    def whole_model(self) -> X2VLM:
-        """The model, nothing of it sharded; all processes have to ask for it."""
+    def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Gather a state's shards on the CPU of rank 0; what is not sharded stays where it is."""
+        if self.distributed is None or not self.distributed.shards:
+            return state
+        found: dict[str, Any] = gathered(state, self.processes.leads)
+        return found
+
+    def whole_model(self) -> X2VLM | None:
+        """Return the model with all its weights at rank 0, None elsewhere; every process calls this."""
+        weights = self._whole(self.model.state_dict())
+        if not self.processes.leads:
+            return None
         if self.distributed is None or not self.distributed.shards:
             return self.model
-        weights = consolidated(self.model.state_dict())
         with without_initialisation():
             whole, _ = build_started(self.recipe.model, training_texts(self.recipe.data))
         whole.load_state_dict(weights)
@@ -279,9 +288,7 @@ class Trainer(Stepper):
         if sharded and self.recipe.training.sharded_checkpoints:
             self._save_shards()
             return
-        model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
-        if self.distributed is not None:
-            model, optimizer = consolidated(model), consolidated(optimizer)
+        model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
         if not self.processes.leads:
             return
         self._sync()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +118,15 @@ def clip_gradients(model: X2VLM, largest: float | None) -> Tensor:
         return before
     # torch's own takes sharded and whole gradients, but not both at once.
     whole = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
-    norms = [get_total_norm([p.grad for p in some if p.grad is not None]) for some in (sharded, whole)]
-    norm: Tensor = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
+    norm = _norm_over([[p.grad for p in some if p.grad is not None] for some in (sharded, whole)])
     for some in (sharded, whole):
         clip_grads_with_norm_(some, largest, norm)
     return norm
+
+
+def _norm_over(groups: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Compute the norm over groups of gradients; an empty group has no device and is left out."""
+    norms = [get_total_norm(gradients) for gradients in groups if gradients]
+    if not norms:
+        return torch.zeros(())
+    return torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
