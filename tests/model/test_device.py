@@ -32,6 +32,14 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         choose_device(name)
 
 
+def test_auto_takes_no_bf16_that_a_gpu_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert choose_precision("auto", cuda) == "fp32"  # as on V100 and T4
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert choose_precision("auto", cuda) == "bf16"
+
+
 @pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_bf16_only_where_the_processor_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, instructions: bool, precision: str
