@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from x2kit.errors import X2KitError
-from x2kit.model.device import autocast, choose_device, choose_precision
+from x2kit.model.device import (
+    autocast,
+    choose_device,
+    choose_precision,
+    use_deterministic_algorithms,
+)
 
 CPU = torch.device("cpu")
 
@@ -30,6 +37,20 @@ def test_auto_takes_what_is_there() -> None:
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(X2KitError, match=f'training.device: "{name}" cannot be used here: .*"auto" chooses'):
         choose_device(name)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_deterministic_algorithms_are_asked_of_torch_and_cublas(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before or "")
+    if before is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    use_deterministic_algorithms()
+    assert asked == [True]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == after
 
 
 def test_auto_takes_no_bf16_that_a_gpu_emulates(monkeypatch: pytest.MonkeyPatch) -> None:

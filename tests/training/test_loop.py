@@ -149,6 +149,20 @@ def test_the_same_run_twice_is_the_same(written: Written, tmp_path: Path, precis
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
 
 
+def test_every_operation_of_a_run_has_a_deterministic_algorithm(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    plain = run(written(steps=3), tmp_path / "plain")
+    try:
+        deterministic = run(written(steps=3, deterministic=True), tmp_path / "deterministic")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert deterministic == plain
+
+
 def test_another_seed_is_another_run(written: Written, tmp_path: Path) -> None:
     assert run(written(seed=1), tmp_path / "one") != run(written(seed=2), tmp_path / "two")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -50,6 +51,16 @@ def choose_precision(name: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if device.type == "cpu" and fast else "fp32"
+
+
+def use_deterministic_algorithms() -> None:
+    """Restrict torch to deterministic algorithms, for the rest of the process.
+
+    An operation that has none raises RuntimeError and names itself. cuBLAS reads its setting before its first matrix
+    product (https://docs.nvidia.com/cuda/cublas/#results-reproducibility); one that the user set stays.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
 
 
 class _Float32Attention(TorchFunctionMode):

@@ -40,6 +40,7 @@ def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
 def _added_up(gradient: Tensor, rows: Tensor, count: int) -> Tensor:
     """[B, ...] to [count, ...]: the sum of what each picked row got."""
     if gradient.device.type != "cpu":
+        # On CUDA rows are added in any order, unless torch.use_deterministic_algorithms (training.deterministic) is on.
         return gradient.new_zeros((count, *gradient.shape[1:])).index_add_(0, rows, gradient)
     # index_add_ on CPU adds row after row on one thread; a one-hot product uses all of them.
     one_hot = torch.zeros(count, len(rows), dtype=gradient.dtype)

@@ -63,6 +63,11 @@ class TrainingConfig(BaseModel):
         "included, with the activations of one part; the encoders' forward passes run twice. Not for fsdp. "
         "Modules with batch statistics see one part at a time",
     )
+    deterministic: Annotated[bool, FROM_HERE] = Field(
+        False,
+        description="use deterministic algorithms alone (torch.use_deterministic_algorithms), so that a run on a GPU "
+        "can be repeated and resumed bit by bit; slower. On a CPU runs are deterministic without it",
+    )
     threads: Annotated[int | None, FROM_HERE] = Field(
         None, gt=0, description="CPU threads; null leaves torch's choice"
     )

@@ -52,7 +52,8 @@ def train(
         recipe: resolved.
         plugins: those that the recipe was resolved with; they are named in the record.
         run: the run directory.
-        resume: go on from its newest checkpoint; equal to a run that was never interrupted.
+        resume: go on from its newest checkpoint; equal to a run that was never interrupted, on a GPU if
+            `training.deterministic` is set.
         processes: who trains; all of them call this, and rank 0 alone writes to the run directory.
     Returns: the weights directory.
     Raises: CheckpointError if there is nothing to resume, or another process trains in this directory;

@@ -18,7 +18,12 @@ from x2kit.data.shares import require_shares
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.config import ModelConfig
-from x2kit.model.device import autocast, choose_device, choose_precision
+from x2kit.model.device import (
+    autocast,
+    choose_device,
+    choose_precision,
+    use_deterministic_algorithms,
+)
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.model.processes import ALONE, Processes
 from x2kit.training.accumulation import accumulate, accumulation_in_words, require_whole_model
@@ -106,6 +111,8 @@ class Stepper:
 
     def __post_init__(self) -> None:
         self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed = self.parts
+        if self.recipe.training.deterministic:
+            use_deterministic_algorithms()
         self.precision = choose_precision(self.recipe.training.precision, self.device)
         share = None if self.distributed is None else self.distributed.maximum
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
