@@ -78,7 +78,7 @@ def test_regions_carry_their_boxes_and_whole_pictures_are_marked() -> None:
     rows = Collator(stream("region-text"), WordTokenizer()).pairs(drawn, seeded())
     assert rows.regions is not None
     assert rows.masked is not None
-    torch.testing.assert_close(rows.regions.bbox, torch.tensor(boxes))
+    torch.testing.assert_close(rows.regions.bbox, torch.tensor(boxes, dtype=torch.float64))
     assert rows.regions.whole.tolist() == [True, False]
     assert rows.images.tolist() == [2, 2]
 

@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
+from x2kit.data.collation import regions_of
 from x2kit.data.regions import Boxes, guided_crop, place_boxes, read_boxes
+from x2kit.data.samples import RegionTexts
 from x2kit.data.transforms import View
 from x2kit.errors import DataError
+from x2kit.model.regions import patch_mask
+
+
+@pytest.mark.parametrize(("beyond", "touched"), [(0.0, 1), (1e-9, 2)])
+def test_an_edge_that_passes_a_border_by_little_touches_the_next_patch(beyond: float, touched: int) -> None:
+    placed = place_boxes(read_boxes([[0, 0, 16 + beyond, 16]], (224, 224)), View((224, 224)))
+    bbox = regions_of(RegionTexts(["dog"], [tuple(placed.bbox[0])], [False])).bbox
+    assert patch_mask(bbox, (14, 14)).sum() == touched
 
 
 def test_without_crop_and_flip_boxes_are_only_normalised() -> None:

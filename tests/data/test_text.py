@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from x2kit.data.text import clean, draw, text_only_caption, variants
+from x2kit.data.text import clean, clean_text_alone, draw, text_only_caption, variants
 from x2kit.errors import DataError
 
 
@@ -68,3 +68,11 @@ def test_what_is_no_text_is_refused(text: Any, rng: np.random.Generator) -> None
 def test_variants_are_all_that_could_be_drawn() -> None:
     assert list(variants([{"en": "a", "de": "b"}, {"en": "c"}])) == ["a", "b", "c"]
     assert list(variants("a")) == ["a"]
+
+
+def test_texts_without_pictures_keep_an_em_space_until_the_stream_strips_it() -> None:
+    """The official function strips spaces and line ends alone; the official data set strips all before it."""
+    text = "\u2003two\u2003dogs run\u2003\n"
+    assert text_only_caption("\u2003two\u2003dogs run\u2003", 10) == "\u2003two\u2003dogs run\u2003"
+    assert clean_text_alone(text, 10) == "two\u2003dogs run"
+    assert clean("\u2003two\u2003dogs\u2003") == "\u2003two\u2003dogs\u2003"

@@ -63,6 +63,23 @@ def test_edges_on_borders_do_not_spill_over_by_rounding(count: int) -> None:
     assert torch.equal(found, (cells >= first[:, None]) & (cells <= last[:, None]))
 
 
+@pytest.mark.parametrize(("beyond", "touched"), [(1e-9, [0, 1]), (0.0, [0]), (-1e-9, [0])])
+def test_an_edge_a_little_beyond_a_border_counts_in_float64(beyond: float, touched: list[int]) -> None:
+    """In pixels, of a picture of 384 with patches of 16."""
+    width = (16 + beyond) / 384
+    mask = patch_mask(torch.tensor([[width / 2, 0.5, width, 1.0]], dtype=torch.float64), (1, 24))
+    assert mask[0].nonzero().flatten().tolist() == touched
+
+
+@pytest.mark.parametrize("count", [3, 7, 14, 24, 48])
+def test_edges_on_borders_do_not_spill_over_in_float64(count: int) -> None:
+    first, last = torch.triu_indices(count, count).double()
+    box = torch.stack([(first + last + 1) / 2, (last - first + 1)], 1) / count
+    found = patch_mask(box[:, [0, 0, 1, 1]], (1, count))
+    cells = torch.arange(count)
+    assert torch.equal(found, (cells >= first[:, None]) & (cells <= last[:, None]))
+
+
 def test_an_empty_box_at_the_far_edge_selects_the_last_patch() -> None:
     assert mask_of((1.0, 1.0, 1.0, 1.0), (3, 5)).nonzero().tolist() == [[2, 4]]
 
@@ -91,7 +108,7 @@ def test_the_overlap_is_the_share_of_each_patch_that_is_covered(
     x, y, w, h = across[0] / 60, down[0] / 60, (across[1] - across[0]) / 60, (down[1] - down[0]) / 60
     found = patch_overlap(torch.tensor([[x + w / 2, y + h / 2, w, h]]), (rows, columns))
     expected = torch.tensor(covered(down, rows))[:, None] * torch.tensor(covered(across, columns))
-    assert_close(found, expected.flatten()[None], rtol=0, atol=BORDER)
+    assert_close(found, expected.flatten()[None], rtol=0, atol=BORDER[torch.float32])
 
 
 @settings(max_examples=100)

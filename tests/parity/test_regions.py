@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.data.stubs import stream
 from x2kit.data import samples
+from x2kit.data.collation import regions_of
 from x2kit.data.regions import place_boxes
 from x2kit.data.samples import RegionTexts, region_sample
 from x2kit.model.regions import patch_mask
@@ -46,7 +47,7 @@ def ones(mask: torch.Tensor) -> list[int]:
 def test_boxes_touch_the_recorded_patches(case: dict[str, Any]) -> None:
     size, side = case["image_res"], case["image_res"] // case["patch_size"]
     x, y, w, h = (case[name] / size for name in "xywh")
-    mask = patch_mask(torch.tensor([[x + w / 2, y + h / 2, w, h]], dtype=torch.float32), (side, side))
+    mask = patch_mask(torch.tensor([[x + w / 2, y + h / 2, w, h]], dtype=torch.float64), (side, side))
     check_equal(MASKS, "length", 1 + mask.numel(), case["length"])
     check_equal(MASKS, "ones", ones(mask), case["ones"])
 
@@ -88,7 +89,7 @@ def test_regions_are_chosen_clipped_and_normalised_as_recorded(
     check_equal(BOXES, "order_of_texts", found.texts, case["order_of_texts"])
     wanted = [result for result in case["results"] if result["kept"]]
     side = case["image_res"] // case["patch_size"]
-    masks = [ones(mask) for mask in patch_mask(torch.tensor(found.bbox).reshape(-1, 4), (side, side))]
+    masks = [ones(mask) for mask in patch_mask(regions_of(found).bbox, (side, side))]
     if "image_text" in case:
         whole = case["image_text"]
         everything = list(range(1 + side**2)) if whole["all_ones_mask"] else masks[0]

@@ -41,7 +41,7 @@ class Regions(NamedTuple):
     """The part of the picture that each row is about.
 
     Attributes:
-        bbox: [B, 4] float.
+        bbox: [B, 4] float64, or float32 on a device without float64.
         whole: [B] bool, True where the row is about the whole picture; such rows have no box loss.
         mask: [B, N] bool, the patches of each box; None leaves it to the model, which knows the grid.
     """
@@ -166,6 +166,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
     def move(value: Any) -> Any:
         if isinstance(value, Tensor):
+            if value.dtype == torch.float64 and device.type == "mps":  # which has no float64
+                value = value.float()
             return value.to(device, non_blocking=True)
         return type(value)(*map(move, value)) if isinstance(value, tuple) else value
 

@@ -114,7 +114,7 @@ def stack_masked(
 
 def regions_of(regions: RegionTexts) -> Regions:
     """Boxes as tensors."""
-    bbox = torch.tensor(regions.bbox, dtype=torch.float32).view(-1, 4)
+    bbox = torch.tensor(regions.bbox, dtype=torch.float64).view(-1, 4)
     return Regions(bbox, torch.tensor(regions.whole, dtype=torch.bool))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from x2kit.data.config import DataConfig
-from x2kit.data.text import clean, text_only_caption
+from x2kit.data.text import clean, clean_text_alone
 from x2kit.errors import DataError
 from x2kit.plugin.components import SourceConfig
 
@@ -25,6 +25,6 @@ def training_texts(data: DataConfig) -> Iterator[str]:
         read.append((stream.source, plain))
         for text in stream.source.open().texts():
             try:
-                yield text_only_caption(text, stream.max_words, 1) if plain else clean(text, stream.max_words)
+                yield clean_text_alone(text, stream.max_words) if plain else clean(text, stream.max_words)
             except DataError:
                 continue

@@ -14,7 +14,7 @@ from x2kit.data.config import StreamConfig
 from x2kit.data.pictures import Picture
 from x2kit.data.regions import read_boxes
 from x2kit.data.samples import field, image_sample, pair_sample, region_sample, region_texts, text_sample
-from x2kit.data.text import clean, text_only_caption, variants
+from x2kit.data.text import clean, clean_text_alone, variants
 from x2kit.data.transforms import View
 from x2kit.data.video_samples import seen_video, video_sample
 from x2kit.errors import DataError, Reason
@@ -55,7 +55,7 @@ def draw_once(
     else:
         text_sample(record, config, rng)
         for text in _of_languages(record["caption"], config.languages):
-            text_only_caption(text, config.max_words, min_words=1)
+            clean_text_alone(text, config.max_words)
         return None
     for text in _of_languages(record.get("caption", []), config.languages):
         clean(text, config.max_words)

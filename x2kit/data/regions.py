@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from x2kit.data.transforms import Crop, View
 from x2kit.errors import DataError, Reason
 
-Boxes: TypeAlias = NDArray[np.float32]
-"""[R, 4]."""
+Boxes: TypeAlias = NDArray[np.float64]
+"""[R, 4]; float64, so that they touch the patches that they touch in the official code."""
 WHOLE = (0.5, 0.5, 1.0, 1.0)
 """The box of the whole picture, cxcywh."""
 MIN_SHARE = 0.5
@@ -44,7 +44,7 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
     """
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
-            array = np.array(boxes, dtype=np.float32).reshape(len(boxes), 4)
+            array = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"a box is x, y, width and height, found {list(boxes)}", reason=Reason.BOX_TYPE

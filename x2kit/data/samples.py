@@ -14,7 +14,7 @@ from numpy.random import Generator
 from x2kit.data.config import StreamConfig
 from x2kit.data.pictures import Picture
 from x2kit.data.regions import WHOLE, guided_crop, place_boxes, read_boxes
-from x2kit.data.text import clean, draw, text_only_caption, variants
+from x2kit.data.text import clean, clean_text_alone, draw, variants
 from x2kit.data.transforms import Pixels, View, draw_flip, draw_view, reduction, render_augmented
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.facts import ImageSpec
@@ -186,7 +186,7 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
 
 def text_sample(record: Record, config: StreamConfig, rng: Generator) -> str:
     """The text of a record without a picture: its caption. Raises DataError if nothing of it remains."""
-    return text_only_caption(_draw(field(record, "caption"), config, rng), config.max_words, min_words=1)
+    return clean_text_alone(_draw(field(record, "caption"), config, rng), config.max_words)
 
 
 def has_sides(record: Record) -> bool:

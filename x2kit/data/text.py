@@ -51,13 +51,21 @@ def pre_question(text: str, max_words: int) -> str:
 def text_only_caption(text: str, max_words: int, min_words: int = 2) -> str:
     """A text of a stream without pictures as the official code cleans it: lower case, single spaces, no more.
 
+    Only line ends and plain spaces go at its ends; the official data set strips all white space before, as
+    `clean_text_alone` does.
+
     Raises: DataError if it has fewer than `min_words` words, or characters that no encoding of Unicode can write.
     """
     _require_unicode(text)
-    words = _SEVERAL_SPACES.sub(" ", text).strip().lower().split(" ")
+    words = _SEVERAL_SPACES.sub(" ", text).rstrip("\n").strip(" ").lower().split(" ")
     if len(words) < min_words or words == [""]:
         raise DataError(f"the text {text!r} has fewer than {min_words} words", reason=Reason.TEXT_EMPTY)
     return " ".join(words[:max_words])
+
+
+def clean_text_alone(text: str, max_words: int) -> str:
+    """Clean a text of a stream without pictures, however short; see `text_only_caption`."""
+    return text_only_caption(text.strip(), max_words, min_words=1)
 
 
 def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BORDER = 2e-5
-"""In patches: a box that reaches less than this into a patch only touches its border. Float32 boxes round by up to
-1e-5 of a patch in a row of 48; the official code counts a thousandth of a pixel, 3e-5 of a patch of 32 pixels."""
+BORDER = {torch.float32: 2e-5, torch.float64: 1e-12}
+"""In patches: a box that reaches less than this into a patch only touches its border. Rounding moves an edge by up to
+1e-5 of a patch in float32 and 1e-14 in float64, in a row of 48. In float64, in which records are read, an edge 1e-9
+pixels beyond a border counts as in the official code."""
 
 
 def patch_mask(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -16,7 +17,7 @@ def patch_mask(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
     An edge on the border of a patch does not count; an empty box still selects one patch along each axis.
 
     Args:
-        bbox: [B, 4] cxcywh in [0, 1].
+        bbox: [B, 4] cxcywh in [0, 1], float64 for the official code's masks, or float32.
         grid: (rows, columns) of the patches.
     Returns: [B, rows * columns] bool, row-major.
     """
@@ -27,8 +28,9 @@ def patch_mask(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _touched(centre: Tensor, size: Tensor, count: int) -> Tensor:
-    first = ((centre - size / 2) * count + BORDER).floor().clamp(0, count - 1)
-    last = ((centre + size / 2) * count - BORDER).ceil() - 1
+    border = BORDER[centre.dtype]
+    first = ((centre - size / 2) * count + border).floor().clamp(0, count - 1)
+    last = ((centre + size / 2) * count - border).ceil() - 1
     last = torch.maximum(last.clamp(0, count - 1), first)
     cells = torch.arange(count, device=centre.device)
     return (cells >= first[:, None]) & (cells <= last[:, None])
@@ -40,13 +42,13 @@ def patch_overlap(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
     Args:
         bbox: [B, 4] cxcywh in [0, 1].
         grid: (rows, columns) of the patches.
-    Returns: [B, rows * columns] float in [0, 1], row-major; above 0 exactly where `patch_mask` is True.
+    Returns: [B, rows * columns] float32 in [0, 1], row-major; above 0 exactly where `patch_mask` is True.
     """
     rows, columns = grid
     down = _covered(bbox[:, 1], bbox[:, 3], rows)
     across = _covered(bbox[:, 0], bbox[:, 2], columns)
-    share = (down[:, :, None] * across[:, None, :]).flatten(1)
-    return share.clamp_min(BORDER) * patch_mask(bbox, grid)
+    share = (down[:, :, None] * across[:, None, :]).flatten(1).float()
+    return share.clamp_min(BORDER[share.dtype]) * patch_mask(bbox, grid)
 
 
 def _covered(centre: Tensor, size: Tensor, count: int) -> Tensor:
