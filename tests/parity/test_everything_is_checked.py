@@ -24,7 +24,7 @@ LATER: dict[str, str] = {}
 
 NO_DATA = {"README.md"}
 
-COMPARES_NOTHING = {"other_recording.py", "page.py"}
+COMPARES_NOTHING = {"deeper_recording.py", "other_recording.py", "page.py", "plain_run.py"}
 """Modules that name files for other reasons."""
 
 
