@@ -31,9 +31,9 @@ X2KIT_REFERENCE=DIR pytest tests/parity    # with another recording of the same 
 
 No size, seed or number of cases is written in the tests, so another recording may have its own.
 `python -m tests.parity.other_recording DIR` makes one whose right values follow from the recorded ones.
-`python -m tests.parity.deeper_recording DIR` makes one with twice as many fusion layers, a decoder as deep and the start
-of one half as deep; its gradients and training run are computed by a model that is written out and that reproduces the
-recorded ones."""
+`python -m tests.parity.deeper_recording DIR` makes one with twice as many fusion layers, a decoder as deep and the
+start of one half as deep; its gradients and training run are computed by a model that is written out and that
+reproduces the recorded ones."""
 
 LEGEND = """\
 ## What was compared

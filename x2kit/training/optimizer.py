@@ -129,4 +129,5 @@ def _norm_over(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     norms = [get_total_norm(gradients) for gradients in groups if gradients]
     if not norms:
         return torch.zeros(())
-    return torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
+    norm: Tensor = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
+    return norm
