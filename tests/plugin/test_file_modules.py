@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import py_compile
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from x2kit.errors import PluginError
-from x2kit.plugin.file_modules import import_file, locate, module_name
+from x2kit.plugin.file_modules import WithFilePlugins, import_file, locate, module_name
 
 
 def test_relative_paths_start_at_the_base_and_the_tilde_is_home(tmp_path: Path) -> None:
@@ -63,3 +67,49 @@ def test_a_folder_without_init_and_a_file_of_another_kind_are_refused(tmp_path: 
     (tmp_path / "enc.txt").write_text("")
     with pytest.raises(PluginError, match=r"enc\.txt is no Python file; its name must end in \.py"):
         import_file(tmp_path / "enc.txt")
+
+
+def test_byte_code_beside_a_file_is_neither_run_nor_written(tmp_path: Path) -> None:
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from .part import value\n")
+    (folder / "part.py").write_text("value = 'evil'\n")
+    # byte code that claims to be current whatever the source says
+    py_compile.compile(
+        str(folder / "part.py"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    (folder / "part.py").write_text("value = 'read'\n")
+    assert import_file(folder).value == "read"
+    assert [path.name for path in tmp_path.rglob("*.pyc") if path.stem.startswith("__init__")] == []
+
+
+PLUGIN = """\
+from torch import tensor
+
+class Numbers:
+    def __getitem__(self, index):
+        return tensor([index, index * 2])
+
+    def __len__(self):
+        return 4
+"""
+
+
+class Shipped(WithFilePlugins, Dataset[Tensor]):
+    def __init__(self, numbers: Sequence[Tensor]) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.numbers[index]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_find_the_classes_of_a_file_whatever_starts_them(tmp_path: Path, method: str) -> None:
+    path = tmp_path / "numbers.py"
+    path.write_text(PLUGIN)
+    dataset = Shipped(import_file(path).Numbers())
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=method)
+    assert [row.tolist() for row in loader] == [[0, 0], [1, 2], [2, 4], [3, 6]]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -161,6 +163,22 @@ def test_every_operation_of_a_run_has_a_deterministic_algorithm(
     finally:
         torch.use_deterministic_algorithms(False)
     assert deterministic == plain
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_data_workers_read_a_source_of_a_file_plugin_whatever_starts_them(
+    written: Written, tmp_path: Path, method: str
+) -> None:
+    plain = run(written(steps=2), tmp_path / "plain")
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        resolved = written(steps=2)
+        data = resolved.recipe.data.model_copy(update={"num_workers": 1})
+        with_worker = replace(resolved, recipe=resolved.recipe.model_copy(update={"data": data}))
+        assert run(with_worker, tmp_path / "worker") == plain
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_another_seed_is_another_run(written: Written, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from x2kit.data.streams import place_of
 from x2kit.errors import DataError, X2KitError
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
+from x2kit.plugin.file_modules import WithFilePlugins
 from x2kit.plugin.sources import Record
 from x2kit.reasons import Reason
 
@@ -267,7 +268,7 @@ class _Checker:
         return opened
 
 
-class _Chunks(Dataset[Found | str]):
+class _Chunks(WithFilePlugins, Dataset[Found | str]):
     def __init__(self, checker: _Checker) -> None:
         self._checker = checker
 

@@ -38,6 +38,7 @@ from x2kit.data.transforms import Pixels, stack_pixels
 from x2kit.errors import DataError, X2KitError
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
+from x2kit.plugin.file_modules import WithFilePlugins
 from x2kit.plugin.sources import Source
 from x2kit.plugin.tokenizers import Tokenizer
 
@@ -240,7 +241,7 @@ class _Failure(NamedTuple):
     message: str
 
 
-class _Steps(Dataset[Batch | Part | _Failure]):
+class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
     def __init__(self, batches: StepBatches) -> None:
         self._batches = batches
 

@@ -1,17 +1,24 @@
 """Python files as modules: plugins that are named by their path. Imports no torch.
 
 The folder of the file stays off the import path, so that a file called `random.py` beside it shadows nothing.
+A finder on `sys.meta_path` maps module names to files. Worker processes that are not forked get the same mapping by
+`WithFilePlugins`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from x2kit.errors import PluginError
 
@@ -49,18 +56,81 @@ def import_file(path: Path) -> ModuleType:
         raise PluginError(
             f"there is no file {file}; relative paths start at the file or folder that names them"
         )
-    spec = importlib.util.spec_from_file_location(
-        name, file, submodule_search_locations=[str(path)] if path.is_dir() else None
-    )
-    if spec is None or spec.loader is None:
+    if file.suffix != ".py":
         raise PluginError(f"{file} is no Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    # before it runs, because pydantic, dataclasses and pickle look classes up by module name
-    sys.modules[name] = module
+    _register({name: path})
     try:
-        spec.loader.exec_module(module)
+        return importlib.import_module(name)
     except BaseException:
         for stale in [known for known in sys.modules if known == name or known.startswith(name + ".")]:
             del sys.modules[stale]
         raise
-    return module
+
+
+def imported_files() -> list[Path]:
+    """The paths of the file plugins that this process has imported."""
+    return [path for name, path in _FINDER.paths.items() if name in sys.modules]
+
+
+class WithFilePlugins:
+    """Base class of objects that are pickled for worker processes.
+
+    Forkserver and spawn start a worker with a new interpreter, which cannot find the module of a file plugin by name.
+    Unpickling an object of this class first registers the file plugins of the sending process, then restores the
+    object's attributes, which may refer to their classes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), dict(_FINDER.paths)), self.__dict__
+
+
+def _restore(cls: type[object], paths: Mapping[str, Path]) -> object:
+    _register(paths)
+    return cls.__new__(cls)
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compile from source, never from `__pycache__`: the source that was read is what runs."""
+
+    def path_stats(self, path: Any) -> Mapping[str, Any]:
+        raise OSError(f"{path}: byte code is neither read nor written")
+
+
+class _FileFinder(MetaPathFinder):
+    """Finds file plugins, and the parts of a folder plugin, by module name.
+
+    Attributes:
+        paths: of each known file plugin, by module name.
+    """
+
+    def __init__(self) -> None:
+        self.paths: dict[str, Path] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        name, *parts = fullname.split(".")
+        if name not in self.paths:
+            return None
+        place = self.paths[name].joinpath(*parts)
+        if place.is_dir() and (place / "__init__.py").is_file():
+            return _spec(fullname, place / "__init__.py", [str(place)])
+        file = place.with_name(f"{place.name}.py") if parts else place
+        return _spec(fullname, file) if file.is_file() else None
+
+
+def _spec(name: str, file: Path, parts: list[str] | None = None) -> ModuleSpec | None:
+    return importlib.util.spec_from_file_location(
+        name, file, loader=_SourceLoader(name, str(file)), submodule_search_locations=parts
+    )
+
+
+_FINDER = _FileFinder()
+
+
+def _register(paths: Mapping[str, Path]) -> None:
+    _FINDER.paths.update(paths)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(
+            0, _FINDER
+        )  # before PathFinder, which would read `__pycache__` of a folder's parts
