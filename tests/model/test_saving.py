@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors import safe_open
 
@@ -77,7 +78,8 @@ def test_the_tokenizer_is_the_saved_one(weights: Path) -> None:
 def test_preprocessing_lies_beside_the_weights(weights: Path) -> None:
     spec = json.loads((weights / "preprocessing.json").read_text())
     assert (spec["size"], spec["channels"], spec["mean"]) == (16, 3, list(tiny.SPEC.mean))
-    assert (weights / "recipe.yaml").read_text() == RECIPE
+    stored = yaml.safe_load((weights / "recipe.yaml").read_text())
+    assert stored == yaml.safe_load(RECIPE) | {"plugins": ["plugins/tiny.py"]}
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
@@ -158,13 +160,13 @@ def test_weights_with_a_tensor_too_many_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_plugin_is_named(weights: Path) -> None:
-    edit_recipe(weights, tiny.__file__, "/gone/tiny.py")
+    edit_recipe(weights, "plugins/tiny.py", "/gone/tiny.py")
     message = refused(weights, PluginError)
-    assert "plugin '/gone/tiny.py' is needed and cannot be used" in message
-    assert "there is no file /gone/tiny.py" in message
+    assert f"{weights}/recipe.yaml: plugins: there is no file /gone/tiny.py" in message
+    assert "--plugin PATH/tiny.py" in message
 
 
 def test_an_encoder_that_nobody_registers_is_named(weights: Path) -> None:
-    edit_recipe(weights, f"plugins: [{tiny.__file__}]\n", "")
+    edit_recipe(weights, "plugins: [plugins/tiny.py]\n", "")
     start = f'{weights}/recipe.yaml: model.vision: no vision component is called "TinyVision"'
     assert refused(weights).startswith(start)

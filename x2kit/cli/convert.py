@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ import jsonargparse
 from x2kit.errors import X2KitError
 from x2kit.plugin.file_modules import is_path, locate
 from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.trust import remember
 
 if TYPE_CHECKING:
     from x2kit.interop.convert import Converted
 
 HELP = "read an official checkpoint of X²-VLM, CCLM or X-VLM, or write one"
-READING = ("tokenizer", "image_size", "heads", "plugin", "json")
+READING = ("tokenizer", "image_size", "heads", "json")
 EXAMPLES = """\
 examples:
   x2kit convert x2vlm_base_4m.th weights/x2vlm-base --tokenizer bert-base-uncased
@@ -72,7 +74,7 @@ def run(options: jsonargparse.Namespace) -> int:
             raise X2KitError(f"{given}: of no use with --to official, which writes the weights as they are")
         from x2kit.interop.convert import to_official
 
-        layout = to_official(source, target)
+        layout = to_official(source, target, options.plugin)
         print(f"{target}: {layout.describe()}")
         return 0
     plugins = load_plugins(options.plugin)
@@ -83,6 +85,8 @@ def run(options: jsonargparse.Namespace) -> int:
     found = from_official(
         source, target, plugins.registry, options.tokenizer, options.image_size, options.heads, files
     )
+    if warning := remember(files, target):
+        print(warning, file=sys.stderr)
     if options.json:
         print(json.dumps(found.account.to_json(), indent=2))
         return 0

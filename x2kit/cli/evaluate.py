@@ -46,7 +46,7 @@ def run(options: jsonargparse.Namespace) -> int:
 def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     directory = Path(options.run)
     if options.recipe_keys.help:
-        return print_help(options, [directory / "recipe.yaml"])
+        return print_help(options, [directory / "recipe.yaml"], saved=True)
     keys = list(options.recipe_keys.values)
     if options.split:
         keys.append(("evaluation.split", options.split))

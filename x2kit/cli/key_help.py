@@ -14,21 +14,21 @@ from x2kit.plugin.manager import Plugins, load_plugins
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.keys import KeyFacts, keys_of
 from x2kit.recipe.merging import EMPTY
-from x2kit.recipe.paths import absolute_plugin
-from x2kit.recipe.reading import plugin_entries, read_tree
+from x2kit.recipe.reading import plugin_entries, read_tree, with_plugins
 from x2kit.recipe.shapes import ROOT, SECTIONS, Component, Entries, Leaf, Section, Shape, below
 from x2kit.recipe.written import Node
 
 
-def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path]) -> int:
+def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path], saved: bool = False) -> int:
     """Print the help that the command line asks for.
 
     Args:
         options: of a verb that takes recipe keys.
         names: the recipe, if one was named: its choice of component and its plugins count.
+        saved: it is the saved recipe of a directory.
     Raises: RecipeError for a key that does not exist, PluginError for a component that does not.
     """
-    tree, plugins = _known(options, names)
+    tree, plugins = _known(options, names, saved)
     for key, component in options.recipe_keys.help:
         _print_key(key, component, tree, plugins)
     return 0
@@ -45,14 +45,16 @@ def print_key(key: str, options: jsonargparse.Namespace) -> int:
     return 0
 
 
-def _known(options: jsonargparse.Namespace, names: Sequence[str | Path]) -> tuple[Node, Plugins]:
+def _known(
+    options: jsonargparse.Namespace, names: Sequence[str | Path], saved: bool = False
+) -> tuple[Node, Plugins]:
     tree = (
-        read_tree([*names, *options.config], options.recipe_keys.values)[1]
+        read_tree([*names, *options.config], options.recipe_keys.values, saved)[1]
         if names or options.config
         else EMPTY
     )
-    files = [absolute_plugin(str(entry.value), entry.place) for entry in plugin_entries(tree)]
-    return tree, load_plugins([*files, *options.plugin])
+    named = plugin_entries(with_plugins(tree, options.plugin))
+    return tree, load_plugins([str(entry.value) for entry in named])
 
 
 def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) -> None:

@@ -29,7 +29,7 @@ def run(options: jsonargparse.Namespace) -> int:
     """Write the report and say where it is."""
     directory = Path(options.run)
     if options.recipe_keys.help:
-        return print_help(options, [directory / "recipe.yaml"])
+        return print_help(options, [directory / "recipe.yaml"], saved=True)
     resolved = stored_recipe(directory, options.config, options.recipe_keys.values, options.plugin)
     same_model(stored_recipe(directory, plugins=options.plugin, checks="none"), resolved)
     from x2kit.evaluation.report import write_report  # torch enters here

@@ -68,11 +68,12 @@ def stored_recipe(
 ) -> ResolvedRecipe:
     """The recipe that a run directory or a weights directory holds, with what is laid over it.
 
-    Raises: CheckpointError if it holds none; RecipeError if it does not fit what is installed now.
+    Raises: CheckpointError if it holds none; RecipeError if it does not fit what is installed now; PluginError if it
+        names plugins that may not be imported.
     """
     for candidate in (directory / RECIPE, directory / WEIGHTS / RECIPE):
         if candidate.is_file():
-            return read_recipe([candidate, *overlays], overrides, plugins, checks=checks)
+            return read_recipe([candidate, *overlays], overrides, plugins, checks=checks, saved=True)
     reason = f"holds no {RECIPE}" if directory.is_dir() else "no such directory"
     raise CheckpointError(
         f"{directory}: {reason}, so it is neither a run directory nor a weights directory\n"

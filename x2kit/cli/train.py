@@ -72,8 +72,12 @@ def _resumed(
     if not options.run_dir:
         raise CheckpointError("--resume needs the run to go on with: --run-dir DIR")
     directory = Path(options.run_dir)
+    # A recipe that the user names comes first: plugins that it loads need no consent in the stored one.
+    wanted = read(options, names) if names else None
     stored = stored_recipe(directory, plugins=options.plugin, checks="none")
-    wanted = read(options, names or [directory / "recipe.yaml"])
+    wanted = wanted or stored_recipe(
+        directory, options.config, options.recipe_keys.values, options.plugin, checks="all"
+    )
     for line in same_run(stored, wanted):
         if processes.leads:
             print(line)

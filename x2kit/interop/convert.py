@@ -108,13 +108,15 @@ def from_official(
     return Converted(layout, config, account)
 
 
-def to_official(directory: Path, file: Path) -> Layout:
+def to_official(directory: Path, file: Path, plugins: Sequence[str] = ()) -> Layout:
     """Write weights in the official layout: that of the checkpoint they came from, else the one that fits.
 
+    Args:
+        plugins: see `x2kit.load`.
     Raises: WeightsError if the model has a part that no official checkpoint has.
     """
     path = weights_directory(directory)
-    model, facts = load(path), _facts(path)
+    model, facts = load(path, plugins=plugins), _facts(path)
     layout = _fitting_layout(model) if facts is None else Layout(**facts["layout"])
     first = _layers(model) * layout.stacked if facts is None else facts["first_layer"]
     tensors = _written(model, layout, first)

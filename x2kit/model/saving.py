@@ -2,6 +2,7 @@
 
 model.safetensors     parameters and buffers; tied ones once
 recipe.yaml           the resolved recipe
+plugins/ plugins.json copies of its file plugins, hashes and versions
 preprocessing.json    size, channels, mean and standard deviation of pictures
 tokenizer/            what the tokenizer wrote
 vision/ text/ fusion/ what the encoders wrote, where they need more than the recipe
@@ -24,9 +25,11 @@ from torch import Tensor
 from x2kit.errors import WeightsError
 from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model, without_initialisation
 from x2kit.model.config import ModelConfig
+from x2kit.model.saved_recipe import write_recipe
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.trust import absolute, trusted
 
 MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "preprocessing.json", "weights"
 
@@ -36,12 +39,12 @@ def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
 
     Args:
         model: any X2VLM.
-        recipe: the resolved recipe as YAML.
+        recipe: the resolved recipe as YAML, file plugins by absolute paths; they are copied.
         directory: made if missing.
     """
     directory.mkdir(parents=True, exist_ok=True)
     save_file(_tensors(model), directory / MODEL, {"format": "pt"})
-    (directory / RECIPE).write_text(recipe, encoding="utf-8")
+    write_recipe(recipe, directory)
     spec = json.dumps(model.image_spec._asdict(), indent=2)
     (directory / PREPROCESSING).write_text(spec + "\n", encoding="utf-8")
     for name, write in (
@@ -93,20 +96,34 @@ def weights_directory(directory: str | Path) -> Path:
     )
 
 
-def load(directory: str | Path, device: str | torch.device = "cpu") -> X2VLM:
+def load(
+    directory: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    plugins: Sequence[str | Path] = (),
+    trust_plugins: bool = False,
+) -> X2VLM:
     """The model of a weights directory or a run directory, in evaluation mode.
 
-    Raises: WeightsError if it is none, or if weights and recipe do not fit; PluginError if a plugin is missing.
+    Args:
+        directory: with a recipe and weights.
+        device: where the model goes.
+        plugins: files and modules that may be imported beside the installed plugins. A file of the same name as one
+            in the directory is used in its place.
+        trust_plugins: import whatever the directory names: its files and modules run as code.
+    Raises: WeightsError if it is none, or if weights and recipe do not fit; PluginError if a plugin is missing, or
+        if the directory names one that is neither installed nor allowed here.
     """
     path = weights_directory(directory)
+    config = read_model_config(path / RECIPE, [str(name) for name in plugins], trust_plugins)
     with without_initialisation():
-        model = build_model(read_model_config(path / RECIPE), assets=path)
+        model = build_model(config, assets=path)
     read_weights(model, path / MODEL)
     return model.to(device).eval()
 
 
-def read_model_config(recipe: Path) -> ModelConfig:
-    """The `model` of a saved recipe, with the plugins that it names. Raises WeightsError or PluginError."""
+def read_model_config(recipe: Path, given: Sequence[str] = (), trust_plugins: bool = False) -> ModelConfig:
+    """The `model` of a saved recipe, with the plugins that it names. Arguments and errors are those of `load`."""
     if not recipe.is_file():
         raise WeightsError(f"{recipe}: not found; a weights directory holds its recipe")
     try:
@@ -122,8 +139,9 @@ def read_model_config(recipe: Path) -> ModelConfig:
     names = tree.get("plugins") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise WeightsError(f"{recipe}: plugins: expected a list of files and modules, found {names!r}")
-    plugins = load_plugins(names, base=recipe.parent)
-    plugins.require(names)
+    wanted = [*trusted(names, given, recipe, trust_plugins), *(absolute(name, Path()) for name in given)]
+    plugins = load_plugins(wanted)
+    plugins.require(wanted)
     try:
         return ModelConfig.model_validate(tree["model"], context=context_of(plugins.registry))
     except ValidationError as error:

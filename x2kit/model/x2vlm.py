@@ -290,11 +290,13 @@ class X2VLM(nn.Module):
         return self.fuse(self.encode_texts(ids, mask), mask, context, summary_rows=len(texts))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> X2VLM:
+    def from_pretrained(
+        cls, directory: str | Path, *, plugins: Sequence[str | Path] = (), trust_plugins: bool = False
+    ) -> X2VLM:
         """The model of a weights directory or run directory; see `x2kit.load`."""
         from x2kit.model.saving import load
 
-        return load(directory)
+        return load(directory, plugins=plugins, trust_plugins=trust_plugins)
 
 
 def _masked_language_head(text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig) -> MaskedLanguageHead:

@@ -13,6 +13,7 @@ from x2kit.errors import Fault, PluginError, RecipeError
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.manager import Plugins, load_plugins
 from x2kit.plugin.registry import Registry
+from x2kit.plugin.trust import trusted
 from x2kit.recipe.catalogue import RecipeFile
 from x2kit.recipe.documents import read_documents
 from x2kit.recipe.faults import faults_of, place_of
@@ -60,6 +61,7 @@ def read_recipe(
     extra_plugins: Sequence[str] = (),
     *,
     checks: Checks = "all",
+    saved: bool = False,
 ) -> ResolvedRecipe:
     """Read recipes, lay them over each other, set single keys, and check the result.
 
@@ -69,10 +71,13 @@ def read_recipe(
         overrides: keys with dots and their values, which win over all files; a text is read as YAML.
         extra_plugins: plugins beside those of the recipe, files relative to the working directory.
         checks: how much is checked beyond names and types.
-    Raises: RecipeError with every fault found, each with key and place.
+        saved: the first of `names` is the saved recipe of a directory: data, whose plugins are not the user's word.
+            A file in a run or weights directory counts as such anyway.
+    Raises: RecipeError with every fault found, each with key and place; PluginError for plugins of a saved recipe
+        that may not be imported (see `x2kit.plugin.trust`).
     """
-    files, tree = read_tree(names, overrides)
-    tree = _with_plugins(tree, extra_plugins)
+    files, tree = read_tree(names, overrides, saved)
+    tree = with_plugins(tree, extra_plugins)
     plugins = _load(tree)
     tree = absolute(tree, plugins.registry)
     recipe = _build(tree, plugins.registry)
@@ -81,14 +86,14 @@ def read_recipe(
 
 
 def read_tree(
-    names: Sequence[str | Path], overrides: Sequence[tuple[str, Any]] = ()
+    names: Sequence[str | Path], overrides: Sequence[tuple[str, Any]] = (), saved: bool = False
 ) -> tuple[list[RecipeFile], Node]:
     """The recipe as it was written, before names and types are looked at. Raises RecipeError."""
     if not names:
         raise RecipeError([Fault("", "", "no recipe was named\n  see: x2kit recipes list")])
     files, faults, tree = [], [], EMPTY
-    for name in names:
-        file, documents = read_documents(name)
+    for number, name in enumerate(names):
+        file, documents = read_documents(name, saved and number == 0)
         files.append(file)
         for document in documents:
             tree, found = merge(tree, document if len(files) == 1 else _without_description(document))
@@ -114,8 +119,14 @@ def plugin_entries(tree: Node) -> list[Node]:
     return entries if all(isinstance(entry.value, str) for entry in entries) else []
 
 
-def _with_plugins(tree: Node, extra: Sequence[str]) -> Node:
-    entries = [*plugin_entries(tree), *(Node(name, COMMAND_LINE) for name in extra)]
+def with_plugins(tree: Node, extra: Sequence[str] = ()) -> Node:
+    """The recipe with all plugins that are to be loaded, files by absolute paths.
+
+    Args:
+        extra: plugins that the command line names.
+    Raises: PluginError for plugins of a saved recipe that may not be imported.
+    """
+    entries = [*_trusted(plugin_entries(tree), extra), *(Node(name, COMMAND_LINE) for name in extra)]
     if not entries:
         return tree
     # A dict, so that a plugin named twice is kept once, where it came first.
@@ -123,6 +134,18 @@ def _with_plugins(tree: Node, extra: Sequence[str]) -> Node:
     nodes = [Node(name, place) for name, place in reversed(found.items())]
     assert isinstance(tree.value, dict)
     return Node({**tree.value, "plugins": Node(nodes, nodes[0].place)}, tree.place)
+
+
+def _trusted(entries: Sequence[Node], extra: Sequence[str]) -> list[Node]:
+    """The entries of the user's own files, and those of a saved recipe that may be imported."""
+    own = [entry for entry in entries if entry.place.saved is None]
+    saved = [entry for entry in entries if entry.place.saved is not None]
+    if not saved:
+        return own
+    place = saved[0].place  # a later list of plugins replaces an earlier one, so all come from one recipe
+    names = [absolute_plugin(str(entry.value), entry.place) for entry in saved]
+    assert place.saved is not None
+    return [*(Node(name, place) for name in trusted(names, extra, place.saved)), *own]
 
 
 def _load(tree: Node) -> Plugins:

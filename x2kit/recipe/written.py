@@ -18,11 +18,14 @@ class Place:
         file: the file as it is shown to people, or "command line".
         line: counted from 1; None on the command line.
         folder: what relative paths are relative to; None is the working directory.
+        saved: the saved recipe that it comes from, of a run or weights directory, which is data and not the user's
+            word; None for what the user wrote.
     """
 
     file: str
     line: int | None = None
     folder: Path | None = None
+    saved: Path | None = None
 
     def __str__(self) -> str:
         return self.file if self.line is None else f"{self.file}:{self.line}"

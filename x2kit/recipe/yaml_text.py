@@ -40,13 +40,14 @@ def scalar(text: str) -> bool | int | float | str | None:
     return text
 
 
-def parse(data: bytes, file: str, folder: Path) -> Node:
+def parse(data: bytes, file: str, folder: Path, saved: Path | None = None) -> Node:
     """The mapping that a recipe file holds.
 
     Args:
         data: the bytes of the file.
         file: its name as people should see it in errors.
         folder: what relative paths in it are relative to.
+        saved: see `Place`.
     Raises: RecipeError with file and line: not UTF-8, broken YAML, a key that stands twice, no mapping.
     """
     try:
@@ -68,7 +69,7 @@ def parse(data: bytes, file: str, folder: Path) -> Node:
         )
     if not isinstance(root, yaml.MappingNode):
         raise _refused(Place(file, root.start_mark.line + 1), "a recipe is a mapping of keys to values")
-    reader = _Reader(file, folder)
+    reader = _Reader(file, folder, saved=saved)
     node = reader.read(root, ())
     if reader.faults:
         raise RecipeError(reader.faults)
@@ -101,9 +102,11 @@ def parse_value(text: str, place: Place) -> Node:
 class _Reader:
     """Turns composed YAML nodes into ours and collects what is wrong with them."""
 
-    def __init__(self, file: str, folder: Path | None, fixed: Place | None = None) -> None:
+    def __init__(
+        self, file: str, folder: Path | None, fixed: Place | None = None, saved: Path | None = None
+    ) -> None:
         self.faults: list[Fault] = []
-        self._file, self._folder, self._fixed = file, folder, fixed
+        self._file, self._folder, self._fixed, self._saved = file, folder, fixed, saved
         self._open: set[int] = set()
         self._values = 0
 
@@ -157,7 +160,7 @@ class _Reader:
         return entries
 
     def _place(self, node: yaml.Node) -> Place:
-        return self._fixed or Place(self._file, node.start_mark.line + 1, self._folder)
+        return self._fixed or Place(self._file, node.start_mark.line + 1, self._folder, self._saved)
 
     def _fault(self, path: tuple[str, ...], place: Place, message: str) -> None:
         self.faults.append(Fault(".".join(path), str(place), message))

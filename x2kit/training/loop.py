@@ -23,10 +23,12 @@ from x2kit.model.device import choose_precision, in_words
 from x2kit.model.initialisation import build_started
 from x2kit.model.processes import ALONE, Processes
 from x2kit.model.run_files import INITIALISATION
+from x2kit.model.saved_recipe import plugins_of
 from x2kit.model.saving import WEIGHTS
 from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.manager import Plugins
 from x2kit.plugin.reporters import RunFacts
+from x2kit.plugin.trust import remember
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
@@ -100,6 +102,8 @@ def _train(
         require_same_data(resumed, facts["data"])
     with stop_requests() as stop:  # from here on there is a run, which a request has to leave in order
         trainer = _begun(recipe, plugins, run, parts, state, facts, stop, progress)
+        if processes.leads and (warning := remember(plugins_of(recipe.to_yaml()), run)):
+            progress.say(warning)
         if began is not None:
             trainer.record.keep(INITIALISATION, began.to_json())
         for message in [*(began.lines() if began else []), *_about_device(config, parts.device)]:
@@ -114,7 +118,7 @@ def _train(
     whole = trainer.whole_model()
     if whole is not None:
         with appears_whole(weights) as directory:
-            save_weights(whole.eval(), recipe.to_yaml(), directory)
+            save_weights(whole.eval(), trainer.record.recipe, directory)
     progress.say(f"weights: {weights}")
     return weights
 
@@ -238,7 +242,7 @@ class Trainer(Stepper):
             if self.processes.leads:
                 batch = self.batches.batch(step) if not self.processes.several else self._whole_batch(step)
                 scale = values.get("loss_scale", 1.0)
-                saved = SavedStep(step, batch, broken(values), model, self.recipe.to_yaml(), scale)
+                saved = SavedStep(step, batch, broken(values), model, self.record.recipe, scale)
                 message = end_of_run(self.run, saved, self.recipe.training, found.in_a_row)
             raise X2KitError(self.processes.of_first(message))  # the others wait until it is saved
         for step, values in left_out:

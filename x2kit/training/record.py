@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from x2kit.model.run_files import METRICS, RECIPE, TENSORBOARD, VERSIONS, read_metrics
+from x2kit.model.saved_recipe import MANIFEST, write_recipe
 from x2kit.model.whole_files import file_appears_whole, make_folder, storage_errors
 
 PACKAGES = (
@@ -34,7 +36,7 @@ class RunRecord:
 
     Args:
         run: the run directory, made if missing.
-        recipe: the resolved recipe as YAML.
+        recipe: the resolved recipe as YAML, file plugins by absolute paths; they are copied into the run.
         facts: what else is worth keeping: seed, plugins, fingerprints of the data.
         steps_done: lines of later steps are dropped; they are about to be written again.
     """
@@ -42,8 +44,11 @@ class RunRecord:
     def __init__(self, run: Path, recipe: str, facts: dict[str, Any], steps_done: int) -> None:
         self._run = run
         make_folder(run)
-        _keep_older_recipe(run, recipe, steps_done)
-        _write(run / RECIPE, recipe)
+        before = _recipe_and_manifest(run)
+        self.recipe = write_recipe(recipe, run)
+        """The recipe with absolute paths of the copied plugins, which do not change while the run goes on."""
+        if steps_done:
+            _keep_older(run, before, steps_done)
         _write(run / VERSIONS, json.dumps({**versions(), **facts}, indent=2) + "\n")
         kept = [line for line in read_metrics(run) if line["step"] <= steps_done]
         _write(run / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
@@ -109,11 +114,18 @@ def versions() -> dict[str, Any]:
     }
 
 
-def _keep_older_recipe(run: Path, recipe: str, steps_done: int) -> None:
-    """The recipe of the steps that are done stays beside a changed one, as recipe.until-step-0000400.yaml."""
-    file = run / RECIPE
-    if steps_done and file.exists() and file.read_text(encoding="utf-8") != recipe:
-        _write(file.with_stem(f"{file.stem}.until-step-{steps_done:07d}"), file.read_text(encoding="utf-8"))
+def _recipe_and_manifest(run: Path) -> dict[Path, str]:
+    return {
+        file: file.read_text(encoding="utf-8") for file in (run / RECIPE, run / MANIFEST) if file.exists()
+    }
+
+
+def _keep_older(run: Path, before: Mapping[Path, str], steps_done: int) -> None:
+    """Keep what changed since the steps that are done, as recipe.until-step-0000400.yaml; hashes of plugins too."""
+    after = _recipe_and_manifest(run)
+    for file, text in before.items():
+        if after[file] != text:
+            _write(file.with_stem(f"{file.stem}.until-step-{steps_done:07d}"), text)
 
 
 def _write(file: Path, text: str) -> None:

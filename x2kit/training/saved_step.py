@@ -22,6 +22,7 @@ from torch import Tensor
 from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts, Whole
 from x2kit.errors import CheckpointError, StorageError
 from x2kit.model.run_files import RECIPE
+from x2kit.model.saved_recipe import write_recipe
 from x2kit.model.whole_files import appears_whole
 from x2kit.training.checkpoints import STATE, bytes_of, checkpoints, read_state, step_of, write_state
 from x2kit.training.config import TrainingConfig
@@ -72,7 +73,7 @@ def save_step(run: Path, saved: SavedStep) -> Path:
         "scale": saved.scale,
     }
     with appears_whole(path, needs=bytes_of(state)) as directory:
-        (directory / RECIPE).write_text(saved.recipe, encoding="utf-8")
+        write_recipe(saved.recipe, directory)
         records = {"step": saved.step + 1, "not_finite": saved.names, "records": batch.records}
         text = json.dumps(records, ensure_ascii=False, indent=1)
         (directory / RECORDS).write_text(f"{text}\n", encoding="utf-8")

@@ -1,0 +1,91 @@
+"""The recipe of a run or weights directory, with copies of the file plugins that it names. Imports no torch.
+
+recipe.yaml   the resolved recipe; file plugins by their copies, `plugins/NAME.py`
+plugins/      a copy of each file or folder plugin
+plugins.json  hashes of the copies, versions of modules and of installed distributions with plugins
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from x2kit.model.run_files import METRICS, RECIPE, VERSIONS
+from x2kit.model.whole_files import appears_whole, file_appears_whole
+from x2kit.plugin.carried import carry, digest
+from x2kit.plugin.discovery import installed
+from x2kit.plugin.file_modules import is_path
+
+PLUGINS, MANIFEST = "plugins", "plugins.json"
+TRACES = (MANIFEST, VERSIONS, METRICS, "checkpoints", "weights", "model.safetensors")
+"""What lies beside the recipe of a run or weights directory."""
+
+
+def write_recipe(recipe: str, directory: Path) -> str:
+    """Write a recipe, copies of its file plugins and their manifest.
+
+    Args:
+        recipe: the resolved recipe as YAML, file plugins by absolute paths.
+        directory: a run or weights directory.
+    Returns: the recipe with the absolute paths of the copies, to be written elsewhere.
+    Raises: PluginError if a plugin cannot be copied; StorageError if the disk takes no more.
+    """
+    names = plugins_of(recipe)
+    copies: dict[str, str] = {}
+    if any(is_path(name) for name in names):
+        with appears_whole(directory / PLUGINS) as folder:
+            copies = carry(names, folder)
+    relative = {name: f"{PLUGINS}/{copy}" for name, copy in copies.items()}
+    _write(directory / RECIPE, _renamed(recipe, relative))
+    _write(directory / MANIFEST, json.dumps(_manifest(names, relative, directory), indent=1) + "\n")
+    return _renamed(recipe, {name: str((directory / copy).resolve()) for name, copy in relative.items()})
+
+
+def holds_saved_recipe(directory: Path) -> bool:
+    """Whether a recipe in this directory was saved by a run or with weights, not written by the user."""
+    return any(os.path.exists(directory / name) for name in TRACES)  # noqa: PTH110  # no error for odd names
+
+
+def plugins_of(recipe: str) -> list[str]:
+    """The plugins that a resolved recipe names beside the installed ones."""
+    tree = yaml.safe_load(recipe)
+    names = tree.get("plugins") if isinstance(tree, dict) else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _renamed(recipe: str, renamed: Mapping[str, str]) -> str:
+    """The same text but for the list of plugins."""
+    if not renamed:
+        return recipe
+    root = yaml.compose(recipe, Loader=yaml.SafeLoader)
+    (entries,) = (value for key, value in root.value if key.value == "plugins")
+    names = [renamed.get(entry.value, entry.value) for entry in entries.value]
+    written = yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    before, behind = recipe[: entries.start_mark.index].rstrip(), recipe[entries.end_mark.index :]
+    gap = "" if entries.flow_style else "\n"
+    return f"{before} {written}{gap}{behind}"
+
+
+def _manifest(names: Sequence[str], copies: Mapping[str, str], directory: Path) -> dict[str, Any]:
+    modules = [name for name in names if not is_path(name)]
+    known = packages_distributions() if modules else {}
+    return {
+        "files": {copy: {"sha256": digest(directory / copy)} for copy in copies.values()},
+        "modules": {
+            name: {owner: version(owner) for owner in known.get(name.partition(".")[0], [])}
+            for name in modules
+        },
+        "installed": sorted({candidate.distribution for candidate in installed()}),
+    }
+
+
+def _write(file: Path, text: str) -> None:
+    with file_appears_whole(file) as beside:
+        beside.write_text(text, encoding="utf-8")
