@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -42,6 +44,26 @@ def test_a_name_that_goes_away_is_told_with_file_and_line(
     assert str(warning.message) == (
         "gather_rows goes away with API version 2 of x2kit.plugin; write pick_rows"
     )
+
+
+FRESH = """\
+import sys
+from x2kit.plugin import deprecation
+from x2kit.plugin.manager import load_plugins
+
+deprecation.LEAVING["gather_rows"] = deprecation.Leaving("pick_rows", 2)
+load_plugins(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("filter", ["default", "always"])
+def test_a_fresh_process_warns_once_a_line(tmp_path: Path, filter: str) -> None:
+    path = tmp_path / "old_plugin.py"
+    path.write_text(PLUGIN.format(name="gather_rows"))
+    command = [sys.executable, "-W", f"{filter}::DeprecationWarning", "-c", FRESH, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.count("gather_rows goes away") == 1
+    assert f"{path}:2: DeprecationWarning" in done.stderr
 
 
 def test_a_name_that_stays_is_not_told(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ def warn_deprecated(what: str, leaving: Leaving) -> None:
         what: as the plugin wrote it: a name, or "argument X of Y".
         leaving: what to write instead, and until when the old way works.
     """
+    asker = sys._getframe(1).f_back
+    if asker is not None and _imports(asker):
+        return  # `from x2kit.plugin import X` asks twice; first the import system, whether there is an X
     warnings.warn(
         f"{what} goes away with API version {leaving.until} of x2kit.plugin; write {leaving.instead}",
         DeprecationWarning,
