@@ -36,7 +36,7 @@ def test_every_fault_has_its_plugin() -> None:
 def test_all_are_listed_with_their_reasons(
     broken: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["plugins", "--json"]) == 0
+    assert cli.main(["plugins", "list", "--json"]) == 0
     states = {state["name"]: state for state in json.loads(capsys.readouterr().out)["plugins"]}
     for fault, name in broken.items():
         state = states[name]

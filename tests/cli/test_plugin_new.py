@@ -1,4 +1,4 @@
-"""`x2kit plugin new`: what it writes, and which names it takes. That what it writes works: tests/plugin/test_new.py."""
+"""`x2kit plugins new`: what it writes, and which names it takes. That it works: tests/plugin/test_new.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_it_writes_a_distribution_with_an_entry_point_tests_and_places_to_write(
     kind: Kind, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "deep" / "my-own"
-    assert main(["plugin", "new", "my-own", "--kind", kind, "--directory", str(folder)]) == 0
+    assert main(["plugins", "new", "my-own", "--kind", kind, "--directory", str(folder)]) == 0
     files = written(folder)
     assert {
         "pyproject.toml", "README.md", ".gitignore", "my_own/__init__.py", "tests/test_conformance.py"
@@ -36,14 +36,14 @@ def test_it_writes_a_distribution_with_an_entry_point_tests_and_places_to_write(
     places = re.findall(r"^- `(.+)`$", files["README.md"], re.MULTILINE)
     assert set(places) == {name for name, text in files.items() if "TODO" in text}
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == f"next: pip install -e {folder} && x2kit plugin check my_own"
+    assert said.splitlines()[-1] == f"next: pip install -e {folder} && x2kit plugins check my_own"
     assert all(str(folder / name) in said for name in files)
 
 
 @pytest.mark.parametrize("name", ["my-own", f"abcdefghij-klmnopqrst.{'u' * (LONGEST - 22)}"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_passes_lint_and_has_the_form_of_the_formatter(kind: Kind, name: str, tmp_path: Path) -> None:
-    assert main(["plugin", "new", name, "--kind", kind, "--directory", str(tmp_path / "new")]) == 0
+    assert main(["plugins", "new", name, "--kind", kind, "--directory", str(tmp_path / "new")]) == 0
     for command in (["check"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(tmp_path / "new")]
         done = subprocess.run(ruff, capture_output=True, text=True, check=False)
@@ -52,13 +52,13 @@ def test_it_passes_lint_and_has_the_form_of_the_formatter(kind: Kind, name: str,
 
 def test_without_a_place_it_is_written_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["plugin", "new", "my-own", "--kind", "task"]) == 0
+    assert main(["plugins", "new", "my-own", "--kind", "task"]) == 0
     assert (tmp_path / "my-own" / "my_own" / "measure.py").is_file()
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "kept").write_text("mine")
-    assert main(["plugin", "new", "my-own", "--kind", "vision", "--directory", str(tmp_path)]) == 2
+    assert main(["plugins", "new", "my-own", "--kind", "vision", "--directory", str(tmp_path)]) == 2
     assert f"{tmp_path} exists and is left alone; give another place" in capsys.readouterr().err
     assert written(tmp_path) == {"kept": "mine"}
 

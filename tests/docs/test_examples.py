@@ -47,7 +47,7 @@ def console(text: str) -> Block:
         Block("bash", None, "make nothing\n", 1),
         Block("bash", None, "rm -r runs\n", 1),
         Block("yaml", None, "training: {}\n", 1),
-        console("$ x2kit plugins --kind fusion\nNAME KIND\n"),
+        console("$ x2kit plugins list --kind fusion\nNAME KIND\n"),
         console("$ x2kit recipes show quickstart/multilingul\n...\n"),
     ],
     ids=["a command fails", "no such rule", "another command", "a language", "other output", "half an error"],

@@ -61,8 +61,8 @@ def install(environment: Environment, project: Path) -> None:
 
 
 def listed(environment: Environment) -> dict[str, Any]:
-    """What `x2kit plugins --json` says there."""
-    return dict(json.loads(python(environment, "-m", "x2kit", "plugins", "--json")))
+    """What `x2kit plugins list --json` says there."""
+    return dict(json.loads(python(environment, "-m", "x2kit", "plugins", "list", "--json")))
 
 
 @pytest.mark.slow

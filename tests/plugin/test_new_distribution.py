@@ -1,4 +1,4 @@
-"""What `x2kit plugin new` writes, in an environment of its own: it installs, and passes its tests, lint and the kit."""
+"""What `x2kit plugins new` writes, in an environment of its own: it installs, passes its tests, lint and the kit."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_a_new_plugin_installs_and_passes_everything(
 ) -> None:
     name, module = f"acme-{kind}", f"acme_{kind}"
     folder = tmp_path / name
-    assert main(["plugin", "new", name, "--kind", kind, "--directory", str(folder)]) == 0
+    assert main(["plugins", "new", name, "--kind", kind, "--directory", str(folder)]) == 0
     install(environment, folder)
     assert " passed" in done(environment, folder, "pytest", "-q", "-p", "no:cacheprovider", "tests")
     done(environment, folder, "ruff", "check", "--no-cache")
     for named in (module, name):
-        listed = json.loads(done(environment, tmp_path, "x2kit", "plugin", "check", named, "--json"))
+        listed = json.loads(done(environment, tmp_path, "x2kit", "plugins", "check", named, "--json"))
         assert {entry["component"] for entry in listed} == {f"Acme{kind.capitalize()}"}
         assert all(entry["passed"] for entry in listed)
 
@@ -50,11 +50,11 @@ def test_a_plugin_that_breaks_its_contract_fails_the_check_there(
     environment: Environment, tmp_path: Path
 ) -> None:
     folder = tmp_path / "acme-leaky"
-    assert main(["plugin", "new", "acme-leaky", "--kind", "vision", "--directory", str(folder)]) == 0
+    assert main(["plugins", "new", "acme-leaky", "--kind", "vision", "--directory", str(folder)]) == 0
     file = folder / "acme_leaky" / "encoder.py"
     file.write_text(file.read_text().replace("patches.mean(1)", "patches[:, 0]"))
     install(environment, folder)
-    command = [str(environment / "bin" / "python"), "-m", "x2kit", "plugin", "check", "acme_leaky"]
+    command = [str(environment / "bin" / "python"), "-m", "x2kit", "plugins", "check", "acme_leaky"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     assert "FAIL  the_summary_is_of_the_patches" in run.stdout

@@ -61,7 +61,7 @@ def test_an_unknown_name_lists_near_known_and_quarantined(registry: Registry) ->
         "  known: Beit, Swin\n"
         "  quarantined: plugin bar: boom\n"
         "  quarantined: plugin foo (foo-vit 0.1): No module named 'foo'\n"
-        "  see: x2kit plugins --kind vision"
+        "  see: x2kit plugins list --kind vision"
     )
 
 

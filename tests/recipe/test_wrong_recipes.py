@@ -115,7 +115,7 @@ def test_a_misspelt_component_is_refused_with_the_nearest_and_the_known(write: W
     )
     assert known.startswith("  known: ")
     assert "Eye" in known.removeprefix("  known: ").split(", ")
-    assert last == "  see: x2kit plugins --kind vision"
+    assert last == "  see: x2kit plugins list --kind vision"
 
 
 def test_a_missing_plugin_is_refused_with_where_it_was_looked_for(

@@ -17,6 +17,7 @@ from types import ModuleType
 import jsonargparse
 
 import x2kit
+from x2kit.cli.parser import ArgumentParser
 from x2kit.cli.plugin_verbs import brought_verbs, module_of, stand_in
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
@@ -100,8 +101,8 @@ def _all_modules() -> dict[str, ModuleType]:
     return own | {verb.name: stand_in(verb) for verb in brought_verbs()}
 
 
-def _parser(modules: dict[str, ModuleType]) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(
+def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
+    parser = ArgumentParser(
         prog="x2kit",
         description="Pretrain, swap and evaluate X²-VLM from plugins and recipes.",
         epilog=EXAMPLES,
@@ -112,7 +113,7 @@ def _parser(modules: dict[str, ModuleType]) -> jsonargparse.ArgumentParser:
     verbs = parser.add_subcommands(dest="verb", title="verbs", description="x2kit VERB --help tells more:")
     for name, module in modules.items():
         takes_keys = getattr(module, "RECIPE_KEYS", ())
-        verb = jsonargparse.ArgumentParser(
+        verb = ArgumentParser(
             description=module.HELP,
             epilog=module.EXAMPLES + (KEY_HELP if takes_keys else ""),
             formatter_class=_HelpFormatter,

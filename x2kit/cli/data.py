@@ -6,6 +6,7 @@ import jsonargparse
 
 from x2kit.cli import data_check, data_show
 from x2kit.cli.key_help import print_help
+from x2kit.cli.parser import ArgumentParser
 from x2kit.cli.recipe_keys import add_recipe_arguments, read
 from x2kit.errors import X2KitError
 from x2kit.recipe.shapes import SECTIONS
@@ -28,7 +29,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Two actions."""
     actions = parser.add_subcommands(dest="action", title="actions", description="")
     for name, module in ACTIONS.items():
-        action = jsonargparse.ArgumentParser(description=module.HELP, allow_abbrev=False)
+        action = ArgumentParser(description=module.HELP, allow_abbrev=False)
         actions.add_subcommand(name, action, help=module.HELP)
         add_recipe_arguments(action)
         module.add_arguments(action)

@@ -1,111 +1,48 @@
-"""`x2kit plugins`: which components there are, and which plugins do not work."""
+"""`x2kit plugins`: list plugins, write one to begin with, and check one against its contract."""
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import jsonargparse
 
-from x2kit.errors import PluginError
-from x2kit.plugin.components import KINDS, Kind
-from x2kit.plugin.hookspecs import API_VERSION
-from x2kit.plugin.manager import Plugins, load_plugins
+from x2kit.cli import plugin_check, plugin_list, plugin_new
+from x2kit.cli.parser import ArgumentParser
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jsonargparse import ArgumentParser, Namespace
-
-HELP = "list the components that plugins bring, and plugins that do not work"
+HELP = "list plugins and their components, write a new plugin, check one against its contract"
+ACTIONS = {"list": plugin_list, "new": plugin_new, "check": plugin_check}
 EXAMPLES = """\
 examples:
-  $ x2kit plugins --kind fusion
+  $ x2kit plugins list --kind fusion
   NAME          KIND    PLUGIN        DISTRIBUTION  STATUS
   CrossBert     fusion  x2kit_fusion  x2kit 0.1.0   active
   LightCross    fusion  x2kit_fusion  x2kit 0.1.0   active
   PreNormCross  fusion  x2kit_fusion  x2kit 0.1.0   active
-
-  $ x2kit plugins --plugin my_encoder.py       # does my plugin work?
-  $ x2kit plugins --plugin my.py --strict      # stop at its error, with a traceback and exit status 2
-  $ x2kit plugins --json                       # for machines, with tracebacks
+  $ x2kit plugins                                      # the same as x2kit plugins list
+  $ x2kit plugins list --plugin my_encoder.py          # does my plugin work?
+  $ x2kit plugins list --plugin my.py --strict         # stop at its error, with a traceback and exit status 2
+  $ x2kit plugins list --json                          # for machines, with tracebacks
+  $ x2kit plugins new my-encoder --kind vision         # a distribution in ./my-encoder that passes its tests
+  $ x2kit plugins new my-encoder --kind vision --file  # one file, ./my_encoder.py
+  $ x2kit plugins new my-data --kind source --directory work/my-data
+  $ x2kit plugins check my_encoder                     # an installed plugin, by its own or its distribution's name
+  $ x2kit plugins check my_encoder.py --json           # a file; exit status 1 if a check fails
+  $ x2kit plugins check x2kit_data --component JsonLines --set 'files=[train.jsonl]'
 """
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the verb's options."""
-    parser.add_argument("--kind", choices=list(KINDS), help="only components of this kind")
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE_OR_MODULE",
-        help="a plugin that is not installed; may be given several times",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="fail at the first plugin that does not work, with its traceback",
-    )
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """The actions; without one the plugins are listed."""
+    actions = parser.add_subcommands(dest="action", required=False, title="actions", description="")
+    for name, module in ACTIONS.items():
+        action = ArgumentParser(description=module.TEXT, allow_abbrev=False)
+        actions.add_subcommand(name, action, help=module.TEXT)
+        module.add_arguments(action)
 
 
-def run(options: Namespace) -> int:
-    """Print the list. A quarantined plugin is shown and is no failure, unless `--strict` asks for it."""
-    try:
-        plugins = load_plugins(options.plugin, strict=options.strict)
-    except PluginError as error:
-        print(
-            "".join(traceback.format_exception(error.__cause__)), file=sys.stderr
-        )  # whoever asks writes plugins
-        raise
-    if options.json:
-        print(json.dumps(as_json(plugins, options.kind), indent=2))
-    else:
-        print("\n".join(as_text(plugins, options.kind)))
-    return 0
-
-
-def as_json(plugins: Plugins, kind: Kind | None) -> dict[str, Any]:
-    """What `--json` prints: components as in the table, and the state of every plugin."""
-    header = ("name", "kind", "plugin", "distribution", "status")
-    components = [dict(zip(header, row, strict=True)) for row in _rows(plugins, kind)]
-    states = [
-        asdict(state) | {"components": [{"kind": kind, "name": name} for kind, name in state.components]}
-        for state in plugins.states
-    ]
-    return {"api_version": API_VERSION, "components": components, "plugins": states}
-
-
-def as_text(plugins: Plugins, kind: Kind | None) -> list[str]:
-    """The lines of the table, and below it what is quarantined and why."""
-    quarantined = [("-", "-", s.name, s.distribution or "-", s.status) for s in plugins.quarantined]
-    header = ("NAME", "KIND", "PLUGIN", "DISTRIBUTION", "STATUS")
-    lines = _aligned([header, *_rows(plugins, kind), *quarantined])
-    if plugins.quarantined:
-        lines += ["", "quarantined, and why:"]
-        lines += [f"  {line}" for s in plugins.quarantined for line in (s.error or "").splitlines()]
-        lines += ["", "see the tracebacks: x2kit plugins --json"]
-    return lines
-
-
-def _rows(plugins: Plugins, kind: Kind | None) -> list[tuple[str, str, str, str, str]]:
-    """Name, kind, plugin, distribution and status of each component, kinds in the order of a recipe, then verbs."""
-    kinds = list(KINDS)
-    entries = [entry for entry in plugins.registry if kind in (None, entry.component.kind)]
-    entries.sort(key=lambda entry: kinds.index(entry.component.kind))
-    rows = [
-        (e.component.component_name(), str(e.component.kind), e.plugin, e.distribution, "active")
-        for e in entries
-    ]
-    verbs = plugins.verbs if kind is None else ()
-    return rows + [(verb.name, "verb", verb.plugin, verb.distribution, "active") for verb in verbs]
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell. Nothing is cut or folded, so that the output can be searched."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+def run(options: jsonargparse.Namespace) -> int:
+    """Dispatch to the action."""
+    if options.action is None:
+        plain = ArgumentParser()
+        plugin_list.add_arguments(plain)
+        return plugin_list.run(plain.parse_args([]))
+    status: int = ACTIONS[options.action].run(options[options.action])
+    return status

@@ -9,6 +9,7 @@ import jsonargparse
 
 from x2kit.cli import recipe_diff, recipe_schema, recipe_validate
 from x2kit.cli.key_help import is_key, print_help, print_key
+from x2kit.cli.parser import ArgumentParser
 from x2kit.cli.recipe_keys import add_recipe_arguments, read, refuse_keys
 from x2kit.recipe.catalogue import RecipeFile, shipped
 from x2kit.recipe.copying import copy_recipe
@@ -46,7 +47,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         ("copy", "a shipped recipe as a file of your own"),
         *((name, module.TEXT) for name, module in MODULES.items()),
     ):
-        action = jsonargparse.ArgumentParser(description=text, allow_abbrev=False)
+        action = ArgumentParser(description=text, allow_abbrev=False)
         actions.add_subcommand(name, action, help=text)
         if name == "list":
             action.add_argument("--json", action="store_true", help="for programs")

@@ -78,7 +78,7 @@ class Registry:
         message += f"\n  known: {', '.join(known) or 'none'}"
         for _, reason in sorted(self._quarantined.items()):
             message += f"\n  quarantined: plugin {reason}"
-        raise PluginError(f"{message}\n  see: x2kit plugins --kind {kind}")
+        raise PluginError(f"{message}\n  see: x2kit plugins list --kind {kind}")
 
     def __iter__(self) -> Iterator[Registered]:
         """All entries, by kind and name."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from x2kit.errors import PluginError
 
-OWN = ("recipes", "plugins", "plugin", "data", "train", "debug", "bench", "evaluate", "report", "convert")
+OWN = ("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "report", "convert")
 """The verbs of x2kit itself, which no plugin can have."""
 
 
