@@ -1,4 +1,4 @@
-"""`x2kit plugin check`: what it says of plugins that keep their contract and of plugins that do not."""
+"""`x2kit plugins check`: what it says of plugins that keep their contract and of plugins that do not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def file(folder: Path) -> Path:
 
 
 def test_every_check_of_a_component_is_printed(file: Path, x2kit: Callable[..., object]) -> None:
-    done = x2kit("plugin", "check", "counting.py", "--component", "Counting")
+    done = x2kit("plugins", "check", "counting.py", "--component", "Counting")
     first, *lines, last = done.out.splitlines()
     assert (done.status, first, last) == (
         0,
@@ -56,7 +56,7 @@ def test_every_check_of_a_component_is_printed(file: Path, x2kit: Callable[..., 
 def test_a_check_that_fails_says_why_and_the_exit_status_is_1(
     file: Path, x2kit: Callable[..., object]
 ) -> None:
-    done = x2kit("plugin", "check", "counting.py", "--component", "Silent", "--set", "limit=4")
+    done = x2kit("plugins", "check", "counting.py", "--component", "Silent", "--set", "limit=4")
     assert done.status == 1
     assert (
         "  FAIL  every_setting_is_described\n        no description for: limit; write Field(..., description=...)\n"
@@ -68,13 +68,42 @@ def test_a_check_that_fails_says_why_and_the_exit_status_is_1(
 def test_a_component_that_needs_settings_is_a_failure_that_names_them(
     file: Path, x2kit: Callable[..., object]
 ) -> None:
-    done = x2kit("plugin", "check", "counting.py")
+    done = x2kit("plugins", "check", "counting.py")
     assert done.status == 1
-    assert "limit: Field required; give settings with --component and --set KEY=VALUE" in done.out
+    assert "limit: missing; give settings with --component and --set KEY=VALUE" in done.out
+
+
+def test_a_wrong_setting_is_told_as_in_a_recipe(file: Path, x2kit: Callable[..., object]) -> None:
+    wrong = ("--set", "limit=many", "--set", "limits=4")
+    done = x2kit("plugins", "check", "counting.py", "--component", "Counting", *wrong)
+    assert done.status == 1
+    assert 'limit: should be an integer, found "many"' in done.out
+    assert "limits: no setting of Counting; nearest: limit; known: limit" in done.out
+
+
+def test_torch_at_the_top_of_a_file_is_a_note_and_in_an_installed_plugin_a_failure(
+    file: Path, x2kit: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = "import torch\n" + PLUGIN.replace("    limit: int\n", "    limit: int = 2\n")
+    file.write_text(heavy.replace("Counting", "Heavy"))
+    done = x2kit("plugins", "check", "counting.py", "--component", "Heavy", "--json")
+    (note,) = [entry for entry in json.loads(done.out) if entry["message"]]
+    assert (done.status, note["check"], note["passed"]) == (0, "the_module_imports_no_torch", True)
+    assert "imports torch; move it into build()" in note["message"]
+
+    site = file.parent / "site"
+    (site / "acme-1.0.dist-info").mkdir(parents=True)
+    (site / "acme-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (site / "acme-1.0.dist-info" / "entry_points.txt").write_text("[x2kit]\nacme_heavy = acme_heavy\n")
+    (site / "acme_heavy.py").write_text(heavy.replace("Counting", "Heavy"))
+    monkeypatch.syspath_prepend(str(site))
+    done = x2kit("plugins", "check", "acme_heavy", "--component", "Heavy")
+    assert done.status == 1
+    assert "  FAIL  the_module_imports_no_torch" in done.out
 
 
 def test_for_programs_there_is_json(file: Path, x2kit: Callable[..., object]) -> None:
-    done = x2kit("plugin", "check", "counting.py", "--component", "Silent", "--set", "limit=4", "--json")
+    done = x2kit("plugins", "check", "counting.py", "--component", "Silent", "--set", "limit=4", "--json")
     outcomes = json.loads(done.out)
     assert done.status == 1
     assert [entry for entry in outcomes if not entry["passed"]] == [
@@ -90,7 +119,7 @@ def test_for_programs_there_is_json(file: Path, x2kit: Callable[..., object]) ->
 
 def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) -> None:
     done = x2kit(
-        "plugin", "check", "x2kit_fusion", "--component", "CrossBert",
+        "plugins", "check", "x2kit_fusion", "--component", "CrossBert",
         "--set", "width=16", "--set", "layers=1", "--set", "heads=2",
     )  # fmt: skip
     assert done.status == 0, done.out
@@ -100,8 +129,9 @@ def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x2kit_fusoin"], "No module named 'x2kit_fusoin'"),
-        (["x2kit_fusoin"], "nearest: x2kit_fusion"),
+        (["x2kit_fusoin"], "no plugin, distribution or module is called 'x2kit_fusoin'; nearest: x2kit_fusion"),
+        (["x2kit_fusoin"], "installed: x2kit_data, "),
+        (["counting"], "if the file counting.py is meant, write counting.py"),
         (["x2kit"], "distribution x2kit brings several plugins; name one of them: x2kit_data, "),
         (["missing.py"], "there is no file "),
         (["counting.py", "--component", "Countin"], "no component 'Countin'; nearest: Counting; it has "),
@@ -112,6 +142,6 @@ def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) 
 def test_what_cannot_be_checked_is_named(
     file: Path, x2kit: Callable[..., object], arguments: list[str], said: str
 ) -> None:
-    done = x2kit("plugin", "check", *arguments)
+    done = x2kit("plugins", "check", *arguments)
     assert done.status == 2
     assert said in done.err

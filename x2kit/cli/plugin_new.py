@@ -1,4 +1,4 @@
-"""`x2kit plugin new`: a distribution of one's own, written from the templates in `x2kit/templates/plugin`.
+"""`x2kit plugins new`: a distribution of one's own, written from the templates in `x2kit/templates/plugin`.
 
 A template is a file that ends in `.tmpl`; `MODULE` in its path and `$name`, `$module`, `$class_name` and the like
 in its text are filled in. What is written works as it stands, so that its author changes what already passes.
@@ -21,11 +21,12 @@ import jsonargparse
 
 import x2kit
 import x2kit.plugin
+from x2kit.cli.plugin_file import joined
 from x2kit.errors import X2KitError
 from x2kit.plugin.components import KINDS, Kind
 from x2kit.plugin.manager import load_plugins
 
-TEXT = "write a plugin to begin with: a distribution that installs and passes its tests"
+TEXT = "write a plugin to begin with: a distribution that installs and passes its tests, or one file"
 LONGEST = 32
 """Letters of a name; the lines of the templates leave room for so many."""
 SUFFIX = ".tmpl"
@@ -119,14 +120,7 @@ def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
         path.replace("MODULE", names.module): template.read_text(encoding="utf-8")
         for path, template in templates.items()
     }
-    values = {
-        "name": names.distribution,
-        "module": names.module,
-        "class_name": names.class_name,
-        "kind": kind,
-        "kind_words": WORDS[kind],
-        "x2kit_version": x2kit.__version__,
-        "recipe": RECIPES[kind].format(module=names.module, class_name=names.class_name),
+    values = _values(names, kind) | {
         "places": "\n".join(f"- `{path}`" for path, text in sorted(texts.items()) if "TODO" in text),
     }
     written = []
@@ -136,6 +130,48 @@ def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
         file.write_text(Template(text).substitute(values), encoding="utf-8")
         written.append(file)
     return written
+
+
+def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
+    """Write a plugin of one module, joined from the templates of a distribution.
+
+    Args:
+        directory: of the module; made if missing.
+    Returns: the files: the module, and the sample data that it reads, if any.
+    Raises: X2KitError if one exists; all is then left alone.
+    """
+    texts = {
+        PurePosixPath(path): Template(template.read_text(encoding="utf-8")).substitute(_values(names, kind))
+        for path, template in _templates(kind)
+        if path.startswith("MODULE/")
+    }
+    modules = {path.stem: text for path, text in texts.items() if path.suffix == ".py"}
+    title = f"{names.class_name}, a {WORDS[kind]} in one file."
+    written = {directory / f"{names.module}.py": joined(modules, names.module, title)}
+    written |= {
+        directory / path.relative_to("MODULE"): t for path, t in texts.items() if path.suffix != ".py"
+    }
+    for file in written:
+        if file.exists():
+            raise X2KitError(
+                f"{file} exists and is left alone; give another place with --directory, or another name"
+            )
+    for file, text in written.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return list(written)
+
+
+def _values(names: Names, kind: Kind) -> dict[str, str]:
+    return {
+        "name": names.distribution,
+        "module": names.module,
+        "class_name": names.class_name,
+        "kind": kind,
+        "kind_words": WORDS[kind],
+        "x2kit_version": x2kit.__version__,
+        "recipe": RECIPES[kind].format(module=names.module, class_name=names.class_name),
+    }
 
 
 def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
@@ -154,15 +190,26 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Add the action's options."""
     parser.add_argument("name", help="of the distribution, for example my-encoder")
     parser.add_argument("--kind", required=True, choices=list(KINDS), help="what it brings")
-    parser.add_argument("--directory", metavar="DIR", help="the new folder; ./NAME if not given")
+    parser.add_argument("--file", action="store_true", help="one module instead of a distribution")
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="the new folder, ./NAME if not given; with --file where the module goes, by default here",
+    )
 
 
 def run(options: jsonargparse.Namespace) -> int:
     """Write it, and say what comes next."""
-    directory = Path(options.directory or options.name)
     names = Names.of(options.name, options.kind)
+    if options.file:
+        module, *others = write_file(names, options.kind, Path(options.directory or "."))
+        for file in (module, *others):
+            print(file)
+        print(f"next: x2kit plugins check {module if module.is_absolute() else f'./{module}'}")
+        return 0
+    directory = Path(options.directory or options.name)
     for file in write_plugin(names, options.kind, directory):
         print(file)
     place = directory if directory.is_absolute() else f"./{directory}"
-    print(f"next: pip install -e {place} && x2kit plugin check {names.module}")
+    print(f"next: pip install -e {place} && x2kit plugins check {names.module}")
     return 0

@@ -7,11 +7,13 @@ of other distributions by the distributions' and their own names, then what was 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -73,6 +75,21 @@ def named(extra: Sequence[str], base: Path) -> Iterator[Candidate]:
                 remedy = f"if the file {text}.py is meant, write {text}.py"
             load = partial(importlib.import_module, text)
             yield Candidate(text, f"module {text}", text, "", text, remedy, load)
+
+
+def module_file(module: str) -> Path | None:
+    """The file of a module, found without importing its packages; None if there is none."""
+    top, *parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # no name that a module can have
+        return None
+    for part in parts:
+        if spec is None:
+            return None
+        # not importlib.util.find_spec, which would import the package
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _distribution(entry_point: EntryPoint) -> tuple[str, str]:

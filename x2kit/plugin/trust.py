@@ -14,12 +14,11 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from x2kit.errors import PluginError
 from x2kit.plugin.carried import digest
-from x2kit.plugin.discovery import installed
+from x2kit.plugin.discovery import installed, module_file
 from x2kit.plugin.file_modules import imported_files, is_path, locate, module_name
 
 
@@ -116,22 +115,10 @@ def _known(name: str, directory: Path) -> bool:
 def _hash(name: str) -> str | None:
     """Of the file or folder, or of the file that a module's name leads to; None if there is none."""
     try:
-        path = Path(name) if is_path(name) else _origin(name)
+        path = Path(name) if is_path(name) else module_file(name)
         return digest(path) if path is not None else None
     except (PluginError, OSError, ValueError):
         return None
-
-
-def _origin(module: str) -> Path | None:
-    """The file of a module, found without importing its packages."""
-    path: Sequence[str] | None = None
-    parts = module.split(".")
-    for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations or []
-    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _record(directory: Path) -> Path:

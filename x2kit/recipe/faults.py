@@ -67,6 +67,17 @@ def _message(kind: str, text: str, found: Any, location: Location, tree: Node, r
         return f"missing: {field.description}" if field and field.description else "missing"
     if kind in ("model_type", "dict_type", "dataclass_type"):
         return f"should be settings by name, found {_shown(found)}"
+    return value_fault(kind, text, found)
+
+
+def value_fault(kind: str, text: str, found: Any) -> str:
+    """What pydantic says of a value, in words that say what was found.
+
+    Args:
+        kind: pydantic's name of the fault.
+        text: its message.
+        found: the value.
+    """
     if kind == "unknown_component" or not text.startswith("Input should "):
         return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     # What follows a comma is pydantic's reason, which says less than what was found.

@@ -32,9 +32,13 @@ class Check:
 
     Args:
         law: a function of a `Subject`; its name is the check's, its docstring says what is checked.
+
+    Attributes:
+        for_installed: only an installed plugin has to pass it, which every command imports.
     """
 
     def __init__(self, law: Callable[[Any], None]) -> None:
+        self.for_installed = law in settings.FOR_INSTALLED
         self.__name__ = law.__name__
         self.__doc__ = law.__doc__
         self._law = law

@@ -96,6 +96,9 @@ def the_module_imports_no_torch(subject: Subject) -> None:
     )
 
 
+FOR_INSTALLED = (the_module_imports_no_torch,)
+"""Laws of plugins that are imported whenever x2kit starts; for a file that a run names they are advice."""
+
 LAWS = (
     it_can_be_registered,
     settings_survive_a_recipe,
