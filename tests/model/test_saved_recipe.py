@@ -14,6 +14,7 @@ from tests.model import tiny
 from x2kit.errors import PluginError
 from x2kit.model import build_model, save_weights
 from x2kit.model.config import ModelConfig
+from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import write_recipe
 from x2kit.model.saving import RECIPE, recipe_of
 from x2kit.plugin.choice import context_of
@@ -102,3 +103,16 @@ def test_weights_are_opened_with_a_file_of_the_same_name_elsewhere(weights: Path
 def test_weights_whose_plugins_are_trusted_are_opened(weights: Path, marker: Path) -> None:
     assert x2kit.X2VLM.from_pretrained(weights, trust_plugins=True).vision.width == 8
     assert marker.exists()
+
+
+def test_a_model_starts_from_weights_whose_plugin_was_edited_since(weights: Path, marker: Path) -> None:
+    """The file that the new recipe names takes the place of the copy."""
+    edited = weights.parent / "mine" / "tiny.py"
+    edited.parent.mkdir()
+    edited.write_text(Path(tiny.__file__).read_text() + f"\n# edited {weights}\n")
+    registry = load_plugins([str(edited)]).registry
+    chosen = {"vision": "TinyVision", "text": "TinyText", "fusion": "TinyFusion", "init_from": str(weights)}
+    _, found = build_started(ModelConfig.model_validate(chosen, context=context_of(registry)))
+    assert found is not None
+    assert found.origins["vision.patches.weight"][0] == "kept"
+    assert not marker.exists()

@@ -18,6 +18,7 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.decoder_start import decoder_of
 from x2kit.model.saving import RECIPE, load, read_model_config, weights_directory
 from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.file_modules import file_of
 from x2kit.plugin.tokenizers import Tokenizer
 
 Origin = Literal["kept", "resized", "copied", "pretrained", "fresh"]
@@ -82,10 +83,11 @@ def build_started(
     if config.init_from is None:
         return build_model(config, texts), None
     path = weights_directory(config.init_from)
-    replaced = _replaced(config, read_model_config(path / RECIPE))
+    given = _own_files(config)
+    replaced = _replaced(config, read_model_config(path / RECIPE, given))
     # Kept word embeddings mean nothing but with the tokenizer that they were trained with.
     model = build_model(config, texts, tokenizer=build_started_tokenizer(config, texts))
-    found = _start(model, load(path), replaced, config, str(path))
+    found = _start(model, load(path, plugins=given), replaced, config, str(path))
     model.kept |= found.kept()
     return model, found
 
@@ -94,9 +96,15 @@ def build_started_tokenizer(config: ModelConfig, texts: Iterable[str] | None = N
     """The tokenizer of the model that `build_started` gives, without that model. Arguments and errors are its own."""
     if config.init_from is not None:
         path = weights_directory(config.init_from)
-        if "text" not in _replaced(config, read_model_config(path / RECIPE)):
+        if "text" not in _replaced(config, read_model_config(path / RECIPE, _own_files(config))):
             return config.text.build_tokenizer(assets=path / TOKENIZER)
     return config.text.build_tokenizer(texts)
+
+
+def _own_files(config: ModelConfig) -> list[str]:
+    """The file plugins of this model's encoders, which take the place of the copies that its source carries."""
+    files = (file_of(type(getattr(config, part))) for part in ENCODERS)
+    return list(dict.fromkeys(str(file) for file in files if file is not None))
 
 
 def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:

@@ -65,6 +65,7 @@ def _renamed(recipe: str, renamed: Mapping[str, str]) -> str:
     if not renamed:
         return recipe
     root = yaml.compose(recipe, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
     (entries,) = (value for key, value in root.value if key.value == "plugins")
     names = [renamed.get(entry.value, entry.value) for entry in entries.value]
     written = yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=math.inf).strip()

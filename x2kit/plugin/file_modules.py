@@ -72,6 +72,11 @@ def imported_files() -> list[Path]:
     return [path for name, path in _FINDER.paths.items() if name in sys.modules]
 
 
+def file_of(component: type[object]) -> Path | None:
+    """The file plugin that a class comes from, if it comes from one."""
+    return _FINDER.paths.get(component.__module__.partition(".")[0])
+
+
 class WithFilePlugins:
     """Base class of objects that are pickled for worker processes.
 
