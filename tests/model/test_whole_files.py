@@ -142,6 +142,14 @@ def test_other_errors_pass(tmp_path: Path, other: Exception) -> None:
     assert error.value is other
 
 
+def test_an_error_in_its_own_chain_passes(tmp_path: Path) -> None:
+    error, handled = RuntimeError("a worker is gone"), ValueError("meanwhile")
+    error.__context__, handled.__context__ = handled, error
+    with pytest.raises(RuntimeError) as found, storage_errors(tmp_path / "a"):
+        raise error
+    assert found.value is error
+
+
 def test_sizes_in_words() -> None:
     assert [in_words(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
         *("0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "1.0 MiB", "3.0 TiB", "1024.0 TiB"),

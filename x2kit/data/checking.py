@@ -9,8 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from x2kit.data.batch import Broken
 from x2kit.data.config import StreamConfig
@@ -19,9 +18,9 @@ from x2kit.data.duplicates import DuplicateIds, Hashed, hashed
 from x2kit.data.each_once import Readable, each_once
 from x2kit.data.faults import SAMPLES, BadRecords, broken
 from x2kit.data.limits import LimitsConfig
-from x2kit.data.loading import as_it_is, start_worker
 from x2kit.data.order import StreamOrder
 from x2kit.data.streams import place_of
+from x2kit.data.workers import worker_results
 from x2kit.errors import DataError, X2KitError
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
@@ -161,19 +160,11 @@ class Check:
         if self._workers == 0:
             yield from map(self._checker.check, chunks)
             return
-        loader = DataLoader(
-            _Chunks(self._checker.fresh()),
-            batch_size=None,
-            sampler=chunks,
-            num_workers=self._workers,
-            collate_fn=as_it_is,
-            worker_init_fn=start_worker,
-            generator=torch.Generator(),
-        )
-        for outcome in loader:
-            if isinstance(outcome, str):
-                raise DataError(outcome)
-            yield outcome
+        with worker_results(_Chunks(self._checker.fresh()), chunks, self._workers) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, str):
+                    raise DataError(outcome)
+                yield outcome
 
 
 class _Open(NamedTuple):

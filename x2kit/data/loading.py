@@ -6,15 +6,12 @@ number alone, and the number of processes changes only how fast batches come.
 
 from __future__ import annotations
 
-import gc
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from x2kit.data.batch import Batch, Rows
 from x2kit.data.collation import Collator
@@ -35,6 +32,7 @@ from x2kit.data.streams import (
     draw_videos,
 )
 from x2kit.data.transforms import Pixels, stack_pixels
+from x2kit.data.workers import worker_results
 from x2kit.errors import DataError, X2KitError
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
@@ -123,8 +121,8 @@ class StepBatches:
         records = {name: list(dict.fromkeys(of_stream.records)) for name, of_stream in drawn.items()}
         return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos)
 
-    def iterate(self, first_step: int = 0) -> Iterator[Batch]:
-        """Batches from `first_step` to the end of the run, prepared by `num_workers` processes.
+    def iterate(self, first_step: int = 0) -> Generator[Batch]:
+        """Batches from `first_step` to the end, prepared by `num_workers` processes that end when it is closed.
 
         Raises: as `batch`, at the step that a process failed to prepare.
         """
@@ -133,19 +131,11 @@ class StepBatches:
             yield from map(self.batch, steps)
             return
         fresh = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps, self._share)
-        loader = DataLoader(
-            _Steps(fresh),
-            batch_size=None,
-            sampler=steps,
-            num_workers=self._data.num_workers,
-            collate_fn=as_it_is,
-            worker_init_fn=start_worker,
-            generator=torch.Generator(),  # without one the loader would draw from torch's global generator
-        )
-        for outcome in loader:
-            if isinstance(outcome, _Failure):
-                raise DataError(outcome.message)
-            yield self._whole(outcome)
+        with worker_results(_Steps(fresh), steps, self._data.num_workers) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, _Failure):
+                    raise DataError(outcome.message)
+                yield self._whole(outcome)
 
     def fingerprints(self) -> dict[str, str]:
         """A short hash of each stream's data, which changes when the data changes."""
@@ -250,20 +240,3 @@ class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
             return self._batches._drawn(step)
         except X2KitError as error:
             return _Failure(str(error))
-
-
-def as_it_is(batch: Any) -> Any:
-    """For loaders that must not touch what they carry."""
-    return batch
-
-
-def start_worker(worker: int) -> None:
-    """What a process that prepares data does first."""
-    # A terminal, a batch system or a service manager asks every process of a job to stop. The main one must save
-    # first, and it ends the others.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    # A collection writes into every object that it looks at, and so would copy all that a forked process shares with
-    # the main one: some 75 MiB of modules alone.
-    gc.freeze()
-    torch.set_num_threads(1)

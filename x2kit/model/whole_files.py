@@ -121,14 +121,15 @@ def storage_errors(path: Path, needs: int | None = None) -> Iterator[None]:
 
 
 def _told_by_system(error: BaseException) -> int | None:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno is not None:
-            return seen.errno
+    seen: list[BaseException] = []  # an error that a signal handler raises can be in its own chain
+    while error not in seen:
+        seen.append(error)
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
         for number in FULL:
-            if os.strerror(number) in str(seen):
+            if os.strerror(number) in str(error):
                 return number
-        seen = seen.__cause__ or seen.__context__
+        error = error.__cause__ or error.__context__ or error
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -191,8 +192,7 @@ class Trainer(Stepper):
         config = self.recipe.training
         began = waited = 0.0
         counted = 0
-        with self.progress, self.writer:
-            source = self.batches.iterate(self.done)
+        with self.progress, self.writer, closing(self.batches.iterate(self.done)) as source:
             began = time.monotonic()
             while self.done < config.steps:
                 fetched = time.monotonic()
