@@ -14,6 +14,15 @@ def test_a_new_or_empty_directory_is_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("restart", [False, True])
+def test_a_directory_of_a_run_that_failed_before_its_first_step_is_free(
+    tmp_path: Path, restart: bool
+) -> None:
+    for name in ("lock", "traceback.txt"):
+        (tmp_path / name).touch()
+    assert make_room(tmp_path, restart) is None
+
+
+@pytest.mark.parametrize("restart", [False, True])
 def test_what_is_no_run_is_never_deleted(tmp_path: Path, restart: bool) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     (tmp_path / "recipe.yaml").write_text("a cake")

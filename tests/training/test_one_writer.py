@@ -71,6 +71,11 @@ def test_restart_deletes_no_run_that_is_being_trained(tmp_path: Path) -> None:
     assert (tmp_path / "recipe.yaml").exists()
 
 
+def test_a_run_that_is_about_to_begin_keeps_its_directory(tmp_path: Path) -> None:
+    with held_by_another(tmp_path), pytest.raises(CheckpointError, match="another process is training here"):
+        make_room(tmp_path, restart=True)
+
+
 def test_a_place_where_no_folder_can_be_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError), one_writer(tmp_path / "file" / "run"):

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from x2kit.errors import CheckpointError, Fault, RecipeError
+from x2kit.model.run_files import TRACEBACK
 from x2kit.recipe.differences import Difference, differences
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.resolve import Checks
 from x2kit.recipe.resuming import changes, marked_keys
-from x2kit.training.one_writer import require_no_writer
+from x2kit.training.one_writer import LOCK, require_no_writer
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
 FROM_HERE_ON = "; the steps that are left are made with it"
+LEFTOVERS = (LOCK, TRACEBACK)
+"""Left by a run that failed before its first step; they keep nobody from using the directory."""
 TRACES = ("versions.json", "metrics.jsonl", "checkpoints", WEIGHTS)
 
 
@@ -42,7 +45,8 @@ def make_room(directory: Path, restart: bool) -> str | None:
     """
     if directory.is_file():
         raise CheckpointError(f"{directory}: is a file, not a run directory")
-    if not directory.is_dir() or not any(directory.iterdir()):
+    if not directory.is_dir() or all(file.name in LEFTOVERS for file in directory.iterdir()):
+        require_no_writer(directory)
         return None
     if not holds_run(directory):
         raise CheckpointError(

@@ -10,6 +10,8 @@ INITIALISATION = "initialisation.json"
 RECIPE, VERSIONS, METRICS, TENSORBOARD = "recipe.yaml", "versions.json", "metrics.jsonl", "tensorboard"
 REPORTERS = "reporters"
 """A folder for each reporter, by its name in the recipe."""
+TRACEBACK = "traceback.txt"
+"""Of the error in a plugin's code that ended the run."""
 BAD_RECORDS, BAD_COUNTS = "bad-records.jsonl", "bad-records-counts.json"
 
 
