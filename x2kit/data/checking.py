@@ -22,6 +22,7 @@ from x2kit.data.order import StreamOrder
 from x2kit.data.streams import place_of
 from x2kit.data.workers import worker_results
 from x2kit.errors import DataError, X2KitError
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.file_modules import WithFilePlugins
@@ -202,7 +203,8 @@ class _Checker:
             record: Record = {}
             found.drawn[unit.name] += 1
             try:
-                record = source[index]
+                with component_faults(unit.source):
+                    record = source[index]
                 self._draw(number, index, record, found)
             except DataError as error:
                 found.faults.append(self._broken(unit.name, number, index, record, error))
@@ -252,7 +254,8 @@ class _Checker:
         for unit in self.units:
             source = next((source for known, source in sources if known == unit.source), None)
             if source is None:
-                source = each_once(unit.source.open())
+                with component_faults(unit.source):
+                    source = each_once(unit.source.open())
                 sources.append((unit.source, source))
             names = (unit.name, *unit.sharers)
             opened.append(_Open(source, {name: StreamOrder(self._seed, name, len(source)) for name in names}))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from x2kit.data.config import DataConfig
 from x2kit.data.text import clean, clean_text_alone
 from x2kit.errors import DataError
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
 
 
@@ -23,8 +24,9 @@ def training_texts(data: DataConfig) -> Iterator[str]:
         if (stream.source, plain) in read:
             continue
         read.append((stream.source, plain))
-        for text in stream.source.open().texts():
-            try:
-                yield clean_text_alone(text, stream.max_words) if plain else clean(text, stream.max_words)
-            except DataError:
-                continue
+        with component_faults(stream.source):
+            for text in stream.source.open().texts():
+                try:
+                    yield clean_text_alone(text, stream.max_words) if plain else clean(text, stream.max_words)
+                except DataError:
+                    continue

@@ -6,6 +6,7 @@ number alone, and the number of processes changes only how fast batches come.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -33,7 +34,8 @@ from x2kit.data.streams import (
 )
 from x2kit.data.transforms import Pixels, stack_pixels
 from x2kit.data.workers import worker_results
-from x2kit.errors import DataError, X2KitError
+from x2kit.errors import DataError, PluginError, X2KitError
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.file_modules import WithFilePlugins
@@ -134,7 +136,7 @@ class StepBatches:
         with worker_results(_Steps(fresh), steps, self._data.num_workers) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, _Failure):
-                    raise DataError(outcome.message)
+                    raise outcome.error()
                 yield self._whole(outcome)
 
     def fingerprints(self) -> dict[str, str]:
@@ -149,7 +151,8 @@ class StepBatches:
         for name, config in self._data.streams.items():
             source = next((source for known, source in opened if known == config.source), None)
             if source is None:
-                source = config.source.open()
+                with component_faults(config.source):
+                    source = config.source.open()
                 opened.append((config.source, source))
             streams[name] = Stream(name, config, source, self._seed, self._share)
         return streams
@@ -226,9 +229,30 @@ class _Drawing:
 
 
 class _Failure(NamedTuple):
-    """An error of ours on its way from a process: the loader would bury its message in a traceback."""
+    """An error of ours on its way from a process: the loader would bury its message in a traceback.
+
+    Attributes:
+        message: of the error.
+        trace: the traceback of a component's error; empty for any other.
+    """
 
     message: str
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: X2KitError) -> _Failure:
+        """Keep of an error what can be sent to another process."""
+        if isinstance(error, PluginError) and error.__cause__ is not None:
+            return cls(str(error), "".join(traceback.format_exception(error.__cause__)))
+        return cls(str(error))
+
+    def error(self) -> X2KitError:
+        """Make the error to be raised in the main process."""
+        if not self.trace:
+            return DataError(self.message)
+        error = PluginError(self.message)
+        error.__cause__ = RuntimeError(f"in a data worker:\n{self.trace}")
+        return error
 
 
 class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
@@ -239,4 +263,4 @@ class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
         try:
             return self._batches._drawn(step)
         except X2KitError as error:
-            return _Failure(str(error))
+            return _Failure.of(error)

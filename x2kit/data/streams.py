@@ -28,6 +28,7 @@ from x2kit.data.samples import (
 from x2kit.data.transforms import Pixels
 from x2kit.data.video_samples import video_sample
 from x2kit.errors import DataError
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Located, Place, Record, Source, index_in
 
@@ -107,7 +108,8 @@ class Stream:
             record: Record = {}
             faults.drawn += 1
             try:
-                record = self.source[self.index_of(slot)]
+                with component_faults(self.config.source):
+                    record = self.source[self.index_of(slot)]
                 made = make(record, self.order.of_sample(slot.epoch, slot.record))
             except DataError as error:
                 place = place_of(self.source, self.index_of(slot))

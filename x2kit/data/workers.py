@@ -22,6 +22,9 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from x2kit.errors import DataError
+from x2kit.plugin.component_faults import WORKER_GONE
+
 T = TypeVar("T")
 
 
@@ -60,6 +63,20 @@ def worker_results(dataset: Dataset[T], keys: Iterable[Any], count: int) -> Iter
     finally:
         atexit.unregister(end)
         end()
+
+
+@contextmanager
+def worker_deaths() -> Iterator[None]:
+    """Raise DataError for a data worker that was killed while the block runs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(WORKER_GONE):
+            raise
+        raise DataError(
+            f"a data worker ended without a message; it was killed, or main memory did not suffice: {error}\n"
+            "  each of data.num_workers processes takes memory; try fewer"
+        ) from error
 
 
 def _unchanged(item: Any) -> Any:

@@ -27,6 +27,7 @@ from x2kit.model.processes import ALONE, Processes
 from x2kit.model.run_files import read_metrics
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.manager import Plugins
 from x2kit.plugin.tasks import TaskContext
 
@@ -96,7 +97,8 @@ def evaluate(
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
     recipe.data.limits.apply()
-    source = source_config.open()
+    with component_faults(source_config):
+        source = source_config.open()
     languages = config.languages or source_config.languages() or spoken_languages(source)
     context = TaskContext(
         model=model,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from x2kit.model.config import ModelConfig
 from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.component_faults import component_faults
+from x2kit.plugin.components import ComponentConfig
+from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.plugin.weights import load_exactly
 
+E = TypeVar("E", bound=Encoder)
 TOKENIZER, VISION, TEXT, FUSION = "tokenizer", "vision", "text", "fusion"
 
 
@@ -32,23 +36,35 @@ def build_model(
         assets: a weights directory; when given, tokenizer and architecture are read from it and no pretrained
             weights are, since saved ones are about to be loaded.
         tokenizer: used instead of the one that the settings name.
-    Raises: SettingError or WeightsError, with what the encoder found wrong; ShapeError for heads that do not fit.
+    Raises: SettingError or WeightsError, with what the encoder found wrong; ShapeError for heads that do not fit;
+        PluginError for an error in the code of an encoder.
     """
 
     def part(name: str) -> Path | None:
         return None if assets is None else assets / name
 
     if tokenizer is None:
-        tokenizer = config.text.build_tokenizer(texts, part(TOKENIZER))
-    vision = config.vision.build(part(VISION))
-    text = config.text.build(tokenizer, part(TEXT))
-    fusion = config.fusion.build(text.width, vision.width, part(FUSION))
-    layers = config.heads.decoder_layers
-    decoder = None if layers is None else config.text.build_decoder(tokenizer, layers, part(TEXT))
+        with component_faults(config.text):
+            tokenizer = config.text.build_tokenizer(texts, part(TOKENIZER))
+    words = tokenizer
+    vision = _built(config.vision, lambda: config.vision.build(part(VISION)))
+    text = _built(config.text, lambda: config.text.build(words, part(TEXT)))
+    fusion = _built(config.fusion, lambda: config.fusion.build(text.width, vision.width, part(FUSION)))
+    layers, decoder = config.heads.decoder_layers, None
+    if layers is not None:
+        decoder = _built(config.text, lambda: config.text.build_decoder(words, layers, part(TEXT)))
     model = X2VLM(vision, text, fusion, config.heads, decoder)
     if config.heads.mlm_pretrained and assets is None:
         _fill_mlm_head(model, config.text.pretrained_mlm_head())
     return model
+
+
+def _built(component: ComponentConfig, build: Callable[[], E]) -> E:
+    """Build an encoder that knows its settings, so that its errors name them."""
+    with component_faults(component):
+        encoder = build()
+    encoder.built_from = component
+    return encoder
 
 
 def _fill_mlm_head(model: X2VLM, weights: dict[str, Tensor]) -> None:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from x2kit.errors import X2KitError
+from x2kit.plugin.component_faults import PARTNER_GONE
 from x2kit.plugin.tasks import Ranks
 
 if TYPE_CHECKING:
@@ -125,8 +126,6 @@ class Processes(Ranks):
 
 
 ALONE = Processes()
-_PARTNER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
-"""How gloo says that the other end of a connection is gone."""
 
 
 def launched() -> bool:
@@ -223,7 +222,7 @@ class _Failures:
         if isinstance(error, X2KitError):
             return str(error)
         first = str(error).partition("\n")[0]
-        if any(sign in str(error) for sign in _PARTNER_GONE):
+        if any(sign in str(error) for sign in PARTNER_GONE):
             return (
                 f"rank {self._rank}: another process of the run has ended without a message; it was killed, or ran "
                 f"out of memory ({first})"

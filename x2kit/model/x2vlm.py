@@ -29,6 +29,7 @@ from x2kit.plugin import (
     VisionEncoder,
     VisionFeatures,
 )
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.positions import sinusoid_2d
 
@@ -183,7 +184,8 @@ class X2VLM(nn.Module):
         if mask is None:
             mask = patch_mask(bbox, features.grid)
         weights = patch_overlap(bbox, features.grid) if self.region_pooling == "overlap" else mask
-        return self.vision.pool_regions(features, rows, weights), mask
+        with component_faults(self.vision.built_from):
+            return self.vision.pool_regions(features, rows, weights), mask
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Encode texts: ids [B, L] int64 and mask [B, L] bool give [B, L, D]."""
@@ -215,12 +217,14 @@ class X2VLM(nn.Module):
         """
         tokens = torch.cat([features.summary[:, None], self._placed(features.patches)], 1)
         rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
-        return Context(tokens, rows, prepared=self.fusion.prepare(tokens))
+        with component_faults(self.fusion.built_from):
+            return Context(tokens, rows, prepared=self.fusion.prepare(tokens))
 
     def prepare_patches(self, features: VisionFeatures) -> Context:
         """As `prepare_pictures`, for calls whose rows bring leads of their own: only the patches are prepared."""
         tokens = self._placed(features.patches)
-        prepared = self.fusion.prepare(tokens)
+        with component_faults(self.fusion.built_from):
+            prepared = self.fusion.prepare(tokens)
         rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
         # What is not prepared gets its positions in `fuse`.
         return Context(tokens if prepared else features.patches, rows, prepared=prepared)

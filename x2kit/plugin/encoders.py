@@ -8,12 +8,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from x2kit.errors import HeadError, WeightsError
+from x2kit.plugin.component_faults import component_faults
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.tokenizers import Tokenizer
@@ -35,6 +37,14 @@ class VisionFeatures(NamedTuple):
 
 class Encoder(nn.Module):
     """What the three kinds of encoder share: everything here may be left as it is."""
+
+    built_from: ComponentConfig | None = None
+    """The settings that built it, which errors in `forward` name; set by x2kit."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`. Raises PluginError for an error in it, if x2kit built this encoder."""
+        with component_faults(self.built_from):
+            return super().__call__(*args, **kwargs)
 
     def save_assets(self, directory: Path) -> None:
         """Write what `build(assets=...)` needs beside the recipe; most encoders need nothing."""

@@ -7,9 +7,26 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from x2kit.errors import PluginError
 from x2kit.plugin.components import KINDS, ComponentConfig, Kind
+
+
+class Owner(NamedTuple):
+    """The plugin that registered a component, and what brought it: name and version, or the path of a file."""
+
+    plugin: str
+    distribution: str
+
+
+_OWNERS: WeakKeyDictionary[type[ComponentConfig], Owner] = WeakKeyDictionary()
+
+
+def owner_of(component: type[ComponentConfig]) -> Owner | None:
+    """Return who registered the component last; None for one that was never registered."""
+    return _OWNERS.get(component)
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ class Registry:
         if key in self._entries:
             raise PluginError(clash(entry, self._entries[key]))
         self._entries[key] = entry
+        _OWNERS[component] = Owner(self._plugin, self._distribution)
 
     def absorb(self, other: Registry) -> None:
         """Take all components of another register, or none. Raises PluginError on the first name clash."""

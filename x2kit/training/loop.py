@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,16 +18,17 @@ import yaml
 from x2kit.data.batch import Batch
 from x2kit.data.corpus import training_texts
 from x2kit.data.loading import StepBatches
-from x2kit.errors import X2KitError
+from x2kit.data.workers import worker_deaths
+from x2kit.errors import PluginError, X2KitError
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_precision, in_words
 from x2kit.model.initialisation import build_started
 from x2kit.model.processes import ALONE, Processes
-from x2kit.model.run_files import INITIALISATION
+from x2kit.model.run_files import INITIALISATION, TRACEBACK
 from x2kit.model.saved_recipe import plugins_of
 from x2kit.model.saving import WEIGHTS
-from x2kit.model.whole_files import appears_whole
+from x2kit.model.whole_files import appears_whole, storage_errors
 from x2kit.plugin.manager import Plugins
 from x2kit.plugin.reporters import RunFacts
 from x2kit.plugin.trust import remember
@@ -61,14 +63,31 @@ def train(
     Returns: the weights directory.
     Raises: CheckpointError if there is nothing to resume, or another process trains in this directory;
         KeyboardInterrupt after saving, if asked to stop; X2KitError if a loss is not finite or too many records are
-        broken.
+        broken; PluginError for an error in a plugin's code, with its traceback in the run directory.
     """
     if processes.leads:
-        with one_writer(run) as unheld:
+        with one_writer(run) as unheld, _traceback_in(run):
             return _train(recipe, plugins, run, run if resume else None, processes, unheld)
-    with TemporaryDirectory() as unread:  # what others would write of their own is what rank 0 writes
+    # what others would write of their own is what rank 0 writes
+    with TemporaryDirectory() as unread, _traceback_in(run):
         _train(recipe, plugins, Path(unread), run if resume else None, processes)
     return run / WEIGHTS
+
+
+@contextmanager
+def _traceback_in(run: Path) -> Iterator[None]:
+    """Write the traceback of an error in a plugin's code into the run directory, and add its path to the message."""
+    try:
+        yield
+    except PluginError as error:
+        cause = error.__cause__
+        if cause is None or isinstance(cause, X2KitError):
+            raise
+        file = run / TRACEBACK
+        with storage_errors(file):
+            run.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(traceback.format_exception(cause)), encoding="utf-8")
+        raise PluginError(f"{error}\n  traceback: {file}") from cause
 
 
 def _train(
@@ -110,7 +129,7 @@ def _train(
         for message in [*(began.lines() if began else []), *_about_device(config, parts.device)]:
             progress.say(message)
         try:
-            with trainer.observers.watching():
+            with trainer.observers.watching(), worker_deaths():
                 trainer.run_steps()
         finally:
             trainer.bad.close()
