@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from x2kit.plugin import SettingError, Tokenizer, WeightsError
 from x2kit.plugin.weights import some
@@ -27,6 +29,20 @@ HEADS = (
 """Beginnings of names in published files that belong to heads, which an encoder has no use for."""
 
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep the load report and progress bar of transformers out of the output; what they tell is checked here."""
+    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_bars:
+            logging.enable_progress_bar()
 
 
 def fresh_encoder(
@@ -84,14 +100,15 @@ def pretrained_encoder(
     try:
         config = AutoConfig.from_pretrained(pretrained)
         _change(config, changes, dropout)
-        model, info = AutoModel.from_pretrained(
-            pretrained,
-            config=config,
-            attn_implementation=_attention(config),
-            dtype=torch.float32,
-            output_loading_info=True,
-            **_no_pooler(config),
-        )
+        with _errors_only():
+            model, info = AutoModel.from_pretrained(
+                pretrained,
+                config=config,
+                attn_implementation=_attention(config),
+                dtype=torch.float32,
+                output_loading_info=True,
+                **_no_pooler(config),
+            )
     except LOADING_ERRORS as error:
         raise WeightsError(f"{pretrained}: the text encoder's weights cannot be read: {error}") from error
     missing = sorted(info["missing_keys"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,21 @@ def test_pretrained_tokens_are_transformers_own(xlmr_directory: Path, bert_direc
         assert_close(encoder(ids, mask), expected.last_hidden_state)
         assert encoder.fresh() == set()
         assert encoder.model.config._attn_implementation == "sdpa"
+
+
+def test_reading_published_weights_prints_nothing(
+    bert_directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[logging.LogRecord] = []
+    handler, logger = logging.Handler(), logging.getLogger("transformers")
+    handler.emit = said.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        built(Bert(pretrained=str(bert_directory)))  # its file holds a head, which transformers reports
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in said] == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_dropout_of_a_pretrained_encoder_can_be_set(bert_directory: Path) -> None:
