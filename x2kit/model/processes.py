@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FAILED = 2
 """Exit status of a process that ends because of another."""
 LOOK_SECONDS = 0.25
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 1.0
 """How long a process whose partner is gone waits for the partner's message, before it speaks itself."""
 BYTES_AT_ONCE = 2**28
 """Of tensors on their way between processes: far from what overflows a length of 32 bits."""

@@ -120,7 +120,9 @@ def _train(
     }
     if resumed is not None:
         require_same_data(resumed, facts["data"])
-    with stop_requests() as stop:  # from here on there is a run, which a request has to leave in order
+    with stop_requests(
+        passed_on=processes.several
+    ) as stop:  # from here on there is a run, which a request has to leave in order
         trainer = _begun(recipe, plugins, run, parts, state, facts, stop, progress)
         if processes.leads and (warning := remember(plugins_of(recipe.to_yaml()), run)):
             progress.say(warning)
