@@ -124,7 +124,7 @@ def board(run: Run) -> dict[str, list[tuple[int, float]]]:
 
     events = EventAccumulator(str(run.directory / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    clock = {"time", "samples_per_second", "data_wait_share"}
+    clock = {"time", "seconds", "samples_per_second", "data_wait_share"}
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]

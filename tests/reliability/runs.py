@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = (
     "file size limit",
     "damaged checkpoint",
 )
-CLOCK = {"time", "samples_per_second", "data_wait_share"}
+CLOCK = {"time", "seconds", "samples_per_second", "data_wait_share"}
 STEPS, CHECKPOINT_EVERY = 200, 5
 PATIENCE = 300.0
 """Seconds until a process that should have ended counts as hung."""

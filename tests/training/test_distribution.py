@@ -18,7 +18,7 @@ from x2kit.training.checkpoints import checkpoints
 from .conftest import recipe_tree
 from .torchrun import torchrun
 
-CLOCK = {"time", "samples_per_second", "data_wait_share"}
+CLOCK = {"time", "seconds", "samples_per_second", "data_wait_share"}
 CLOSE = 1e-6
 """Sums in another order, in float32. Steps add up what differs: Adam divides small gradients by their own size."""
 

@@ -29,7 +29,7 @@ LOSSES = {
     "parallel": ("ttc", "ttm", "tlm"),
 }
 SHARES = (".padding", "_accuracy")
-TIMES = {"time", "samples_per_second", "data_wait_share"}
+TIMES = {"time", "seconds", "samples_per_second", "data_wait_share"}
 
 
 def is_loss(name: str) -> bool:

@@ -237,9 +237,8 @@ class Trainer(Stepper):
                     numbers = self.processes.mean(values) | self.measures.read(self.processes)
                 if log:
                     took = time.monotonic() - began
-                    self._log(
-                        numbers | {"samples_per_second": counted / took, "data_wait_share": waited / took}
-                    )
+                    rates = {"samples_per_second": counted / took, "data_wait_share": waited / took}
+                    self._log(numbers | {"seconds": took} | rates)
                     began, waited, counted = time.monotonic(), 0.0, 0
                 else:
                     self.observers.step_done(self.done, None)

@@ -7,13 +7,18 @@ from itertools import pairwise
 
 import pytest
 
+from tests.data.stubs import stream
+from x2kit.data.config import DataConfig
+from x2kit.data.phases import loss_phases
 from x2kit.evaluation.report.curves import (
     HEIGHT,
     WIDTH,
+    Change,
     Series,
     compact,
     draw_curve,
     draw_curves,
+    loss_changes,
     series_of,
     step_ticks,
     thin,
@@ -97,3 +102,42 @@ def test_the_step_axis_has_whole_steps_up_to_the_last() -> None:
 def test_numbers_are_short() -> None:
     shown = [compact(value) for value in (0, 0.00002934, 0.03412, 4.1407, 23.508, 1234.5)]
     assert shown == ["0", "2.9e-05", "0.0341", "4.14", "23.5", "1234"]
+
+
+@pytest.mark.parametrize("last", [1, 20, 1000, 1100, 200_000, 1_000_000])
+@pytest.mark.parametrize("value", [1e-5, 0.0123, 0.9, 99_999.0])
+def test_no_axis_label_is_clipped(last: int, value: float) -> None:
+    drawn = draw_curve("loss", Series([0, last], [value, value / 2]), last, "red")
+    labels = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)" class="axis">(.*?)</text>', drawn)
+    assert len(labels) > 4
+    for x, anchor, text in labels:
+        width = 6.4 * len(text)  # a wide font's digits at 10.5px
+        left = float(x) - {"middle": width / 2, "end": width}[anchor]
+        assert left >= 0, (text, left)
+        assert left + width <= WIDTH + 0.05, (text, left + width)
+
+
+def test_a_quantity_that_is_always_zero_is_named_and_not_drawn() -> None:
+    drawn = draw_curves(
+        [{"step": step, "loss": 1.0, "bad_records": 0, "skipped": step - 1} for step in (1, 2)]
+    )
+    assert re.findall(r'aria-label="([\w.]+):', drawn) == ["loss", "skipped"]
+    assert "bad_records" in drawn
+
+
+def test_steps_at_which_losses_start_or_stop_are_marked_in_the_curves_of_the_whole_run() -> None:
+    losses = {"itm": {"start": 0.7}, "mlm": {"start": 0.3, "stop": 0.5}}
+    phases = loss_phases(DataConfig(streams={"scenes": stream("image-text", losses=losses)}), 100)
+    assert loss_changes(phases, 60) == [
+        Change(30, ["scenes.mlm"], []),
+        Change(50, [], ["scenes.mlm"]),
+    ]
+    drawn = draw_curves([{"step": step, "loss": 1.0, "scenes.itc": 1.0} for step in (1, 100)], phases)
+    whole, of_stream = drawn.split("Stream scenes")
+    assert whole.count('class="mark"') == 3
+    assert of_stream.count('class="mark"') == 0
+    assert re.findall(r"<li>(.*?)</li>", whole) == [
+        "after step 30: scenes.mlm starts",
+        "after step 50: scenes.mlm stops",
+        "after step 70: scenes.itm starts",
+    ]

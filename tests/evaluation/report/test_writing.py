@@ -38,6 +38,7 @@ PLUGINS = Plugins(Registry(), ())
 RECIPE: Any = SimpleNamespace(
     description="What it is <for>.",
     model=ModelConfig(vision=StubVision(), text=StubText(), fusion=StubFusion(), heads=HEADS),
+    training=SimpleNamespace(steps=3),
     data=DataConfig(streams={"photos": stream("image-text", source=StubPhotos(), languages=["en"])}),
     evaluation=EvaluationConfig(
         source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "boxes": Localisation()}
@@ -50,7 +51,10 @@ RECIPE: Any = SimpleNamespace(
 def run(tmp_path: Path) -> Path:
     directory = tmp_path / "my-run"
     save_weights(tiny_model(), "evaluation: {split: test}\n", directory / "weights")
-    lines = [{"step": step, "time": 60.0 * step, "loss": 1.0 / step, "photos.itc": 0.5} for step in (1, 2, 3)]
+    lines = [
+        {"step": step, "time": 60.0 * step, "loss": 1.0 / step, "photos.itc": 0.5, "seconds": 60.0}
+        for step in (1, 2, 3)
+    ]
     (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return directory
 
@@ -81,6 +85,13 @@ def test_the_report_of_a_run_that_was_not_measured_says_how_to_measure_it(run: P
     page = read(write_report(run, RECIPE, PLUGINS))
     assert f"x2kit evaluate {run}" in page.text
     assert {"curves", "queries", "texts", "boxes"} <= page.ids
+
+
+def test_time_between_a_stop_and_a_resume_is_no_training_time(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[2]["time"] += 5 * 3600  # resumed five hours later
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "trained in 3 minutes" in read(write_report(run, RECIPE, PLUGINS)).text
 
 
 def test_numbers_of_other_weights_are_called_so(run: Path) -> None:

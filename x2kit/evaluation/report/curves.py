@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from x2kit.data.phases import Phase
 from x2kit.evaluation.report.markup import Markup, join, number, tag
 
 WIDTH, HEIGHT = 320, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 16, 34
+_CHARACTER = 6.4
+"""Width of a digit of an axis label, in units of the drawing: 10.5px digits take 5.8 to 6.4 in common fonts."""
 _MOST_POINTS = 240
 
 UNITS = {
@@ -24,13 +27,13 @@ UNITS = {
     "tlm": "masked language, nats",
     "loss": "weighted sum of all",
     "lr": "learning rate",
-    "temperature": "of the contrastive loss",
+    "temperature": "of contrastive losses",
     "gradient_norm": "before clipping",
-    "samples_per_second": "records a second",
+    "samples_per_second": "records",
     "data_wait_share": "share of the time",
 }
 """What the axis of a known quantity says; losses are those of `x2kit.objectives`."""
-_NOT_DRAWN = ("step", "time")
+_NOT_DRAWN = ("step", "time", "seconds")
 
 
 class Series(NamedTuple):
@@ -52,30 +55,78 @@ def series_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
     return found
 
 
-def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> Markup:
-    """All curves: what is of the whole run, then the losses of each stream, in a colour of its own."""
+def draw_curves(metrics: Sequence[Mapping[str, Any]], phases: Sequence[Phase] = ()) -> Markup:
+    """Draw the quantities of the whole run, then those of each stream in its own colour.
+
+    Args:
+        metrics: lines of metrics.jsonl.
+        phases: of the run; steps at which losses start or stop are marked in the curves of the whole run.
+    """
     series = series_of(metrics)
     if not series:
         return tag("p", "metrics.jsonl holds no line, so there is no curve to draw.", class_="note")
     last = max(one.x[-1] for one in series.values())
+    zero = [name for name, one in series.items() if not any(one.y)]
     streams: dict[str, list[str]] = {}
     for name in series:
-        if "." in name:
-            streams.setdefault(name.rsplit(".", 1)[0], []).append(name)
-    whole = [name for name in series if "." not in name]
-    groups = [("The whole run", whole)] if whole else []
-    groups += [(f"Stream {stream}", names) for stream, names in streams.items()]
+        if name not in zero:
+            streams.setdefault(name.rpartition(".")[0], []).append(name)
+    changes = loss_changes(phases, last)
     drawn = []
-    for place, (heading, names) in enumerate(groups):
-        drawn.append(tag("h3", heading))
+    for place, (stream, names) in enumerate(sorted(streams.items(), key=lambda group: group[0] != "")):
+        drawn.append(tag("h3", f"Stream {stream}" if stream else "The whole run"))
+        if not stream:
+            drawn.append(_list_changes(changes))
         colour = f"var(--series-{place % 5})"
-        drawn.append(
-            tag("div", [draw_curve(name, series[name], last, colour) for name in names], class_="curves")
-        )
+        marks = [] if stream else [change.step for change in changes]
+        curves = [draw_curve(name, series[name], last, colour, marks) for name in names]
+        drawn.append(tag("div", curves, class_="curves"))
+    if zero:
+        drawn.append(tag("p", f"Always 0, so not drawn: {', '.join(zero)}.", class_="note"))
     return join(drawn)
 
 
-def draw_curve(name: str, series: Series, last_step: float, colour: str) -> Markup:
+class Change(NamedTuple):
+    """Losses that start or stop: the last step before the change, and their names."""
+
+    step: int
+    started: list[str]
+    stopped: list[str]
+
+
+def loss_changes(phases: Sequence[Phase], last_step: float) -> list[Change]:
+    """The changes between neighbouring phases that a run of so many steps has reached."""
+    return [
+        Change(
+            after.start,
+            [name for name in after.names if name not in before.names],
+            [name for name in before.names if name not in after.names],
+        )
+        for before, after in pairwise(phases)
+        if after.start < last_step
+    ]
+
+
+def _list_changes(changes: Sequence[Change]) -> Markup | None:
+    if not changes:
+        return None
+    items = [
+        tag(
+            "li",
+            f"after step {change.step:,}: ",
+            "; ".join(filter(None, [_verb(change.started, "start"), _verb(change.stopped, "stop")])),
+        )
+        for change in changes
+    ]
+    note = "The total loss jumps where losses start or stop (dashed lines):"
+    return tag("div", tag("p", note), tag("ol", items), class_="note")
+
+
+def _verb(names: Sequence[str], verb: str) -> str:
+    return f"{', '.join(names)} {verb}{'s' if len(names) == 1 else ''}" if names else ""
+
+
+def draw_curve(name: str, series: Series, last_step: float, colour: str, marks: Sequence[int] = ()) -> Markup:
     """One curve with its axes, its last value in the title.
 
     Args:
@@ -83,6 +134,7 @@ def draw_curve(name: str, series: Series, last_step: float, colour: str) -> Mark
         series: at least one point.
         last_step: right end of the x axis, the same for all curves of a run.
         colour: of the line, as CSS.
+        marks: steps with a dashed vertical line each, numbered from 1.
     """
     points = thin(series)
     short = name.rsplit(".", 1)[-1]
@@ -109,6 +161,7 @@ def draw_curve(name: str, series: Series, last_step: float, colour: str) -> Mark
         [_y_tick(plot, value, ticks) for value in ticks],
         [_x_tick(plot, value) for value in step_ticks(last_step)],
         tag("text", "step", x=WIDTH - _RIGHT, y=HEIGHT - 4, text_anchor="end", class_="axis"),
+        [_mark(plot, number, step) for number, step in enumerate(marks, 1)],
         shape,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
@@ -180,10 +233,19 @@ def _y_tick(plot: _Plot, value: float, ticks: Sequence[float]) -> Markup:
 
 
 def _x_tick(plot: _Plot, step: float) -> Markup:
-    across, foot = plot.x(step), HEIGHT - _BOTTOM
+    across, foot, label = plot.x(step), HEIGHT - _BOTTOM, f"{step:.0f}"
+    half = _CHARACTER * len(label) / 2
     return join(
         tag("line", x1=across, x2=across, y1=foot, y2=foot + 4, class_="base"),
-        tag("text", f"{step:.0f}", x=across, y=foot + 15, text_anchor="middle", class_="axis"),
+        tag("text", label, x=min(across, WIDTH - half), y=foot + 15, text_anchor="middle", class_="axis"),
+    )
+
+
+def _mark(plot: _Plot, place: int, step: int) -> Markup:
+    across = plot.x(step)
+    return join(
+        tag("line", x1=across, x2=across, y1=_TOP, y2=HEIGHT - _BOTTOM, class_="mark"),
+        tag("text", str(place), x=across, y=_TOP - 4, text_anchor="middle", class_="axis"),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from x2kit.data.config import DataConfig
+from x2kit.data.phases import loss_phases
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.harness import (
     RESULT,
@@ -36,6 +37,13 @@ from x2kit.plugin.manager import Plugins
 REPORT = "report.html"
 
 
+class Steps(Protocol):
+    """What a report needs of `training`."""
+
+    @property
+    def steps(self) -> int: ...
+
+
 class Recipe(Protocol):
     """What a report needs of a recipe; `x2kit.Recipe` has it."""
 
@@ -45,6 +53,8 @@ class Recipe(Protocol):
     def model(self) -> ModelConfig: ...
     @property
     def data(self) -> DataConfig: ...
+    @property
+    def training(self) -> Steps: ...
     @property
     def evaluation(self) -> EvaluationConfig | None: ...
     def to_yaml(self) -> str: ...
@@ -94,7 +104,7 @@ def write_report(run: Path, recipe: Recipe, plugins: Plugins, *, device: str = "
             "Training curves",
             "Each drawing starts at 0 and has its own scale; the number at the right is the last value. Long runs "
             "are drawn as means of neighbouring steps.",
-            draw_curves(found.metrics),
+            draw_curves(found.metrics, loss_phases(recipe.data, recipe.training.steps)),
         ),
         *examples,
         Section("run", "How this was made", "", _made(found, recipe, plugins)),
@@ -278,11 +288,11 @@ def _facts(run: Run) -> str:
 
 
 def _took(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """Time between the first and the last line, which leaves out the steps before the first."""
-    if len(metrics) < 2 or "time" not in metrics[0]:
+    """Training time without pauses between a stop and a resume; None for runs that did not log `seconds`."""
+    if not metrics or not all("seconds" in line for line in metrics):
         return None
-    minutes = (metrics[-1]["time"] - metrics[0]["time"]) / 60
-    return f"trained in about {minutes:.0f} minutes" if minutes >= 1 else "trained in less than a minute"
+    minutes = sum(line["seconds"] for line in metrics) / 60
+    return f"trained in {minutes:.0f} minutes" if minutes >= 1 else "trained in less than a minute"
 
 
 def _title(run: Path) -> str:
