@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from x2kit.model.regions import BORDER, patch_mask, patch_overlap
+from x2kit.errors import ShapeError
+from x2kit.model.regions import BORDER, boxes_in_pixels, patch_mask, patch_overlap
 
 
 def mask_of(box: tuple[float, float, float, float], grid: tuple[int, int]) -> Tensor:
@@ -118,3 +119,15 @@ def test_the_overlap_is_above_nothing_exactly_where_a_patch_is_touched(
 ) -> None:
     bbox = torch.tensor([box])
     assert torch.equal(patch_overlap(bbox, (rows, columns)) > 0, patch_mask(bbox, (rows, columns)))
+
+
+def test_boxes_in_pixels_are_those_of_records() -> None:
+    bbox = torch.tensor([[0.5, 0.25, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
+    found = boxes_in_pixels(bbox, [(40, 20), (30, 10)])
+    assert found.tolist() == [[10, 0, 20, 10], [0, 0, 30, 10]]
+    assert boxes_in_pixels(bbox[:0], []).shape == (0, 4)
+
+
+def test_a_box_without_the_size_of_its_image_is_refused() -> None:
+    with pytest.raises(ShapeError, match="2 boxes and 1 sizes"):
+        boxes_in_pixels(torch.rand(2, 4), [(40, 20)])

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from x2kit.model.build import build_model
+    from x2kit.model.regions import boxes_in_pixels
     from x2kit.model.saving import load, save_weights
     from x2kit.model.x2vlm import X2VLM
 
-__all__ = ["X2VLM", "build_model", "load", "save_weights"]
+__all__ = ["X2VLM", "boxes_in_pixels", "build_model", "load", "save_weights"]
 
-_LAZY = {"X2VLM": "x2vlm", "build_model": "build", "load": "saving", "save_weights": "saving"}
+_LAZY = {
+    "X2VLM": "x2vlm",
+    "boxes_in_pixels": "regions",
+    "build_model": "build",
+    "load": "saving",
+    "save_weights": "saving",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
+
+from x2kit.errors import ShapeError
 
 BORDER = {torch.float32: 2e-5, torch.float64: 1e-12}
 """In patches: a box that reaches less than this into a patch only touches its border. Rounding moves an edge by up to
@@ -55,3 +60,20 @@ def _covered(centre: Tensor, size: Tensor, count: int) -> Tensor:
     cells = torch.arange(count, device=centre.device)
     first, last = (centre - size / 2) * count, (centre + size / 2) * count
     return (torch.minimum(last[:, None], cells + 1) - torch.maximum(first[:, None], cells)).clamp(0, 1)
+
+
+def boxes_in_pixels(bbox: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Convert boxes of `X2VLM.locate` to the form of records.
+
+    Args:
+        bbox: [B, 4] cxcywh in [0, 1].
+        sizes: width and height in pixels of each box's image, as `PIL.Image.size` has them.
+    Returns: [B, 4] xywh in pixels: the left upper corner, width and height.
+    Raises: ShapeError if there are not as many sizes as boxes.
+    """
+    if len(bbox) != len(sizes):
+        raise ShapeError(
+            f"every box needs the size of its image, found {len(bbox)} boxes and {len(sizes)} sizes"
+        )
+    scale = torch.tensor(sizes, device=bbox.device).reshape(-1, 2).repeat(1, 2)
+    return box_convert(bbox, "cxcywh", "xywh") * scale

@@ -5,9 +5,9 @@ B rows, L text tokens, N patches, D width, E common width, M distinct pictures. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from x2kit.data.transforms import read_picture
 from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
+from x2kit.model.inputs import Picture, eight_bits, image_list, text_list
 from x2kit.model.regions import patch_mask, patch_overlap
 from x2kit.plugin import (
     Context,
@@ -47,9 +48,6 @@ HEAD_OF = {
     "decoder": "decoder (decoder_layers)",
 }
 """Parts that a model may lack, and how `model.heads` calls them."""
-
-Picture: TypeAlias = Any
-"""A PIL image, the bytes of an encoded picture, or a path."""
 
 
 class X2VLM(nn.Module):
@@ -253,41 +251,72 @@ class X2VLM(nn.Module):
             self.temperature.clamp_(*TEMPERATURE_RANGE)
             self.text_temperature.clamp_(*TEMPERATURE_RANGE)
 
-    # Pictures and sentences in, plain answers out: what people use.
+    # Images and texts in, numbers out: what people use. One image or text may be given without a list around it.
 
-    def read(self, pictures: Sequence[Picture]) -> Tensor:
-        """Pictures as the encoder wants them: [B, C, H, W] float in [0, 1]. Raises DataError for a bad one."""
-        return torch.stack([read_picture(picture, self.image_spec) for picture in pictures]).to(self.device)
+    def read(self, pictures: Picture | Iterable[Picture]) -> Tensor:
+        """Read images as the encoder takes them: [B, C, H, W] float in [0, 1].
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Sentences, cleaned as in training, to ids [B, L] int64 and mask [B, L] bool."""
-        encoded = self.tokenizer.encode([clean(text) for text in texts], self.max_length)
-        length = max(len(ids) for ids in encoded)
+        Args:
+            pictures: paths, URLs, bytes of encoded files, PIL images, arrays or tensors; see
+                `x2kit.model.inputs.image_list`. Each is brought to the encoder's size.
+        Raises: DataError for an image that cannot be read or does not fit the encoder.
+        """
+        spec = self.image_spec
+        found = [
+            read_picture(eight_bits(picture, spec.value_range is None), spec)
+            for picture in image_list(pictures)
+        ]
+        if not found:
+            return torch.empty(0, spec.channels, spec.size, spec.size, device=self.device)
+        return torch.stack(found).to(self.device)
+
+    def tokenize(self, texts: str | Iterable[str]) -> tuple[Tensor, Tensor]:
+        """Turn texts, cleaned as in training, into ids [B, L] int64 and mask [B, L] bool."""
+        encoded = self.tokenizer.encode([clean(text) for text in text_list(texts)], self.max_length)
+        length = max((len(ids) for ids in encoded), default=0)
         ids = torch.full((len(encoded), length), self.tokenizer.special.pad)
         for row, tokens in zip(ids, encoded, strict=True):
             row[: len(tokens)] = torch.tensor(tokens)
-        mask = torch.arange(length) < torch.tensor([len(tokens) for tokens in encoded])[:, None]
+        lengths = torch.tensor([len(tokens) for tokens in encoded], dtype=torch.int64)
+        mask = torch.arange(length) < lengths[:, None]
         return ids.to(self.device), mask.to(self.device)
 
     @torch.inference_mode()
-    def similarity(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        """Cosine similarity [pictures, texts] of every picture with every sentence."""
+    def similarity(self, pictures: Picture | Iterable[Picture], texts: str | Iterable[str]) -> Tensor:
+        """Compute the cosine similarity [images, texts] of every image with every text.
+
+        Args:
+            pictures: one image or several, as `read` takes them.
+            texts: one text or several. Without images or without texts the result is empty.
+        """
+        pictures, texts = image_list(pictures), text_list(texts)
+        if not (pictures and texts):
+            return torch.empty(len(pictures), len(texts), device=self.device)
         images = self.project_images(self.encode_images(self.read(pictures)).summary)
         return images @ self.project_texts(self.encode_texts(*self.tokenize(texts))).T
 
     @torch.inference_mode()
-    def match(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        """Probability [B] that sentence i describes picture i."""
+    def match(self, pictures: Picture | Iterable[Picture], texts: str | Iterable[str]) -> Tensor:
+        """Compute the probability [B] that text i describes image i. Raises ShapeError unless they go in pairs."""
+        pictures, texts = _pairs(pictures, texts)
+        if not pictures:
+            return torch.empty(0, device=self.device)
         return self.itm_logits(self._fuse_pairs(pictures, texts)).softmax(1)[:, 1]
 
     @torch.inference_mode()
-    def locate(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        """Where sentence i is in picture i: [B, 4], (centre x, centre y, width, height) in [0, 1]."""
+    def locate(self, pictures: Picture | Iterable[Picture], texts: str | Iterable[str]) -> Tensor:
+        """Find text i in image i: [B, 4], (centre x, centre y, width, height) as shares of the image's sides.
+
+        `x2kit.model.boxes_in_pixels` converts them to corners in pixels.
+
+        Raises: ShapeError unless images and texts go in pairs.
+        """
+        pictures, texts = _pairs(pictures, texts)
+        if not pictures:
+            return torch.empty(0, 4, device=self.device)
         return self.predict_bbox(self._fuse_pairs(pictures, texts))
 
     def _fuse_pairs(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        if len(pictures) != len(texts):
-            raise ShapeError(f"pictures and sentences go in pairs, found {len(pictures)} and {len(texts)}")
         features = self.encode_images(self.read(pictures))
         ids, mask = self.tokenize(texts)
         context = picture_context(features, torch.arange(len(pictures), device=self.device))
@@ -301,6 +330,15 @@ class X2VLM(nn.Module):
         from x2kit.model.saving import load
 
         return load(directory, plugins=plugins, trust_plugins=trust_plugins)
+
+
+def _pairs(
+    pictures: Picture | Iterable[Picture], texts: str | Iterable[str]
+) -> tuple[list[Picture], list[str]]:
+    images, sentences = image_list(pictures), text_list(texts)
+    if len(images) != len(sentences):
+        raise ShapeError(f"pictures and sentences go in pairs, found {len(images)} and {len(sentences)}")
+    return images, sentences
 
 
 def _masked_language_head(text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig) -> MaskedLanguageHead:

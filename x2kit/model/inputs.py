@@ -1,0 +1,73 @@
+"""Arguments of X2VLM's public methods: one image or text, or several. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from x2kit.errors import DataError, Reason
+
+Picture: TypeAlias = Any
+"""A path, a URL, the bytes of an encoded image, a PIL image, an array, or a tensor; see `image_list`."""
+
+_ONE_IMAGE = (str, Path, bytes, bytearray, memoryview, Image.Image)
+
+
+def text_list(texts: str | Iterable[str]) -> list[str]:
+    """Turn one text or several into a list. Raises DataError for anything that is not a string."""
+    found = _several(texts, (str,), "text")
+    for place, text in enumerate(found):
+        if not isinstance(text, str):
+            raise DataError(
+                f"texts[{place}]: a text is a str, found {type(text).__name__}", reason=Reason.FIELD_TYPE
+            )
+    return [str(text) for text in found]
+
+
+def image_list(images: Picture | Iterable[Picture]) -> list[Picture]:
+    """Turn one image or several into a list of what `x2kit.data.pictures.Picture` reads.
+
+    Arrays and tensors of two or three axes are one image, of four a batch. Float tensors of images that the encoder
+    takes in 8 bits are in [0, 1], as torchvision's `to_tensor` makes them, and not normalised.
+
+    Raises: DataError if it is neither an image nor a list.
+    """
+    if isinstance(images, np.ndarray | Tensor) and images.ndim in (2, 3):
+        return [images]
+    return _several(images, _ONE_IMAGE, "image")
+
+
+def eight_bits(image: Picture, wanted: bool) -> Picture:
+    """Turn a tensor into an array, a float one in [0, 1] into 8 bits if `wanted`; keep everything else.
+
+    Raises: DataError for a float tensor outside [0, 1], which has been normalised already.
+    """
+    if not isinstance(image, Tensor):
+        return image
+    image = image.detach().cpu()
+    if not (wanted and image.is_floating_point()):
+        return image.float().numpy() if image.dtype is torch.bfloat16 else image.numpy()
+    low, high = (float(value) for value in image.aminmax()) if image.numel() else (0.0, 0.0)
+    if not (low >= 0 and high <= 1):  # NaN fails both
+        raise DataError(
+            f"a float tensor of an image is in [0, 1], found {low:.3g} to {high:.3g}; pass it before it is normalised, "
+            "or 8 bits as torch.uint8",
+            reason=Reason.FIELD_TYPE,
+        )
+    return (image * 255).round().to(torch.uint8).numpy()
+
+
+def _several(items: Any, one: tuple[type, ...], what: str) -> list[Any]:
+    if isinstance(items, one):
+        return [items]
+    if isinstance(items, Iterable) and not isinstance(items, Mapping | bytes | bytearray | memoryview):
+        return list(items)
+    raise DataError(
+        f"expected one {what} or a list of them, found {type(items).__name__}", reason=Reason.FIELD_TYPE
+    )
