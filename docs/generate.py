@@ -56,7 +56,16 @@ from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run it again. -->"
 PUBLIC = (
-    *("forward", "prepare", "pool_regions", "token_embedding", "save_assets", "no_decay", "fresh"),
+    *(
+        "forward",
+        "prepare",
+        "pool_regions",
+        "token_embedding",
+        "read_partly",
+        "save_assets",
+        "no_decay",
+        "fresh",
+    ),
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
     *("start", "log", "end", "__call__"),
@@ -257,6 +266,7 @@ def hooks() -> str:
         RunFacts,
     ):
         parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]
+        parts += _methods(named, ["expand"] if named is encoders.Context else [])
     parts += ["## What a task is given", "### TaskContext", documented(TaskContext)]
     parts += ["### Ranks", documented(Ranks), *_methods(Ranks, ["gather", "of_first", "concatenate"])]
     return page("Hooks", *parts)
@@ -273,6 +283,49 @@ def _signature(function: Callable[..., Any]) -> str:
     return str(inspect.signature(function)).replace("'", "")
 
 
+# The model
+
+
+def model() -> str:
+    """The model class: what people call, and what training, evaluation and plugins call."""
+    from x2kit.model import X2VLM, boxes_in_pixels, load  # the only page that needs torch
+
+    own = vars(X2VLM)
+    public = [name for name in own if not name.startswith("_") and not isinstance(own[name], property)]
+    methods = [name for name in public if callable(getattr(X2VLM, name)) and name != "from_pretrained"]
+    facts = [[f"`{name}`", value.__doc__ or ""] for name, value in own.items() if isinstance(value, property)]
+    people = ["similarity", "match", "locate", "read", "tokenize"]
+    parts = [
+        "`x2kit.load` gives an `X2VLM`, a `torch.nn.Module` of three encoders and the heads. Its weights, and what "
+        "travels with them, are written by `x2kit.model.save_weights`.",
+        f"```text\nx2kit.load{_signature(load)}\n```",
+        documented(load),
+        "## Images and texts in",
+        "Every method takes one image or text, or several in any order of types: paths, URLs, bytes of encoded files, "
+        "PIL images, arrays, tensors. A single text is a `str`, a batch of images a tensor or an array of four axes. "
+        "Nothing in, nothing out: no images or no texts give an empty tensor.",
+        *_methods(X2VLM, people),
+        "## Coordinates",
+        "| where | form | unit |\n| --- | --- | --- |\n"
+        "| `regions` of a [record](records.md) | left, top, width, height | pixels of the stored image |\n"
+        "| `X2VLM.locate`, `predict_bbox`, `encode_regions`, the box losses | centre x, centre y, width, height | "
+        "share of the image's width and height, 0 to 1 |",
+        "x grows to the right and y downwards from the left upper corner. An image is brought to the encoder's square "
+        "by scaling each side, so shares of the image and shares of the square are the same.",
+        f"```text\nx2kit.model.boxes_in_pixels{_signature(boxes_in_pixels)}\n```",
+        documented(boxes_in_pixels),
+        "Other forms: `torchvision.ops.box_convert`.",
+        "## The class",
+        f"```text\nX2VLM{_signature(X2VLM)}\n```",
+        documented(X2VLM),
+        table(["property", "meaning"], facts),
+        "## Tensors in",
+        "B rows, L text tokens, N patches, D width, E common width, M distinct images; masks are bool, True is kept.",
+        *_methods(X2VLM, [name for name in methods if name not in people]),
+    ]
+    return page("The model", *parts)
+
+
 # Command line
 
 
@@ -285,8 +338,10 @@ def command_line() -> str:
         parser = ArgumentParser()
         module.add_arguments(parser)
         parts += [f"## x2kit {verb}", sentence(help), *_arguments(verb, parser)]
-        examples, _, more = module.EXAMPLES.removeprefix("examples:\n").partition("\n\n")
-        parts += [_text(examples), more]
+        paragraphs = module.EXAMPLES.removeprefix("examples:\n").split("\n\n")
+        examples = [paragraph for paragraph in paragraphs if paragraph.startswith("  ")]
+        parts.append(_text("\n\n".join(examples)))
+        parts += [paragraph for paragraph in paragraphs if paragraph not in examples]
     keys = KEY_HELP.strip().removeprefix("recipe keys:\n").splitlines()
     parts += ["## Recipe keys as options", sentence(keys[0].strip()), _text("\n".join(keys[1:]))]
     return page("Command line", *parts)
@@ -379,6 +434,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "recipe-keys.md": recipe_keys,
     "components.md": components,
     "hooks.md": hooks,
+    "model.md": model,
     "cli.md": command_line,
     "errors.md": error_classes,
 }

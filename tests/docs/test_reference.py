@@ -13,7 +13,7 @@ import jsonargparse
 import pytest
 
 from tests.parity.deliberate import DELIBERATE
-from x2kit import errors
+from x2kit import X2VLM, errors, plugin
 from x2kit.cli import VERBS
 from x2kit.data.config import LOSSES
 from x2kit.plugin import hookspecs
@@ -129,6 +129,31 @@ def test_every_verb_stands_there_with_every_argument(verb: str) -> None:
     options = set(re.findall(r"--[a-z][a-z-]+", inspect.getsource(module.add_arguments)))
     assert all(f"`{option}" in written for option in options), options
     assert all(line.strip() in written for line in module.EXAMPLES.splitlines()[1:])
+
+
+def test_every_example_of_a_verb_is_in_a_block() -> None:
+    outside = re.sub(r"^```.*?^```$", "", text("cli.md"), flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r"^\s*\$? ?x2kit .*", outside, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "contract", [plugin.VisionEncoder, plugin.TextEncoder, plugin.FusionEncoder, plugin.Tokenizer]
+)
+def test_every_attribute_that_a_contract_asks_for_stands_there(contract: type) -> None:
+    written = section("hooks.md", contract.__name__)
+    assert not [name for name in vars(contract)["__annotations__"] if f"`{name}`" not in written]
+
+
+@pytest.mark.parametrize(("owner", "method"), [("TextEncoder", "read_partly"), ("Context", "expand")])
+def test_every_method_that_a_plugin_meets_stands_there(owner: str, method: str) -> None:
+    assert f"\n{method}(self" in section("hooks.md", owner)
+
+
+def test_every_public_method_of_the_model_stands_there() -> None:
+    page = text("model.md")
+    names = [name for name, value in vars(X2VLM).items() if inspect.isfunction(value) and name[0] != "_"]
+    assert {"similarity", "match", "locate", "encode_images", "fuse"} <= set(names)
+    assert not [name for name in names if f"\n{name}(self" not in page]
 
 
 def test_every_error_class_stands_there() -> None:

@@ -111,7 +111,13 @@ class VisionEncoder(Encoder):
 
 
 class TextEncoder(Encoder):
-    """Token ids to token vectors. Set `tokenizer`, `width` and `max_length` in the constructor."""
+    """Token ids to token vectors. Set the attributes in the constructor.
+
+    Attributes:
+        tokenizer: of its texts.
+        width: D of the token vectors.
+        max_length: most tokens of a text, special ones included.
+    """
 
     tokenizer: Tokenizer
     width: int
@@ -143,7 +149,11 @@ class TextEncoder(Encoder):
         )
 
     def token_embedding(self) -> nn.Embedding | None:
-        """The word embedding that a tied masked-language head shares; None if there is none to share."""
+        """Return the word embedding [V, D] whose matrix the masked-language head shares with `model.heads.tie_mlm`.
+
+        None, as by default, where there is none to share: the head then gets a matrix [tokenizer.vocab_size, D] of its
+        own. V may exceed `tokenizer.vocab_size`.
+        """
         return None
 
 
@@ -166,7 +176,10 @@ class Context(NamedTuple):
     prepared: tuple[Tensor, ...] = ()
 
     def expand(self) -> tuple[Tensor, Tensor]:
-        """The plain form: tokens [B, N (+1), Dc] and mask [B, N (+1)] bool, one context a row."""
+        """Copy the contexts to their rows, the plain form for an encoder that does not share work between rows.
+
+        Returns: tokens [B, N, Dc] and mask [B, N] bool, with `lead` in front where there is one (N + 1 tokens).
+        """
         tokens = gather_rows(self.tokens, self.rows)
         mask = self.mask
         if mask is None:

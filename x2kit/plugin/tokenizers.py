@@ -22,7 +22,14 @@ class SpecialIds(NamedTuple):
 
 
 class Tokenizer(ABC):
-    """Texts to ids. What `save` wrote, `TextEncoderConfig.build_tokenizer(assets=...)` reads back."""
+    """Convert texts to ids and back. `TextEncoderConfig.build_tokenizer(assets=...)` reads what `save` wrote.
+
+    Attributes:
+        special: required, set in the constructor: ids of padding, first, last, unknown and mask token. Texts are
+            padded with `special.pad`, masked with `special.mask`; captions end at `special.sep`.
+        vocab_size: required, set in the constructor: number of ids; every id is below it. It must not exceed the rows
+            of the text encoder's word embedding, and is the size of a masked-language head that shares none.
+    """
 
     special: SpecialIds
     vocab_size: int
