@@ -86,6 +86,7 @@ def test_shared_pictures_need_an_image_text_stream_of_the_same_source(write: Wri
     ]
     (message,) = refusals(("data.streams.regions.source.split", "more"))
     assert 'images_from: stream "pictures" has another source' in message
+    assert "images_from: null" in message
 
 
 def test_languages_must_be_those_of_the_source(write: Write) -> None:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from tests.training.conftest import Written
+from x2kit.data.corpus import training_texts
+from x2kit.data.phases import loss_phases
 from x2kit.model.build import build_model
 from x2kit.recipe.resolve import losses_on
-from x2kit.training.costs import meta_model, parameter_count, step_costs
+from x2kit.training.costs import meta_model, parameter_count, phase_costs, step_costs
 from x2kit.training.meta_batch import meta_batch, meta_negatives
 from x2kit.training.operations import count_operations
 from x2kit.training.step import step_losses
@@ -34,8 +36,6 @@ def test_operations_are_those_of_a_real_step(written: Written) -> None:
     image = recipe.model.vision.describe().image
     model = meta_model(recipe.model, recipe.data)
     told = step_costs(model, image, recipe.data, active)
-
-    from x2kit.data.corpus import training_texts
 
     real = build_model(recipe.model, training_texts(recipe.data)).eval()
     assert parameter_count(real) == parameter_count(model)
@@ -62,3 +62,25 @@ def test_twice_the_rows_keep_twice_the_activations(written: Written) -> None:
         return step_costs(model, image, data, active).activations
 
     assert kept(2) == pytest.approx(2 * kept(1), rel=0.05)
+
+
+def test_a_phase_costs_what_a_step_with_its_losses_costs(written: Written) -> None:
+    recipe = written({"pictures": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}).recipe
+    phases = loss_phases(recipe.data, 10)
+    real = build_model(recipe.model, training_texts(recipe.data))
+    before = {name: value.clone() for name, value in real.state_dict().items()}
+    image, meta = recipe.model.vision.describe().image, meta_model(recipe.model, recipe.data)
+    expected = [step_costs(meta, image, recipe.data, phase.losses).flops for phase in phases]
+    assert phase_costs(real, recipe.data, phases) == expected
+    assert expected[0] < expected[1]
+    assert all(torch.equal(before[name], value) for name, value in real.state_dict().items())
+    assert real.training
+
+
+def test_a_stream_from_which_nothing_is_learned_yet_costs_nothing(written: Written) -> None:
+    later = {name: {"start": 0.5} for name in ("ttc", "ttm", "tlm")}
+    recipe = written({"parallel": {"losses": later}}).recipe
+    first, second = phase_costs(
+        build_model(recipe.model, training_texts(recipe.data)), recipe.data, loss_phases(recipe.data, 10)
+    )
+    assert first < second

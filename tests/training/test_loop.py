@@ -20,6 +20,7 @@ from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import loop, stepper, train
 from x2kit.training.checkpoints import checkpoints
 from x2kit.training.loop import Trainer
+from x2kit.training.progress import StepProgress
 
 from .conftest import Written
 
@@ -336,3 +337,28 @@ def test_rank_0_alone_reads_the_data_for_fingerprints() -> None:
     recipe, plugins = SimpleNamespace(training=SimpleNamespace(seed=0)), SimpleNamespace(states=[])
     facts: Any = loop._facts
     assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"pictures": "a1"}
+
+
+def test_losses_that_start_later_are_announced_with_their_values_and_counted_in_the_time_left(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[Any] = []
+    monkeypatch.setattr(StepProgress, "expect", lambda self, costs: expected.extend(costs))
+    run(written({"pictures": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}), tmp_path / "run")
+    assert [stop for stop, _ in expected] == [3, 6]
+    assert 0 < expected[0][1] < expected[1][1]
+    value = read_metrics(tmp_path / "run")[3]["pictures.itm"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "since step 3" in line]
+    assert len(said) == 1
+    assert f"pictures.itm {value:.3g}" in said[0]
+
+
+def test_a_model_that_cannot_be_costed_is_trained_all_the_same(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> list[int]:
+        raise NotImplementedError("no meta kernel")
+
+    monkeypatch.setattr(loop, "phase_costs", fail)
+    run(written({"pictures": {"losses": {"itm": {"start": 0.5}}}}), tmp_path / "run")
+    assert "NotImplementedError: no meta kernel" in capsys.readouterr().out

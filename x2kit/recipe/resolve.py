@@ -306,7 +306,7 @@ class _Checks:
             self._fault(
                 key,
                 f'stream "{stream.images_from}" has another source, so its pictures have not the regions of '
-                f"{name!r}; give both the same source",
+                f"{name!r}; give both the same source, or set images_from: null, so that this stream reads its own",
             )
 
     def _source(self, key: str, source: SourceConfig) -> None:

@@ -7,6 +7,8 @@ training itself; so every stream, mask, hard negative and head counts as it woul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from x2kit.data.config import DataConfig
 from x2kit.data.corpus import training_texts
+from x2kit.data.phases import Phase
 from x2kit.errors import SettingError
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
@@ -89,6 +92,41 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
         step_losses(model, batch, active, meta_negatives(batch))
     activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     return StepCosts((1 + BACKWARD) * counter.get_total_flops(), activations)
+
+
+def phase_costs(model: X2VLM, data: DataConfig, phases: Sequence[Phase]) -> list[int]:
+    """Count the operations of a step in each phase of a run.
+
+    Objectives of plugins and streams from which nothing is learned in a phase are left out.
+
+    Args:
+        model: on any device, as it was built; it is not changed and its weights are not copied.
+        data: the streams.
+        phases: of the run.
+    """
+    on_meta = _meta_copy(model)
+    return [
+        step_costs(on_meta, model.image_spec, _learned_in(data, phase), phase.losses).flops
+        for phase in phases
+    ]
+
+
+def _meta_copy(model: X2VLM) -> X2VLM:
+    """Copy the modules with tensors that have shapes and no memory; the tokenizer is shared."""
+    tokenizer = model.text.tokenizer
+    memo: dict[int, Any] = {id(tokenizer): tokenizer}
+    for parameter in model.parameters():
+        memo[id(parameter)] = torch.nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    return deepcopy(model, memo).eval()
+
+
+def _learned_in(data: DataConfig, phase: Phase) -> DataConfig:
+    streams = {
+        name: stream for name, stream in data.streams.items() if phase.losses[name] or phase.objectives[name]
+    }
+    return data.model_copy(update={"streams": streams})
 
 
 class _FusedAttention(TorchFunctionMode):

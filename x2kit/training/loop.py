@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,8 +17,10 @@ import torch
 import yaml
 
 from x2kit.data.batch import Batch
+from x2kit.data.config import DataConfig
 from x2kit.data.corpus import training_texts
 from x2kit.data.loading import StepBatches
+from x2kit.data.phases import Phase, loss_phases
 from x2kit.data.workers import worker_deaths
 from x2kit.errors import PluginError, X2KitError
 from x2kit.model import X2VLM, save_weights
@@ -35,6 +38,7 @@ from x2kit.plugin.trust import remember
 from x2kit.training.bad_records import BadRecordsOfRun
 from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
+from x2kit.training.costs import phase_costs
 from x2kit.training.distribution import gathered
 from x2kit.training.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.non_finite import broken
@@ -46,6 +50,7 @@ from x2kit.training.resuming import require_same_data, restore, resume_from
 from x2kit.training.saved_step import SavedStep, end_of_run
 from x2kit.training.stepper import Parts, Recipe, Stepper, assemble
 from x2kit.training.stop_requests import stop_requests
+from x2kit.training.watch import LossWatch
 
 
 def train(
@@ -109,7 +114,9 @@ def _train(
     progress = StepProgress(config.steps, state.get("step", 0), quiet=not processes.leads)
     for message in messages:  # said before anything is written, which may fail
         progress.say(message)
-    parts, began = assemble(recipe, progress.say, processes)
+    phases = loss_phases(recipe.data, config.steps)
+    built = partial(_expect_phases, progress, recipe.data, phases)
+    parts, began = assemble(recipe, progress.say, processes, built if processes.leads else lambda model: None)
     if state:
         restore(parts.model, parts.optimizer, state, processes)
         # The run outlives the tensors that it began from.
@@ -143,6 +150,21 @@ def _train(
             save_weights(whole.eval(), trainer.record.recipe, directory)
     progress.say(f"weights: {weights}")
     return weights
+
+
+def _expect_phases(progress: StepProgress, data: DataConfig, phases: Sequence[Phase], model: X2VLM) -> None:
+    """Let the time left follow the losses that start or stop later."""
+    if len(phases) == 1:
+        return
+    try:
+        costs = phase_costs(model, data, phases)
+    except Exception as error:  # noqa: BLE001 (an encoder of a plugin need not run on tensors without memory)
+        progress.say(
+            f"time left: taken as if all steps cost alike, though losses start or stop later; counting the operations "
+            f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        )
+        return
+    progress.expect([(phase.stop, cost) for phase, cost in zip(phases, costs, strict=True)])
 
 
 def _begun(
@@ -206,6 +228,7 @@ class Trainer(Stepper):
         self.observers = Observers(
             told, config.reporters if leads else {}, say, self.plugins if leads else None
         )
+        self.watch = LossWatch(loss_phases(self.recipe.data, config.steps), self.done)
         self.writer = CheckpointWriter(self.run, config, say, self.processes, self.observers.checkpoint_saved)
 
     def run_steps(self) -> None:
@@ -283,6 +306,8 @@ class Trainer(Stepper):
         values["bad_records"] = self.bad.total
         self.record.write(self.done, {"time": time.time(), **values})
         self.observers.step_done(self.done, values)
+        for message in self.watch.messages(self.done, values):
+            self.progress.say(message)
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
         self.progress.show(
             self.done, {short: values[name] for name, short in shown.items() if name in values}

@@ -63,7 +63,10 @@ class Parts(NamedTuple):
 
 
 def assemble(
-    recipe: Recipe, say: Callable[[str], None], processes: Processes = ALONE
+    recipe: Recipe,
+    say: Callable[[str], None],
+    processes: Processes = ALONE,
+    built: Callable[[X2VLM], None] = lambda model: None,
 ) -> tuple[Parts, Initialisation | None]:
     """The parts of a run as they are before its first step.
 
@@ -71,6 +74,7 @@ def assemble(
         recipe: resolved.
         say: told what was switched on, for people.
         processes: who makes the steps.
+        built: called with the model before anything is wrapped, compiled or sharded.
     Returns: parts, and where the model's weights began if they came from another's.
     Raises: X2KitError if the recipe asks for what this machine does not have.
     """
@@ -78,6 +82,7 @@ def assemble(
     require_whole_model(config, processes)
     torch.manual_seed(config.seed)
     model, began = build_started(recipe.model, training_texts(recipe.data))
+    built(model)
     share = Share(processes.rank, processes.count)
     gather = processes.gather if processes.several else None
     require_shares(recipe.data, processes.count)
