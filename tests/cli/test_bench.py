@@ -5,25 +5,49 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 
 Run = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 
 
-class Measured(NamedTuple):
-    device: str = "cpu, fp32"
-    rows: Mapping[str, int] = {"scenes": 8}
+class Phase(NamedTuple):
+    start: int
+    stop: int
+    names: tuple[str, ...]
+
+
+class MeasuredPhase(NamedTuple):
+    phase: Phase
     seconds: float = 0.5
     samples: float = 16.0
     tokens: float = 128.0
     shares: Mapping[str, float] = {"data": 0.25, "backward": 0.75}
     flops: float = 3e10
-    peak_flops: float = 4e10
     memory: int = 2**20
-    utilisation: float = 0.75
+
+
+PHASES = [
+    MeasuredPhase(Phase(0, 140, ("scenes.itc",))),
+    MeasuredPhase(Phase(140, 200, ("scenes.itc", "scenes.itm")), seconds=1.5),
+]
+
+
+class Measured(NamedTuple):
+    device: str = "cpu, fp32"
+    rows: Mapping[str, int] = {"scenes": 8}
+    phases: list[MeasuredPhase] = PHASES
+    peak_flops: float = 4e10
+    run_seconds: float = 160.0
+    samples: float = 16.0
+    memory: int = 2**20
+
+    def utilisation(self, one: MeasuredPhase) -> float:
+        return 0.75
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +78,29 @@ def test_a_table_tells_speed_shares_and_memory(x2kit: Run, asked: list[tuple[int
         assert shown in done.out
 
 
-def test_json_has_every_number(x2kit: Run) -> None:
+def test_every_phase_of_losses_has_a_column_and_the_run_a_time(x2kit: Run) -> None:
+    done = x2kit("bench", "good.yaml")
+    assert "steps 1-140" in done.out
+    assert "steps 141-200" in done.out
+    assert "step 141 starts scenes.itm" in done.out
+    assert "200 steps in about 2.7 minutes" in done.out
+
+
+def test_json_has_every_number_and_the_docs_every_field(x2kit: Run) -> None:
     found = json.loads(x2kit("bench", "good.yaml", "--json").out)
-    assert found["samples_per_second"] == 16
-    assert found["shares"] == {"data": 0.25, "backward": 0.75}
-    assert found["utilisation"] == 0.75
+    assert found["run_seconds"] == 160
     assert found["peak_memory_bytes"] == 2**20
+    second = found["phases"][1]
+    assert (second["first_step"], second["last_step"], second["losses"]) == (
+        141,
+        200,
+        ["scenes.itc", "scenes.itm"],
+    )
+    assert second["shares"] == {"data": 0.25, "backward": 0.75}
+    assert second["utilisation"] == 0.75
+    page = (ROOT / "docs/how-to/measure-speed.md").read_text(encoding="utf-8")
+    fields = [*found, *(f"phases[].{field}" for field in second)]
+    assert not [field for field in fields if f"| `{field}` |" not in page]
 
 
 def test_the_batch_size_that_is_fastest_is_named_as_recipe_keys(x2kit: Run) -> None:

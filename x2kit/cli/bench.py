@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
@@ -15,7 +17,7 @@ from x2kit.errors import X2KitError
 from x2kit.recipe.shapes import SECTIONS
 
 if TYPE_CHECKING:
-    from x2kit.training.bench import Measured
+    from x2kit.training.bench import Measured, MeasuredPhase
 
 HELP = "measure what a training step of a recipe costs here"
 RECIPE_KEYS = SECTIONS
@@ -30,7 +32,9 @@ examples:
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Recipe, steps, form of the result."""
     add_recipe_arguments(parser)
-    parser.add_argument("--steps", type=int, default=5, metavar="N", help="steps that are timed")
+    parser.add_argument(
+        "--steps", type=int, default=5, metavar="N", help="steps that are timed in each phase of losses"
+    )
     parser.add_argument(
         "--find-batch-size", action="store_true", help="double the batches while that makes samples faster"
     )
@@ -55,6 +59,7 @@ def run(options: jsonargparse.Namespace) -> int:
             print(json.dumps(_facts(measured), indent=2))
         else:
             Console().print(_table(measured))
+            print(*_notes(measured), sep="\n")
         return 0
     tried = dict(find_batch_size(recipe, options.steps))
     best = max(tried, key=lambda factor: tried[factor].samples)
@@ -72,30 +77,56 @@ def _facts(measured: Measured) -> dict[str, Any]:
     return {
         "device": measured.device,
         "rows": measured.rows,
-        "seconds_per_step": measured.seconds,
+        "run_seconds": measured.run_seconds,
         "samples_per_second": measured.samples,
-        "tokens_per_second": measured.tokens,
-        "shares": measured.shares,
-        "flops_per_second": measured.flops,
         "peak_flops_per_second": measured.peak_flops,
-        "utilisation": measured.utilisation,
         "peak_memory_bytes": measured.memory,
+        "phases": [
+            {
+                "first_step": one.phase.start + 1,
+                "last_step": one.phase.stop,
+                "losses": list(one.phase.names),
+                "seconds_per_step": one.seconds,
+                "samples_per_second": one.samples,
+                "tokens_per_second": one.tokens,
+                "shares": one.shares,
+                "flops_per_second": one.flops,
+                "utilisation": measured.utilisation(one),
+                "peak_memory_bytes": one.memory,
+            }
+            for one in measured.phases
+        ],
     }
 
 
 def _table(measured: Measured) -> Table:
-    table = Table("measure", "value", title=measured.device)
-    table.add_row("rows a step", ", ".join(f"{name} {rows}" for name, rows in measured.rows.items()))
-    table.add_row("seconds a step", f"{measured.seconds:.3g}")
-    table.add_row("samples/s", f"{measured.samples:.1f}")
-    table.add_row("tokens/s", f"{measured.tokens:.0f}")
-    for part, share in measured.shares.items():
-        table.add_row(f"  {part}", f"{share:.1%}")
-    table.add_row("GFLOP/s in the step", f"{measured.flops / 1e9:.1f}")
-    table.add_row("GFLOP/s of a matrix product", f"{measured.peak_flops / 1e9:.1f}")
-    table.add_row("share of that peak", f"{measured.utilisation:.0%}")
-    table.add_row("peak memory", f"{measured.memory / 2**20:.0f} MiB")
+    phases = measured.phases
+    columns = [f"steps {one.phase.start + 1}-{one.phase.stop}" for one in phases]
+    table = Table("measure", *(columns if len(phases) > 1 else ["value"]), title=measured.device)
+    table.add_row("seconds a step", *(f"{one.seconds:.3g}" for one in phases))
+    table.add_row("samples/s", *(f"{one.samples:.1f}" for one in phases))
+    table.add_row("tokens/s", *(f"{one.tokens:.0f}" for one in phases))
+    for part in phases[0].shares:
+        table.add_row(f"  {part}", *(f"{one.shares[part]:.1%}" for one in phases))
+    table.add_row("GFLOP/s in the step", *(f"{one.flops / 1e9:.1f}" for one in phases))
+    table.add_row("share of a matrix product's", *(f"{measured.utilisation(one):.0%}" for one in phases))
+    table.add_row("peak memory", *(f"{one.memory / 2**20:.0f} MiB" for one in phases))
     return table
+
+
+def _notes(measured: Measured) -> Iterator[str]:
+    """What stands below the table: the batch, the losses that each phase adds, the time of the run."""
+    yield f"rows a step: {', '.join(f'{name} {rows}' for name, rows in measured.rows.items())}"
+    yield f"a matrix product: {measured.peak_flops / 1e9:.1f} GFLOP/s"
+    for before, one in pairwise(measured.phases):
+        for verb, names in (("starts", _less(one, before)), ("stops", _less(before, one))):
+            if names:
+                yield f"step {one.phase.start + 1} {verb} {', '.join(names)}"
+    yield f"the run: {measured.phases[-1].phase.stop} steps in about {measured.run_seconds / 60:.1f} minutes"
+
+
+def _less(one: MeasuredPhase, other: MeasuredPhase) -> list[str]:
+    return [name for name in one.phase.names if name not in other.phase.names]
 
 
 def _sizes(tried: dict[int, Measured], best: int) -> Table:

@@ -1,7 +1,7 @@
 """What a training step of a recipe costs on this machine, and in which part of it. Imports torch.
 
-A few steps of the recipe are made from fresh weights and timed part by part; on an accelerator each part is waited
-for, so a run is a little faster than what is measured. Nothing is written.
+A few steps of each phase of the recipe are made from fresh weights and timed part by part; on an accelerator each part
+is waited for, so a run is a little faster than what is measured. Nothing is written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from x2kit.data.batch import Batch, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, StreamConfig
+from x2kit.data.phases import Phase, loss_phases
 from x2kit.model.device import choose_device, in_words
 from x2kit.training.operations import count_operations
 from x2kit.training.stepper import Recipe, Stepper, assemble
@@ -37,43 +38,72 @@ MIN_GAIN = 1.05
 _MAX_DOUBLINGS = 6
 
 
-class Measured(NamedTuple):
-    """A step's cost.
+class MeasuredPhase(NamedTuple):
+    """Cost of a step in a phase of the run.
 
     Attributes:
-        device: and precision, as a person reads them.
-        rows: texts and pairs a step, by stream.
+        phase: its steps and losses.
         seconds: a step, data included.
         samples: records a second.
         tokens: of texts a second, without padding.
         shares: of the time, by part; they sum to 1.
         flops: floating point operations a second in the step, data left out; those of `count_operations`.
-        peak_flops: a second, of one large matrix product.
-        memory: peak in bytes: of the device's memory, or on a CPU of the whole process.
+        memory: peak in bytes: of the device's memory, or on a CPU of the whole process so far.
     """
 
-    device: str
-    rows: dict[str, int]
+    phase: Phase
     seconds: float
     samples: float
     tokens: float
     shares: dict[str, float]
     flops: float
-    peak_flops: float
     memory: int
 
+
+class Measured(NamedTuple):
+    """Cost of a run.
+
+    Attributes:
+        device: and precision, for people.
+        rows: texts and pairs a step, by stream.
+        phases: at least one, in order.
+        peak_flops: floating point operations a second of one large matrix product.
+    """
+
+    device: str
+    rows: dict[str, int]
+    phases: list[MeasuredPhase]
+    peak_flops: float
+
     @property
-    def utilisation(self) -> float:
-        """Share of the peak that a step reaches."""
-        return self.flops / self.peak_flops
+    def run_seconds(self) -> float:
+        """All steps of the run, without checkpoints and start."""
+        return sum(one.seconds * one.phase.steps for one in self.phases)
+
+    @property
+    def samples(self) -> float:
+        """Records a second over the whole run."""
+        return sum(one.samples * one.seconds * one.phase.steps for one in self.phases) / self.run_seconds
+
+    @property
+    def memory(self) -> int:
+        """Largest peak in bytes."""
+        return max(one.memory for one in self.phases)
+
+    def utilisation(self, one: MeasuredPhase) -> float:
+        """Share of the peak that a step of a phase reaches."""
+        return one.flops / self.peak_flops
 
 
 class _Clock:
     """Seconds by part, on a device whose work may lag behind."""
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
         self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
 
     def now(self) -> float:
         if self._device.type != "cpu":
@@ -99,27 +129,51 @@ class _TimedStepper(Stepper):
 
 
 def bench(recipe: Recipe, steps: int) -> Measured:
-    """Make some steps from the middle of a recipe's run, where the losses that start later are on.
+    """Time steps of each phase of a recipe's run, a phase being a span in which the same losses are on.
 
     Args:
         recipe: resolved, with at least one stream.
-        steps: that are timed.
+        steps: that are timed in each phase.
     Raises: X2KitError as training does.
     """
     config = recipe.training
-    total = max(config.steps, 2 * (WARM_UP + steps + 1))
+    phases = loss_phases(recipe.data, config.steps)
+    total, starts = _with_room(recipe.data, config.steps, phases, WARM_UP + steps + 1)
     recipe = _changed(recipe, training=config.model_copy(update={"steps": total}))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     parts, _ = assemble(recipe, lambda switched_on: None)
-    stepper, device = _TimedStepper(recipe, parts, total // 2), parts.device
-    _reset_memory(device)
-    source = parts.batches.iterate(stepper.done)
-    clock = _Clock(device)
-    _watch(stepper, lambda: clock)
+    stepper = _TimedStepper(recipe, parts, 0)
+    clock = _Clock(parts.device)
+    _watch(stepper, clock)
+    measured = []
+    for phase, stepper.done in zip(phases, starts, strict=True):
+        measured.append(_measure(stepper, phase, steps, clock))
+    return Measured(
+        in_words(parts.device, stepper.precision),
+        {name: stream.batch_size for name, stream in recipe.data.streams.items()},
+        measured,
+        matmul_peak(parts.device, stepper.precision),
+    )
+
+
+def _with_room(data: DataConfig, steps: int, phases: Sequence[Phase], needed: int) -> tuple[int, list[int]]:
+    """Find a longer run in which each phase has the steps needed: its steps, and where the phases start in it."""
+    while True:
+        longest = {one.names: one for one in sorted(loss_phases(data, steps), key=lambda one: one.steps)}
+        found = [longest[phase.names] for phase in phases]
+        if min(one.steps for one in found) >= needed:
+            return steps, [one.start for one in found]
+        steps *= 2
+
+
+def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) -> MeasuredPhase:
+    """Time the steps from `stepper.done` on."""
+    _reset_memory(stepper.device)
+    source = stepper.batches.iterate(stepper.done)
     for _ in range(WARM_UP):
         _step(stepper, next(source), clock)
-    clock = _Clock(device)
+    clock.reset()
     samples = tokens = 0
     for _ in range(steps):
         with clock.on("data"):
@@ -131,16 +185,14 @@ def bench(recipe: Recipe, steps: int) -> Measured:
     seconds = sum(spent.values())
     with count_operations() as counter:
         stepper.step(next(source))
-    return Measured(
-        in_words(device, stepper.precision),
-        {name: stream.batch_size for name, stream in recipe.data.streams.items()},
+    return MeasuredPhase(
+        phase,
         seconds / steps,
         samples / seconds,
         tokens / seconds,
         {part: time_in / seconds for part, time_in in spent.items()},
         counter.get_total_flops() * steps / (seconds - spent["data"]),
-        matmul_peak(device, stepper.precision),
-        _memory(device),
+        _memory(stepper.device),
     )
 
 
@@ -218,17 +270,17 @@ def _step(stepper: _TimedStepper, batch: Batch, clock: _Clock) -> None:
     clock.seconds["optimiser"] += marks["optimiser"] - marks["backward"]
 
 
-def _watch(stepper: Stepper, clock: Callable[[], _Clock]) -> None:
+def _watch(stepper: Stepper, clock: _Clock) -> None:
     """Book the calls of the model's encoders to their parts."""
     for part, names in _METHODS.items():
         for name in names:
             setattr(stepper.model, name, _timed(getattr(stepper.model, name), part, clock))
 
 
-def _timed(method: Callable[..., Any], part: str, clock: Callable[[], _Clock]) -> Callable[..., Any]:
+def _timed(method: Callable[..., Any], part: str, clock: _Clock) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any, **named: Any) -> Any:
-        with clock().on(part):
+        with clock.on(part):
             return method(*arguments, **named)
 
     return call
