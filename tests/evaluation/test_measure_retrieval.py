@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.evaluation.stubs import Listed, photo
 from x2kit.errors import DataError
 from x2kit.evaluation import measure_retrieval as module
-from x2kit.evaluation.measure_retrieval import measure_retrieval, reranked
+from x2kit.evaluation.measure_retrieval import matching_accuracy, measure_retrieval, reranked
 from x2kit.evaluation.records import captions
 from x2kit.evaluation.retrieval import ranks
 from x2kit.evaluation.scoring import PictureBank, TextBank
@@ -187,3 +187,21 @@ def test_progress_names_what_is_done(context: Make) -> None:
 def test_captions_and_scores_agree_on_the_order_of_texts(context: Make) -> None:
     entries = [SimpleNamespace(id=str(i), caption=photo(i, captions=2)["caption"]) for i in range(3)]
     assert captions(cast(Any, entries), "en", False, 40).pictures == [0, 0, 1, 1, 2, 2]
+
+
+def test_the_accuracy_of_the_matching_head_is_that_of_the_pairs_it_was_asked_about() -> None:
+    logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 2.0]])
+    pairs = torch.tensor([[0, 0], [0, 1], [1, 1], [1, 2], [2, 0]])
+    owners = torch.tensor([0, 0, 1])  # pairs 0, 1, 3 are true
+    assert matching_accuracy(logits, pairs, owners) == {
+        "positive_accuracy": pytest.approx(1 / 3),
+        "negative_accuracy": 0.0,
+    }
+    assert matching_accuracy(logits[:1], pairs[:1], owners)["negative_accuracy"] is None
+
+
+def test_a_result_has_the_accuracy_of_the_matching_head_unless_nothing_is_re_ranked(context: Make) -> None:
+    accuracies = measure_retrieval(Retrieval(top_k=3), context())["languages"]["en"]["matching"]
+    assert all(0 <= share <= 1 for share in accuracies.values())
+    plain = measure_retrieval(Retrieval(top_k=3, rerank="none"), context())["languages"]["en"]
+    assert "matching" not in plain

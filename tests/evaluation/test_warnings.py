@@ -48,6 +48,24 @@ def test_languages_at_chance_level_share_a_warning() -> None:
     ]
 
 
+def matching(positive: float | None, negative: float | None) -> dict[str, Any]:
+    return {"matching": {"positive_accuracy": positive, "negative_accuracy": negative}}
+
+
+def test_a_collapsed_matching_head_is_named_with_its_languages() -> None:
+    result = {
+        "languages": {
+            "en": language(0.9) | matching(0.8, 0.9),
+            "de": language(0.9) | matching(0.0, 1.0),
+            "fr": language(0.9) | matching(0.0, 1.0),
+            "it": language(0.9) | matching(None, 1.0),
+        }
+    }
+    (warning,) = warnings_of(result)
+    assert '"no match"' in warning
+    assert warning.endswith("in de, fr")
+
+
 def test_languages_without_boxes_are_named() -> None:
     result = {"boxes": {"en": boxes(0.9)}, "boxes_iou": 0.5, "boxes_without": ["de", "fr"]}
     assert warnings_of(result) == ["boxes were not measured in de, fr: no region has a text in it"]

@@ -25,7 +25,7 @@ from torch import Tensor
 from x2kit.errors import DataError
 from x2kit.evaluation.encoded_records import encode_records
 from x2kit.evaluation.records import Entry, captions
-from x2kit.evaluation.reranking import RerankedRows, candidates_of
+from x2kit.evaluation.reranking import Candidates, RerankedRows, candidates_of
 from x2kit.evaluation.retrieval import ScoreRows, chance, ranks, recalls
 from x2kit.evaluation.scoring import (
     ALONE,
@@ -60,6 +60,9 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
             similarity; reranked holds the same directions after re-ranking.
         mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None where there is none;
             mean_reranked_all and so on after re-ranking.
+        languages.CODE.matching: positive_accuracy and negative_accuracy of the matching head on the re-ranked pairs:
+            share of the true ones that it calls matching, and of the others that it calls not matching; None where
+            there is no such pair.
         rerank: method, top_k, itm_weight.
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
@@ -108,7 +111,7 @@ def _measure_language(
         **_directions(Scores(similarity, similarity.T), answers),
     }
     if config.rerank != "none":
-        scores = reranked(
+        candidates, logits = match_candidates(
             config,
             context.model,
             pictures,
@@ -118,7 +121,9 @@ def _measure_language(
             lambda done, total: context.progress(f"matching, {language}", done, total),
             context.ranks,
         )
+        scores = order_candidates(config, similarity, candidates, logits, context.model.temperature)
         result["reranked"] = _directions(scores, answers)
+        result["matching"] = matching_accuracy(logits, candidates.pairs, torch.tensor(owners))
     return result
 
 
@@ -132,25 +137,51 @@ def reranked(
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> Scores:
-    """Scores of both directions after the matching head has looked at the candidates, each pair once.
+    """Score both directions after the matching head has looked at the candidates, each pair once.
+
+    Arguments are those of `match_candidates`.
+    """
+    candidates, logits = match_candidates(
+        config, model, pictures, texts, present, similarity, progress, ranks
+    )
+    return order_candidates(config, similarity, candidates, logits, model.temperature)
+
+
+def match_candidates(
+    config: Retrieval,
+    model: X2VLM,
+    pictures: PictureBank,
+    texts: TextBank,
+    present: Tensor,
+    similarity: Tensor,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
+) -> tuple[Candidates, Tensor]:
+    """Choose the candidates of all queries and ask the matching head about each pair once.
 
     Args:
-        config: method, number of candidates, weight.
+        config: number of candidates.
         model: in evaluation mode.
         pictures: encoded; `present` [M] says which of them are the rows of `similarity`.
         texts: T encoded texts.
         similarity: [M, T].
         progress: called with done and total pairs of this process.
         ranks: who share the pairs.
+    Returns: candidates of P pairs, and the matching logits [P, 2].
     """
     # Not every processor multiplies to the same last bit, and all have to have the same pairs.
     candidates = ranks.of_first(candidates_of(similarity, config.top_k) if ranks.rank == 0 else None)
     picture, text = candidates.pairs.T
-    logits = fuse_pairs(
-        model, pictures, texts, torch.stack([present[picture], text], 1), model.itm_logits, progress, ranks
-    )
+    pairs = torch.stack([present[picture], text], 1)
+    return candidates, fuse_pairs(model, pictures, texts, pairs, model.itm_logits, progress, ranks)
+
+
+def order_candidates(
+    config: Retrieval, similarity: Tensor, candidates: Candidates, logits: Tensor, temperature: Tensor
+) -> Scores:
+    """Score both directions by similarity [M, T] and the matching logits [P, 2] of the candidates."""
     of_pairs = logits[:, 1] if config.rerank == "matching" else logits.log_softmax(1)[:, 1]
-    temperature = model.temperature.detach().float().cpu()
+    temperature = temperature.detach().float().cpu()
 
     def direction(similarity: Tensor, columns: Tensor, places: Tensor) -> RerankedRows:
         matched = of_pairs[places]
@@ -164,6 +195,21 @@ def reranked(
         direction(similarity, candidates.of_pictures, first),
         direction(similarity.T, candidates.of_texts, second),
     )
+
+
+def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str, float | None]:
+    """Compute the accuracy of the matching head on true and on other pairs.
+
+    Args:
+        logits: [P, 2]; class 1 is "matched".
+        pairs: [P, 2] int64, picture and text.
+        owners: [T] int64, the picture of each text.
+    """
+    true, matched = owners[pairs[:, 1]] == pairs[:, 0], logits.argmax(1) == 1
+    return {
+        "positive_accuracy": matched[true].float().mean().item() if true.any() else None,
+        "negative_accuracy": (~matched[~true]).float().mean().item() if (~true).any() else None,
+    }
 
 
 def _directions(scores: Scores, answers: tuple[list[list[int]], list[list[int]]]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from x2kit.model.collapse import describe_collapse
+
 
 def at_chance(share: float, chance: float, trials: int) -> bool:
     """Whether a share of hits is within three standard deviations of guessing, or below it."""
@@ -13,7 +15,7 @@ def at_chance(share: float, chance: float, trials: int) -> bool:
 
 
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
-    """One sentence for each thing that needs saying: results at chance level, languages left out."""
+    """List a sentence for each problem: results at chance level, a collapsed matching head, languages left out."""
     found = []
     languages = retrieval_rows(result)
     guessed = {
@@ -24,6 +26,7 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
     if guessed:
         chance = max(languages[code]["chance_r1"] for code in guessed)
         found.append(f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}")
+    found += _collapsed(languages)
     name, boxes = boxes_rows(result)
     missed = {
         code: row[name] for code, row in boxes.items() if at_chance(row[name], row["chance"], row["regions"])
@@ -36,6 +39,19 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
             f"boxes were not measured in {', '.join(result['boxes_without'])}: no region has a text in it"
         )
     return found
+
+
+def _collapsed(languages: Mapping[str, Any]) -> list[str]:
+    """Languages in which the matching head gives every candidate the same answer, by answer."""
+    codes: dict[str, list[str]] = {}
+    for code, row in languages.items():
+        accuracies = row.get("matching", {})
+        positive, negative = accuracies.get("positive_accuracy"), accuracies.get("negative_accuracy")
+        if positive is None or negative is None:
+            continue
+        if said := describe_collapse(positive, negative):
+            codes.setdefault(said, []).append(code)
+    return [f"the matching head {said}; in {', '.join(found)}" for said, found in codes.items()]
 
 
 def _at_chance_level(codes: Mapping[str, float], measured: int) -> str:
