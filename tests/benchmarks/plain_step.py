@@ -60,7 +60,8 @@ def plain_rows(batch: Batch, rows: PairedRows, negatives: Negatives) -> PlainRow
     )
     if rows.regions is None:
         return PlainRows(batch.images[rows.images], *texts, negatives)
-    return PlainRows(batch.images, *texts, negatives, rows.images, rows.regions.bbox)
+    distinct, picture = rows.images.unique(return_inverse=True)
+    return PlainRows(batch.images[distinct], *texts, negatives, picture, rows.regions.bbox)
 
 
 def plain_twin(model: X2VLM) -> X2VLM:

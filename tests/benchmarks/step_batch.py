@@ -46,6 +46,7 @@ def make_task(
     seed: int = 0,
     regions: int = 4,
     tokens: int | None = None,
+    shared: bool = True,
 ) -> Task:
     """A model and a step of 2 captions and some regions for each picture.
 
@@ -55,6 +56,8 @@ def make_task(
         seed: of weights, pictures, texts, boxes, masks and negatives.
         regions: of each picture.
         tokens: of every text; by default captions and texts of regions have lengths as in the field's data.
+        shared: captions and regions are of the same pictures; otherwise every caption has a picture of its own, and
+            regions are of M others, as where two streams draw from two sources.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -63,18 +66,21 @@ def make_task(
     model = build_model(recipe.model, tokenizer=recipe.model.text.official_tokenizer(None)).train()
     captions, regions = 2 * pictures, regions * pictures
     of_captions, of_regions = (CAPTION_TOKENS, REGION_TOKENS) if tokens is None else [(tokens, tokens)] * 2
+    of_image = torch.arange(captions) % pictures if shared else torch.arange(captions)
+    of_region = torch.arange(regions) % pictures + (0 if shared else captions)
     streams: dict[str, Any] = {
-        "image": _rows(model, pictures, captions, of_captions, rng),
-        "region": _rows(model, pictures, regions, of_regions, rng)._replace(
+        "image": _rows(model, of_image, of_captions, rng),
+        "region": _rows(model, of_region, of_regions, rng)._replace(
             regions=Regions(_boxes(regions), torch.zeros(regions, dtype=torch.bool))
         ),
     }
-    size = model.image_spec.size
-    batch = Batch(0, torch.rand(pictures, 3, size, size), streams, {}, [])
+    size, distinct = model.image_spec.size, pictures if shared else captions + pictures
+    batch = Batch(0, torch.rand(distinct, 3, size, size), streams, {}, [])
     return Task(model, batch, {name: _negatives(len(rows.images)) for name, rows in streams.items()})
 
 
-def _rows(model: X2VLM, pictures: int, count: int, tokens: tuple[int, int], rng: Generator) -> PairedRows:
+def _rows(model: X2VLM, images: Tensor, tokens: tuple[int, int], rng: Generator) -> PairedRows:
+    count = len(images)
     special, vocab = model.tokenizer.special, model.tokenizer.vocab_size
     lengths = [int(n) for n in rng.integers(tokens[0], tokens[1] + 1, count)]
     lengths[0] = tokens[
@@ -85,7 +91,7 @@ def _rows(model: X2VLM, pictures: int, count: int, tokens: tuple[int, int], rng:
     ]
     plain = pad_texts(texts, special.pad, tokens[1])
     return PairedRows(
-        torch.arange(count) % pictures,
+        images,
         plain,
         _masked(plain.ids, lengths, special.mask),
         groups(range(count)),

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
+from x2kit_transformers import Bert
 
 from tests.benchmarks import plain_data
-from tests.benchmarks.data import SMALL, batch, difference, lines, plain_batch, stream
+from tests.benchmarks.data import (
+    PICTURES,
+    SMALL,
+    SPEC,
+    caption,
+    difference,
+    lines,
+    pictures,
+    plain_pictures,
+    require_equal_texts,
+    stream,
+    whole_batches,
+)
 from tests.benchmarks.photographs import photograph
 from x2kit.data.augmentation import COLOUR_OPERATIONS, SHAPE_OPERATIONS
 
@@ -30,19 +45,32 @@ def test_augmentations_are_those_of_pil_to_one_grey_level(number: int, sign: int
 
 def test_whole_batches_look_the_same_with_augmentation() -> None:
     records = lines(SIZES, 9)
-    apart = (plain_batch(records, stream()) - batch(records, stream())).abs() * 255
+    apart = (plain_pictures(records, stream()) - pictures(records, stream())).abs() * 255
     assert apart.mean() < 0.1  # a level here and there, which equalising may spread
 
 
 def test_pictures_read_at_reduced_size_look_the_same() -> None:
     records = lines([(640, 640)], 4)
     whole, reduced = (
-        batch(records, stream(augment_operations=0, crop_scale=(0.6, 1.0), reduced_decoding=wanted)) * 255
+        pictures(records, stream(augment_operations=0, crop_scale=(0.6, 1.0), reduced_decoding=wanted)) * 255
         for wanted in (False, True)
     )
     apart = (whole - reduced).abs()
     assert 0 < apart.mean() < 4  # the sensor's noise alone is 3
     assert (apart > 32).float().mean() < 0.02  # at edges: they may move by half a reduced pixel
+
+
+def test_whole_batches_have_the_same_texts_and_hide_as_many_tokens(tmp_path: Path) -> None:
+    records, config = lines(SIZES, PICTURES), stream(tmp_path / "photographs.jsonl")
+    tokenizer = Bert().build_tokenizer(map(caption, range(2000)))
+    plain = plain_data.plain_batch(records, config, SPEC.size, tokenizer)
+    ours = whole_batches(records, config, tokenizer).batch(0)
+    require_equal_texts(plain, ours, tokenizer)
+    assert ours.images is not None
+    assert plain.images.shape == ours.images.shape
+    other = plain._replace(ids=plain.ids.flip(1).roll(1, 1))
+    with pytest.raises(SystemExit, match="other texts"):
+        require_equal_texts(other, ours, tokenizer)
 
 
 def grey_levels(one: Image.Image, other: Image.Image) -> int:

@@ -8,15 +8,17 @@ import torch
 from tests.benchmarks.step import look, our_step, plain_step, require_equal
 from tests.benchmarks.step_batch import Task, make_task
 
+SIZES = {
+    "vision": {"image_size": 64, "width": 48, "depth": 2, "heads": 4},
+    "text": {"layers": 2, "width": 32, "heads": 4, "vocab_size": 200, "max_length": 40},
+    "fusion": {"layers": 2, "heads": 4},
+}
+SETTINGS = {f"model.{part}.init_args.{key}": v for part, of in SIZES.items() for key, v in of.items()}
 
-@pytest.fixture(scope="module")
-def task() -> Task:
-    vision = {"image_size": 64, "width": 48, "depth": 2, "heads": 4}
-    text = {"layers": 2, "width": 32, "heads": 4, "vocab_size": 200, "max_length": 40}
-    fusion = {"layers": 2, "heads": 4}
-    parts = {"vision": vision, "text": text, "fusion": fusion}
-    settings = {f"model.{part}.init_args.{key}": v for part, of in parts.items() for key, v in of.items()}
-    return make_task(2, settings)
+
+@pytest.fixture(scope="module", params=[True, False], ids=["shared", "distinct"])
+def task(request: pytest.FixtureRequest) -> Task:
+    return make_task(2, SETTINGS, shared=request.param)
 
 
 def test_losses_and_gradients_are_equal(task: Task) -> None:
@@ -27,7 +29,15 @@ def test_losses_and_gradients_are_equal(task: Task) -> None:
 
 def test_fewer_operations(task: Task) -> None:
     plain, ours = look(task, plain_step(task)), look(task, our_step(task))
-    assert ours.operations < plain.operations / 1.6
+    assert ours.operations < plain.operations / (1.6 if len(task.batch.images) == 2 else 1.3)
+
+
+def test_a_caption_with_a_picture_of_its_own_shares_none() -> None:
+    batch = make_task(2, SETTINGS, shared=False).batch
+    images, regions = (batch.streams[name].images.tolist() for name in ("image", "region"))
+    assert len(batch.images) == len(set(images)) + len(set(regions)) == 6
+    assert not set(images) & set(regions)
+    assert len(set(images)) == len(images)
 
 
 def test_a_difference_is_refused(task: Task) -> None:
