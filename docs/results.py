@@ -84,8 +84,9 @@ HEAD = """# What the quickstart reaches
 
 500 test scenes of compositions that were in no picture and no text of the training; English captions stood beside
 pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
-regions found by their name with IoU above 0.5. Minutes are those between the first and the last line of
-`metrics.jsonl`, on two hardware threads of one AMD EPYC core with AVX2 alone, for which `precision: auto` chooses fp32.
+regions found by their name with IoU above 0.5. Minutes are the training time by
+`metrics.jsonl`, pauses left out, on two hardware threads of one AMD EPYC core with AVX2 alone, for which
+`precision: auto` chooses fp32.
 Where a run had one thread, other work had the other; beside seed 44 and the long recipe other work took more than half
 of the machine, so their minutes say little.
 """
@@ -101,7 +102,8 @@ def row(label: str, result: dict[str, Any], run: Path | None) -> str:
     box = {code: value["iou50"] for code, value in boxes.items()}
     elsewhere = [value for code, value in box.items() if code not in english]
     metrics = read_metrics(run) if run is not None else []
-    minutes = f"{(metrics[-1]['time'] - metrics[0]['time']) / 60:.1f}" if metrics else ""
+    timed = metrics and all("seconds" in line for line in metrics)  # runs of earlier versions did not log it
+    minutes = f"{sum(line['seconds'] for line in metrics) / 60:.1f}" if timed else ""
     steps = str(metrics[-1]["step"]) if metrics else ""
     threads = str(json.loads((run / "versions.json").read_text())["threads"]) if run is not None else ""
     numbers = [mean(english.values()), mean(others.values()), min(others.values(), default=None)]
