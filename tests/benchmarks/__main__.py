@@ -39,10 +39,10 @@ ways are in `tests/benchmarks/plain_*.py`, as slow and clear as they are. For yo
 
 How much is gained depends on what the rows of a batch share:
 
-- Step, shared pictures: captions and regions are of the same pictures, as with `images_from`. x2kit encodes each picture
-  once for all its texts, the plain way once for each caption and once for the regions.
-- Step, distinct pictures: every caption has a picture of its own and regions are of others, as of two sources. Both ways
-  encode each picture once; keys and values of its patches, padding, the second text pass and fused attention remain.
+- Step, shared pictures: captions and regions are of the same pictures, as with `images_from`. x2kit encodes each
+  picture once for all its texts, the plain way once for each caption and once for the regions.
+- Step, distinct pictures: every caption has a picture of its own and regions are of others, as of two sources. Both
+  ways encode each once; keys and values of its patches, padding, the second text pass and fused attention remain.
 - Retrieval: candidates of pictures and texts that are encoded already. A pair is scored once for both directions.
 - Data, pictures: decoding, crop, size, flip and augmentation.
 - Data, whole batch: also cleaning, tokenising, masking, padding and collating, as a data worker does it.
