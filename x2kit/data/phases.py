@@ -42,8 +42,9 @@ def loss_phases(data: DataConfig, steps: int) -> list[Phase]:
     """Split a run of so many steps where losses or objectives start or stop; the phases cover all steps."""
     edges = {0, steps}
     for stream in data.streams.values():
-        for loss in (*stream.losses.values(), *stream.objectives.values()):
-            edges |= {math.ceil(share * steps) for share in (loss.start, loss.stop)}
+        spans = [(loss.start, loss.stop) for loss in stream.losses.values()]
+        spans += [(objective.start, objective.stop) for objective in stream.objectives.values()]
+        edges |= {math.ceil(share * steps) for span in spans for share in span}
     found: list[Phase] = []
     for start, stop in pairwise(sorted(edges)):
         losses = {name: stream.losses_on(start, steps) for name, stream in data.streams.items()}

@@ -76,4 +76,5 @@ def boxes_in_pixels(bbox: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
             f"every box needs the size of its image, found {len(bbox)} boxes and {len(sizes)} sizes"
         )
     scale = torch.tensor(sizes, device=bbox.device).reshape(-1, 2).repeat(1, 2)
-    return box_convert(bbox, "cxcywh", "xywh") * scale
+    xywh: Tensor = box_convert(bbox, "cxcywh", "xywh")
+    return xywh * scale

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from x2kit.data.phases import Phase
 from x2kit.model.collapse import describe_collapse
 
-PATIENCE = 0.1
+PATIENCE = 0.2
 """Share of the run for which a matching head may stay collapsed: at its start it has not learned anything yet."""
 _POSITIVE, _NEGATIVE = "_positive_accuracy", "_negative_accuracy"
 

@@ -75,7 +75,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], phases: Sequence[Phase] = 
     drawn = []
     for place, (stream, names) in enumerate(sorted(streams.items(), key=lambda group: group[0] != "")):
         drawn.append(tag("h3", f"Stream {stream}" if stream else "The whole run"))
-        if not stream:
+        if changes and not stream:
             drawn.append(_list_changes(changes))
         colour = f"var(--series-{place % 5})"
         marks = [] if stream else [change.step for change in changes]
@@ -107,9 +107,7 @@ def loss_changes(phases: Sequence[Phase], last_step: float) -> list[Change]:
     ]
 
 
-def _list_changes(changes: Sequence[Change]) -> Markup | None:
-    if not changes:
-        return None
+def _list_changes(changes: Sequence[Change]) -> Markup:
     items = [
         tag(
             "li",
