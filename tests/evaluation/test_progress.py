@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
 from x2kit.evaluation.progress import TaskProgress
+from x2kit.terminal import PlainConsole
 
 
 def shown(terminal: bool, times: list[float]) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=80, color_system=None)
+    console = PlainConsole(file=out, force_terminal=terminal, width=80, color_system=None)
     clock = iter(times)
     with TaskProgress(console, lambda: next(clock)) as progress:
         for done in range(1, len(times)):

@@ -5,9 +5,9 @@ import sys
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from x2kit.evaluation.table import render
+from x2kit.terminal import PlainConsole
 
 
 def shares(r1: float) -> dict[str, float]:
@@ -50,7 +50,7 @@ def result() -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any], width: int = 80) -> list[str]:
-    console = Console(width=width, color_system=None)
+    console = PlainConsole(width=width, color_system=None)
     with console.capture() as capture:
         console.print(render(result))
     return [line.rstrip() for line in capture.get().splitlines()]

@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
-from rich.console import Console
 from rich.table import Table
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_recipe_arguments, read
 from x2kit.errors import X2KitError
 from x2kit.recipe.shapes import SECTIONS
+from x2kit.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from x2kit.training.bench import Measured, MeasuredPhase
@@ -58,7 +58,7 @@ def run(options: jsonargparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_facts(measured), indent=2))
         else:
-            Console().print(_table(measured))
+            PlainConsole().print(_table(measured))
             print(*_notes(measured), sep="\n")
         return 0
     tried = dict(find_batch_size(recipe, options.steps))
@@ -67,7 +67,7 @@ def run(options: jsonargparse.Namespace) -> int:
         found = {"best": best, "tried": {factor: _facts(measured) for factor, measured in tried.items()}}
         print(json.dumps(found, indent=2))
         return 0
-    Console().print(_sizes(tried, best))
+    PlainConsole().print(_sizes(tried, best))
     for name, rows in tried[best].rows.items():
         print(f"--data.streams.{name}.batch_size {rows}")
     return 0

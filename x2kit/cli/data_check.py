@@ -7,11 +7,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
-from rich.console import Console
 from rich.table import Table
 
 from x2kit.errors import X2KitError
 from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from x2kit.data.checking import Check
@@ -66,7 +66,7 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     if options.json:
         print(json.dumps(facts, indent=2))
     else:
-        console = Console()
+        console = PlainConsole()
         for table in _tables(check):
             console.print(table)
         print("\n".join(_lines(check, verdicts)))

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import jsonargparse
-from rich.console import Console
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments
 from x2kit.cli.run_directory import same_model, stored_recipe
 from x2kit.model.processes import Processes, started_processes
+from x2kit.terminal import PlainConsole
 
 HELP = "measure trained weights: retrieval in every language, boxes"
 RECIPE_KEYS = ("evaluation",)
@@ -57,7 +57,7 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     from x2kit.evaluation.table import render
 
     output = Path(options.output) if options.output else None
-    with TaskProgress(None if processes.leads else Console(quiet=True)) as progress:
+    with TaskProgress(None if processes.leads else PlainConsole(quiet=True)) as progress:
         result = evaluate(
             directory,
             resolved.recipe,
@@ -72,5 +72,5 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
-        Console().print(render(result))
+        PlainConsole().print(render(result))
     return 0

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from x2kit.terminal import PlainColumn, PlainConsole
 
 PLAIN_SECONDS = 15.0
 """Least seconds between lines where the output is no terminal."""
@@ -22,12 +23,12 @@ class TaskProgress:
         clock: seconds, of any beginning.
     """
 
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True)
+    def __init__(self, console: PlainConsole | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or PlainConsole(stderr=True)
         self._clock = clock
         self._said = clock()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            PlainColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -52,4 +53,4 @@ class TaskProgress:
         now = self._clock()
         if not self._console.is_terminal and now - self._said >= PLAIN_SECONDS:
             self._said = now
-            self._console.print(f"{what}: {done}/{total}", highlight=False, markup=False)
+            self._console.print(f"{what}: {done}/{total}")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
+
+from x2kit.terminal import PlainColumn, PlainConsole
 
 PLAIN_SECONDS = 15.0
 """Seconds between lines where the output is no terminal."""
@@ -24,14 +25,14 @@ class StepProgress:
     """
 
     def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
-        self._console = Console(quiet=quiet)
+        self._console = PlainConsole(quiet=quiet)
         self._steps, self._start = steps, done
         self._bar = Progress(
-            TextColumn("training"),
+            PlainColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[values]}"),
-            TextColumn("{task.fields[left]}"),
+            PlainColumn("{task.fields[values]}"),
+            PlainColumn("{task.fields[left]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -73,7 +74,6 @@ class StepProgress:
         speed = (done - self._start) / max(now - self._began, 1e-9)
         self._console.print(
             f"step {done}/{self._steps}  {shown}  {speed:.2f} steps/s  {left}",
-            highlight=False,
             soft_wrap=True,
         )
 
@@ -92,4 +92,4 @@ class StepProgress:
 
     def say(self, message: str) -> None:
         """A line beside the progress."""
-        self._bar.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self._bar.console.print(message, soft_wrap=True)
