@@ -75,6 +75,7 @@ FREE_NAME = {
     "data.streams": "STREAM",
     "data.streams.STREAM.objectives": "OBJECTIVE",
     "evaluation.tasks": "TASK",
+    "evaluation.sources": "TASK",
     "training.reporters": "REPORTER",
 }
 """What stands for a name that the recipe chooses; the names of losses are fixed and are listed below the table."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from tests.data.stubs import StubScenes, stream
 from tests.evaluation.stubs import HEADS, StubFusion, StubPhotos, StubText, StubVision, tiny_model
 from x2kit.data.config import DataConfig
-from x2kit.errors import SettingError, WeightsError, X2KitError
+from x2kit.errors import DataError, SettingError, WeightsError, X2KitError
 from x2kit.evaluation import evaluate
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.harness import read_result, trained_with_images, write_result
@@ -207,3 +208,47 @@ def test_zero_shot_is_claimed_only_if_it_is_known() -> None:
 def test_a_source_without_parts_is_refused_by_its_setting(run: Path) -> None:
     with pytest.raises(SettingError, match="split: StubScenes has no parts"):
         evaluate(run, recipe(source=StubScenes()), PLUGINS)
+
+
+def test_everything_is_checked_before_anything_is_measured(run: Path) -> None:
+    began = []
+
+    class Late(Answer):
+        def check(self, context: TaskContext) -> None:
+            raise DataError("nothing to measure here")
+
+    class First(Answer):
+        def run(self, context: TaskContext) -> Mapping[str, Any]:
+            began.append(self)
+            return {}
+
+    with pytest.raises(DataError, match="nothing to measure here"):
+        evaluate(run, recipe(tasks={"first": First(), "late": Late()}), PLUGINS)
+    assert not began
+
+
+def test_a_language_without_captions_ends_before_a_picture_is_encoded(run: Path) -> None:
+    shown: list[str] = []
+    with pytest.raises(DataError, match="no record has a caption in fr"):
+        evaluate(
+            run,
+            recipe(languages=("en", "fr")),
+            PLUGINS,
+            progress=lambda what, done, total: shown.append(what),
+        )
+    assert shown == []
+
+
+def test_a_task_may_have_records_of_its_own(run: Path) -> None:
+    own = recipe(sources={"boxes": StubPhotos(count=4)})
+    result = evaluate(run, own, PLUGINS)
+    assert result["languages"]["en"]["candidates"] == 9
+    assert result["boxes"]["en"]["pictures"] == 4
+    assert result["data"]["records"] == 9
+    assert result["data"]["sources"]["boxes"]["records"] == 4
+    assert result["data"]["sources"]["boxes"]["source"]["init_args"]["split"] == "test"
+
+
+def test_a_source_of_no_task_is_refused_with_the_tasks() -> None:
+    with pytest.raises(ValidationError, match="no task is called boxs; tasks: retrieval, boxes"):
+        recipe(sources={"boxs": StubPhotos()})

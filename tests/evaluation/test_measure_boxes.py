@@ -113,3 +113,13 @@ def test_a_bad_box_is_refused_by_record(context: Make) -> None:
     source = Listed([photo(4, regions=[{"bbox": [20, 0, 9, 4], "caption": spoken("dog")}])])
     with pytest.raises(DataError, match="record photo-4: box"):
         measure_boxes(Localisation(), context(source=source))
+
+
+def test_the_common_subset_has_regions_with_a_text_in_every_language(context: Make) -> None:
+    records = [photo(index) for index in range(3)]
+    records[1]["regions"][0]["caption"] = {"en": "english alone"}
+    found = [
+        measure_boxes(Localisation(common_subset=common), context(source=Listed(records)))["boxes"]
+        for common in (False, True)
+    ]
+    assert [[row["regions"] for row in boxes.values()] for boxes in found] == [[6, 5], [5, 5]]

@@ -14,13 +14,13 @@ from torch import Tensor
 from tests.evaluation.stubs import Listed, photo
 from x2kit.errors import DataError
 from x2kit.evaluation import measure_retrieval as module
-from x2kit.evaluation.measure_retrieval import matching_accuracy, measure_retrieval, reranked
-from x2kit.evaluation.records import captions
+from x2kit.evaluation.measure_retrieval import matching_accuracy, measure_retrieval, queries_of, reranked
+from x2kit.evaluation.records import captions, read_entries
 from x2kit.evaluation.retrieval import ranks
 from x2kit.evaluation.scoring import PictureBank, TextBank
 from x2kit.evaluation.tasks import Rerank, Retrieval
 from x2kit.model import X2VLM
-from x2kit.plugin import Context, TaskContext, VisionFeatures
+from x2kit.plugin import Context, Ranks, TaskContext, VisionFeatures
 
 Make = Callable[..., TaskContext]
 
@@ -205,3 +205,52 @@ def test_a_result_has_the_accuracy_of_the_matching_head_unless_nothing_is_re_ran
     assert all(0 <= share <= 1 for share in accuracies.values())
     plain = measure_retrieval(Retrieval(top_k=3, rerank="none"), context())["languages"]["en"]
     assert "matching" not in plain
+
+
+def test_equal_captions_are_right_under_positives_text(context: Make) -> None:
+    same = {"en": "the same words"}
+    given = context(source=Listed([photo(index, caption=same) for index in range(4)]), languages=("en",))
+    row, text = (
+        measure_retrieval(Retrieval(rerank="none", positives=positives), given)
+        for positives in ("row", "text")
+    )
+    assert row["languages"]["en"].items() >= {"shared_captions": 4, "highest_r1": (0 + 1 / 4) / 2}.items()
+    assert row["languages"]["en"]["image_to_text"]["highest_r1"] == 0
+    assert row["languages"]["en"]["text_to_image"]["highest_r1"] == 1 / 4
+    assert text["languages"]["en"].items() >= {"shared_captions": 4, "highest_r1": 1, "mean_r1": 1}.items()
+    assert (row["positives"], text["positives"]) == ("row", "text")
+
+
+def test_texts_of_equal_pictures_are_right_under_positives_image(context: Make) -> None:
+    one = photo(0)["image"]
+    records = [photo(index, image=one if index < 2 else photo(index)["image"]) for index in range(4)]
+    given = context(source=Listed(records), languages=("en",))
+    row, image = (
+        measure_retrieval(Retrieval(rerank="none", positives=positives), given)["languages"]["en"]
+        for positives in ("row", "image")
+    )
+    assert row["text_to_image"]["highest_r1"] == 1 / 2  # the texts of the two can never be hits
+    assert image["highest_r1"] == 1
+
+
+def test_the_common_subset_is_measured_in_every_language(context: Make) -> None:
+    records = [photo(index) for index in range(6)]
+    records[2]["caption"] = {"en": "only english"}
+    records[4]["caption"] = {"de": "nur deutsch"}
+    config = Retrieval(rerank="none", common_subset=True)
+    found = measure_retrieval(config, context(source=Listed(records)))["languages"]
+    assert [found[code]["candidates"] for code in ("en", "de")] == [4, 4]
+    complete = [record for record in records if record["id"] not in ("photo-2", "photo-4")]
+    assert found == measure_retrieval(config, context(source=Listed(complete)))["languages"]
+
+
+def test_an_empty_common_subset_is_refused(context: Make) -> None:
+    records = [photo(0, caption={"en": "one"}), photo(1, caption={"de": "zwei"})]
+    with pytest.raises(DataError, match="common_subset: no record has a caption in all of en, de"):
+        measure_retrieval(Retrieval(common_subset=True), context(source=Listed(records)))
+
+
+def test_all_languages_without_captions_are_named_with_the_others() -> None:
+    entries = read_entries(Listed([photo(0)]), Ranks())
+    with pytest.raises(DataError, match=r"in sw, fi; .*--evaluation\.languages '\[en, de\]'"):
+        queries_of(Retrieval(), ("en", "sw", "de", "fi"), entries)

@@ -138,3 +138,25 @@ def test_what_another_task_calls_languages_is_no_table() -> None:
 def test_reading_a_result_needs_no_torch() -> None:
     program = "import sys, x2kit.evaluation.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_unequal_counts_of_images_stand_beside_each_language(result: dict[str, Any]) -> None:
+    result["languages"]["de"]["candidates"] = 493
+    assert cells(result, "de (493 images)").startswith("50.0 60.0")
+    assert cells(result, "en (500 images)").startswith("70.0 80.0")
+    assert not any("…" in line for line in lines(result, width=80))
+
+
+def test_unequal_counts_of_regions_stand_beside_each_language_where_images_agree(
+    result: dict[str, Any],
+) -> None:
+    result["boxes"]["fr"]["regions"] = 12
+    assert cells(result, "fr (12 regions)").endswith("65.0")
+
+
+def test_a_ceiling_of_r1_is_named_with_its_cause(result: dict[str, Any]) -> None:
+    assert "at most" not in " ".join(lines(result))
+    result["languages"]["de"] |= {"highest_r1": 0.7, "shared_captions": 29}
+    result["positives"] = "row"
+    text = " ".join(lines(result))
+    assert "(de): R@1 reaches at most 70 %, 29 texts are shared; positives: row" in text

@@ -90,3 +90,18 @@ def test_the_share_of_boxes_stands_under_its_limit() -> None:
 
 def test_what_another_task_calls_languages_or_boxes_is_not_read() -> None:
     assert warnings_of({"languages": {"en": 0.5}, "boxes": ["en"], "boxes_iou": "half"}) == []
+
+
+def test_languages_measured_on_fewer_images_are_named_with_the_setting() -> None:
+    rows = {
+        code: language(0.9) | {"candidates": count} for code, count in (("en", 96), ("de", 93), ("fr", 96))
+    }
+    (warning,) = warnings_of({"languages": rows})
+    assert "different numbers of images (de 93; others 96)" in warning
+    assert "common_subset: true" in warning
+
+
+def test_languages_measured_on_fewer_regions_are_named_with_the_setting() -> None:
+    rows = {"en": boxes(0.9), "de": boxes(0.9) | {"regions": 700}}
+    (warning,) = warnings_of({"boxes": rows, "boxes_iou": 0.5})
+    assert "different numbers of regions (de 700; others 1500)" in warning

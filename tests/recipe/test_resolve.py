@@ -131,6 +131,19 @@ def test_what_is_measured_must_not_be_trained_on(write: Write) -> None:
     assert len(rest) == 2
 
 
+def test_the_source_of_a_task_is_checked_like_the_shared_one(write: Write) -> None:
+    own = "evaluation.sources.retrieval"
+    accepted((own, "Scenes"))
+    (missing,) = refusals((own, {"class_path": "Scenes", "init_args": {"file": "gone.jsonl"}}))
+    assert missing.endswith(f"{own}.init_args.file: not found: gone.jsonl")
+    other = {"class_path": "Scenes", "init_args": {"more": ["a"]}}
+    (trained,) = refusals(
+        ("data.streams.parallel.source", other), (own, other), ("evaluation.split", "train")
+    )[2:]
+    assert own in trained
+    assert 'what stream "parallel" trains on' in trained
+
+
 def test_colour_operations_need_colours(write: Write) -> None:
     off = [(f"data.streams.{name}.transform.augment_operations", 0) for name in ("pictures", "regions")]
     accepted(("model.vision.channels", 1), *off)

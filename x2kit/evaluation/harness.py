@@ -10,8 +10,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import yaml
 
@@ -28,7 +29,9 @@ from x2kit.model.run_files import read_metrics
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
 from x2kit.plugin.component_faults import component_faults
+from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.manager import Plugins
+from x2kit.plugin.sources import Source
 from x2kit.plugin.tasks import TaskContext
 
 RESULT = "evaluation.json"
@@ -90,35 +93,35 @@ def evaluate(
     began = time.monotonic()
     config = evaluation_of(recipe)
     split = split or config.split
-    source_config = config.source.for_split(split)
     weights = weights_directory(directory)
     with without_initialisation():
         model = build_model(recipe.model, assets=weights)
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
     recipe.data.limits.apply()
-    with component_faults(source_config):
-        source = source_config.open()
-    languages = config.languages or source_config.languages() or spoken_languages(source)
+    measured = open_sources(config, split)
     context = TaskContext(
         model=model,
-        source=source,
+        source=measured["source"].source,
         split=split,
-        languages=languages,
-        trained_with_images=trained_with_images(recipe.data, languages),
+        languages=measured["source"].languages,
+        trained_with_images=trained_with_images(recipe.data, measured["source"].languages),
         device=model.device,
         batch_size=config.batch_size,
         progress=progress if processes.leads else no_progress,
         ranks=processes,
     )
+    contexts = {name: context for name in config.tasks}
+    for name in config.sources:
+        own = measured[f"sources.{name}"]
+        trained = trained_with_images(recipe.data, own.languages)
+        contexts[name] = replace(
+            context, source=own.source, languages=own.languages, trained_with_images=trained
+        )
     result: dict[str, Any] = {
         "split": split,
         "checkpoint": describe_checkpoint(weights),
-        "data": {
-            "source": dump_component(source_config),
-            "fingerprint": processes.of_first(source.fingerprint() if processes.leads else None),
-            "records": len(source),
-        },
+        "data": describe_sources(config, measured, processes),
         "model": {
             "vision": config_name(recipe.model.vision),
             "text": config_name(recipe.model.text),
@@ -130,7 +133,9 @@ def evaluate(
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
     }
     for name, task in config.tasks.items():
-        add_result(result, name, task.run(context))
+        task.check(contexts[name])  # all of them before the first measures for hours
+    for name, task in config.tasks.items():
+        add_result(result, name, task.run(contexts[name]))
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
     processes.wait()  # a result is written if no process has failed
@@ -139,6 +144,49 @@ def evaluate(
         tell_plugins(plugins, directory, recipe, result)
     written: dict[str, Any] = processes.of_first(result)
     return written
+
+
+class Measured(NamedTuple):
+    """Records that are measured on, and the languages that are measured on them."""
+
+    config: SourceConfig
+    source: Source
+    languages: tuple[str, ...]
+
+
+def open_sources(config: EvaluationConfig, split: str) -> dict[str, Measured]:
+    """Open every source of the evaluation, by its key; equal ones once."""
+    opened: list[Measured] = []
+    found = {}
+    for key, one in config.keyed_sources().items():
+        of_split = one.for_split(split)
+        known = next((measured for measured in opened if measured.config == of_split), None)
+        if known is None:
+            with component_faults(of_split):
+                source = of_split.open()
+            languages = config.languages or of_split.languages() or spoken_languages(source)
+            known = Measured(of_split, source, languages)
+            opened.append(known)
+        found[key] = known
+    return found
+
+
+def describe_sources(
+    config: EvaluationConfig, measured: Mapping[str, Measured], processes: Processes
+) -> dict[str, Any]:
+    """Settings, fingerprint and number of records of the shared source; those of single tasks in `sources`."""
+
+    def described(one: Measured) -> dict[str, Any]:
+        return {
+            "source": dump_component(one.config),
+            "fingerprint": processes.of_first(one.source.fingerprint() if processes.leads else None),
+            "records": len(one.source),
+        }
+
+    found = described(measured["source"])
+    if config.sources:
+        found["sources"] = {task: described(measured[f"sources.{task}"]) for task in config.sources}
+    return found
 
 
 def tell_plugins(plugins: Plugins, directory: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from x2kit.errors import DataError
 from x2kit.evaluation.encoded_records import encode_records
-from x2kit.evaluation.records import Entry, NamedBoxes, named_boxes
+from x2kit.evaluation.records import Entry, NamedBoxes, common_regions, named_boxes, region_texts
 from x2kit.evaluation.scoring import ALONE, PictureBank, Progress, encode_texts, fuse_pairs, silent
 from x2kit.evaluation.tasks import Localisation
 from x2kit.model.x2vlm import X2VLM
@@ -54,16 +54,10 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
     Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
     pictures, entries = encode_records(context, frames=None, project=False)
+    entries, languages = regions_of(config, context.languages, entries)
     boxes = {
-        language: found
-        for language in context.languages
-        if (found := _measure_language(config, context, pictures, entries, language))
+        language: _measure_language(config, context, pictures, entries, language) for language in languages
     }
-    if not boxes:
-        raise DataError(
-            f"no region has a text in {', '.join(context.languages)}, so no box can be looked for; leave the task "
-            "Localisation out of evaluation.tasks, or name languages that have: --evaluation.languages"
-        )
     name = share_name(config.iou)
     trained = [found[name] for found in boxes.values() if found["trained_with_images"]]
     zero_shot = [found[name] for found in boxes.values() if not found["trained_with_images"]]
@@ -74,6 +68,34 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
         "boxes_mean_zero_shot": fmean(zero_shot) if zero_shot else None,
         "boxes_without": [language for language in context.languages if language not in boxes],
     }
+
+
+def regions_of(
+    config: Localisation, languages: Sequence[str], entries: list[Entry]
+) -> tuple[list[Entry], list[str]]:
+    """The entries with the regions that are measured, and the languages in which any has a text.
+
+    Raises: DataError if there is no such language, or no region has a text in all of them under `common_subset`.
+    """
+    only = len(languages) == 1
+
+    def spoken(entries: Sequence[Entry]) -> list[str]:
+        return [code for code in languages if region_texts(entries, code, only, config.max_words)]
+
+    found = spoken(entries)
+    if not found:
+        raise DataError(
+            f"no region has a text in {', '.join(languages)}, so no box can be looked for; leave the task "
+            "Localisation out of evaluation.tasks, or name languages that have: --evaluation.languages"
+        )
+    if config.common_subset:
+        entries = common_regions(entries, found)
+        if spoken(entries) != found:
+            raise DataError(
+                f"common_subset: no region has a text in all of {', '.join(found)}; measure fewer languages "
+                "(--evaluation.languages), or set common_subset: false"
+            )
+    return entries, found
 
 
 def share_name(limit: float) -> str:
@@ -87,11 +109,8 @@ def _measure_language(
     pictures: PictureBank,
     entries: Sequence[Entry],
     language: str,
-) -> dict[str, Any] | None:
-    """What is found in one language; None if no region has a text in it."""
+) -> dict[str, Any]:
     only = len(context.languages) == 1
-    if not named_boxes(entries, language, only, config.max_words).texts:
-        return None
     located = locate_regions(
         config,
         context.model,

@@ -1,7 +1,8 @@
 """Retrieval in every language: similarity of all pairs, then the matching head on the best of them. Imports torch.
 
 M pictures, T texts, P pairs. Each text belongs to one picture; a picture may have several. A picture without a text
-in a language takes no part in that language; the counts say how many did.
+in a language takes no part in that language; the counts say how many did, and `common_subset` measures all languages
+on the same records.
 
 Re-ranking: the candidates of a query are the `top_k` answers of highest similarity. A pair that is a candidate in one
 direction or in both is scored once. Candidates stand above the rest, ordered by
@@ -24,9 +25,10 @@ from torch import Tensor
 
 from x2kit.errors import DataError
 from x2kit.evaluation.encoded_records import encode_records
-from x2kit.evaluation.records import Entry, captions
+from x2kit.evaluation.records import Entry, Queries, captions, common_captions
 from x2kit.evaluation.reranking import Candidates, RerankedRows, candidates_of
 from x2kit.evaluation.retrieval import ScoreRows, chance, ranks, recalls
+from x2kit.evaluation.right_answers import RightAnswers, count_shared, highest_r1, right_answers
 from x2kit.evaluation.scoring import (
     ALONE,
     PictureBank,
@@ -51,13 +53,22 @@ class Scores(NamedTuple):
     text_to_image: ScoreRows
 
 
+class Highest(NamedTuple):
+    """Highest R@1 of each direction."""
+
+    image_to_text: float
+    text_to_image: float
+
+
 def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, Any]:
     """Measure all languages.
 
     Returns, for `evaluation.json`:
         languages.CODE: queries and candidates (texts and pictures), chance_r1, trained_with_images, mean_r1, and in
             each of image_to_text and text_to_image r1, r5, r10 with queries and candidates of that direction, all by
-            similarity; reranked holds the same directions after re-ranking.
+            similarity; reranked holds the same directions after re-ranking. shared_captions counts texts that another
+            picture has too, highest_r1 is the R@1 that equal texts and equal pictures allow, also of each direction.
+        positives: the task's setting.
         mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None where there is none;
             mean_reranked_all and so on after re-ranking.
         languages.CODE.matching: positive_accuracy and negative_accuracy of the matching head on the re-ranked pairs:
@@ -67,16 +78,46 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
     pictures, entries = encode_records(context, config.frames or context.model.frames)
-    languages = {}
-    for language in context.languages:
-        languages[language] = _measure_language(config, context, pictures, entries, language)
+    languages = {
+        language: _measure_language(config, context, pictures, entries, language, queries)
+        for language, queries in queries_of(config, context.languages, entries).items()
+    }
     return {
         "task": "retrieval",
         "languages": languages,
+        "positives": config.positives,
         "rerank": {"method": config.rerank, "top_k": config.top_k, "itm_weight": config.itm_weight},
         **_means(languages, ""),
         **({} if config.rerank == "none" else _means(languages, "reranked")),
     }
+
+
+def queries_of(config: Retrieval, languages: Sequence[str], entries: Sequence[Entry]) -> dict[str, Queries]:
+    """The captions of every language.
+
+    Raises: DataError if a language has none, or if no record has one in all of them under `common_subset`.
+    """
+
+    def found(entries: Sequence[Entry]) -> dict[str, Queries]:
+        only = len(languages) == 1
+        return {language: captions(entries, language, only, config.max_words) for language in languages}
+
+    queries = found(entries)
+    without = [language for language in languages if not queries[language].texts]
+    if without:
+        others = ", ".join(language for language in languages if language not in without)
+        raise DataError(
+            f"no record has a caption in {', '.join(without)}; name those that have: "
+            + (f"--evaluation.languages '[{others}]'" if others else "--evaluation.languages")
+        )
+    if config.common_subset:
+        queries = found(common_captions(entries, languages))
+        if not all(one.texts for one in queries.values()):
+            raise DataError(
+                f"common_subset: no record has a caption in all of {', '.join(languages)}; measure fewer languages "
+                "(--evaluation.languages), or set common_subset: false"
+            )
+    return queries
 
 
 def _measure_language(
@@ -85,31 +126,35 @@ def _measure_language(
     pictures: PictureBank,
     entries: Sequence[Entry],
     language: str,
+    queries: Queries,
 ) -> dict[str, Any]:
-    queries = captions(entries, language, len(context.languages) == 1, config.max_words)
-    if not queries.texts:
-        raise DataError(
-            f"no record has a caption in {language}; name those that have: --evaluation.languages"
-        )
     texts = encode_texts(
         context.model, queries.texts, config.max_tokens, context.batch_size, ranks=context.ranks
     )
     present = sorted(set(queries.pictures))
     column = {position: number for number, position in enumerate(present)}
     owners = [column[position] for position in queries.pictures]
-    texts_of: list[list[int]] = [[] for _ in present]
-    for text, owner in enumerate(owners):
-        texts_of[owner].append(text)
-    answers = texts_of, [[owner] for owner in owners]
+    alike = [entries[position].pixels or position for position in present]
+    answers = right_answers(config.positives, queries.texts, owners, alike)
+    highest = Highest(
+        highest_r1(answers.of_pictures, alike, queries.texts),
+        highest_r1(answers.of_texts, queries.texts, alike),
+    )
 
     similarity = pictures.projected[present] @ texts.projected.T
     result: dict[str, Any] = {
         "queries": len(queries.texts),
         "candidates": len(present),
         "trained_with_images": language in context.trained_with_images,
-        "chance_r1": fmean([chance(answers[0], len(queries.texts)), chance(answers[1], len(present))]),
+        "chance_r1": fmean(
+            [chance(answers.of_pictures, len(queries.texts)), chance(answers.of_texts, len(present))]
+        ),
+        "highest_r1": fmean(highest),
+        "shared_captions": count_shared(queries.texts, owners),
         **_directions(Scores(similarity, similarity.T), answers),
     }
+    for direction, share in highest._asdict().items():
+        result[direction]["highest_r1"] = share
     if config.rerank != "none":
         candidates, logits = match_candidates(
             config,
@@ -212,7 +257,7 @@ def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str
     }
 
 
-def _directions(scores: Scores, answers: tuple[list[list[int]], list[list[int]]]) -> dict[str, Any]:
+def _directions(scores: Scores, answers: RightAnswers) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
         found[name] = {

@@ -23,7 +23,9 @@ class TaskProgress:
         clock: seconds, of any beginning.
     """
 
-    def __init__(self, console: PlainConsole | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: PlainConsole | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console or PlainConsole(stderr=True)
         self._clock = clock
         self._said = clock()

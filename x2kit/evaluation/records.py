@@ -6,6 +6,8 @@ A broken record stops the measurement. To skip it would change the number of can
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,6 +19,7 @@ from x2kit.data.video_samples import seen_video
 from x2kit.errors import DataError
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Region, Source, Text
+from x2kit.plugin.tasks import Ranks
 
 NO_CODE = "und"
 """Stands for the language of texts that say none (ISO 639: undetermined)."""
@@ -30,12 +33,30 @@ class Entry(NamedTuple):
         size: (width, height) of the picture or video in pixels, which boxes refer to.
         caption: as the record has it; None if it has none.
         regions: as the record has them.
+        pixels: hash of the picture as the encoder gets it; empty where only texts were read.
     """
 
     id: str
     size: tuple[int, int]
     caption: Text | None
     regions: list[Region]
+    pixels: bytes = b""
+
+
+def read_entries(source: Source, ranks: Ranks) -> list[Entry]:
+    """Read the texts of all records without decoding a picture; sizes are (0, 0). Each rank reads a part.
+
+    Raises: DataError for a broken record.
+    """
+    total = len(source)
+    part = range(ranks.rank * total // ranks.count, (ranks.rank + 1) * total // ranks.count)
+    entries = [_entry(source[index], index, (0, 0)) for index in part]
+    return list(chain.from_iterable(ranks.gather(entries)))
+
+
+def _entry(record: Record, index: int, size: tuple[int, int], pixels: bytes = b"") -> Entry:
+    regions = list(record.get("regions") or [])
+    return Entry(str(record.get("id", index)), size, record.get("caption"), regions, pixels)
 
 
 class MeasuredRecords:
@@ -68,7 +89,8 @@ class MeasuredRecords:
                 pixels, size = self._seen(record)
             except DataError as error:
                 raise DataError(f"record {name}: {error}", reason=error.reason) from error
-            self.entries.append(Entry(name, size, record.get("caption"), list(record.get("regions") or [])))
+            digest = blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
+            self.entries.append(_entry(record, index, size, digest))
             yield pixels
 
     def _seen(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
@@ -154,6 +176,42 @@ def named_boxes(entries: Sequence[Entry], language: str, only: bool, max_words: 
                 boxes.pictures.append(position)
                 boxes.bbox.append(normalised(entry, region["bbox"]))
     return boxes
+
+
+def region_texts(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> list[str]:
+    """All region texts of one language. Raises DataError, with the record's id, for one that cleans to nothing."""
+    return [
+        _cleaned(entry, text, max_words)
+        for entry in entries
+        for region in entry.regions
+        for text in _of(entry, region["caption"], language, only)
+    ]
+
+
+def common_captions(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
+    """The entries; captions that lack one of the languages are removed."""
+    only = len(languages) == 1
+    return [
+        entry
+        if all(_of(entry, entry.caption, language, only) for language in languages)
+        else entry._replace(caption=None)
+        for entry in entries
+    ]
+
+
+def common_regions(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
+    """The entries with those regions that have a text in every language."""
+    only = len(languages) == 1
+    return [
+        entry._replace(
+            regions=[
+                region
+                for region in entry.regions
+                if all(_of(entry, region["caption"], language, only) for language in languages)
+            ]
+        )
+        for entry in entries
+    ]
 
 
 def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:

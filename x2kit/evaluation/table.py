@@ -58,10 +58,10 @@ def _table(result: Mapping[str, Any]) -> Table:
         cells = [_per_cent([column.share(code) for code in codes]) for column in columns]
         table.add_row(name, *cells, style=style, end_section=last)
 
-    groups = _groups(result)
+    groups, labels = _groups(result), _labels(result)
     for title, codes in groups.items():
         for code in codes:
-            add(code, [code])
+            add(labels.get(code, code), [code])
         add(f"mean {title}", codes, "bold", last=True)
     return table
 
@@ -92,6 +92,19 @@ def _at(rows: Mapping[str, Any], *keys: str) -> Callable[[str], float | None]:
     return share
 
 
+def _labels(result: Mapping[str, Any]) -> dict[str, str]:
+    """Row names: the language, with its number of images or regions where languages differ in it."""
+    labels: dict[str, str] = {}
+    for rows, key, noun in (
+        (boxes_rows(result)[1], "regions", "regions"),
+        (retrieval_rows(result), "candidates", "images"),
+    ):
+        counts = {code: row[key] for code, row in rows.items() if key in row}
+        if len(set(counts.values())) > 1:
+            labels |= {code: f"{code} ({count} {noun})" for code, count in counts.items()}
+    return labels
+
+
 def _per_cent(shares: Sequence[float | None]) -> str:
     known = [share for share in shares if share is not None]
     return f"{100 * fmean(known):.1f}" if known else "–"
@@ -118,6 +131,13 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
             f"i→t picture to text, t→i text to picture, by similarity: {_span(rows, 'candidates')} pictures, "
             f"{_span(rows, 'queries')} texts a language; chance R@1 {_span(rows, 'chance_r1', 100)} %"
         )
+        shared = {code: row for code, row in languages.items() if row.get("highest_r1", 1) < 1}
+        if shared:
+            yield (
+                f"equal texts or images of different records count as misses ({', '.join(shared)}): R@1 reaches at "
+                f"most {_span(shared.values(), 'highest_r1', 100)} %, {_span(shared.values(), 'shared_captions')} "
+                f"texts are shared; positives: {result.get('positives')}"
+            )
     settings: Mapping[str, Any] = result.get("rerank") or {}
     if any("reranked" in row for row in languages.values()):
         how = {
@@ -141,7 +161,19 @@ def _span(rows: Any, key: str, scale: float = 1) -> str:
 
 
 _ORIGIN = frozenset(
-    ("task", "split", "checkpoint", "data", "model", "tasks", "plugins", "seconds", "warnings", "rerank")
+    (
+        "task",
+        "split",
+        "checkpoint",
+        "data",
+        "model",
+        "tasks",
+        "plugins",
+        "seconds",
+        "warnings",
+        "rerank",
+        "positives",
+    )
 )
 """Keys that say where the numbers come from."""
 

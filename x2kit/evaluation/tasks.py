@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from x2kit.evaluation.right_answers import Positives
 from x2kit.plugin.components import TaskConfig
 
 if TYPE_CHECKING:
@@ -30,12 +31,29 @@ class Retrieval(TaskConfig):
         "matching (the official way: the matching logit alone), or none",
     )
     itm_weight: float = Field(0.5, ge=0, description="combined: factor of log p(match)")
+    positives: Positives = Field(
+        "row",
+        description="right answers beside those of the own record: row (none), text (pictures with an equal text), "
+        "image (texts of equal pictures)",
+    )
+    common_subset: bool = Field(
+        False,
+        description="measure only records that have a caption in every measured language, so that languages can be "
+        "compared",
+    )
     max_words: int = Field(40, gt=0, description="words of a text that are kept")
     max_tokens: int = Field(
         40,
         gt=2,
         description="tokens of a text that are kept, special ones included; never more than the encoder's",
     )
+
+    def check(self, context: TaskContext) -> None:
+        """Raise DataError for a language in which no record has a caption."""
+        from x2kit.evaluation.measure_retrieval import queries_of
+        from x2kit.evaluation.records import read_entries
+
+        queries_of(self, context.languages, read_entries(context.source, context.ranks))
 
     def run(self, context: TaskContext) -> Mapping[str, Any]:
         """Recalls by language and direction; see `x2kit.evaluation.measure_retrieval`."""
@@ -50,12 +68,24 @@ class Localisation(TaskConfig):
     iou: float = Field(
         0.5, gt=0, lt=1, description="a box counts as found above this intersection over union"
     )
+    common_subset: bool = Field(
+        False,
+        description="measure only regions that have a text in every measured language of which any region has one, so "
+        "that languages can be compared",
+    )
     max_words: int = Field(40, gt=0, description="words of a text that are kept")
     max_tokens: int = Field(
         40,
         gt=2,
         description="tokens of a text that are kept, special ones included; never more than the encoder's",
     )
+
+    def check(self, context: TaskContext) -> None:
+        """Raise DataError if no region has a text in any language."""
+        from x2kit.evaluation.measure_boxes import regions_of
+        from x2kit.evaluation.records import read_entries
+
+        regions_of(self, context.languages, read_entries(context.source, context.ranks))
 
     def run(self, context: TaskContext) -> Mapping[str, Any]:
         """Share of boxes found, by language; see `x2kit.evaluation.measure_boxes`."""

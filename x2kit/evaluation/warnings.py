@@ -27,7 +27,9 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
         chance = max(languages[code]["chance_r1"] for code in guessed)
         found.append(f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}")
     found += _collapsed(languages)
+    found += _unequal_counts("retrieval", "images", languages, "candidates")
     name, boxes = boxes_rows(result)
+    found += _unequal_counts("boxes", "regions", boxes, "regions")
     missed = {
         code: row[name] for code, row in boxes.items() if at_chance(row[name], row["chance"], row["regions"])
     }
@@ -52,6 +54,18 @@ def _collapsed(languages: Mapping[str, Any]) -> list[str]:
         if said := describe_collapse(positive, negative):
             codes.setdefault(said, []).append(code)
     return [f"the matching head {said}; in {', '.join(found)}" for said, found in codes.items()]
+
+
+def _unequal_counts(what: str, noun: str, rows: Mapping[str, Any], key: str) -> list[str]:
+    counts = {code: row[key] for code, row in rows.items() if key in row}
+    if len(set(counts.values())) < 2:
+        return []
+    most = max(counts.values())
+    fewer = ", ".join(f"{code} {count}" for code, count in counts.items() if count < most)
+    return [
+        f"{what}: languages are measured on different numbers of {noun} ({fewer}; others {most}), so rows and means "
+        "do not compare; set common_subset: true in the task"
+    ]
 
 
 def _at_chance_level(codes: Mapping[str, float], measured: int) -> str:

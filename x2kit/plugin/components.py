@@ -236,6 +236,12 @@ class TaskConfig(ComponentConfig):
 
     kind: ClassVar[Kind] = "task"
 
+    def check(self, context: TaskContext) -> None:
+        """Check that the records can be measured. Called for all tasks before the first `run`.
+
+        Raises: DataError that says what is missing and which setting to change.
+        """
+
     @abstractmethod
     def run(self, context: TaskContext) -> Mapping[str, Any]:
         """Measure. What comes back goes into `evaluation.json`, so it holds numbers, texts and lists."""

@@ -94,7 +94,7 @@ class _Checks:
         self._data = data
         self._recipe, self._place = recipe, place
         self._unusable: set[str] = set()
-        self._measured: SourceConfig | None = None
+        self._measured: dict[str, SourceConfig] = {}
 
     def model(self) -> ModelFacts | None:
         """The three encoders, alone and together."""
@@ -183,29 +183,30 @@ class _Checks:
         )
 
     def evaluation(self, evaluation: EvaluationConfig) -> None:
-        """The source that is measured on, as it is for the split that is measured."""
-        key = "evaluation.source"
-        try:
-            self._measured = evaluation.source.for_split(evaluation.split)
-        except (SettingError, DataError, ValueError) as error:
-            self._unusable.add(key)
-            self._fault("evaluation.split", getattr(error, "message", str(error)))
-            return
-        self._source(key, self._measured)
-        spoken = self._languages(key, self._measured)
-        self._spoken("evaluation.languages", evaluation.languages, spoken)
+        """The sources that are measured on, as they are for the split that is measured."""
+        for name, source in evaluation.keyed_sources().items():
+            key = f"evaluation.{name}"
+            try:
+                measured = source.for_split(evaluation.split)
+            except (SettingError, DataError, ValueError) as error:
+                self._fault("evaluation.split", getattr(error, "message", str(error)))
+                continue
+            self._source(key, measured)
+            spoken = self._languages(key, measured)
+            self._spoken("evaluation.languages", evaluation.languages, spoken)
+            if key not in self._unusable:
+                self._measured[key] = measured
 
     def apart(self, evaluation: EvaluationConfig) -> None:
         """Nothing is measured on what was trained on."""
-        if "evaluation.source" in self._unusable:
-            return
-        for name, stream in self._recipe.data.streams.items():
-            if stream.source == self._measured:
-                self._fault(
-                    "evaluation.source",
-                    f'its split "{evaluation.split}" is what stream "{name}" trains on; '
-                    "measure on other records",
-                )
+        for key, measured in self._measured.items():
+            for name, stream in self._recipe.data.streams.items():
+                if stream.source == measured:
+                    self._fault(
+                        key,
+                        f'its split "{evaluation.split}" is what stream "{name}" trains on; '
+                        "measure on other records",
+                    )
 
     def _fits(self, name: str, stream: StreamConfig, key: str, facts: ModelFacts) -> None:
         vision, text = facts.vision, facts.text
