@@ -194,3 +194,15 @@ def test_a_store_that_is_not_installed_names_the_extra(
 def test_a_scheme_that_nobody_knows_is_told() -> None:
     with pytest.raises(DataError, match=r"xyz://a: cannot be read: .*xyz"):
         files.read("xyz://a")
+
+
+def test_the_nearest_name_is_looked_for_at_the_first_missing_part(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/parallel.jsonl").touch()
+    near = files.nearest_to
+    assert near(str(tmp_path / "data/paralel.jsonl")) == f"; nearest: {tmp_path / 'data/parallel.jsonl'}"
+    assert near(str(tmp_path / "dta/parallel.jsonl")) == f"; nearest: {tmp_path / 'data'}"
+    assert near(str(tmp_path / "data/quite-another")) == ""
+    assert near(str(tmp_path / "data/parallel.jsonl/x")) == ""
+    assert near("s3://bucket/paralel.jsonl") == ""
+    assert near("\0") == ""

@@ -37,7 +37,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     )
     parser.add_argument("target", help="the new weights directory; with --to official the new file")
     parser.add_argument(
-        "--to", choices=("x2kit", "official"), default="x2kit", help="the layout that is written"
+        "--to",
+        choices=("x2kit", "official"),
+        default="x2kit",
+        help="the layout that is written",
     )
     parser.add_argument(
         "--tokenizer",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -130,6 +131,23 @@ def matching(location: str) -> list[File]:
     in_folder = len(found) != 1 or found[0].location != location
     kept = [file for file in found if not in_folder or _is_data(name_of(file.location))]
     return sorted(kept, key=lambda file: file.location)
+
+
+def nearest_to(location: str) -> str:
+    """`; nearest: …` with the local path most like a missing one: its first missing part, in the folder above it.
+
+    Returns: nothing for URLs, and where the folder has nothing alike.
+    """
+    if is_url(location):
+        return ""
+    path = Path(location)
+    try:
+        missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), None)
+        names = [] if missing is None else [entry.name for entry in missing.parent.iterdir()]
+    except (OSError, ValueError):  # it cannot be looked at, and the caller already reports the missing path
+        return ""
+    near = [] if missing is None else get_close_matches(missing.name, names, n=1)
+    return f"; nearest: {missing.parent / near[0]}" if missing is not None and near else ""
 
 
 def read(location: str, start: int = 0, end: int | None = None) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from x2kit.data import files
 from x2kit.data.sources.listing import check_root
 from x2kit.errors import SettingError
 from x2kit.plugin.components import Location, SourceConfig
@@ -72,7 +73,7 @@ class HuggingFaceDataset(SourceConfig):
         if find_spec("datasets") is None:
             raise SettingError("folder", "needs the package datasets: pip install 'x2kit[datasets]'")
         if not self.folder.is_dir():
-            raise SettingError("folder", f"no folder {self.folder}")
+            raise SettingError("folder", f"no folder {self.folder}{files.nearest_to(str(self.folder))}")
         check_root(self.root, self.split)
 
     def languages(self) -> tuple[str, ...] | None:

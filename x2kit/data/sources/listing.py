@@ -40,7 +40,7 @@ def files_at(setting: str, locations: Iterable[Location], split: str) -> list[st
     for location in (path for written in locations for path in _expanded(setting, in_split(written, split))):
         matches = files.matching(location)
         if not matches:
-            raise MissingFileError(setting, f"{location} leads to no file")
+            raise MissingFileError(setting, f"{location} leads to no file{files.nearest_to(location)}")
         found.update(dict.fromkeys(match.location for match in matches))
     return list(found)
 
@@ -58,7 +58,7 @@ def check_folders(setting: str, folders: Iterable[str]) -> None:
         if not files.is_url(folder) and not files.is_folder(
             folder
         ):  # stores of objects have no empty folders
-            raise MissingFileError(setting, f"no folder {folder}")
+            raise MissingFileError(setting, f"no folder {folder}{files.nearest_to(folder)}")
 
 
 def check_split(config: SourceConfig, split: str, locations: Sequence[Location]) -> None:
