@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def recipe(folder: Path) -> Path:
-    """Pictures and their regions from a file of 40 sound records, and an evaluation on the same."""
+    """Images and their regions from a file of 40 sound records, and an evaluation on the same."""
     records(folder, 40)
     plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
     common = {
@@ -63,7 +64,35 @@ def records(folder: Path, sound: int, *kinds: str) -> None:
     (folder / "records.jsonl").write_bytes(b"\n".join(lines))
 
 
-def test_sound_data_end_with_status_0(recipe: Path, x2kit: Run) -> None:
+@pytest.fixture
+def apart(recipe: Path) -> Path:
+    """The recipe with an evaluation on 10 other images, and captions and names that the tokenizer knows."""
+    tree = yaml.safe_load(recipe.read_text())
+    tree["evaluation"]["source"]["init_args"]["files"] = ["test.jsonl"]
+    recipe.write_text(yaml.safe_dump(tree))
+    known(recipe.parent / "records.jsonl", range(40))
+    known(recipe.parent / "test.jsonl", range(100, 110))
+    return recipe
+
+
+def known(file: Path, numbers: Sequence[int], **changes: Any) -> None:
+    """Sound records with a caption of their own each, of words that the tokenizer knows."""
+    captions = itertools.permutations(("red", "green", "dog", "cat", "sun", "moon"), 3)
+    named = [{"bbox": [0, 0, 8, 8], "caption": "red dog"}]
+    records = [
+        {**broken_records.sound(number), "caption": {"en": " ".join(words)}, "regions": named, **changes}
+        for number, words in zip(numbers, itertools.islice(captions, numbers[0] % 97, None), strict=False)
+    ]
+    file.write_text("\n".join(map(json.dumps, records)))
+
+
+def checked(x2kit: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and result."""
+    done = x2kit("data", "check", "mine.yaml", "--workers", "0", "--json", *arguments)
+    return done.status, json.loads(done.out)
+
+
+def test_sound_data_end_with_status_0(apart: Path, x2kit: Run) -> None:
     done = x2kit("data", "check", "mine.yaml", "--workers", "0")
     assert done.status == 0, done.err
     assert re.search(r"pictures +│ 40 +│ 0 ", done.out)
@@ -87,13 +116,13 @@ def test_too_many_broken_records_end_with_status_1_and_the_stream(recipe: Path, 
     assert "pictures: 2 of 43 records are broken (4.65%), more than data.max_bad_share = 0.01" in done.out
     assert "regions: 1 of 41 records are broken (2.44%)" in done.out
     assert "evaluation: 3 of 43 records are broken (6.98%); an evaluation stops at the first" in done.out
-    assert f"empty-caption: {recipe.parent / 'records.jsonl'}:41" in done.out or "empty-caption: " in done.out
+    assert f"  {recipe.parent / 'records.jsonl'}:41: empty-caption: " in done.out
 
 
-def test_fewer_than_allowed_end_with_status_0_where_no_evaluation_needs_them(
-    recipe: Path, x2kit: Run
-) -> None:
-    records(recipe.parent, 40, "empty-caption")
+def test_fewer_than_allowed_end_with_status_0_where_no_evaluation_needs_them(apart: Path, x2kit: Run) -> None:
+    broken = broken_records.KINDS["empty-caption"][1]({**broken_records.sound(0), "id": "empty-caption"})
+    with (apart.parent / "records.jsonl").open("ab") as file:
+        file.write(b"\n" + broken)
     allowed = ("--data.max_bad_share", "0.05", "--evaluation", "null")
     done = x2kit("data", "check", "mine.yaml", "--workers", "0", *allowed)
     assert (done.status, "empty text" in done.out) == (0, True)
@@ -131,6 +160,100 @@ def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
     assert "records.jsonl:4 too" in twice["samples"][1]["message"]
     assert found["streams"]["regions"]["reasons"] == {}  # the same source, counted once
     assert found["streams"]["evaluation"]["reasons"]["duplicate id"]["count"] == 3
+
+
+def test_cut_texts_are_a_problem_with_counts_by_stream_and_language(apart: Path, x2kit: Run) -> None:
+    long = {"en": " ".join(["dog"] * 9), "de": "hund"}
+    known(apart.parent / "records.jsonl", range(40), caption=long)
+    for words in ("40", "3"):
+        status, found = checked(
+            x2kit,
+            *("--data.streams.pictures.languages", "null", "--data.streams.pictures.max_words", words),
+            *("--data.streams.pictures.max_tokens", "8" if words == "40" else "40"),
+        )
+        assert (status, found["sound"]) == (1, False)
+        assert found["streams"]["pictures"]["languages"] == {
+            "de": {"texts": 40, "median_tokens": 3, "longest_tokens": 3, "cut": 0, "unknown": 0},
+            "en": {"texts": 40, "median_tokens": 11, "longest_tokens": 11, "cut": 40, "unknown": 0},
+        }
+        (problem,) = found["problems"]
+        assert problem.startswith("pictures, en: 40 of 40 texts are cut; the longest has 11 tokens")
+
+
+def test_few_cut_texts_are_counted_and_no_problem(apart: Path, x2kit: Run) -> None:
+    lines = (apart.parent / "records.jsonl").read_text().splitlines()
+    long = {**broken_records.sound(99), "caption": {"en": " ".join(["dog"] * 9)}}
+    (apart.parent / "records.jsonl").write_text("\n".join([*lines, json.dumps(long)]))
+    status, found = checked(x2kit)
+    assert (status, found["streams"]["pictures"]["languages"]["en"]["cut"]) == (0, 1)
+
+
+def test_a_language_that_is_held_and_has_no_text_is_a_problem(apart: Path, x2kit: Run) -> None:
+    source = (
+        "{class_path: JsonLines, init_args: {files: [test.jsonl], split: test, languages_held: [en, sw]}}"
+    )
+    status, found = checked(x2kit, "--evaluation.source", source)
+    assert status == 1
+    (problem,) = found["problems"]
+    assert problem.startswith("evaluation: no text in sw")
+
+
+def test_a_test_caption_without_a_known_word_is_a_problem(apart: Path, x2kit: Run) -> None:
+    lines = (apart.parent / "test.jsonl").read_text().splitlines()
+    foreign = {**broken_records.sound(99), "caption": {"en": "xyzzy plugh"}, "regions": []}
+    (apart.parent / "test.jsonl").write_text("\n".join([*lines, json.dumps(foreign)]))
+    status, found = checked(x2kit)
+    assert status == 1
+    (problem,) = found["problems"]
+    assert problem.startswith("evaluation, en: 1 of 21 texts have no word that the tokenizer knows")
+
+
+def test_images_that_are_trained_on_and_measured_are_a_problem(apart: Path, x2kit: Run) -> None:
+    lines = (apart.parent / "test.jsonl").read_text().splitlines()
+    trained = {**broken_records.sound(7), "caption": {"en": "the moon"}}
+    (apart.parent / "test.jsonl").write_text("\n".join([*lines, json.dumps(trained)]))
+    status, found = checked(x2kit)
+    assert status == 1
+    assert found["equal"]["images"]["between"] == [{"of": "evaluation", "also_in": "pictures", "count": 1}]
+    assert any("1 images are also in pictures" in problem for problem in found["problems"])
+
+
+@pytest.mark.parametrize(("positives", "status"), [("row", 1), ("text", 0)])
+def test_equal_captions_of_the_evaluation_are_a_problem_where_they_count_as_wrong(
+    apart: Path, x2kit: Run, positives: str, status: int
+) -> None:
+    known(apart.parent / "test.jsonl", range(100, 110), caption={"en": "the sun"})
+    arguments = ("--evaluation.tasks.retrieval.positives", positives)
+    found = checked(x2kit, *arguments)
+    assert found[0] == status
+    assert found[1]["equal"]["captions"]["within"] == {"evaluation": 10}
+
+
+def test_boxes_are_counted_with_their_sizes(apart: Path, x2kit: Run) -> None:
+    small = [{"bbox": [0, 0, 8, 8], "caption": "dog"}, {"bbox": [0, 0, 1, 1], "caption": "cat"}]
+    known(apart.parent / "records.jsonl", range(40), regions=small)
+    _, found = checked(x2kit)
+    assert found["streams"]["regions"]["boxes"] == {
+        "boxes": 80,
+        "median_area": 0.0039,
+        "smallest_area": 0.0039,
+        "below_a_patch": 40,
+    }
+    assert found["streams"]["pictures"]["boxes"] is None
+
+
+def test_tables_show_what_was_counted(apart: Path, x2kit: Run) -> None:
+    out = x2kit("data", "check", "mine.yaml", "--workers", "0").out
+    assert re.search(r"pictures +│ en +│ 40 +│ 5 +│ 5 +│ 0 +│ 0 ", out)
+    assert re.search(r"regions +│ 40 +│ 25\.00% ", out)
+
+
+def test_the_source_of_a_task_is_checked_too(apart: Path, x2kit: Run) -> None:
+    known(apart.parent / "more.jsonl", range(200, 203))
+    source = "{class_path: JsonLines, init_args: {files: [more.jsonl], split: test, language: en}}"
+    _, found = checked(x2kit, "--evaluation.sources.retrieval", source)
+    assert found["streams"]["evaluation.retrieval"]["records"] == 3
+    assert "evaluation" not in found["streams"]
 
 
 def test_a_mixture_is_checked_source_by_source_each_record_once(recipe: Path, x2kit: Run) -> None:

@@ -21,7 +21,7 @@ examples:
   x2kit data show quickstart/multilingual
   x2kit data show my_recipe.yaml --step 500 --output step-500.html --data.streams.regions.max_regions 3
 
-exit status of check: 0 sound, 1 too many broken records, 2 a wrong recipe or a missing file
+exit status of check: 0 sound, 1 too many broken records or another problem, 2 a wrong recipe or a missing file
 """
 
 

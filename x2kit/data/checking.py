@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -19,6 +20,17 @@ from x2kit.data.each_once import Readable, each_once
 from x2kit.data.faults import SAMPLES, BadRecords, broken
 from x2kit.data.limits import LimitsConfig
 from x2kit.data.order import StreamOrder
+from x2kit.data.pictures import Picture
+from x2kit.data.statistics import (
+    Limits,
+    Shared,
+    Statistics,
+    captions_of,
+    picture_hash,
+    position,
+    region_texts_of,
+    shared_contents,
+)
 from x2kit.data.streams import place_of
 from x2kit.data.workers import worker_results
 from x2kit.errors import DataError, X2KitError
@@ -27,6 +39,7 @@ from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.file_modules import WithFilePlugins
 from x2kit.plugin.sources import Record
+from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.reasons import Reason
 
 CHUNK = 32
@@ -42,13 +55,18 @@ class Found(NamedTuple):
         drawn: how many records each stream drew.
         faults: the broken ones.
         unit: which of the units they are of.
+        statistics: of those that are not broken.
         ids: of those that could be read; None where another unit has them already.
+        captions, images: their contents, for the same units.
     """
 
     drawn: dict[str, int]
     faults: list[Broken]
     unit: int
-    ids: Hashed | None
+    statistics: Statistics
+    ids: Hashed | None = None
+    captions: Hashed | None = None
+    images: Hashed | None = None
 
 
 class Unit(NamedTuple):
@@ -60,6 +78,7 @@ class Unit(NamedTuple):
         config: of the stream; None for those of the evaluation.
         sharers: streams of regions that take its pictures.
         has_ids: whether no unit before has the same source.
+        limits: where the evaluation cuts its texts; streams say it in `config`.
     """
 
     name: str
@@ -67,17 +86,24 @@ class Unit(NamedTuple):
     config: StreamConfig | None
     sharers: dict[str, StreamConfig]
     has_ids: bool
+    limits: Limits | None = None
 
 
-def units_of(streams: Mapping[str, StreamConfig], evaluation: SourceConfig | None) -> list[Unit]:
-    """What there is to check: every stream with those that share its pictures, then the evaluation's records."""
+def units_of(
+    streams: Mapping[str, StreamConfig], evaluation: Mapping[str, tuple[SourceConfig, Limits]]
+) -> list[Unit]:
+    """What there is to check: every stream with those that share its pictures, then the evaluation's records.
+
+    Args:
+        evaluation: sources by name, with the limits of their texts.
+    """
     units: list[Unit] = []
     for name, config in streams.items():
         if config.images_from is None:
             sharers = {other: one for other, one in streams.items() if one.images_from == name}
             units.append(Unit(name, config.source, config, sharers, config.source not in _sources(units)))
-    if evaluation is not None:
-        units.append(Unit(EVALUATION, evaluation, None, {}, evaluation not in _sources(units)))
+    for name, (source, limits) in evaluation.items():
+        units.append(Unit(name, source, None, {}, source not in _sources(units), limits))
     return units
 
 
@@ -94,6 +120,8 @@ class Check:
         total: records that there are to check, each counted once however many streams draw it.
         done: those that were.
         complete: whether these are all, and their ids were compared.
+        statistics: of the sound records so far.
+        captions, images: contents that several records have, by number of the unit; known when all is checked.
 
     Args:
         units: what is checked.
@@ -102,6 +130,7 @@ class Check:
         limit: records of each unit, evenly spread; None for all. Duplicate ids are found among these only.
         workers: processes; 0 checks in this one.
         limits: of what a record may unpack to.
+        tokenizer: of the text encoder; None counts words alone.
     Raises: DataError if a source cannot be opened or has no records.
     """
 
@@ -113,10 +142,14 @@ class Check:
         limit: int | None = None,
         workers: int = 0,
         limits: LimitsConfig = LimitsConfig(),  # noqa: B008  # frozen
+        tokenizer: Tokenizer | None = None,
     ) -> None:
-        self._checker = _Checker(units, spec, seed, limit, limits)
+        self.units = units
+        self._checker = _Checker(units, spec, seed, limit, limits, tokenizer)
         self._workers = workers
         self.bad = BadRecords()
+        self.statistics = Statistics()
+        self.captions = self.images = Shared(Counter(), Counter())
         self.drawn = {name: 0 for unit in units for name in (unit.name, *unit.sharers)}
         self._counts = [self._checker.count(number) for number in range(len(units))]
         self.total, self.done, self.complete = sum(self._counts), 0, False
@@ -129,16 +162,23 @@ class Check:
                 for number, unit in enumerate(self._checker.units)
                 if unit.has_ids
             }
+            captions = opened.enter_context(DuplicateIds(_made(Path(folder) / "captions")))
+            images = opened.enter_context(DuplicateIds(_made(Path(folder) / "images")))
             for found in self._found():
                 self.bad.count(sum(found.drawn.values()), found.faults)
                 for name, count in found.drawn.items():
                     self.drawn[name] += count
+                self.statistics.add(found.statistics)
                 if found.ids is not None:
                     duplicates[found.unit].add(found.ids)
+                if found.captions is not None and found.images is not None:
+                    captions.add(found.captions)
+                    images.add(found.images)
                 self.done += found.drawn[self._checker.units[found.unit].name]
                 yield self.done
             for number, ids in duplicates.items():
                 self._count_duplicates(number, ids)
+            self.captions, self.images = shared_contents(captions), shared_contents(images)
         self.complete = True
 
     def _count_duplicates(self, number: int, ids: DuplicateIds) -> None:
@@ -168,6 +208,13 @@ class Check:
                 yield outcome
 
 
+class _Texts(defaultdict[str, list[tuple[str, str]]]):
+    """Language and text by stream."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+
 class _Open(NamedTuple):
     source: Readable
     orders: dict[str, StreamOrder]
@@ -177,14 +224,20 @@ class _Checker:
     """Checks chunks of records; opens its sources when the first is asked for, in each process for itself."""
 
     def __init__(
-        self, units: Sequence[Unit], spec: ImageSpec, seed: int, limit: int | None, limits: LimitsConfig
+        self,
+        units: Sequence[Unit],
+        spec: ImageSpec,
+        seed: int,
+        limit: int | None,
+        limits: LimitsConfig,
+        tokenizer: Tokenizer | None,
     ) -> None:
-        self.units = units
-        self._spec, self._seed, self._limit, self._limits = spec, seed, limit, limits
+        self.units, self._tokenizer = units, tokenizer
+        self._spec, self._seed, self._limit, self._size_limits = spec, seed, limit, limits
 
     def fresh(self) -> _Checker:
         """The same with nothing open, for other processes."""
-        return _Checker(self.units, self._spec, self._seed, self._limit, self._limits)
+        return _Checker(self.units, self._spec, self._seed, self._limit, self._size_limits, self._tokenizer)
 
     def count(self, unit: int) -> int:
         """Records of a unit that are checked."""
@@ -195,8 +248,11 @@ class _Checker:
         """The records of a unit from a number on, at most `CHUNK`."""
         number, start = chunk
         unit, source = self.units[number], self._open[number].source
-        found = Found(dict.fromkeys((unit.name, *unit.sharers), 0), [], number, None)
+        found = Found(dict.fromkeys((unit.name, *unit.sharers), 0), [], number, Statistics())
         ids: list[tuple[str, int]] = []
+        captions: list[tuple[str, int]] = []
+        images: list[tuple[str, int]] = []
+        texts = _Texts()
         count = self.count(number)
         for place in range(start, min(start + CHUNK, count)):
             index = place * len(source) // count
@@ -205,12 +261,31 @@ class _Checker:
             try:
                 with component_faults(unit.source):
                     record = source[index]
-                self._draw(number, index, record, found)
+                self._draw(number, index, record, found, texts)
+                if unit.has_ids:
+                    place = position(number, index)
+                    captions += [
+                        (name, place) for name in {f"{c} {t}" for c, t in captions_of(record, unit.config)}
+                    ]
+                    if (content := picture_hash(record.get("image"))) is not None:
+                        images.append((content, place))
             except DataError as error:
                 found.faults.append(self._broken(unit.name, number, index, record, error))
             if "id" in record:
                 ids.append((str(record["id"]), index))
-        return found._replace(ids=hashed(ids)) if unit.has_ids else found
+        for name, of_stream in texts.items():
+            found.statistics.count_texts(name, of_stream, self._limits(unit, name), self._tokenizer)
+        if not unit.has_ids:
+            return found
+        return found._replace(ids=hashed(ids), captions=hashed(captions), images=hashed(images))
+
+    @staticmethod
+    def _limits(unit: Unit, name: str) -> Limits:
+        config = unit.sharers.get(name, unit.config)
+        if config is not None:
+            return Limits(config.max_words, config.max_tokens)
+        assert unit.limits is not None  # units without a stream have them
+        return unit.limits
 
     def duplicate(self, number: int, first: int, later: int) -> Broken:
         """A record whose id an earlier one has."""
@@ -228,11 +303,15 @@ class _Checker:
             place_of(source, later),
         )
 
-    def _draw(self, number: int, index: int, record: Record, found: Found) -> None:
+    def _draw(self, number: int, index: int, record: Record, found: Found, texts: _Texts) -> None:
         unit, opened = self.units[number], self._open[number]
         view = draw_once(
             record, unit.config, self._spec, opened.orders[unit.name].of_sample(0, index), bool(unit.sharers)
         )
+        texts[unit.name] += [*captions_of(record, unit.config), *region_texts_of(record, unit.config)]
+        if (unit.config is None or unit.config.kind == "region-text") and record.get("image") is not None:
+            size = Picture(record["image"], self._spec.channels, self._spec.value_range).size
+            found.statistics.count_boxes(unit.name, record, size)
         for name, config in unit.sharers.items():
             if view is None:
                 continue
@@ -241,6 +320,9 @@ class _Checker:
                 draw_shared_once(record, config, view, opened.orders[name].of_sample(0, index))
             except DataError as error:
                 found.faults.append(self._broken(name, number, index, record, error))
+                continue
+            texts[name] += region_texts_of(record, config)
+            found.statistics.count_boxes(name, record, view.size)
 
     def _broken(self, name: str, number: int, index: int, record: Record, error: DataError) -> Broken:
         place = place_of(self._open[number].source, index)
@@ -248,7 +330,7 @@ class _Checker:
 
     @cached_property
     def _open(self) -> list[_Open]:
-        self._limits.apply()
+        self._size_limits.apply()
         sources: list[tuple[SourceConfig, Readable]] = []  # equal sources are opened once
         opened = []
         for unit in self.units:

@@ -53,14 +53,27 @@ class DuplicateIds:
         for place in np.unique(places):
             self._files[place].write(ids[places == place].tobytes())
 
+    def groups(self) -> Iterator[NDArray[np.int64]]:
+        """Positions that share an id, in order, two or more; once, when all are taken."""
+        for index, again in self._sorted():
+            starts = np.flatnonzero(~again)
+            for group in np.split(index, starts[1:]) if len(starts) < len(index) else ():
+                if len(group) > 1:
+                    yield group
+
     def found(self) -> Iterator[tuple[int, int]]:
         """Pairs of positions: a record, and the first one that has its id already; once, when all are taken."""
+        for index, again in self._sorted():
+            starts = np.maximum.accumulate(np.where(again, 0, np.arange(len(index))))
+            later = np.flatnonzero(again)
+            yield from zip(index[later].tolist(), index[starts[later]].tolist(), strict=True)
+
+    def _sorted(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+        """Of each file the positions, equal ids side by side, and whether each has the id of the one before."""
         self._closing.close()
         for path in self._paths:
             ids = np.fromfile(path, HASHED)
             ids = ids[np.lexsort((ids["index"], ids["low"], ids["high"]))]
             again = np.zeros(len(ids), bool)
             again[1:] = (ids["high"][1:] == ids["high"][:-1]) & (ids["low"][1:] == ids["low"][:-1])
-            starts = np.maximum.accumulate(np.where(again, 0, np.arange(len(ids))))
-            later = np.flatnonzero(again)
-            yield from zip(ids["index"][later].tolist(), ids["index"][starts[later]].tolist(), strict=True)
+            yield ids["index"], again

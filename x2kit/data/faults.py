@@ -24,6 +24,15 @@ def broken(stream: str, record: str, error: DataError, place: Place | None = Non
     return Broken(stream, error.record or record, error.reason, str(error), place)
 
 
+def located(fault: Broken) -> str:
+    """File and line, id and message of a broken record, as far as they are known, in one line."""
+    if fault.place is None:
+        return f"{fault.record}: {fault.message}"
+    line = fault.place.line or fault.place.offset
+    where = fault.place.file if line is None else f"{fault.place.file}:{line}"
+    return f"{where}: {fault.record}: {fault.message.removeprefix(f'{where}: ')}"
+
+
 class BadRecords:
     """Counts broken records by stream and reason, and keeps some of each.
 
@@ -95,9 +104,7 @@ class BadRecords:
         lines = [f"{self.total} of {self.seen} records are broken ({self.share:.2%})"]
         for (stream, reason), count in self.counts.most_common():
             lines.append(f"  {count} in stream {stream}: {reason}")
-            lines.extend(
-                f"    {fault.record}: {fault.message}" for fault in self.kept(stream, reason)[:SHOWN]
-            )
+            lines.extend(f"    {located(fault)}" for fault in self.kept(stream, reason)[:SHOWN])
         return "\n".join(lines)
 
     def check(self, max_share: float) -> None:
