@@ -127,6 +127,11 @@ def test_all_processes_together_have_the_rows_of_one(alone: list[Batch], count: 
         assert all(
             part.records == whole.records and list(part.streams) == list(whole.streams) for part in parts
         )
+        assert whole.regions is not None
+        assert all(part.regions == whole.regions for part in parts)
+        assert {name: counts.held for name, counts in whole.regions.items()} == {
+            name: len(whole.records.get(name, ())) for name in ("regions", "own")
+        }
         for name in ("images", "regions", "own", "pairs"):
             if name not in whole.streams:
                 continue

@@ -125,6 +125,36 @@ def test_broken_regions_of_a_shared_picture_are_noted_and_not_replaced(spec: Ima
     assert not set(rows.records) & set(bad)
 
 
+def test_images_of_regions_are_counted_by_what_left_them_out(spec: ImageSpec) -> None:
+    # 9 images of 4 records, and 3 rows: the rest of the images goes by the limit, or is of the same record.
+    regions = opened("region-text", StubScenes(count=4), batch_size=3, max_images=9)
+    for step in range(6):
+        rows, pictures = draw_regions(regions, step, spec, Faults(), 0)
+        assert rows.counts is not None
+        assert (rows.counts.drawn, rows.counts.broken, rows.counts.empty) == (9, 0, 0)
+        assert rows.counts.held == len(set(rows.records))
+        assert rows.counts.over_limit == 9 - len(pictures)
+        assert rows.counts.repeated == len(pictures) - len(set(rows.records))
+
+
+def test_images_without_a_region_and_with_broken_ones_are_counted_apart(spec: ImageSpec) -> None:
+    source = StubScenes(count=8, outside=(0, 1, 2))
+    crop = {"transform": {"crop_scale": (0.05, 0.1)}}  # most crops lose most regions
+    images = draw_images(opened("image-text", source, batch_size=8, **crop), 0, spec, Faults(), True)
+    rows = draw_shared_regions(opened("region-text", source, batch_size=99), 0, images, Faults(), 0)
+    assert rows.counts is not None
+    assert (rows.counts.drawn, rows.counts.broken) == (8, 3)
+    assert rows.counts.empty == 5 - len(set(rows.images)) > 0
+    assert (rows.counts.over_limit, rows.counts.repeated, rows.counts.rows_over_limit) == (0, 0, 0)
+
+
+def test_rows_beyond_the_limit_are_counted(spec: ImageSpec) -> None:
+    many, _ = draw_regions(opened("region-text", batch_size=100, max_images=4), 0, spec, Faults(), 0)
+    few, _ = draw_regions(opened("region-text", batch_size=7, max_images=4), 0, spec, Faults(), 0)
+    assert few.counts is not None
+    assert few.counts.rows_over_limit == len(many.texts) - 7
+
+
 def test_pairs_come_one_a_record() -> None:
     drawn = draw_pairs(opened("parallel-text"), 0, Faults())
     assert len(drawn.pairs) == len(drawn.records) == 4

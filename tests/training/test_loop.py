@@ -30,12 +30,13 @@ LOSSES = {
     "parallel": ("ttc", "ttm", "tlm"),
 }
 SHARES = (".padding", "_accuracy")
+COUNTS = ("regions.images_", "regions.rows_")
 TIMES = {"time", "seconds", "samples_per_second", "data_wait_share"}
 
 
 def is_loss(name: str) -> bool:
     """Whether a value of metrics.jsonl is a loss of a stream."""
-    return "." in name and not name.endswith(SHARES)
+    return "." in name and not name.endswith(SHARES) and not name.startswith(COUNTS)
 
 
 def run(resolved: ResolvedRecipe, directory: Path, resume: bool = False) -> bytes:
@@ -91,6 +92,9 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
         "bad_records",
         "pictures.padding",
         "regions.padding",
+        "regions.images_held",
+        "regions.images_over_limit",
+        "regions.rows_over_limit",
         "parallel.padding",
         "pictures.itm_positive_accuracy",
         "pictures.itm_negative_accuracy",

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from x2kit.data.batch import Batch
+from x2kit.data.batch import Batch, RegionImages
 from x2kit.model import X2VLM
 from x2kit.model.processes import ALONE
 from x2kit.training.accumulation import accumulate
-from x2kit.training.measures import Measures, temperatures
+from x2kit.training.measures import Measures, region_images, temperatures
 from x2kit.training.step import step_losses
 
 from .conftest import texts
@@ -86,4 +86,15 @@ def test_a_temperature_at_an_end_of_its_range_is_told(model: X2VLM, value: float
         "temperature_clamped": clamped,
         "text_temperature": 0.2,
         "text_temperature_clamped": 0,
+    }
+
+
+def test_images_of_regions_are_told_with_the_reasons_that_left_some_out(batch: Batch) -> None:
+    assert region_images(batch) == {}
+    counted = batch._replace(regions={"regions": RegionImages(50, empty=1, over_limit=2, rows_over_limit=40)})
+    assert region_images(counted) == {
+        "regions.images_held": 47,
+        "regions.images_empty": 1,
+        "regions.images_over_limit": 2,
+        "regions.rows_over_limit": 40,
     }

@@ -137,6 +137,31 @@ class Broken(NamedTuple):
     place: Place | None = None
 
 
+class RegionImages(NamedTuple):
+    """Images that a region stream drew in a step, and those that it holds no row or no further image of.
+
+    Attributes:
+        drawn: images drawn.
+        broken: images that another stream drew, and whose regions are broken here.
+        empty: images without a text: the record has no region, or the crop leaves none.
+        over_limit: images that lost all rows to `batch_size`.
+        repeated: images of a record that the step holds already.
+        rows_over_limit: rows lost to `batch_size`.
+    """
+
+    drawn: int
+    broken: int = 0
+    empty: int = 0
+    over_limit: int = 0
+    repeated: int = 0
+    rows_over_limit: int = 0
+
+    @property
+    def held(self) -> int:
+        """Distinct records that the step's rows are of."""
+        return self.drawn - self.broken - self.empty - self.over_limit - self.repeated
+
+
 class Batch(NamedTuple):
     """One step's data.
 
@@ -150,6 +175,7 @@ class Batch(NamedTuple):
         broken: records that were skipped on the way.
         drawn: how many records were drawn for all streams, broken ones and those without rows included.
         videos: the frames of each video, in order; its frames are next to each other.
+        regions: images of each region stream, over all processes; None where nothing was drawn.
     """
 
     step: int
@@ -159,6 +185,7 @@ class Batch(NamedTuple):
     broken: list[Broken]
     drawn: int = 0
     videos: tuple[int, ...] = ()
+    regions: dict[str, RegionImages] | None = None
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

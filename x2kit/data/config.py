@@ -176,7 +176,8 @@ class StreamConfig(BaseModel):
             )
         require_own_names("objectives: a name", self.objectives)
         for name in self.objectives:
-            if name in get_args(LossName) or name == "padding" or name.endswith("_accuracy"):
+            logged = name == "padding" or name.startswith(("images_", "rows_")) or name.endswith("_accuracy")
+            if name in get_args(LossName) or logged:
                 raise ValueError(
                     f"objectives: {name} is logged of every such stream already; take another name"
                 )

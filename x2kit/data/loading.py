@@ -121,7 +121,12 @@ class StepBatches:
             for name, of_stream in drawn.items()
         }
         records = {name: list(dict.fromkeys(of_stream.records)) for name, of_stream in drawn.items()}
-        return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos)
+        regions = {
+            name: of_stream.counts
+            for name, of_stream in part.drawn.items()
+            if isinstance(of_stream, DrawnPairs) and of_stream.counts is not None
+        }
+        return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos, regions)
 
     def iterate(self, first_step: int = 0) -> Generator[Batch]:
         """Batches from `first_step` to the end, prepared by `num_workers` processes that end when it is closed.

@@ -23,6 +23,7 @@ from x2kit.data.batch import (
     MaskedTexts,
     PairedRows,
     ParallelRows,
+    RegionImages,
     Rows,
     TextRows,
     Texts,
@@ -33,7 +34,7 @@ from x2kit.data.config import DataConfig
 from x2kit.data.masking import draw_masks, mask_drawn
 from x2kit.data.order import StreamOrder
 from x2kit.data.samples import PairSample, RegionTexts
-from x2kit.data.streams import DrawnPairs, DrawnParallel, DrawnTexts
+from x2kit.data.streams import DrawnPairs, DrawnParallel, DrawnTexts, count_images
 from x2kit.errors import Fault, RecipeError
 
 Drawn: TypeAlias = DrawnPairs | DrawnParallel | DrawnTexts
@@ -85,6 +86,7 @@ class Outline(NamedTuple):
         lengths: tokens of the text, or of both texts.
         pictures: number of the picture among those of its process; nothing for texts.
         keys: what tells whether two rows are right answers to each other.
+        counts: images that a region stream drew here.
     """
 
     places: list[int]
@@ -92,6 +94,7 @@ class Outline(NamedTuple):
     lengths: list[list[int]]
     pictures: list[int]
     keys: Sequence[Any]
+    counts: RegionImages | None = None
 
 
 class _Told(NamedTuple):
@@ -141,11 +144,14 @@ def join(
     told: list[_Told] = gather(_Told(outlines, part.broken, part.tried))
     streams: dict[str, Rows] = {}
     records: dict[str, list[str]] = {}
+    regions: dict[str, RegionImages] = {}
     for name, drawn in part.drawn.items():
         of_all = [other.outlines[name] for other in told]
         config = collators[name].config
         most = config.batch_size if config.kind == "region-text" else None
         joined = _joined([outline.places for outline in of_all], most, orders[name].of_rows(part.step), rank)
+        if isinstance(drawn, DrawnPairs) and drawn.counts is not None:
+            regions[name] = _images_of_all(of_all, joined)
         if not joined.owners:
             continue
         maker = _Maker(collators[name], joined, of_all, rank)
@@ -154,7 +160,18 @@ def join(
         records[name] = list(dict.fromkeys(of_all[r].records[row] for r, row in joined.owners))
     broken = [fault for other in told for fault in other.broken]
     tried = sum(other.tried for other in told)
-    return Batch(part.step, part.images, streams, records, broken, tried, part.videos)
+    return Batch(part.step, part.images, streams, records, broken, tried, part.videos, regions)
+
+
+def _images_of_all(outlines: Sequence[Outline], joined: Joined) -> RegionImages:
+    counts = [outline.counts for outline in outlines if outline.counts is not None]
+    drawn = RegionImages(sum(one.drawn for one in counts), sum(one.broken for one in counts))
+    return count_images(
+        drawn,
+        [(rank, picture) for rank, outline in enumerate(outlines) for picture in outline.pictures],
+        [(rank, outlines[rank].pictures[row]) for rank, row in joined.owners],
+        [outlines[rank].records[row] for rank, row in joined.owners],
+    )
 
 
 def _outline(
@@ -162,7 +179,8 @@ def _outline(
 ) -> Outline:
     pictures = drawn.images if isinstance(drawn, DrawnPairs) else []
     lengths = [[len(ids) for ids in side] for side in encoded]
-    return Outline(places, drawn.records, lengths, pictures, collator.keys(drawn))
+    counts = drawn.counts if isinstance(drawn, DrawnPairs) else None
+    return Outline(places, drawn.records, lengths, pictures, collator.keys(drawn), counts)
 
 
 def _joined(places: Sequence[Sequence[int]], most: int | None, rng: Generator, rank: int) -> Joined:

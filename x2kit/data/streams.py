@@ -6,12 +6,12 @@ from the place alone, so that a step is the same whoever prepares it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from numpy.random import Generator
 
-from x2kit.data.batch import Broken
+from x2kit.data.batch import Broken, RegionImages
 from x2kit.data.config import StreamConfig
 from x2kit.data.faults import broken
 from x2kit.data.order import ALL, Share, Slot, StreamOrder
@@ -45,12 +45,13 @@ class Visit(NamedTuple):
 
 
 class DrawnPairs(NamedTuple):
-    """Rows with pictures, not yet tensors; `images` are places in the step's pictures."""
+    """Rows with pictures, not yet tensors; `images` are places in the step's pictures, `counts` those of regions."""
 
     images: list[int]
     texts: list[str]
     records: list[str]
     regions: RegionTexts | None = None
+    counts: RegionImages | None = None
 
 
 class DrawnParallel(NamedTuple):
@@ -190,25 +191,50 @@ def draw_shared_regions(
             faults.append(broken(stream.name, visit.record, error, place))
             continue
         found.append((offset + number, visit.record, regions))
-    return _thin(stream, step, found)
+    return _thin(stream, step, found, broken=len(images.visits) - len(found))
 
 
-def _thin(stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]]) -> DrawnPairs:
+def count_images(
+    drawn: RegionImages, before: Iterable[T], kept: Iterable[T], records: Iterable[str]
+) -> RegionImages:
+    """Count the images that lose their rows to the limit.
+
+    Args:
+        drawn: `drawn` and `broken` are known.
+        before: image of each row before the limit.
+        kept: image of each row after it.
+        records: record of each row after it.
+    """
+    rows, left = list(before), list(kept)
+    return drawn._replace(
+        empty=drawn.drawn - drawn.broken - len(set(rows)),
+        over_limit=len(set(rows)) - len(set(left)),
+        repeated=len(set(left)) - len(set(records)),
+        rows_over_limit=len(rows) - len(left),
+    )
+
+
+def _thin(
+    stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]], broken: int = 0
+) -> DrawnPairs:
     """At most `batch_size` of the rows, each with the same chance, in order; fewer are never filled up.
 
     A share of the rows stays as it is: what is left out depends on the shares of the other processes.
     """
+    drawn = RegionImages(len(found) + broken, broken)
     rows = [
         (image, record, text, bbox, whole)
         for image, record, regions in found
         for text, bbox, whole in zip(*regions, strict=True)
     ]
+    before = [row[0] for row in rows]
     if len(rows) > stream.config.batch_size and stream.share == ALL:
         chosen = stream.order.of_rows(step).permutation(len(rows))[: stream.config.batch_size]
         rows = [rows[number] for number in sorted(chosen.tolist())]
     texts = [row[2] for row in rows]
     regions = RegionTexts(texts, [row[3] for row in rows], [row[4] for row in rows])
-    return DrawnPairs([row[0] for row in rows], texts, [row[1] for row in rows], regions)
+    images, records = [row[0] for row in rows], [row[1] for row in rows]
+    return DrawnPairs(images, texts, records, regions, count_images(drawn, before, images, records))
 
 
 def draw_videos(

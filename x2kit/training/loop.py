@@ -40,6 +40,7 @@ from x2kit.training.checkpoint_writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.costs import phase_costs
 from x2kit.training.distribution import gathered
+from x2kit.training.measures import region_images
 from x2kit.training.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.non_finite import broken
 from x2kit.training.observers import Observers
@@ -261,7 +262,7 @@ class Trainer(Stepper):
                 if log:
                     took = time.monotonic() - began
                     rates = {"samples_per_second": counted / took, "data_wait_share": waited / took}
-                    self._log(numbers | {"seconds": took} | rates)
+                    self._log(numbers | region_images(batch) | {"seconds": took} | rates)
                     began, waited, counted = time.monotonic(), 0.0, 0
                 else:
                     self.observers.step_done(self.done, None)

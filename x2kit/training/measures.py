@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from x2kit.data.batch import ParallelRows, Rows
+from x2kit.data.batch import Batch, ParallelRows, Rows
 from x2kit.model import X2VLM
 from x2kit.model.processes import Processes
 from x2kit.model.x2vlm import TEMPERATURE_RANGE
@@ -63,6 +63,22 @@ class Measures:
             for name in self._counts
             if found[f"{name}/counted"]
         }
+
+
+def region_images(batch: Batch) -> dict[str, float]:
+    """Images of each region stream, and those left out by reason; what is 0 is left out. The same on every rank."""
+    values: dict[str, float] = {}
+    for name, images in (batch.regions or {}).items():
+        values[f"{name}.images_held"] = images.held
+        left_out = {
+            "images_broken": images.broken,
+            "images_empty": images.empty,
+            "images_over_limit": images.over_limit,
+            "images_repeated": images.repeated,
+            "rows_over_limit": images.rows_over_limit,
+        }
+        values |= {f"{name}.{reason}": count for reason, count in left_out.items() if count}
+    return values
 
 
 @torch.no_grad()
