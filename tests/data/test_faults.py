@@ -7,7 +7,7 @@ import json
 import pytest
 
 from x2kit.data.batch import Batch, Broken
-from x2kit.data.faults import BadRecords, broken
+from x2kit.data.faults import BadRecords, broken, located
 from x2kit.errors import DataError
 from x2kit.plugin import Place, Reason
 
@@ -97,3 +97,17 @@ def test_one_broken_record_in_the_first_step_does_not_end_a_run_unless_none_is_a
     bad.check(0.01)
     with pytest.raises(DataError, match="1 of 64 records"):
         bad.check(0.0)
+
+
+@pytest.mark.parametrize(
+    ("place", "message", "line"),
+    [
+        (None, "no picture", "r0: no picture"),
+        (Place("a.jsonl", 7), "no picture", "a.jsonl:7: r0: no picture"),
+        (Place("a.jsonl", 7), "a.jsonl:7: not JSON", "a.jsonl:7: r0: not JSON"),
+        (Place("a.tar", None, 512), "no picture", "a.tar:512: r0: no picture"),
+        (Place("part"), "no picture", "part: r0: no picture"),
+    ],
+)
+def test_a_sample_names_file_and_line_once(place: Place | None, message: str, line: str) -> None:
+    assert located(Broken("s", "r0", Reason.OTHER, message, place)) == line
