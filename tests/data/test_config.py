@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from x2kit_objectives import SigmoidContrastive
 
 from tests.data.stubs import stream
 from x2kit.data.config import LossConfig
@@ -39,3 +40,9 @@ def test_blocks_must_fill_a_step() -> None:
 def test_equal_pictures_are_no_positives_where_there_are_none() -> None:
     with pytest.raises(ValidationError, match="a parallel-text stream has no pictures"):
         stream("parallel-text", positives="image")
+
+
+@pytest.mark.parametrize("name", ["images_held", "rows_over_limit", "padding", "itm_positive_accuracy"])
+def test_an_objective_may_not_take_the_name_of_a_logged_value(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is logged of every such stream already"):
+        stream("image-text", objectives={name: SigmoidContrastive()})
