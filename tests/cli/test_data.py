@@ -99,6 +99,15 @@ def test_sound_data_end_with_status_0(apart: Path, x2kit: Run) -> None:
     assert "sound" in done.out
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_limits_of_the_recipe_hold_for_every_record(recipe: Path, x2kit: Run, workers: str) -> None:
+    limit = "--data.limits.max_record_bytes=10"
+    done = x2kit("data", "check", "mine.yaml", limit, "--workers", workers, "--json")
+    found = json.loads(done.out)["streams"]
+    assert found["pictures"]["reasons"]["too many bytes"]["count"] == 40
+    assert found["evaluation"]["reasons"]["too many bytes"]["count"] == 40
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # torch cannot tell either
 def test_a_system_without_processor_affinity_checks_as_any_other(
     recipe: Path, x2kit: Run, monkeypatch: pytest.MonkeyPatch

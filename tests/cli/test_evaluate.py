@@ -72,6 +72,12 @@ def test_an_overlay_may_change_the_evaluation_alone(x2kit: Run, trained: Calls, 
     )
 
 
+def test_an_overlay_may_change_the_limits_of_records(x2kit: Run, trained: Calls, folder: Path) -> None:
+    (folder / "bench.yaml").write_text("data: {limits: {max_record_bytes: 9}}\n")
+    assert x2kit("evaluate", "run", "--config", "bench.yaml").status == 0
+    assert trained[0][1].data.limits.max_record_bytes == 9
+
+
 def test_measuring_on_an_unknown_language_is_refused(x2kit: Run, trained: Calls) -> None:
     done = x2kit("evaluate", "run", "--evaluation.languages", "[de, xx]")
     assert done.err == "command line: evaluation.languages: its source has no xx\n  known: en, de, zh\n"

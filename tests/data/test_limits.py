@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,8 @@ MANY = b"x" * 20_000
 
 
 @pytest.fixture
-def few_bytes() -> Iterator[None]:
+def few_bytes() -> None:
     LimitsConfig(max_record_bytes=FEW).apply()
-    yield
-    LimitsConfig().apply()
-
-
-@pytest.fixture
-def default_limits() -> Iterator[None]:
-    yield
-    LimitsConfig().apply()
 
 
 def encoded(kind: str) -> bytes:
@@ -126,7 +118,7 @@ def test_every_allowed_format_is_decoded(kind: str) -> None:
     assert decode(encoded(kind)).size == (6, 4)
 
 
-def test_a_recipe_can_allow_a_further_format(default_limits: None) -> None:
+def test_a_recipe_can_allow_a_further_format() -> None:
     with pytest.raises(DataError, match=r"data\.limits\.image_formats"):
         decode(encoded("TGA"))
     LimitsConfig(image_formats=("TGA",)).apply()
@@ -139,7 +131,7 @@ def test_a_format_that_pillow_does_not_have_is_refused() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_limits_of_a_recipe_hold_where_its_records_are_read(num_workers: int, default_limits: None) -> None:
+def test_limits_of_a_recipe_hold_where_its_records_are_read(num_workers: int) -> None:
     images = stream("image-text", source=StubScenes(encoded=True))
     data = DataConfig(streams={"images": images}, num_workers=num_workers, limits={"max_record_bytes": 10})
     batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, 2)

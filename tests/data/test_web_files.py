@@ -82,10 +82,8 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def four_mebibytes() -> Iterator[None]:
+def four_mebibytes() -> None:
     LimitsConfig(max_record_bytes=4 * MIB).apply()
-    yield
-    LimitsConfig().apply()
 
 
 def allowed(url: str, *hosts: str) -> AllowedUrl:

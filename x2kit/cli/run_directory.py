@@ -105,9 +105,11 @@ def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> list[str]:
 
 def same_model(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
     """Raise RecipeError if `wanted` differs from what was trained in more than its evaluation."""
-    faults = _changed(stored, wanted, ("description", "plugins", "evaluation."))
+    faults = _changed(stored, wanted, ("description", "plugins", "evaluation.", "data.limits."))
     if faults:
-        advice = "  the weights are trained; only evaluation.* may be laid over their recipe"
+        advice = (
+            "  the weights are trained; only evaluation.* and data.limits.* may be laid over their recipe"
+        )
         raise RecipeError([*faults, Fault("", "", advice)])
 
 
