@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,24 @@ def test_it_is_loaded_with_its_plugin(run: Path) -> None:
     assert features.patches.shape == (1, 35, 20)
     assert model.similarity([picture], ["a dog", "ein Hund"]).shape == (1, 2)
     assert model.locate([picture], ["a dog"]).shape == (1, 4)
+
+
+def test_the_run_needs_no_consent_here_and_a_copy_of_it_does(run: Path, tmp_path: Path) -> None:
+    """In new processes, which have not imported the plugin."""
+
+    def shown(directory: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "x2kit", "recipes", "show", str(directory / "recipe.yaml"), *more]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert shown(run).returncode == 0
+    assert shown(run / "weights").returncode == 0
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    refused = shown(moved)
+    consent = ("--plugin", str(moved / "plugins" / PLUGIN.name))
+    assert refused.returncode == 2
+    assert " ".join(consent) in refused.stderr
+    assert shown(moved, *consent).returncode == 0
 
 
 def test_a_setting_of_it_is_a_key_of_the_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

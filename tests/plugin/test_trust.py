@@ -53,6 +53,11 @@ def test_a_file_of_the_same_name_takes_the_place_of_the_copy(run: Path, given: s
         ask(run, "plugins/enc.py", given=("other.py",))
 
 
+def test_a_file_of_the_same_content_takes_the_place_of_the_copy(run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(run / "plugins" / "enc.py", tmp_path / "other.py"))
+    assert ask(run, "plugins/enc.py", given=(str(other),)) == []
+
+
 def test_a_missing_file_is_asked_for_by_its_name(run: Path) -> None:
     with pytest.raises(PluginError, match=r"there is no file /gone/enc\.py\n  give a file of the same name"):
         ask(run, "/gone/enc.py", everything=False)

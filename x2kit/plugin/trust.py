@@ -27,17 +27,18 @@ def trusted(saved: Sequence[str], given: Sequence[str], recipe: Path, everything
 
     Args:
         saved: entries of its `plugins`; relative paths start at the recipe's folder.
-        given: what the user named, relative to the working directory. A file of the same name, or the same module,
-            takes the place of the saved entry, which is then left out.
+        given: what the user named, relative to the working directory. A file of the same name or content, or the same
+            module, takes the place of the saved entry, which is then left out.
         recipe: the file of the saved recipe.
         everything: the user trusts all that the recipe names.
     Raises: PluginError that says for each refused entry what to type.
     """
     free = {candidate.identity for candidate in installed()}
     replaced = {_short(name) for name in given}
+    same = {_hash(absolute(name, Path())) for name in given} - {None}
     found, refused = [], []
     for name in (absolute(name, recipe.parent) for name in saved):
-        if _short(name) in replaced:
+        if _short(name) in replaced or (same and _hash(name) in same):
             continue
         running = _running(name)
         if running is not None or name in free or everything or _known(name, recipe.parent):
