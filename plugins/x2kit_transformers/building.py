@@ -71,7 +71,7 @@ def empty_encoder(
     Raises: WeightsError if the directory does not hold its config.json.
     """
     try:
-        config = AutoConfig.from_pretrained(assets, local_files_only=True)
+        config = AutoConfig.from_pretrained(assets, local_files_only=True, trust_remote_code=False)
     except LOADING_ERRORS as error:
         raise WeightsError(f"{assets}: no readable config.json of a text encoder: {error}") from error
     return HuggingFaceEncoder(
@@ -98,7 +98,7 @@ def pretrained_encoder(
         changes that the model does not know, or layers that it cannot do without.
     """
     try:
-        config = AutoConfig.from_pretrained(pretrained)
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
         _change(config, changes, dropout)
         with _errors_only():
             model, info = AutoModel.from_pretrained(
@@ -107,6 +107,7 @@ def pretrained_encoder(
                 attn_implementation=_attention(config),
                 dtype=torch.float32,
                 output_loading_info=True,
+                trust_remote_code=False,
                 **_no_pooler(config),
             )
     except LOADING_ERRORS as error:

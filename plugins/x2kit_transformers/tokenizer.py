@@ -53,7 +53,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def load(cls, source: str | Path, prefix: str = "") -> Self:
         """Read a local directory or a published name. Raises WeightsError if there is none."""
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source))
+            tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"{source}: no tokenizer can be read: {error}") from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
