@@ -74,6 +74,8 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
         "checkpoints",
         "lock",
         "metrics.jsonl",
+        "plugins",
+        "plugins.json",
         "recipe.yaml",
         "tensorboard",
         "versions.json",
