@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FAILED = 2
 """Exit status of a process that ends because of another."""
+INTERRUPTED = 130
+"""Exit status of a process that was asked to stop."""
 LOOK_SECONDS = 0.25
 GRACE_SECONDS = 1.0
 """How long a process whose partner is gone waits for the partner's message, before it speaks itself."""
@@ -202,8 +204,9 @@ class _Failures:
     ) -> None:
         self._over.set()
         if isinstance(error, KeyboardInterrupt):
-            if self._rank > 0:  # all stop after the same step, with the same words
-                raise SystemExit(130) from error
+            if self._rank == 0:  # all stop after the same step, with the same words
+                sys.stderr.write(f"{str(error) or 'interrupted'}\n")
+            _leave(INTERRUPTED)
         elif isinstance(error, Exception):
             if not isinstance(error, X2KitError):
                 self._await_other()
@@ -248,8 +251,8 @@ class _Failures:
                 _leave()
 
 
-def _leave() -> NoReturn:
+def _leave(status: int = FAILED) -> NoReturn:
     """End at once: who waits for a message that will not come can be ended in no other way."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(FAILED)
+    os._exit(status)
