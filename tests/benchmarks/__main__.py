@@ -48,7 +48,7 @@ How much is gained depends on what the rows of a batch share:
 - Data, whole batch: also cleaning, tokenising, masking, padding and collating, as a data worker does it.
 
 The official code is not part of this repository, and the plain step stands in for it. Beside the official code itself
-a review (issue 12 of the project, item 36) measured less: the step 1.5 times as fast with distinct pictures (1 and 2
+a review (issue 12 of the project, item 36) measured: the step 1.5 times as fast with distinct pictures (1 and 2
 threads, equal losses), re-ranking 5.1 times, data 1.6 times with tokenising, masking and collation. These three are
 quoted, not measured by `make bench`.
 """
