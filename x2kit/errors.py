@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from x2kit.reasons import Reason as Reason
 
@@ -72,6 +73,20 @@ class SettingError(X2KitError, ValueError):
 
 class MissingFileError(SettingError):
     """A file or folder of data that a setting names is not there; everything else about the recipe can be checked."""
+
+
+class WidthError(SettingError):
+    """A setting that does not fit the width of another encoder; that encoder is blamed when the recipe is resolved.
+
+    Args:
+        setting: as of SettingError.
+        message: as of SettingError.
+        encoder: "text" or "vision", the encoder whose width it is.
+    """
+
+    def __init__(self, setting: str, message: str, encoder: Literal["text", "vision"]) -> None:
+        super().__init__(setting, message)
+        self.encoder = encoder
 
 
 @dataclass(frozen=True)

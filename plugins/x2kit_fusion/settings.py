@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
-from x2kit.plugin import FusionEncoderConfig, FusionFacts, NameOrPath, SettingError, Shapes
+from x2kit.plugin import FusionEncoderConfig, FusionFacts, NameOrPath, SettingError, Shapes, WidthError
 from x2kit.plugin.official import count, usual_heads
 from x2kit.plugin.pretrained import chosen_layers, published_config
 
@@ -41,7 +41,8 @@ class CrossLayers(FusionEncoderConfig):
                 f"found {self.width}; leave it null to follow the text encoder",
             )
         if text_width % self.heads:
-            raise SettingError("heads", f"{self.heads} heads do not divide the width {text_width}")
+            message = f"{self.heads} heads do not divide the width {text_width}"
+            raise WidthError("heads", message, encoder="text")
         return FusionFacts(width=text_width, layers=self.layers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
@@ -17,9 +17,10 @@ from x2kit.plugin import (
     TextFacts,
     Tokenizer,
 )
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.pretrained import chosen_layers, published_config
 from x2kit.plugin.sentencepiece import SentencePiece, SentencePieceTokenizer
-from x2kit_transformers.published import facts_of, size_of, sizes_of
+from x2kit_transformers.published import facts_of, longest_text, size_of, sizes_of
 
 if TYPE_CHECKING:
     from x2kit.plugin import TextEncoder
@@ -35,7 +36,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "dropout": 0.0,
     "summary": "mean",
 }
-"""What the settings of an encoder trained from scratch are if the recipe leaves them open."""
+"""Settings of an encoder trained from scratch that the recipe leaves open, where it replaces no other encoder."""
 
 
 class Architecture(TextEncoderConfig):
@@ -44,7 +45,11 @@ class Architecture(TextEncoderConfig):
     pretrained: NameOrPath | None = Field(
         None, description="name on the Hugging Face hub, or a local directory; null trains from scratch"
     )
-    layers: int | None = Field(None, ge=1, description="layers; null: the pretrained model's, from scratch 2")
+    layers: int | None = Field(
+        None,
+        ge=1,
+        description="layers; null: the pretrained model's, from scratch the replaced encoder's, or 2",
+    )
     pretrained_layers: tuple[int, ...] | None = Field(
         None,
         min_length=1,
@@ -52,31 +57,41 @@ class Architecture(TextEncoderConfig):
         "`layers` of them",
     )
     width: int | None = Field(
-        None, ge=1, description="hidden width D; null: the pretrained model's, from scratch 128"
+        None,
+        ge=1,
+        description="hidden width D; null: the pretrained model's, from scratch "
+        "the replaced encoder's, or 128",
     )
     heads: int | None = Field(
-        None, ge=1, description="attention heads; null: the pretrained model's, from scratch 4"
+        None,
+        ge=1,
+        description="attention heads; null: the pretrained model's, from scratch "
+        "the replaced encoder's, or 4",
     )
     mlp_ratio: float | None = Field(
         None,
         gt=0,
-        description="width of the feed-forward part over D; null: the pretrained model's, from scratch 4",
+        description="width of the feed-forward part over D; null: the pretrained model's, from scratch "
+        "the replaced encoder's, or 4",
     )
     max_length: int | None = Field(
         None,
         gt=2,
-        description="longest text in tokens; null: what the pretrained model can read, from scratch 64",
+        description="longest text in tokens; null: what the pretrained model can read, from scratch "
+        "the replaced encoder's, or 64",
     )
     dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="of hidden states and attention; null: the pretrained model's, from scratch 0",
+        description="of hidden states and attention; null: the pretrained model's, from scratch "
+        "the replaced encoder's, or 0",
     )
     summary: Summary | None = Field(
         None,
         description="position 0 of the output: the first token, as in the paper, or the mean of all tokens, as in E5, "
-        "which learns several times as fast from scratch; null: cls for pretrained weights, from scratch mean",
+        "which learns several times as fast from scratch; null: cls for pretrained weights, from scratch the "
+        "replaced encoder's, or mean",
     )
     published_tokenizer: NameOrPath | None = Field(
         None,
@@ -101,6 +116,44 @@ class Architecture(TextEncoderConfig):
         """A setting of an encoder trained from scratch, or its default."""
         value = getattr(self, name)
         return FROM_SCRATCH[name] if value is None else value
+
+    def sizes(self) -> dict[str, Any]:
+        """The values that this encoder has for the settings in `FROM_SCRATCH`."""
+        if self.pretrained is None:
+            return {name: self.size(name) for name in FROM_SCRATCH}
+        written = {name: getattr(self, name) for name in FROM_SCRATCH}
+        if None not in written.values():
+            return written
+        config = published_config("pretrained", self.pretrained)
+        published = {
+            **sizes_of(config),
+            "layers": size_of(config, "layers"),
+            "max_length": longest_text(config),
+            "summary": "cls",
+        }
+        return {name: published.get(name) if value is None else value for name, value in written.items()}
+
+    def in_place_of(self, other: ComponentConfig) -> Self:
+        """Take over the sizes that are left open from the replaced encoder, unless published weights have their own.
+
+        Its heads are taken over with its width alone, which they divide.
+        """
+        if self.pretrained is not None or not isinstance(other, TextEncoderConfig):
+            return self
+        if isinstance(other, Architecture):
+            sizes = other.sizes()
+        else:
+            facts = other.describe()
+            sizes = {"width": facts.width, "max_length": facts.max_length}
+        if self.width not in (None, sizes["width"]):
+            sizes = {name: value for name, value in sizes.items() if name != "heads"}
+        return self.model_copy(
+            update={
+                name: value
+                for name, value in sizes.items()
+                if value is not None and getattr(self, name) is None
+            }
+        )
 
     def describe(self) -> TextFacts:
         return self._described_from_scratch() if self.pretrained is None else self._described(self.pretrained)
@@ -152,6 +205,9 @@ class Architecture(TextEncoderConfig):
         if texts is None:
             raise SettingError("tokenizer", "it is trained on the run's texts, and none were given")
         return self.tokenizer.train(texts)
+
+    def largest_tokenizer(self) -> Tokenizer:
+        return self.tokenizer.largest()
 
     def read_tokenizer(self, source: str | Path) -> Tokenizer:
         """A published tokenizer, or one that was saved."""

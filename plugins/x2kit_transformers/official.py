@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field
 
 from x2kit.plugin import IdsOnly, NameTable, SettingError, Shapes, SpecialIds, TextFacts, Tokenizer
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.official import count, usual_heads
 from x2kit.plugin.pretrained import published_config
+from x2kit.plugin.sentencepiece import SentencePiece
 from x2kit_transformers import heads as published_heads
 from x2kit_transformers.architecture import Architecture
 from x2kit_transformers.published import positions_before
@@ -27,6 +29,8 @@ class _Official(Architecture):
     model_type: ClassVar[str]
     token_types: ClassVar[int]
     layer_norm_eps: ClassVar[float]
+    published_vocab_size: ClassVar[int]
+    """Ids of the vocabulary of the papers' checkpoint."""
     published_head: ClassVar[published_heads.PublishedHead]
     mlm_head: ClassVar[NameTable]
     """Names of the masked-language head in published files."""
@@ -40,6 +44,16 @@ class _Official(Architecture):
 
     def family_read(self) -> str:
         return self.model_type
+
+    def in_place_of(self, other: ComponentConfig) -> Self:
+        """Sizes as `Architecture.in_place_of`; the published vocabulary in place of another published one."""
+        after = super().in_place_of(other)
+        own_tokenizer = self.published_tokenizer is not None or self.tokenizer != SentencePiece()
+        if self.pretrained is not None or self.vocab_size is not None or own_tokenizer:
+            return after
+        if not isinstance(other, _Official) or other.vocab_size is None:
+            return after
+        return after.model_copy(update={"vocab_size": self.published_vocab_size})
 
     def describe(self) -> TextFacts:
         if self.pretrained is not None and self.vocab_size is not None:
@@ -135,6 +149,7 @@ class Bert(_Official):
     model_type: ClassVar[str] = "bert"
     token_types: ClassVar[int] = 2
     layer_norm_eps: ClassVar[float] = 1e-12
+    published_vocab_size: ClassVar[int] = 30522
     published_head: ClassVar[published_heads.PublishedHead] = published_heads.BERT
     mlm_head: ClassVar[NameTable] = published_heads.BERT.names
 
@@ -152,6 +167,7 @@ class XLMRoberta(_Official):
     model_type: ClassVar[str] = "xlm-roberta"
     token_types: ClassVar[int] = 1
     layer_norm_eps: ClassVar[float] = 1e-5
+    published_vocab_size: ClassVar[int] = 250002
     published_head: ClassVar[published_heads.PublishedHead] = published_heads.ROBERTA
     mlm_head: ClassVar[NameTable] = published_heads.ROBERTA.names
 

@@ -115,3 +115,54 @@ def test_costs_of_one_recipe(x2kit: Run) -> None:
     assert half["flops_per_step"] < one["flops_per_step"]
     double = costs("--training.steps", "200", "--accelerator", "h100")
     assert double["gpu_hours"] == pytest.approx(2 * one["gpu_hours"])
+
+
+def test_the_papers_swap_needs_one_overlay_and_no_data(x2kit: Run) -> None:
+    done = x2kit(
+        *("recipes", "validate", "pretrain/x2vlm-base-4m", "--config", "overlays/xlmr"),
+        *("--without-data", "--costs", "--json"),
+    )
+    (entry,) = json.loads(done.out)
+    assert entry["parameters"] == INDEX["cclm_pretrain_base_224"]["n_parameters"] == 615_540_825
+    assert entry["assumed_vocabulary"] is None
+
+
+def test_a_vocabulary_without_its_texts_is_assumed_and_said(x2kit: Run) -> None:
+    command = (
+        *("recipes", "validate", "pretrain/x2vlm-base-4m", "--without-data", "--costs"),
+        *("--config", "overlays/text/roberta", "--model.text.tokenizer.vocab_size", "5000"),
+    )
+    (entry,) = json.loads(x2kit(*command, "--json").out)
+    assert entry["assumed_vocabulary"] == 5000
+    assert "taken to have 5,000 ids, the most that its tokenizer can get" in x2kit(*command).out
+
+
+@pytest.mark.slow
+def test_every_text_overlay_fits_every_shipped_recipe(x2kit: Run) -> None:
+    done = x2kit("recipes", "validate", "--swaps", "text", "--json")
+    entries = json.loads(done.out)
+    assert [entry for entry in entries if not entry["valid"]] == []
+    recipes = {str(file.name) for file in shipped() if not is_overlay(file)}
+    assert {entry["recipe"] for entry in entries} == recipes
+    assert len(entries) == len(recipes) * len({entry["overlay"] for entry in entries})
+
+
+def test_a_swap_that_does_not_fit_is_a_fault_that_names_both(
+    x2kit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from x2kit.recipe import swaps
+    from x2kit.recipe.catalogue import find
+
+    few = [find(name) for name in ("quickstart/english", "overlays/vision/dinov2", "quickstart/multilingual")]
+    monkeypatch.setattr(swaps, "shipped", lambda: few)
+    monkeypatch.setattr("x2kit.cli.recipe_swaps.model_of", lambda resolved: resolved)
+    monkeypatch.setattr("x2kit.training.costs.parameter_count", lambda model: 2_345_678)
+    done = x2kit("recipes", "validate", "--swaps", "vision")
+    assert done.out.splitlines() == [
+        "recipe                   vision/dinov2",
+        "quickstart/english                 2.3",
+        "quickstart/multilingual          WRONG",
+        "1 of 2 pairs are valid; numbers are parameters in millions",
+    ]
+    assert done.status == 2
+    assert "(overlays/vision/dinov2 over quickstart/multilingual)" in done.err

@@ -12,7 +12,7 @@ from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.recipe.resolve import ModelFacts, losses_on
+from x2kit.recipe.resolve import losses_on
 
 Write = Callable[[str, str], Path]
 RECIPES = [str(file.name) for file in shipped() if not is_overlay(file)]
@@ -37,8 +37,7 @@ def test_an_overlay_says_what_it_is_for(overlay: str) -> None:
 
 
 def test_the_xlmr_overlay_swaps_the_text_encoder_and_its_head(write: Write) -> None:
-    width = ("model.vision.width", "128")
-    recipe = read_recipe(["good.yaml", "overlays/xlmr"], [width]).recipe
+    recipe = read_recipe(["good.yaml", "overlays/xlmr"]).recipe
     assert recipe.model.text.component_name() == "XLMRoberta"
     assert (recipe.model.heads.tie_mlm, recipe.model.heads.mlm_layer_norm_eps) == (False, 1e-5)
 
@@ -60,7 +59,6 @@ def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
     swapped: set[Any] = set()
     for recipe in RECIPES:
         alone = read_recipe([recipe], checks="without data")
-        assert alone.facts is not None
         needs = {
             "overlays/debug": bool(alone.recipe.data.streams),
             "overlays/built-in-data": has_all_heads(alone),
@@ -70,7 +68,7 @@ def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
             case = (overlay, fits(alone)) if is_swap(overlay) else (overlay, recipe)
             if needs.get(overlay, True) and case not in swapped:
                 swapped.add(case)
-                read_recipe([recipe, overlay], widths(overlay, alone.facts), checks="without data")
+                read_recipe([recipe, overlay], widths(overlay), checks="without data")
 
 
 def is_swap(overlay: str) -> bool:
@@ -84,13 +82,9 @@ def fits(resolved: ResolvedRecipe) -> Any:
     return resolved.facts, of_streams, resolved.recipe.model.heads, resolved.recipe.model.fusion
 
 
-def widths(overlay: str, facts: ModelFacts) -> list[tuple[str, int]]:
-    """A swapped text encoder from scratch is made as wide as the old one, the old one as wide as swapped pictures."""
-    if overlay.startswith("overlays/vision/"):
-        return [("model.text.width", VISION_WIDTH)]
-    if overlay.startswith("overlays/text/") or overlay == "overlays/xlmr":
-        return [("model.text.width", facts.text.width)]
-    return []
+def widths(overlay: str) -> list[tuple[str, int]]:
+    """The text encoder is made as wide as swapped pictures."""
+    return [("model.text.width", VISION_WIDTH)] if overlay.startswith("overlays/vision/") else []
 
 
 @pytest.mark.parametrize("overlay", PRETRAINED)

@@ -57,7 +57,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
         "wrong.yaml:5: model.text: its width 32 differs from that of model.vision, 16, but in "
         "data.streams.parallel ttm and tlm let the fusion encoder read texts as it reads pictures, "
         "which takes one width\n"
-        "  make the widths equal, or set data.streams.parallel.losses.ttm: 0 and "
+        "  set model.vision.width: 32, or data.streams.parallel.losses.ttm: 0 and "
         "data.streams.parallel.losses.tlm: 0",
     ),
     "missing file": (

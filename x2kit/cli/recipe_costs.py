@@ -25,10 +25,11 @@ def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
     from x2kit.training.meta_batch import pictures_of, tokens_of
 
     recipe = resolved.recipe
-    model = _model(resolved)
+    model = model_of(resolved)
     parameters = parameter_count(model)
     found: dict[str, Any] = {
         "parameters": parameters,
+        "assumed_vocabulary": _assumed_vocabulary(resolved, model),
         "memory": {
             "weights": BYTES * parameters,
             "optimiser": 3 * BYTES * parameters,
@@ -59,7 +60,17 @@ def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
     }
 
 
-def _model(resolved: ResolvedRecipe) -> X2VLM:
+def _assumed_vocabulary(resolved: ResolvedRecipe, model: X2VLM) -> int | None:
+    """Ids of a tokenizer that could not be trained, as it has no texts here; None where they are known."""
+    from x2kit.plugin import IdsOnly
+
+    trained = resolved.facts is not None and resolved.facts.text.vocab_size is None
+    tokenizer = model.text.tokenizer
+    return tokenizer.vocab_size if trained and isinstance(tokenizer, IdsOnly) else None
+
+
+def model_of(resolved: ResolvedRecipe) -> X2VLM:
+    """The model of a recipe on the meta device, built once for all recipes that share it."""
     from x2kit.training.costs import meta_model
 
     recipe, facts = resolved.recipe, resolved.facts
@@ -93,6 +104,12 @@ def costs_as_text(found: list[dict[str, Any]]) -> str:
     told = [entry["accelerator"]["name"] for entry in found if "accelerator" in entry]
     notes = [
         f"hours: of one {told[0]} at {UTILISATION:.0%} of its peak, which is assumed" if told else "",
+        *(
+            f"{entry['recipe']}: its texts are not here, so its vocabulary is taken to have {assumed:,} ids, the most "
+            "that its tokenizer can get"
+            for entry in found
+            if (assumed := entry.get("assumed_vocabulary"))
+        ),
         "a row: activations in float32; tokens: all texts as long as max_tokens; steps are of the global batch",
     ]
     return "\n".join([*table, *filter(None, notes)])

@@ -20,7 +20,7 @@ KEY_HELP = """
 recipe keys:
   every key of a recipe is an option and wins over all files; values are read as YAML
   --training.steps 200 --training.lr=3e-4
-  --model.text XLMRoberta --model.text.pretrained DIR   another component, which starts from its own defaults
+  --model.text XLMRoberta --model.text.pretrained DIR   another component, without the settings of the old one
   --data.streams.regions.losses.bbox.weight 2           one loss of one stream
   --data.streams.parallel null                          without this stream
   --training.help, --model.vision.help [NAME]           keys with type, default and meaning

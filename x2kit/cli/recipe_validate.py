@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import jsonargparse
 
@@ -11,10 +11,12 @@ from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_costs import costs_as_json, costs_as_text
 from x2kit.cli.recipe_keys import add_overlay_arguments, read
 from x2kit.cli.recipe_summary import as_json, as_text
+from x2kit.cli.recipe_swaps import swaps_as_json, swaps_as_text
 from x2kit.errors import Fault, PluginError, RecipeError
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.resolve import Checks
+from x2kit.recipe.swaps import Swapped
 from x2kit.training.accelerators import ACCELERATORS, DEFAULT_ACCELERATOR
 
 TEXT = "check recipes without building anything"
@@ -38,6 +40,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default=DEFAULT_ACCELERATOR,
         help="the device whose hours are told",
     )
+    parser.add_argument(
+        "--swaps",
+        choices=get_args(Swapped),
+        help="every shipped overlay that exchanges this encoder, over every shipped recipe, without data",
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     add_overlay_arguments(parser)
 
@@ -47,6 +54,8 @@ def run(options: jsonargparse.Namespace) -> int:
     names = [*options.recipes]
     if options.recipe_keys.help:
         return print_help(options, names[:1])
+    if options.swaps:
+        return _swaps(options)
     if options.all:
         names += [str(file.name) for file in shipped() if not is_overlay(file)]
     found, faults = _check(options, names)
@@ -57,6 +66,17 @@ def run(options: jsonargparse.Namespace) -> int:
         print(costs_as_text(found))
     if options.all or options.without_data:
         print("left out: whether the files and folders of data are there")
+    if faults:
+        raise RecipeError(faults)
+    return 0
+
+
+def _swaps(options: jsonargparse.Namespace) -> int:
+    entries, faults = swaps_as_json(options.swaps)
+    if options.json:
+        print(json.dumps(entries, ensure_ascii=False, indent=2))
+        return 2 if faults else 0
+    print(swaps_as_text(entries))
     if faults:
         raise RecipeError(faults)
     return 0

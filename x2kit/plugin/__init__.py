@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeError, WeightsError
+from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeError, WeightsError, WidthError
 from x2kit.plugin.components import (
     FusionEncoderConfig,
     Location,
@@ -102,6 +102,7 @@ __all__ = [
     "VisionFacts",
     "VisionFeatures",
     "WeightsError",
+    "WidthError",
     "gather_rows",
     "hookimpl",
 ]

@@ -76,6 +76,15 @@ class ComponentConfig(BaseModel):
         known = getattr(other, "pretrained", None)
         return self.component_name() == other.component_name() and wanted in (None, known)
 
+    def in_place_of(self, other: ComponentConfig) -> Self:
+        """These settings where a recipe exchanges the encoder `other` for this one; by default unchanged.
+
+        An encoder of any size returns a copy in which the sizes that the recipe leaves open are those of `other`, so
+        that what was built around `other` fits. It may raise SettingError if `other` cannot be described; then all
+        settings stay as they are.
+        """
+        return self
+
 
 class VisionEncoderConfig(ComponentConfig):
     """Settings of a vision encoder."""
@@ -159,6 +168,13 @@ class TextEncoderConfig(ComponentConfig):
         from x2kit.errors import SettingError
 
         raise SettingError("class_path", f"{self.component_name()} has no decoder; leave out decoder_layers")
+
+    def largest_tokenizer(self) -> Tokenizer | None:
+        """A stand-in with the most ids that a tokenizer trained on the run's texts can get; None if that is unknown.
+
+        Costs are computed with it where the texts are not there.
+        """
+        return None
 
     @abstractmethod
     def describe(self) -> TextFacts:

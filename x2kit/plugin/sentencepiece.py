@@ -15,7 +15,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from x2kit.errors import DataError, SettingError, WeightsError
-from x2kit.plugin.tokenizers import SpecialIds, Tokenizer
+from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 
 FILE_NAME = "sentencepiece.model"
 CLS, PAD, SEP, UNK = 0, 1, 2, 3
@@ -39,6 +39,10 @@ class SentencePiece(BaseModel):
         le=1,
         description="share of the texts' characters that get a piece; the rest is unknown",
     )
+
+    def largest(self) -> IdsOnly:
+        """A stand-in for the trained tokenizer, with the most ids that it can get."""
+        return IdsOnly(self.vocab_size, SpecialIds(PAD, CLS, SEP, UNK, mask=self.vocab_size - 1))
 
     def train(self, texts: Iterable[str]) -> SentencePieceTokenizer:
         """Train on these texts (Unigram model). The same set of texts gives the same tokenizer.

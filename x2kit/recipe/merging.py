@@ -4,7 +4,8 @@ Mappings merge key by key, everything else replaces. Shorthands are written out 
 `class_path` without settings, a loss's number is its weight. Two things follow from what the keys mean:
 
 - a component whose later `class_path` names another class starts from that class's defaults, so nothing of
-  the earlier `init_args` survives; the same class, or none, merges the settings;
+  the earlier `init_args` survives; the same class, or none, merges the settings. The replaced component is kept
+  beside the new one (`Node.replaced`), see `x2kit.recipe.replacing`;
 - null removes an entry of a mapping by name (a stream, a task, a loss) and is a plain value everywhere else.
 """
 
@@ -45,6 +46,9 @@ def written_out(node: Node, shape: Shape) -> Node:
 def _merged(old: Node, new: Node, shape: Shape, path: tuple[str, ...], faults: list[Fault]) -> Node:
     if not isinstance(new.value, dict):
         return new
+    replaced = old.replaced
+    if _other_class(old, new):
+        replaced = old
     if not isinstance(old.value, dict) or _other_class(old, new):
         old = Node({}, new.place)
     assert isinstance(old.value, dict)
@@ -58,7 +62,7 @@ def _merged(old: Node, new: Node, shape: Shape, path: tuple[str, ...], faults: l
         else:
             earlier = result.get(name, Node({}, item.place))
             result[name] = _merged(earlier, item, below(shape, name), (*path, name), faults)
-    return Node(result, new.place if not old.place.file else old.place)
+    return Node(result, new.place if not old.place.file else old.place, replaced)
 
 
 def _other_class(old: Node, new: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -77,6 +78,8 @@ def _rebased(node: Node, annotation: Any, registry: Registry) -> Node:
 
 
 def _component(node: Node, base: type[ComponentConfig], registry: Registry) -> Node:
+    if node.replaced is not None:
+        node = replace(node, replaced=_component(node.replaced, base, registry))
     name, settings = node.child("class_path"), node.child("init_args")
     if (
         not isinstance(node.value, dict)
@@ -89,7 +92,7 @@ def _component(node: Node, base: type[ComponentConfig], registry: Registry) -> N
         component = registry.get(base.kind, name.value)
     except PluginError:
         return node  # validation reports the unknown name, with its place
-    return Node({**node.value, "init_args": _section(settings, component, registry)}, node.place)
+    return replace(node, value={**node.value, "init_args": _section(settings, component, registry)})
 
 
 def _name_or_path(value: str, place: Place) -> str:

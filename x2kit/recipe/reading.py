@@ -21,6 +21,7 @@ from x2kit.recipe.merging import EMPTY, merge
 from x2kit.recipe.overrides import apply
 from x2kit.recipe.paths import absolute, absolute_plugin
 from x2kit.recipe.printing import to_yaml
+from x2kit.recipe.replacing import with_sizes_of_replaced
 from x2kit.recipe.resolve import Checks, ModelFacts, validate
 from x2kit.recipe.schema import Recipe
 from x2kit.recipe.written import COMMAND_LINE, Node, Place
@@ -79,7 +80,7 @@ def read_recipe(
     files, tree = read_tree(names, overrides, saved)
     tree = with_plugins(tree, extra_plugins)
     plugins = _load(tree)
-    tree = absolute(tree, plugins.registry)
+    tree = with_sizes_of_replaced(absolute(tree, plugins.registry), plugins.registry)
     recipe = _build(tree, plugins.registry)
     facts = validate(recipe, checks, lambda key: place_of(key, tree))
     return ResolvedRecipe(recipe, plugins, files[0].label, dict(tree.walk()), facts)

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from x2kit.data.config import LOSSES, PICTURED, LossName, StreamConfig
-from x2kit.errors import DataError, Fault, MissingFileError, PluginError, RecipeError, SettingError
+from x2kit.errors import (
+    DataError,
+    Fault,
+    MissingFileError,
+    PluginError,
+    RecipeError,
+    SettingError,
+    WidthError,
+)
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
 from x2kit.plugin.components import ComponentConfig, SourceConfig
@@ -221,11 +229,26 @@ class _Checks:
                 "model.text",
                 f"its width {text.width} differs from that of model.vision, {vision.width}, but in {key} "
                 f"{' and '.join(reading)} let the fusion encoder read texts as it reads pictures, "
-                "which takes one width\n  make the widths equal, or set "
+                f"which takes one width\n  set {self._one_width(facts)}, or "
                 + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
             )
         if stream.kind in PICTURED and stream.transform.augment_operations:
             self._augmented(name, stream, f"{key}.transform", vision.image)
+
+    def _one_width(self, facts: ModelFacts) -> str:
+        """The settings that make text and vision encoder equally wide."""
+        model = self._recipe.model
+        text, vision = facts.text.width, facts.vision.width
+        ways = [
+            f"model.{kind}.width: {wanted}"
+            for kind, encoder, own, wanted in (
+                ("text", model.text, text, vision),
+                ("vision", model.vision, vision, text),
+            )
+            # Swin's `width` is that of its first stage, and published weights have a width of their own.
+            if getattr(encoder, "width", 0) in (None, own) and getattr(encoder, "pretrained", None) is None
+        ]
+        return " or ".join(ways) or "encoders of equal width"
 
     def _augmented(self, name: str, stream: StreamConfig, key: str, image: ImageSpec) -> None:
         """Colour operations have colours to work on, and where they are left out something remains."""
@@ -328,6 +351,8 @@ class _Checks:
     def _ask(self, key: str, component: ComponentConfig, question: Callable[[], T]) -> T | None:
         try:
             return question()
+        except WidthError as error:
+            self._misfit(key, component, error)
         except SettingError as error:
             if isinstance(error, MissingFileError) and not self._data:
                 return None
@@ -338,6 +363,19 @@ class _Checks:
         except Exception as error:  # noqa: BLE001 (a stranger's code; whatever it raises is his fault, not a crash of ours)
             self._fault(key, f"{component.component_name()} failed: {type(error).__name__}: {error}")
         return None
+
+    def _misfit(self, key: str, component: ComponentConfig, error: WidthError) -> None:
+        """Blame the encoder that brought the width, and name the settings of both sides."""
+        other: ComponentConfig = getattr(self._recipe.model, error.encoder)
+        published = getattr(other, "pretrained", None)
+        setting = "width" if published is None else "pretrained"
+        known = setting in type(other).model_fields
+        self._fault(
+            f"model.{error.encoder}.init_args.{setting}" if known else f"model.{error.encoder}",
+            f"{other.component_name()} brings a width that {component.component_name()} cannot take: {error.message}\n"
+            f"  set {f'model.{error.encoder}.{setting}' if known else f'another model.{error.encoder}'}, or "
+            f"{key}.{error.setting} ({self._place(f'{key}.init_args.{error.setting}') or 'default'})",
+        )
 
     def _fault(self, key: str, message: str) -> None:
         self.faults.append(Fault(key, self._place(key), message))

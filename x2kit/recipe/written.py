@@ -36,10 +36,17 @@ COMMAND_LINE = Place("command line")
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its place; for an entry of a mapping the place is that of its key."""
+    """A value and its place; for an entry of a mapping the place is that of its key.
+
+    Attributes:
+        value: a scalar, or nodes.
+        place: where it was written.
+        replaced: for a component, the one of another class that was in its place before.
+    """
 
     value: Value
     place: Place
+    replaced: Node | None = None
 
     def plain(self) -> Any:
         """The value without places: None, bool, int, float, str, list, dict."""

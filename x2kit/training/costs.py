@@ -19,11 +19,11 @@ from torch.overrides import TorchFunctionMode
 from x2kit.data.config import DataConfig
 from x2kit.data.corpus import training_texts
 from x2kit.data.phases import Phase
-from x2kit.errors import SettingError
+from x2kit.errors import MissingFileError, SettingError
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.config import ModelConfig
-from x2kit.plugin import ImageSpec
+from x2kit.plugin import ImageSpec, Tokenizer
 from x2kit.training.meta_batch import meta_batch, meta_negatives
 from x2kit.training.operations import count_operations
 from x2kit.training.step import Active, step_losses
@@ -49,18 +49,32 @@ class StepCosts(NamedTuple):
 def meta_model(config: ModelConfig, data: DataConfig) -> X2VLM:
     """The model of a recipe, with shapes and without memory.
 
-    Pretrained weights, which alone know their sizes, are read, and a tokenizer that the run would train is trained.
+    Pretrained weights, which alone know their sizes, are read, and a tokenizer that the run would train is trained;
+    where there are no texts, or their files are missing, the model has the largest vocabulary that it can get.
     Raises: X2KitError where that cannot be done.
     """
-    facts = config.text.describe()
     if any(getattr(part, "pretrained", None) for part in (config.vision, config.text, config.fusion)):
         return build_model(config, training_texts(data)).to("meta").eval()
     try:
         tokenizer = config.text.official_tokenizer(None)
     except SettingError:  # only the official encoders know their ids without a tokenizer
-        tokenizer = config.text.build_tokenizer(training_texts(data) if facts.vocab_size is None else None)
+        tokenizer = _tokenizer(config, data)
     with torch.device("meta"), without_initialisation():
         return build_model(config, tokenizer=tokenizer).eval()
+
+
+def _tokenizer(config: ModelConfig, data: DataConfig) -> Tokenizer:
+    if config.text.describe().vocab_size is not None:
+        return config.text.build_tokenizer()
+    largest = config.text.largest_tokenizer()
+    if largest is not None and not data.streams:
+        return largest
+    try:
+        return config.text.build_tokenizer(training_texts(data))
+    except MissingFileError:
+        if largest is None:
+            raise
+        return largest
 
 
 def parameter_count(model: X2VLM) -> int:

@@ -97,3 +97,26 @@ def test_weights_of_another_type_are_refused(xlmr_directory: Path, tmp_path: Pat
 def test_a_tokenizer_that_is_trained_needs_texts() -> None:
     with pytest.raises(SettingError, match="tokenizer: it is trained on the run's texts"):
         XLMRoberta().build_tokenizer()
+
+
+def test_from_scratch_it_takes_over_the_sizes_of_what_it_replaces(bert_directory: Path) -> None:
+    large = Bert(layers=12, width=768, heads=12, mlp_ratio=3.0, max_length=512, dropout=0.1, summary="cls")
+    taken = HuggingFaceText(family="roberta", layers=2).in_place_of(large)
+    assert taken.sizes() == {**large.sizes(), "layers": 2}
+    published = Bert(pretrained=str(bert_directory))
+    sizes = XLMRoberta().in_place_of(published).sizes()
+    assert (sizes["width"], sizes["heads"], sizes["layers"], sizes["max_length"]) == (16, 2, 2, 24)
+
+
+def test_published_weights_keep_their_own_sizes(xlmr_directory: Path) -> None:
+    published = XLMRoberta(pretrained=str(xlmr_directory))
+    assert published.in_place_of(Bert(width=768, vocab_size=30522)) == published
+
+
+def test_a_published_vocabulary_takes_the_place_of_another() -> None:
+    assert XLMRoberta().in_place_of(Bert(vocab_size=30522)).vocab_size == 250002
+    assert Bert().in_place_of(XLMRoberta(vocab_size=250002)).vocab_size == 30522
+    assert XLMRoberta().in_place_of(Bert()).vocab_size is None
+    assert XLMRoberta(vocab_size=99).in_place_of(Bert(vocab_size=30522)).vocab_size == 99
+    trained = XLMRoberta(tokenizer=SentencePiece(vocab_size=99))
+    assert trained.in_place_of(Bert(vocab_size=30522)).vocab_size is None
