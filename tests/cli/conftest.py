@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from x2kit.cli import main
+from x2kit.cli.run_directory import RECIPE  # imports from x2kit.training, so before that is a stub
 from x2kit.evaluation.progress import TaskProgress
 
 STUBS = Path(__file__).parents[1] / "recipe"
@@ -63,7 +64,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def train(recipe: Any, plugins: Any, directory: Path, resume: bool, processes: Any) -> None:
         record.append(("train", recipe, plugins, directory, resume))
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "recipe.yaml").write_text(recipe.to_yaml())
+        (directory / RECIPE).write_text(recipe.to_yaml())
         (directory / "metrics.jsonl").write_text("{}\n")
 
     def evaluate(

@@ -43,7 +43,7 @@ def test_copy_writes_a_file_once(x2kit: Run, folder: Path) -> None:
 
 
 def test_validate_prints_what_was_resolved(x2kit: Run) -> None:
-    assert x2kit("recipes", "validate", "good.yaml").out == (
+    assert x2kit("recipes", "validate", "good.yaml", "--training.warmup", "0").out == (
         "good.yaml: ok\n"
         "  vision  Eye: pictures 32×32×3, grid 4×4, width 16\n"
         "  text    Reader: width 16, at most 40 tokens, vocabulary still to be trained on the run's texts\n"
@@ -123,3 +123,12 @@ def test_schema_prints_json_schema_with_the_components_of_plugins(x2kit: Run) ->
     assert "if" not in json.loads(x2kit("recipes", "schema", "--overlay").out)
     assert x2kit("recipes", "schema", "recipe.json").out == "recipe.json\n"
     assert "TrainingConfig" in json.loads(Path("recipe.json").read_text())["$defs"]
+
+
+def test_validate_prints_warnings_and_accepts_the_recipe(x2kit: Run) -> None:
+    command = ("recipes", "validate", "good.yaml", "--training.text_lr", "1e-3", "--training.warmup", "0")
+    done = x2kit(*command)
+    assert done.status == 0
+    assert "warning: command line: training.text_lr: 0.001 is 10 times" in done.out
+    (entry,) = json.loads(x2kit(*command, "--json").out)
+    assert (entry["valid"], [warning["key"] for warning in entry["warnings"]]) == (True, ["training.text_lr"])

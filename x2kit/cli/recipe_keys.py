@@ -111,5 +111,11 @@ def read(
     return read_recipe([*names, *options.config], options.recipe_keys.values, options.plugin, checks=checks)
 
 
+def print_warnings(resolved: ResolvedRecipe) -> None:
+    """Print a line for each warning of a recipe."""
+    for warning in resolved.warnings:
+        print(f"warning: {warning}")
+
+
 def _is_key(name: str) -> bool:
     return "." in name or name in SECTIONS

@@ -49,7 +49,13 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
         "split": measured.split,
         "tasks": {name: task.component_name() for name, task in measured.tasks.items()},
     }
-    return {"model": model, "streams": streams, "steps": recipe.training.steps, "evaluation": evaluation}
+    return {
+        "model": model,
+        "streams": streams,
+        "steps": recipe.training.steps,
+        "evaluation": evaluation,
+        "warnings": [vars(warning) for warning in resolved.warnings],
+    }
 
 
 def as_text(name: str, resolved: ResolvedRecipe) -> str:

@@ -9,7 +9,7 @@ import jsonargparse
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_costs import costs_as_json, costs_as_text
-from x2kit.cli.recipe_keys import add_overlay_arguments, read
+from x2kit.cli.recipe_keys import add_overlay_arguments, print_warnings, read
 from x2kit.cli.recipe_summary import as_json, as_text
 from x2kit.cli.recipe_swaps import swaps_as_json, swaps_as_text
 from x2kit.errors import Fault, PluginError, RecipeError
@@ -96,8 +96,10 @@ def _check(options: jsonargparse.Namespace, names: list[str]) -> tuple[list[dict
             faults += own
             continue
         found.append(_entry(name) | as_json(resolved) | costs)
-        if not options.json and not options.all:
-            print(as_text(name or resolved.label, resolved))
+        if not options.json:
+            if not options.all:
+                print(as_text(name or resolved.label, resolved))
+            print_warnings(resolved)
     return found, faults
 
 

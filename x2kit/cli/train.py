@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonargparse
 
 from x2kit.cli.key_help import print_help
-from x2kit.cli.recipe_keys import add_recipe_arguments, read
+from x2kit.cli.recipe_keys import add_recipe_arguments, print_warnings, read
 from x2kit.cli.run_directory import make_room, new_run_directory, same_run, stored_recipe
 from x2kit.errors import CheckpointError
 from x2kit.model.processes import Processes, started_processes
@@ -58,6 +58,8 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
         processes.wait()
         if said:
             print(said)
+    if processes.leads:
+        print_warnings(resolved)
     from x2kit.training import train  # torch enters here, when the recipe is known to be right
 
     train(resolved.recipe, resolved.plugins, directory, options.resume, processes)

@@ -76,6 +76,13 @@ class ComponentConfig(BaseModel):
         known = getattr(other, "pretrained", None)
         return self.component_name() == other.component_name() and wanted in (None, known)
 
+    def usual_lr(self) -> float | None:
+        """Peak learning rate that suits the published weights that these settings name; None if they name none.
+
+        By default 1e-4, X²-VLM's, for a component whose `pretrained` is set. Recipes are warned about far above it.
+        """
+        return None if getattr(self, "pretrained", None) is None else 1e-4
+
     def in_place_of(self, other: ComponentConfig) -> Self:
         """These settings where a recipe exchanges the encoder `other` for this one; by default unchanged.
 

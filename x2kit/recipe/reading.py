@@ -21,6 +21,7 @@ from x2kit.recipe.merging import EMPTY, merge
 from x2kit.recipe.overrides import apply
 from x2kit.recipe.paths import absolute, absolute_plugin
 from x2kit.recipe.printing import to_yaml
+from x2kit.recipe.rates import warnings_of
 from x2kit.recipe.replacing import with_sizes_of_replaced
 from x2kit.recipe.resolve import Checks, ModelFacts, validate
 from x2kit.recipe.schema import Recipe
@@ -39,6 +40,8 @@ class ResolvedRecipe:
         label: a short name, for run directories.
         origins: from keys to where they were written; keys that nobody wrote are absent.
         facts: what is known of the model; None unless all checks were asked for.
+        warnings: what can be trained and should not be, such as published weights at a rate that ruins them; empty
+            unless all checks were asked for.
     """
 
     recipe: Recipe
@@ -46,6 +49,7 @@ class ResolvedRecipe:
     label: str
     origins: Mapping[str, Place]
     facts: ModelFacts | None
+    warnings: tuple[Fault, ...] = ()
 
     def to_yaml(self, origins: bool = False) -> str:
         """The whole recipe as YAML; with `origins`, a comment at each value says where it was written."""
@@ -82,8 +86,13 @@ def read_recipe(
     plugins = _load(tree)
     tree = with_sizes_of_replaced(absolute(tree, plugins.registry), plugins.registry)
     recipe = _build(tree, plugins.registry)
-    facts = validate(recipe, checks, lambda key: place_of(key, tree))
-    return ResolvedRecipe(recipe, plugins, files[0].label, dict(tree.walk()), facts)
+
+    def place(key: str) -> str:
+        return place_of(key, tree)
+
+    facts = validate(recipe, checks, place)
+    warnings = () if facts is None else warnings_of(recipe, place)
+    return ResolvedRecipe(recipe, plugins, files[0].label, dict(tree.walk()), facts, warnings)
 
 
 def read_tree(

@@ -158,6 +158,11 @@ class TrainingConfig(BaseModel):
         "digits, - and _",
     )
 
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear warm-up of the whole run."""
+        return int(self.warmup * self.steps) if self.warmup < 1 else int(self.warmup)
+
     @field_validator("reporters")
     @classmethod
     def _names_are_names_of_folders(cls, reporters: dict[str, ReporterConfig]) -> dict[str, ReporterConfig]:

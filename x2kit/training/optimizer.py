@@ -80,7 +80,7 @@ def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimiz
 
 def warmup_steps(config: TrainingConfig) -> int:
     """Steps of linear warm-up; a share of all steps is rounded down, as in the official code."""
-    return int(config.warmup * config.steps) if config.warmup < 1 else int(config.warmup)
+    return config.warmup_steps
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:

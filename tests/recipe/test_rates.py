@@ -1,0 +1,86 @@
+"""Warnings about learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from x2kit.recipe import read_recipe
+from x2kit.recipe.catalogue import is_overlay, shipped
+from x2kit.recipe.rates import warnings_of
+
+Write = Callable[[str, str], Path]
+
+
+def warned(*keys: tuple[str, Any]) -> dict[str, str]:
+    found = read_recipe(["good.yaml"], [("training.warmup", 0), *keys]).warnings
+    return {warning.key: f"{warning.place}: {warning.message}" for warning in found}
+
+
+def test_published_weights_far_above_their_usual_rate_are_warned_about(write: Write) -> None:
+    found = warned(("training.lr", 2.5e-3))  # good.yaml names published weights of its text encoder alone
+    assert list(found) == ["training.lr"]
+    for part in ("command line: 0.0025 is 25 times", "weights of model.text", "set training.text_lr: 0.0001"):
+        assert part in found["training.lr"]
+
+
+def test_the_rate_of_the_encoder_itself_counts(write: Write) -> None:
+    assert warned(("training.lr", 2.5e-3), ("training.text_lr", 1e-4)) == {}
+    assert list(warned(("training.text_lr", 1e-3))) == ["training.text_lr"]
+    assert list(warned(("training.vision_lr", 1e-3))) == []
+    pretrained = ("model.vision.pretrained", "some-weights")
+    assert list(warned(("training.vision_lr", 1e-3), pretrained)) == ["training.vision_lr"]
+
+
+def test_rates_near_the_usual_one_and_weights_from_scratch_are_not_warned_about(write: Write) -> None:
+    assert warned(("training.lr", 2.9e-4)) == {}
+    assert warned(("training.lr", 2.5e-3), ("model.text.pretrained", None)) == {}
+
+
+def test_a_component_says_which_rate_is_usual(write: Write) -> None:
+    write(
+        "slow.py",
+        "from x2kit.plugin import FusionEncoderConfig, FusionFacts, hookimpl\n"
+        "class Slow(FusionEncoderConfig):\n"
+        "    def usual_lr(self):\n        return 1e-6\n"
+        "    def describe(self, text_width, context_width):\n        return FusionFacts(text_width, 1)\n"
+        "    def build(self, text_width, context_width, assets=None):\n        raise AssertionError\n"
+        "@hookimpl\ndef x2kit_register(registry):\n    registry.add(Slow)\n",
+    )
+    keys = [("model.fusion", "Slow"), ("training.warmup", 0)]
+    (warning,) = read_recipe(["good.yaml"], keys, ["slow.py"]).warnings
+    assert "set training.fusion_lr: 1e-06" in warning.message
+
+
+def test_a_warm_up_that_exceeds_the_run_is_warned_about(write: Write) -> None:
+    keys = [("training.steps", 100)]
+    (warning,) = read_recipe(["good.yaml"], keys).warnings  # it sets no warm-up, so 2500
+    assert warning.key == "training.warmup"
+    assert "2500 steps of warm-up in a run of 100" in warning.message
+    assert "4.0%" in warning.message
+    assert read_recipe(["good.yaml"], [*keys, ("training.warmup", 100)]).warnings == ()
+    assert read_recipe(["good.yaml"], [*keys, ("training.warmup", 0.9)]).warnings == ()
+    assert read_recipe(["good.yaml"], [("training.steps", 0)]).warnings == ()
+
+
+def test_no_shipped_recipe_is_warned_about() -> None:
+    names = [str(file.name) for file in shipped() if not is_overlay(file)]
+    assert {
+        name: found for name in names if (found := read_recipe([name], checks="without data").warnings)
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "overlay", [str(file.name) for file in shipped() if str(file.name).startswith("overlays/pretrained/")]
+)
+def test_overlays_of_published_weights_set_their_rates(overlay: str, write: Write) -> None:
+    write("fast.yaml", "training: {lr: 2.5e-3}\n")
+    base = "pretrain/cclm-base" if "xlmr" in overlay else "pretrain/x2vlm-base-4m"
+    recipe = read_recipe([base, "fast.yaml", overlay], checks="none").recipe
+    assert any(
+        encoder.usual_lr() for encoder in (recipe.model.vision, recipe.model.text, recipe.model.fusion)
+    )
+    assert warnings_of(recipe) == ()

@@ -1,0 +1,53 @@
+"""Warn about rates that ruin published weights and a warm-up longer than the run. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from x2kit.errors import Fault
+from x2kit.plugin.components import ComponentConfig
+from x2kit.recipe.schema import Recipe
+
+TOO_FAST = 3.0
+"""Times the usual peak rate of published weights from which on a recipe is warned about."""
+
+
+def warnings_of(recipe: Recipe, place: Callable[[str], str] = lambda key: "") -> tuple[Fault, ...]:
+    """What a recipe that can be trained should not do.
+
+    Args:
+        recipe: components resolved.
+        place: from a key to where it was written.
+    """
+    if not recipe.training.steps:
+        return ()
+    found = [*_published_weights(recipe), *_warmup(recipe)]
+    return tuple(Fault(key, place(key), message) for key, message in found)
+
+
+def _published_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    training = recipe.training
+    for kind in ("vision", "text", "fusion"):
+        encoder: ComponentConfig = getattr(recipe.model, kind)
+        usual, own = encoder.usual_lr(), f"{kind}_lr"
+        key = "lr" if getattr(training, own) is None else own
+        rate = getattr(training, key)
+        if usual is not None and rate > TOO_FAST * usual:
+            yield (
+                f"training.{key}",
+                f"{rate:g} is {rate / usual:.3g} times the usual peak rate of the published weights of model.{kind}, "
+                f"which lose what they learned\n  set training.{own}: {usual:g}; or training.lr: {usual:g}, with "
+                "training.lr_mult for what is new",
+            )
+
+
+def _warmup(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    training = recipe.training
+    warmup = training.warmup_steps
+    if warmup > training.steps:
+        yield (
+            "training.warmup",
+            f"{warmup} steps of warm-up in a run of {training.steps}: its rates end at "
+            f"{(training.steps - 1) / warmup:.1%} of their peaks\n  set a share of the steps, training.warmup: 0.1, or "
+            f"fewer than {training.steps}",
+        )
