@@ -90,3 +90,18 @@ def test_what_is_no_run_is_refused(x2kit: Run, trained: Calls) -> None:
     assert done.err.startswith(
         ".: holds no recipe.yaml, so it is neither a run directory nor a weights directory\n"
     )
+
+
+def test_weights_whose_recipe_measures_nothing_are_measured_as_a_file_says(
+    x2kit: Run, trained: Calls, folder: Path
+) -> None:
+    recipe = (folder / "run/recipe.yaml").read_text()
+    (folder / "run/recipe.yaml").write_text(recipe[: recipe.index("evaluation:")])
+    (folder / "measured.yaml").write_text("evaluation: {source: Scenes, tasks: {retrieval: Rank}}\n")
+    assert x2kit("evaluate", "run").status == 2
+    done = x2kit("evaluate", "run", "--config", "measured.yaml")
+    assert (done.status, done.err) == (0, "")
+    keys = ("--evaluation.source", "Scenes", "--evaluation.tasks.retrieval", "Rank")
+    done = x2kit("evaluate", "run", *keys)
+    assert (done.status, done.err) == (0, "")
+    assert trained[-1][1].evaluation.tasks["retrieval"].top_k == 4

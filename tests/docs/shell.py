@@ -49,7 +49,7 @@ from x2kit.training.loop import Trainer
 
 from ..interop.made import checkpoint
 from .pages import ROOT, Block
-from .tiny_models import write_xlmr
+from .tiny_models import write_bert, write_xlmr
 
 ROWS, FUSED, RECORDS, STEPS = 8, 4, 24, 2
 """Of a small run: rows of a stream, of which so many are fused; generated scenes to measure on; steps."""
@@ -176,9 +176,9 @@ class Page:
         return done.returncode, done.stdout + done.stderr
 
     def _hf(self, arguments: list[str]) -> tuple[int, str]:
-        verb, _, option, directory = arguments
+        verb, name, option, directory = arguments
         assert (verb, option) == ("download", "--local-dir")
-        write_xlmr(self.folder / directory)
+        (write_xlmr if "xlm-roberta" in name else write_bert)(self.folder / directory)
         return 0, ""
 
 

@@ -1,4 +1,4 @@
-"""A tiny published model, in place of the one that a page downloads."""
+"""Tiny published models, in place of those that a page downloads."""
 
 from __future__ import annotations
 
@@ -39,3 +39,16 @@ def write_xlmr(directory: Path) -> None:
         pad_token_id=1,
     )
     XLMRobertaModel(config).save_pretrained(directory)
+
+
+def write_bert(directory: Path) -> None:
+    """BERT's tokenizer with as many ids as the narrow checkpoint of tests/interop/made.py has, 30522 // 200."""
+    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
+    words = iter(
+        ["a", "the", "left", "right", "above", "below", "of", *(f"word{number}" for number in range(200))]
+    )
+    vocab = {special.get(number) or next(words): number for number in range(30522 // 200)}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(directory)

@@ -105,7 +105,7 @@ def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> list[str]:
 
 def same_model(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
     """Raise RecipeError if `wanted` differs from what was trained in more than its evaluation."""
-    faults = _changed(stored, wanted, ("description", "plugins", "evaluation.", "data.limits."))
+    faults = _changed(stored, wanted, ("description", "plugins", "evaluation", "evaluation.", "data.limits."))
     if faults:
         advice = (
             "  the weights are trained; only evaluation.* and data.limits.* may be laid over their recipe"
