@@ -166,3 +166,28 @@ def test_the_command_line_says_so_without_a_traceback(write: Write, good: str) -
     assert done.stdout == ""
     assert done.stderr == 'wrong.yaml:29: training.steps: should be an integer, found "many"\n'
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("training.betas", "[0.9]", "should be a list of 2 numbers, found a list of 1"),
+        ("training.betas", "[0.9, 0.98, 1]", "should be a list of 2 numbers, found a list of 3"),
+        (
+            "data.streams.scenes.transform.crop_scale",
+            "[]",
+            "should be a list of 2 numbers, found a list of 0",
+        ),
+        ("model.text.pretrained_layers", "[]", "should be a list of at least 1, found a list of 0"),
+        ("model.vision.value_range", "[1]", "should be a list of 2 numbers, found a list of 1"),
+    ],
+)
+def test_a_list_of_the_wrong_length_says_how_long_it_should_be(key: str, value: str, said: str) -> None:
+    names = ["quickstart/english"]
+    if "value_range" in key:
+        names.append("overlays/vision/dinov2")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(names, [(key, value)])
+    (fault,) = caught.value.faults
+    assert fault.key.replace("init_args.", "") == key
+    assert fault.message == said

@@ -6,16 +6,18 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from x2kit.errors import Fault
 from x2kit.plugin.registry import Registry
-from x2kit.recipe.shapes import field_at, section_at
+from x2kit.recipe.shapes import bare, field_at, section_at
 from x2kit.recipe.written import Node
 
 Location = tuple[int | str, ...]
+_PLURALS: dict[Any, str] = {float: "numbers", int: "whole numbers", str: "texts"}
 
 
 def faults_of(error: ValidationError, tree: Node, registry: Registry) -> list[Fault]:
@@ -62,6 +64,8 @@ def _message(kind: str, text: str, found: Any, location: Location, tree: Node, r
         model = section_at(path[:-1], tree, registry)
         known = list(model.model_fields) if model else []
         return f"unknown key{nearest(path[-1], known)}\n  known: {', '.join(known) or 'none'}"
+    if kind in ("missing", "too_short", "too_long") and isinstance(found, list | tuple):
+        return _wrong_length(text, found, field_at(path, tree, registry))
     if kind == "missing":
         field = field_at(path, tree, registry)
         return f"missing: {field.description}" if field and field.description else "missing"
@@ -90,6 +94,17 @@ def value_fault(kind: str, text: str, found: Any) -> str:
     if kind == "string_type" and isinstance(found, int | float):
         hint = "; put it in quotes to make it a text"
     return f"should {wanted}, found {_shown(found)}{hint}"
+
+
+def _wrong_length(text: str, found: Sequence[Any], field: FieldInfo | None) -> str:
+    """A list with too few or too many entries; pydantic calls the entries that a tuple lacks missing keys."""
+    annotation = bare(field.annotation) if field else None
+    entries = get_args(annotation)
+    if get_origin(annotation) is tuple and Ellipsis not in entries:
+        wanted = f"{len(entries)} {_PLURALS.get(entries[0], 'entries')}"
+    else:
+        wanted = " ".join(re.findall(r"at (?:least|most) \d+", text)) or "another length"
+    return f"should be a list of {wanted}, found a list of {len(found)}"
 
 
 def _either(first: str, second: str) -> str:
