@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .venv: pyproject.toml constraints.txt
+	@echo "installing x2kit and its dependencies into .venv: some minutes, as torch is large"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch .venv
 
 quickstart: .venv

@@ -27,6 +27,16 @@ def test_nothing_asked_shows_the_help(x2kit: Run) -> None:
     assert x2kit() == x2kit("--help")
 
 
+@pytest.mark.parametrize("verb", ["recipes", "data", "plugin"])
+def test_a_verb_without_its_action_shows_its_help(x2kit: Run, verb: str) -> None:
+    assert x2kit(verb) == x2kit(verb, "--help")
+
+
+def test_the_package_lists_what_it_imports_lazily() -> None:
+    for module in (package, import_module("x2kit.plugin"), import_module("x2kit.model")):
+        assert set(module.__all__) <= set(dir(module))
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_shows_examples(x2kit: Run, verb: str) -> None:
     examples = import_module(f"x2kit.cli.{verb}").EXAMPLES

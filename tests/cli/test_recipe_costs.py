@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from x2kit.cli.recipe_costs import costs_as_text
 from x2kit.recipe.catalogue import is_overlay, shipped
 
 Run = Callable[..., Any]
@@ -166,3 +167,24 @@ def test_a_swap_that_does_not_fit_is_a_fault_that_names_both(
     ]
     assert done.status == 2
     assert "(overlays/vision/dinov2 over quickstart/multilingual)" in done.err
+
+
+@pytest.mark.parametrize(
+    ("flops", "hours", "shown"),
+    [
+        (3.27e7, 3.27e-5, ("32.7 M", "0.118 s")),
+        (377e12, 0.5, ("377 T", "30.0 min")),
+        (1.88e18, 1882.0, ("1,880 P", "1,882 h")),
+        (0, 0.0, ("0", "0 s")),
+    ],
+)
+def test_costs_are_shown_without_exponents(flops: float, hours: float, shown: tuple[str, str]) -> None:
+    memory = {"weights": 0, "optimiser": 0, "activations_per_sample": 0}
+    entry = {
+        **{"recipe": "one", "parameters": 1, "memory": memory, "flops_per_step": flops, "gpu_hours": hours},
+        **{"tokens_per_step": 1, "images_per_step": 1, "accelerator": {"name": "a100"}},
+    }
+    head, line = (row.strip() for row in costs_as_text([entry]).splitlines()[:2])
+    assert head.endswith("time")
+    assert line.endswith(shown[1])
+    assert f" {shown[0]} " in line

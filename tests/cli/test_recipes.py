@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Run = Callable[..., Any]
 
 
@@ -132,3 +134,11 @@ def test_validate_prints_warnings_and_accepts_the_recipe(x2kit: Run) -> None:
     assert "warning: command line: training.text_lr: 0.001 is 10 times" in done.out
     (entry,) = json.loads(x2kit(*command, "--json").out)
     assert (entry["valid"], [warning["key"] for warning in entry["warnings"]]) == (True, ["training.text_lr"])
+
+
+@pytest.mark.parametrize("overlay", ["overlays/xlmr", "overlays/debug", "overlays/tasks/retrieval"])
+def test_an_overlay_alone_is_said_to_be_one(x2kit: Run, overlay: str) -> None:
+    done = x2kit("recipes", "validate", overlay)
+    assert done.status == 2
+    said = f"recipes/{overlay}.yaml: is an overlay, which changes a recipe: lay it over one, "
+    assert f"{said}x2kit VERB RECIPE --config {overlay}\n" in done.err

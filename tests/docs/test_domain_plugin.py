@@ -33,6 +33,12 @@ FORMS = [
 ]
 
 
+def test_the_page_shows_the_network_as_it_is() -> None:
+    """As text and not as a directive of the site, so that it can be read in the repository, too."""
+    network = (PLUGIN / "x2kit_bands" / "vision.py").read_text(encoding="utf-8")
+    assert f"```python\n{network}```" in PAGE.read_text(encoding="utf-8")
+
+
 class Shell:
     """The commands of the page in one working directory after the other, as `cd` leaves it.
 

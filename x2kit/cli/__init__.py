@@ -77,11 +77,20 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help()
         return 0
+    if verb and arguments == [verb] and _has_actions(parser, verb):
+        arguments = [verb, "--help"]
     options = parser.parse_args(arguments)
     chosen = options[options.verb]
     chosen.recipe_keys = keys
     status: int = modules[options.verb].run(chosen)
     return status
+
+
+def _has_actions(parser: jsonargparse.ArgumentParser, verb: str) -> bool:
+    """Whether the verb is a group of actions, such as `recipes list`, so that alone it does nothing."""
+    (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    own = verbs._name_parser_map[verb]._actions
+    return any(isinstance(action, argparse._SubParsersAction) for action in own)
 
 
 def _module(verb: str) -> ModuleType:

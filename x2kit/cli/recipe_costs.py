@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 from x2kit.recipe.reading import ResolvedRecipe
@@ -90,10 +91,10 @@ def costs_as_text(found: list[dict[str, Any]]) -> str:
         "weights",
         "optimiser",
         "a row",
-        "TFLOP/step",
+        "FLOP/step",
         "tokens",
         "images",
-        "hours",
+        "time",
     )
     lines = [head, *(_line(entry) for entry in found)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -103,7 +104,7 @@ def costs_as_text(found: list[dict[str, Any]]) -> str:
     ]
     told = [entry["accelerator"]["name"] for entry in found if "accelerator" in entry]
     notes = [
-        f"hours: of one {told[0]} at {UTILISATION:.0%} of its peak, which is assumed" if told else "",
+        f"time: of one {told[0]} at {UTILISATION:.0%} of its peak, which is assumed" if told else "",
         *(
             f"{entry['recipe']}: its texts are not here, so its vocabulary is taken to have {assumed:,} ids, the most "
             "that its tokenizer can get"
@@ -128,11 +129,34 @@ def _line(entry: dict[str, Any]) -> tuple[str, ...]:
         "ok",
         *figures,
         f"{memory['activations_per_sample'] / 1e6:,.0f} MB",
-        f"{entry['flops_per_step'] / 1e12:,.3g}",
+        _scaled(entry["flops_per_step"]),
         f"{entry['tokens_per_step']:,}",
         f"{entry['images_per_step']:,}",
-        f"{entry['gpu_hours']:,.3g}" if entry["gpu_hours"] < 1000 else f"{entry['gpu_hours']:,.0f}",
+        _duration(entry["gpu_hours"]),
     )
+
+
+def _scaled(count: float) -> str:
+    """Three figures and a prefix: 377 T, 32.7 M."""
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if count >= factor:
+            return f"{_figures(count / factor)} {prefix}"
+    return f"{count:,.0f}"
+
+
+def _duration(hours: float) -> str:
+    """Hours, minutes or seconds with three figures: 1,882 h, 12.5 min, 0.118 s."""
+    for factor, unit in ((1.0, "h"), (1 / 60, "min")):
+        if hours >= factor:
+            return f"{_figures(hours / factor)} {unit}"
+    return f"{_figures(hours * 3600)} s"
+
+
+def _figures(value: float) -> str:
+    """At least three figures, never with an exponent."""
+    if value == 0:
+        return "0"
+    return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"
 
 
 def _gigabytes(count: int) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from x2kit.errors import Fault, PluginError, RecipeError
+from x2kit.model.config import ModelConfig
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.manager import Plugins, load_plugins
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.trust import trusted
-from x2kit.recipe.catalogue import RecipeFile
+from x2kit.recipe.catalogue import RecipeFile, is_overlay
 from x2kit.recipe.documents import read_documents
 from x2kit.recipe.faults import faults_of, place_of
 from x2kit.recipe.merging import EMPTY, merge
@@ -28,6 +29,7 @@ from x2kit.recipe.schema import Recipe
 from x2kit.recipe.written import COMMAND_LINE, Node, Place
 
 DEFAULT = "default"
+_PARTS = ("model", *(f"model.{name}" for name in ModelConfig.model_fields))
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def read_recipe(
     tree = with_plugins(tree, extra_plugins)
     plugins = _load(tree)
     tree = with_sizes_of_replaced(absolute(tree, plugins.registry), plugins.registry)
-    recipe = _build(tree, plugins.registry)
+    recipe = _build(tree, plugins.registry, files)
 
     def place(key: str) -> str:
         return place_of(key, tree)
@@ -172,8 +174,18 @@ def _load(tree: Node) -> Plugins:
     return plugins
 
 
-def _build(tree: Node, registry: Registry) -> Recipe:
+def _build(tree: Node, registry: Registry, files: Sequence[RecipeFile]) -> Recipe:
     try:
         return Recipe.model_validate(tree.plain(), context=context_of(registry))
     except ValidationError as error:
-        raise RecipeError(faults_of(error, tree, registry)) from error
+        faults = faults_of(error, tree, registry)
+        if any(fault.key in _PARTS and fault.message.startswith("missing") for fault in faults):
+            faults += [_overlay_alone(file) for file in files if is_overlay(file)]
+        raise RecipeError(faults) from error
+
+
+def _overlay_alone(file: RecipeFile) -> Fault:
+    message = (
+        f"is an overlay, which changes a recipe: lay it over one, x2kit VERB RECIPE --config {file.name}"
+    )
+    return Fault("", file.shown, message)

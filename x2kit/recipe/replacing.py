@@ -24,7 +24,7 @@ def with_sizes_of_replaced(tree: Node, registry: Registry) -> Node:
     model = tree.child("model")
     if not isinstance(tree.value, dict) or model is None or not isinstance(model.value, dict):
         return tree
-    encoders = {
+    encoders: dict[str, Node] = {
         kind: _followed(kind, model.value[kind], registry) for kind in ENCODERS if kind in model.value
     }
     return replace(tree, value={**tree.value, "model": replace(model, value={**model.value, **encoders})})

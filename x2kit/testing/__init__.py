@@ -48,3 +48,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:  # the checks need torch, and pytest imports this package whenever it starts
         return getattr(import_module("x2kit.testing.conformance"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
