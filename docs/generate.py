@@ -22,8 +22,8 @@ from pydantic import BaseModel
 from x2kit import errors
 from x2kit.cli import VERBS
 from x2kit.cli.recipe_keys import KEY_HELP
-from x2kit.cli.recipe_swaps import swaps_as_json, swaps_as_table
-from x2kit.errors import RecipeError
+from x2kit.cli.recipes.swaps import swaps_as_json, swaps_as_table
+from x2kit.errors import Reason, RecipeError
 from x2kit.plugin import (
     API_VERSION,
     EncodedTexts,
@@ -44,16 +44,14 @@ from x2kit.plugin import (
     encoders,
     hookspecs,
 )
-from x2kit.plugin.admission import hook_names
+from x2kit.plugin.choice import OnResume
 from x2kit.plugin.components import KINDS, ComponentConfig, Kind
-from x2kit.plugin.manager import load_plugins
-from x2kit.plugin.on_resume import OnResume
+from x2kit.plugin.loading.admission import hook_names
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.registry import Registered
-from x2kit.reasons import Reason
-from x2kit.recipe.catalogue import shipped
-from x2kit.recipe.documents import read_one
+from x2kit.recipe.catalogue import read_one, shipped
+from x2kit.recipe.changes import marked_keys
 from x2kit.recipe.keys import keys_of
-from x2kit.recipe.resuming import marked_keys
 from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from x2kit.model.run_files import read_metrics
+from x2kit.io.run_directory import read_metrics
 from x2kit.recipe import read_recipe
 
 PAGE = Path(__file__).parent / "results" / "quickstart.md"

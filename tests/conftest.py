@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from x2kit.data.limits import LimitsConfig
+from x2kit.data.storage.limits import LimitsConfig
 
 # A busy machine is slow, not wrong: no example may fail because of the time that it took.
 settings.register_profile("x2kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,10 +9,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 import x2kit
-from x2kit.evaluation.progress import TaskProgress
 from x2kit.evaluation.table import render
-from x2kit.terminal import PlainColumn, PlainConsole
-from x2kit.training.progress import StepProgress
+from x2kit.terminal import PlainColumn, PlainConsole, TaskProgress
+from x2kit.training.logging.progress import StepProgress
 
 TEXT = "parallel-train.jsonl:100: [bold]x[/bold] [en] :smile:"
 

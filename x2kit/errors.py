@@ -1,16 +1,80 @@
-"""Errors that a person can act on.
-
-Everything that a wrong recipe, a broken plugin, a bad file or an unsuitable machine can cause ends in one of
-these. The command line prints their message and no traceback; anything else that escapes is a bug of x2kit.
-"""
+"""Why a record can be broken: one closed list, so that records broken alike are counted together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Literal, Self
 
-from x2kit.reasons import Reason as Reason
+
+class Reason(StrEnum):
+    """Why a record is left out; the value is what counts and summaries call it, `explanation` says more.
+
+    Attributes:
+        explanation: one sentence.
+    """
+
+    explanation: str
+
+    def __new__(cls, words: str, explanation: str = "") -> Self:
+        member = str.__new__(cls, words)
+        member._value_ = words
+        member.explanation = explanation
+        return member
+
+    NOT_UTF8 = "not UTF-8", "The bytes of a line, or the characters of a text, are no valid UTF-8."
+    NOT_JSON = "not JSON", "The line of a file is no JSON object; often it was cut off."
+    FIELD_MISSING = "field missing", "The record lacks a field that its source or its stream needs."
+    FIELD_TYPE = "field of a wrong type", "A field is there, but holds something else than it must."
+    TEXT_EMPTY = "empty text", "Nothing, or too few words, remain of a text once it is cleaned."
+    LANGUAGE_MISSING = "language missing", "The record has no text in the languages that the stream draws."
+    FILE_MISSING = (
+        "file missing",
+        "The file of a picture, of a frame or of a video is not where the record says.",
+    )
+    FILE_UNREADABLE = "file not readable", "A file is there, but opening or reading it fails."
+    REMOTE_UNREADABLE = (
+        "remote file not readable",
+        "A remote file could not be read, however often it was tried.",
+    )
+    ADDRESS_REFUSED = (
+        "address refused",
+        "The record names a scheme or a host that the recipe does not allow, or a path that leaves its folder.",
+    )
+    SHARD_TRUNCATED = (
+        "shard truncated",
+        "The shard ends in the middle of this record, or its index is damaged.",
+    )
+    BASE64 = "not base64", "The field of a picture is not whole base64; often it was cut off."
+    PICTURE_UNREADABLE = (
+        "picture not readable",
+        "The bytes are no picture that can be decoded, or end too early.",
+    )
+    PICTURE_EMPTY = "picture empty", "The file of the picture has no bytes, or the picture has no pixels."
+    PICTURE_TOO_LARGE = "picture too large", "So many pixels that a small file would fill the memory."
+    PICTURE_TOO_DEEP = "picture too deep", "The pixels are deeper than the 8 bits that the encoder asks for."
+    PICTURE_TOO_SHALLOW = (
+        "picture too shallow",
+        "The pixels have 8 bits, and the encoder asks for numbers that are larger.",
+    )
+    PICTURE_CHANNELS = (
+        "picture of other channels",
+        "The picture has more or fewer channels than the encoder asks for, or its axes are no picture's.",
+    )
+    PICTURE_NOT_FINITE = "picture not finite", "A number in the picture is infinite or no number at all."
+    VIDEO_UNREADABLE = "video not readable", "The bytes are no video that can be decoded, or end too early."
+    VIDEO_EMPTY = "video empty", "The video has no frame."
+    BYTES_TOO_MANY = (
+        "too many bytes",
+        "The record unpacks to more bytes than `data.limits.max_record_bytes` allows.",
+    )
+    BOX_TYPE = "box not four numbers", "A box is something else than x, y, width and height."
+    BOX_EMPTY = "box without area", "A box has no area, or a coordinate that is not finite."
+    BOX_OUTSIDE = "box outside its picture", "A box lies outside its picture, wholly or in part."
+    BOXES_TOO_MANY = "too many boxes", "The record has more boxes than the stream's `max_boxes`."
+    DUPLICATE_ID = "duplicate id", "An earlier record of the source has this id; `x2kit data check` finds it."
+    OTHER = "other", "The source, often one of a plugin, names no reason of this list; see the message."
 
 
 class X2KitError(Exception):

@@ -173,5 +173,7 @@ def x2kit_register(registry: Registry) -> None:
 def x2kit_verbs(verbs: Verbs) -> None:
     """Add `x2kit emoji`."""
     verbs.add(
-        "emoji", "x2kit_emoji.verb", "the built-in data: names of its emoji in 14 languages, scenes as files"
+        "emoji",
+        "x2kit_emoji.subcommand",
+        "the built-in data: names of its emoji in 14 languages, scenes as files",
     )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from x2kit.plugin import WeightsError
-from x2kit.plugin.pretrained import pretrained_weights
-from x2kit.plugin.weights import load_exactly, read_weights, some, with_new_names
+from x2kit.plugin.toolkit.pretrained import pretrained_weights
+from x2kit.plugin.toolkit.weights import load_exactly, read_weights, some, with_new_names
 from x2kit_fusion.cross_bert import CrossBertEncoder
 
 FILES = ("model.safetensors", "pytorch_model.bin")

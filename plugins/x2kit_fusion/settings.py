@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field
 
 from x2kit.plugin import FusionEncoderConfig, FusionFacts, NameOrPath, SettingError, Shapes, WidthError
-from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import chosen_layers, published_config
+from x2kit.plugin.toolkit.official_keys import count, usual_heads
+from x2kit.plugin.toolkit.pretrained import chosen_layers, published_config
 
 if TYPE_CHECKING:
     from x2kit_fusion.cross_bert import CrossBertEncoder

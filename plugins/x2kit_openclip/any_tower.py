@@ -21,9 +21,8 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures
-from x2kit.plugin.image_spec import load_image_spec, save_image_spec
-from x2kit.plugin.pretrained import pretrained_weights
-from x2kit.plugin.weights import load_exactly
+from x2kit.plugin.toolkit.pretrained import load_image_spec, pretrained_weights, save_image_spec
+from x2kit.plugin.toolkit.weights import load_exactly
 from x2kit_openclip.any_vision import OpenClipVision, load_tower, save_tower
 from x2kit_openclip.published import positions_fitted, tokens_before_and_of_patches, tower_weights
 from x2kit_openclip.settings import FILENAMES

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from x2kit.plugin import NameOrPath, VisionEncoderConfig, VisionFacts, WeightsError
 from x2kit.plugin.components import ComponentConfig
-from x2kit.plugin.pretrained import pretrained_file, pretrained_weights, read_json
+from x2kit.plugin.toolkit.pretrained import pretrained_file, pretrained_weights, read_json
 from x2kit_openclip.settings import CONFIG, FILENAMES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from open_clip.model import resize_pos_embed
 from torch import Tensor, nn
 
 from x2kit.plugin import WeightsError
-from x2kit.plugin.weights import read_weights
+from x2kit.plugin.toolkit.weights import read_weights
 
 POSITIONS = "positional_embedding"
 

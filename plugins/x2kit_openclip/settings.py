@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field
 
 from x2kit.plugin import ImageSpec, NameOrPath, SettingError, Shapes, VisionEncoderConfig, VisionFacts
-from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import pretrained_file, pretrained_weights, read_json
+from x2kit.plugin.toolkit.official_keys import count, usual_heads
+from x2kit.plugin.toolkit.pretrained import pretrained_file, pretrained_weights, read_json
 
 if TYPE_CHECKING:
     from x2kit.plugin import VisionEncoder

@@ -9,9 +9,9 @@ from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from x2kit.plugin import NameTable, VisionEncoder, VisionFeatures
-from x2kit.plugin.image_spec import load_image_spec, save_image_spec
-from x2kit.plugin.positions import resize_positions
-from x2kit.plugin.weights import load_exactly
+from x2kit.plugin.toolkit.positions import resize_positions
+from x2kit.plugin.toolkit.pretrained import load_image_spec, save_image_spec
+from x2kit.plugin.toolkit.weights import load_exactly
 from x2kit_openclip.published import positions_fitted, tokens_before_and_of_patches, tower_weights
 from x2kit_openclip.settings import ClipVision
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures
-from x2kit.plugin.image_spec import load_image_spec, save_image_spec
+from x2kit.plugin.toolkit.pretrained import load_image_spec, save_image_spec
 from x2kit_timm.any_vision import IN_CHANNELS, Chosen, TimmVision
 from x2kit_timm.weights import load_published, published_about, published_image
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field
 
 from x2kit.plugin import ImageSpec, NameOrPath, SettingError, Shapes, VisionEncoderConfig, VisionFacts
-from x2kit.plugin.official import count
+from x2kit.plugin.toolkit.official_keys import count
 from x2kit_timm.weights import published_file, published_image
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
-from x2kit.plugin.image_spec import load_image_spec, save_image_spec
-from x2kit.plugin.positions import sinusoid_2d
+from x2kit.plugin.toolkit.positions import sinusoid_2d
+from x2kit.plugin.toolkit.pretrained import load_image_spec, save_image_spec
 from x2kit_timm.settings import TimmViT
 from x2kit_timm.weights import load_published
 

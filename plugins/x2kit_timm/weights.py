@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from x2kit.plugin import ImageSpec, SettingError
-from x2kit.plugin.pretrained import local_path, pretrained_file, pretrained_weights, read_json
+from x2kit.plugin.toolkit.pretrained import local_path, pretrained_file, pretrained_weights, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,7 +63,7 @@ def load_published(
         rename: published names and sizes to those of the model; timm's own filter, as a rule.
     Raises: WeightsError if the file is damaged or does not fit.
     """
-    from x2kit.plugin.weights import load_exactly, read_weights
+    from x2kit.plugin.toolkit.weights import load_exactly, read_weights
 
     file = published_file(pretrained)
     load_exactly(model, rename(read_weights(file), model), str(file), ignore=HEADS)

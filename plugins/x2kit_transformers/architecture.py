@@ -18,8 +18,8 @@ from x2kit.plugin import (
     Tokenizer,
 )
 from x2kit.plugin.components import ComponentConfig
-from x2kit.plugin.pretrained import chosen_layers, published_config
-from x2kit.plugin.sentencepiece import SentencePiece, SentencePieceTokenizer
+from x2kit.plugin.toolkit.pretrained import chosen_layers, published_config
+from x2kit.plugin.toolkit.sentencepiece import SentencePiece, SentencePieceTokenizer
 from x2kit_transformers.published import facts_of, longest_text, size_of, sizes_of
 
 if TYPE_CHECKING:

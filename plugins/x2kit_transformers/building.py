@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.utils import logging
 
 from x2kit.plugin import SettingError, Tokenizer, WeightsError
-from x2kit.plugin.weights import some
+from x2kit.plugin.toolkit.weights import some
 from x2kit_transformers.architecture import Summary
 from x2kit_transformers.encoder import HuggingFaceEncoder
 from x2kit_transformers.families import require_known

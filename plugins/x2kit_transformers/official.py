@@ -10,9 +10,9 @@ from pydantic import Field
 
 from x2kit.plugin import IdsOnly, NameTable, SettingError, Shapes, SpecialIds, TextFacts, Tokenizer
 from x2kit.plugin.components import ComponentConfig
-from x2kit.plugin.official import count, usual_heads
-from x2kit.plugin.pretrained import published_config
-from x2kit.plugin.sentencepiece import SentencePiece
+from x2kit.plugin.toolkit.official_keys import count, usual_heads
+from x2kit.plugin.toolkit.pretrained import published_config
+from x2kit.plugin.toolkit.sentencepiece import SentencePiece
 from x2kit_transformers import heads as published_heads
 from x2kit_transformers.architecture import Architecture
 from x2kit_transformers.published import positions_before

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from x2kit.plugin import WeightsError
-from x2kit.plugin.pretrained import pretrained_weights
-from x2kit.plugin.weights import read_weights, some, with_new_names
+from x2kit.plugin.toolkit.pretrained import pretrained_weights
+from x2kit.plugin.toolkit.weights import read_weights, some, with_new_names
 from x2kit_transformers.heads import PublishedHead
 
 HEAD = ("dense.weight", "dense.bias", "norm.weight", "norm.bias", "decoder.weight", "decoder.bias")

@@ -16,7 +16,7 @@ from PIL import Image
 
 import x2kit
 from x2kit import cli
-from x2kit.model.run_files import read_metrics
+from x2kit.io.run_directory import read_metrics
 
 from . import commands
 from .conv_encoder import GRID, SIZE, ConvEncoder

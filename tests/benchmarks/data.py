@@ -37,13 +37,13 @@ from tests.benchmarks.plain_data import (
     plain_picture,
     rows_first,
 )
-from x2kit.data.batch import Batch, PairedRows
 from x2kit.data.config import DataConfig, StreamConfig, TransformConfig
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.loading import StepBatches
-from x2kit.data.record_fields import record_of
-from x2kit.data.samples import image_sample
-from x2kit.data.transforms import stack_pixels
+from x2kit.data.pipeline.batch import Batch, PairedRows
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.pipeline.samples import image_sample
+from x2kit.data.sources.config import JsonLines
+from x2kit.data.sources.json_lines import record_of
+from x2kit.data.transforms.view import stack_pixels
 from x2kit.plugin import ImageSpec, Tokenizer
 
 SIZES = ((640, 480), (1024, 768), (1280, 960))

@@ -27,9 +27,9 @@ from tests.benchmarks.live_bytes import LiveBytes
 from tests.benchmarks.retrieval import Shape, encoded, ours
 from tests.benchmarks.step import our_step
 from tests.benchmarks.step_batch import make_task
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.json_lines_source import JsonLinesSource
-from x2kit.training.operations import count_operations
+from x2kit.data.sources.config import JsonLines
+from x2kit.data.sources.json_lines import JsonLinesSource
+from x2kit.training.profiling.costs import count_operations
 
 MARGIN = 0.25
 """Twice the size may take 2 ** 0.25 = 1.19 times what its arithmetic asks for: larger tensors leave the caches."""

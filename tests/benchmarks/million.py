@@ -20,8 +20,8 @@ MAX_SECONDS, MAX_MIB = 2.0, 64.0
 _OPEN = """
 import sys, time
 from pathlib import Path
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.json_lines_source import JsonLinesSource
+from x2kit.data.sources.config import JsonLines
+from x2kit.data.sources.json_lines import JsonLinesSource
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20

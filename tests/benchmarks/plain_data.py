@@ -25,8 +25,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from x2kit.data.config import MaskingConfig, StreamConfig, TransformConfig
-from x2kit.data.text import clean
-from x2kit.data.transforms import draw_view
+from x2kit.data.transforms.text import clean
+from x2kit.data.transforms.view import draw_view
 from x2kit.plugin import Tokenizer
 
 FILL = [128, 128, 128]
@@ -140,7 +140,7 @@ def plain_batch(records: Sequence[str], config: StreamConfig, size: int, tokeniz
 def plain_masks(
     ids: list[int], config: MaskingConfig, tokenizer: Tokenizer, rng: random.Random
 ) -> tuple[list[int], list[int], list[int]]:
-    """Masked ids, the positions to predict and what stood there, by the rules of `x2kit.data.masking`."""
+    """Masked ids, the positions to predict and what stood there, by the rules of `x2kit.data.transforms.masking`."""
     wanted = min(config.max_masks, max(1, round(len(ids) * config.mask_prob)))
     order, chosen = list(range(1, len(ids))), set[int]()
     rng.shuffle(order)

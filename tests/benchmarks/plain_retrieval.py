@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from x2kit_fusion.cross_bert import Attention, CrossBertEncoder
 
-from x2kit.evaluation.measure_retrieval import REST, Scores
 from x2kit.model import X2VLM
+from x2kit.tasks.retrieval.metric import REST, Scores
 
 
 def attention(block: Attention, states: Tensor, source: Tensor, source_mask: Tensor) -> Tensor:

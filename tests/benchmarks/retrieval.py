@@ -20,12 +20,12 @@ from x2kit_fusion import CrossBert
 from tests.benchmarks.paired import paired
 from tests.benchmarks.plain_retrieval import plain_scores
 from tests.model.tiny import TinyText, TinyVision
-from x2kit.evaluation.measure_retrieval import Scores, reranked
-from x2kit.evaluation.scoring import PictureBank, TextBank
-from x2kit.evaluation.tasks import Retrieval
 from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
-from x2kit.training.operations import count_operations
+from x2kit.tasks.config import Retrieval
+from x2kit.tasks.retrieval.metric import Scores, reranked
+from x2kit.tasks.scoring import PictureBank, TextBank
+from x2kit.training.profiling.costs import count_operations
 
 TOLERANCE = 1e-5
 """Largest difference of two scores."""

@@ -27,8 +27,8 @@ from tests.benchmarks.paired import paired
 from tests.benchmarks.plain_step import plain_losses, plain_rows, plain_twin
 from tests.benchmarks.step_batch import ACTIVE, Task, make_task
 from x2kit.model.device import autocast, choose_precision
-from x2kit.training.operations import count_operations
-from x2kit.training.step import step_losses
+from x2kit.training.profiling.costs import count_operations
+from x2kit.training.step.losses import step_losses
 
 PICTURES = 6
 TOLERANCE = 1e-5

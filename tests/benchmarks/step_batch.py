@@ -9,13 +9,13 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from x2kit.data.batch import Batch, MaskedTexts, PairedRows, Regions
-from x2kit.data.collation import groups, pad_texts
 from x2kit.data.config import LOSSES, LossName
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, Regions
+from x2kit.data.pipeline.collation import groups, pad_texts
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model
 from x2kit.recipe import read_recipe
-from x2kit.training.step import Negatives
+from x2kit.training.step.losses import Negatives
 
 MODEL = "official/x2vlm-base"
 DROPOUT = (

@@ -24,7 +24,7 @@ from tests.benchmarks.data import (
     whole_batches,
 )
 from tests.benchmarks.photographs import photograph
-from x2kit.data.augmentation import COLOUR_OPERATIONS, SHAPE_OPERATIONS
+from x2kit.data.transforms.randaugment import COLOUR_OPERATIONS, SHAPE_OPERATIONS
 
 SIZES = ((320, 240), (300, 400), (224, 224))
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.benchmarks.retrieval import TOLERANCE, Shape, difference, encoded, ours, plain
-from x2kit.evaluation import scoring
-from x2kit.evaluation.measure_retrieval import REST, Scores
+from x2kit.tasks import scoring
+from x2kit.tasks.retrieval.metric import REST, Scores
 
 TINY = Shape(pictures=16, side=2, width=16, layers=2)
 

@@ -29,8 +29,8 @@ from PIL import Image
 from tests.benchmarks.million import RECORDS
 from tests.data.stubs import WordTokenizer, stream
 from x2kit.data.config import DataConfig
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.loading import StepBatches
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.sources.config import JsonLines
 from x2kit.plugin import ImageSpec
 
 WORKERS, BATCH, SIDE = 2, 500, 8

@@ -13,7 +13,7 @@ import pytest
 
 from x2kit.cli import main
 from x2kit.cli.run_directory import RECIPE  # imports from x2kit.training, so before that is a stub
-from x2kit.evaluation.progress import TaskProgress
+from x2kit.terminal import TaskProgress
 
 STUBS = Path(__file__).parents[1] / "recipe"
 
@@ -87,7 +87,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     stub("x2kit.training", train=train)
     stub("x2kit.evaluation", evaluate=evaluate)
-    stub("x2kit.evaluation.progress", TaskProgress=TaskProgress)
+    stub("x2kit.terminal", TaskProgress=TaskProgress)
     stub("x2kit.evaluation.table", render=lambda result: f"a table of {result}")
     stub("x2kit.evaluation.report", write_report=write_report)
     return record

@@ -64,9 +64,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         yield 2, Measured(rows={"scenes": 16}, samples=20.0)
         yield 4, Measured(rows={"scenes": 32}, samples=19.0)
 
-    stub = ModuleType("x2kit.training.bench")
+    stub = ModuleType("x2kit.training.profiling.bench")
     stub.__dict__.update(bench=bench, find_batch_size=find_batch_size)
-    monkeypatch.setitem(sys.modules, "x2kit.training.bench", stub)
+    monkeypatch.setitem(sys.modules, "x2kit.training.profiling.bench", stub)
     return record
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from tests.data import broken_records
 from tests.model import tiny
-from x2kit.data.checking import Check
+from x2kit.data.validation.check import Check
 
 Run = Callable[..., Any]
 

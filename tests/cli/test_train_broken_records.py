@@ -16,8 +16,8 @@ from tests.data.broken_records import KINDS, MAX_BOXES, packed, picture
 from tests.data.clips_on_disk import video_bytes
 from tests.data.test_broken_records import NEVER_PARSED, OF_REGIONS, SOUND_BETWEEN
 from tests.model import tiny
-from x2kit.reasons import Reason
-from x2kit.training.loop import Trainer
+from x2kit.errors import Reason
+from x2kit.training.trainer import Trainer
 
 Run = Callable[..., Any]
 

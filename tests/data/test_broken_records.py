@@ -10,11 +10,11 @@ import pytest
 from tests.data import broken_records
 from tests.data.broken_records import KINDS, MAX_BOXES
 from tests.data.stubs import WordTokenizer, stream
-from x2kit.data.checking import Check, units_of
 from x2kit.data.config import DataConfig
-from x2kit.data.faults import BadRecords
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.loading import StepBatches
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.sources.config import JsonLines
+from x2kit.data.validation.bad_records import BadRecords
+from x2kit.data.validation.check import Check, units_of
 from x2kit.plugin import ImageSpec, Place, Reason
 
 SPEC = ImageSpec(size=broken_records.SIDE)
@@ -53,15 +53,15 @@ def test_each_kind_is_found_with_its_reason_and_place(kind: str, tmp_path: Path)
 def test_every_reason_of_such_records_has_a_kind() -> None:
     elsewhere = {
         Reason.REMOTE_UNREADABLE,  # tests/data/test_remote_files.py
-        Reason.ADDRESS_REFUSED,  # tests/data/test_addresses.py
-        Reason.BYTES_TOO_MANY,  # tests/data/test_limits.py
+        Reason.ADDRESS_REFUSED,  # tests/data/storage/test_url_policy.py
+        Reason.BYTES_TOO_MANY,  # tests/data/storage/test_limits.py
         Reason.SHARD_TRUNCATED,  # tests/data/sources
-        Reason.PICTURE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/test_pixel_arrays.py
+        Reason.PICTURE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/media/test_pixel_arrays.py
         Reason.PICTURE_NOT_FINITE,  # the same
-        Reason.VIDEO_UNREADABLE,  # tests/data/test_videos.py
+        Reason.VIDEO_UNREADABLE,  # tests/data/media/test_videos.py
         Reason.VIDEO_EMPTY,  # the same
-        Reason.DUPLICATE_ID,  # below, and tests/data/test_duplicates.py
-        Reason.OTHER,  # tests/data/test_faults.py
+        Reason.DUPLICATE_ID,  # below, and tests/data/validation/test_duplicates.py
+        Reason.OTHER,  # tests/data/validation/test_bad_records.py
     }
     assert {reason for reason, _ in KINDS.values()} | elsewhere == set(Reason)
 

@@ -17,13 +17,13 @@ from PIL import Image
 from tests.data import broken_records
 from tests.data.stubs import stream
 from tests.fuzzing import INPUTS, VALUES, answered, damaged, damaged_value
-from x2kit.data.drawing_once import draw_once
-from x2kit.data.encoded import as_object, parse_json
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.pictures import Picture
-from x2kit.data.record_fields import every_text, record_of
-from x2kit.data.regions import guided_crop, place_boxes, read_boxes
-from x2kit.data.transforms import View, draw_view, reduction, render_augmented
+from x2kit.data.media.images import Picture
+from x2kit.data.sources.config import JsonLines
+from x2kit.data.sources.fields import as_object, parse_json
+from x2kit.data.sources.json_lines import every_text, record_of
+from x2kit.data.transforms.boxes import guided_crop, place_boxes, read_boxes
+from x2kit.data.transforms.view import View, draw_view, reduction, render_augmented
+from x2kit.data.validation.check import draw_once
 from x2kit.plugin import ImageSpec
 
 SPEC = ImageSpec(size=8)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.data.test_pixel_arrays import DEEP, deep_png, npy, numbers, tiff
+from tests.data.media.test_pixel_arrays import DEEP, deep_png, npy, numbers, tiff
 from tests.fuzzing import INPUTS, answered, damaged
-from x2kit.data.pictures import Picture
+from x2kit.data.media.images import Picture
 
 SHAPES = [(10, 20), (12, 10, 3), (4, 10, 12)]
 CHANNELS = {10: 1, 12: 3, 4: 4}

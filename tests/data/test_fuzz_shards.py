@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.test_tar_shards import pairs, shard
+from tests.data.sources.test_tar_shards import pairs, shard
 from tests.fuzzing import INPUTS, answered, damaged
-from x2kit.data.tar_shards import TarShards
+from x2kit.data.sources.config import TarShards
 from x2kit.errors import DataError
 
 

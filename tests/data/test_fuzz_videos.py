@@ -11,9 +11,9 @@ import pytest
 
 from tests.data.clips_on_disk import base64_frames, write_video
 from tests.fuzzing import INPUTS, VALUES, answered, damaged, damaged_value
-from x2kit.data.frames import evaluation_frames
-from x2kit.data.pictures import Picture
-from x2kit.data.videos import chosen_frames
+from x2kit.data.media.frames import evaluation_frames
+from x2kit.data.media.images import Picture
+from x2kit.data.media.videos import chosen_frames
 
 FORMS: dict[str, dict[str, Any]] = {
     "v.mp4": {},

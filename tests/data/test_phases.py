@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.data.stubs import stream
-from x2kit.data.config import DataConfig
-from x2kit.data.phases import loss_phases
+from x2kit.data.config import DataConfig, loss_phases
 
 DATA = DataConfig(
     streams={

@@ -13,9 +13,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.data.test_tar_shards import pairs, shard
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.tar_shards import TarShards
+from tests.data.sources.test_tar_shards import pairs, shard
+from x2kit.data.sources.config import JsonLines, TarShards
 from x2kit.errors import DataError, Reason
 
 START = 60.0

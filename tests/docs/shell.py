@@ -42,10 +42,10 @@ import torch
 
 from x2kit.cli import main
 from x2kit.cli.recipe_keys import split_keys
-from x2kit.data.batch import Batch
 from x2kit.data.config import StreamConfig
+from x2kit.data.pipeline.batch import Batch
 from x2kit.recipe import Recipe, read_recipe
-from x2kit.training.loop import Trainer
+from x2kit.training.trainer import Trainer
 
 from ..interop.made import checkpoint
 from .pages import ROOT, Block

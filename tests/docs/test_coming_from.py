@@ -10,7 +10,7 @@ import pytest
 
 from x2kit.cli import VERBS
 from x2kit.plugin.components import KINDS
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe.catalogue import folder, shipped
 from x2kit.recipe.shapes import ROOT as RECIPE
 from x2kit.recipe.shapes import SECTIONS, Component, Entries, Section, below

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from x2kit import errors, plugin
 from x2kit.cli import VERBS
-from x2kit.plugin.admission import hook_names
 from x2kit.plugin.components import KINDS
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.admission import hook_names
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe.catalogue import shipped
 from x2kit.recipe.shapes import ROOT as RECIPE
 from x2kit.recipe.shapes import Entries, Section, Shape, below

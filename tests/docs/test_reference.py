@@ -17,9 +17,9 @@ from x2kit import X2VLM, errors, plugin
 from x2kit.cli import VERBS
 from x2kit.data.config import LOSSES
 from x2kit.plugin import hookspecs
-from x2kit.plugin.admission import hook_names
 from x2kit.plugin.components import KINDS
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.admission import hook_names
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.sources import Record, Region
 from x2kit.recipe.keys import keys_of
 from x2kit.recipe.shapes import ROOT as RECIPE

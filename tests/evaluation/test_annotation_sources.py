@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from x2kit.data.sources.annotation_files import AnnotationFiles
-from x2kit.data.sources.coco import CocoAnnotations
-from x2kit.data.sources.referring import ReferringExpressions
+from x2kit.data.sources.annotation_config import AnnotationFiles, CocoAnnotations, ReferringExpressions
 from x2kit.errors import DataError
-from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.plugin import SourceConfig, TaskContext
+from x2kit.tasks.config import Localisation, Retrieval
 
 Context = Callable[..., TaskContext]
 

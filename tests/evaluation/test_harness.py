@@ -20,11 +20,11 @@ from x2kit.errors import DataError, SettingError, WeightsError, X2KitError
 from x2kit.evaluation import evaluate
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.harness import read_result, trained_with_images, write_result
-from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.model import save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry, TaskConfig, TaskContext
-from x2kit.plugin.manager import Plugins
+from x2kit.plugin.loading.manager import Plugins
+from x2kit.tasks.config import Localisation, Retrieval
 
 PLUGINS = Plugins(Registry(), ())
 

@@ -6,7 +6,7 @@ import pytest
 from torch import Tensor
 
 from tests.interop import made
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.registry import Registry
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.model import tiny
 from x2kit.model import X2VLM, build_model, save_weights
 from x2kit.model.config import HeadsConfig, ModelConfig
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 
 load_plugins([tiny.__file__])  # what runs in this process needs no consent when weights name a copy of it
 

@@ -16,7 +16,7 @@ from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.initialisation import build_started
 from x2kit.plugin import Tokenizer
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import parameter_groups
+from x2kit.training.optim.optimizer import parameter_groups
 
 from .conftest import RECIPE
 

@@ -18,7 +18,7 @@ from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import write_recipe
 from x2kit.model.saving import RECIPE, recipe_of
 from x2kit.plugin.choice import context_of
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 
 
 def marking(marker: Path) -> str:

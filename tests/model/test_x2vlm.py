@@ -13,7 +13,7 @@ from x2kit.model import X2VLM
 from x2kit.model.config import HeadsConfig
 from x2kit.model.x2vlm import picture_context
 from x2kit.plugin import Context, VisionFeatures
-from x2kit.plugin.positions import sinusoid_2d
+from x2kit.plugin.toolkit.positions import sinusoid_2d
 
 from .conftest import build
 

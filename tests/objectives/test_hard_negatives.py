@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from x2kit.errors import ShapeError
 from x2kit.objectives import draw_negatives, negative_weights
-from x2kit.objectives.hard_negatives import FLOOR
+from x2kit.objectives.matching import FLOOR
 
 
 @st.composite

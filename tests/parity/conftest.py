@@ -16,7 +16,7 @@ from x2kit_fusion import CrossBert
 from x2kit_timm import BeitV2
 from x2kit_transformers import Bert, XLMRoberta
 
-from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, Texts
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, Texts
 from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, Layout
 from x2kit.interop.names import official_names
 from x2kit.model import X2VLM

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from x2kit.evaluation.answer_ranking import rank_answers
 from x2kit.model import X2VLM
+from x2kit.model.generation.answer_ranking import rank_answers
 from x2kit.model.x2vlm import picture_context
 from x2kit.objectives import written_answer_loss
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import parameter_groups
+from x2kit.training.optim.optimizer import parameter_groups
 
 from .conftest import REFERENCE, record
 from .evidence import check, check_equal

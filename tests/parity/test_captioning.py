@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.model.beam_search import Search
-from x2kit.model.captioning import caption_states, reading_order, write_captions
+from x2kit.model.generation.beam_search import Search
+from x2kit.model.generation.left_to_right import caption_states, reading_order, write_captions
 from x2kit.model.x2vlm import picture_context
 from x2kit.objectives import caption_loss
 

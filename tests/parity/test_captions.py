@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from x2kit.data.text import pre_caption, pre_question, text_only_caption
+from x2kit.data.transforms.text import pre_caption, pre_question, text_only_caption
 from x2kit.errors import DataError
 
 from .conftest import REFERENCE

@@ -15,7 +15,7 @@ import x2kit
 from tests.interop import made
 from x2kit.interop.convert import Converted, from_official, to_official
 from x2kit.interop.names import official_buffers
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 
 from .evidence import check_equal
 

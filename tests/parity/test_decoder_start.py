@@ -14,7 +14,7 @@ from x2kit.interop.layout import MLM_OF_STACK, PLAIN_TEXT, Layout
 from x2kit.interop.names import official_names
 from x2kit.model.initialisation import build_started
 from x2kit.model.saving import read_model_config
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 
 from .conftest import REFERENCE
 from .evidence import check, check_equal

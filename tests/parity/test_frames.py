@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from x2kit.data.frames import evaluation_frames
+from x2kit.data.media.frames import evaluation_frames
 
 from .conftest import REFERENCE
 from .evidence import check_equal

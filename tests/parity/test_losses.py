@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from x2kit.data.batch import Batch, TextRows
+from x2kit.data.pipeline.batch import Batch, TextRows
 from x2kit.objectives import contrastive_logits, itc_loss
 
 from .conftest import REFERENCE, image_batch, masked_of, record, region_batch, texts_of

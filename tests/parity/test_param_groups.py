@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import parameter_groups
+from x2kit.training.optim.optimizer import parameter_groups
 
 from .conftest import Recording
 from .evidence import check, check_equal

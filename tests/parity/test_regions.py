@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.data.stubs import stream
-from x2kit.data import samples
-from x2kit.data.collation import regions_of
-from x2kit.data.regions import place_boxes
-from x2kit.data.samples import RegionTexts, region_sample
+from x2kit.data.pipeline import samples
+from x2kit.data.pipeline.collation import regions_of
+from x2kit.data.pipeline.samples import RegionTexts, region_sample
+from x2kit.data.transforms.boxes import place_boxes
 from x2kit.model.regions import patch_mask
 from x2kit.plugin import ImageSpec
 

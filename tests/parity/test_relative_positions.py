@@ -15,7 +15,7 @@ from torch import Tensor
 from x2kit_timm import BeitV2
 from x2kit_timm.relative_positions import EXTRA_ROWS, growth, resize_table, source_coordinates, window_of
 
-from x2kit.plugin.positions import resize_positions
+from x2kit.plugin.toolkit.positions import resize_positions
 
 from .conftest import REFERENCE, record, vision_of
 from .evidence import check, check_equal

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from x2kit.evaluation.measure_retrieval import REST, Scores, reranked
-from x2kit.evaluation.retrieval import candidate_mask, ranks, recalls, rerank, top_candidates
-from x2kit.evaluation.scoring import PictureBank, TextBank, encode_pictures, encode_texts
-from x2kit.evaluation.tasks import Retrieval
 from x2kit.model import X2VLM
+from x2kit.tasks.config import Retrieval
+from x2kit.tasks.retrieval.metric import REST, Scores, reranked
+from x2kit.tasks.retrieval.ranking import candidate_mask, ranks, recalls, rerank, top_candidates
+from x2kit.tasks.scoring import PictureBank, TextBank, encode_pictures, encode_texts
 
 from .conftest import REFERENCE, RecordedTokenizer, record
 from .evidence import check, check_equal

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import rate_factor, warmup_steps
+from x2kit.training.optim.optimizer import rate_factor, warmup_steps
 
 from .conftest import REFERENCE
 from .evidence import check

@@ -23,11 +23,11 @@ from x2kit.model import X2VLM, load
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.plugin import SpecialIds, Tokenizer
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.tokenizers import IdsOnly
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import parameter_groups
-from x2kit.training.step import Negatives, step_losses
+from x2kit.training.optim.optimizer import parameter_groups
+from x2kit.training.step.losses import Negatives, step_losses
 
 from .conftest import REFERENCE, image_batch
 from .evidence import check, check_equal

@@ -20,7 +20,7 @@ from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.plugin import IdsOnly, SpecialIds
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import parameter_groups
+from x2kit.training.optim.optimizer import parameter_groups
 
 from .conftest import REFERENCE
 from .evidence import check, check_equal

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from tests.data.stubs import StubScenes
-from x2kit.data.batch import Batch
 from x2kit.data.config import LOSSES, DataConfig, StreamConfig, StreamKind
+from x2kit.data.pipeline.batch import Batch
 from x2kit.model import X2VLM
 from x2kit.training import stepper as stepping
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import build_optimizer
-from x2kit.training.step import Active, Negatives, step_losses
+from x2kit.training.optim.optimizer import build_optimizer
+from x2kit.training.step.losses import Active, Negatives, step_losses
 
 from .conftest import Recording
 from .evidence import check

@@ -9,7 +9,7 @@ import pytest
 from x2kit.errors import DataError, PluginError
 from x2kit.plugin.component_faults import PARTNER_GONE, component_faults
 from x2kit.plugin.components import ComponentConfig
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 
 PLUGIN = """\
 import json

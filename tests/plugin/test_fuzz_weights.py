@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.fuzzing import INPUTS, answered, damaged
 from x2kit.plugin import WeightsError
-from x2kit.plugin.weights import read_checkpoint
+from x2kit.plugin.toolkit.weights import read_checkpoint
 
 TENSORS = {
     "layer.weight": torch.arange(6.0).view(2, 3),

@@ -22,7 +22,7 @@ HEAVY = (
     "statement",
     [
         "import x2kit.plugin",
-        "from x2kit.plugin.manager import load_plugins; load_plugins()",
+        "from x2kit.plugin.loading.manager import load_plugins; load_plugins()",
         "import x2kit.cli.plugins",
         "import x2kit.model.config, x2kit.data.config, x2kit.training.config, x2kit.evaluation.config",
     ],

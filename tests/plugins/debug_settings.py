@@ -13,7 +13,7 @@ from x2kit_timm import BeitV2, Swin, TimmVision, TimmViT
 from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
 
 from x2kit.plugin import FusionEncoderConfig, TextEncoderConfig, VisionEncoderConfig
-from x2kit.plugin.sentencepiece import SentencePiece
+from x2kit.plugin.toolkit.sentencepiece import SentencePiece
 
 WIDTH = 16
 

@@ -20,13 +20,13 @@ from tests.plugins.debug_settings import FUSION, TEXT, VISION, WIDTH
 from x2kit.data.config import LOSSES, DataConfig, StreamKind
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.harness import evaluate
-from x2kit.evaluation.tasks import Retrieval
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.saving import load
 from x2kit.plugin import Record
-from x2kit.plugin.manager import Plugins, load_plugins
-from x2kit.recipe.resolve import validate
+from x2kit.plugin.loading.manager import Plugins, load_plugins
+from x2kit.recipe.validation import validate
+from x2kit.tasks.config import Retrieval
 from x2kit.training.config import TrainingConfig
 from x2kit.training.stepper import Stepper, assemble
 

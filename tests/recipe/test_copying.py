@@ -7,9 +7,7 @@ import pytest
 
 import x2kit
 from x2kit.errors import RecipeError
-from x2kit.recipe.catalogue import find
-from x2kit.recipe.copying import copy_recipe
-from x2kit.recipe.documents import read_documents
+from x2kit.recipe.catalogue import copy_recipe, find, read_documents
 
 Write = Callable[[str, str], Path]
 

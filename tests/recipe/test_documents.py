@@ -8,7 +8,7 @@ import pytest
 
 from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
-from x2kit.recipe.documents import read_documents
+from x2kit.recipe.catalogue import read_documents
 
 Write = Callable[[str, str], Path]
 

@@ -13,8 +13,7 @@ from tests.fuzzing import INPUTS, answered, damaged, damaged_value
 from tests.recipe.conftest import Write
 from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
-from x2kit.recipe.written import COMMAND_LINE
-from x2kit.recipe.yaml_text import parse, parse_value
+from x2kit.recipe.yaml_text import COMMAND_LINE, parse, parse_value
 
 SHIPPED = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
 PIECES = (

@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from x2kit.errors import RecipeError
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.json_schema import json_schema

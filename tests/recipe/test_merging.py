@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from x2kit.recipe.merging import EMPTY, merge
-from x2kit.recipe.written import Place, node_of
+from x2kit.recipe.yaml_text import Place, node_of
 
 
 def laid_over(*recipes: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.recipe.resolve import losses_on
+from x2kit.recipe.validation import losses_on
 
 Write = Callable[[str, str], Path]
 RECIPES = [str(file.name) for file in shipped() if not is_overlay(file)]
@@ -28,8 +28,7 @@ VISION_WIDTH = 768
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_says_what_it_is_for(overlay: str) -> None:
-    from x2kit.recipe.catalogue import find
-    from x2kit.recipe.documents import read_one
+    from x2kit.recipe.catalogue import find, read_one
 
     description = read_one(find(overlay)).child("description")
     assert description is not None

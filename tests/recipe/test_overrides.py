@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from x2kit.recipe.merging import EMPTY
-from x2kit.recipe.overrides import apply
-from x2kit.recipe.written import Place, node_of
+from x2kit.recipe.merging import EMPTY, apply
+from x2kit.recipe.yaml_text import Place, node_of
 
 RECIPE = {
     "description": "old",

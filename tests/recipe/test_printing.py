@@ -8,8 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from x2kit.recipe.printing import to_yaml
-from x2kit.recipe.yaml_text import parse
+from x2kit.recipe.yaml_text import parse, to_yaml
 
 SCALARS = (
     st.none()

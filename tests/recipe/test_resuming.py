@@ -9,9 +9,9 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from x2kit.plugin.on_resume import FROM_HERE, HARMLESS, OnResume
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, OnResume
 from x2kit.recipe import read_recipe
-from x2kit.recipe.resuming import changes, mark_of, marked_keys
+from x2kit.recipe.changes import changes, mark_of, marked_keys
 from x2kit.recipe.schema import Recipe
 
 
@@ -64,7 +64,7 @@ def test_a_mark_holds_for_what_lies_below_it() -> None:
 
 
 def test_a_source_may_mark_where_its_files_lie() -> None:
-    from x2kit.data.json_lines import JsonLines
+    from x2kit.data.sources.config import JsonLines
 
     class Moved(JsonLines):
         depth: Annotated[int, FROM_HERE] = Field(1, description="for this test")

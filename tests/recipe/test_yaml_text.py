@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from x2kit.errors import RecipeError
-from x2kit.recipe.written import COMMAND_LINE
-from x2kit.recipe.yaml_text import parse, parse_value
+from x2kit.recipe.yaml_text import COMMAND_LINE, parse, parse_value
 
 EMPTY = "r.yaml: the file holds nothing; a recipe is a mapping like `training: {steps: 100}`"
 

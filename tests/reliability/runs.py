@@ -19,7 +19,7 @@ import yaml
 
 from tests.training.conftest import recipe_tree
 from x2kit import cli
-from x2kit.model.run_files import read_metrics
+from x2kit.io.run_directory import read_metrics
 
 Kind = Literal[
     "SIGKILL", "SIGKILL while saving", "SIGTERM", "full disk", "file size limit", "damaged checkpoint"
@@ -38,7 +38,7 @@ PATIENCE = 300.0
 """Seconds until a process that should have ended counts as hung."""
 Settings = tuple[str, ...]
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["x2kit.training.loop", "x2kit.cli.train", "tests.reliability.runs"])
+FORKS.set_forkserver_preload(["x2kit.training.trainer", "x2kit.cli.train", "tests.reliability.runs"])
 """Processes are forked from one that has imported torch and done nothing else: a start takes a moment, not seconds."""
 
 

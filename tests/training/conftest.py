@@ -13,7 +13,7 @@ from torch import Tensor
 from x2kit_fusion import CrossBert
 
 from tests.model import tiny
-from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
 from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.recipe import read_recipe

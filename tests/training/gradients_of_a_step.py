@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from x2kit.model.processes import ALONE, Processes, started_processes
+from x2kit.distributed.processes import ALONE, Processes, started_processes
 from x2kit.recipe import read_recipe
 from x2kit.training.stepper import Stepper, assemble
 

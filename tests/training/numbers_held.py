@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from x2kit.model.processes import started_processes
+from x2kit.distributed.processes import started_processes
 from x2kit.recipe import read_recipe
-from x2kit.training.distribution import gathered
+from x2kit.training.parallel.distribute import gathered
 from x2kit.training.stepper import Stepper, assemble
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from x2kit.errors import PluginError
 from x2kit.evaluation import evaluate
-from x2kit.model.run_files import read_metrics
+from x2kit.io.run_directory import read_metrics
 from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import train

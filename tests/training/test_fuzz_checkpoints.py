@@ -11,8 +11,8 @@ import torch
 
 from tests.fuzzing import INPUTS, answered, damaged
 from x2kit.errors import CheckpointError
-from x2kit.training.checkpoints import read_state, save_checkpoint
-from x2kit.training.checksums import write_checksums
+from x2kit.training.checkpoint.checkpoints import read_state, save_checkpoint
+from x2kit.training.checkpoint.checksums import write_checksums
 
 STATE: dict[str, Any] = {
     "step": 7,

@@ -8,18 +8,18 @@ from typing import get_args
 import pytest
 import torch
 
+from tests.training.nonfinite.test_guard import spoil
 from x2kit.data.config import LossName
 from x2kit.errors import X2KitError
-from x2kit.model.run_files import read_metrics
-from x2kit.training.checkpoints import checkpoints, read_state
-from x2kit.training.replay import replay
-from x2kit.training.saved_step import saved_steps
+from x2kit.io.run_directory import read_metrics
+from x2kit.training.checkpoint.checkpoints import checkpoints, read_state
+from x2kit.training.nonfinite.replay import replay
+from x2kit.training.nonfinite.saved_step import saved_steps
 from x2kit.training.stepper import Stepper, assemble
 
 from .conftest import Written
 from .test_loop import Crash, after, crash, run
 from .test_no_waiting import NobodyAsks
-from .test_non_finite import spoil
 
 FP16 = {"precision": "fp16", "lr": 0.001}
 LOSSES = get_args(LossName)

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 
+from x2kit.distributed.processes import Processes
 from x2kit.errors import X2KitError
+from x2kit.io.run_directory import read_metrics
 from x2kit.model import X2VLM, load
-from x2kit.model.processes import Processes
-from x2kit.model.run_files import read_metrics
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.training import loop, stepper, train
-from x2kit.training.checkpoints import checkpoints
-from x2kit.training.loop import Trainer
-from x2kit.training.progress import StepProgress
+from x2kit.training import stepper, train
+from x2kit.training import trainer as loop
+from x2kit.training.checkpoint.checkpoints import checkpoints
+from x2kit.training.logging.progress import StepProgress
+from x2kit.training.trainer import Trainer
 
 from .conftest import Written
 

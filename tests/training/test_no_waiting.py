@@ -9,11 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.benchmarks.step_batch import ACTIVE, make_task
-from x2kit.training.step import step_losses
+from tests.training.parallel.test_activation_checkpointing import SIZES
+from x2kit.training.step.losses import step_losses
 from x2kit.training.stepper import Stepper, assemble
 
 from .conftest import Written
-from .test_activations import SIZES
 
 aten = torch.ops.aten
 ASKING = {

@@ -12,12 +12,12 @@ import yaml
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from tests.training.parallel.test_distribute import CLOSE, losses, recipe
 from x2kit import cli
 from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
-from x2kit.training.checkpoints import checkpoints
+from x2kit.training.checkpoint.checkpoints import checkpoints
 
-from .test_distribution import CLOSE, losses, recipe
 from .torchrun import torchrun
 
 WEIGHTS = "weights/model.safetensors"

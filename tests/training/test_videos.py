@@ -13,8 +13,8 @@ import yaml
 from tests.data.clips_on_disk import base64_frames, write_video
 from tests.data.stubs import WORDS
 from x2kit import cli
-from x2kit.data.batch import PairedRows
-from x2kit.data.loading import StepBatches
+from x2kit.data.pipeline.batch import PairedRows
+from x2kit.data.pipeline.loader import StepBatches
 from x2kit.plugin import ImageSpec
 
 from ..data.stubs import StubScenes, WordTokenizer, stream

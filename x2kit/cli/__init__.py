@@ -2,7 +2,7 @@
 
 A verb is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
 returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are its options
-too, and finds them in `options.recipe_keys`. Plugins bring more verbs, see `x2kit.plugin.verbs`.
+too, and finds them in `options.recipe_keys`. Plugins bring more verbs, see `x2kit.plugin.subcommands`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import jsonargparse
 
 import x2kit
 from x2kit.cli.parser import ArgumentParser
-from x2kit.cli.plugin_verbs import brought_verbs, module_of, stand_in
+from x2kit.cli.plugin_subcommands import brought_verbs, module_of, stand_in
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
-from x2kit.plugin.verbs import OWN
+from x2kit.plugin.subcommands import OWN
 from x2kit.recipe.faults import nearest
 
 VERBS = OWN

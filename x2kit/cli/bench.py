@@ -17,7 +17,7 @@ from x2kit.recipe.shapes import SECTIONS
 from x2kit.terminal import PlainConsole
 
 if TYPE_CHECKING:
-    from x2kit.training.bench import Measured, MeasuredPhase
+    from x2kit.training.profiling.bench import Measured, MeasuredPhase
 
 HELP = "measure what a training step of a recipe costs here"
 RECIPE_KEYS = SECTIONS
@@ -51,7 +51,7 @@ def run(options: jsonargparse.Namespace) -> int:
     recipe = read(options, names).recipe
     if not recipe.data.streams:
         raise X2KitError("the recipe has no stream of data, so there is no step to measure; see data.streams")
-    from x2kit.training.bench import bench, find_batch_size  # torch enters here
+    from x2kit.training.profiling.bench import bench, find_batch_size  # torch enters here
 
     if not options.find_batch_size:
         measured = bench(recipe, options.steps)

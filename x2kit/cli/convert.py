@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import jsonargparse
 
 from x2kit.errors import X2KitError
-from x2kit.plugin.file_modules import is_path, locate
-from x2kit.plugin.manager import load_plugins
-from x2kit.plugin.trust import remember
+from x2kit.plugin.loading.file_modules import is_path, locate
+from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.loading.trust import remember
 
 if TYPE_CHECKING:
     from x2kit.interop.convert import Converted

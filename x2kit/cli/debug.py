@@ -11,7 +11,7 @@ from x2kit.cli.run_directory import stored_recipe
 from x2kit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from x2kit.training.replay import Replayed
+    from x2kit.training.nonfinite.replay import Replayed
 
 HELP = "make the step again at which a run stopped for a number that is not finite"
 EXAMPLES = """\
@@ -40,7 +40,7 @@ def run(options: jsonargparse.Namespace) -> int:
         raise CheckpointError(f"{directory}: no such directory")
     folder = _folder(directory, options.step)
     recipe = stored_recipe(folder, plugins=options.plugin, checks="none").recipe
-    from x2kit.training.replay import replay  # torch enters here
+    from x2kit.training.nonfinite.replay import replay  # torch enters here
 
     replayed = replay(folder, recipe, options.device)
     print(f"{folder}: the batch of {folder / 'records.json'} with the parameters before its update")
@@ -49,7 +49,7 @@ def run(options: jsonargparse.Namespace) -> int:
 
 
 def _folder(directory: Path, step: int | None) -> Path:
-    from x2kit.training.saved_step import saved_steps
+    from x2kit.training.nonfinite.saved_step import saved_steps
 
     saved = saved_steps(directory)
     if not saved:

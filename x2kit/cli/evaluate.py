@@ -10,7 +10,7 @@ import jsonargparse
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments
 from x2kit.cli.run_directory import same_model, stored_recipe
-from x2kit.model.processes import Processes, started_processes
+from x2kit.distributed.processes import Processes, started_processes
 from x2kit.terminal import PlainConsole
 
 HELP = "measure trained weights: retrieval in every language, boxes"
@@ -53,8 +53,8 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     resolved = stored_recipe(directory, options.config, keys, options.plugin)
     same_model(stored_recipe(directory, plugins=options.plugin, checks="none"), resolved)
     from x2kit.evaluation import evaluate  # torch enters here
-    from x2kit.evaluation.progress import TaskProgress
     from x2kit.evaluation.table import render
+    from x2kit.terminal import TaskProgress
 
     output = Path(options.output) if options.output else None
     with TaskProgress(None if processes.leads else PlainConsole(quiet=True)) as progress:

@@ -10,13 +10,13 @@ import jsonargparse
 
 from x2kit.errors import Fault, RecipeError
 from x2kit.plugin.components import ComponentConfig, Kind
-from x2kit.plugin.manager import Plugins, load_plugins
+from x2kit.plugin.loading.manager import Plugins, load_plugins
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.keys import KeyFacts, keys_of
 from x2kit.recipe.merging import EMPTY
 from x2kit.recipe.reading import plugin_entries, read_tree, with_plugins
 from x2kit.recipe.shapes import ROOT, SECTIONS, Component, Entries, Leaf, Section, Shape, below
-from x2kit.recipe.written import Node
+from x2kit.recipe.yaml_text import Node
 
 
 def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path], saved: bool = False) -> int:

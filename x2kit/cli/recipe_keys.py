@@ -10,8 +10,8 @@ import jsonargparse
 
 from x2kit.errors import Fault, RecipeError
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
-from x2kit.recipe.resolve import Checks
 from x2kit.recipe.shapes import SECTIONS
+from x2kit.recipe.validation import Checks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from x2kit.errors import CheckpointError, Fault, RecipeError
-from x2kit.model.run_files import TRACEBACK
-from x2kit.recipe.differences import Difference, differences
+from x2kit.io.run_directory import LOCK, TRACEBACK, require_no_writer
+from x2kit.recipe.changes import Difference, changes, differences, marked_keys
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
-from x2kit.recipe.resolve import Checks
-from x2kit.recipe.resuming import changes, marked_keys
-from x2kit.training.one_writer import LOCK, require_no_writer
+from x2kit.recipe.validation import Checks
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
 FROM_HERE_ON = "; the steps that are left are made with it"

@@ -9,8 +9,8 @@ import jsonargparse
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_recipe_arguments, print_warnings, read
 from x2kit.cli.run_directory import make_room, new_run_directory, same_run, stored_recipe
+from x2kit.distributed.processes import Processes, started_processes
 from x2kit.errors import CheckpointError
-from x2kit.model.processes import Processes, started_processes
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.shapes import SECTIONS
 

@@ -17,22 +17,22 @@ from typing import Any, NamedTuple, Protocol
 import yaml
 
 from x2kit.data.config import PICTURED, DataConfig
+from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import Fault, RecipeError, X2KitError
 from x2kit.evaluation.config import EvaluationConfig
-from x2kit.evaluation.records import spoken_languages
 from x2kit.evaluation.warnings import warnings_of
+from x2kit.io.run_directory import read_metrics
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
-from x2kit.model.processes import ALONE, Processes
-from x2kit.model.run_files import read_metrics
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
-from x2kit.plugin.manager import Plugins
+from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.sources import Source
 from x2kit.plugin.tasks import TaskContext
+from x2kit.tasks.records import spoken_languages
 
 RESULT = "evaluation.json"
 _log = logging.getLogger(__name__)

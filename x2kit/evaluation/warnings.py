@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from x2kit.model.collapse import describe_collapse
+from x2kit.objectives.matching import describe_collapse
 
 
 def at_chance(share: float, chance: float, trials: int) -> bool:

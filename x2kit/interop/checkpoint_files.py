@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from x2kit.errors import WeightsError
-from x2kit.model.whole_files import file_appears_whole
-from x2kit.plugin.weights import read_checkpoint
+from x2kit.io.atomic import file_appears_whole
+from x2kit.plugin.toolkit.weights import read_checkpoint
 
 SUFFIXES = (".th", ".pth", ".pt", ".safetensors")
 

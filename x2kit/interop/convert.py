@@ -24,11 +24,11 @@ from x2kit.interop.checkpoint_files import OfficialFile, read_official, write_of
 from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, VISION, Layout, recognise
 from x2kit.interop.names import official_buffers, official_names
 from x2kit.interop.recognition import first_fusion_layer, model_of
+from x2kit.io.atomic import appears_whole
 from x2kit.model import X2VLM, build_model, load, save_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.saving import recipe_of, weights_directory
-from x2kit.model.whole_files import appears_whole
 from x2kit.plugin.registry import Registry
 
 FACTS, KEPT, ACCOUNT = "official.json", "official.safetensors", "account.json"

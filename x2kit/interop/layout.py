@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from x2kit.errors import WeightsError
-from x2kit.plugin.official import NameTable
+from x2kit.plugin.toolkit.official_keys import NameTable
 
 VISION = "vision_encoder."
 STACKED_TEXT, PLAIN_TEXT = "text_encoder.bert.", "text_encoder."

@@ -13,8 +13,8 @@ from x2kit.interop.account import some
 from x2kit.interop.layout import DECODER, LAYER, VISION, Layout
 from x2kit.model.config import HeadName, HeadsConfig, ModelConfig
 from x2kit.plugin.components import Kind
-from x2kit.plugin.official import Shapes, count
 from x2kit.plugin.registry import Registry
+from x2kit.plugin.toolkit.official_keys import Shapes, count
 
 _LAYER = re.compile(re.escape(LAYER) + r"(\d+)\.(.+)")
 HEADS: dict[HeadName, str] = {

@@ -16,7 +16,7 @@ from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.tokenizers import Tokenizer
-from x2kit.plugin.weights import load_exactly
+from x2kit.plugin.toolkit.weights import load_exactly
 
 E = TypeVar("E", bound=Encoder)
 TOKENIZER, VISION, TEXT, FUSION = "tokenizer", "vision", "text", "fusion"

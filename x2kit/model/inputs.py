@@ -31,7 +31,7 @@ def text_list(texts: str | Iterable[str]) -> list[str]:
 
 
 def image_list(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Turn one image or several into a list of what `x2kit.data.pictures.Picture` reads.
+    """Turn one image or several into a list of what `x2kit.data.media.images.Picture` reads.
 
     Arrays and tensors of two or three axes are one image, of four a batch. Float tensors of images that the encoder
     takes in 8 bits are in [0, 1], as torchvision's `to_tensor` makes them, and not normalised.

@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from x2kit.model.run_files import METRICS, RECIPE, VERSIONS
-from x2kit.model.whole_files import appears_whole, file_appears_whole
-from x2kit.plugin.carried import carry, digest
-from x2kit.plugin.discovery import installed
-from x2kit.plugin.file_modules import is_path
+from x2kit.io.atomic import appears_whole, file_appears_whole
+from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS
+from x2kit.plugin.loading.carried import carry, digest
+from x2kit.plugin.loading.discovery import installed
+from x2kit.plugin.loading.file_modules import is_path
 
 PLUGINS, MANIFEST = "plugins", "plugins.json"
 TRACES = (MANIFEST, VERSIONS, METRICS, "checkpoints", "weights", "model.safetensors")

@@ -28,14 +28,14 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import write_recipe
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.choice import context_of
-from x2kit.plugin.manager import load_plugins
-from x2kit.plugin.trust import absolute, trusted
+from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.loading.trust import absolute, trusted
 
 MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "preprocessing.json", "weights"
 
 
 def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
-    """Write a weights directory. The caller makes it appear whole (see `x2kit.model.whole_files`).
+    """Write a weights directory. The caller makes it appear whole (see `x2kit.io.atomic`).
 
     Args:
         model: any X2VLM.

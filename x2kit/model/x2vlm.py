@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from x2kit.data.text import clean
-from x2kit.data.transforms import read_picture
+from x2kit.data.transforms.text import clean
+from x2kit.data.transforms.view import read_picture
 from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
@@ -31,8 +31,8 @@ from x2kit.plugin import (
     VisionFeatures,
 )
 from x2kit.plugin.component_faults import component_faults
-from x2kit.plugin.gather import gather_rows
-from x2kit.plugin.positions import sinusoid_2d
+from x2kit.plugin.toolkit.gather import gather_rows
+from x2kit.plugin.toolkit.positions import sinusoid_2d
 
 TEMPERATURE_RANGE = (0.001, 0.5)
 HEAD_OF = {

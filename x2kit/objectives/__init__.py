@@ -3,14 +3,12 @@
 Over several processes the caller gathers rows first, with `gather_over_processes`.
 """
 
+from x2kit.distributed.gather import GatherGradient, gather_over_processes
 from x2kit.objectives.answers import answer_log_likelihood, chosen_answer_loss, written_answer_loss
 from x2kit.objectives.boxes import bbox_loss, giou_loss
-from x2kit.objectives.captions import caption_loss
 from x2kit.objectives.contrastive import contrastive_logits, itc_loss
-from x2kit.objectives.gathering import GatherGradient, gather_over_processes
-from x2kit.objectives.hard_negatives import draw_negatives, negative_weights
-from x2kit.objectives.masked_language import mlm_loss
-from x2kit.objectives.matching import itm_loss
+from x2kit.objectives.masked_language import caption_loss, mlm_loss
+from x2kit.objectives.matching import draw_negatives, itm_loss, negative_weights
 
 __all__ = [
     "GatherGradient",

@@ -17,16 +17,16 @@ from x2kit.plugin.components import (
     TextEncoderConfig,
     VisionEncoderConfig,
 )
-from x2kit.plugin.deprecation import LEAVING, warn_deprecated
 from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
+from x2kit.plugin.loading.deprecation import LEAVING, warn_deprecated
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
-from x2kit.plugin.official import NameTable, Shapes
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
+from x2kit.plugin.subcommands import Verbs
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
-from x2kit.plugin.verbs import Verbs
+from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 
 if TYPE_CHECKING:
     from x2kit.plugin.encoders import (
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
         VisionEncoder,
         VisionFeatures,
     )
-    from x2kit.plugin.gather import gather_rows
     from x2kit.plugin.tasks import Ranks, TaskContext
+    from x2kit.plugin.toolkit.gather import gather_rows
 
 _LAZY = {
     "Context": "encoders",
@@ -47,7 +47,7 @@ _LAZY = {
     "TextEncoder": "encoders",
     "VisionEncoder": "encoders",
     "VisionFeatures": "encoders",
-    "gather_rows": "gather",
+    "gather_rows": "toolkit.gather",
     "Ranks": "tasks",
     "TaskContext": "tasks",
 }

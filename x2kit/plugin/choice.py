@@ -1,13 +1,15 @@
-"""Fields that choose a component: `class_path` is its name, `init_args` its settings. Imports no torch.
+"""Marks of settings that may change when a run goes on. Imports no torch.
 
-A recipe may write the name alone, `vision: BeitV2`, or `{class_path: BeitV2, init_args: {depth: 12}}`. The
-registry that knows the names is handed to pydantic as validation context, never kept in a global.
+    log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="...")
+
+What is not marked makes another run of it. A mark holds for everything below the setting that has it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationError, ValidationInfo
@@ -26,6 +28,20 @@ from x2kit.plugin.components import (
     VisionEncoderConfig,
 )
 from x2kit.plugin.registry import Registry
+
+
+@dataclass(frozen=True)
+class OnResume:
+    """What a change means for the run that goes on: nothing, or that its numbers differ from there."""
+
+    numbers_change: bool
+
+
+HARMLESS = OnResume(numbers_change=False)
+"""The run ends with the very weights that it would have had."""
+FROM_HERE = OnResume(numbers_change=True)
+"""The steps that are left are made with the new value."""
+
 
 _OWN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 

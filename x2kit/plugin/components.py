@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from x2kit.plugin.facts import FusionFacts, TextFacts, VisionFacts
 from x2kit.plugin.objectives import MeanOver
-from x2kit.plugin.official import Shapes
+from x2kit.plugin.toolkit.official_keys import Shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,7 +141,7 @@ class TextEncoderConfig(ComponentConfig):
 
         Args:
             heads: attention heads of the checkpoint's vision encoder where its shapes tell them; see
-                `x2kit.plugin.official.usual_heads`.
+                `x2kit.plugin.toolkit.official_keys.usual_heads`.
         """
         return None
 

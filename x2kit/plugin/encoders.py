@@ -17,8 +17,8 @@ from x2kit.errors import HeadError, WeightsError
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.facts import ImageSpec
-from x2kit.plugin.gather import gather_rows
 from x2kit.plugin.tokenizers import Tokenizer
+from x2kit.plugin.toolkit.gather import gather_rows
 
 
 class VisionFeatures(NamedTuple):

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from x2kit.errors import Fault
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.shapes import bare, field_at, section_at
-from x2kit.recipe.written import Node
+from x2kit.recipe.yaml_text import Node
 
 Location = tuple[int | str, ...]
 _PLURALS: dict[Any, str] = {float: "numbers", int: "whole numbers", str: "texts"}

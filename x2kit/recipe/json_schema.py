@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from x2kit.plugin.components import KINDS, ComponentConfig
 from x2kit.plugin.registry import Registry
-from x2kit.recipe.documents import BASE
+from x2kit.recipe.catalogue import BASE
 from x2kit.recipe.schema import Recipe
 from x2kit.recipe.shapes import Entries, Section, shape_of
 

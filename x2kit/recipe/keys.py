@@ -74,7 +74,7 @@ def _facts(name: str, field: FieldInfo) -> KeyFacts:
 
 
 def _default(field: FieldInfo) -> str | None:
-    from x2kit.recipe.printing import inline
+    from x2kit.recipe.yaml_text import inline
 
     if field.is_required():
         return None

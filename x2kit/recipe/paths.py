@@ -11,13 +11,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from x2kit.data.files import is_url
+from x2kit.data.storage.files import is_url
 from x2kit.errors import PluginError
 from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
-from x2kit.plugin.file_modules import is_path
+from x2kit.plugin.loading.file_modules import is_path
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.schema import Recipe
-from x2kit.recipe.written import Node, Place
+from x2kit.recipe.yaml_text import Node, Place
 
 
 def absolute(tree: Node, registry: Registry) -> Node:

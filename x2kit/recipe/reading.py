@@ -12,21 +12,17 @@ from pydantic import ValidationError
 from x2kit.errors import Fault, PluginError, RecipeError
 from x2kit.model.config import ModelConfig
 from x2kit.plugin.choice import context_of
-from x2kit.plugin.manager import Plugins, load_plugins
+from x2kit.plugin.loading.manager import Plugins, load_plugins
+from x2kit.plugin.loading.trust import trusted
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.trust import trusted
-from x2kit.recipe.catalogue import RecipeFile, is_overlay
-from x2kit.recipe.documents import read_documents
+from x2kit.recipe.catalogue import RecipeFile, is_overlay, read_documents
 from x2kit.recipe.faults import faults_of, place_of
-from x2kit.recipe.merging import EMPTY, merge
-from x2kit.recipe.overrides import apply
+from x2kit.recipe.merging import EMPTY, apply, merge, with_sizes_of_replaced
 from x2kit.recipe.paths import absolute, absolute_plugin
-from x2kit.recipe.printing import to_yaml
 from x2kit.recipe.rates import warnings_of
-from x2kit.recipe.replacing import with_sizes_of_replaced
-from x2kit.recipe.resolve import Checks, ModelFacts, validate
 from x2kit.recipe.schema import Recipe
-from x2kit.recipe.written import COMMAND_LINE, Node, Place
+from x2kit.recipe.validation import Checks, ModelFacts, validate
+from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, to_yaml
 
 DEFAULT = "default"
 _PARTS = ("model", *(f"model.{name}" for name in ModelConfig.model_fields))
@@ -81,7 +77,7 @@ def read_recipe(
         saved: the first of `names` is the saved recipe of a directory: data, whose plugins are not the user's word.
             A file in a run or weights directory counts as such anyway.
     Raises: RecipeError with every fault found, each with key and place; PluginError for plugins of a saved recipe
-        that may not be imported (see `x2kit.plugin.trust`).
+        that may not be imported (see `x2kit.plugin.loading.trust`).
     """
     files, tree = read_tree(names, overrides, saved)
     tree = with_plugins(tree, extra_plugins)

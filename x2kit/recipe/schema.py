@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from x2kit.data.config import DataConfig
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import ModelConfig
-from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
-from x2kit.recipe.printing import to_yaml
+from x2kit.plugin.choice import FROM_HERE, HARMLESS
+from x2kit.recipe.yaml_text import to_yaml
 from x2kit.training.config import TrainingConfig
 
 

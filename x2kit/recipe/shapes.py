@@ -14,7 +14,7 @@ from x2kit.errors import PluginError
 from x2kit.plugin.components import ComponentConfig, Kind
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.schema import Recipe
-from x2kit.recipe.written import Node
+from x2kit.recipe.yaml_text import Node
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,103 @@
-"""YAML text to values that know their line. As in YAML 1.2, `1e-4` is a number and `no` a text."""
+"""What stands in recipe files, before it has types: values that know where they were written."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from x2kit.errors import Fault, RecipeError
-from x2kit.recipe.written import Node, Place
+
+Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | None"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written.
+
+    Attributes:
+        file: the file as it is shown to people, or "command line".
+        line: counted from 1; None on the command line.
+        folder: what relative paths are relative to; None is the working directory.
+        saved: the saved recipe that it comes from, of a run or weights directory, which is data and not the user's
+            word; None for what the user wrote.
+    """
+
+    file: str
+    line: int | None = None
+    folder: Path | None = None
+    saved: Path | None = None
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+COMMAND_LINE = Place("command line")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value and its place; for an entry of a mapping the place is that of its key.
+
+    Attributes:
+        value: a scalar, or nodes.
+        place: where it was written.
+        replaced: for a component, the one of another class that was in its place before.
+    """
+
+    value: Value
+    place: Place
+    replaced: Node | None = None
+
+    def plain(self) -> Any:
+        """The value without places: None, bool, int, float, str, list, dict."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def child(self, name: str | int) -> Node | None:
+        """The entry of this name or number, if there is one."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(name))
+        if isinstance(self.value, list) and isinstance(name, int) and name < len(self.value):
+            return self.value[name]
+        return None
+
+    def descend(self, path: Sequence[str | int]) -> tuple[Node, int]:
+        """The deepest node on the way down this path, and how many steps led to it."""
+        node = self
+        for depth, name in enumerate(path):
+            below = node.child(name)
+            if below is None:
+                return node, depth
+            node = below
+        return node, len(path)
+
+    def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Place]]:
+        """Every key below this node with its place, dots between the names."""
+        if path:
+            yield ".".join(path), self.place
+        if isinstance(self.value, dict):
+            for name, node in self.value.items():
+                yield from node.walk((*path, name))
+
+
+def node_of(value: Any, place: Place) -> Node:
+    """Plain values as nodes that were all written in one place."""
+    if isinstance(value, dict):
+        return Node({str(key): node_of(item, place) for key, item in value.items()}, place)
+    if isinstance(value, list | tuple):
+        return Node([node_of(item, place) for item in value], place)
+    if isinstance(value, Path):
+        return Node(str(value), place)
+    return Node(value, place)
+
 
 _NULL = re.compile(r"(|~|null|Null|NULL)\Z")
 _BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
@@ -189,3 +277,61 @@ def _syntax(error: yaml.YAMLError, text: str, file: str) -> RecipeError:
     return _refused(
         Place(file, mark.line + 1), f"{message}\n  {written.strip()}" if written.strip() else message
     )
+
+
+WIDTH = 110
+
+
+def to_yaml(values: dict[str, Any], origin: Callable[[str], str] | None = None) -> str:
+    """Plain values as YAML in block style; lists of scalars stand in one line.
+
+    Args:
+        values: what a recipe dumps.
+        origin: from a key with dots to the comment that follows its value.
+    """
+    lines = list(_mapping(values, 0, (), origin))
+    return "\n".join(lines) + "\n"
+
+
+def _mapping(
+    values: dict[str, Any], depth: int, path: tuple[str, ...], origin: Callable[[str], str] | None
+) -> Iterator[str]:
+    for name, value in values.items():
+        key = (*path, str(name))
+        head = "  " * depth + f"{inline(str(name))}:"
+        if isinstance(value, dict) and value:
+            yield head
+            yield from _mapping(value, depth + 1, key, origin)
+        elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+            yield head
+            block = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+            yield from ("  " * (depth + 1) + line for line in block.splitlines())
+        else:
+            comment = f"  # {origin('.'.join(key))}" if origin else ""
+            yield f"{head} {inline(value)}{comment}"
+
+
+def inline(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=True,
+        allow_unicode=True,
+        width=float("inf"),
+        sort_keys=False,
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what would otherwise be read as another type by YAML 1.2 readers that know `1e-4`."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+
+    style = None if value.isprintable() and isinstance(scalar(value), str) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)

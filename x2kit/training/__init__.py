@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from x2kit.training.loop import train
+    from x2kit.training.trainer import train
 
 __all__ = ["train"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "train":
-        from x2kit.training.loop import train
+        from x2kit.training.trainer import train
 
         return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from x2kit.plugin.choice import ReporterChoice, require_own_names
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, ReporterChoice, require_own_names
 from x2kit.plugin.components import ReporterConfig
-from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
 
 
 class TrainingConfig(BaseModel):

@@ -9,12 +9,12 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from x2kit.data.batch import Batch, to_device
 from x2kit.data.config import DataConfig, LossName
-from x2kit.data.corpus import training_texts
-from x2kit.data.loading import StepBatches
-from x2kit.data.order import Share
-from x2kit.data.shares import require_shares
+from x2kit.data.pipeline.batch import Batch, to_device
+from x2kit.data.pipeline.loader import StepBatches, training_texts
+from x2kit.data.pipeline.order import Share
+from x2kit.data.pipeline.sharing import require_shares
+from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.config import ModelConfig
@@ -25,18 +25,17 @@ from x2kit.model.device import (
     use_deterministic_algorithms,
 )
 from x2kit.model.initialisation import Initialisation, build_started
-from x2kit.model.processes import ALONE, Processes
-from x2kit.training.accumulation import accumulate, accumulation_in_words, require_whole_model
-from x2kit.training.activations import checkpoint_activations
-from x2kit.training.compiling import compile_layers
 from x2kit.training.config import TrainingConfig
-from x2kit.training.distribution import Distributed, distribute
-from x2kit.training.further_losses import Objectives, build_objectives
-from x2kit.training.measures import Measures, temperatures
-from x2kit.training.non_finite import Guard
-from x2kit.training.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
-from x2kit.training.partners import Partners
-from x2kit.training.step import Active, Losses, step_losses
+from x2kit.training.nonfinite.guard import Guard
+from x2kit.training.optim.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
+from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
+from x2kit.training.parallel.compile import compile_layers
+from x2kit.training.parallel.distribute import Distributed, distribute
+from x2kit.training.step.accumulation import accumulate, accumulation_in_words, require_whole_model
+from x2kit.training.step.losses import Active, Losses, step_losses
+from x2kit.training.step.metrics import Measures, temperatures
+from x2kit.training.step.objectives import Objectives, build_objectives
+from x2kit.training.step.remote_rows import Partners
 
 
 class Recipe(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from x2kit.data.sources.checked_fields import box_of, name_of, number_of, required, shown
+from x2kit.data.sources.fields import box_of, name_of, number_of, required, shown
 from x2kit.errors import DataError, Reason
 
 ENDLESS = 10**5000

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.data.sources.conftest import Write
-from x2kit.data.sources.coco import CocoAnnotations
+from x2kit.data.sources.annotation_config import CocoAnnotations
 from x2kit.errors import DataError, SettingError
 from x2kit.testing import check_source
 

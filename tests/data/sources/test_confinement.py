@@ -10,12 +10,9 @@ from typing import Any
 import fsspec
 import pytest
 
-from x2kit.data.json_lines import JsonLines
-from x2kit.data.pictures import decode
-from x2kit.data.sources.annotation_files import AnnotationFiles
-from x2kit.data.sources.coco import CocoAnnotations
-from x2kit.data.sources.hugging_face import HuggingFaceDataset
-from x2kit.data.sources.visual_genome import VisualGenomeAnnotations
+from x2kit.data.media.images import decode
+from x2kit.data.sources.annotation_config import AnnotationFiles, CocoAnnotations, VisualGenomeAnnotations
+from x2kit.data.sources.config import HuggingFaceDataset, JsonLines
 from x2kit.errors import DataError, MissingFileError, Reason
 from x2kit.plugin.components import SourceConfig
 

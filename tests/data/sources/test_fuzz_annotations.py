@@ -16,11 +16,13 @@ from tests.data.sources.test_referring import ENTRIES, INSTANCES, REFS
 from tests.data.sources.test_visual_genome import ATTRIBUTES, OBJECTS, PHRASES
 from tests.data.sources.test_visual_genome import IMAGES as GENOME_IMAGES
 from tests.fuzzing import INPUTS, answered, damaged, damaged_value
-from x2kit.data.sources.annotation_files import AnnotationFiles
-from x2kit.data.sources.coco import CocoAnnotations
-from x2kit.data.sources.plain_pickle import read_plain_pickle
-from x2kit.data.sources.referring import ReferringExpressions
-from x2kit.data.sources.visual_genome import VisualGenomeAnnotations
+from x2kit.data.sources.annotation_config import (
+    AnnotationFiles,
+    CocoAnnotations,
+    ReferringExpressions,
+    VisualGenomeAnnotations,
+)
+from x2kit.data.sources.referring import read_plain_pickle
 from x2kit.errors import DataError
 from x2kit.plugin import SourceConfig
 

@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from tests.fuzzing import INPUTS, answered, damaged
-from x2kit.data.sources.hugging_face import HuggingFaceDataset
+from x2kit.data.sources.config import HuggingFaceDataset
 from x2kit.errors import DataError, X2KitError
 
 ROWS = {

@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from tests.data.sources.conftest import Write
-from x2kit.data.pictures import decode
-from x2kit.data.sources.hugging_face import HuggingFaceDataset
+from x2kit.data.media.images import decode
+from x2kit.data.sources.config import HuggingFaceDataset
 from x2kit.errors import DataError, Reason, SettingError
 from x2kit.testing import check_source
 
@@ -176,7 +176,7 @@ def test_settings_that_lead_nowhere_are_refused(
         HuggingFaceDataset(folder=tmp_path)
     with pytest.raises(ValidationError, match="boxes_column and names_column: name both or none"):
         HuggingFaceDataset(folder=tmp_path, boxes_column="boxes")
-    monkeypatch.setattr("x2kit.data.sources.hugging_face.find_spec", lambda name: None)
+    monkeypatch.setattr("x2kit.data.sources.config.find_spec", lambda name: None)
     with pytest.raises(SettingError, match=r"pip install 'x2kit\[datasets\]'"):
         HuggingFaceDataset(folder=tmp_path, caption_column="text").open()
 

@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from tests.data.sources.conftest import Write
-from x2kit.data import index_cache
-from x2kit.data.sources import referring_records
-from x2kit.data.sources.referring import ReferringExpressions
+from x2kit.data.sources import referring as referring_records
+from x2kit.data.sources.annotation_config import ReferringExpressions
+from x2kit.data.storage import index_cache
 from x2kit.errors import DataError, SettingError
 from x2kit.testing import check_source
 
@@ -123,7 +123,7 @@ GREEDY = b"\x80\x02]r\x00\x00\x00\x20."
 """An empty list, to be noted at place 2 ** 29: to do so the unpickler written in C takes 8 GiB."""
 READ_IN_LITTLE_MEMORY = """
 import resource, sys
-from x2kit.data.sources.plain_pickle import read_plain_pickle
+from x2kit.data.sources.referring import read_plain_pickle
 resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
 print(read_plain_pickle(sys.argv[1]))
 """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.data.sources.conftest import Write
-from x2kit.data.sources.visual_genome import VisualGenomeAnnotations
+from x2kit.data.sources.annotation_config import VisualGenomeAnnotations
 from x2kit.errors import DataError, SettingError
 from x2kit.testing import check_source
 

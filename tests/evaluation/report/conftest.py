@@ -8,8 +8,8 @@ import pytest
 
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.probe import Probe, make_probe
-from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.model import X2VLM
+from x2kit.tasks.config import Localisation, Retrieval
 
 
 @pytest.fixture(scope="session")

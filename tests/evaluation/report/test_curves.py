@@ -8,8 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.data.stubs import stream
-from x2kit.data.config import DataConfig
-from x2kit.data.phases import loss_phases
+from x2kit.data.config import DataConfig, loss_phases
 from x2kit.evaluation.report.curves import (
     HEIGHT,
     WIDTH,

@@ -28,11 +28,11 @@ from x2kit.errors import WeightsError, X2KitError
 from x2kit.evaluation import evaluate
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.report import write_report
-from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry
-from x2kit.plugin.manager import Plugins
+from x2kit.plugin.loading.manager import Plugins
+from x2kit.tasks.config import Localisation, Retrieval
 
 PLUGINS = Plugins(Registry(), ())
 RECIPE: Any = SimpleNamespace(

@@ -8,7 +8,7 @@ import pytest
 from x2kit_emoji import EmojiScenes
 
 from x2kit.cli import main
-from x2kit.plugin.manager import load_plugins
+from x2kit.plugin.loading.manager import load_plugins
 
 
 def test_it_shows_the_concepts_in_the_languages_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from x2kit_openclip import ClipVision
 from x2kit_openclip.tower import POSITIONS
 
 from x2kit.plugin import SettingError, WeightsError
-from x2kit.plugin.positions import resize_positions
+from x2kit.plugin.toolkit.positions import resize_positions
 
 SETTINGS = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "heads": 1}
 VISION = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2}

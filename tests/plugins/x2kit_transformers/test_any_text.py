@@ -22,7 +22,7 @@ from x2kit.errors import HeadError
 from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.plugin import SettingError, TextEncoder, WeightsError
-from x2kit.plugin.sentencepiece import SentencePiece
+from x2kit.plugin.toolkit.sentencepiece import SentencePiece
 from x2kit.testing import checks
 from x2kit.testing.subjects import TEXTS, TextSubject
 

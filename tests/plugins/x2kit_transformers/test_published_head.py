@@ -21,7 +21,7 @@ from x2kit.model.saving import recipe_of
 from x2kit.plugin import SettingError, TextEncoderConfig, WeightsError
 from x2kit.testing.subjects import TEXTS
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optimizer import parameter_groups
+from x2kit.training.optim.optimizer import parameter_groups
 
 
 def built(text: TextEncoderConfig, tie: bool = True, eps: float = 1e-12) -> X2VLM:

@@ -9,7 +9,7 @@ import pytest
 from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
 
 from x2kit.plugin import SettingError, TextEncoderConfig
-from x2kit.plugin.sentencepiece import SentencePiece
+from x2kit.plugin.toolkit.sentencepiece import SentencePiece
 from x2kit.testing import check_text
 
 SMALL = {"layers": 1, "width": 16, "heads": 2, "mlp_ratio": 2.0, "max_length": 24}

@@ -1,158 +1,270 @@
-"""Settings of annotation files: entries that each name a picture and say something of it. Imports no torch."""
+"""The entries of several annotation files as one list, grouped into records. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, cast
 
-from pydantic import Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
 
-from x2kit.data.addresses import ROOT, check_hosts, locate
-from x2kit.data.files import folder_of
-from x2kit.data.sources.listing import (
-    check_folders,
-    check_root,
-    check_split,
-    files_at,
-    in_split,
-    root_in_split,
+from x2kit.data.index.chain import Chain
+from x2kit.data.index.groups import Groups, key_of
+from x2kit.data.sources.annotation_config import AnnotationFiles, EntriesConfig
+from x2kit.data.sources.entry_files import EntryFile, open_entries
+from x2kit.data.sources.fields import (
+    decode_base64,
+    every_text,
+    is_empty,
+    listed,
+    name_of,
+    required,
+    shown,
+    text_of,
 )
-from x2kit.errors import DataError, Reason, SettingError
-from x2kit.plugin.components import Location, SourceConfig
-from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
+from x2kit.data.sources.splits import fingerprint_of
+from x2kit.data.storage import files
+from x2kit.data.storage.index_cache import remembered_if_slow
+from x2kit.errors import DataError, Reason
+from x2kit.plugin.sources import Place, Record, Text
 
-if TYPE_CHECKING:
-    from x2kit.plugin.sources import Source
-
-Files = tuple[Location, ...] | dict[str, tuple[Location, ...]]
+_log = logging.getLogger(__name__)
 
 
-class EntriesConfig(SourceConfig):
-    """What all sources share whose files are lists of entries."""
+class Entry(NamedTuple):
+    """One entry of a file.
 
-    files: Annotated[Files, HARMLESS] = Field(
-        min_length=1,
-        description="files, patterns or folders, or such by language: {en: [test.en.json], de: [test.de.json]}; each "
-        "a JSON list, a JSON object of objects or JSON Lines; {split} in a path stands for the split",
-    )
-    split: str = Field("train", min_length=1, description="what {split} in a path stands for")
-    image_root: Annotated[Location | dict[str, Location] | None, HARMLESS] = Field(
-        None,
-        description="where paths of pictures start; null for the folder of the file. By name, the first whose name "
-        'occurs in the path is taken: {COCO: coco, "": flickr30k}, where "" occurs in every path',
-    )
-    image_hosts: tuple[str, ...] = Field(
-        (),
-        description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
-        "https://images.example.org; none by default",
-    )
-    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
-    image_root_key: str | None = Field(
-        None, description="field in which the names of image_root are looked for; null for the picture's path"
-    )
-    image_key: str = Field("image", description="the field of the picture")
-    image_suffix: str = Field(
-        "", description="what is put behind the path of a picture: .jpg where a field holds a bare number"
-    )
-    id_key: str | None = Field(
-        None, description="the field that names a record; null for its file and its place there"
-    )
-    language: str | None = Field(
-        None, description="code of the language of texts that are written without one"
-    )
+    Attributes:
+        fields: what it holds.
+        code: language of its texts, if the settings tell one.
+        file: where it stands.
+        number: its position there.
+    """
 
-    def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
-        self.paths()
-        roots = self.image_root if isinstance(self.image_root, dict) else {"": self.image_root}
-        check_folders("image_root", [in_split(root, self.split) for root in roots.values() if root])
-        check_hosts("image_hosts", self.image_hosts)
-        check_root(self.root, self.split)
-        if self.image_root_key is not None and not isinstance(self.image_root, dict):
-            raise SettingError("image_root_key", "image_root has no names that could be looked for")
+    fields: dict[str, Any]
+    code: str | None
+    file: EntryFile
+    number: int
 
-    def languages(self) -> tuple[str, ...] | None:
-        """The languages that the settings name; None if they name none."""
-        if isinstance(self.files, dict):
-            return tuple(self.files)
-        return None if self.language is None else (self.language,)
 
-    def for_split(self, split: str) -> Self:
-        """The files of another split. Raises SettingError if no path has `{split}` in it."""
-        check_split(self, split, [path for paths in self._by_language().values() for path in paths])
-        return super().for_split(split)
+class EntriesSource(ABC):
+    """Records of one or many entries. What is kept in memory are numbers, 40 bytes an entry.
 
-    def paths(self) -> list[tuple[str, str | None]]:
-        """The files in order, each once, with the language of its texts. Raises SettingError if one is missing."""
-        return [
-            (path, code)
-            for code, paths in self._by_language().items()
-            for path in files_at("files", paths, self.split)
-        ]
+    A subclass says what a record of some entries is.
+    """
 
-    def picture_at(self, path: str, told_by: str, file: str) -> str:
-        """Where a picture is.
+    shaping: ClassVar[frozenset[str]] = frozenset()
+    """Names of settings that decide which entries are a record."""
+    remembers: ClassVar[bool] = True
+    """Whether these settings and the file decide it alone; then it is found once and remembered for large files."""
 
-        Args:
-            path: as the file has it, with its suffix.
-            told_by: what `image_root_key` holds; the path where that is null.
-            file: that names the picture.
-        Raises: DataError if no name of `image_root` occurs in `told_by`, or it leads where it may not.
-        """
-        if not isinstance(self.image_root, dict):
-            start = folder_of(file) if self.image_root is None else self.image_root
-            return self._located(path, start, file)
-        for name, start in self.image_root.items():
-            if name in told_by:
-                return self._located(path, start, file)
-        raise DataError(
-            f'image_root: none of {", ".join(self.image_root)} occurs in {told_by!r}; the name "" would',
-            reason=Reason.FILE_MISSING,
+    def __init__(self, config: EntriesConfig) -> None:
+        """Find all entries. Raises DataError if a file cannot be read, or if there is no record."""
+        named = config.paths()
+        self._files = [open_entries(path) for path, _ in named]
+        self._codes = [code for _, code in named]
+        self._names = files.shared_names(path for path, _ in named)
+        self._chain = Chain(map(len, self._files))
+        keys = np.concatenate([self._keys(number) for number in range(len(named))], axis=1)
+        kept = keys[1] == 0
+        if dropped := len(kept) - int(kept.sum()):
+            _log.info("%d of %d entries are left out", dropped, len(kept))
+        self._groups = Groups(keys[0], kept)
+        if not len(self):
+            raise DataError(f"no record in {', '.join(path for path, _ in named)}")
+
+    @abstractmethod
+    def key(self, fields: Mapping[str, Any], file: str) -> str | None:
+        """What is equal for entries of one record; None if each is one. Raises DataError if it cannot be told."""
+
+    @abstractmethod
+    def left_out(self, fields: Mapping[str, Any]) -> bool:
+        """Whether the entry is in no record."""
+
+    @abstractmethod
+    def record(self, entry: Entry) -> Record:
+        """What one entry says of the picture. Raises DataError, without file and place, if it is broken."""
+
+    @abstractmethod
+    def texts_of(self, entry: Entry) -> Iterator[str]:
+        """The texts of one entry. Raises DataError if it is broken."""
+
+    @property
+    @abstractmethod
+    def config(self) -> EntriesConfig:
+        """The settings."""
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`. Raises DataError with file, entry and reason."""
+        return joined([self._record(place) for place in self._groups[index]])
+
+    def place(self, index: int) -> Place:
+        """Where the first entry of a record stands."""
+        file, number = self._chain.locate(self._groups[index][0])
+        return self._files[file].place(number)
+
+    def texts(self) -> Iterator[str]:
+        """Every text, in the order of the files; broken entries have none and are logged."""
+        broken = 0
+        for file, code in zip(self._files, self._codes, strict=True):
+            for number, fields in enumerate(file.scan()):
+                try:
+                    if fields is None:
+                        broken += 1
+                    elif not self.left_out(fields):
+                        yield from self.texts_of(Entry(fields, code, file, number))
+                except DataError as error:
+                    broken += 1
+                    _log.debug("%s%s: %s", file.location, file.label(number), error)
+        if broken:
+            _log.warning("%d of %d entries gave no texts: they are broken", broken, len(self._chain))
+
+    def fingerprint(self) -> str:
+        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        named = list(zip(self._names, self._codes, strict=True))
+        settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
+        return fingerprint_of(
+            f"{settings} {json.dumps(named)}", [file.location for file in self._files] + self.further_files()
         )
 
-    def _located(self, path: str, start: Location, file: str) -> str:
-        root = root_in_split(self.root, self.split)
-        return locate(path, in_split(start, self.split), self.image_hosts, root, file)
+    def further_files(self) -> list[str]:
+        """Files beside those of the entries that the records are made of."""
+        return []
 
-    def _by_language(self) -> dict[str | None, tuple[Location, ...]]:
-        return dict(self.files.items()) if isinstance(self.files, dict) else {self.language: self.files}
+    def _record(self, place: int) -> Record:
+        at, number = self._chain.locate(place)
+        file = self._files[at]
+        name = f"{self._names[at]}{file.label(number)}".replace(" entry ", ":")
+        fields = file.read(number)
+        try:
+            if self.config.id_key is not None:
+                name = name_of(fields, self.config.id_key)
+            return {"id": name, **self.record(Entry(fields, self._codes[at], file, number))}
+        except DataError as error:
+            raise DataError(
+                f"{file.location}{file.label(number)}: {error}", reason=error.reason, record=name
+            ) from error
+
+    def _keys(self, number: int) -> NDArray[np.int64]:
+        file = self._files[number]
+        settings = self.config.model_dump_json(include=set(self.shaping))
+        return remembered_if_slow(
+            file.location, partial(self._find_keys, file), f"keys {type(self).__name__} {settings}"
+        )
+
+    def _find_keys(self, file: EntryFile, location: str) -> NDArray[np.int64]:
+        """[2, K]: the key of each entry, and 1 for those that are left out."""
+        found = np.zeros((2, len(file)), np.int64)
+        for number, fields in enumerate(file.scan()):
+            own = f"\0{location}\0{number}"  # a broken entry is a record, refused when it is read
+            try:
+                key = None if fields is None else self.key(fields, location)
+                found[1, number] = fields is not None and self.left_out(fields)
+            except DataError:
+                key = None
+            found[0, number] = key_of(own if key is None else key)
+        return found
 
 
-class AnnotationFiles(EntriesConfig):
-    """Pictures with captions in JSON lists or lines: fine-tuning and test files, one for all languages or for each."""
+def joined(parts: Sequence[Record]) -> Record:
+    """One record of what several entries say of a picture: all texts and regions, the rest from the first."""
+    if len(parts) == 1:
+        return parts[0]
+    record: Record = {**parts[0]}
+    if captions := [text for part in parts if "caption" in part for text in listed(part["caption"])]:
+        record["caption"] = captions
+    if regions := [region for part in parts for region in part.get("regions", [])]:
+        record["regions"] = regions
+    return record
 
-    image_as: Literal["path", "base64"] = Field("path", description="what the field of the picture holds")
-    caption_key: str = Field("caption", description="the field of the text or the texts")
-    languages_held: tuple[str, ...] | None = Field(
-        None, description="codes of all languages of the texts; null for those that files and language name"
+
+class AnnotationSource(EntriesSource):
+    """The records of annotation files."""
+
+    shaping = frozenset(
+        {
+            "split",
+            "image_root",
+            "image_root_key",
+            "image_hosts",
+            "root",
+            "image_key",
+            "image_suffix",
+            "caption_key",
+            "one_record",
+            "same_picture_key",
+            "drop_empty",
+        }
     )
-    one_record: Literal["picture", "entry"] = Field(
-        "picture",
-        description="what a record is: a picture with the texts of all its entries, in all languages, or one entry",
-    )
-    same_picture_key: str | None = Field(
-        None, description="the field that is equal where the picture is; null for that of the picture"
-    )
-    drop_empty: bool = Field(
-        False,
-        description="leave out entries that have no text in their field, which are counted in the log; else they are "
-        "broken records",
-    )
-    keep: tuple[str, ...] = Field(
-        (), description="further fields that records keep as they are; for records of one entry"
-    )
 
-    @model_validator(mode="after")
-    def _kept_fields_are_of_one_entry(self) -> Self:
-        if self.keep and self.one_record == "picture":
-            raise ValueError("keep: a picture has several entries; set one_record: entry")
-        return self
+    def __init__(self, config: AnnotationFiles) -> None:
+        self._config = config
+        super().__init__(config)
 
-    def languages(self) -> tuple[str, ...] | None:
-        """The languages that the settings name; None if they name none."""
-        return self.languages_held or super().languages()
+    @property
+    def config(self) -> AnnotationFiles:
+        return self._config
 
-    def open(self) -> Source:
-        """The records. Raises SettingError for missing files, DataError for files that hold none."""
-        from x2kit.data.sources.annotation_records import AnnotationSource
+    def key(self, fields: Mapping[str, Any], file: str) -> str | None:
+        if self.config.one_record == "entry":
+            return None
+        if self.config.same_picture_key is not None:
+            return name_of(fields, self.config.same_picture_key)
+        if self.config.image_as == "base64":
+            return name_of(fields, self.config.image_key)
+        return picture_at(fields, self.config, file)
 
-        return AnnotationSource(self)
+    def left_out(self, fields: Mapping[str, Any]) -> bool:
+        return self.config.drop_empty and is_empty(fields.get(self.config.caption_key))
+
+    def record(self, entry: Entry) -> Record:
+        fields, file = entry.fields, entry.file.location
+        kept: dict[str, Any] = {key: fields[key] for key in self.config.keep if key in fields}
+        value = required(fields, self.config.image_key)
+        if self.config.image_as == "base64":
+            kept["image"] = _decoded(value, self.config.image_key)
+        elif isinstance(value, list):  # of tasks that compare pictures
+            named = [{**fields, self.config.image_key: path} for path in value]
+            kept["images"] = [picture_at(each, self.config, file) for each in named]
+        else:
+            kept["image"] = picture_at(fields, self.config, file)
+        kept["caption"] = self._text(entry)
+        return cast(Record, kept)
+
+    def texts_of(self, entry: Entry) -> Iterator[str]:
+        yield from every_text(self._text(entry))
+
+    def _text(self, entry: Entry) -> Text:
+        key = self.config.caption_key
+        value = required(entry.fields, key)
+        if self.config.drop_empty and isinstance(value, list):
+            value = [item for item in value if not is_empty(item)]
+        return text_of(value, key, entry.code)
+
+
+def picture_at(fields: Mapping[str, Any], config: EntriesConfig, file: str) -> str:
+    """Where the picture of an entry is. Raises DataError if its field is missing or holds no path.
+
+    Args:
+        fields: of the entry.
+        config: says where paths start.
+        file: that holds the entry.
+    """
+    path = told_by = name_of(fields, config.image_key) + config.image_suffix
+    if config.image_root_key is not None:
+        value = fields.get(config.image_root_key, "")
+        told_by = value if isinstance(value, str) else ""
+    return config.picture_at(path, told_by, file)
+
+
+def _decoded(value: Any, key: str) -> bytes:
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{key}: expected text, found {shown(value)}", reason=Reason.FIELD_TYPE)
+    return decode_base64(value, key)

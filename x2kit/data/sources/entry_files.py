@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from x2kit.data import files
-from x2kit.data.encoded import as_object, parse_json
-from x2kit.data.index_cache import remembered_if_slow
-from x2kit.data.limits import require_few_bytes
-from x2kit.data.line_index import LineIndex
-from x2kit.data.sources.json_spans import Spans, find_marks, parts
+from x2kit.data.index.json_spans import Spans, find_marks, parts
+from x2kit.data.index.lines import LineIndex
+from x2kit.data.sources.fields import as_object, parse_json
+from x2kit.data.storage import files
+from x2kit.data.storage.index_cache import remembered_if_slow
+from x2kit.data.storage.limits import require_few_bytes
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
 

@@ -1,62 +1,193 @@
-"""Settings of annotations in the layout of Visual Genome. Imports no torch."""
+"""Records of annotations in the layout of Visual Genome: a picture with its regions and objects. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
 
-from x2kit.data.addresses import ROOT
-from x2kit.data.sources.listing import check_folders, check_root, files_at
-from x2kit.plugin.components import Location, SourceConfig
-from x2kit.plugin.on_resume import FROM_HERE, HARMLESS
+from x2kit.data.index.json_elements import ABSENT, ElementIndex
+from x2kit.data.sources.annotation_config import VisualGenomeAnnotations
+from x2kit.data.sources.fields import (
+    box_of,
+    every_text,
+    name_of,
+    number_of,
+    required,
+    sentences_of,
+    shown,
+    text_of,
+)
+from x2kit.data.sources.splits import fingerprint_of
+from x2kit.data.storage.url_policy import locate
+from x2kit.errors import DataError, Reason
+from x2kit.plugin.sources import Place, Record, Region, Text
 
-if TYPE_CHECKING:
-    from x2kit.plugin.sources import Source
+_LISTS = ("regions", "objects", "attributes")
+"""Fields of which an element has one; its name says what the file holds."""
 
 
-class VisualGenomeAnnotations(SourceConfig):
-    """Pictures with described regions and named objects from files in the layout of Visual Genome."""
+class _Found(NamedTuple):
+    """A region of an entry; `key` is equal where two files have the same object."""
 
-    images: Annotated[Location, HARMLESS] = Field(
-        description="image_data.json: the pictures, with their sizes"
-    )
-    files: Annotated[tuple[Location, ...], HARMLESS] = Field(
-        min_length=1,
-        description="one or several of region_descriptions.json (a region's phrase), objects.json (an object's names) "
-        "and attributes.json (each attribute put before each name); an object of two files counts once",
-    )
-    image_root: Annotated[Location, HARMLESS] = Field(description="the folder of the folders of pictures")
-    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
-    picture_at: Literal["url", "id"] = Field(
-        "url",
-        description="where a picture is under image_root: at the last folder and the name of its url "
-        "(VG_100K_2/1.jpg), or at its image_id (1.jpg)",
-    )
-    outside: Literal["refuse", "clip"] = Field(
-        "refuse",
-        description="boxes that reach over their picture by more than a pixel or have no area: the record is broken "
-        "(refuse), or they are cut off and left out where nothing remains (clip)",
-    )
-    language: str | None = Field(None, description="code of the language of all texts")
+    key: str
+    described: bool
+    region: Region
 
-    def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
-        files_at("images", [self.images], "")
-        self.paths()
-        check_folders("image_root", [self.image_root])
-        check_root(self.root, "")
 
-    def languages(self) -> tuple[str, ...] | None:
-        """The language of the settings, if they name one."""
-        return None if self.language is None else (self.language,)
+class VisualGenomeSource:
+    """The pictures that one of the files has an entry for, in the order of image_data.json.
 
-    def paths(self) -> list[str]:
-        """The files of regions and objects, in order. Raises SettingError if one is missing."""
-        return files_at("files", self.files, "")
+    An entry holds all that a file says of a picture and is read when it is asked for.
+    """
 
-    def open(self) -> Source:
-        """The records. Raises SettingError for missing files, DataError for files of another layout."""
-        from x2kit.data.sources.visual_genome_records import VisualGenomeSource
+    def __init__(self, config: VisualGenomeAnnotations) -> None:
+        self.config = config
+        self._images = _opened(config.images)
+        self._files = [_opened(location) for location in config.paths()]
+        ids = _ids(self._images)
+        rows = [_rows(_ids(file), ids, file) for file in self._files]
+        self._rows = np.stack(rows, 1)  # [pictures, files], -1 where a file has no entry
+        self._order = np.flatnonzero((self._rows >= 0).any(1))
+        if not len(self):
+            raise DataError(f"no entry for a picture of {config.images} in {', '.join(config.paths())}")
 
-        return VisualGenomeSource(self)
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at `index`. Raises DataError with file, entry and reason."""
+        place = self._image_at(index)
+        record: Record = {"id": str(_ids(self._images)[place])}
+        fields = self._images.read(place)
+        try:
+            record["image"] = self._located(self._picture(fields))
+            size = (number_of(fields, "width"), number_of(fields, "height")) if "width" in fields else None
+        except DataError as error:
+            error.record = record["id"]
+            raise self._images.error(place, error) from error
+        regions: dict[str, Region] = {}
+        for file, row in zip(self._files, self._rows[place].tolist(), strict=True):
+            if row < 0:
+                continue
+            try:
+                for found in self._regions(file.read(row), size):
+                    if found.key not in regions or found.described:
+                        regions[found.key] = found.region
+            except DataError as error:
+                error.record = record["id"]
+                raise file.error(row, error) from error
+        if not regions:
+            raise DataError(f"image {record['id']}: no region or object", reason=Reason.FIELD_MISSING)
+        record["regions"] = list(regions.values())
+        return record
+
+    def place(self, index: int) -> Place:
+        """Where the picture of a record stands."""
+        return Place(self._images.location, offset=self._images.offset(self._image_at(index)))
+
+    def texts(self) -> Iterator[str]:
+        """Every text, file by file."""
+        for file in self._files:
+            for row in range(len(file)):
+                try:
+                    for found in self._regions(file.read(row), None):
+                        yield from every_text(found.region["caption"])
+                except DataError:
+                    continue  # the stream that draws it counts it as broken
+
+    def fingerprint(self) -> str:
+        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        shaping = self.config.model_dump_json(exclude={"files", "images", "image_root", "root"})
+        return fingerprint_of(shaping, [file.location for file in (self._images, *self._files)])
+
+    def _image_at(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return int(self._order[index])
+
+    def _located(self, name: str) -> str:
+        config = self.config
+        return locate(name, config.image_root, (), config.root, config.images)
+
+    def _picture(self, fields: dict[str, Any]) -> str:
+        if self.config.picture_at == "id":
+            return f"{number_of(fields, 'image_id' if 'image_id' in fields else 'id')}.jpg"
+        return "/".join(PurePosixPath(name_of(fields, "url")).parts[-2:])
+
+    def _regions(self, fields: dict[str, Any], size: tuple[int, int] | None) -> Iterator[_Found]:
+        name = next((each for each in _LISTS if each in fields), None)
+        if name is None:
+            raise DataError(
+                f"none of the fields {', '.join(_LISTS)}; its fields are {', '.join(fields) or 'none'}",
+                reason=Reason.FIELD_MISSING,
+            )
+        if not isinstance(fields[name], list):
+            raise DataError(f"{name}: expected a list, found {shown(fields[name])}", reason=Reason.FIELD_TYPE)
+        for number, entry in enumerate(fields[name], 1):
+            try:
+                if not isinstance(entry, dict):
+                    raise DataError(f"expected an object, found {shown(entry)}", reason=Reason.FIELD_TYPE)
+                box = self._box(entry, size)
+                text = self._phrase(entry) if name == "regions" else self._named(entry)
+            except DataError as error:
+                raise DataError(f"{name} {number}: {error}", reason=error.reason) from error
+            if box is not None:
+                key = f"object {entry['object_id']}" if "object_id" in entry else f"{name} {number}"
+                yield _Found(key, bool(entry.get("attributes")), {"bbox": box, "caption": text})
+
+    def _box(self, entry: dict[str, Any], size: tuple[int, int] | None) -> list[float] | None:
+        names = ("x", "y", "width" if "width" in entry else "w", "height" if "height" in entry else "h")
+        box = [required(entry, name) for name in names]
+        return box_of(box, "box", size, self.config.outside == "clip")
+
+    def _phrase(self, entry: dict[str, Any]) -> Text:
+        return text_of(required(entry, "phrase"), "phrase", self.config.language)
+
+    def _named(self, entry: dict[str, Any]) -> Text:
+        """Each attribute before each name, as in the official data; the names alone where there is no attribute."""
+        names, attributes = required(entry, "names"), entry.get("attributes") or []
+        if not isinstance(names, list) or not isinstance(attributes, list):
+            raise DataError(
+                f"expected lists, found names {shown(names)} and attributes {shown(attributes)}",
+                reason=Reason.FIELD_TYPE,
+            )
+        if attributes:
+            told = sentences_of(attributes, "attributes")
+            names = [f"{one.strip()} {name}" for one in told for name in sentences_of(names, "names")]
+        return text_of(names[0] if len(names) == 1 else names, "names", self.config.language)
+
+
+def _opened(location: str) -> ElementIndex:
+    index = ElementIndex(location, (), ("image_id", "id"))
+    missing = np.flatnonzero(_ids(index) == ABSENT)
+    if len(missing):
+        place = int(missing[0])
+        raise index.error(place, DataError("neither image_id nor id", reason=Reason.FIELD_MISSING))
+    return index
+
+
+def _ids(index: ElementIndex) -> NDArray[np.int64]:
+    """[K]: the picture of each element, in image_id or, in region_descriptions.json, id."""
+    own = index.column("image_id")
+    return np.where(own == ABSENT, index.column("id"), own)
+
+
+def _rows(own: NDArray[np.int64], images: NDArray[np.int64], file: ElementIndex) -> NDArray[np.int64]:
+    """[pictures]: the element of a file for each picture, -1 for none. Raises DataError for an unknown picture."""
+    unknown = np.flatnonzero(~np.isin(own, images))
+    if len(unknown):
+        place = int(unknown[0])
+        raise DataError(
+            f"{file.location} {file.label(place)}: no picture has the id {own[place]}",
+            reason=Reason.FIELD_MISSING,
+        )
+    order = np.argsort(own, kind="stable")
+    found = np.searchsorted(own, images, sorter=order) if len(own) else np.zeros(len(images), np.int64)
+    there = np.isin(images, own)
+    rows = np.full(len(images), -1, np.int64)
+    rows[there] = order[found[there]]
+    return rows

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from x2kit.data.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, Texts
 from x2kit.data.config import DataConfig, StreamConfig
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, Texts
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page
 from x2kit.evaluation.report.visible import visible_unit

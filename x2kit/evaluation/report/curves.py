@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from x2kit.data.phases import Phase
+from x2kit.data.config import Phase
 from x2kit.evaluation.report.markup import Markup, join, number, tag
 
 WIDTH, HEIGHT = 320, 190

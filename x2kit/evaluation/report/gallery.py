@@ -10,8 +10,8 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from x2kit.data.pictures import decode
-from x2kit.data.videos import first_frame
+from x2kit.data.media.images import decode
+from x2kit.data.media.videos import first_frame
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import LanguageProbe, PartOfSource, Probe
 from x2kit.evaluation.report.visible import visible

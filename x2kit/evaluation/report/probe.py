@@ -12,13 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from x2kit.evaluation.measure_boxes import locate_regions
-from x2kit.evaluation.records import Entry, MeasuredRecords, captions, texts_in
-from x2kit.evaluation.retrieval import ranks
-from x2kit.evaluation.scoring import PictureBank, TextBank, encode_pictures, encode_texts, fuse_pairs
-from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.sources import Record, Source
+from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.grounding.metric import locate_regions
+from x2kit.tasks.records import Entry, MeasuredRecords, captions, texts_in
+from x2kit.tasks.retrieval.ranking import ranks
+from x2kit.tasks.scoring import PictureBank, TextBank, encode_pictures, encode_texts, fuse_pairs
 
 MOST_RECORDS = 500
 """Enough for telling examples, and seconds on two cores for a small model."""

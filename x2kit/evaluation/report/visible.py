@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from x2kit.data.pictures import Loaded
-from x2kit.data.pixel_arrays import to_unit
+from x2kit.data.media.images import Loaded
+from x2kit.data.media.pixel_arrays import to_unit
 from x2kit.plugin.facts import ImageSpec
 
 _DARKEST, _BRIGHTEST = 2, 98

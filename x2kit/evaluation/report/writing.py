@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from x2kit.data.config import DataConfig
-from x2kit.data.phases import loss_phases
+from x2kit.data.config import DataConfig, loss_phases
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.harness import (
     RESULT,
@@ -17,7 +16,6 @@ from x2kit.evaluation.harness import (
     read_result,
     trained_with_images,
 )
-from x2kit.evaluation.records import spoken_languages
 from x2kit.evaluation.report.curves import draw_curves
 from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
 from x2kit.evaluation.report.markup import Markup, join, tag
@@ -25,14 +23,15 @@ from x2kit.evaluation.report.page import Section, draw_facts, draw_page, folded
 from x2kit.evaluation.report.probe import Probe, languages_shown, make_probe
 from x2kit.evaluation.report.results import draw_results
 from x2kit.evaluation.report.scenes import draw_scenes
-from x2kit.evaluation.tasks import Localisation, Retrieval
 from x2kit.evaluation.warnings import retrieval_rows
+from x2kit.io.run_directory import VERSIONS, read_metrics
 from x2kit.model.build import build_model
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
-from x2kit.model.run_files import VERSIONS, read_metrics
 from x2kit.model.saving import MODEL, read_weights, weights_directory
-from x2kit.plugin.manager import Plugins
+from x2kit.plugin.loading.manager import Plugins
+from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.records import spoken_languages
 
 REPORT = "report.html"
 

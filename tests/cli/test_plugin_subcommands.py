@@ -1,0 +1,86 @@
+"""Verbs of plugins: in the help without being imported, run when they are asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from x2kit.cli import plugin_subcommands as plugin_verbs
+from x2kit.plugin.subcommands import Verbs
+
+Run = Callable[..., Any]
+
+HELLO = """\
+EXAMPLES = "examples:\\n  x2kit hello --name world"
+
+def add_arguments(parser):
+    parser.add_argument("--name", type=str, default="you", help="whom to greet")
+
+def run(options):
+    print(f"hello {options.name}")
+    return 3
+"""
+
+
+@pytest.fixture
+def verbs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Verbs:
+    """What the plugins bring; modules are looked for in the working directory."""
+    found = Verbs("acme", "acme 0.2")
+    monkeypatch.setattr(plugin_verbs, "load_plugins", lambda: type("Plugins", (), {"verbs": found}))
+    monkeypatch.syspath_prepend(str(folder))
+    return found
+
+
+def test_it_stands_in_the_help_with_its_plugin_and_is_not_imported(x2kit: Run, verbs: Verbs) -> None:
+    verbs.add("hello", "acme_that_is_not_there", "greets somebody")
+    done = x2kit("--help")
+    assert done.status == 0
+    assert "    hello               greets somebody (acme)\n" in done.out
+
+
+def test_it_runs_with_its_arguments_and_its_exit_status(x2kit: Run, verbs: Verbs, folder: Path) -> None:
+    (folder / "acme_hello_verb.py").write_text(HELLO)
+    verbs.add("hello", "acme_hello_verb", "greets somebody")
+    assert x2kit("hello", "--name", "world")[:2] == (3, "hello world\n")
+    told = x2kit("hello", "--help").out
+    assert "greets somebody" in told
+    assert "whom to greet" in told
+    assert "x2kit hello --name world" in told
+
+
+def test_a_module_that_is_not_there_is_told_with_the_plugin(x2kit: Run, verbs: Verbs) -> None:
+    verbs.add("hello", "acme_that_is_not_there", "greets somebody")
+    assert x2kit("hello") == (
+        2,
+        "",
+        'verb "hello" of plugin acme (acme 0.2): acme_that_is_not_there cannot be imported: ModuleNotFoundError: '
+        "No module named 'acme_that_is_not_there'\n",
+    )
+
+
+def test_what_a_module_lacks_is_told(x2kit: Run, verbs: Verbs, folder: Path) -> None:
+    (folder / "acme_empty_verb.py").write_text("EXAMPLES = ''\n")
+    verbs.add("hello", "acme_empty_verb", "greets somebody")
+    assert "acme_empty_verb has no add_arguments, run; a verb needs EXAMPLES" in x2kit("hello").err
+
+
+def test_a_misspelt_one_is_answered_with_the_nearest(x2kit: Run, verbs: Verbs) -> None:
+    verbs.add("hello", "acme", "greets somebody")
+    assert x2kit("helo").err.startswith("x2kit has no verb 'helo'; nearest: hello\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["emoji", "--help"]])
+def test_the_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom x2kit.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'wandb', 'mlflow', 'sqlalchemy', 'emoji'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"

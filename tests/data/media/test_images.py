@@ -1,0 +1,97 @@
+"""Reading pictures: what is refused, and what reading at reduced size does."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from x2kit.data.media.images import REDUCTIONS, Picture, decode
+from x2kit.errors import DataError
+
+
+def noise(width: int = 20, height: int = 10, mode: str = "RGB") -> Image.Image:
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def test_a_picture_is_the_same_from_memory_bytes_and_path(tmp_path: Path) -> None:
+    image = noise()
+    file = tmp_path / "noise.png"
+    file.write_bytes(encoded(image))
+    for given_as in (image, encoded(image), file, str(file)):
+        assert decode(given_as).tobytes() == image.tobytes()
+
+
+def test_channels_are_those_of_the_encoder() -> None:
+    assert decode(noise(mode="L")).mode == "RGB"
+    assert decode(noise(), channels=1).mode == "L"
+    assert decode(noise().convert("P")).mode == "RGB"
+    with pytest.raises(DataError, match="13 channels"):
+        decode(noise(), channels=13)
+
+
+def _cut(kind: str) -> bytes:
+    return encoded(noise(200, 200), kind)[:2000]
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (b"", "picture empty"),
+        (b"no picture", "picture not readable"),
+        (_cut("PNG"), "picture not readable"),
+        (_cut("JPEG"), "picture not readable"),
+        (Path("/nowhere/at/all.png"), "file missing"),
+        (17, "field of a wrong type"),
+        (None, "field of a wrong type"),
+        (Image.new("I;16", (4, 4)), "picture too deep"),
+        (Image.new("F", (4, 4)), "picture too deep"),
+        (Image.new("RGB", (0, 4)), "picture empty"),
+    ],
+)
+def test_a_bad_picture_is_refused_with_its_reason(picture: Any, reason: str) -> None:
+    with pytest.raises(DataError) as found:
+        decode(picture)
+    assert found.value.reason == reason
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # 200 pixels only make PIL warn
+    with pytest.raises(DataError, match="more than 150 pixels"):
+        decode(encoded(noise()))
+
+
+@pytest.mark.parametrize("by", REDUCTIONS)
+def test_a_jpeg_is_read_at_reduced_size(by: int) -> None:
+    picture = Picture(encoded(noise(200, 100), "JPEG"))
+    assert picture.size == (200, 100)
+    assert picture.load(by).size == (200 // by, -(-100 // by))
+    assert picture.size == (200, 100)
+
+
+def test_other_pictures_are_read_as_they_are() -> None:
+    assert Picture(encoded(noise())).load(2).size == (20, 10)
+
+
+def test_a_picture_of_another_owner_is_not_reduced() -> None:
+    theirs = Image.open(io.BytesIO(encoded(noise(200, 100), "JPEG")))
+    assert Picture(theirs).load(2).size == (200, 100)
+    assert theirs.size == (200, 100)
+
+
+def test_damage_behind_the_header_is_found_when_the_pixels_are_read() -> None:
+    picture = Picture(_cut("JPEG"))
+    with pytest.raises(DataError) as found:
+        picture.load(2)
+    assert found.value.reason == "picture not readable"

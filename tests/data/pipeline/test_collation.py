@@ -1,0 +1,112 @@
+"""From texts to tensors: padding, masks, groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data.stubs import WordTokenizer, stream
+from x2kit.data.pipeline.collation import Collator, groups, groups_of_pairs, pad_texts, stack_masked
+from x2kit.data.pipeline.samples import PairSample, RegionTexts
+from x2kit.data.pipeline.streams import DrawnPairs, DrawnParallel, DrawnTexts
+from x2kit.data.transforms.masking import MaskedIds
+
+
+def seeded() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("longest", "limit", "width"),
+    [(3, 40, 8), (8, 40, 8), (9, 40, 16), (29, 30, 30), (30, 30, 30), (2, 4, 4)],
+)
+def test_texts_are_padded_to_a_multiple_of_eight_but_never_above_the_limit(
+    longest: int, limit: int, width: int
+) -> None:
+    ids, mask = pad_texts([[0, 2], list(range(longest))], 1, limit)
+    assert ids.shape == mask.shape == (2, width)
+    assert ids[0].tolist() == [0, 2] + [1] * (width - 2)
+    assert mask.sum(1).tolist() == [2, longest]
+    assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
+
+
+def test_masked_texts_are_as_wide_as_the_plain_ones_and_unused_places_have_no_label() -> None:
+    masked = stack_masked([MaskedIds([0, 9, 2], [1], [7]), MaskedIds([0, 9, 9, 2], [1, 2], [5, 6])], 1, 40)
+    assert masked.ids.tolist() == [[0, 9, 2, 1, 1, 1, 1, 1], [0, 9, 9, 2, 1, 1, 1, 1]]
+    assert masked.positions.tolist() == [[1, 0], [1, 2]]
+    assert masked.labels.tolist() == [[7, -100], [5, 6]]
+
+
+def test_masked_texts_without_any_mask_have_one_empty_place() -> None:
+    masked = stack_masked([MaskedIds([0], [], [])], 1, 40)
+    assert masked.positions.tolist() == [[0]]
+    assert masked.labels.tolist() == [[-100]]
+
+
+def test_equal_keys_share_a_group() -> None:
+    assert groups(["a", "b", "a", "c"]).tolist() == [0, 1, 0, 2]
+
+
+def test_positives_are_rows_texts_or_pictures() -> None:
+    drawn = DrawnPairs([0, 0, 1], ["dog", "cat", "dog"], ["r1", "r1", "r2"])
+    for positives, expected in (("row", [0, 1, 2]), ("text", [0, 1, 0]), ("image", [0, 0, 1])):
+        collator = Collator(stream("image-text", positives=positives), WordTokenizer())
+        assert collator.pairs(drawn, None).group.tolist() == expected
+
+
+def test_a_picture_drawn_twice_is_one_picture_to_the_groups() -> None:
+    drawn = DrawnPairs([0, 1], ["dog", "cat"], ["r1", "r1"])
+    collator = Collator(stream("image-text", positives="image"), WordTokenizer())
+    assert collator.pairs(drawn, None).group.tolist() == [0, 0]
+
+
+def test_pairs_that_share_a_text_of_one_language_are_one_group() -> None:
+    pairs = [
+        PairSample("dog", "hund", ("en", "de")),
+        PairSample("chien", "dog", ("fr", "en")),
+        PairSample("hund", "chien", ("de", "fr")),
+        PairSample("gift", "cadeau", ("en", "fr")),
+        PairSample("gift", "poison", ("de", "fr")),  # the same letters in another language: another meaning
+    ]
+    assert groups_of_pairs(pairs).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_regions_carry_their_boxes_and_whole_pictures_are_marked() -> None:
+    boxes: list[tuple[float, ...]] = [(0.5, 0.5, 1, 1), (0.25, 0.5, 0.5, 0.5)]
+    drawn = DrawnPairs([2, 2], ["all", "dog"], ["r", "r"], RegionTexts(["all", "dog"], boxes, [True, False]))
+    rows = Collator(stream("region-text"), WordTokenizer()).pairs(drawn, seeded())
+    assert rows.regions is not None
+    assert rows.masked is not None
+    torch.testing.assert_close(rows.regions.bbox, torch.tensor(boxes, dtype=torch.float64))
+    assert rows.regions.whole.tolist() == [True, False]
+    assert rows.images.tolist() == [2, 2]
+
+
+def test_masked_rows_are_the_plain_ones_but_for_their_masks() -> None:
+    rows = Collator(stream("text"), WordTokenizer()).texts(
+        DrawnTexts(["a dog sleeps here", "cat"], ["r", "s"]), seeded()
+    )
+    restored = rows.masked.ids.clone()
+    for row, (positions, labels) in enumerate(zip(rows.masked.positions, rows.masked.labels, strict=True)):
+        kept = labels != -100
+        restored[row, positions[kept]] = labels[kept]
+    assert torch.equal(restored, rows.texts.ids)
+    assert not torch.equal(rows.masked.ids, rows.texts.ids)
+
+
+def test_sides_of_a_pair_may_differ_in_length_and_only_the_first_is_masked() -> None:
+    long = " ".join(["dog"] * 20)
+    drawn = DrawnParallel([PairSample("dog", long, ("en", "de"))], ["r"])
+    rows = Collator(stream("parallel-text"), WordTokenizer()).parallel(drawn, seeded())
+    assert rows.first.ids.shape == (1, 8)
+    assert rows.second.ids.shape == (1, 24)
+    assert rows.masked_first is not None
+    assert rows.masked_first.ids.shape == (1, 8)
+
+
+def test_texts_are_cut_at_the_streams_limit() -> None:
+    collator = Collator(stream("text", max_tokens=6), WordTokenizer())
+    rows = collator.texts(DrawnTexts(["dog cat sun boat star fish"], ["r"]), seeded())
+    assert rows.texts.ids.shape == (1, 6)
+    assert rows.texts.ids[0, -1] == 2  # still closed

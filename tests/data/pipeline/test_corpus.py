@@ -1,0 +1,29 @@
+"""The texts that a tokenizer is trained on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.data.stubs import Scenes, StubScenes, stream
+from x2kit.data.config import DataConfig
+from x2kit.data.pipeline.loader import training_texts
+
+
+def test_texts_are_cleaned_and_those_of_which_nothing_remains_left_out() -> None:
+    texts = list(training_texts(DataConfig(streams={"images": stream("image-text")})))
+    assert texts[:3] == ["dog", "dogchen", "le dog"]
+    assert len(texts) == 24
+
+
+def test_equal_sources_are_read_once_and_no_record_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scenes, "__getitem__", lambda self, index: pytest.fail("a record was opened"))
+    streams = {"images": stream("image-text"), "regions": stream("region-text", images_from="images")}
+    once = list(training_texts(DataConfig(streams=streams)))
+    assert len(once) == 24
+    streams["other"] = stream("image-text", source=StubScenes(count=5))
+    assert len(list(training_texts(DataConfig(streams=streams)))) == 48
+
+
+def test_a_text_stream_sees_its_texts_as_it_cleans_them() -> None:
+    texts = list(training_texts(DataConfig(streams={"corpus": stream("text")})))
+    assert texts[-1] == "..."

@@ -1,0 +1,285 @@
+"""The batch of a step is a pure function of the step, whoever prepares it and wherever one starts."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from tests.data.stubs import Scenes, StubScenes, WordTokenizer, stream
+from x2kit.data.config import DataConfig
+from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TextRows
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.errors import DataError
+from x2kit.plugin import ImageSpec
+
+AUGMENTED = {"crop_scale": (0.3, 1.0), "flip": 0.5, "augment_operations": 2}
+FAULTY = StubScenes(count=21, encoded=True, broken=(4,), outside=(6,))
+
+
+def recipe(num_workers: int = 0, **streams: Any) -> DataConfig:
+    return DataConfig(streams=streams, num_workers=num_workers)
+
+
+def everything(num_workers: int = 0) -> DataConfig:
+    """All kinds of streams, with augmentation and broken records."""
+    return recipe(
+        num_workers,
+        images=stream("image-text", source=FAULTY, transform=AUGMENTED, positives="text", block=2),
+        regions=stream("region-text", source=FAULTY, images_from="images", batch_size=6, positives="text"),
+        own=stream("region-text", source=FAULTY, max_images=3, transform=AUGMENTED, positives="image"),
+        pairs=stream("parallel-text", source=StubScenes(), pivot="en", positives="text"),
+        corpus=stream("text", source=StubScenes(count=7)),
+    )
+
+
+def batches(data: DataConfig, steps: int = 10, seed: int = 0) -> StepBatches:
+    return StepBatches(data, WordTokenizer(), ImageSpec(size=16), seed, steps)
+
+
+def flat(value: Any) -> list[Any]:
+    """All tensors as lists and everything else as it is, to compare batches whole."""
+    if isinstance(value, torch.Tensor):
+        return [str(value.dtype), value.tolist()]
+    if isinstance(value, dict):
+        return [(key, flat(item)) for key, item in value.items()]
+    if isinstance(value, tuple | list):
+        return [flat(item) for item in value]
+    return [value]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Any]:
+    return [flat(batch) for batch in map(batches(everything()).batch, range(10))]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # three processes on two cores
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("first", [0, 5])
+def test_batches_are_equal_for_any_number_of_processes_and_any_start(
+    num_workers: int, first: int, expected: list[Any]
+) -> None:
+    found = list(batches(everything(num_workers)).iterate(first))
+    assert [batch.step for batch in found] == list(range(first, 10))
+    assert [flat(batch) for batch in found] == expected[first:]
+
+
+def test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for(expected: list[Any]) -> None:
+    fresh = batches(everything())
+    assert [flat(fresh.batch(step)) for step in (7, 2, 7)] == [expected[7], expected[2], expected[7]]
+
+
+def test_another_seed_gives_other_batches(expected: list[Any]) -> None:
+    other = batches(everything(), seed=1)
+    assert all(flat(other.batch(step)) != expected[step] for step in range(10))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_no_global_random_number_is_drawn(num_workers: int) -> None:
+    before = torch.get_rng_state()
+    list(batches(everything(num_workers), steps=2).iterate())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_stream_has_its_rows() -> None:
+    batch = batches(everything()).batch(0)
+    assert list(batch.streams) == ["images", "regions", "own", "pairs", "corpus"]
+    images, regions, own, pairs, corpus = batch.streams.values()
+    assert isinstance(images, PairedRows)
+    assert isinstance(regions, PairedRows)
+    assert isinstance(own, PairedRows)
+    assert isinstance(pairs, ParallelRows)
+    assert isinstance(corpus, TextRows)
+    assert images.images.tolist() == [0, 1, 2, 3]
+    assert images.regions is None
+    assert regions.regions is not None
+    assert set(regions.images.tolist()) <= {0, 1, 2, 3}
+    assert not regions.regions.whole.any()
+    assert min(own.images.tolist()) == 4
+    assert batch.images is not None
+    assert batch.images.shape == (max(own.images.tolist()) + 1, 3, 16, 16)
+    assert (batch.images.dtype, batch.images.is_contiguous()) == (torch.float32, True)
+    assert 0 <= batch.images.min() < batch.images.max() <= 1
+    assert pairs.first.ids.shape[0] == corpus.texts.ids.shape[0] == 4
+
+
+def test_pictures_and_boxes_of_shared_pictures_belong_together() -> None:
+    source = StubScenes(count=6, side=16)
+    data = recipe(
+        images=stream("image-text", source=source, transform={"flip": 0.5}, batch_size=6),
+        regions=stream("region-text", source=source, images_from="images", batch_size=99),
+    )
+    batch = batches(data).batch(0)
+    rows, records = batch.streams["regions"], Scenes(source)
+    assert isinstance(rows, PairedRows)
+    assert rows.regions is not None
+    assert batch.images is not None
+    flips = 0
+    for place, bbox in zip(rows.images.tolist(), rows.regions.bbox.tolist(), strict=True):
+        index = int(batch.records["images"][place].removeprefix("scene-"))
+        plain = torch.tensor(list(records[index]["image"].tobytes())).view(16, 16, 3).permute(2, 0, 1) / 255
+        flipped = torch.equal(batch.images[place], plain.flip(2))
+        assert flipped or torch.equal(batch.images[place], plain)
+        lefts = [region["bbox"][0] / 16 for region in records[index]["regions"]]
+        if flipped:
+            lefts = [
+                1 - left - region["bbox"][2] / 16
+                for left, region in zip(lefts, records[index]["regions"], strict=True)
+            ]
+        assert any(bbox[0] - bbox[2] / 2 == pytest.approx(left) for left in lefts)
+        flips += flipped
+    assert 0 < flips < len(rows.images)
+
+
+def test_a_picture_that_regions_share_keeps_its_shape_even_while_their_losses_are_off() -> None:
+    source = StubScenes(count=4, side=16)
+    late = {name: {"start": 0.9} for name in ("itc", "itm", "mlm", "bbox", "giou")}
+    transform = {"augment_operations": 6}
+
+    def pictures(**regions: Any) -> torch.Tensor:
+        images = stream("image-text", source=source, transform=transform)
+        found = batches(recipe(images=images, **regions)).batch(0).images
+        assert found is not None
+        return found
+
+    shared = stream("region-text", source=source, images_from="images")
+    off = stream("region-text", source=source, images_from="images", losses=late)
+    assert torch.equal(pictures(regions=shared), pictures(regions=off))
+    assert not torch.equal(pictures(regions=shared), pictures())
+
+
+def test_masks_are_drawn_only_in_steps_that_need_them() -> None:
+    data = recipe(
+        images=stream("image-text", losses={"mlm": {"start": 0.5}}),
+        pairs=stream("parallel-text", losses={"tlm": 0}),
+    )
+    early, late = batches(data).batch(4), batches(data).batch(5)
+    assert [early.streams[name][2] is None for name in ("images", "pairs")] == [True, True]
+    assert [late.streams[name][2] is None for name in ("images", "pairs")] == [False, True]
+
+
+def test_a_stream_is_absent_while_all_its_losses_are_off_and_its_pictures_with_it() -> None:
+    late = {name: {"start": 0.5} for name in ("itc", "itm", "mlm")}
+    data = recipe(images=stream("image-text", losses=late), corpus=stream("text"))
+    early, later = batches(data).batch(4), batches(data).batch(5)
+    assert (list(early.streams), early.images) == (["corpus"], None)
+    assert list(later.streams) == ["images", "corpus"]
+
+
+def test_regions_can_use_the_pictures_of_a_stream_whose_losses_are_off() -> None:
+    data = recipe(
+        images=stream("image-text", weight=0),
+        regions=stream("region-text", images_from="images", batch_size=9),
+    )
+    batch = batches(data).batch(0)
+    assert list(batch.streams) == ["regions"]
+    assert batch.images is not None
+    assert len(batch.images) == 4
+
+
+def test_a_stream_whose_pictures_have_no_region_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Scenes.__getitem__
+    monkeypatch.setattr(Scenes, "__getitem__", lambda self, index: {**plain(self, index), "regions": []})
+    data = recipe(images=stream("image-text"), regions=stream("region-text", images_from="images"))
+    batch = batches(data).batch(0)
+    assert list(batch.streams) == ["images"]
+    assert batch.broken == []
+
+
+def test_broken_records_are_listed_and_their_ids_are_not_among_the_rows(expected: list[Any]) -> None:
+    found = [batch for batch in batches(everything()).iterate() if batch.broken]
+    assert {(fault.stream, fault.record, fault.reason) for batch in found for fault in batch.broken} == {
+        ("images", "#4", "other"),
+        ("own", "#4", "other"),
+        ("own", "scene-6", "box outside its picture"),
+        ("regions", "scene-6", "box outside its picture"),
+    }
+    assert not any("scene-6" in batch.records["regions"] for batch in found)
+
+
+def test_each_record_is_listed_once() -> None:
+    batch = batches(everything()).batch(0)
+    assert all(len(set(ids)) == len(ids) > 0 for ids in batch.records.values())
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_source_that_is_broken_throughout_stops_with_its_own_message(num_workers: int) -> None:
+    data = recipe(num_workers, corpus=stream("text", source=StubScenes(broken=tuple(range(12)))))
+    with pytest.raises(DataError) as found:
+        list(batches(data).iterate())
+    assert str(found.value).startswith("stream corpus: 100 records in a row are broken")
+    assert "Traceback" not in str(found.value)
+
+
+def test_equal_sources_are_opened_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[Scenes] = []
+    plain = StubScenes.open
+
+    def counted(self: StubScenes) -> Scenes:
+        opened.append(plain(self))
+        return opened[-1]
+
+    monkeypatch.setattr(StubScenes, "open", counted)
+    data = recipe(images=stream("image-text"), regions=stream("region-text", images_from="images"))
+    fresh = batches(data)
+    assert opened == []
+    fresh.batch(0)
+    fresh.batch(1)
+    assert len(opened) == 1
+
+
+def test_a_process_reads_no_source_that_another_has_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_open, plain_read = StubScenes.open, Scenes.__getitem__
+    owners: dict[int, int] = {}
+
+    def opened(self: StubScenes) -> Scenes:
+        source = plain_open(self)
+        owners[id(source)] = os.getpid()
+        return source
+
+    def read(self: Scenes, index: int) -> Any:
+        if owners[id(self)] != os.getpid():  # an open file would share its position with the other process
+            raise DataError("opened by another process")
+        return plain_read(self, index)
+
+    monkeypatch.setattr(StubScenes, "open", opened)
+    monkeypatch.setattr(Scenes, "__getitem__", read)
+    used = batches(recipe(1, corpus=stream("text")))
+    expected = flat(used.batch(9))
+    assert [flat(batch) for batch in used.iterate(9)] == [expected]
+
+
+def test_a_process_never_collects_what_it_shares_with_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Scenes.__getitem__
+
+    def read(self: Scenes, index: int) -> Any:
+        watched = len(gc.get_objects())  # those that a collection would look at, and so write into
+        return {**plain(self, index), "id": f"{os.getpid()}/{watched}"}
+
+    monkeypatch.setattr(Scenes, "__getitem__", read)
+    (batch,) = batches(recipe(1, corpus=stream("text")), steps=1).iterate()
+    for name in batch.records["corpus"]:
+        process, watched = map(int, name.split("/"))
+        assert process != os.getpid()
+        assert watched < len(gc.get_objects()) / 10
+
+
+def test_fingerprints_name_every_stream() -> None:
+    data = recipe(images=stream("image-text"), corpus=stream("text", source=StubScenes(count=3)))
+    assert batches(data).fingerprints() == {"images": "12", "corpus": "3"}
+
+
+def test_a_run_that_is_over_has_no_batches() -> None:
+    assert list(batches(everything(), steps=3).iterate(3)) == []
+
+
+def test_stopping_early_ends_the_processes() -> None:
+    running = batches(everything(2)).iterate()
+    first: Batch = next(running)
+    assert first.step == 0
+    running.close()

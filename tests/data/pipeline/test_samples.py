@@ -1,0 +1,241 @@
+"""What one visit of a record shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.stubs import Scenes, StubScenes, stream
+from x2kit.data.pipeline.samples import (
+    has_sides,
+    image_sample,
+    pair_sample,
+    region_sample,
+    region_texts,
+    text_sample,
+)
+from x2kit.data.transforms.view import View
+from x2kit.errors import DataError
+from x2kit.plugin import ImageSpec
+
+
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def scene(index: int = 2) -> Any:
+    return Scenes(StubScenes())[index]
+
+
+def boxed(*boxes: list[float], size: tuple[int, int] = (40, 40), **fields: Any) -> Any:
+    regions = [{"bbox": box, "caption": f"thing {number}"} for number, box in enumerate(boxes)]
+    return {"image": Image.new("RGB", size), "regions": regions, **fields}
+
+
+def sample(kind: str, record: Any, spec: ImageSpec) -> object:
+    """What a stream of this kind draws from a record."""
+    config, rng = stream(kind), seeded()
+    if kind == "image-text":
+        return image_sample(record, config, spec, rng)
+    if kind == "region-text":
+        return region_sample(record, config, spec, rng)
+    return (pair_sample if kind == "parallel-text" else text_sample)(record, config, rng)
+
+
+def test_an_image_sample_is_the_picture_and_one_cleaned_text(spec: ImageSpec) -> None:
+    record = scene()
+    found = image_sample(record, stream("image-text", languages=["de"]), spec, seeded())
+    assert np.array_equal(found.pixels, np.asarray(record["image"]))
+    assert found.text == record["caption"]["de"].replace(",", "")
+    assert found.view == View((32, 32))
+
+
+def test_a_sample_depends_on_its_generator_alone(spec: ImageSpec) -> None:
+    config = stream("image-text", transform={"crop_scale": (0.2, 1), "flip": 0.5, "augment_operations": 2})
+    first, second = (image_sample(scene(), config, spec, seeded(4)) for _ in range(2))
+    assert first.text == second.text
+    assert np.array_equal(first.pixels, second.pixels)
+    pictures = {image_sample(scene(), config, spec, seeded(seed)).pixels.tobytes() for seed in range(10)}
+    assert len(pictures) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "flipped"), [("dog on the left", False), ("bright hat", False), ("dog", True)]
+)
+def test_a_careful_flip_leaves_pictures_with_sides_alone(text: str, flipped: bool, spec: ImageSpec) -> None:
+    record = {**scene(), "caption": {"en": text, "de": "Hund"}}
+    config = stream("image-text", languages=["de"], transform={"flip": 1, "careful_flip": True})
+    assert image_sample(record, config, spec, seeded()).view.flip is flipped
+    careless = stream("image-text", transform={"flip": 1})
+    assert image_sample(record, careless, spec, seeded()).view.flip
+
+
+def test_sides_are_looked_for_in_regions_too_and_in_capitals() -> None:
+    assert has_sides({"regions": [{"bbox": [0, 0, 1, 1], "caption": [{"en": "LEFT hand"}]}]})
+    assert not has_sides({"caption": "a dog"})
+
+
+def test_regions_of_own_pictures_come_with_the_caption_first(spec: ImageSpec) -> None:
+    record = scene(2)
+    found = region_sample(record, stream("region-text", languages=["en"]), spec, seeded()).regions
+    assert found.texts[0] == record["caption"]["en"].replace(",", "")
+    assert found.bbox[0] == (0.5, 0.5, 1.0, 1.0)
+    assert found.whole == [True, False, False, False]
+    assert set(found.texts[1:]) == {region["caption"]["en"] for region in record["regions"]}
+
+
+def test_every_region_keeps_its_own_box(spec: ImageSpec) -> None:
+    record = boxed([0, 0, 20, 20], [20, 20, 20, 20], [0, 20, 20, 10])
+    places = {
+        "thing 0": (0.25, 0.25, 0.5, 0.5),
+        "thing 1": (0.75, 0.75, 0.5, 0.5),
+        "thing 2": (0.25, 0.625, 0.5, 0.25),
+    }
+    for seed in range(10):
+        found = region_sample(record, stream("region-text"), spec, seeded(seed)).regions
+        assert dict(zip(found.texts, found.bbox, strict=True)) == places
+
+
+def test_a_crop_shows_the_region_it_was_made_for(spec: ImageSpec) -> None:
+    image = Image.new("RGB", (40, 40), (0, 0, 0))
+    image.paste((255, 255, 255), (8, 16, 24, 32))
+    record = {"image": image, "regions": [{"bbox": [8, 16, 16, 16], "caption": "square"}]}
+    config = stream("region-text", transform={"crop_scale": (0.2, 1), "flip": 0.5})
+    crops = set()
+    for seed in range(20):
+        found = region_sample(record, config, spec, seeded(seed))
+        ((cx, cy, w, h),) = found.regions.bbox
+        crops.add((cx, cy, w, h))
+        x0, x1 = (cx - w / 2) * 32, (cx + w / 2) * 32
+        y0, y1 = (cy - h / 2) * 32, (cy + h / 2) * 32
+        bright = found.pixels[..., 0] > 127
+        inside = np.zeros((32, 32), dtype=bool)
+        inside[round(y0) : round(y1), round(x0) : round(x1)] = True
+        assert (bright != inside).mean() < 0.08  # half a pixel at each edge
+    assert len(crops) > 15
+
+
+def test_pictures_with_boxes_are_augmented_in_colour_alone(spec: ImageSpec) -> None:
+    image = Image.new("RGB", (32, 32), (30, 60, 30))
+    image.paste((200, 220, 200), (8, 8, 24, 16))
+    record = {"image": image, "regions": [{"bbox": [8, 8, 16, 8], "caption": "square"}]}
+    inside = np.zeros((32, 32), dtype=bool)
+    inside[8:16, 8:24] = True
+    seen = set()
+    for seed in range(30):
+        found = region_sample(
+            record, stream("region-text", transform={"augment_operations": 5}), spec, seeded(seed)
+        )
+        red = found.pixels[..., 0].astype(int)
+        assert np.array_equal(red > (red[inside].mean() + red[~inside].mean()) / 2, inside)
+        seen.add(found.pixels.tobytes())
+    assert len(seen) > 5
+
+
+def test_at_most_max_regions_texts_are_taken_the_caption_among_them(spec: ImageSpec) -> None:
+    record = boxed(*[[number, 0, 10, 10] for number in range(8)], caption="all of it")
+    found = region_sample(record, stream("region-text", max_regions=3), spec, seeded()).regions
+    assert found.texts[0] == "all of it"
+    assert len(found.texts) == 3
+    chosen = Counter(
+        text
+        for seed in range(300)
+        for text in region_sample(
+            record, stream("region-text", max_regions=3), spec, seeded(seed)
+        ).regions.texts
+    )
+    assert all(45 < chosen[f"thing {number}"] < 110 for number in range(8))  # 75 each
+
+
+def test_regions_of_a_shared_picture_follow_its_view_and_leave_the_caption_out() -> None:
+    record = boxed([0, 0, 10, 10], [30, 0, 10, 10], caption="all of it")
+    found = region_texts(record, stream("region-text"), View((40, 40), (20, 0, 40, 20), flip=True), seeded())
+    assert found.texts == ["thing 1"]
+    assert found.bbox == [pytest.approx((0.25, 0.25, 0.5, 0.5))]
+    assert found.whole == [False]
+
+
+def test_a_record_without_regions_gives_its_caption_or_is_refused(spec: ImageSpec) -> None:
+    config = stream("region-text", transform={"crop_scale": (0.2, 1)})
+    assert region_sample(boxed(caption="all"), config, spec, seeded()).regions.whole == [True]
+    with pytest.raises(DataError, match="neither regions nor a caption"):
+        region_sample(boxed(), config, spec, seeded())
+    assert region_texts(boxed(), config, View((40, 40)), seeded()).texts == []
+
+
+def test_the_pivot_is_always_one_side_and_every_other_language_comes() -> None:
+    record: Any = {"texts": {"en": "dog", "de": "Hund", "fr": "chien", "it": "cane"}}
+    config = stream("parallel-text", pivot="en", languages=["en", "de", "fr"])
+    pairs = Counter(pair_sample(record, config, seeded(seed)).languages for seed in range(800))
+    assert set(pairs) == {("en", "de"), ("de", "en"), ("en", "fr"), ("fr", "en")}
+    assert all(150 < count < 250 for count in pairs.values())  # 200 each
+
+
+def test_without_a_pivot_two_different_languages_are_drawn() -> None:
+    record: Any = {"texts": {"en": "Dog!", "de": "Hund", "fr": "chien"}}
+    pairs = Counter(
+        pair_sample(record, stream("parallel-text"), seeded(seed)).languages for seed in range(900)
+    )
+    assert len(pairs) == 6
+    assert all(100 < count < 200 for count in pairs.values())  # 150 each
+    texts = {
+        code: text
+        for s in range(20)
+        for p in [pair_sample(record, stream("parallel-text"), seeded(s))]
+        for code, text in zip(p.languages, p[:2], strict=True)
+    }
+    assert texts == {"en": "dog", "de": "hund", "fr": "chien"}
+
+
+def test_a_text_stream_is_cleaned_more_lightly() -> None:
+    assert text_sample({"caption": "Don't  stop, DOG."}, stream("text"), seeded()) == "don't stop, dog."
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("image-text", {"caption": "..."}, "empty text"),
+        ("image-text", {"image": b""}, "picture empty"),
+        ("image-text", {"caption": None}, "field of a wrong type"),
+        ("region-text", {"regions": "none"}, "field of a wrong type"),
+        ("region-text", {"regions": ["box"]}, "field of a wrong type"),
+        ("region-text", {"regions": [{"caption": "no box"}]}, "field missing"),
+        ("region-text", {"regions": [{"bbox": [0, 0, 5, 5]}]}, "field missing"),
+        ("region-text", {"regions": [{"bbox": [0, 0, 5, 99], "caption": "x"}]}, "box outside its picture"),
+        ("parallel-text", {"texts": {"en": "dog"}}, "language missing"),
+        ("parallel-text", {"texts": "dog"}, "field of a wrong type"),
+        ("parallel-text", {"texts": {"en": "dog", "de": "!"}}, "empty text"),
+        ("text", {"caption": " "}, "empty text"),
+    ],
+)
+def test_a_broken_record_is_refused_with_its_reason(
+    kind: str, change: dict[str, Any], reason: str, spec: ImageSpec
+) -> None:
+    with pytest.raises(DataError) as found:
+        sample(kind, {**scene(), **change}, spec)
+    assert found.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing"),
+    [
+        ("image-text", "caption"),
+        ("image-text", "image"),
+        ("region-text", "regions"),
+        ("parallel-text", "texts"),
+    ],
+)
+def test_a_missing_field_is_named_beside_those_there_are(kind: str, missing: str, spec: ImageSpec) -> None:
+    record = scene()
+    del record[missing]
+    with pytest.raises(DataError, match=f"no field '{missing}'; it has .*id"):
+        sample(kind, record, spec)
+
+
+def test_a_pivot_that_a_record_lacks_is_named() -> None:
+    with pytest.raises(DataError, match="has texts in de, fr; needed are en and another of any language"):
+        pair_sample({"texts": {"de": "Hund", "fr": "chien"}}, stream("parallel-text", pivot="en"), seeded())

@@ -1,0 +1,217 @@
+"""Several processes make the batch that one would make: the same rows, of the same pictures, masked alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.data.pipeline.test_loader import AUGMENTED, FAULTY, recipe
+from tests.data.stubs import StubScenes, WordTokenizer, stream
+from x2kit.data.config import DataConfig
+from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, Rows, TextRows
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.pipeline.order import Share
+from x2kit.data.pipeline.sharing import require_shares
+from x2kit.errors import RecipeError
+from x2kit.plugin import ImageSpec
+
+STEPS = 6
+
+
+def everything(num_workers: int = 0) -> DataConfig:
+    """All kinds of streams, with broken records, rows that are drawn away, and rows that are not fused."""
+    return recipe(
+        num_workers,
+        images=stream(
+            "image-text", source=FAULTY, transform=AUGMENTED, positives="text", batch_size=5, fusion_rows=3
+        ),
+        regions=stream("region-text", source=FAULTY, images_from="images", batch_size=6, positives="text"),
+        own=stream(
+            "region-text", source=FAULTY, max_images=4, transform=AUGMENTED, positives="image", batch_size=5
+        ),
+        pairs=stream("parallel-text", source=StubScenes(), pivot="en", positives="text", batch_size=7),
+        corpus=stream("text", source=StubScenes(count=7), batch_size=4),
+    )
+
+
+class Meeting:
+    """What processes use to tell each other of their rows, for threads that play them."""
+
+    def __init__(self, count: int) -> None:
+        self._barrier = threading.Barrier(count, timeout=60)
+        self._values: list[Any] = [None] * count
+
+    def gather(self, rank: int) -> Callable[[Any], list[Any]]:
+        def gathered(value: Any) -> list[Any]:
+            self._values[rank] = value
+            self._barrier.wait()
+            values = list(self._values)
+            self._barrier.wait()
+            return values
+
+        return gathered
+
+
+def made(data: DataConfig, share: Share, gather: Callable[[Any], list[Any]] | None) -> list[Batch]:
+    batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, STEPS, share, gather)
+    return list(batches.iterate())
+
+
+def made_by(count: int, data: DataConfig) -> list[list[Batch]]:
+    """The batches of each process."""
+    meeting = Meeting(count)
+    found: list[list[Batch]] = [[] for _ in range(count)]
+
+    def play(rank: int) -> None:
+        found[rank] = made(data, Share(rank, count), meeting.gather(rank))
+
+    threads = [threading.Thread(target=play, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[Batch]:
+    return made(everything(), Share(), None)
+
+
+def rows_of(batch: Batch, rows: Rows) -> list[list[Any]]:
+    """Every row with all that is its own: texts, picture, masked text, box."""
+    fields: list[Any] = []
+    match rows:
+        case PairedRows():
+            assert batch.images is not None
+            fields = [batch.images[rows.images], rows.texts]
+            fields += [] if rows.regions is None else [rows.regions.bbox, rows.regions.whole]
+        case ParallelRows():
+            fields = [rows.first, rows.second]
+        case TextRows():
+            fields = [rows.texts]
+    tensors = [tensor for field in fields for tensor in (field if isinstance(field, tuple) else (field,))]
+    return [[tensor[row].tolist() for tensor in tensors] for row in range(len(tensors[0]))]
+
+
+def masked_of(rows: Rows) -> list[list[Any]]:
+    """Ids and the tokens to predict of every masked text; how many others have is left out."""
+    masked = rows.masked_first if isinstance(rows, ParallelRows) else rows.masked
+    assert masked is not None
+    return [
+        [ids.tolist(), *zip(at[label >= 0].tolist(), label[label >= 0].tolist(), strict=True)]
+        for ids, at, label in zip(*masked, strict=True)
+    ]
+
+
+def placed(count: int, numbers: list[Tensor], values: list[list[Any]]) -> list[Any]:
+    """Rows of all processes at their numbers."""
+    found: list[Any] = [None] * count
+    for own, of_process in zip(numbers, values, strict=True):
+        for number, value in zip(own.tolist(), of_process, strict=False):
+            assert found[number] is None
+            found[number] = value
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_all_processes_together_have_the_rows_of_one(alone: list[Batch], count: int) -> None:
+    found = made_by(count, everything())
+    for step, whole in enumerate(alone):
+        parts = [batches[step] for batches in found]
+        assert all(
+            part.records == whole.records and list(part.streams) == list(whole.streams) for part in parts
+        )
+        assert whole.regions is not None
+        assert all(part.regions == whole.regions for part in parts)
+        assert {name: counts.held for name, counts in whole.regions.items()} == {
+            name: len(whole.records.get(name, ())) for name in ("regions", "own")
+        }
+        for name in ("images", "regions", "own", "pairs"):
+            if name not in whole.streams:
+                continue
+            rows, owned = whole.streams[name], [part.streams[name] for part in parts]
+            numbers = [of_process.whole.numbers for of_process in owned]
+            expected = rows_of(whole, rows)
+            values = [rows_of(part, of_process) for part, of_process in zip(parts, owned, strict=True)]
+            assert placed(len(expected), numbers, values) == expected
+            hidden = masked_of(rows)
+            assert placed(len(hidden), numbers, [masked_of(of_process) for of_process in owned]) == hidden
+            same = rows.group[:, None] == rows.group
+            for of_process in owned:
+                group = of_process.whole.group
+                assert torch.equal(group[:, None] == group, same)
+                assert torch.equal(of_process.group, group[of_process.whole.numbers])
+
+
+def test_the_whole_says_where_each_row_is(alone: list[Batch]) -> None:
+    found = made_by(3, everything())
+    for step in range(STEPS):
+        for name in ("images", "regions", "own", "pairs"):
+            owned = [batches[step].streams[name] for batches in found if name in batches[step].streams]
+            if not owned:
+                continue
+            behind_each_other = torch.cat([rows.whole.numbers for rows in owned])
+            for rows in owned:
+                whole = rows.whole
+                assert torch.equal(behind_each_other[whole.order], torch.arange(len(whole.order)))
+                for number, (rank, row) in enumerate(zip(whole.rank, whole.row, strict=True)):
+                    assert owned[rank].whole.numbers[row] == number
+                    if isinstance(rows, PairedRows):
+                        assert owned[rank].images[row] == whole.picture[number]
+
+
+def test_broken_records_are_told_to_all(alone: list[Batch]) -> None:
+    found = made_by(2, everything())
+    for step, whole in enumerate(alone):
+        for batches in found:
+            assert sorted(batches[step].broken) == sorted(whole.broken)
+            assert batches[step].drawn == whole.drawn
+    assert any(batch.broken for batch in alone)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_change_nothing(alone: list[Batch]) -> None:
+    data = recipe(1, **{name: everything().streams[name] for name in ("images", "regions")})
+    plain = data.model_copy(update={"num_workers": 0})
+    for worked, unworked in zip(made_by(2, data), made_by(2, plain), strict=True):
+        for one, other in zip(worked, unworked, strict=True):
+            assert one.records == other.records
+            assert torch.equal(one.images, other.images)
+
+
+def test_each_process_decodes_its_own_pictures_alone() -> None:
+    data = recipe(images=stream("image-text", source=StubScenes(count=9), batch_size=6))
+    assert [len(batches[0].images) for batches in made_by(3, data)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("records", "block", "expected"),
+    [
+        (6, 1, [[0, 2, 4], [1, 3, 5]]),
+        (8, 2, [[0, 1, 4, 5], [2, 3, 6, 7]]),
+        (8, 8, [[0, 1, 2, 3], [4, 5, 6, 7]]),
+    ],
+)
+def test_neighbours_stay_together_as_far_as_shares_allow(
+    records: int, block: int, expected: list[list[int]]
+) -> None:
+    assert [Share(rank, 2).places(records, block) for rank in range(2)] == expected
+
+
+def test_more_processes_than_records_are_refused() -> None:
+    data = recipe(
+        pairs=stream("parallel-text", source=StubScenes(), pivot="en", batch_size=3),
+        images=stream("image-text", source=StubScenes(), batch_size=4),
+        regions=stream(
+            "region-text", source=StubScenes(), images_from="images", max_images=2
+        ),  # has none of its own
+    )
+    require_shares(data, 3)
+    with pytest.raises(RecipeError, match=r"data.streams.pairs.batch_size: 3 records .* 4 processes"):
+        require_shares(data, 4)

@@ -1,0 +1,160 @@
+"""Rows of a step: which records they come from, and what happens to broken ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.data.stubs import StubScenes, stream
+from x2kit.data.pipeline.streams import (
+    Faults,
+    Stream,
+    draw_images,
+    draw_pairs,
+    draw_regions,
+    draw_shared_regions,
+    draw_texts,
+)
+from x2kit.errors import DataError
+from x2kit.plugin import ImageSpec
+
+
+def opened(kind: str, source: StubScenes | None = None, seed: int = 0, **settings: Any) -> Stream:
+    config = stream(kind, source=source or StubScenes(), **settings)
+    return Stream(kind, config, config.source.open(), seed)
+
+
+def test_steps_follow_the_order_of_the_stream() -> None:
+    texts = opened("text")
+    expected = [f"scene-{slot.record}" for slot in texts.order.slots(0, 12)]
+    assert [record for step in range(3) for record in draw_texts(texts, step, Faults()).records] == expected
+    assert sorted(expected) == sorted(f"scene-{index}" for index in range(12))
+
+
+def test_a_broken_record_is_noted_and_replaced(spec: ImageSpec) -> None:
+    source = StubScenes(broken=(3,), undecodable=(5,))
+    faults = Faults()
+    images = opened("image-text", source)
+    records = [v.record for step in range(3) for v in draw_images(images, step, spec, faults, False).visits]
+    assert len(records) == 12
+    assert not {"scene-3", "scene-5"} & set(records)
+    assert ("image-text", "#3", "other") in {fault[:3] for fault in faults}
+    assert ("image-text", "scene-5", "picture not readable") in {fault[:3] for fault in faults}
+    assert any("not a readable picture" in fault.message for fault in faults)
+
+
+def test_replacements_do_not_depend_on_earlier_steps(spec: ImageSpec) -> None:
+    source = StubScenes(broken=(1, 2, 3, 4, 5, 6))
+    images = opened("image-text", source)
+    alone = Faults()
+    later = draw_images(images, 2, spec, alone, False)
+    faults = Faults()
+    fresh = opened("image-text", source)
+    for step in range(2):
+        draw_images(fresh, step, spec, faults, False)
+    faults.clear()
+    assert [v.record for v in draw_images(fresh, 2, spec, faults, False).visits] == [
+        v.record for v in later.visits
+    ]
+    assert faults == alone
+
+
+def test_every_place_has_its_own_replacement() -> None:
+    source = StubScenes(count=1000, broken=tuple(range(0, 1000, 2)))
+    found = draw_texts(opened("text", source, batch_size=60), 0, Faults())
+    assert len(set(found.records)) > 50
+
+
+def test_healthy_records_stay_where_they_are_when_others_break() -> None:
+    healthy = draw_texts(opened("text"), 1, Faults()).records
+    broken_one = int(healthy[2].removeprefix("scene-"))
+    found = draw_texts(opened("text", StubScenes(broken=(broken_one,))), 1, Faults()).records
+    assert [a == b for a, b in zip(healthy, found, strict=True)] == [True, True, False, True]
+
+
+def test_a_source_that_is_broken_throughout_is_given_up_with_the_last_reason() -> None:
+    texts = opened("text", StubScenes(broken=tuple(range(12))))
+    with pytest.raises(DataError, match=r"stream text: 100 records in a row are broken.*not JSON"):
+        draw_texts(texts, 0, Faults())
+
+
+def test_pictures_of_regions_that_lost_all_rows_are_not_encoded(spec: ImageSpec) -> None:
+    regions = opened("region-text", StubScenes(regions=4), batch_size=3, max_images=6)
+    rows, pictures = draw_regions(regions, 0, spec, Faults(), offset=10)
+    assert len(rows.texts) == 3
+    assert set(rows.images) == set(range(10, 10 + len(pictures)))
+    assert len(pictures) <= 3
+
+
+def test_rows_of_regions_are_drawn_away_but_never_filled_up(spec: ImageSpec) -> None:
+    many, _ = draw_regions(opened("region-text", batch_size=100, max_images=4), 0, spec, Faults(), 0)
+    few, _ = draw_regions(opened("region-text", batch_size=7, max_images=4), 0, spec, Faults(), 0)
+    rows = list(zip(many.records, many.texts, many.regions.bbox, strict=True))  # type: ignore[union-attr]
+    kept = list(zip(few.records, few.texts, few.regions.bbox, strict=True))  # type: ignore[union-attr]
+    assert 7 < len(rows) < 100
+    assert len(kept) == 7
+    places = [rows.index(row) for row in kept]
+    assert places == sorted(places)
+
+
+def test_which_rows_stay_changes_with_the_step(spec: ImageSpec) -> None:
+    regions = opened("region-text", StubScenes(count=4), batch_size=5, max_images=4)
+    kept = {tuple(sorted(draw_regions(regions, step, spec, Faults(), 0)[0].texts)) for step in range(12)}
+    assert len(kept) > 3
+
+
+def test_shared_regions_point_to_the_pictures_of_their_records(spec: ImageSpec) -> None:
+    images = draw_images(opened("image-text"), 0, spec, Faults(), True)
+    rows = draw_shared_regions(opened("region-text", batch_size=99), 0, images, Faults(), offset=5)
+    assert rows.regions is not None
+    assert rows.records == [images.visits[image - 5].record for image in rows.images]
+    assert not any(rows.regions.whole)
+    expected = sum(len(sample.record["regions"]) for sample in images.samples)
+    assert len(rows.texts) == expected
+
+
+def test_broken_regions_of_a_shared_picture_are_noted_and_not_replaced(spec: ImageSpec) -> None:
+    source = StubScenes(outside=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
+    images = draw_images(opened("image-text", source), 0, spec, Faults(), True)
+    faults = Faults()
+    rows = draw_shared_regions(opened("region-text", source), 0, images, faults, offset=0)
+    bad = [visit.record for visit in images.visits if visit.slot.record < 10]
+    assert [fault.record for fault in faults] == bad
+    assert {fault.reason for fault in faults} == {"box outside its picture"}
+    assert not set(rows.records) & set(bad)
+
+
+def test_images_of_regions_are_counted_by_what_left_them_out(spec: ImageSpec) -> None:
+    # 9 images of 4 records, and 3 rows: the rest of the images goes by the limit, or is of the same record.
+    regions = opened("region-text", StubScenes(count=4), batch_size=3, max_images=9)
+    for step in range(6):
+        rows, pictures = draw_regions(regions, step, spec, Faults(), 0)
+        assert rows.counts is not None
+        assert (rows.counts.drawn, rows.counts.broken, rows.counts.empty) == (9, 0, 0)
+        assert rows.counts.held == len(set(rows.records))
+        assert rows.counts.over_limit == 9 - len(pictures)
+        assert rows.counts.repeated == len(pictures) - len(set(rows.records))
+
+
+def test_images_without_a_region_and_with_broken_ones_are_counted_apart(spec: ImageSpec) -> None:
+    source = StubScenes(count=8, outside=(0, 1, 2))
+    crop = {"transform": {"crop_scale": (0.05, 0.1)}}  # most crops lose most regions
+    images = draw_images(opened("image-text", source, batch_size=8, **crop), 0, spec, Faults(), True)
+    rows = draw_shared_regions(opened("region-text", source, batch_size=99), 0, images, Faults(), 0)
+    assert rows.counts is not None
+    assert (rows.counts.drawn, rows.counts.broken) == (8, 3)
+    assert rows.counts.empty == 5 - len(set(rows.images)) > 0
+    assert (rows.counts.over_limit, rows.counts.repeated, rows.counts.rows_over_limit) == (0, 0, 0)
+
+
+def test_rows_beyond_the_limit_are_counted(spec: ImageSpec) -> None:
+    many, _ = draw_regions(opened("region-text", batch_size=100, max_images=4), 0, spec, Faults(), 0)
+    few, _ = draw_regions(opened("region-text", batch_size=7, max_images=4), 0, spec, Faults(), 0)
+    assert few.counts is not None
+    assert few.counts.rows_over_limit == len(many.texts) - 7
+
+
+def test_pairs_come_one_a_record() -> None:
+    drawn = draw_pairs(opened("parallel-text"), 0, Faults())
+    assert len(drawn.pairs) == len(drawn.records) == 4

@@ -1,0 +1,352 @@
+"""Fine-tuning and test files become records: pictures with the captions of all entries, in all languages."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from pydantic import ValidationError
+
+from tests.data.sources.conftest import Write
+from x2kit.data.sources import entry_files, x2kit_register
+from x2kit.data.sources.annotation_config import AnnotationFiles
+from x2kit.data.storage import index_cache
+from x2kit.errors import DataError, SettingError
+from x2kit.plugin.registry import Registry
+from x2kit.plugin.sources import Source
+from x2kit.testing import check_source
+
+
+def records(source: Source) -> list[Any]:
+    return [source[place] for place in range(len(source))]
+
+
+def test_the_source_is_registered_through_the_hook() -> None:
+    registry = Registry("x2kit_data", "x2kit")
+    x2kit_register(registry)
+    assert registry.get("source", "AnnotationFiles") is AnnotationFiles
+
+
+def test_a_test_list_has_one_record_a_picture(tmp_path: Path, document: Write, picture: Write) -> None:
+    picture("val2014/2.jpg")
+    entries = [{"image": "val2014/2.jpg", "caption": ["A dog.", "A brown dog."], "image_id": 2}]
+    config = AnnotationFiles(files=(document("test.json", entries),), language="en", id_key="image_id")
+    check_source(config)
+    assert records(config.open()) == [
+        {
+            "id": "2",
+            "image": str(tmp_path / "val2014/2.jpg"),
+            "caption": [{"en": "A dog."}, {"en": "A brown dog."}],
+        }
+    ]
+
+
+def test_a_training_list_is_read_by_picture_or_by_entry(document: Write) -> None:
+    entries = [
+        {"image": "1.jpg", "caption": "A dog.", "image_id": 1},
+        {"image": "2.jpg", "caption": "A cat.", "image_id": 2},
+        {"image": "1.jpg", "caption": "A brown dog.", "image_id": 1},
+    ]
+    file = document("train.json", entries, indent=2)
+    by_picture = records(AnnotationFiles(files=(file,), image_root=file.parent).open())
+    assert [record["caption"] for record in by_picture] == [["A dog.", "A brown dog."], "A cat."]
+    assert [record["id"] for record in by_picture] == ["train.json:1", "train.json:2"]
+    by_entry = records(AnnotationFiles(files=(file,), one_record="entry").open())
+    assert [record["caption"] for record in by_entry] == ["A dog.", "A cat.", "A brown dog."]
+
+
+def test_files_by_language_meet_at_the_picture(document: Write) -> None:
+    english = document("test.en.json", [{"image": "1.jpg", "caption": ["a dog", "a brown dog"]}])
+    german = document(
+        "test.de.json",
+        [{"image": "2.jpg", "caption": ["eine Katze"]}, {"image": "1.jpg", "caption": ["Hund"]}],
+    )
+    config = AnnotationFiles(files={"en": (english,), "de": (german,)})
+    assert config.languages() == ("en", "de")
+    assert [record["caption"] for record in records(config.open())] == [
+        [{"en": "a dog"}, {"en": "a brown dog"}, {"de": "Hund"}],
+        [{"de": "eine Katze"}],
+    ]
+    check_source(config)
+
+
+def test_xflickr_and_co_takes_the_root_from_the_path(tmp_path: Path, document: Write) -> None:
+    lines = [
+        {"id": "1", "img_path": "COCO_val2014_1.jpg", "sentences": ["An orange hat.", ""]},
+        {"id": "2", "img_path": "1007129816.jpg", "sentences": ["A man."]},
+        {"id": "3", "img_path": "3.jpg", "sentences": [""]},
+    ]
+    for folder in ("coco", "flickr30k"):
+        (tmp_path / folder).mkdir()
+    config = AnnotationFiles(
+        files={"id": (document("id/test.jsonl", lines),)},
+        image_root={"COCO": tmp_path / "coco", "": tmp_path / "flickr30k"},
+        image_key="img_path",
+        caption_key="sentences",
+        id_key="id",
+        drop_empty=True,
+    )
+    check_source(config)
+    assert records(config.open()) == [
+        {"id": "1", "image": f"{tmp_path}/coco/COCO_val2014_1.jpg", "caption": [{"id": "An orange hat."}]},
+        {"id": "2", "image": f"{tmp_path}/flickr30k/1007129816.jpg", "caption": [{"id": "A man."}]},
+    ]
+
+
+def test_wit_has_its_pictures_in_it_and_one_record_an_address(document: Write) -> None:
+    content = base64.b64encode(b"the bytes of a picture").decode()
+    lines = [
+        {"image_url": url, "image_content": content, "caption_reference_description": text}
+        for url, text in (("https://e.org/a.jpg", "A bird."), ("b", " "), ("https://e.org/a.jpg", "."))
+    ]
+    config = AnnotationFiles(
+        files={"en": (document("wit/en.jsonl", lines),)},
+        image_key="image_content",
+        image_as="base64",
+        caption_key="caption_reference_description",
+        same_picture_key="image_url",
+        drop_empty=True,
+    )
+    check_source(config)
+    (record,) = records(config.open())
+    assert record["image"] == b"the bytes of a picture"
+    assert record["caption"] == [{"en": "A bird."}, {"en": "."}]
+
+
+def test_questions_are_read_with_their_answers(tmp_path: Path, document: Write) -> None:
+    entries = [
+        {
+            "question_id": 5,
+            "question": "What is it?",
+            "image": "a.jpg",
+            "dataset": "vqa",
+            "answer": ["a dog"],
+        },
+        {"question_id": 6, "question": "Who is there?", "image": "b.jpg", "dataset": "vg", "answer": "a man"},
+        {"question_id": 7, "question": "Is it day?", "image": "c.jpg"},
+    ]
+    config = AnnotationFiles(
+        files=(document("vqa.json", entries),),
+        image_root={"vg": tmp_path, "": tmp_path / "coco"},
+        image_root_key="dataset",
+        caption_key="question",
+        id_key="question_id",
+        one_record="entry",
+        keep=("answer",),
+    )
+    assert records(config.open()) == [
+        {"id": "5", "image": f"{tmp_path}/coco/a.jpg", "caption": "What is it?", "answer": ["a dog"]},
+        {"id": "6", "image": f"{tmp_path}/b.jpg", "caption": "Who is there?", "answer": "a man"},
+        {"id": "7", "image": f"{tmp_path}/coco/c.jpg", "caption": "Is it day?"},
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_object_of_questions_is_read_by_its_keys(
+    tmp_path: Path, document: Write, indent: int | None
+) -> None:
+    content = {
+        "055": {"imageId": "2405722", "question": "Ist der Himmel dunkel?", "answer": "no"},
+        "056": {"imageId": 7, "question": "Ja?", "answer": "yes"},
+    }
+    file = document("testdev.json", content, indent=indent)
+    config = AnnotationFiles(
+        files={"de": (file,)},
+        image_key="imageId",
+        image_suffix=".jpg",
+        caption_key="question",
+        id_key="id",
+        one_record="entry",
+        keep=("answer",),
+    )
+    assert records(config.open()) == [
+        {
+            "id": "055",
+            "image": f"{tmp_path}/2405722.jpg",
+            "caption": {"de": "Ist der Himmel dunkel?"},
+            "answer": "no",
+        },
+        {"id": "056", "image": f"{tmp_path}/7.jpg", "caption": {"de": "Ja?"}, "answer": "yes"},
+    ]
+
+
+def test_pairs_of_pictures_are_read_with_their_label(tmp_path: Path, document: Write) -> None:
+    entries = [{"sentence": "Both show dogs.", "label": "True", "images": ["dev/0.png", "dev/1.png"]}]
+    config = AnnotationFiles(
+        files=(document("dev.json", entries),),
+        image_key="images",
+        caption_key="sentence",
+        one_record="entry",
+        keep=("label",),
+    )
+    assert records(config.open()) == [
+        {
+            "id": "dev.json:1",
+            "images": [f"{tmp_path}/dev/0.png", f"{tmp_path}/dev/1.png"],
+            "caption": "Both show dogs.",
+            "label": "True",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            '[{"image": "1.jpg", "caption": "a"}, {"image": "2.jpg", "cap',
+            "test.json: not JSON: it ends in the middle",
+        ),
+        ("", "test.json: not a JSON list or object"),
+        ("[]", "no record in .*test.json"),
+        ("17", "test.json: not a JSON list or object"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "test.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        AnnotationFiles(files=(file,)).open()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ('{"image": "1.jpg"}', "no field 'caption'; its fields are image"),
+        ('{"caption": "a dog"}', "no field 'image'"),
+        ('{"image": ["a.jpg", 1.5], "caption": "a dog"}', "image: expected a text or a number, found 1.5"),
+        ('{"image": "1.jpg", "caption": " "}', "caption: the text is empty"),
+        ('{"image": "1.jpg", "caption": []}', r"caption: expected text.*found \[\]"),
+        ('{"image": "1.jpg", "caption": ["a", 7]}', r"caption\[1\]: expected text.*found 7"),
+        ('{"image": "1.jpg", "caption": nothing}', "not JSON: Expecting value"),
+        ('{"image": ' + "9" * 5000 + "}", "not JSON: Exceeds the limit"),
+        ('["1.jpg", "a dog"]', "expected a JSON object, found list"),
+    ],
+)
+def test_a_broken_entry_is_named_and_the_others_are_read(tmp_path: Path, entry: str, message: str) -> None:
+    file = tmp_path / "test.json"
+    file.write_text(f'[{{"image": "0.jpg", "caption": "fine"}}, {entry}]', encoding="utf-8")
+    source = AnnotationFiles(files=(file,)).open()
+    assert len(source) == 2
+    assert source[0]["caption"] == "fine"
+    with pytest.raises(DataError, match=f"{file} entry 2: {message}"):
+        source[1]
+    assert next(source.texts()) == "fine"
+
+
+def test_a_comma_too_many_in_an_object_is_an_entry_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "test.json"
+    file.write_text('{"a": {"image": "1.jpg", "caption": "fine"},\n}')
+    source = AnnotationFiles(files=(file,)).open()
+    assert source[0]["caption"] == "fine"
+    with pytest.raises(DataError, match=f"{file} entry 2: not JSON: nothing stands between two commas"):
+        source[1]
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "test.json"
+    file.write_bytes(b'[{"image": "1.jpg", "caption": "Stra\xdfe"}]')
+    with pytest.raises(DataError, match=f"{file} entry 1: not UTF-8 at byte 35"):
+        AnnotationFiles(files=(file,)).open()[0]
+
+
+def test_a_picture_under_no_root_is_refused(tmp_path: Path, document: Write) -> None:
+    file = document("test.json", [{"image": "flickr/1.jpg", "caption": "a dog"}])
+    config = AnnotationFiles(files=(file,), image_root={"COCO": tmp_path})
+    with pytest.raises(DataError, match=r"image_root: none of COCO occurs in 'flickr/1.jpg'"):
+        config.open()[0]
+
+
+def test_records_of_files_of_one_name_are_told_apart(document: Write) -> None:
+    files = tuple(
+        document(f"{code}/test.jsonl", [{"image": f"{code}.jpg", "caption": "a"}]) for code in ("de", "id")
+    )
+    assert [record["id"] for record in records(AnnotationFiles(files=files).open())] == [
+        "de/test.jsonl:1",
+        "id/test.jsonl:1",
+    ]
+
+
+def test_an_entry_may_name_an_allowed_host_alone(document: Write) -> None:
+    file = document("a.json", [{"image": "https://images.example.org/1.jpg", "caption": "a"}])
+    with pytest.raises(DataError, match=r"a.json entry 1: the record names https://images.example.org/1.jpg"):
+        AnnotationFiles(files=(file,)).open()[0]
+    allowed = AnnotationFiles(files=(file,), image_hosts=("https://images.example.org",))
+    assert allowed.open()[0]["image"] == "https://images.example.org/1.jpg"
+
+
+def test_files_and_pictures_may_lie_in_a_remote_store() -> None:
+    fsspec.filesystem("memory").pipe_file(
+        "/annotations/test.json", b'[{"image": "1.jpg", "caption": "a dog"}]'
+    )
+    config = AnnotationFiles(files=("memory://annotations/{split}.json",), split="test")
+    check_source(config)
+    assert config.open()[0]["image"] == "memory://annotations/1.jpg"
+
+
+def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, document: Write) -> None:
+    file = document("test.json", [])
+    with pytest.raises(SettingError, match=r"files: .*none.json leads to no file"):
+        AnnotationFiles(files=(tmp_path / "none.json",)).check()
+    with pytest.raises(SettingError, match=r"image_root: no folder .*pictures"):
+        AnnotationFiles(files=(file,), image_root={"": tmp_path / "pictures"}).check()
+    with pytest.raises(SettingError, match="image_root_key: image_root has no names"):
+        AnnotationFiles(files=(file,), image_root_key="dataset").check()
+    with pytest.raises(ValidationError, match="keep: a picture has several entries"):
+        AnnotationFiles(files=(file,), keep=("answer",))
+    with pytest.raises(SettingError, match=r"split: these files have no part 'val': write \{split\}"):
+        AnnotationFiles(files=(file,)).for_split("val")
+
+
+def test_the_split_is_a_part_of_the_path(tmp_path: Path, document: Write) -> None:
+    for split in ("train", "test"):
+        document(f"{split}.de.json", [{"image": "1.jpg", "caption": split}])
+    config = AnnotationFiles(files={"de": (tmp_path / "{split}.de.json",)})
+    assert config.open()[0]["caption"] == {"de": "train"}
+    assert config.for_split("test").open()[0]["caption"] == {"de": "test"}
+
+
+def test_what_a_large_file_holds_is_remembered(
+    tmp_path: Path, document: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    entries = [{"image": f"{n % 3}.jpg", "caption": f"{n}", "other": ["{", '"']} for n in range(9)]
+    config = AnnotationFiles(files=(document("train.json", entries),))
+    first = records(config.open())
+    monkeypatch.setattr(entry_files, "find_marks", None)
+    assert records(config.open()) == first
+    by_entry = AnnotationFiles(files=config.files, one_record="entry")
+    assert len(by_entry.open()) == 9
+
+
+def test_an_open_source_can_be_sent_to_another_process(document: Write) -> None:
+    source = AnnotationFiles(files=(document("a.json", [{"image": "1.jpg", "caption": "a"}]),)).open()
+    assert pickle.loads(pickle.dumps(source))[0] == source[0]
+
+
+def test_the_place_of_a_record_is_told(document: Write) -> None:
+    file = document("a.json", [{"image": "1.jpg", "caption": "a"}, {"image": "2.jpg", "caption": "a"}])
+    place = AnnotationFiles(files=(file,)).open().place(1)  # type: ignore[attr-defined]
+    assert place.file == str(file)
+    assert file.read_bytes()[place.offset :].lstrip().startswith(b'{"image": "2.jpg"')
+
+
+def test_the_fingerprint_follows_the_content(document: Write) -> None:
+    entries = [{"image": "1.jpg", "caption": "a dog"}]
+    config = AnnotationFiles(files=(document("a.json", entries),))
+    before = config.open().fingerprint()
+    document("a.json", json.loads(json.dumps(entries).replace("dog", "cat")))
+    assert config.open().fingerprint() != before
+
+
+def test_braces_stand_for_files_here_and_in_a_remote_store(document: Write, tmp_path: Path) -> None:
+    for number in (1, 2):
+        local = document(f"part-{number}.json", [{"image": f"{number}.jpg", "caption": "a"}])
+        fsspec.filesystem("memory").pipe_file(f"/braces/{local.name}", local.read_bytes())
+    for folder in (str(tmp_path), "memory://braces"):
+        assert len(AnnotationFiles(files=(f"{folder}/part-{{1..2}}.json",)).open()) == 2

@@ -1,0 +1,194 @@
+"""The lines of a large file are looked for once, and again only where the file has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from x2kit.data.index import lines as line_index
+from x2kit.data.index.lines import LineIndex
+from x2kit.data.sources.annotation_config import AnnotationFiles
+from x2kit.data.sources.config import JsonLines
+from x2kit.data.storage import files, index_cache
+from x2kit.data.storage.index_cache import cache_folder, remembered
+from x2kit.plugin.components import SourceConfig
+from x2kit.plugin.sources import Source
+
+CONTENT = "one\n\ntwo\r\n\r\nthree"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that counts as large, with a cache of its own."""
+    monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(CONTENT.encode())
+    return path
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were searched for lines."""
+    found: list[str] = []
+    search = line_index._lines
+    monkeypatch.setattr(line_index, "_lines", lambda path: (found.append(path), search(path))[1])
+    return found
+
+
+def content(index: LineIndex) -> list[tuple[int, bytes]]:
+    return [(int(number), index.read(line)) for line, number in enumerate(index.numbers)]
+
+
+def test_opened_again_the_file_is_not_searched_and_has_the_same_lines(
+    file: Path, searches: list[str]
+) -> None:
+    first, second = LineIndex(file), LineIndex(file)
+    assert searches == [str(file)]
+    assert content(first) == content(second) == [(1, b"one"), (3, b"two\r"), (5, b"three")]
+
+
+def test_the_index_is_shared_by_processes_instead_of_copied(file: Path) -> None:
+    LineIndex(file)
+    assert isinstance(LineIndex(file).numbers, np.memmap)
+
+
+def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[str]) -> None:
+    LineIndex(file)
+    file.write_bytes(CONTENT.replace("two", "2 2").encode())
+    os.utime(file, ns=(0, 0))
+    assert content(LineIndex(file))[1] == (3, b"2 2\r")
+    assert len(searches) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing of the kind", None], ids=["empty", "foreign", "cut"])
+def test_a_damaged_index_is_made_anew(file: Path, searches: list[str], damage: bytes | None) -> None:
+    before = content(LineIndex(file))
+    (kept,) = (cache_folder() / "lines").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-8] if damage is None else damage)
+    assert content(LineIndex(file)) == before
+    assert content(LineIndex(file)) == before
+    assert len(searches) == 2
+
+
+def test_where_nothing_can_be_kept_the_file_is_searched_each_time(
+    file: Path, searches: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X2KIT_CACHE", str(file / "a file is no folder"))
+    assert content(LineIndex(file)) == content(LineIndex(file))
+    assert len(searches) == 2
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_remembered(file: Path) -> None:
+    def find(path: Path) -> np.ndarray:
+        with path.open("ab") as more:
+            more.write(b"\nfour")
+        return np.zeros(1)
+
+    remembered(file, find)
+    assert not (cache_folder() / "lines").exists()
+
+
+def test_a_small_file_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", len(CONTENT) + 1)
+    LineIndex(file)
+    assert not cache_folder().exists()
+
+
+def aged(path: Path, days: float) -> None:
+    then = path.stat().st_mtime - days * 24 * 3600
+    os.utime(path, (then, then))
+
+
+def kept_names() -> set[str]:
+    return {path.name for path in (cache_folder() / "lines").iterdir()}
+
+
+def test_what_nobody_used_for_three_months_is_deleted_when_something_new_is_kept(
+    file: Path, tmp_path: Path
+) -> None:
+    LineIndex(file)
+    (old,) = (cache_folder() / "lines").iterdir()
+    left = old.with_name("killed.1.tmp")
+    left.write_bytes(b"half")
+    for path in (old, left):
+        aged(path, 91)
+    younger = tmp_path / "younger.jsonl"
+    younger.write_bytes(CONTENT.encode())
+    LineIndex(younger)
+    (new,) = kept_names()
+    assert new != old.name
+
+
+def test_what_was_used_since_is_not_deleted(file: Path, tmp_path: Path) -> None:
+    LineIndex(file)
+    (old,) = (cache_folder() / "lines").iterdir()
+    aged(old, 91)
+    LineIndex(file)  # used
+    younger = tmp_path / "younger.jsonl"
+    younger.write_bytes(CONTENT.encode())
+    LineIndex(younger)
+    assert old.name in kept_names()
+    assert len(kept_names()) == 2
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were read whole."""
+    found: list[str] = []
+    chunks = files.chunks
+    monkeypatch.setattr(files, "chunks", lambda path, *size: (found.append(path), chunks(path, *size))[1])
+    return found
+
+
+SOURCES: dict[str, Callable[[Path], SourceConfig]] = {
+    "lines": lambda folder: JsonLines(files=(str(folder / "*.jsonl"),)),
+    "entries": lambda folder: AnnotationFiles(files=(str(folder / "*.jsonl"),)),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, file: Path) -> Source:
+    """Records of two files."""
+    for name in ("data", "more"):
+        file.with_stem(name).write_text(f'{{"image": "a.png", "caption": "{name}"}}\n' * 3)
+    return SOURCES[request.param](file.parent).open()
+
+
+def test_files_that_have_not_changed_are_read_once_for_fingerprints(
+    source: Source, file: Path, reads: list[str]
+) -> None:
+    reads.clear()
+    first = source.fingerprint()
+    assert sorted(reads) == [str(file), str(file.with_stem("more"))]
+    assert source.fingerprint() == first
+    assert len(reads) == 2
+
+
+def test_a_fingerprint_from_the_cache_is_that_of_the_content(
+    source: Source, file: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = source.fingerprint()
+    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 2**40)
+    assert source.fingerprint() == first
+
+
+def test_a_file_of_another_time_is_read_again_for_its_fingerprint(
+    source: Source, file: Path, reads: list[str]
+) -> None:
+    first = source.fingerprint()
+    file.write_bytes(file.read_bytes().replace(b"data", b"DATA"))  # of the same size
+    os.utime(file, ns=(0, 0))
+    reads.clear()
+    assert source.fingerprint() != first
+    assert len(reads) == 2
+
+
+def test_other_settings_have_another_fingerprint_of_the_same_files(file: Path) -> None:
+    file.write_text('{"image": "a.png", "caption": "a"}\n')
+    plain, other = (JsonLines(files=(str(file),), language=code).open() for code in (None, "en"))
+    assert plain.fingerprint() != other.fingerprint()

@@ -1,0 +1,110 @@
+"""RandAugment: the strengths of the official code, drawn from the given generator alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from x2kit.data.transforms.randaugment import COLOUR_OPERATIONS, SHAPE_OPERATIONS, augment
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    shape = (64, 64, 3) if mode == "RGB" else (64, 64)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def uniform(value: int) -> Image.Image:
+    return Image.new("RGB", (64, 64), (value, value, value))
+
+
+def test_the_same_generator_gives_the_same_picture() -> None:
+    first, second = (augment(picture(), np.random.default_rng(5), 4, 7, False).tobytes() for _ in range(2))
+    assert first == second
+    others = {augment(picture(), np.random.default_rng(seed), 4, 7, False).tobytes() for seed in range(20)}
+    assert len(others) > 10
+
+
+def test_no_operations_leave_the_picture_and_the_generator_alone() -> None:
+    image, rng = picture(), np.random.default_rng(5)
+    assert augment(image, rng, 0, 7, False) is image
+    assert rng.random() == np.random.default_rng(5).random()
+
+
+def test_about_half_of_single_operations_are_applied() -> None:
+    image = picture()
+    changed = sum(
+        augment(image, np.random.default_rng(seed), 1, 7, False) is not image for seed in range(400)
+    )
+    assert 140 < changed < 220  # half of nine in ten (identity changes nothing): 180
+
+
+def test_brightness_at_level_seven_is_the_papers() -> None:
+    _, _, _, brightness, _ = COLOUR_OPERATIONS
+    assert brightness(uniform(100), 0.7, 1).getpixel((0, 0)) == (136, 136, 136)
+
+
+@pytest.mark.parametrize(("operation", "shift"), [(2, (7, 0)), (3, (0, 7))])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_translation_at_level_seven_is_seven_pixels_with_grey_behind(
+    operation: int, shift: tuple[int, int], sign: int
+) -> None:
+    before = np.asarray(picture())
+    after = np.asarray(SHAPE_OPERATIONS[operation](picture(), 0.7, sign))
+    expected = np.full_like(before, 128)
+    x, y = sign * shift[0], sign * shift[1]
+    rows, columns = np.arange(max(y, 0), 64 + min(y, 0)), np.arange(max(x, 0), 64 + min(x, 0))
+    expected[np.ix_(rows, columns)] = before[np.ix_(rows - y, columns - x)]
+    assert np.array_equal(after, expected)
+
+
+def test_shear_at_level_seven_moves_the_last_row_by_a_fifth_of_the_height() -> None:
+    image = Image.new("RGB", (200, 100), (0, 0, 0))
+    image.paste((255, 255, 255), (100, 0, 110, 100))
+    rows = np.asarray(SHAPE_OPERATIONS[0](image, 0.7, 1))[:, :, 0]
+    first, last = ((row > 200).nonzero()[0].mean() for row in (rows[0], rows[99]))
+    assert abs(abs(last - first) - 0.21 * 99) < 1.5  # pixels, after rounding
+
+
+def test_rotation_turns_about_the_centre() -> None:
+    turned = np.asarray(SHAPE_OPERATIONS[4](uniform(255), 0.7, 1))
+    assert turned[32, 32].tolist() == [255, 255, 255]
+    assert turned[0, 0].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_every_operation_keeps_size_and_mode(mode: str) -> None:
+    for operation in COLOUR_OPERATIONS + SHAPE_OPERATIONS:
+        changed = operation(picture(mode), 0.7, -1)
+        assert (changed.size, changed.mode) == ((64, 64), mode)
+
+
+def test_colour_operations_move_no_pixel() -> None:
+    image = uniform(30)
+    image.paste((200, 200, 200), (10, 20, 30, 25))
+    marked = np.asarray(image)[:, :, 0] > 100
+    for seed in range(60):
+        changed = np.asarray(augment(image, np.random.default_rng(seed), 4, 7, True))[:, :, 0].astype(int)
+        middle = (changed[marked].mean() + changed[~marked].mean()) / 2
+        assert np.array_equal(changed > middle, marked)
+
+
+def test_without_colour_operations_values_only_move() -> None:
+    image = uniform(30)
+    image.paste((200, 200, 200), (10, 20, 30, 25))
+    for seed in range(60):
+        changed = np.asarray(augment(image, np.random.default_rng(seed), 4, 7, False, keep_colour=True))
+        assert changed[32, 32].tolist() in ([30, 30, 30], [200, 200, 200]) or changed.std() > 0
+        assert changed.min() >= 30
+
+
+def test_with_neither_shape_nor_colour_nothing_changes() -> None:
+    image = picture()
+    assert augment(image, np.random.default_rng(1), 9, 7, True, keep_colour=True) is image
+
+
+@pytest.mark.parametrize("by", [-9, 9])
+def test_an_array_that_is_moved_out_of_itself_is_grey(by: int) -> None:
+    for operation in SHAPE_OPERATIONS[2:4]:
+        moved = operation(np.ones((8, 8, 5), np.float32), 0.9, by // 9)
+        assert (moved == 0.5).all()

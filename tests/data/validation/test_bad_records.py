@@ -1,0 +1,113 @@
+"""Broken records are counted by reason, shown, and too many of them end the run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from x2kit.data.pipeline.batch import Batch, Broken
+from x2kit.data.validation.bad_records import BadRecords, broken, located
+from x2kit.errors import DataError
+from x2kit.plugin import Place, Reason
+
+
+def batch(good: int, *faults: Broken) -> Batch:
+    records = {"images": [str(number) for number in range(good)]}
+    return Batch(0, None, {}, records, list(faults), good + len(faults))
+
+
+def fault(record: str, reason: Reason = Reason.TEXT_EMPTY, stream: str = "images") -> Broken:
+    return Broken(stream, record, reason, f"{reason} in {record}")
+
+
+def test_an_error_says_why_and_of_which_record() -> None:
+    place = Place("part-3.jsonl", line=21)
+    found = broken("images", "#20", DataError("box of r7", reason=Reason.BOX_EMPTY, record="r7"), place)
+    assert found == Broken("images", "r7", Reason.BOX_EMPTY, "box of r7", place)
+    assert broken("images", "#20", DataError("odd")) == Broken("images", "#20", Reason.OTHER, "odd")
+
+
+def test_what_is_counted_goes_on_from_its_state_as_plain_values() -> None:
+    bad = BadRecords()
+    bad.add(batch(6, fault("a"), fault("b", Reason.BOX_EMPTY)))
+    after = BadRecords()
+    after.restore(json.loads(json.dumps(bad.state())))
+    assert after.state() == bad.state()
+    after.add(batch(2, fault("c")))
+    assert (after.total, after.seen) == (3, 11)
+
+
+def test_some_records_of_each_kind_are_kept_each_once() -> None:
+    bad = BadRecords(samples=2)
+    new = bad.add(batch(0, fault("a"), fault("a"), fault("b"), fault("c"), fault("a", Reason.BOX_EMPTY)))
+    assert [(one.record, one.reason) for one in new] == [
+        ("a", Reason.TEXT_EMPTY),
+        ("b", Reason.TEXT_EMPTY),
+        ("a", Reason.BOX_EMPTY),
+    ]
+    assert bad.total == 5
+
+
+def test_shares_and_counts_are_over_all_records() -> None:
+    bad = BadRecords()
+    assert bad.share == 0
+    assert bad.summary() == ""
+    bad.add(batch(6, fault("a"), fault("b")))
+    bad.add(batch(2))
+    assert (bad.total, bad.seen, bad.share) == (2, 10, 0.2)
+
+
+def test_the_summary_counts_by_stream_and_reason_and_shows_a_few_records() -> None:
+    bad = BadRecords()
+    box = fault("x", Reason.BOX_EMPTY, "regions")
+    bad.add(batch(93, *[fault(f"r{number}") for number in range(5)], box, fault("r0")))
+    assert bad.summary() == (
+        "7 of 100 records are broken (7.00%)\n"
+        "  6 in stream images: empty text\n"
+        "    r0: empty text in r0\n"
+        "    r1: empty text in r1\n"
+        "    r2: empty text in r2\n"
+        "  1 in stream regions: box without area\n"
+        "    x: box without area in x"
+    )
+
+
+def test_a_record_is_shown_once_however_often_it_is_drawn() -> None:
+    bad = BadRecords()
+    for _ in range(3):
+        bad.add(batch(10, fault("r0")))
+    assert bad.summary().count("r0: ") == 1
+
+
+def test_more_than_the_set_share_ends_the_run_with_what_to_do() -> None:
+    bad = BadRecords()
+    bad.add(batch(1980, *[fault(str(number)) for number in range(20)]))
+    bad.check(0.01)
+    bad.add(batch(0, fault("one more")))
+    with pytest.raises(
+        DataError, match=r"data\.max_bad_share = 0\.01 allows\n21 of 2001(.|\n)*mend or leave out"
+    ):
+        bad.check(0.01)
+
+
+def test_one_broken_record_in_the_first_step_does_not_end_a_run_unless_none_is_allowed() -> None:
+    bad = BadRecords()
+    bad.add(batch(63, fault("a")))
+    bad.check(0.01)
+    with pytest.raises(DataError, match="1 of 64 records"):
+        bad.check(0.0)
+
+
+@pytest.mark.parametrize(
+    ("place", "message", "line"),
+    [
+        (None, "no picture", "r0: no picture"),
+        (Place("a.jsonl", 7), "no picture", "a.jsonl:7: r0: no picture"),
+        (Place("a.jsonl", 7), "a.jsonl:7: not JSON", "a.jsonl:7: r0: not JSON"),
+        (Place("a.tar", None, 512), "no picture", "a.tar:512: r0: no picture"),
+        (Place("part"), "no picture", "part: r0: no picture"),
+    ],
+)
+def test_a_sample_names_file_and_line_once(place: Place | None, message: str, line: str) -> None:
+    assert located(Broken("s", "r0", Reason.OTHER, message, place)) == line

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.stubs import WordTokenizer, stream
+from x2kit.data.validation.duplicates import DuplicateIds, hashed
+from x2kit.data.validation.statistics import (
+    Limits,
+    Statistics,
+    captions_of,
+    picture_hash,
+    position,
+    quantile,
+    region_texts_of,
+    shared_contents,
+)
+from x2kit.plugin import Record
+
+
+def test_equal_contents_are_counted_within_and_between_units(tmp_path: Path) -> None:
+    contents = [
+        ("dog", (0, 0)),
+        ("dog", (0, 5)),
+        ("dog", (2, 1)),
+        ("cat", (1, 3)),
+        ("cat", (2, 2)),
+        ("sun", (1, 0)),
+    ]
+    with DuplicateIds(tmp_path) as equal:
+        equal.add(hashed([(name, position(*place)) for name, place in contents]))
+        found = shared_contents(equal)
+    assert found.within == {0: 2}
+    assert found.between == {(0, 2): 1, (1, 2): 1}
+
+
+def test_counts_of_chunks_add_up() -> None:
+    whole, first, second = Statistics(), Statistics(), Statistics()
+    texts = [("en", "dog"), ("en", "cat sun tree"), ("de", "hund")]
+    whole.count_texts("s", texts, Limits(2, 10), WordTokenizer())
+    first.count_texts("s", texts[:1], Limits(2, 10), WordTokenizer())
+    second.count_texts("s", texts[1:], Limits(2, 10), WordTokenizer())
+    first.add(second)
+    for key, counts in whole.texts.items():
+        assert vars(first.texts[key]) == vars(counts)
+    assert whole.texts["s", "en"].lengths == {3: 1, 5: 1}
+    assert whole.texts["s", "en"].cut == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "cut"), [(Limits(3, 5), 0), (Limits(2, 5), 1), (Limits(3, 4), 1), (Limits(2, 4), 1)]
+)
+def test_a_text_is_cut_by_words_or_by_tokens(limits: Limits, cut: int) -> None:
+    found = Statistics()
+    found.count_texts("s", [("en", "cat sun tree")], limits, WordTokenizer())
+    assert found.texts["s", "en"].cut == cut
+
+
+def test_words_are_counted_without_a_tokenizer() -> None:
+    found = Statistics()
+    found.count_texts("s", [("en", "cat sun tree")], Limits(2, 3), None)
+    assert (found.texts["s", "en"].lengths, found.texts["s", "en"].cut) == ({3: 1}, 1)
+
+
+def test_texts_are_those_that_the_stream_draws_from() -> None:
+    record: Record = {
+        "caption": [{"en": "A dog.", "de": "Ein Hund"}, {"en": "dogs"}],
+        "regions": [{"bbox": [0, 0, 1, 1], "caption": "Ear"}],
+        "texts": {"en": "one", "fr": "un"},
+    }
+    english = stream("image-text", languages=["en"])
+    assert list(captions_of(record, english)) == [("en", "a dog"), ("en", "dogs")]
+    assert list(region_texts_of(record, english)) == []
+    assert list(region_texts_of(record, stream("region-text"))) == [("und", "ear")]
+    assert list(captions_of(record, stream("parallel-text"))) == [("en", "one"), ("fr", "un")]
+    assert list(captions_of(record, None)) == [("en", "a dog"), ("de", "ein hund"), ("en", "dogs")]
+
+
+def test_a_quantile_is_a_counted_value() -> None:
+    assert quantile(Counter({3: 5, 9: 4, 40: 1}), 0.5) == 3
+    assert quantile(Counter({3: 5, 9: 4, 40: 1}), 0.9) == 9
+    assert quantile(Counter({3: 5, 9: 4, 40: 1}), 1) == 40
+
+
+def test_equal_pictures_share_a_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    assert (
+        picture_hash(tmp_path / "a.png") == picture_hash(b"picture") == picture_hash(str(tmp_path / "a.png"))
+    )
+    image = Image.new("RGB", (2, 3))
+    assert picture_hash(image) == picture_hash(image.copy()) != picture_hash(Image.new("RGB", (3, 2)))
+    assert picture_hash(np.zeros((2, 2))) != picture_hash(np.ones((2, 2)))
+    assert picture_hash([1]) is None

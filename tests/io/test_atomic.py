@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from x2kit.errors import StorageError, WeightsError
+from x2kit.io.atomic import (
+    appears_whole,
+    clear_leftovers,
+    file_appears_whole,
+    in_words,
+    storage_errors,
+    vanish_whole,
+)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def test_a_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with appears_whole(path) as beside:
+        (beside / "a").write_text("1")
+        assert not path.exists()
+    assert (path / "a").read_text() == "1"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_directory_that_fails_half_way_never_appears(tmp_path: Path) -> None:
+    def write() -> None:
+        with appears_whole(tmp_path / "weights") as beside:
+            (beside / "a").write_text("1")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stood_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with appears_whole(path) as beside:
+        (beside / "old").write_text("1")
+
+    def replace(fail: bool) -> None:
+        with appears_whole(path) as beside:
+            (beside / "new").write_text("1")
+            if fail:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(fail=True)
+    assert [file.name for file in path.iterdir()] == ["old"]
+    replace(fail=False)
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with file_appears_whole(tmp_path / "new/a.json") as beside:
+        beside.write_text("1")
+        assert not (tmp_path / "new/a.json").exists()
+    assert (tmp_path / "new/a.json").read_text() == "1"
+    assert leftovers(tmp_path / "new") == []
+
+
+def test_what_killed_processes_left_is_removed_and_named(tmp_path: Path) -> None:
+    (tmp_path / ".step-0000002.4711.partial").mkdir()
+    (tmp_path / ".step-0000002.4711.partial/state.pt").write_text("half")
+    (tmp_path / ".recipe.yaml.4711.partial.yaml").write_text("half")
+    (tmp_path / ".gitignore").write_text("not ours")
+    said = clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
+    assert said == [
+        f"{tmp_path}/.{name}: removed; a process was killed while it wrote it"
+        for name in ("recipe.yaml.4711.partial.yaml", "step-0000002.4711.partial")
+    ]
+
+
+def test_what_was_set_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> None:
+    (tmp_path / ".weights.4711.old").mkdir()
+    (tmp_path / ".weights.4711.old/a").write_text("1")
+    (said,) = clear_leftovers(tmp_path)
+    assert said == f"{tmp_path}/weights: put back; a process was killed while it replaced it"
+    assert (tmp_path / "weights/a").read_text() == "1"
+
+
+def test_what_was_replaced_already_is_not_put_back(tmp_path: Path) -> None:
+    (tmp_path / ".weights.4711.old").mkdir()
+    (tmp_path / "weights").mkdir()
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
+    assert clear_leftovers(tmp_path / "absent") == []
+
+
+def test_a_directory_vanishes_whole(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    vanish_whole(tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []
+
+
+def fail(number: int, wrapped: bool = False) -> None:
+    cause = OSError(number, os.strerror(number))
+    if wrapped:
+        raise RuntimeError("a library's own words") from cause
+    raise cause
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_says_what_is_needed_and_what_is_free(tmp_path: Path, wrapped: bool) -> None:
+    with pytest.raises(StorageError) as error, storage_errors(tmp_path / "state.pt", needs=3 * 2**20):
+        fail(errno.ENOSPC, wrapped)
+    begin = f"{tmp_path}/state.pt: not written: the disk is full; 3.0 MiB are needed, "
+    assert str(error.value).startswith(begin)
+    assert str(error.value).endswith(f" are free in {tmp_path}")
+
+
+def test_a_library_that_only_quotes_the_system_is_understood(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the disk is full"), storage_errors(tmp_path / "a"):
+        raise ValueError("Error: I/O error: No space left on device (os error 28)")
+
+
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as error, storage_errors(tmp_path / "a"):
+        fail(errno.EROFS)
+    assert str(error.value) == f"{tmp_path}/a: not written: Read-only file system"
+
+
+@pytest.mark.parametrize(
+    "other", [ValueError("a bug"), FileNotFoundError(2, "no file"), WeightsError("ours")]
+)
+def test_other_errors_pass(tmp_path: Path, other: Exception) -> None:
+    with pytest.raises(type(other)) as error, storage_errors(tmp_path / "a"):
+        raise other
+    assert error.value is other
+
+
+def test_an_error_in_its_own_chain_passes(tmp_path: Path) -> None:
+    error, handled = RuntimeError("a worker is gone"), ValueError("meanwhile")
+    error.__context__, handled.__context__ = handled, error
+    with pytest.raises(RuntimeError) as found, storage_errors(tmp_path / "a"):
+        raise error
+    assert found.value is error
+
+
+def test_sizes_in_words() -> None:
+    assert [in_words(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
+        *("0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "1.0 MiB", "3.0 TiB", "1024.0 TiB"),
+    ]

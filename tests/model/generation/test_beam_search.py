@@ -1,0 +1,85 @@
+"""The search against all texts that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from x2kit.errors import ShapeError
+from x2kit.model.generation.beam_search import Search, beam_search
+
+VOCABULARY, END, PROMPT = 4, 3, [0, 1]
+TABLES = (
+    torch.randn(2, VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(3)).mul(2).log_softmax(-1)
+)
+"""Two rows, each with its log-probability of the next token after the last one."""
+
+
+def bigrams(beams: int) -> Callable[[Tensor], Tensor]:
+    """`next_token` of the two rows."""
+
+    def next_token(ids: Tensor) -> Tensor:
+        rows = torch.arange(2).repeat_interleave(beams)
+        return TABLES[rows, ids[:, -1]]
+
+    return next_token
+
+
+def every_text(search: Search) -> list[list[int]]:
+    """All texts that end, or are as long as may be, and keep to the rules."""
+    texts = []
+    for length in range(1, search.max_length + 1):
+        for text in product(range(VOCABULARY), repeat=length):
+            ended = text[-1] == END
+            if END in text[:-1] or (ended and length <= search.min_length):
+                continue
+            runs = [text[i : i + (search.unique_ngrams or 99)] for i in range(length)]
+            runs = [run for run in runs if len(run) == search.unique_ngrams]
+            if (ended or length == search.max_length) and len(set(runs)) == len(runs):
+                texts.append(list(text))
+    return texts
+
+
+def value(row: int, text: list[int], penalty: float) -> float:
+    steps = zip([PROMPT[-1], *text], text, strict=False)
+    return float(sum(TABLES[row, a, b] for a, b in steps)) / ((5 + len(text)) / 6) ** penalty
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_length": 0, "unique_ngrams": None},
+        {"min_length": 2, "unique_ngrams": None},
+        {"min_length": 3, "unique_ngrams": 2},
+        {"min_length": 1, "unique_ngrams": 2, "length_penalty": 2.0},
+    ],
+)
+def test_with_beams_for_everything_the_best_of_all_texts_is_found(settings: dict[str, float]) -> None:
+    search = Search(num_beams=VOCABULARY**4, max_length=4, **settings)  # type: ignore[arg-type]
+    found = beam_search(bigrams(search.num_beams), 2, PROMPT, END, search)
+    for row in range(2):
+        best = max(every_text(search), key=lambda text: value(row, text, search.length_penalty))
+        assert found[row] == best
+
+
+def test_one_beam_takes_the_likeliest_token_each_time() -> None:
+    search = Search(num_beams=1, min_length=0, max_length=5, unique_ngrams=None)
+    for row, text in enumerate(beam_search(bigrams(1), 2, PROMPT, END, search)):
+        last = PROMPT[-1]
+        for token in text:
+            assert token == TABLES[row, last].argmax()
+            last = token
+        assert len(text) == 5 or text[-1] == END
+
+
+def test_settings_that_find_nothing_are_refused() -> None:
+    with pytest.raises(ShapeError, match="min_length below max_length"):
+        Search(min_length=5, max_length=5)
+    with pytest.raises(ShapeError, match="at least 1 beam"):
+        Search(num_beams=0)
+    with pytest.raises(ShapeError, match="at least 2 tokens in a row"):
+        Search(unique_ngrams=1)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from x2kit.errors import RecipeError
+from x2kit.recipe import read_recipe
+from x2kit.recipe.validation import Checks, validate
+
+Write = Callable[[str, str], Path]
+
+
+def refusals(*keys: tuple[str, Any], checks: Checks = "all") -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(["good.yaml"], keys, checks=checks)
+    return str(caught.value).splitlines()
+
+
+def accepted(*keys: tuple[str, Any], checks: Checks = "all") -> None:
+    read_recipe(["good.yaml"], keys, checks=checks)
+
+
+def test_the_facts_of_the_model_are_known(write: Write) -> None:
+    facts = read_recipe(["good.yaml"]).facts
+    assert facts is not None
+    assert (facts.vision.image.size, facts.vision.grid, facts.vision.width) == (32, (4, 4), 16)
+    assert (facts.text.width, facts.text.max_length, facts.text.vocab_size) == (16, 40, None)
+    assert (facts.fusion.width, facts.fusion.layers) == (16, 1)
+
+
+def test_what_an_encoder_refuses_is_named_by_its_setting(write: Write) -> None:
+    assert refusals(("model.vision.image_size", 33), ("model.fusion.heads", 3)) == [
+        "command line: model.vision.init_args.image_size: must be a multiple of 8, found 33"
+    ]
+    assert refusals(("model.fusion.heads", 3)) == [
+        "command line: model.fusion.init_args.heads: 3 heads do not divide the width 16"
+    ]
+
+
+def test_widths_may_differ_where_no_loss_makes_texts_a_context(write: Write) -> None:
+    off = [(f"data.streams.parallel.losses.{loss}", 0) for loss in ("ttm", "tlm")]
+    accepted(("model.text.width", 32), *off)
+    accepted(("model.text.width", 32), ("data.streams.parallel", None))
+    (first, _) = refusals(("model.text.width", 32), off[0])
+    assert "in data.streams.parallel tlm let the fusion encoder" in first
+
+
+def test_positions_for_fusion_need_a_vision_width_in_fours(write: Write) -> None:
+    off = ("data.streams.parallel", None)
+    accepted(("model.vision.width", 18), off)
+    assert refusals(("model.vision.width", 18), ("model.heads.context_positions", 0.5), off) == [
+        "command line: model.heads.context_positions: the positions take a vision width in fours, found 18; "
+        "set this to 0 or change it"
+    ]
+
+
+def test_a_text_may_not_be_longer_than_the_encoder_takes(write: Write) -> None:
+    assert refusals(("data.streams.pictures.max_tokens", 41)) == [
+        "command line: data.streams.pictures.max_tokens: the text encoder takes 40 tokens at most, found 41"
+    ]
+
+
+@pytest.mark.parametrize("stream", ["pictures", "regions", "parallel"])
+def test_a_batch_of_one_is_refused_where_rows_are_compared(write: Write, stream: str) -> None:
+    (message,) = refusals((f"data.streams.{stream}.batch_size", 1))
+    losses = "ttc, ttm" if stream == "parallel" else "itc, itm"
+    assert message == (
+        f"command line: data.streams.{stream}.batch_size: {losses} compare a row with the others of its "
+        "batch, so it must be 2 or more, found 1"
+    )
+
+
+def test_a_batch_of_one_is_enough_for_masked_language_alone(write: Write) -> None:
+    key = "data.streams.pictures"
+    accepted((f"{key}.batch_size", 1), (f"{key}.losses.itc", 0), (f"{key}.losses.itm", 0))
+
+
+def test_shared_pictures_need_an_image_text_stream_of_the_same_source(write: Write) -> None:
+    assert refusals(("data.streams.regions.images_from", "picturs")) == [
+        'command line: data.streams.regions.images_from: no image-text stream is called "picturs"; '
+        "nearest: pictures",
+        "  image-text streams: pictures",
+    ]
+    (message,) = refusals(("data.streams.regions.source.split", "more"))
+    assert 'images_from: stream "pictures" has another source' in message
+    assert "images_from: null" in message
+
+
+def test_languages_must_be_those_of_the_source(write: Write) -> None:
+    (evaluation, _) = refusals(("evaluation.languages", "[en, fr, no]"))
+    assert evaluation == "command line: evaluation.languages: its source has no fr, no"
+    (pivot, known) = refusals(("data.streams.parallel.pivot", "fr"))
+    assert pivot == "command line: data.streams.parallel.pivot: its source has no fr"
+    assert known == "  known: en, de, zh"
+
+
+def test_the_pivot_must_be_one_of_the_languages_of_the_stream(write: Write) -> None:
+    (message, known) = refusals(("data.streams.parallel.languages", "[de, zh]"))
+    assert "parallel.pivot: its source has no en" in message
+    assert known == "  known: de, zh"
+
+
+def test_parallel_text_needs_two_languages(write: Write) -> None:
+    (message,) = refusals(("data.streams.parallel.languages", "[en]"))
+    assert message == (
+        "command line: data.streams.parallel.languages: parallel text needs two languages, found en"
+    )
+
+
+def test_something_must_be_learned(write: Write) -> None:
+    (message,) = refusals(
+        *((f"data.streams.{name}.weight", 0) for name in ("pictures", "regions", "parallel"))
+    )
+    assert message.endswith("data.streams: no loss is on, so nothing would be learned; set a weight above 0")
+
+
+def test_a_loss_that_stops_before_it_starts_is_off(write: Write) -> None:
+    key = "data.streams.parallel.losses"
+    accepted(("model.text.width", 32), (f"{key}.ttm", {"start": 0.5, "stop": 0.5}), (f"{key}.tlm", 0))
+
+
+def test_what_is_measured_must_not_be_trained_on(write: Write) -> None:
+    (first, *rest) = refusals(("evaluation.split", "train"))
+    assert first == (
+        'good.yaml:32: evaluation.source: its split "train" is what stream "pictures" trains on; '
+        "measure on other records"
+    )
+    assert len(rest) == 2
+
+
+def test_the_source_of_a_task_is_checked_like_the_shared_one(write: Write) -> None:
+    own = "evaluation.sources.retrieval"
+    accepted((own, "Scenes"))
+    (missing,) = refusals((own, {"class_path": "Scenes", "init_args": {"file": "gone.jsonl"}}))
+    assert missing.endswith(f"{own}.init_args.file: not found: gone.jsonl")
+    other = {"class_path": "Scenes", "init_args": {"more": ["a"]}}
+    (trained,) = refusals(
+        ("data.streams.parallel.source", other), (own, other), ("evaluation.split", "train")
+    )[2:]
+    assert own in trained
+    assert 'what stream "parallel" trains on' in trained
+
+
+def test_colour_operations_need_colours(write: Write) -> None:
+    off = [(f"data.streams.{name}.transform.augment_operations", 0) for name in ("pictures", "regions")]
+    accepted(("model.vision.channels", 1), *off)
+    (message,) = refusals(("model.vision.channels", 1), off[0])
+    assert message.endswith(
+        "data.streams.regions.transform.augment_operations: they need pictures with 3 channels, but "
+        "model.vision wants 1; set 0"
+    )
+
+
+def test_a_component_that_fails_is_named_and_the_rest_is_still_checked(write: Write, good: str) -> None:
+    stubs = Path("stubs.py").read_text()
+    write("stubs.py", stubs.replace('return ("en", "de", "zh")', 'raise RuntimeError("no list")'))
+    messages = refusals(("data.streams.pictures.max_tokens", 99))
+    assert "good.yaml:15: data.streams.pictures.source: Scenes failed: RuntimeError: no list" in messages
+    assert any("max_tokens" in message for message in messages)
+
+
+def test_measuring_does_not_need_the_training_data(write: Write) -> None:
+    gone = ("data.streams.pictures.source.file", "gone.jsonl")
+    assert len(refusals(gone, ("data.streams.regions.images_from", None))) == 1
+    accepted(gone, checks="evaluation")
+    assert len(refusals(("evaluation.source.file", "gone.jsonl"), checks="evaluation")) == 1
+    accepted(("evaluation.source.file", "gone.jsonl"), checks="none")
+
+
+def test_a_recipe_made_in_python_is_checked_without_places(write: Write) -> None:
+    recipe = read_recipe(["good.yaml"], [("evaluation.split", "train")], checks="none").recipe
+    with pytest.raises(RecipeError, match=r"^evaluation\.source: its split"):
+        validate(recipe)
+
+
+DEEP_EYE = """
+from x2kit.plugin import ImageSpec, VisionEncoderConfig, VisionFacts, hookimpl
+
+class DeepEye(VisionEncoderConfig):
+    means: int = 8
+
+    def describe(self):
+        image = ImageSpec(32, 8, (0.5,) * self.means, (0.5,) * 8, value_range=(0, 10000))
+        return VisionFacts(image, 16, (4, 4))
+
+    def build(self, assets=None):
+        raise AssertionError("a weight is built")
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(DeepEye)
+"""
+
+
+def test_augmentations_of_pictures_of_numbers_are_those_of_shape(write: Write) -> None:
+    write("deep.py", DEEP_EYE)
+    eye: list[tuple[str, Any]] = [
+        ("plugins", ["stubs.py", "deep.py"]),
+        ("model.vision", "DeepEye"),
+        ("data.streams.regions", None),
+    ]
+    key = "data.streams.pictures.transform"
+    assert refusals(*eye)[0].endswith(
+        f"{key}.augment_operations: they need pictures with 3 channels of 8 bits, but model.vision wants 8 of numbers "
+        f"from 0 to 10000; set 0, or {key}.augment_colour: false, which leaves operations of shape alone"
+    )
+    accepted(*eye, (f"{key}.augment_colour", False))
+    accepted(*eye, (f"{key}.augment_operations", 0))
+
+
+def test_pictures_with_boxes_have_no_operations_of_shape(write: Write) -> None:
+    key = "data.streams.pictures.transform"
+    (message,) = refusals((f"{key}.augment_colour", False))
+    assert message == (
+        f"command line: {key}.augment_colour: pictures with boxes take colour operations alone, so without them "
+        f"nothing is left; set {key}.augment_operations: 0"
+    )
+    accepted((f"{key}.augment_colour", False), (f"{key}.augment_operations", 0))
+
+
+def test_an_encoder_that_is_wrong_about_its_pictures_is_refused(write: Write) -> None:
+    write("deep.py", DEEP_EYE)
+    message, *_ = refusals(
+        ("plugins", ["stubs.py", "deep.py"]),
+        ("model.vision", {"class_path": "DeepEye", "init_args": {"means": 3}}),
+    )
+    assert message.endswith(
+        "model.vision: DeepEye is wrong about its pictures: image.mean needs one number for each of 8 channels, found 3"
+    )

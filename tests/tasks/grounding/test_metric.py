@@ -1,0 +1,125 @@
+"""Boxes by name, against the model's own answers and boxes that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.data.stubs import spoken
+from tests.evaluation.stubs import Listed, photo, tiny_model
+from x2kit.errors import DataError
+from x2kit.model import X2VLM
+from x2kit.objectives.boxes import iou_and_giou
+from x2kit.plugin import TaskContext
+from x2kit.tasks.config import Localisation
+from x2kit.tasks.grounding import metric as module
+from x2kit.tasks.grounding.metric import chance_hits, measure_boxes
+
+Make = Callable[..., TaskContext]
+
+
+def test_boxes_are_those_that_the_model_gives_for_each_name(
+    context: Make, model: X2VLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    located: list[module.Located] = []
+    plain = module.locate_regions
+
+    def kept(*arguments: Any) -> module.Located:
+        located.append(plain(*arguments))
+        return located[-1]
+
+    monkeypatch.setattr(module, "locate_regions", kept)
+    records = [photo(index) for index in range(5)]
+    result = measure_boxes(Localisation(iou=0.1), context(source=Listed(records), languages=("de",)))
+    names = [region["caption"]["de"] for record in records for region in record["regions"]]  # type: ignore[index,call-overload]
+    expected = model.locate([record["image"] for record in records for _ in record["regions"]], names)
+    torch.testing.assert_close(located[0].predicted, expected, rtol=0, atol=1e-6)
+    true = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.625, 0.625, 0.75, 0.75]]).repeat(5, 1)
+    iou = iou_and_giou(expected, true)[0]
+    assert result["boxes"]["de"]["iou10"] == pytest.approx(float((iou > 0.1).float().mean()))
+    assert result["boxes"]["de"]["mean_iou"] == pytest.approx(float(iou.mean()))
+    assert (
+        result["boxes"]["de"].items() >= {"regions": 10, "pictures": 5, "trained_with_images": False}.items()
+    )
+
+
+def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
+    context: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.625, 0.625, 0.75, 0.75]])
+
+    def oracle(model: X2VLM, pictures: Any, texts: Any, pairs: Tensor, head: Any, *rest: Any) -> Tensor:
+        predicted = true.repeat(len(pairs) // 2, 1)
+        predicted[0] = torch.tensor([0.9, 0.9, 0.1, 0.1])
+        return predicted
+
+    monkeypatch.setattr(module, "fuse_pairs", oracle)
+    result = measure_boxes(Localisation(), context(source=Listed([photo(0), photo(1)])))
+    assert result["boxes"]["en"]["iou50"] == 0.75
+    assert result["boxes_mean_trained"] == result["boxes_mean_zero_shot"] == 0.75
+
+
+def test_a_model_with_the_box_head_alone_is_measured_alike(context: Make) -> None:
+    grounding = tiny_model()
+    for part in ("vision_proj", "text_proj", "temperature", "text_temperature", "itm_head", "mlm_head"):
+        delattr(grounding, part)
+    source = Listed([photo(index) for index in range(3)])
+    assert measure_boxes(Localisation(), context(model=grounding, source=source)) == measure_boxes(
+        Localisation(), context(source=source)
+    )
+
+
+def test_chance_is_the_share_of_other_boxes_that_would_be_hits() -> None:
+    boxes = torch.tensor([[0.5, 0.5, 1, 1], [0.5, 0.5, 1, 0.8], [0.1, 0.1, 0.1, 0.1], [0.9, 0.9, 0.1, 0.1]])
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    hits = sum(float(iou_and_giou(boxes[i : i + 1], boxes[j : j + 1])[0]) > 0.5 for i, j in pairs)
+    assert chance_hits(boxes, 0.5) == pytest.approx(hits / len(pairs)) == pytest.approx(2 / 12)
+    assert chance_hits(boxes[:1], 0.5) == 0
+
+
+def test_chance_of_many_boxes_is_worked_out_from_evenly_spaced_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    boxes = torch.rand(600, 4) * 0.3 + 0.3
+    whole = chance_hits(boxes, 0.5)
+    monkeypatch.setattr(module, "CHANCE_BOXES", 200)
+    assert chance_hits(boxes, 0.5) == pytest.approx(whole, abs=0.03)
+
+
+def test_a_region_without_a_name_in_a_language_is_left_out_of_it(context: Make) -> None:
+    record = photo(0)
+    record["regions"][1]["caption"] = {"en": "cat"}
+    result = measure_boxes(Localisation(), context(source=Listed([record, photo(1)])))["boxes"]
+    assert (result["en"]["regions"], result["de"]["regions"]) == (4, 3)
+
+
+def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -> None:
+    source = Listed([photo(0, regions=[{"bbox": [0, 0, 4, 4], "caption": {"en": "dog"}}])])
+    result = measure_boxes(Localisation(), context(source=source))
+    assert list(result["boxes"]) == ["en"]
+    assert result["boxes_without"] == ["de"]
+    assert result["boxes_mean_zero_shot"] is None
+
+
+def test_records_without_named_regions_are_refused(context: Make) -> None:
+    with pytest.raises(DataError, match="no region has a text in en, de, so no box can be looked for"):
+        measure_boxes(Localisation(), context(source=Listed([photo(0, regions=[])])))
+
+
+def test_a_bad_box_is_refused_by_record(context: Make) -> None:
+    source = Listed([photo(4, regions=[{"bbox": [20, 0, 9, 4], "caption": spoken("dog")}])])
+    with pytest.raises(DataError, match="record photo-4: box"):
+        measure_boxes(Localisation(), context(source=source))
+
+
+def test_the_common_subset_has_regions_with_a_text_in_every_language(context: Make) -> None:
+    records = [photo(index) for index in range(3)]
+    records[1]["regions"][0]["caption"] = {"en": "english alone"}
+    found = [
+        measure_boxes(Localisation(common_subset=common), context(source=Listed(records)))["boxes"]
+        for common in (False, True)
+    ]
+    assert [[row["regions"] for row in boxes.values()] for boxes in found] == [[6, 5], [5, 5]]

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+
+from x2kit.errors import StorageError, X2KitError
+from x2kit.training.checkpoint import writer as module
+from x2kit.training.checkpoint.checkpoints import checkpoints, load_checkpoint
+from x2kit.training.checkpoint.writer import CheckpointWriter, on_cpu
+from x2kit.training.config import TrainingConfig
+
+
+def writer(run: Path, said: list[str] | None = None, **settings: Any) -> CheckpointWriter:
+    return CheckpointWriter(run, TrainingConfig(**settings), (said if said is not None else []).append)
+
+
+def names(run: Path) -> list[str]:
+    return [path.name for path in checkpoints(run)]
+
+
+def test_what_need_not_stay_is_removed(tmp_path: Path) -> None:
+    with writer(tmp_path, keep_last=1, keep_best="loss") as saves:
+        for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 2.0)):
+            saves.save(step, {"step": step}, {"loss": loss})
+    assert names(tmp_path) == ["step-0000002", "step-0000004"]
+
+
+def test_a_value_that_is_not_logged_is_said_once_with_what_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    with writer(tmp_path, said, keep_best="los") as saves:
+        saves.save(1, {"step": 1}, {"loss": 1.0, "lr": 0.1})
+        saves.save(2, {"step": 2}, {"loss": 1.0, "lr": 0.1})
+    (line,) = said
+    assert line == (
+        "training.keep_best: nothing called 'los' is logged so far, so this checkpoint is not compared; "
+        "logged are loss, lr"
+    )
+
+
+def test_what_is_written_beside_the_training_is_the_state_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Event()
+    ordinary = module.save_checkpoint
+
+    def later(*given: Any) -> Path:
+        assert go_on.wait(60)
+        return ordinary(*given)
+
+    monkeypatch.setattr(module, "save_checkpoint", later)
+    weight = torch.ones(3)
+    with writer(tmp_path, async_saving=True) as saves:
+        saves.save(1, {"step": 1, "model": {"weight": weight}}, {})
+        weight.mul_(5)  # the training goes on
+        assert names(tmp_path) == []
+        go_on.set()
+    assert torch.equal(load_checkpoint(tmp_path)[0]["model"]["weight"], torch.ones(3))
+
+
+def full(*given: Any) -> Path:
+    raise StorageError("the disk is full")
+
+
+def test_what_went_wrong_beside_the_training_is_raised_at_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "save_checkpoint", full)
+    saves = writer(tmp_path, async_saving=True)
+    saves.check()
+    saves.save(1, {"step": 1}, {})
+    assert saves._thread is not None
+    saves._thread.join()
+    with pytest.raises(StorageError, match="the disk is full"):
+        saves.check()
+    saves.check()  # it is raised once
+
+
+def test_what_went_wrong_is_raised_at_the_end_at_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "save_checkpoint", full)
+
+    def end() -> None:
+        with writer(tmp_path, async_saving=True) as saves:
+            saves.save(1, {"step": 1}, {})
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        end()
+
+
+def test_it_hides_no_other_reason_for_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "save_checkpoint", full)
+    said: list[str] = []
+
+    def end() -> None:
+        with writer(tmp_path, said, async_saving=True) as saves:
+            saves.save(1, {"step": 1}, {})
+            raise X2KitError("loss is not finite")
+
+    with pytest.raises(X2KitError, match="loss is not finite"):
+        end()
+    assert said == ["the disk is full"]
+
+
+def test_tied_tensors_take_their_room_once_in_the_copy() -> None:
+    tied = torch.ones(4)
+    copied = on_cpu({"a": tied, "b": [tied, (tied[:2], 3, "x")]})
+    assert copied["a"] is copied["b"][0]
+    assert copied["a"].data_ptr() != tied.data_ptr()
+    assert copied["b"][1][1:] == (3, "x")
+    tied.zero_()
+    assert torch.equal(copied["b"][1][0], torch.ones(2))

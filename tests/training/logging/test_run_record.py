@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from x2kit.io.run_directory import read_metrics
+from x2kit.training.logging.run_record import RunRecord, versions
+
+
+def open_record(run: Path, steps_done: int = 0) -> RunRecord:
+    return RunRecord(run, "model: tiny\n", {"seed": 7}, steps_done)
+
+
+def write(run: Path, *steps: int, done: int = 0) -> None:
+    record = open_record(run, done)
+    for step in steps:
+        record.write(step, {"loss": step / 10, "pictures.itc": 1.0})
+    record.close()
+
+
+def steps(run: Path) -> list[Any]:
+    return [line["step"] for line in read_metrics(run)]
+
+
+def test_a_run_leaves_recipe_versions_and_metrics(tmp_path: Path) -> None:
+    write(tmp_path / "run", 1, 2)
+    assert (tmp_path / "run/recipe.yaml").read_text() == "model: tiny\n"
+    facts = json.loads((tmp_path / "run/versions.json").read_text())
+    assert facts["seed"] == 7
+    assert facts["packages"]["torch"] == versions()["packages"]["torch"]
+    assert facts["python"].startswith("3.")
+    assert read_metrics(tmp_path / "run")[1] == {"step": 2, "loss": 0.2, "pictures.itc": 1.0}
+
+
+def test_metrics_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    record = open_record(tmp_path)
+    record.write(1, {"loss": 0.5})
+    assert steps(tmp_path) == [1]
+    record.close()
+
+
+def test_an_unfinished_last_line_is_dropped(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert steps(tmp_path) == [1, 2]
+    write(tmp_path, 3, done=2)
+    assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_a_resumed_run_writes_later_lines_again(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3, 4)
+    write(tmp_path, 3, done=2)
+    assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_a_new_run_has_no_lines(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path) == []
+    write(tmp_path)
+    assert read_metrics(tmp_path) == []
+
+
+def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
+    record = open_record(tmp_path)
+    record.write(1, {"loss": 1 / 3, "tiny": 5e-324})
+    record.close()
+    write(tmp_path, done=1)  # read and written once more
+    (line,) = read_metrics(tmp_path)
+    assert (line["loss"], line["tiny"]) == (1 / 3, 5e-324)
+
+
+def test_tensorboard_shows_the_same_values(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["loss", "pictures/itc"]  # one group a stream
+    found = events.Scalars("loss")
+    assert [event.step for event in found] == [1, 2]
+    assert all(math.isclose(e.value, e.step / 10, rel_tol=1e-6) for e in found)
+
+
+def shown(run: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return [(event.step, round(event.value, 6)) for event in events.Scalars("loss")]
+
+
+def test_tensorboard_too_has_every_step_once_after_a_resume(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3, 4)
+    write(tmp_path, 3, 4, 5, done=2)
+    assert shown(tmp_path) == [(step, step / 10) for step in (1, 2, 3, 4, 5)]
+
+
+def test_a_run_that_begins_again_shows_nothing_of_before(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    write(tmp_path, 1, done=0)
+    assert shown(tmp_path) == [(1, 0.1)]
+
+
+def test_what_is_synced_outlives_a_kill(tmp_path: Path) -> None:
+    record = open_record(tmp_path)
+    record.write(1, {"loss": 0.1})
+    record.sync()
+    assert (steps(tmp_path), shown(tmp_path)) == ([1], [(1, 0.1)])  # nothing was closed
+    record.close()
+
+
+def test_the_recipe_of_the_steps_before_a_change_stays(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    RunRecord(tmp_path, "model: tiny\n", {}, 2).close()
+    assert list(tmp_path.glob("recipe.until*")) == []
+    RunRecord(tmp_path, "model: changed\n", {}, 2).close()
+    assert (tmp_path / "recipe.yaml").read_text() == "model: changed\n"
+    assert (tmp_path / "recipe.until-step-0000002.yaml").read_text() == "model: tiny\n"
+
+
+def test_a_disk_that_is_full_is_told_once_and_other_threads_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    record = open_record(tmp_path / "run")
+    of_board = type("Writer", (threading.Thread,), {"__module__": "tensorboard.summary"})()
+    threading.excepthook(threading.ExceptHookArgs((OSError, OSError(28, "full"), None, of_board)))
+    assert told == []
+    other = threading.ExceptHookArgs((OSError, OSError(28, "full"), None, threading.Thread()))
+    threading.excepthook(other)
+    assert told == [other]
+    record.close()
+    assert threading.excepthook == told.append

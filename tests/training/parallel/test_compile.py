@@ -1,0 +1,97 @@
+"""Compiled layers give the losses and gradients of layers that are not, and no batch needs new code for its shape."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from tests.benchmarks.step import CPU, our_step
+from tests.benchmarks.step_batch import Task, make_task
+from tests.training.conftest import Written
+from x2kit.training.config import TrainingConfig
+from x2kit.training.parallel.compile import compile_layers
+
+pytestmark = pytest.mark.slow
+
+SIZES = {
+    "vision": {"image_size": 32, "width": 32, "depth": 2, "heads": 2},
+    "text": {"layers": 2, "width": 32, "heads": 2, "vocab_size": 200, "max_length": 40},
+    "fusion": {"layers": 2, "heads": 2},
+}
+SETTINGS: dict[str, object] = {
+    f"model.{part}.init_args.{key}": value for part, of in SIZES.items() for key, value in of.items()
+}
+TOLERANCE = 1e-5
+"""Of losses, and of gradients relative to their norm: compiled code adds in another order."""
+
+
+@pytest.fixture
+def task() -> Iterator[Task]:
+    torch._dynamo.reset()
+    yield make_task(2, SETTINGS)
+    torch._dynamo.reset()
+
+
+def differentiated(task: Task) -> tuple[dict[str, Tensor], Tensor]:
+    """Losses and all gradients in one row."""
+    losses = our_step(task)()
+    gradients = [p.grad.flatten() for p in task.model.parameters() if p.grad is not None]
+    return losses, torch.cat(gradients)
+
+
+def test_losses_and_gradients_are_the_same(task: Task) -> None:
+    losses, gradients = differentiated(task)
+    names = list(task.model.state_dict())
+    assert compile_layers(task.model, CPU) == 6
+    assert list(task.model.state_dict()) == names
+    again, found = differentiated(task)
+    torch.testing.assert_close(again, losses, rtol=0, atol=TOLERANCE)
+    assert float((found - gradients).norm() / gradients.norm()) < TOLERANCE
+
+
+def test_other_lengths_and_counts_of_rows_need_no_new_code(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, backend="eager")
+    )  # what is asked of sizes alone
+    compile_layers(task.model, CPU)
+    for pictures, tokens in ((2, None), (3, 24), (5, 32)):
+        differentiated(make_task(pictures, SETTINGS, tokens=tokens)._replace(model=task.model))
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for pictures, tokens in ((4, 16), (6, 40), (7, None)):
+        differentiated(make_task(pictures, SETTINGS, tokens=tokens)._replace(model=task.model))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before > 0
+
+
+def test_a_machine_without_a_compiler_is_told_what_is_missing(tmp_path: Path) -> None:
+    program = (
+        "import torch\nfrom x2kit.errors import X2KitError\nfrom x2kit.training.parallel.compile import require_compiler\n"
+        "try:\n    require_compiler(torch.device('cpu'))\nexcept X2KitError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("training.compile: nothing can be compiled for cpu here: ")
+    assert "a C++ compiler (g++ or clang, or the one that CXX names)" in done.stdout
+    assert "--training.compile false" in done.stdout
+
+
+def test_a_recipe_switches_it_on(written: Written) -> None:
+    assert not written().recipe.training.compile
+    assert written(compile=True).recipe.training.compile
+
+
+def test_layers_that_are_computed_again_are_not_compiled() -> None:
+    with pytest.raises(ValidationError, match="compile: not together with activation_checkpointing"):
+        TrainingConfig(compile=True, activation_checkpointing=True)

@@ -1,0 +1,149 @@
+"""Several processes train what one does: the same losses, step by step, and one message where one of them fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.training.conftest import recipe_tree
+from tests.training.torchrun import torchrun
+from x2kit.io.run_directory import read_metrics
+from x2kit.recipe import read_recipe
+from x2kit.training import train
+from x2kit.training.checkpoint.checkpoints import checkpoints
+
+CLOCK = {"time", "seconds", "samples_per_second", "data_wait_share"}
+CLOSE = 1e-6
+"""Sums in another order, in float32. Steps add up what differs: Adam divides small gradients by their own size."""
+
+
+def recipe(folder: Path, **training: Any) -> Path:
+    """All kinds of streams that share and do not share pictures, with uneven shares; no dropout, whose draws differ."""
+    tree = recipe_tree(folder)
+    tree["model"]["fusion"]["init_args"]["dropout"] = 0.0
+    streams = tree["data"]["streams"]
+    common = {key: streams["pictures"][key] for key in ("source", "max_tokens", "transform")}
+    streams["pictures"] |= {"batch_size": 6, "fusion_rows": 4, "positives": "text"}
+    streams["regions"] |= {"batch_size": 5, "positives": "image"}
+    streams["own"] = {**common, "kind": "region-text", "batch_size": 6, "max_images": 4, "languages": ["de"]}
+    streams["parallel"] |= {"batch_size": 5, "positives": "text"}
+    streams["alone"] = {**common, "kind": "text", "batch_size": 5, "languages": ["en"]}
+    tree["training"] |= {"steps": 4, "lr": 0.001, "warmup": 0, **training}
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    """What the steps of a run logged, without what the clock says."""
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in read_metrics(run)]
+
+
+def alone(file: Path, run: Path) -> list[dict[str, float]]:
+    """The same recipe in this one process."""
+    resolved = read_recipe([file])
+    train(resolved.recipe, resolved.plugins, run)
+    return losses(run)
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    expected = alone(file, tmp_path / "one")
+    done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    found = losses(tmp_path / "two")
+    assert len(found) == len(expected) == 4
+    for one, other in zip(expected, found, strict=True):
+        assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+    assert done.stdout.count("weights:") == 1
+    assert done.stdout.count("next: x2kit evaluate") == 1
+    facts = json.loads((tmp_path / "two" / "versions.json").read_text())
+    assert facts["data"] == json.loads((tmp_path / "one" / "versions.json").read_text())["data"]
+    assert [path.name for path in checkpoints(tmp_path / "two")] == ["step-0000002", "step-0000004"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distribution", ["ddp", "fsdp"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_any_number_of_processes_and_workers_has_the_losses_of_one(
+    tmp_path: Path, distribution: str, count: int, num_workers: int
+) -> None:
+    file = recipe(tmp_path, distribution=distribution)
+    expected = alone(file, tmp_path / "one")
+    options = ("--data.num_workers", str(num_workers))
+    done = torchrun(count, "train", file, "--run-dir", tmp_path / "many", *options)
+    assert done.returncode == 0, done.stderr
+    for one, other in zip(expected, losses(tmp_path / "many"), strict=True):
+        assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    expected = alone(file, tmp_path / "one")
+    first = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    assert first.returncode == 0, first.stderr
+    shutil.rmtree(checkpoints(tmp_path / "two")[-1])  # as if it had been stopped two steps before the end
+    resolved = read_recipe([file])
+    train(resolved.recipe, resolved.plugins, tmp_path / "two", resume=True)
+    for one, other in zip(expected, losses(tmp_path / "two"), strict=True):
+        assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+
+
+def test_a_state_is_gathered_at_rank_0_alone(tmp_path: Path) -> None:
+    file = recipe(tmp_path, distribution="fsdp")
+    done = torchrun(2, file, module="tests.training.numbers_held")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert first["held"] == first["of"] > first["shards"]
+    assert first["devices"] == ["cpu"]
+    assert not first["sharded"]
+    assert second["held"] == 0
+
+
+BROKEN_ON_RANK_1 = """\
+import os
+from x2kit.errors import DataError
+from x2kit.plugin import hookimpl
+from tests.data.stubs import StubScenes
+
+class Vanishing(StubScenes):
+    split: str = "train"
+
+    def open(self):
+        if os.environ.get("RANK") == "1":
+            raise DataError("scenes.jsonl: the disk of rank 1 is gone")
+        return super().open()
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(Vanishing)
+"""
+
+
+def test_a_process_that_fails_ends_the_run_with_its_message_once(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    tree = yaml.safe_load(file.read_text())
+    (tmp_path / "vanishing.py").write_text(BROKEN_ON_RANK_1)
+    tree["plugins"].append("vanishing.py")
+    for stream in tree["data"]["streams"].values():
+        stream["source"] = "Vanishing"
+    file.write_text(yaml.safe_dump(tree))
+    done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    assert done.returncode != 0
+    assert done.stderr.count("the disk of rank 1 is gone") == 1
+    assert (
+        "x2kit/training/trainer.py" not in done.stderr
+    )  # torchrun shows where torchrun was, we show nothing
+
+
+def test_what_all_processes_find_wrong_is_said_once(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    done = torchrun(5, "train", file, "--run-dir", tmp_path / "five")
+    assert done.returncode != 0
+    assert done.stderr.count("4 records a step cannot be shared by 5 processes") == 1

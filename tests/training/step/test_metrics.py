@@ -1,0 +1,99 @@
+"""What is logged beside the losses, against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.conftest import texts
+from x2kit.data.pipeline.batch import Batch, RegionImages
+from x2kit.distributed.processes import ALONE
+from x2kit.model import X2VLM
+from x2kit.training.step.accumulation import accumulate
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.metrics import Measures, region_images, temperatures
+
+ACTIVE = {
+    "pictures": ("itc", "itm", "mlm"),
+    "regions": ("itc", "itm"),
+    "parallel": ("ttc", "ttm"),
+    "alone": ("mlm",),
+}
+
+
+def answers(matched: list[int]) -> Tensor:
+    """Logits of these answers of the matching head."""
+    return torch.tensor([[-1.0, 1.0] if one else [1.0, -1.0] for one in matched])
+
+
+def test_accuracy_is_counted_apart_for_pairs_that_match_and_for_hard_negatives() -> None:
+    measures = Measures()
+    measures.matching("pictures.itm", answers([1, 1, 0, 0, 0, 1]), None)
+    assert measures.read(ALONE) == {
+        "pictures.itm_positive_accuracy": 1.0,
+        "pictures.itm_negative_accuracy": 0.75,
+    }
+
+
+def test_rows_without_a_negative_do_not_count() -> None:
+    measures = Measures()
+    valid = torch.tensor([True, True, False, True, False, False])
+    measures.matching("pictures.itm", answers([1, 0, 1, 1, 1, 1]), valid)
+    assert measures.read(ALONE) == {
+        "pictures.itm_positive_accuracy": 0.5,
+        "pictures.itm_negative_accuracy": 0.0,
+    }
+
+
+def test_a_share_of_nothing_is_left_out() -> None:
+    measures = Measures()
+    measures.matching("regions.itm", answers([]).view(0, 2), None)
+    assert measures.read(ALONE) == {}
+
+
+def test_padding_is_counted_for_each_stream(batch: Batch) -> None:
+    measures = Measures()
+    measures.padding(batch.streams)
+    found = measures.read(ALONE)
+    assert found["pictures.padding"] == 1 - (7 + 5 + 12 + 4) / 64
+    assert found["parallel.padding"] == 1 - (5 + 3 + 8 + 9 + 4 + 6) / (24 + 48)
+    assert found["alone.padding"] == 1 - (10 + 4) / len(texts([10, 4], 16, 0).mask.flatten())
+
+
+def test_a_step_in_parts_counts_what_the_step_in_one_does(model: X2VLM, batch: Batch) -> None:
+    def weight(stream: str, loss: str) -> float:
+        return 1.0
+
+    whole, parts = Measures(), Measures()
+    torch.manual_seed(0)
+    step_losses(model, batch, ACTIVE, measures=whole)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    accumulate(model, batch, ACTIVE, 2, weight, measures=parts)  # type: ignore[arg-type]
+    one, two = whole.read(ALONE), parts.read(ALONE)
+    assert one.keys() == two.keys()
+    assert one["pictures.itm_positive_accuracy"] == two["pictures.itm_positive_accuracy"]
+    assert one["parallel.ttm_positive_accuracy"] == two["parallel.ttm_positive_accuracy"]
+
+
+@pytest.mark.parametrize(("value", "clamped"), [(0.07, 0), (0.001, 1), (0.5, 1), (0.0, 1), (9.0, 1)])
+def test_a_temperature_at_an_end_of_its_range_is_told(model: X2VLM, value: float, clamped: int) -> None:
+    torch.nn.init.constant_(model.temperature, value)
+    found = {name: round(one.item(), 4) for name, one in temperatures(model).items()}
+    assert found == {
+        "temperature": value,
+        "temperature_clamped": clamped,
+        "text_temperature": 0.2,
+        "text_temperature_clamped": 0,
+    }
+
+
+def test_images_of_regions_are_told_with_the_reasons_that_left_some_out(batch: Batch) -> None:
+    assert region_images(batch) == {}
+    counted = batch._replace(regions={"regions": RegionImages(50, empty=1, over_limit=2, rows_over_limit=40)})
+    assert region_images(counted) == {
+        "regions.images_held": 47,
+        "regions.images_empty": 1,
+        "regions.images_over_limit": 2,
+        "regions.rows_over_limit": 40,
+    }

@@ -1,0 +1,223 @@
+"""Objectives of plugins: logged and weighted like the losses of the paper, in one pass, in parts, in processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+from x2kit_objectives import SigmoidContrastive
+
+from tests.training.conftest import recipe_tree
+from tests.training.torchrun import torchrun
+from x2kit.data.config import DataConfig, StreamConfig
+from x2kit.data.pipeline.batch import Batch
+from x2kit.errors import PluginError, RecipeError
+from x2kit.io.run_directory import read_metrics
+from x2kit.model import X2VLM
+from x2kit.plugin import MeanOver, ObjectiveConfig, StreamFeatures
+from x2kit.recipe import read_recipe
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.training import train
+from x2kit.training.step.accumulation import accumulate
+from x2kit.training.step.losses import Active, step_losses
+from x2kit.training.step.objectives import Further, build_objectives
+
+PLUGIN = """\
+from typing import ClassVar
+from x2kit.plugin import ObjectiveConfig, hookimpl
+
+class Rows(ObjectiveConfig):
+    over: ClassVar[str] = "rows"
+
+    def build(self):
+        return rows
+
+def rows(features):
+    texts = [(text.tokens.float() * text.mask[..., None]).sum(1).square().mean(1) for text in features.texts]
+    if features.vision is not None:
+        texts.append(features.vision.patches.float().square().mean((1, 2))[features.images])
+        texts.append(features.summary.float().square().mean(1))
+    return sum(texts).mean()
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(Rows)
+"""
+SIGMOID = {"class_path": "SigmoidContrastive", "init_args": {"weight": 0.5}}
+
+
+def recipe(folder: Path, streams: Mapping[str, Any], **training: Any) -> ResolvedRecipe:
+    tree = recipe_tree(folder)
+    (folder / "rows.py").write_text(PLUGIN)
+    tree["plugins"].append("rows.py")
+    tree["model"]["fusion"]["init_args"]["dropout"] = 0.0
+    for name, settings in streams.items():
+        tree["data"]["streams"][name] |= settings
+    tree["training"] |= {"steps": 2, "warmup": 0, "lr": 0.001, **training}
+    file = folder / "rows.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return read_recipe([file])
+
+
+def metrics(resolved: ResolvedRecipe, run: Path) -> list[dict[str, float]]:
+    train(resolved.recipe, resolved.plugins, run)
+    return read_metrics(run)
+
+
+def test_it_is_logged_of_its_stream_and_counts_with_its_weight(tmp_path: Path) -> None:
+    streams = {
+        "pictures": {"weight": 0.5, "objectives": {"sigmoid": SIGMOID, "tokens": "Rows"}},
+        "regions": {"objectives": {"sigmoid": "SigmoidContrastive"}},
+        "parallel": {
+            "objectives": {"sigmoid": {"class_path": "SigmoidContrastive", "init_args": {"weight": 0}}}
+        },
+    }
+    (line, _) = metrics(recipe(tmp_path, streams), tmp_path / "run")
+    assert "parallel.sigmoid" not in line
+    weights = {"pictures.sigmoid": 0.25, "pictures.tokens": 0.5} | {
+        f"pictures.{loss}": 0.5 for loss in ("itc", "itm", "mlm")
+    }
+    parts = [
+        value * weights.get(name, 1.0)
+        for name, value in line.items()
+        if "." in name and not name.endswith((".padding", "_accuracy", "_held", "_limit"))
+    ]
+    assert len(parts) == 14
+    assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_a_stream_of_which_nothing_else_counts_is_drawn(tmp_path: Path) -> None:
+    off = dict.fromkeys(("itc", "itm", "mlm"), 0)
+    late = {"class_path": "SigmoidContrastive", "init_args": {"start": 0.5}}
+    streams = {"pictures": {"losses": off, "objectives": {"only": late}}}
+    first, second = metrics(recipe(tmp_path, streams), tmp_path / "run")
+    assert "pictures.only" not in first
+    assert second["pictures.only"] > 0
+
+
+def rows(features: StreamFeatures) -> Tensor:
+    names: dict[str, Any] = {}
+    exec(PLUGIN, names)
+    return cast(Tensor, names["rows"](features))
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_step_in_parts_has_the_same_losses_and_gradients(model: X2VLM, batch: Batch, parts: int) -> None:
+    sigmoid = SigmoidContrastive().build()
+    both = {"sigmoid": Further("a", "pairs", sigmoid), "rows": Further("b", "rows", rows)}
+    objectives = dict.fromkeys(("pictures", "regions", "parallel"), both)
+    active: Active = {"pictures": ("itc", "mlm"), "regions": ("bbox",), "parallel": ()}
+
+    def gradients() -> dict[str, Tensor]:
+        found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad(set_to_none=True)
+        return found
+
+    whole = step_losses(model, batch, active, objectives=objectives)
+    torch.stack([value for on in whole.values() for value in on.values()]).sum().backward()
+    expected = gradients()
+    found = accumulate(model, batch, active, parts, lambda stream, loss: 1.0, objectives=objectives)
+    assert set(found["parallel"]) == {"sigmoid", "rows"}
+    for stream, losses in whole.items():
+        torch.testing.assert_close(found[stream], losses, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("distribution", "accumulation"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
+def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str, accumulation: int) -> None:
+    both = {"objectives": {"sigmoid": "SigmoidContrastive", "rows": "Rows"}}
+    streams = {"pictures": {**both, "batch_size": 5}, "regions": {**both, "batch_size": 5}, "parallel": both}
+    one = metrics(recipe(tmp_path, streams), tmp_path / "one")
+    recipe(tmp_path, streams, distribution=distribution, accumulation=accumulation)
+    done = torchrun(2, "train", tmp_path / "rows.yaml", "--run-dir", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    for expected, found in zip(one, read_metrics(tmp_path / "two"), strict=True):
+        for name in (
+            "loss",
+            "gradient_norm",
+            *(key for key in expected if key.endswith((".sigmoid", ".rows"))),
+        ):
+            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("streams", "heads", "key", "said"),
+    [
+        ({"pictures": {"objectives": {"one": "SigmoidContrastiv"}}}, None, "objectives.one", "nearest: \"SigmoidCon"),
+        ({"pictures": {"objectives": {"mlm": SIGMOID}}}, None, "pictures", "mlm is logged of every such stream"),
+        ({"pictures": {"objectives": {"a.b": SIGMOID}}}, None, "pictures", "letters, digits, - and _ alone"),
+        ({"alone": {"objectives": {"one": SIGMOID}}}, None, "alone", "nothing for one to compare"),
+        (
+            {"parallel": {"batch_size": 1, "losses": {"ttc": 0, "ttm": 0}, "objectives": {"one": SIGMOID}}},
+            None,
+            "data.streams.parallel.batch_size",
+            "the objective one compares a row with the others",
+        ),
+        (
+            {"pictures": {"objectives": {"one": SIGMOID}, "losses": {"itc": 0, "itm": 0}}},
+            ["mlm", "bbox"],
+            "data.streams.pictures.objectives.one",
+            "it needs the head itc",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_with_its_key(
+    streams: Mapping[str, Any], heads: list[str] | None, key: str, said: str, tmp_path: Path
+) -> None:
+    tree = recipe_tree(tmp_path)
+    common = {k: v for k, v in tree["data"]["streams"]["pictures"].items() if k != "kind"}
+    tree["data"]["streams"]["alone"] = {**common, "kind": "text"}
+    for name, settings in streams.items():
+        tree["data"]["streams"][name] |= settings
+    if heads:
+        tree["model"]["heads"]["built"] = heads
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    with pytest.raises(RecipeError) as found:
+        read_recipe([file])
+    assert any(key in fault.key and said in fault.message for fault in found.value.faults), found.value
+
+
+class Given(ObjectiveConfig):
+    """Gives what a test wants."""
+
+    over: ClassVar[MeanOver] = "rows"
+
+    def build(self) -> Any:
+        return GIVEN[0]
+
+
+GIVEN: list[Any] = []
+
+
+def built(objective: Any) -> Mapping[str, Mapping[str, Further]]:
+    GIVEN[:] = [objective]
+    source = cast(Any, None)
+    stream = StreamConfig.model_construct(kind="image-text", source=source, objectives={"own": Given()})
+    return build_objectives(DataConfig.model_construct(streams={"pictures": stream}))
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        (lambda features: features.first, r"gives a scalar of floating point, found \[4, 6\] torch\.float32"),
+        (lambda features: 0.5, "found <class 'float'>"),
+        (lambda features: features.first.sum().long(), r"found \[\] torch\.int64"),
+        (lambda features: features.nothing, "failed: AttributeError: 'StreamFeatures' object has no"),
+    ],
+)
+def test_one_that_fails_is_told_with_its_key(model: X2VLM, batch: Batch, objective: Any, said: str) -> None:
+    objectives = built(objective)
+    with pytest.raises(PluginError, match=r"^data\.streams\.pictures\.objectives\.own \(Given\).*" + said):
+        step_losses(model, batch, {"pictures": ()}, objectives=objectives)
+
+
+def test_one_with_parameters_is_refused() -> None:
+    with pytest.raises(PluginError, match="an objective has no parameters"):
+        built(nn.Linear(2, 2))

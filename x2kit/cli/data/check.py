@@ -1,0 +1,232 @@
+"""`x2kit data check`: read and draw every record of a recipe once, count broken ones and what hurts training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+from rich.table import Table
+
+from x2kit.cli.data.findings import Findings
+from x2kit.errors import X2KitError
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.terminal import PlainConsole
+
+if TYPE_CHECKING:
+    from x2kit import Recipe
+    from x2kit.data.validation.check import Check
+    from x2kit.data.validation.statistics import Limits
+    from x2kit.evaluation.config import EvaluationConfig
+    from x2kit.plugin.components import SourceConfig
+    from x2kit.plugin.tokenizers import Tokenizer
+
+HELP = "read and draw every record once; count broken ones, cut texts, equal captions and images"
+SHOWN = 3
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """How much, how fast, form of the result."""
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only N records of each stream, evenly spread; duplicate ids are looked for among these alone",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes; as many as there are processors by default"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
+
+
+def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
+    """Check, show; 1 if too many records are broken, or sound ones have a problem."""
+    if options.limit is not None and options.limit < 1:
+        raise X2KitError(f"--limit: at least 1 record must be checked, found {options.limit}")
+    recipe = resolved.recipe
+    from x2kit.data.validation.check import Check, units_of  # torch enters here
+    from x2kit.terminal import TaskProgress
+
+    workers = _processors() if options.workers is None else options.workers
+    assert resolved.facts is not None  # all checks were asked for
+    tokenizer, without_tokens = _tokenizer(recipe)
+    measured = _measured(recipe.evaluation, resolved.facts.text.max_length)
+    check = Check(
+        units_of(recipe.data.streams, measured),
+        resolved.facts.vision.image,
+        recipe.training.seed,
+        options.limit,
+        workers,
+        recipe.data.limits,
+        tokenizer,
+    )
+    rows, columns = resolved.facts.vision.grid
+    findings = Findings(
+        check,
+        _expected_languages(recipe, measured),
+        rows * columns,
+        "words" if tokenizer is None else "tokens",
+        _row_positives(recipe.evaluation),
+    )
+    interrupted = False
+    try:
+        with TaskProgress() as progress:
+            for done in check.run():
+                progress("checking", done, check.total)
+    except KeyboardInterrupt:
+        interrupted = True
+    verdicts = _verdicts(check, recipe.data.max_bad_share)
+    problems = [*without_tokens, *findings.problems()]
+    if options.json:
+        facts = _facts(check, recipe.data.max_bad_share, verdicts, problems, findings)
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+    else:
+        console = PlainConsole()
+        for table in (*_tables(check), *findings.tables()):
+            console.print(table)
+        print("\n".join(_lines(check, verdicts, problems)))
+    if interrupted:
+        raise KeyboardInterrupt(f"interrupted: {check.done} of {check.total} records were checked")
+    return 1 if verdicts or problems else 0
+
+
+def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
+    """The tokenizer that a run would start with; or none, and why texts are counted in words."""
+    from x2kit.data.pipeline.loader import training_texts
+    from x2kit.model.initialisation import build_started_tokenizer
+
+    try:
+        return build_started_tokenizer(recipe.model, training_texts(recipe.data)), []
+    except X2KitError as error:
+        return None, [f"tokens were not counted, for there is no tokenizer: {error}"]
+
+
+def _measured(evaluation: EvaluationConfig | None, max_length: int) -> dict[str, tuple[SourceConfig, Limits]]:
+    """The evaluation's sources by name, and the least of what their tasks keep of a text."""
+    from x2kit.data.validation.check import EVALUATION
+    from x2kit.data.validation.statistics import Limits
+
+    if evaluation is None:
+        return {}
+    found = {}
+    for key, source in evaluation.keyed_sources().items():
+        own = key.removeprefix("sources.")
+        tasks = [
+            task.model_dump()
+            for name, task in evaluation.tasks.items()
+            if name == own or (key == "source" and name not in evaluation.sources)
+        ]
+        if tasks:
+            words = min((task["max_words"] for task in tasks if "max_words" in task), default=max_length)
+            tokens = min(task.get("max_tokens", max_length) for task in tasks)
+            name = EVALUATION if key == "source" else f"{EVALUATION}.{own}"
+            found[name] = source.for_split(evaluation.split), Limits(words, min(tokens, max_length))
+    return found
+
+
+def _expected_languages(
+    recipe: Recipe, measured: Mapping[str, tuple[SourceConfig, Limits]]
+) -> dict[str, tuple[str, ...]]:
+    wanted = {
+        name: stream.languages or stream.source.languages() for name, stream in recipe.data.streams.items()
+    }
+    chosen = recipe.evaluation.languages if recipe.evaluation else None
+    wanted |= {name: chosen or source.languages() for name, (source, _) in measured.items()}
+    return {name: codes for name, codes in wanted.items() if codes is not None}
+
+
+def _row_positives(evaluation: EvaluationConfig | None) -> bool:
+    tasks = evaluation.tasks.values() if evaluation else ()
+    return any(task.model_dump().get("positives") == "row" for task in tasks)
+
+
+def _processors() -> int:
+    """Processors that this process may use; all of the machine where the system cannot tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _broken(check: Check) -> dict[str, int]:
+    counts = dict.fromkeys(check.drawn, 0)
+    for (name, _), count in check.bad.counts.items():
+        counts[name] += count
+    return counts
+
+
+def _verdicts(check: Check, max_share: float) -> list[str]:
+    measured = {unit.name for unit in check.units if unit.config is None}
+    found = []
+    for name, count in _broken(check).items():
+        drawn = check.drawn[name]
+        share = f"{name}: {count} of {drawn} records are broken ({count / max(drawn, 1):.2%})"
+        if name in measured and count:
+            found.append(f"{share}; an evaluation stops at the first")
+        elif name not in measured and count > max_share * drawn:
+            found.append(f"{share}, more than data.max_bad_share = {max_share:g}")
+    return found
+
+
+def _facts(
+    check: Check, max_share: float, verdicts: list[str], problems: list[str], findings: Findings
+) -> dict[str, Any]:
+    streams: dict[str, Any] = {
+        name: {
+            "records": check.drawn[name],
+            "broken": count,
+            "reasons": {},
+            "languages": findings.texts_as_json(name),
+            "boxes": findings.boxes_as_json(name),
+        }
+        for name, count in _broken(check).items()
+    }
+    for (name, reason), count in check.bad.counts.items():
+        samples = [
+            {
+                "record": fault.record,
+                "message": fault.message,
+                **(fault.place._asdict() if fault.place else {}),
+            }
+            for fault in check.bad.kept(name, reason)
+        ]
+        streams[name]["reasons"][reason.value] = {"count": count, "samples": samples}
+    return {
+        "checked": check.done,
+        "records": check.total,
+        "complete": check.complete,
+        "max_bad_share": max_share,
+        "streams": streams,
+        "equal": findings.equal_as_json(),
+        "too_many": verdicts,
+        "problems": problems,
+        "sound": check.complete and not verdicts and not problems,
+    }
+
+
+def _tables(check: Check) -> list[Table]:
+    summary = Table("stream", "records", "broken", "share")
+    broken = _broken(check)
+    for name, drawn in check.drawn.items():
+        summary.add_row(name, str(drawn), str(broken[name]), f"{broken[name] / max(drawn, 1):.2%}")
+    if not check.bad.total:
+        return [summary]
+    reasons = Table("stream", "reason", "count")
+    for (name, reason), count in sorted(check.bad.counts.items(), key=lambda item: (item[0][0], -item[1])):
+        reasons.add_row(name, reason.value, str(count))
+    return [summary, reasons]
+
+
+def _lines(check: Check, verdicts: list[str], problems: list[str]) -> list[str]:
+    """Some records of each reason, whole lines that can be searched and copied, and the verdict."""
+    from x2kit.data.validation.bad_records import located
+
+    lines = []
+    for name, reason in sorted(check.bad.counts):
+        lines.append(f"{name}, {reason}:")
+        lines += [f"  {located(fault)}" for fault in check.bad.kept(name, reason)[:SHOWN]]
+    found = [*verdicts, *(f"problem: {problem}" for problem in problems)]
+    if check.complete and not found:
+        found = [f"sound: no stream has more broken records than it may ({check.done} checked)"]
+    return [*lines, *found]

@@ -1,0 +1,191 @@
+"""`x2kit plugins check`: the conformance kit on the components of one plugin, for a person or a program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from pydantic import ValidationError
+
+from x2kit.errors import PluginError, X2KitError
+from x2kit.plugin.choice import context_of
+from x2kit.plugin.components import ComponentConfig
+from x2kit.plugin.loading.discovery import module_file
+from x2kit.plugin.loading.file_modules import is_path
+from x2kit.plugin.loading.manager import Plugins, PluginState, load_plugins
+from x2kit.recipe.faults import nearest, value_fault
+
+TEXT = "run the conformance kit on the components of a plugin; exit status 1 if a check fails"
+WHEN_INSTALLED = "no fault in a file that a run names; an installed plugin is imported by every command"
+BUILT = "its_settings_can_be_made"
+"""The name under which it is reported that a component cannot be had without settings of the person's own."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one check said of one component.
+
+    Attributes:
+        component: its name in recipes.
+        kind: its kind.
+        check: the check's name.
+        passed: whether the component keeps this part of its contract, as far as this plugin has to.
+        message: of the kit, if not; of a check that counts as passed it is advice.
+    """
+
+    component: str
+    kind: str
+    check: str
+    passed: bool
+    message: str | None = None
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the action's options."""
+    parser.add_argument("plugin", help="name of an installed plugin or distribution, a file, or a module")
+    parser.add_argument("--component", metavar="NAME", help="only this one of its components")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the checked components, VALUE as in YAML; may be given several times. Small sizes make "
+        "the checks quick",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Print what each check says. Returns 1 if one fails."""
+    plugins, state = _plugin(options.plugin)
+    components = _components(plugins, state, options.component)
+    settings = _settings(options.set)
+    outcomes = []
+    for component in components:
+        if not options.json:
+            print(f"{component.component_name()} ({component.kind}, plugin {state.name})", flush=True)
+        for outcome in _outcomes(component, settings, plugins, state.origin == "entry point"):
+            outcomes.append(outcome)
+            if not options.json:
+                print(_line(outcome), flush=True)
+    failed = sum(not outcome.passed for outcome in outcomes)
+    if options.json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False, indent=2))
+    else:
+        print(f"{len(outcomes) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _line(outcome: Outcome) -> str:
+    if outcome.message is None:
+        return f"  pass  {outcome.check}"
+    line = f"  {'note' if outcome.passed else 'FAIL'}  {outcome.check}"
+    return line + "".join(f"\n        {part}" for part in outcome.message.splitlines())
+
+
+def _plugin(text: str) -> tuple[Plugins, PluginState]:
+    """The plugin that is meant. Raises PluginError if there is none, several, or if it is set aside."""
+    plugins = load_plugins()
+    found = _installed(plugins, text)
+    if not found and not is_path(text) and module_file(text) is None:
+        raise PluginError(_no_plugin(text, plugins))
+    if len(found) > 1:
+        names = ", ".join(state.name for state in found)
+        raise PluginError(f"distribution {text} brings several plugins; name one of them: {names}")
+    if not found:
+        plugins = load_plugins([text])
+        found = [plugins.state_of(text)]
+    (state,) = found
+    if state.error is not None:
+        known = [known.name for known in plugins.states if known is not state]
+        raise PluginError(f"{state.error}{nearest(text, known)}\n  see: x2kit plugins list --json")
+    return plugins, state
+
+
+def _no_plugin(text: str, plugins: Plugins) -> str:
+    names = [state.name for state in plugins.states]
+    if Path(f"{text}.py").is_file():
+        advice = f"if the file {text}.py is meant, write {text}.py"
+    else:
+        advice = "a file is named by its path, as ./my_encoder.py"
+    return (
+        f"no plugin, distribution or module is called {text!r}{nearest(text, names)}\n"
+        f"  installed: {', '.join(names)}\n  {advice}"
+    )
+
+
+def _fault(component: type[ComponentConfig], fault: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, or that it is missing."""
+    name = ".".join(map(str, fault["loc"]))
+    fields = component.model_fields
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: no setting of {component.component_name()}{nearest(name, list(fields))}; known: " + (
+            ", ".join(fields) or "none"
+        )
+    if fault["type"] == "missing":
+        described = fields[name].description if name in fields else None
+        return f"{name}: missing{f': {described}' if described else ''}"
+    return f"{name}: {value_fault(fault['type'], fault['msg'], fault['input'])}"
+
+
+def _installed(plugins: Plugins, text: str) -> list[PluginState]:
+    """The plugin of this name, or those of the distribution of this name."""
+    installed = [state for state in plugins.states if state.origin == "entry point"]
+    named = [state for state in installed if state.name == text]
+    return named or [state for state in installed if state.distribution.partition(" ")[0] == text]
+
+
+def _components(plugins: Plugins, state: PluginState, only: str | None) -> list[type[ComponentConfig]]:
+    names = [name for _, name in state.components]
+    if only is not None and only not in names:
+        raise X2KitError(
+            f"plugin {state.name} has no component {only!r}{nearest(only, names)}; it has {', '.join(names)}"
+        )
+    return [plugins.registry.get(kind, name) for kind, name in state.components if only in (None, name)]
+
+
+def _settings(given: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE by key. Raises X2KitError for what is none."""
+    settings = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise X2KitError(f"--set {text}: expected KEY=VALUE, for example --set width=16")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise X2KitError(f"--set {text}: {value!r} is no YAML value: {error}") from error
+    return settings
+
+
+def _outcomes(
+    component: type[ComponentConfig], settings: Mapping[str, Any], plugins: Plugins, installed: bool
+) -> Iterator[Outcome]:
+    from x2kit.testing import checks
+
+    def outcome(check: str, message: str | None = None, advice: bool = False) -> Outcome:
+        return Outcome(component.component_name(), component.kind, check, message is None or advice, message)
+
+    try:
+        subject = component.model_validate(dict(settings), context=context_of(plugins.registry))
+    except ValidationError as error:
+        faults = "; ".join(_fault(component, fault) for fault in error.errors())
+        yield outcome(BUILT, f"{faults}; give settings with --component and --set KEY=VALUE")
+        return
+    yield outcome(BUILT)
+    for check in checks(component.kind):
+        try:
+            check(subject)
+        except AssertionError as error:
+            message = str(error).removeprefix(f"{component.component_name()}: {check.__name__}: ")
+            if check.for_installed and not installed:
+                yield outcome(check.__name__, f"{message}\n{WHEN_INSTALLED}", advice=True)
+            else:
+                yield outcome(check.__name__, message)
+        else:
+            yield outcome(check.__name__)

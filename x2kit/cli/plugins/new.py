@@ -1,0 +1,215 @@
+"""`x2kit plugins new`: a distribution of one's own, written from the templates in `x2kit/templates/plugin`.
+
+A template is a file that ends in `.tmpl`; `MODULE` in its path and `$name`, `$module`, `$class_name` and the like
+in its text are filled in. What is written works as it stands, so that its author changes what already passes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from string import Template
+
+import jsonargparse
+
+import x2kit
+import x2kit.plugin
+from x2kit.cli.plugins.file import joined
+from x2kit.errors import X2KitError
+from x2kit.plugin.components import KINDS, Kind
+from x2kit.plugin.loading.manager import load_plugins
+
+TEXT = "write a plugin to begin with: a distribution that installs and passes its tests, or one file"
+LONGEST = 32
+"""Letters of a name; the lines of the templates leave room for so many."""
+SUFFIX = ".tmpl"
+TEMPLATE_NAMES = {"Any", "Field", "Iterable", "Iterator", "Layer", "Mapping", "Path", "Sequence", "Tensor"}
+"""Names that the templates import or define beside those of x2kit.plugin."""
+
+WORDS: dict[Kind, str] = {
+    "vision": "vision encoder",
+    "text": "text encoder",
+    "fusion": "fusion encoder",
+    "source": "data source",
+    "task": "evaluation task",
+    "objective": "training objective",
+    "reporter": "reporter",
+}
+RECIPES: dict[Kind, str] = {
+    "vision": "model:\n  vision: {class_name}",
+    "text": "model:\n  text: {class_name}",
+    "fusion": "model:\n  fusion: {class_name}",
+    "source": (
+        "data:\n  streams:\n    pictures:\n      kind: image-text\n      source:\n"
+        "        class_path: {class_name}\n        init_args: {{file: captions.tsv}}"
+    ),
+    "task": "evaluation:\n  tasks:\n    {module}: {class_name}",
+    "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
+    "reporter": "training:\n  reporters:\n    {module}: {class_name}",
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the parts of a plugin are called.
+
+    Attributes:
+        distribution: as pip knows it, `my-encoder`.
+        module: as Python imports it, `my_encoder`.
+        class_name: as recipes write it, `MyEncoder`.
+    """
+
+    distribution: str
+    module: str
+    class_name: str
+
+    @classmethod
+    def of(cls, name: str, kind: Kind) -> Names:
+        """The names that follow from a distribution's. Raises X2KitError that says why it cannot be one."""
+        if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+            raise _unfit(name, "letters, digits and single - _ . between them, as in my-encoder, make a name")
+        if len(name) > LONGEST:
+            raise _unfit(name, f"it has {len(name)} letters, at most {LONGEST} are allowed")
+        parts = re.split(r"[-_.]+", name)
+        module = "_".join(parts).lower()
+        found = cls(name, module, "".join(part[0].upper() + part[1:] for part in parts))
+        if not module.isidentifier():
+            raise _unfit(name, f"{module} is no name of a Python module; begin with a letter")
+        if keyword.iskeyword(module) or module in sys.stdlib_module_names:
+            raise _unfit(name, f"Python has a module or a keyword {module}; take another name")
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            raise _unfit(name, f"a module {module} is installed already ({spec.origin}); take another name")
+        if found.class_name in {*x2kit.plugin.__all__, *TEMPLATE_NAMES}:
+            raise _unfit(name, f"its class would be {found.class_name}, which x2kit.plugin or Python has")
+        for entry in load_plugins().registry:
+            if (entry.component.kind, entry.component.component_name()) == (kind, found.class_name):
+                raise _unfit(
+                    name,
+                    f"its class would be {found.class_name}, and plugin {entry.plugin} "
+                    f"({entry.distribution}) has a {WORDS[kind]} of that name; take another name",
+                )
+        return found
+
+
+def _unfit(name: str, why: str) -> X2KitError:
+    return X2KitError(f"{name!r} cannot be the name of a plugin: {why}")
+
+
+def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
+    """Write a distribution with one component of this kind.
+
+    Args:
+        directory: the new folder; parents are made.
+    Returns: the files, in order.
+    Raises: X2KitError if the folder exists; it is then left alone.
+    """
+    if directory.exists():
+        raise X2KitError(
+            f"{directory} exists and is left alone; give another place with --directory, or another name"
+        )
+    templates = {**dict(_templates("any_kind")), **dict(_templates(kind))}
+    texts = {
+        path.replace("MODULE", names.module): template.read_text(encoding="utf-8")
+        for path, template in templates.items()
+    }
+    values = _values(names, kind) | {
+        "places": "\n".join(f"- `{path}`" for path, text in sorted(texts.items()) if "TODO" in text),
+    }
+    written = []
+    for path, text in sorted(texts.items()):
+        file = directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(Template(text).substitute(values), encoding="utf-8")
+        written.append(file)
+    return written
+
+
+def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
+    """Write a plugin of one module, joined from the templates of a distribution.
+
+    Args:
+        directory: of the module; made if missing.
+    Returns: the files: the module, and the sample data that it reads, if any.
+    Raises: X2KitError if one exists; all is then left alone.
+    """
+    texts = {
+        PurePosixPath(path): Template(template.read_text(encoding="utf-8")).substitute(_values(names, kind))
+        for path, template in _templates(kind)
+        if path.startswith("MODULE/")
+    }
+    modules = {path.stem: text for path, text in texts.items() if path.suffix == ".py"}
+    title = f"{names.class_name}, a {WORDS[kind]} in one file."
+    written = {directory / f"{names.module}.py": joined(modules, names.module, title)}
+    written |= {
+        directory / path.relative_to("MODULE"): t for path, t in texts.items() if path.suffix != ".py"
+    }
+    for file in written:
+        if file.exists():
+            raise X2KitError(
+                f"{file} exists and is left alone; give another place with --directory, or another name"
+            )
+    for file, text in written.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return list(written)
+
+
+def _values(names: Names, kind: Kind) -> dict[str, str]:
+    return {
+        "name": names.distribution,
+        "module": names.module,
+        "class_name": names.class_name,
+        "kind": kind,
+        "kind_words": WORDS[kind],
+        "x2kit_version": x2kit.__version__,
+        "recipe": RECIPES[kind].format(module=names.module, class_name=names.class_name),
+    }
+
+
+def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
+    """The templates of a part by the path that their files get."""
+    pending = [(PurePosixPath(), files("x2kit") / "templates" / "plugin" / part)]
+    while pending:
+        place, folder = pending.pop()
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                pending.append((place / entry.name, entry))
+            elif entry.name.endswith(SUFFIX):
+                yield str(place / entry.name.removesuffix(SUFFIX)), entry
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the action's options."""
+    parser.add_argument("name", help="of the distribution, for example my-encoder")
+    parser.add_argument("--kind", required=True, choices=list(KINDS), help="what it brings")
+    parser.add_argument("--file", action="store_true", help="one module instead of a distribution")
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="the new folder, ./NAME if not given; with --file where the module goes, by default here",
+    )
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Write it, and say what comes next."""
+    names = Names.of(options.name, options.kind)
+    if options.file:
+        module, *others = write_file(names, options.kind, Path(options.directory or "."))
+        for file in (module, *others):
+            print(file)
+        print(f"next: x2kit plugins check {module if module.is_absolute() else f'./{module}'}")
+        return 0
+    directory = Path(options.directory or options.name)
+    for file in write_plugin(names, options.kind, directory):
+        print(file)
+    place = directory if directory.is_absolute() else f"./{directory}"
+    print(f"next: pip install -e {place} && x2kit plugins check {names.module}")
+    return 0

@@ -1,0 +1,189 @@
+"""Peaks of a few accelerators, for estimates of time. Imports no torch."""
+
+from __future__ import annotations
+
+from math import floor, log10
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.recipe.validation import losses_on
+
+if TYPE_CHECKING:
+    from x2kit.model import X2VLM
+
+
+UTILISATION = 0.35
+"""Share of the peak that an estimate assumes; it is not measured: `x2kit bench` measures a recipe's on your device."""
+
+
+class Peak(NamedTuple):
+    """Operations a second of dense matrix products, as the maker states them."""
+
+    bf16: float
+    fp32: float
+
+
+ACCELERATORS: dict[str, Peak] = {
+    "a100": Peak(312e12, 19.5e12),
+    "h100": Peak(989e12, 67e12),
+    "h200": Peak(989e12, 67e12),
+    "rtx4090": Peak(165e12, 82.6e12),
+}
+"""SXM variants; fp32 without TF32."""
+DEFAULT_ACCELERATOR = "a100"
+
+
+def hours(flops: float, accelerator: str, precision: str) -> float:
+    """Hours of one accelerator for so many operations, at the assumed utilisation; `auto` counts as bf16."""
+    peak = ACCELERATORS[accelerator]
+    return flops / ((peak.fp32 if precision == "fp32" else peak.bf16) * UTILISATION) / 3600
+
+
+_models: dict[tuple[str, str], X2VLM] = {}
+"""Models of this process by their settings: many recipes have the same one."""
+
+
+def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
+    """The costs of a recipe; those of a step are null where it has no data. Raises X2KitError as building does.
+
+    Bytes of weights and of optimiser (gradients and AdamW's two averages) are those of one device that holds all;
+    activations are per row of text of the global batch, in float32, vision included.
+    """
+    from x2kit.training.profiling.costs import BYTES, parameter_count, pictures_of, step_costs, tokens_of
+
+    recipe = resolved.recipe
+    model = model_of(resolved)
+    parameters = parameter_count(model)
+    found: dict[str, Any] = {
+        "parameters": parameters,
+        "assumed_vocabulary": _assumed_vocabulary(resolved, model),
+        "memory": {
+            "weights": BYTES * parameters,
+            "optimiser": 3 * BYTES * parameters,
+            "activations_per_sample": None,
+        },
+        "flops_per_step": None,
+        "tokens_per_step": None,
+        "images_per_step": None,
+        "rows_per_step": None,
+        "accelerator": {"name": accelerator, "assumed_utilisation": UTILISATION},
+        "gpu_hours": None,
+    }
+    streams = recipe.data.streams
+    if not streams:
+        return found
+    image = recipe.model.vision.describe().image
+    costs = step_costs(
+        model, image, recipe.data, {name: losses_on(stream) for name, stream in streams.items()}
+    )
+    rows = sum(stream.batch_size for stream in streams.values())
+    found["memory"]["activations_per_sample"] = costs.activations // rows
+    return found | {
+        "flops_per_step": costs.flops,
+        "tokens_per_step": sum(map(tokens_of, streams.values())),
+        "images_per_step": sum(map(pictures_of, streams.values())),
+        "rows_per_step": rows,
+        "gpu_hours": hours(costs.flops * recipe.training.steps, accelerator, recipe.training.precision),
+    }
+
+
+def _assumed_vocabulary(resolved: ResolvedRecipe, model: X2VLM) -> int | None:
+    """Ids of a tokenizer that could not be trained, as it has no texts here; None where they are known."""
+    from x2kit.plugin import IdsOnly
+
+    trained = resolved.facts is not None and resolved.facts.text.vocab_size is None
+    tokenizer = model.text.tokenizer
+    return tokenizer.vocab_size if trained and isinstance(tokenizer, IdsOnly) else None
+
+
+def model_of(resolved: ResolvedRecipe) -> X2VLM:
+    """The model of a recipe on the meta device, built once for all recipes that share it."""
+    from x2kit.training.profiling.costs import meta_model
+
+    recipe, facts = resolved.recipe, resolved.facts
+    trained = facts is None or facts.text.vocab_size is None  # then the data says how large the vocabulary is
+    key = (recipe.model.model_dump_json(), recipe.data.model_dump_json() if trained else "")
+    if key not in _models:
+        _models[key] = meta_model(recipe.model, recipe.data)
+    return _models[key]
+
+
+def costs_as_text(found: list[dict[str, Any]]) -> str:
+    """A line a recipe, and what the columns assume."""
+    head = (
+        "recipe",
+        "",
+        "parameters",
+        "weights",
+        "optimiser",
+        "a row",
+        "FLOP/step",
+        "tokens",
+        "images",
+        "time",
+    )
+    lines = [head, *(_line(entry) for entry in found)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    table = [
+        "  ".join(cell.ljust(width) if number < 2 else cell.rjust(width) for number, (cell, width) in cells)
+        for cells in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
+    ]
+    told = [entry["accelerator"]["name"] for entry in found if "accelerator" in entry]
+    notes = [
+        f"time: of one {told[0]} at {UTILISATION:.0%} of its peak, which is assumed" if told else "",
+        *(
+            f"{entry['recipe']}: its texts are not here, so its vocabulary is taken to have {assumed:,} ids, the most "
+            "that its tokenizer can get"
+            for entry in found
+            if (assumed := entry.get("assumed_vocabulary"))
+        ),
+        "a row: activations in float32; tokens: all texts as long as max_tokens; steps are of the global batch",
+    ]
+    return "\n".join([*table, *filter(None, notes)])
+
+
+def _line(entry: dict[str, Any]) -> tuple[str, ...]:
+    name = str(entry["recipe"])
+    if "parameters" not in entry:
+        return (name, "WRONG", *[""] * 8)
+    memory = entry["memory"]
+    figures = (f"{entry['parameters']:,}", _gigabytes(memory["weights"]), _gigabytes(memory["optimiser"]))
+    if entry["flops_per_step"] is None:
+        return (name, "ok", *figures, *["–"] * 5)
+    return (
+        name,
+        "ok",
+        *figures,
+        f"{memory['activations_per_sample'] / 1e6:,.0f} MB",
+        _scaled(entry["flops_per_step"]),
+        f"{entry['tokens_per_step']:,}",
+        f"{entry['images_per_step']:,}",
+        _duration(entry["gpu_hours"]),
+    )
+
+
+def _scaled(count: float) -> str:
+    """Three figures and a prefix: 377 T, 32.7 M."""
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if count >= factor:
+            return f"{_figures(count / factor)} {prefix}"
+    return f"{count:,.0f}"
+
+
+def _duration(hours: float) -> str:
+    """Hours, minutes or seconds with three figures: 1,882 h, 12.5 min, 0.118 s."""
+    for factor, unit in ((1.0, "h"), (1 / 60, "min")):
+        if hours >= factor:
+            return f"{_figures(hours / factor)} {unit}"
+    return f"{_figures(hours * 3600)} s"
+
+
+def _figures(value: float) -> str:
+    """At least three figures, never with an exponent."""
+    if value == 0:
+        return "0"
+    return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"

@@ -1,0 +1,92 @@
+"""What a recipe resolves to, in a few lines: pictures, widths, vocabulary, streams with their losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.recipe.validation import losses_on, objectives_on
+
+
+def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
+    """The facts for programs."""
+    recipe, facts = resolved.recipe, resolved.facts
+    model: dict[str, Any] = {}
+    if facts is not None:
+        model = {
+            "vision": {
+                "component": recipe.model.vision.component_name(),
+                "image_size": facts.vision.image.size,
+                "channels": facts.vision.image.channels,
+                "grid": list(facts.vision.grid),
+                "width": facts.vision.width,
+            },
+            "text": {
+                "component": recipe.model.text.component_name(),
+                "width": facts.text.width,
+                "max_length": facts.text.max_length,
+                "vocab_size": facts.text.vocab_size,
+            },
+            "fusion": {
+                "component": recipe.model.fusion.component_name(),
+                "width": facts.fusion.width,
+                "layers": facts.fusion.layers,
+            },
+        }
+    streams = {
+        name: {
+            "kind": stream.kind,
+            "source": stream.source.component_name(),
+            "batch_size": stream.batch_size,
+            "losses": {loss: stream.loss(loss).weight * stream.weight for loss in losses_on(stream)}
+            | {name: stream.objectives[name].weight * stream.weight for name in objectives_on(stream)},
+        }
+        for name, stream in recipe.data.streams.items()
+    }
+    measured = recipe.evaluation
+    evaluation = measured and {
+        "source": measured.source.component_name(),
+        "split": measured.split,
+        "tasks": {name: task.component_name() for name, task in measured.tasks.items()},
+    }
+    return {
+        "model": model,
+        "streams": streams,
+        "steps": recipe.training.steps,
+        "evaluation": evaluation,
+        "warnings": [vars(warning) for warning in resolved.warnings],
+    }
+
+
+def as_text(name: str, resolved: ResolvedRecipe) -> str:
+    """The facts for people."""
+    facts = as_json(resolved)
+    lines = [f"{name}: ok"]
+    if facts["model"]:
+        vision, text, fusion = (facts["model"][kind] for kind in ("vision", "text", "fusion"))
+        size, (rows, columns) = vision["image_size"], vision["grid"]
+        vocabulary = text["vocab_size"] or "still to be trained on the run's texts"
+        lines += [
+            f"  vision  {vision['component']}: pictures {size}×{size}×{vision['channels']}, "
+            f"grid {rows}×{columns}, width {vision['width']}",
+            f"  text    {text['component']}: width {text['width']}, at most {text['max_length']} tokens, "
+            f"vocabulary {vocabulary}",
+            f"  fusion  {fusion['component']}: width {fusion['width']}, {fusion['layers']} layers",
+        ]
+    for stream, fact in facts["streams"].items():
+        losses = ", ".join(
+            loss if weight == 1 else f"{loss} × {weight:g}" for loss, weight in fact["losses"].items()
+        )
+        lines.append(
+            f"  stream  {stream}: {fact['kind']} from {fact['source']}, {fact['batch_size']} rows a step; "
+            f"{losses or 'no losses'}"
+        )
+    if not facts["streams"]:
+        lines.append("  no stream of data: a model to start from, not a run")
+    lines.append(f"  training {facts['steps']} steps")
+    evaluation = facts["evaluation"]
+    if evaluation:
+        lines.append(
+            f"  evaluation {evaluation['source']}, {evaluation['split']}: {', '.join(evaluation['tasks'])}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""`x2kit recipes validate`: does each recipe hold together, and what would it cost?"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import jsonargparse
+
+from x2kit.cli.key_help import print_help
+from x2kit.cli.recipe_keys import add_overlay_arguments, print_warnings, read
+from x2kit.cli.recipes.costs import ACCELERATORS, DEFAULT_ACCELERATOR, costs_as_json, costs_as_text
+from x2kit.cli.recipes.summary import as_json, as_text
+from x2kit.cli.recipes.swaps import Swapped, swaps_as_json, swaps_as_text
+from x2kit.errors import Fault, PluginError, RecipeError
+from x2kit.recipe.catalogue import is_overlay, shipped
+from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.recipe.validation import Checks
+
+TEXT = "check recipes without building anything"
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Which recipes, and how much is asked about them."""
+    parser.add_argument("recipes", nargs="*", help="names or paths; each is checked by itself")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="all shipped recipes, with their costs, and without their data, which is yours",
+    )
+    parser.add_argument(
+        "--without-data", action="store_true", help="leave out whether files and folders of data are there"
+    )
+    parser.add_argument("--costs", action="store_true", help="parameters, memory, operations and time")
+    parser.add_argument(
+        "--accelerator",
+        choices=list(ACCELERATORS),
+        default=DEFAULT_ACCELERATOR,
+        help="the device whose hours are told",
+    )
+    parser.add_argument(
+        "--swaps",
+        choices=get_args(Swapped),
+        help="every shipped overlay that exchanges this encoder, over every shipped recipe, without data",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    add_overlay_arguments(parser)
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Check each recipe by itself; status 2 and all faults if one has any."""
+    names = [*options.recipes]
+    if options.recipe_keys.help:
+        return print_help(options, names[:1])
+    if options.swaps:
+        return _swaps(options)
+    if options.all:
+        names += [str(file.name) for file in shipped() if not is_overlay(file)]
+    found, faults = _check(options, names)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+        return 2 if faults else 0
+    if options.all or options.costs:
+        print(costs_as_text(found))
+    if options.all or options.without_data:
+        print("left out: whether the files and folders of data are there")
+    if faults:
+        raise RecipeError(faults)
+    return 0
+
+
+def _swaps(options: jsonargparse.Namespace) -> int:
+    entries, faults = swaps_as_json(options.swaps)
+    if options.json:
+        print(json.dumps(entries, ensure_ascii=False, indent=2))
+        return 2 if faults else 0
+    print(swaps_as_text(entries))
+    if faults:
+        raise RecipeError(faults)
+    return 0
+
+
+def _check(options: jsonargparse.Namespace, names: list[str]) -> tuple[list[dict[str, Any]], list[Fault]]:
+    faults: list[Fault] = []
+    found: list[dict[str, Any]] = []
+    asked: list[str | None] = [*names] or [None]
+    for name in asked:
+        try:
+            resolved = _read(options, name)
+            costs = costs_as_json(resolved, options.accelerator) if options.all or options.costs else {}
+        except (RecipeError, PluginError) as error:
+            own = error.faults if isinstance(error, RecipeError) else (Fault("", str(name), str(error)),)
+            found.append(_entry(name, own))
+            faults += own
+            continue
+        found.append(_entry(name) | as_json(resolved) | costs)
+        if not options.json:
+            if not options.all:
+                print(as_text(name or resolved.label, resolved))
+            print_warnings(resolved)
+    return found, faults
+
+
+def _read(options: jsonargparse.Namespace, name: str | None) -> ResolvedRecipe:
+    checks: Checks = "without data" if options.all or options.without_data else "all"
+    return read(options, [name] if name else [], checks)
+
+
+def _entry(name: str | None, faults: tuple[Fault, ...] = ()) -> dict[str, Any]:
+    """`ok` is what `valid` was called first."""
+    return {
+        "recipe": name,
+        "valid": not faults,
+        "ok": not faults,
+        "faults": [vars(fault) for fault in faults],
+    }

@@ -1,0 +1,1 @@
+"""Positions of lines, tar members and JSON elements in large files."""

@@ -1,0 +1,1 @@
+"""Images, arrays of numbers, video and frame sampling."""

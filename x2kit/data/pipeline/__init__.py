@@ -1,0 +1,1 @@
+"""Order, samples, streams, collation, sharing between ranks, loader."""

@@ -1,0 +1,155 @@
+"""From drawn rows to tensors: tokens, padding, masks, groups. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from x2kit.data.config import StreamConfig
+from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
+from x2kit.data.pipeline.samples import PairSample, RegionTexts
+from x2kit.data.pipeline.streams import DrawnPairs, DrawnParallel, DrawnTexts
+from x2kit.data.transforms.masking import MaskedIds, mask_texts
+from x2kit.plugin.tokenizers import Tokenizer
+
+LENGTH_STEP = 8
+"""Texts are as long as the longest of the batch, rounded up to a multiple of this: few shapes, few gaps."""
+NO_LABEL = -100
+
+
+class Collator:
+    """Makes the rows of one stream.
+
+    Args:
+        config: of the stream.
+        tokenizer: of the text encoder.
+    """
+
+    def __init__(self, config: StreamConfig, tokenizer: Tokenizer) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+
+    def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
+        """Rows with pictures; `rng` draws the masks, None leaves them out."""
+        (encoded,) = self.encoded(drawn)
+        regions = None if drawn.regions is None else regions_of(drawn.regions)
+        return PairedRows(
+            torch.tensor(drawn.images, dtype=torch.int64),
+            self._pad(encoded),
+            None if rng is None else self._mask(encoded, rng),
+            group_numbers(self.keys(drawn) or range(len(encoded))),
+            regions,
+            self.config.fusion_rows,
+        )
+
+    def parallel(self, drawn: DrawnParallel, rng: Generator | None) -> ParallelRows:
+        """Rows of two texts; `rng` as in `pairs`."""
+        first, second = self.encoded(drawn)
+        return ParallelRows(
+            self._pad(first),
+            self._pad(second),
+            None if rng is None else self._mask(first, rng),
+            group_numbers(self.keys(drawn) or range(len(first))),
+            self.config.fusion_rows,
+        )
+
+    def texts(self, drawn: DrawnTexts, rng: Generator) -> TextRows:
+        """Rows of texts alone."""
+        (encoded,) = self.encoded(drawn)
+        return TextRows(self._pad(encoded), self._mask(encoded, rng))
+
+    def encoded(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> list[list[list[int]]]:
+        """Ids of the texts of each row: one list of texts, or two of parallel ones."""
+        if not isinstance(drawn, DrawnParallel):
+            return [self.tokenizer.encode(drawn.texts, self.config.max_tokens)]
+        texts = [pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs]
+        encoded = self.tokenizer.encode(texts, self.config.max_tokens)
+        return [encoded[: len(drawn.pairs)], encoded[len(drawn.pairs) :]]
+
+    def keys(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> Sequence[Hashable | PairSample]:
+        """What tells which rows are right answers to each other, for `group_numbers`; nothing if each has its own."""
+        if self.config.positives == "row" or isinstance(drawn, DrawnTexts):
+            return ()
+        if isinstance(drawn, DrawnParallel):
+            return drawn.pairs
+        return drawn.texts if self.config.positives == "text" else drawn.records
+
+    def _pad(self, encoded: Sequence[Sequence[int]]) -> Texts:
+        return pad_texts(encoded, self.tokenizer.special.pad, self.config.max_tokens)
+
+    def _mask(self, encoded: Sequence[Sequence[int]], rng: Generator) -> MaskedTexts:
+        masked = mask_texts(encoded[: self.config.fusion_rows], rng, self.config.masking, self.tokenizer)
+        return stack_masked(masked, self.tokenizer.special.pad, self.config.max_tokens)
+
+
+def pad_texts(
+    encoded: Sequence[Sequence[int]], pad: int, max_tokens: int, longest: int | None = None
+) -> Texts:
+    """Texts of one length: the longest, rounded up to a multiple of 8, but never above `max_tokens`.
+
+    Args:
+        longest: tokens of the longest, where it is not among these.
+    """
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    longest = int(lengths.max(initial=1)) if longest is None else longest
+    width = max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, max_tokens))
+    return Texts(_rectangle(encoded, width, pad), torch.from_numpy(np.arange(width) < lengths[:, None]))
+
+
+def stack_masked(
+    masked: Sequence[MaskedIds], pad: int, max_tokens: int, longest: int | None = None
+) -> MaskedTexts:
+    """Masked texts of the length that `pad_texts` gives the plain ones."""
+    most = max([len(text.positions) for text in masked] + [1])
+    return MaskedTexts(
+        pad_texts([text.ids for text in masked], pad, max_tokens, longest).ids,
+        _rectangle([text.positions for text in masked], most, 0),
+        _rectangle([text.labels for text in masked], most, NO_LABEL),
+    )
+
+
+def regions_of(regions: RegionTexts) -> Regions:
+    """Boxes as tensors."""
+    bbox = torch.tensor(regions.bbox, dtype=torch.float64).view(-1, 4)
+    return Regions(bbox, torch.tensor(regions.whole, dtype=torch.bool))
+
+
+def group_numbers(keys: Sequence[Hashable | PairSample]) -> Tensor:
+    """[B] int64: rows that are right answers to each other share a number; by equal keys, or by pairs of texts."""
+    pairs = [key for key in keys if isinstance(key, PairSample)]
+    return groups_of_pairs(pairs) if pairs else groups(keys)
+
+
+def groups(keys: Iterable[Hashable]) -> Tensor:
+    """[B] int64: rows of equal keys share a number, counted from 0 in the order of first sight."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
+
+
+def groups_of_pairs(pairs: Sequence[PairSample]) -> Tensor:
+    """[B] int64: pairs that share a text of one language share a number, also through a third pair.
+
+    Equal words of two languages are no sign of equal meaning, so the language counts.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(text: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(text, text)
+        while parent[text] != text:
+            parent[text] = parent[parent[text]]
+            text = parent[text]
+        return text
+
+    firsts = [(pair.languages[0], pair.first) for pair in pairs]
+    for pair, first in zip(pairs, firsts, strict=True):
+        parent[root((pair.languages[1], pair.second))] = root(first)
+    return groups(root(first) for first in firsts)
+
+
+def _rectangle(rows: Sequence[Sequence[int]], width: int, filler: int) -> Tensor:
+    filled = [[*row, *[filler] * (width - len(row))] for row in rows]
+    return torch.from_numpy(np.array(filled, dtype=np.int64).reshape(len(rows), width))

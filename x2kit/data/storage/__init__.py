@@ -1,0 +1,1 @@
+"""Paths, remote stores, URL policy, caches, compressed files."""

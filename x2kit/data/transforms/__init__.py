@@ -1,0 +1,1 @@
+"""Views of images, RandAugment, boxes, text cleaning, masking."""

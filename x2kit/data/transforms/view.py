@@ -1,0 +1,176 @@
+"""Pictures to tensors: crop, flip, augmentation, size. Imports torch and torchvision.
+
+What happens to a picture is drawn first, as a `View`, so that the boxes of its regions can follow it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from x2kit.data.config import TransformConfig
+from x2kit.data.media.images import REDUCTIONS, Loaded, Picture
+from x2kit.data.media.pixel_arrays import Numbers, to_unit
+from x2kit.data.transforms.randaugment import augment
+from x2kit.plugin.facts import ImageSpec
+
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""[S, S, C]: uint8 from 0 to 255, or float32 from 0 to 1 where the encoder names a range of values."""
+Crop: TypeAlias = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the whole picture; x1 and y1 lie outside."""
+
+_ASPECT_RATIO = (3 / 4, 4 / 3)
+_CROP_ATTEMPTS = 10
+_NEAREST = InterpolationMode.NEAREST_EXACT
+"""PIL's rule."""
+
+
+class View(NamedTuple):
+    """What is seen of a picture: first cropped, then flipped.
+
+    Attributes:
+        size: width and height of the whole picture, in pixels.
+        crop: the part that is kept; None for all.
+        flip: mirrored left to right.
+    """
+
+    size: tuple[int, int]
+    crop: Crop | None = None
+    flip: bool = False
+
+
+def read_picture(picture: Any, spec: ImageSpec) -> Tensor:
+    """A picture as the encoder wants it: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
+    return stack_pixels([whole_picture(Picture(picture, spec.channels, spec.value_range), spec)])[0]
+
+
+def whole_picture(picture: Picture, spec: ImageSpec) -> Pixels:
+    """All of a picture, brought to the encoder's size. Raises DataError if it is damaged."""
+    return render(picture.load(), View(picture.size), spec)
+
+
+def draw_view(size: tuple[int, int], config: TransformConfig, rng: Generator, may_flip: bool = True) -> View:
+    """Crop and flip of a picture of this size, drawn. The flip's coin is thrown even where it may not flip."""
+    crop = None if config.crop_scale is None else random_crop(size, config.crop_scale, rng)
+    return View(size, crop, draw_flip(config, rng) and may_flip)
+
+
+def draw_flip(config: TransformConfig, rng: Generator) -> bool:
+    """Whether the coin says to flip."""
+    return config.flip > 0 and rng.random() < config.flip
+
+
+def random_crop(size: tuple[int, int], scale: tuple[float, float], rng: Generator) -> Crop:
+    """A random part of a picture: area and shape first, then the place (torchvision's RandomResizedCrop).
+
+    Args:
+        size: width and height.
+        scale: smallest and largest share of the area.
+    """
+    width, height = size
+    low, high = (math.log(ratio) for ratio in _ASPECT_RATIO)
+    for share, shape, left, top in rng.random((_CROP_ATTEMPTS, 4)).tolist():
+        area = width * height * (scale[0] + share * (scale[1] - scale[0]))
+        ratio = math.exp(low + shape * (high - low))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(left * (width - w + 1)), int(top * (height - h + 1))
+            return x, y, x + w, y + h
+    w = min(
+        width, round(height * _ASPECT_RATIO[1])
+    )  # a picture too long for any: as much of its middle as fits
+    h = min(height, round(width / _ASPECT_RATIO[0]))
+    x, y = (width - w) // 2, (height - h) // 2
+    return x, y, x + w, y + h
+
+
+def reduction(view: View, spec: ImageSpec) -> int:
+    """By how much a picture may be reduced before it is cropped, so that the view is never enlarged: 1, 2, 4 or 8."""
+    x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
+    shortest = min(x1 - x0, y1 - y0)
+    return next((by for by in REDUCTIONS if shortest >= by * spec.size), 1)
+
+
+def render(image: Loaded, view: View, spec: ImageSpec) -> Pixels:
+    """The view of a picture, brought to the encoder's size.
+
+    Args:
+        image: the picture, whole; it may have been read at reduced size.
+        view: in pixels of the picture's full size.
+        spec: what the encoder wants.
+    """
+    return (
+        _rendered_array(image, view, spec) if isinstance(image, np.ndarray) else _rendered(image, view, spec)
+    )
+
+
+def _rendered(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
+    if view.crop is not None:
+        across, down = image.width / view.size[0], image.height / view.size[1]
+        x0, y0, x1, y1 = view.crop
+        image = image.crop((round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down)))
+    if image.size == (spec.size, spec.size):
+        pixels = _pixels(image)
+    elif spec.interpolation == "nearest":
+        pixels = _pixels(image.resize((spec.size, spec.size), Image.Resampling.NEAREST))
+    else:
+        pixels = _resized(image, spec)
+    return pixels[:, ::-1] if view.flip else pixels
+
+
+def _rendered_array(array: Numbers, view: View, spec: ImageSpec) -> Pixels:
+    x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
+    cropped = array[y0:y1, x0:x1]
+    pixels = np.array(cropped) if spec.value_range is None else to_unit(cropped, spec.value_range)
+    if pixels.shape[:2] != (spec.size, spec.size):
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        how = _NEAREST if spec.interpolation == "nearest" else InterpolationMode(spec.interpolation)
+        pixels = F.resize(tensor, [spec.size, spec.size], how).permute(1, 2, 0).numpy()
+        if spec.value_range is not None:
+            pixels = pixels.clip(0, 1)  # bicubic reaches beyond its neighbours
+    return pixels[:, ::-1] if view.flip else pixels
+
+
+def _resized(image: Image.Image, spec: ImageSpec) -> Pixels:
+    """What PIL's resize gives, to one grey level, in a fifth of its time."""
+    tensor = torch.from_numpy(_pixels(image)).permute(2, 0, 1)
+    resized = F.resize(tensor, [spec.size, spec.size], InterpolationMode(spec.interpolation))
+    return resized.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
+def render_augmented(
+    image: Loaded, view: View, spec: ImageSpec, config: TransformConfig, rng: Generator, keep_shape: bool
+) -> Pixels:
+    """As `render`, with random operations at the end; `keep_shape` leaves out those that move pixels."""
+    pixels = render(image, view, spec)
+    if config.augment_operations == 0:
+        return pixels
+    small: Loaded = pixels
+    if isinstance(image, Image.Image):
+        small = Image.fromarray(pixels if spec.channels > 1 else pixels[..., 0])
+    changed = augment(
+        small, rng, config.augment_operations, config.augment_level, keep_shape, not config.augment_colour
+    )
+    return changed if isinstance(changed, np.ndarray) else _pixels(changed)
+
+
+def stack_pixels(pictures: Sequence[Pixels]) -> Tensor:
+    """[M, C, S, S] float32 in [0, 1]."""
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    floats = stacked.to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.div_(255) if stacked.dtype == torch.uint8 else floats
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    array = np.array(image)  # a copy: torch wants one that may be written to
+    return array if array.ndim == 3 else array[..., None]

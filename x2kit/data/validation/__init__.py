@@ -1,0 +1,1 @@
+"""Checks of all records, duplicates, bad records."""

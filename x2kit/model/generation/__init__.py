@@ -1,0 +1,1 @@
+"""Text generation: left-to-right reading, beam search, answer ranking."""

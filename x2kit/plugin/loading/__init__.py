@@ -1,0 +1,1 @@
+"""Plugin loading: discovery, admission, quarantine."""

@@ -1,0 +1,107 @@
+"""Where plugins come from: installed distributions, and files or modules that are named. Imports none.
+
+The order is a law, because the first plugin keeps a name that two bring: x2kit's own entry points, then those
+of other distributions by the distributions' and their own names, then what was named, in the order of naming.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from x2kit.plugin.hookspecs import PROJECT
+from x2kit.plugin.loading.file_modules import import_file, is_path, locate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plugin that was found and not yet imported.
+
+    Attributes:
+        name: what people call it: the entry point's name, the module's, or the file's without its ending.
+        long_name: what to call it where another plugin has that name already.
+        origin: "entry point", or the text that named it.
+        distribution: name and version, or the path of the file; empty for a module, until it is imported.
+        identity: equal for two mentions of one plugin.
+        remedy: what to do if it does not work.
+        load: imports it; raises whatever its code raises.
+    """
+
+    name: str
+    long_name: str
+    origin: str
+    distribution: str
+    identity: str
+    remedy: str
+    load: Callable[[], object]
+
+
+def installed() -> Iterator[Candidate]:
+    """Entry points of group "x2kit". Of a distribution found twice, the first on the import path counts."""
+    for entry_point in sorted(entry_points(group=PROJECT), key=_order):
+        distribution = _distribution(entry_point)
+        own = distribution[0] == PROJECT
+        yield Candidate(
+            name=entry_point.name,
+            long_name=f"{distribution[0]}:{entry_point.name}",
+            origin="entry point",
+            distribution=" ".join(part for part in distribution if part),
+            identity=entry_point.value.partition("[")[0].strip(),
+            remedy="reinstall x2kit"
+            if own
+            else f"install what it needs, or update or uninstall {distribution[0]}",
+            load=entry_point.load,
+        )
+
+
+def named(extra: Sequence[str], base: Path) -> Iterator[Candidate]:
+    """Plugins that a recipe or the command line names, by path (from `base`) or by module name."""
+    for text in extra:
+        remedy = f"mend it, or leave out {text!r} where plugins are named"
+        if is_path(text):
+            path = locate(text, base)
+            place = str(path)
+            yield Candidate(path.stem, place, text, place, place, remedy, partial(import_file, path))
+        else:
+            if os.path.isfile(locate(f"{text}.py", base)):  # noqa: PTH113  # no error for names too long
+                remedy = f"if the file {text}.py is meant, write {text}.py"
+            load = partial(importlib.import_module, text)
+            yield Candidate(text, f"module {text}", text, "", text, remedy, load)
+
+
+def module_file(module: str) -> Path | None:
+    """The file of a module, found without importing its packages; None if there is none."""
+    top, *parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # no name that a module can have
+        return None
+    for part in parts:
+        if spec is None:
+            return None
+        # not importlib.util.find_spec, which would import the package
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _distribution(entry_point: EntryPoint) -> tuple[str, str]:
+    """Name and version as the distribution writes them; empty where it does not."""
+    if entry_point.dist is None:
+        return "", ""
+    metadata = entry_point.dist.metadata
+    name = metadata["Name"] if "Name" in metadata else ""  # noqa: SIM401  (its protocol has no `get`)
+    version = metadata["Version"] if "Version" in metadata else ""  # noqa: SIM401
+    return name, version
+
+
+def _order(entry_point: EntryPoint) -> tuple[bool, str, str, str]:
+    normalised = re.sub(r"[-_.]+", "-", _distribution(entry_point)[0]).lower()
+    return normalised != PROJECT, normalised, entry_point.name, entry_point.value

@@ -1,0 +1,1 @@
+"""Helpers for plugin authors: pretrained files, weights, official keys, SentencePiece, positions."""

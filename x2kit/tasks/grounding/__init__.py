@@ -1,0 +1,1 @@
+"""Grounding: the box that a text names."""

@@ -1,0 +1,175 @@
+"""Boxes by name: is a part of a picture found when its text and the whole picture are given. Imports torch.
+
+A hit is a predicted box whose intersection over union with the true box is above the limit. The chance level is the
+share of hits if each prediction were the true box of another region of the set, drawn at random: it has the right
+sizes and shapes, and knows nothing of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.errors import DataError
+from x2kit.model.x2vlm import X2VLM
+from x2kit.objectives.boxes import iou_and_giou
+from x2kit.plugin.tasks import Ranks, TaskContext
+from x2kit.tasks.config import Localisation
+from x2kit.tasks.records import Entry, NamedBoxes, common_regions, encode_records, named_boxes, region_texts
+from x2kit.tasks.scoring import ALONE, PictureBank, Progress, encode_texts, fuse_pairs, silent
+
+CHANCE_BOXES = 2000
+"""Boxes that the chance level is worked out from, all pairs of them; of more boxes evenly spaced ones."""
+
+
+class Located(NamedTuple):
+    """Regions of one language and where the model sees them.
+
+    Attributes:
+        boxes: R regions.
+        predicted: [R, 4] cxcywh in [0, 1].
+        iou: [R], with the true box.
+    """
+
+    boxes: NamedBoxes
+    predicted: Tensor
+    iou: Tensor
+
+
+def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, Any]:
+    """Measure all languages.
+
+    Returns, for `evaluation.json`:
+        boxes.CODE: iou50 (the share found; the number is the limit in per cent), mean_iou, regions and pictures
+            measured, chance, trained_with_images.
+        boxes_iou: the limit.
+        boxes_mean_trained, boxes_mean_zero_shot: the share found averaged over languages, None where there is none.
+        boxes_without: languages in which no region has a text; captions may have more languages than regions.
+    Raises: DataError for a broken record, or if no region has a text in any of the languages.
+    """
+    pictures, entries = encode_records(context, frames=None, project=False)
+    entries, languages = regions_of(config, context.languages, entries)
+    boxes = {
+        language: _measure_language(config, context, pictures, entries, language) for language in languages
+    }
+    name = share_name(config.iou)
+    trained = [found[name] for found in boxes.values() if found["trained_with_images"]]
+    zero_shot = [found[name] for found in boxes.values() if not found["trained_with_images"]]
+    return {
+        "boxes": boxes,
+        "boxes_iou": config.iou,
+        "boxes_mean_trained": fmean(trained) if trained else None,
+        "boxes_mean_zero_shot": fmean(zero_shot) if zero_shot else None,
+        "boxes_without": [language for language in context.languages if language not in boxes],
+    }
+
+
+def regions_of(
+    config: Localisation, languages: Sequence[str], entries: list[Entry]
+) -> tuple[list[Entry], list[str]]:
+    """The entries with the regions that are measured, and the languages in which any has a text.
+
+    Raises: DataError if there is no such language, or no region has a text in all of them under `common_subset`.
+    """
+    only = len(languages) == 1
+
+    def spoken(entries: Sequence[Entry]) -> list[str]:
+        return [code for code in languages if region_texts(entries, code, only, config.max_words)]
+
+    found = spoken(entries)
+    if not found:
+        raise DataError(
+            f"no region has a text in {', '.join(languages)}, so no box can be looked for; leave the task "
+            "Localisation out of evaluation.tasks, or name languages that have: --evaluation.languages"
+        )
+    if config.common_subset:
+        entries = common_regions(entries, found)
+        if spoken(entries) != found:
+            raise DataError(
+                f"common_subset: no region has a text in all of {', '.join(found)}; measure fewer languages "
+                "(--evaluation.languages), or set common_subset: false"
+            )
+    return entries, found
+
+
+def share_name(limit: float) -> str:
+    """The key of the share of boxes found, for example iou50."""
+    return f"iou{round(100 * limit)}"
+
+
+def _measure_language(
+    config: Localisation,
+    context: TaskContext,
+    pictures: PictureBank,
+    entries: Sequence[Entry],
+    language: str,
+) -> dict[str, Any]:
+    only = len(context.languages) == 1
+    located = locate_regions(
+        config,
+        context.model,
+        pictures,
+        entries,
+        language,
+        only,
+        context.batch_size,
+        lambda done, total: context.progress(f"boxes, {language}", done, total),
+        context.ranks,
+    )
+    return {
+        share_name(config.iou): float((located.iou > config.iou).double().mean()),
+        "mean_iou": float(located.iou.double().mean()),
+        "regions": len(located.iou),
+        "pictures": len(set(located.boxes.pictures)),
+        "chance": _chance_hits_once(tuple(map(tuple, located.boxes.bbox)), config.iou),
+        "trained_with_images": language in context.trained_with_images,
+    }
+
+
+def locate_regions(
+    config: Localisation,
+    model: X2VLM,
+    pictures: PictureBank,
+    entries: Sequence[Entry],
+    language: str,
+    only: bool,
+    batch_size: int,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
+) -> Located:
+    """Predict the box of every region that has a text in this language; each distinct text is encoded once.
+
+    Of several processes each does a part, and all get the whole.
+
+    Raises: DataError if no region has one.
+    """
+    boxes = named_boxes(entries, language, only, config.max_words)
+    if not boxes.texts:
+        raise DataError(f"no region has a text in {language}")
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(boxes.texts))}
+    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
+    pairs = torch.tensor([boxes.pictures, [numbers[text] for text in boxes.texts]]).T.contiguous()
+    predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress, ranks)
+    return Located(boxes, predicted, iou_and_giou(predicted, torch.tensor(boxes.bbox))[0])
+
+
+@lru_cache(maxsize=1)
+def _chance_hits_once(bbox: tuple[tuple[float, ...], ...], limit: float) -> float:
+    """`chance_hits`; most often all languages name the same regions."""
+    return chance_hits(torch.tensor(bbox), limit)
+
+
+def chance_hits(bbox: Tensor, limit: float) -> float:
+    """Share of ordered pairs of different boxes [R, 4] whose intersection over union is above the limit."""
+    if len(bbox) > CHANCE_BOXES:
+        bbox = bbox[torch.linspace(0, len(bbox) - 1, CHANCE_BOXES).long()]
+    count = len(bbox)
+    if count < 2:
+        return 0.0
+    hits = sum(int((iou_and_giou(box.expand(count, 4), bbox)[0] > limit).sum()) - 1 for box in bbox)
+    return hits / (count * (count - 1))

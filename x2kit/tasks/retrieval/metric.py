@@ -1,0 +1,281 @@
+"""Retrieval in every language: similarity of all pairs, then the matching head on the best of them. Imports torch.
+
+M pictures, T texts, P pairs. Each text belongs to one picture; a picture may have several. A picture without a text
+in a language takes no part in that language; the counts say how many did, and `common_subset` measures all languages
+on the same records.
+
+Re-ranking: the candidates of a query are the `top_k` answers of highest similarity. A pair that is a candidate in one
+direction or in both is scored once. Candidates stand above the rest, ordered by
+
+    combined   similarity / temperature + itm_weight * log p(match)
+    matching   the logit of "matched" (official code)
+
+and the rest keeps its order by similarity; in "matching" all of the rest have the score -100, as in the official
+code, and since ties count against us they are all worse than a candidate and none is better than another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.errors import DataError
+from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.tasks import Ranks, TaskContext
+from x2kit.tasks.config import Retrieval
+from x2kit.tasks.records import Entry, Queries, captions, common_captions, encode_records
+from x2kit.tasks.retrieval.ranking import ScoreRows, chance, ranks, recalls
+from x2kit.tasks.retrieval.reranking import Candidates, RerankedRows, candidates_of
+from x2kit.tasks.retrieval.right_answers import RightAnswers, count_shared, highest_r1, right_answers
+from x2kit.tasks.scoring import (
+    ALONE,
+    PictureBank,
+    Progress,
+    TextBank,
+    encode_texts,
+    fuse_pairs,
+    silent,
+)
+
+REST = -100.0
+"""Score of pairs that are no candidates, in the official code."""
+
+
+class Scores(NamedTuple):
+    """Scores of each direction: [queries, candidates], higher is better, comparable within a row."""
+
+    image_to_text: ScoreRows
+    text_to_image: ScoreRows
+
+
+class Highest(NamedTuple):
+    """Highest R@1 of each direction."""
+
+    image_to_text: float
+    text_to_image: float
+
+
+def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, Any]:
+    """Measure all languages.
+
+    Returns, for `evaluation.json`:
+        languages.CODE: queries and candidates (texts and pictures), chance_r1, trained_with_images, mean_r1, and in
+            each of image_to_text and text_to_image r1, r5, r10 with queries and candidates of that direction, all by
+            similarity; reranked holds the same directions after re-ranking. shared_captions counts texts that another
+            picture has too, highest_r1 is the R@1 that equal texts and equal pictures allow, also of each direction.
+        positives: the task's setting.
+        mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None where there is none;
+            mean_reranked_all and so on after re-ranking.
+        languages.CODE.matching: positive_accuracy and negative_accuracy of the matching head on the re-ranked pairs:
+            share of the true ones that it calls matching, and of the others that it calls not matching; None where
+            there is no such pair.
+        rerank: method, top_k, itm_weight.
+    Raises: DataError for a broken record, or for a language in which no record has a caption.
+    """
+    pictures, entries = encode_records(context, config.frames or context.model.frames)
+    languages = {
+        language: _measure_language(config, context, pictures, entries, language, queries)
+        for language, queries in queries_of(config, context.languages, entries).items()
+    }
+    return {
+        "task": "retrieval",
+        "languages": languages,
+        "positives": config.positives,
+        "rerank": {"method": config.rerank, "top_k": config.top_k, "itm_weight": config.itm_weight},
+        **_means(languages, ""),
+        **({} if config.rerank == "none" else _means(languages, "reranked")),
+    }
+
+
+def queries_of(config: Retrieval, languages: Sequence[str], entries: Sequence[Entry]) -> dict[str, Queries]:
+    """The captions of every language.
+
+    Raises: DataError if a language has none, or if no record has one in all of them under `common_subset`.
+    """
+
+    def found(entries: Sequence[Entry]) -> dict[str, Queries]:
+        only = len(languages) == 1
+        return {language: captions(entries, language, only, config.max_words) for language in languages}
+
+    queries = found(entries)
+    without = [language for language in languages if not queries[language].texts]
+    if without:
+        others = ", ".join(language for language in languages if language not in without)
+        raise DataError(
+            f"no record has a caption in {', '.join(without)}; name those that have: "
+            + (f"--evaluation.languages '[{others}]'" if others else "--evaluation.languages")
+        )
+    if config.common_subset:
+        queries = found(common_captions(entries, languages))
+        if not all(one.texts for one in queries.values()):
+            raise DataError(
+                f"common_subset: no record has a caption in all of {', '.join(languages)}; measure fewer languages "
+                "(--evaluation.languages), or set common_subset: false"
+            )
+    return queries
+
+
+def _measure_language(
+    config: Retrieval,
+    context: TaskContext,
+    pictures: PictureBank,
+    entries: Sequence[Entry],
+    language: str,
+    queries: Queries,
+) -> dict[str, Any]:
+    texts = encode_texts(
+        context.model, queries.texts, config.max_tokens, context.batch_size, ranks=context.ranks
+    )
+    present = sorted(set(queries.pictures))
+    column = {position: number for number, position in enumerate(present)}
+    owners = [column[position] for position in queries.pictures]
+    alike = [entries[position].pixels or position for position in present]
+    answers = right_answers(config.positives, queries.texts, owners, alike)
+    highest = Highest(
+        highest_r1(answers.of_pictures, alike, queries.texts),
+        highest_r1(answers.of_texts, queries.texts, alike),
+    )
+
+    similarity = pictures.projected[present] @ texts.projected.T
+    result: dict[str, Any] = {
+        "queries": len(queries.texts),
+        "candidates": len(present),
+        "trained_with_images": language in context.trained_with_images,
+        "chance_r1": fmean(
+            [chance(answers.of_pictures, len(queries.texts)), chance(answers.of_texts, len(present))]
+        ),
+        "highest_r1": fmean(highest),
+        "shared_captions": count_shared(queries.texts, owners),
+        **_directions(Scores(similarity, similarity.T), answers),
+    }
+    for direction, share in highest._asdict().items():
+        result[direction]["highest_r1"] = share
+    if config.rerank != "none":
+        candidates, logits = match_candidates(
+            config,
+            context.model,
+            pictures,
+            texts,
+            torch.tensor(present),
+            similarity,
+            lambda done, total: context.progress(f"matching, {language}", done, total),
+            context.ranks,
+        )
+        scores = order_candidates(config, similarity, candidates, logits, context.model.temperature)
+        result["reranked"] = _directions(scores, answers)
+        result["matching"] = matching_accuracy(logits, candidates.pairs, torch.tensor(owners))
+    return result
+
+
+def reranked(
+    config: Retrieval,
+    model: X2VLM,
+    pictures: PictureBank,
+    texts: TextBank,
+    present: Tensor,
+    similarity: Tensor,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
+) -> Scores:
+    """Score both directions after the matching head has looked at the candidates, each pair once.
+
+    Arguments are those of `match_candidates`.
+    """
+    candidates, logits = match_candidates(
+        config, model, pictures, texts, present, similarity, progress, ranks
+    )
+    return order_candidates(config, similarity, candidates, logits, model.temperature)
+
+
+def match_candidates(
+    config: Retrieval,
+    model: X2VLM,
+    pictures: PictureBank,
+    texts: TextBank,
+    present: Tensor,
+    similarity: Tensor,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
+) -> tuple[Candidates, Tensor]:
+    """Choose the candidates of all queries and ask the matching head about each pair once.
+
+    Args:
+        config: number of candidates.
+        model: in evaluation mode.
+        pictures: encoded; `present` [M] says which of them are the rows of `similarity`.
+        texts: T encoded texts.
+        similarity: [M, T].
+        progress: called with done and total pairs of this process.
+        ranks: who share the pairs.
+    Returns: candidates of P pairs, and the matching logits [P, 2].
+    """
+    # Not every processor multiplies to the same last bit, and all have to have the same pairs.
+    candidates = ranks.of_first(candidates_of(similarity, config.top_k) if ranks.rank == 0 else None)
+    picture, text = candidates.pairs.T
+    pairs = torch.stack([present[picture], text], 1)
+    return candidates, fuse_pairs(model, pictures, texts, pairs, model.itm_logits, progress, ranks)
+
+
+def order_candidates(
+    config: Retrieval, similarity: Tensor, candidates: Candidates, logits: Tensor, temperature: Tensor
+) -> Scores:
+    """Score both directions by similarity [M, T] and the matching logits [P, 2] of the candidates."""
+    of_pairs = logits[:, 1] if config.rerank == "matching" else logits.log_softmax(1)[:, 1]
+    temperature = temperature.detach().float().cpu()
+
+    def direction(similarity: Tensor, columns: Tensor, places: Tensor) -> RerankedRows:
+        matched = of_pairs[places]
+        if config.rerank == "matching":
+            return RerankedRows(similarity, columns, matched, REST)
+        scores = similarity.gather(1, columns) / temperature + config.itm_weight * matched
+        return RerankedRows(similarity, columns, scores, None, temperature)
+
+    first, second = candidates.places
+    return Scores(
+        direction(similarity, candidates.of_pictures, first),
+        direction(similarity.T, candidates.of_texts, second),
+    )
+
+
+def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str, float | None]:
+    """Compute the accuracy of the matching head on true and on other pairs.
+
+    Args:
+        logits: [P, 2]; class 1 is "matched".
+        pairs: [P, 2] int64, picture and text.
+        owners: [T] int64, the picture of each text.
+    """
+    true, matched = owners[pairs[:, 1]] == pairs[:, 0], logits.argmax(1) == 1
+    return {
+        "positive_accuracy": matched[true].float().mean().item() if true.any() else None,
+        "negative_accuracy": (~matched[~true]).float().mean().item() if (~true).any() else None,
+    }
+
+
+def _directions(scores: Scores, answers: RightAnswers) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
+        found[name] = {
+            **recalls(ranks(matrix, right)),
+            "queries": matrix.shape[0],
+            "candidates": matrix.shape[1],
+        }
+    found["mean_r1"] = fmean(found[name]["r1"] for name in Scores._fields)
+    return found
+
+
+def _means(languages: Mapping[str, Any], section: str) -> dict[str, float | None]:
+    """R@1, mean of both directions, averaged over languages; None where there is no such language."""
+    values = {code: (found[section] if section else found)["mean_r1"] for code, found in languages.items()}
+    return {
+        f"mean_{section}_{name}" if section else f"mean_{name}": fmean(chosen) if chosen else None
+        for name, chosen in (
+            ("all", list(values.values())),
+            ("trained", [v for code, v in values.items() if languages[code]["trained_with_images"]]),
+            ("zero_shot", [v for code, v in values.items() if not languages[code]["trained_with_images"]]),
+        )
+    }

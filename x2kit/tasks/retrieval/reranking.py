@@ -1,0 +1,86 @@
+"""Scores after re-ranking, kept for the candidates alone and made for all pairs a few rows at a time. Imports torch.
+
+Q queries, C answers, K candidates of a query, P distinct pairs of both directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from x2kit.tasks.retrieval.ranking import candidate_mask, rerank, top_candidates
+
+
+class Candidates(NamedTuple):
+    """The candidates of both directions.
+
+    Attributes:
+        of_pictures: [M, K] int64, texts.
+        of_texts: [T, K] int64, pictures.
+        pairs: [P, 2] int64, picture and text of each pair that is a candidate in one direction or in both, in order.
+        places: where in `pairs` the candidates of each picture, then of each text are.
+    """
+
+    of_pictures: Tensor
+    of_texts: Tensor
+    pairs: Tensor
+    places: tuple[Tensor, Tensor]
+
+
+def candidates_of(similarity: Tensor, top_k: int) -> Candidates:
+    """The best of each picture and of each text, given their similarity [M, T]."""
+    of_pictures, of_texts = top_candidates(similarity, top_k), top_candidates(similarity.T, top_k)
+    count = similarity.shape[1]
+    pictures, texts = (torch.arange(size)[:, None] for size in similarity.shape)
+    numbers = of_pictures + pictures * count, of_texts * count + texts
+    distinct, places = torch.unique(torch.cat([each.flatten() for each in numbers]), return_inverse=True)
+    first, second = places.split([each.numel() for each in numbers])
+    return Candidates(
+        of_pictures,
+        of_texts,
+        torch.stack([distinct // count, distinct % count], 1),
+        (first.view_as(of_pictures), second.view_as(of_texts)),
+    )
+
+
+@dataclass(frozen=True)
+class RerankedRows:
+    """Scores of one direction, [Q, C]; `rows[start:stop]` makes some of them.
+
+    Attributes:
+        similarity: [Q, C], as it orders what is no candidate.
+        candidates: [Q, K] int64.
+        scores: [Q, K], of the candidates.
+        rest: the one score of all that is no candidate; None keeps its order by similarity.
+        temperature: divides the similarity.
+    """
+
+    similarity: Tensor
+    candidates: Tensor
+    scores: Tensor
+    rest: float | None
+    temperature: float | Tensor = 1.0
+
+    @property
+    def shape(self) -> torch.Size:
+        """Q and C."""
+        return self.similarity.shape
+
+    @property
+    def ndim(self) -> int:
+        """Two."""
+        return self.similarity.ndim
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        similarity, candidates = self.similarity[rows], self.candidates[rows]
+        chosen = candidate_mask(candidates, similarity.shape[1])
+        scores = torch.zeros_like(similarity).scatter_(1, candidates, self.scores[rows])
+        if self.rest is not None:
+            return torch.where(chosen, scores, self.rest)
+        return rerank(similarity / self.temperature, chosen, scores)

@@ -1,0 +1,1 @@
+"""Checkpoints: save, load, shards, retention, resume."""

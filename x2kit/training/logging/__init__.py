@@ -1,0 +1,1 @@
+"""Metrics, run record, callbacks, progress."""

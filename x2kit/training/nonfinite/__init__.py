@@ -1,0 +1,1 @@
+"""Non-finite losses: guard, saved batch, replay."""

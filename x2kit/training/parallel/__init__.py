@@ -1,0 +1,1 @@
+"""DDP, FSDP2, activation checkpointing, compile."""

@@ -1,0 +1,1 @@
+"""Benchmark of a step, FLOPs, cost estimates."""

@@ -1,0 +1,1 @@
+"""The training step: encoder passes, fusion pass, losses, gradient caching, negatives."""
