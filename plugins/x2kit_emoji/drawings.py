@@ -50,7 +50,7 @@ def read_drawing(path: Path) -> Image.Image:
         with Image.open(path) as image:
             drawing = image.convert("RGBA")
     except OSError as error:
-        raise DataError(f"{path}: no readable picture ({error})") from error
+        raise DataError(f"{path}: no readable image ({error})") from error
     return trim(drawing, str(path))
 
 

@@ -1,4 +1,4 @@
-"""Scenes: pictures of emoji with boxes and captions, made when they are asked for."""
+"""Scenes: images of emoji with boxes and captions, made when they are asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from x2kit_emoji.texts import all_texts
 
 # The parts of a record's randomness; each has a generator of its own, so that a near-duplicate can ask for
 # the composition of the scene before it without painting that scene.
-_COMPOSITION, _PICTURE, _PARTNER = range(3)
+_COMPOSITION, _IMAGE, _PARTNER = range(3)
 
 
 class SceneSource:
@@ -38,7 +38,7 @@ class SceneSource:
         return self.config.records
 
     def __getitem__(self, index: int) -> Record:
-        """Scene `index`: RGB picture, caption and regions in every language; boxes fit the drawings tightly.
+        """Scene `index`: RGB image, caption and regions in every language; boxes fit the drawings tightly.
 
         A box is that of the whole drawing, also where another emoji covers a corner of it.
         """
@@ -46,9 +46,9 @@ class SceneSource:
         if not 0 <= index < len(self):
             raise IndexError(f"scene {index} of {len(self)}")
         numbers = self.composition(index)
-        rng = generator(config.seed, config.split, index, _PICTURE)
+        rng = generator(config.seed, config.split, index, _IMAGE)
         style = config.styles[below(rng, len(config.styles))]
-        picture = paint_background(
+        image = paint_background(
             rng, config.backgrounds[below(rng, len(config.backgrounds))], config.image_size
         )
 
@@ -60,12 +60,12 @@ class SceneSource:
             rng, len(numbers), config.image_size, self._sides, config.max_overlap, measure
         ):
             sprite = self._sprites.get(style, numbers[place], side)
-            picture.paste(sprite, (box.x, box.y), sprite)
+            image.paste(sprite, (box.x, box.y), sprite)
             boxes[place] = [float(value) for value in box]
         concepts = [self.concepts[number] for number in numbers]
         return {
             "id": f"{config.split}-{index}",
-            "image": picture,
+            "image": image,
             "caption": caption_of(concepts),
             "regions": [
                 {"bbox": boxes[place], "caption": dict(concept.names)}

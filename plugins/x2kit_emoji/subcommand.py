@@ -81,12 +81,12 @@ def export(folder: Path, languages: Sequence[str], concepts: int, records: int, 
         ) from error
     config.check()
     source = config.open()
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     file = folder / "records.jsonl"
     with file.open("w", encoding="utf-8") as lines:
         for index in range(len(source)):
             record = source[index]
-            place = f"pictures/{record['id']}.png"
+            place = f"images/{record['id']}.png"
             record["image"].save(folder / place)
             regions = [
                 {"bbox": region["bbox"], "caption": _spoken(region["caption"], languages)}

@@ -137,7 +137,7 @@ class LightCross(CrossLayers):
 
     Good where memory or the time of re-ranking decides: of CrossBert's six layers it has one, passed three times, so
     a sixth of the weights; keys and values of a context are computed once for all passes, which makes large sets of
-    pictures cheap to rank. It learns less from the same steps; more passes cost time and no weights.
+    images cheap to rank. It learns less from the same steps; more passes cost time and no weights.
     """
 
     layers: int = Field(3, ge=1, description="passes, each with cross-attention")

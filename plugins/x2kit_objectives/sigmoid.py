@@ -11,12 +11,12 @@ from x2kit.plugin import StreamFeatures
 
 
 def sigmoid_contrastive(features: StreamFeatures, bias: float | None = None) -> Tensor:
-    """Every picture with every text, right or wrong (SigLIP, arXiv:2303.15343, algorithm 1).
+    """Every image with every text, right or wrong (SigLIP, arXiv:2303.15343, algorithm 1).
 
     Args:
         features: W pairs; all of one group are right.
         bias: added to the logits; None for log(1 / (W - 1)), 0 where there is one pair.
-    Returns: scalar, nats a picture: a sum over texts, a mean over pictures.
+    Returns: scalar, nats an image: a sum over texts, a mean over images.
     """
     if bias is None:
         bias = -math.log(max(len(features.first) - 1, 1))

@@ -1,6 +1,6 @@
 """Towers of open_clip whose shapes are found by asking them. Imports torch.
 
-A tower's settings are `vision_cfg` of open_clip, with `quick_gelu` beside. B pictures, N patches, D width, P tokens in
+A tower's settings are `vision_cfg` of open_clip, with `quick_gelu` beside. B images, N patches, D width, P tokens in
 front of the patches.
 """
 
@@ -34,7 +34,7 @@ HEADS = ("proj", "head.", "attn_pool.", "fc_norm.")
 
 
 class Shape(NamedTuple):
-    """What a tower makes of pictures: width D, grid (rows, columns), and the tokens P in front of the patches."""
+    """What a tower makes of images: width D, grid (rows, columns), and the tokens P in front of the patches."""
 
     width: int
     grid: tuple[int, int]
@@ -69,18 +69,18 @@ def _model(name: str | None) -> Mapping[str, Any]:
 
 
 def facts_of(config: OpenClipVision, tower: Mapping[str, Any]) -> VisionFacts:
-    """Picture, width and grid. Raises SettingError for a tower or a picture size that cannot be."""
+    """Image, width and grid. Raises SettingError for a tower or an image size that cannot be."""
     shape = _shape(json.dumps(tower, sort_keys=True))
     if config.summary == "cls" and not shape.prefix:
         raise SettingError(
             "summary", f'"cls", but {config.tower or "this tower"} has no class token; use "mean"'
         )
-    pictures: dict[str, Any] = config.published().get("preprocess_cfg", {})
+    all_images: dict[str, Any] = config.published().get("preprocess_cfg", {})
     image = ImageSpec(int(tower["image_size"]))
     image = image._replace(
-        mean=tuple(pictures.get("mean", image.mean)),
-        std=tuple(pictures.get("std", image.std)),
-        interpolation=pictures.get("interpolation", image.interpolation),
+        mean=tuple(all_images.get("mean", image.mean)),
+        std=tuple(all_images.get("std", image.std)),
+        interpolation=all_images.get("interpolation", image.interpolation),
     )
     return VisionFacts(image, shape.width, shape.grid)
 
@@ -141,7 +141,7 @@ class OpenClipEncoder(VisionEncoder):
 
 @lru_cache(maxsize=64)
 def _shape(tower: str) -> Shape:
-    """What the tower makes of its pictures, seen on tensors without memory; settings as JSON."""
+    """What the tower makes of its images, seen on tensors without memory; settings as JSON."""
     settings = json.loads(tower)
     size = int(settings["image_size"])
     with torch.device("meta"):
@@ -155,7 +155,7 @@ def _shape(tower: str) -> Shape:
             tokens = _tokens(model, torch.zeros(1, 3, size, size))
         except REFUSALS as error:
             raise SettingError(
-                "image_size", f"the tower takes no pictures of {size} pixels: {error}"
+                "image_size", f"the tower takes no images of {size} pixels: {error}"
             ) from error
     side = size // step
     return Shape(tokens.shape[2], (side, side), tokens.shape[1] - side * side)

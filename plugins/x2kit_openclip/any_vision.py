@@ -22,7 +22,7 @@ FILE_NAME = "open_clip_vision.json"
 class OpenClipVision(VisionEncoderConfig):
     """The vision tower of any model of open_clip that keeps its patches apart: CLIP, SigLIP, SigLIP 2, EVA-02-CLIP.
 
-    It has seen hundreds of millions of pictures with their texts, so retrieval is good after few steps, and matching
+    It has seen hundreds of millions of images with their texts, so retrieval is good after few steps, and matching
     and boxes are what is left to learn. Position 0 is the patches' mean, or the class token where there is one; the
     projection to CLIP's common space and pooling by attention are left out. open_clip alone knows the sizes, so it is
     asked when the recipe is resolved, which takes some seconds.
@@ -34,7 +34,7 @@ class OpenClipVision(VisionEncoderConfig):
         "an open_clip_config.json beside them tells it",
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the picture in pixels; null for the model's own"
+        None, gt=0, description="side of the image in pixels; null for the model's own"
     )
     summary: Literal["mean", "cls"] = Field(
         "mean", description="position 0 of the output: mean of the normalised patches, or the class token"

@@ -26,7 +26,7 @@ class ClipVision(VisionEncoderConfig):
     All tokens go through the final norm, and the projection to CLIP's common space is left out (X-VLM).
     """
 
-    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(16, gt=0, description="side of a patch in pixels")
     width: int = Field(768, gt=0, description="width D")
     layers: int = Field(12, ge=1, description="layers")
@@ -63,7 +63,7 @@ class ClipVision(VisionEncoderConfig):
         return pretrained_weights("pretrained", self.pretrained, FILENAMES)
 
     def _agree(self, published: dict[str, Any], image: ImageSpec) -> ImageSpec:
-        """Compare the settings with open_clip's own file, and take the picture's statistics from it."""
+        """Compare the settings with open_clip's own file, and take the image's statistics from it."""
         model: dict[str, Any] = published.get("model_cfg", {})
         vision: dict[str, Any] = model.get("vision_cfg", {})
         wanted = {"patch_size": self.patch_size, "width": self.width, "layers": self.layers}
@@ -72,11 +72,11 @@ class ClipVision(VisionEncoderConfig):
                 raise SettingError(setting, f"{value}, but {self.pretrained} has {vision[setting]}")
         if model.get("quick_gelu", False) != self.quick_gelu:
             raise SettingError("quick_gelu", f"{self.pretrained} was trained with {not self.quick_gelu}")
-        pictures: dict[str, Any] = published.get("preprocess_cfg", {})
+        images: dict[str, Any] = published.get("preprocess_cfg", {})
         return image._replace(
-            mean=tuple(pictures.get("mean", image.mean)),
-            std=tuple(pictures.get("std", image.std)),
-            interpolation=pictures.get("interpolation", image.interpolation),
+            mean=tuple(images.get("mean", image.mean)),
+            std=tuple(images.get("std", image.std)),
+            interpolation=images.get("interpolation", image.interpolation),
         )
 
     @classmethod

@@ -1,6 +1,6 @@
 """Models of timm whose shapes are found by asking them. Imports torch.
 
-B pictures, N patches, D width, P prefix tokens (class and registers).
+B images, N patches, D width, P prefix tokens (class and registers).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from x2kit_timm.any_vision import IN_CHANNELS, Chosen, TimmVision
 from x2kit_timm.weights import load_published, published_about, published_image
 
 REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
-"""What timm's models raise for arguments and pictures that they cannot take."""
+"""What timm's models raise for arguments and images that they cannot take."""
 
 PREFIX = "model."
 
 
 class Shape(NamedTuple):
-    """What a model makes of pictures: width D, grid (rows, columns), and whether a class token stands in front."""
+    """What a model makes of images: width D, grid (rows, columns), and whether a class token stands in front."""
 
     width: int
     grid: tuple[int, int]
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
 
 def facts_of(config: TimmVision, chosen: Chosen) -> VisionFacts:
-    """Picture, width and grid. Raises SettingError if timm has no such model or it takes no such pictures."""
+    """Image, width and grid. Raises SettingError if timm has no such model or it takes no such images."""
     _require_known(chosen.name)
     usual = timm.get_pretrained_cfg(chosen.name)
     about = {} if config.pretrained is None else published_about(config.pretrained).get("pretrained_cfg", {})
@@ -122,7 +122,7 @@ def _require_known(name: str) -> None:
 
 @lru_cache(maxsize=64)
 def _shape(name: str, size: int, arguments: str) -> Shape:
-    """What the model makes of pictures of this size, seen on tensors without memory; arguments as JSON."""
+    """What the model makes of images of this size, seen on tensors without memory; arguments as JSON."""
     with torch.device("meta"):
         model = _created(name, size, json.loads(arguments), drop_path=0.0).eval()
         step = max(stage["reduction"] for stage in model.feature_info)
@@ -136,7 +136,7 @@ def _shape(name: str, size: int, arguments: str) -> Shape:
             channels = json.loads(arguments).get(IN_CHANNELS, 3)
             tokens, prefix, grid = _tokens(model, torch.zeros(1, channels, size, size))
         except REFUSALS as error:
-            raise SettingError("image_size", f"{name} takes no pictures of {size} pixels: {error}") from error
+            raise SettingError("image_size", f"{name} takes no images of {size} pixels: {error}") from error
     rows, columns = grid or (size // step, size // step)
     count = tokens.shape[1] - prefix
     if rows * columns != count:

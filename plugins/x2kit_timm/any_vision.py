@@ -49,9 +49,9 @@ class Chosen(NamedTuple):
 
 
 class TimmVision(VisionEncoderConfig):
-    """Any vision encoder of timm: what timm says of a model decides its patches, its grid and its pictures.
+    """Any vision encoder of timm: what timm says of a model decides its patches, its grid and its images.
 
-    Swin v2 and ConvNeXt (stages; large pictures at little cost), EVA-02 and the towers of CLIP, SigLIP and SigLIP 2
+    Swin v2 and ConvNeXt (stages; large images at little cost), EVA-02 and the towers of CLIP, SigLIP and SigLIP 2
     (they have seen texts, the shortest way to retrieval), DINOv2 and DINOv3 (never saw a text; the finest patches,
     for regions and boxes). Class and register tokens take part in attention; only patches are passed on. timm alone
     knows the sizes, so it is asked when the recipe is resolved, which takes some seconds.
@@ -63,17 +63,17 @@ class TimmVision(VisionEncoderConfig):
         "pretrained weights, where a config.json beside them tells it",
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the picture in pixels; null for the model's own"
+        None, gt=0, description="side of the image in pixels; null for the model's own"
     )
     channels: int | None = Field(
         None,
         gt=0,
-        description="of the pictures; null for the model's own, mostly 3. Published weights of three are summed for "
+        description="of the images; null for the model's own, mostly 3. Published weights of three are summed for "
         "one and repeated for others, as timm does it",
     )
     value_range: tuple[float, float] | None = Field(
         None,
-        description="numbers that become 0 and 1, for pictures of more than 8 bits: [0, 4095] of 12 bits; null for "
+        description="numbers that become 0 and 1, for images of more than 8 bits: [0, 4095] of 12 bits; null for "
         "photographs",
     )
     mean: tuple[float, ...] | None = Field(

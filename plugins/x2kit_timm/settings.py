@@ -28,7 +28,7 @@ class TimmViT(VisionEncoderConfig):
     """
 
     architecture: str = Field("vit_base_patch16_224", description="timm model whose kind of blocks is used")
-    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(16, gt=0, description="side of a patch in pixels")
     width: int = Field(768, gt=0, description="width D")
     depth: int = Field(12, ge=1, description="blocks")
@@ -46,7 +46,7 @@ class TimmViT(VisionEncoderConfig):
     )
     stem_norm: Literal["group", "batch"] = Field(
         "group",
-        description="norm after the stem's convolutions; batch mixes a batch's pictures in training",
+        description="norm after the stem's convolutions; batch mixes a batch's images in training",
     )
     position_scale: float = Field(
         0.0, ge=0, description="initial position embedding: a 2-D sinusoid times this; 0 is timm's random one"
@@ -92,11 +92,11 @@ class TimmViT(VisionEncoderConfig):
 class BeitV2(VisionEncoderConfig):
     """BEiT-v2 as in X²-VLM: a table of relative positions in each block; position 0 is the patches' mean.
 
-    The choice wherever a checkpoint of X²-VLM or CCLM is continued, or a result of theirs repeated. Pictures are
+    The choice wherever a checkpoint of X²-VLM or CCLM is continued, or a result of theirs repeated. Images are
     normalised with CLIP's statistics, as in the paper.
     """
 
-    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(16, gt=0, description="side of a patch in pixels")
     width: int = Field(768, gt=0, description="width D")
     depth: int = Field(12, ge=1, description="blocks")
@@ -139,11 +139,11 @@ class BeitV2(VisionEncoderConfig):
 class Swin(VisionEncoderConfig):
     """Swin transformer as in X-VLM: position 0 is the mean of the last stage's normalised tokens.
 
-    The choice wherever a checkpoint of X-VLM is continued; stages make large pictures cheap. Every stage after the
-    first halves the grid and doubles the width. Pictures are normalised with CLIP's statistics, as in the paper.
+    The choice wherever a checkpoint of X-VLM is continued; stages make large images cheap. Every stage after the
+    first halves the grid and doubles the width. Images are normalised with CLIP's statistics, as in the paper.
     """
 
-    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(4, gt=0, description="side of a patch of the first stage in pixels")
     width: int = Field(
         128, gt=0, description="width of the first stage; D is twice that for each later stage"
@@ -188,7 +188,7 @@ class Swin(VisionEncoderConfig):
         )
 
     def at_image_size(self, image_size: int) -> Self:
-        """The window grows with the picture, so that the last stage stays one window (X-VLM: 12 at 384)."""
+        """The window grows with the image, so that the last stage stays one window (X-VLM: 12 at 384)."""
         before, after = self.describe().grid[0], image_size // (self.image_size // self.describe().grid[0])
         window = self.window * after // before
         return self.model_validate({**self.model_dump(), "image_size": image_size, "window": window})
@@ -200,7 +200,7 @@ class Swin(VisionEncoderConfig):
 
 
 def grid_side(image_size: int, patch_size: int) -> int:
-    """Patches a side. Raises SettingError if patches of this many pixels do not tile the picture."""
+    """Patches a side. Raises SettingError if patches of this many pixels do not tile the image."""
     if image_size % patch_size:
         raise SettingError("image_size", f"{image_size} pixels are not tiled by {patch_size}; use a multiple")
     return image_size // patch_size

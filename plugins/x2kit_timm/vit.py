@@ -104,7 +104,7 @@ def _transformer(config: TimmViT) -> VisionTransformer:
 
 
 def _conv_stem(*, img_size: int, patch_size: int, embed_dim: int, norm: str, **rest: object) -> HybridEmbed:
-    """Convolutions that halve the picture, each with norm and ReLU, then one of 1×1 (arXiv:2106.14881)."""
+    """Convolutions that halve the image, each with norm and ReLU, then one of 1×1 (arXiv:2106.14881)."""
     steps = patch_size.bit_length() - 1
     channels = [3, *(embed_dim // 2**i for i in reversed(range(steps)))]
     norm_layer = nn.BatchNorm2d if norm == "batch" else GroupNorm1

@@ -1,4 +1,4 @@
-"""Published weights of timm's models: where they lie, what they say about pictures.
+"""Published weights of timm's models: where they lie, what they say about images.
 
 Imports no torch at start.
 """

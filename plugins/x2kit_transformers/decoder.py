@@ -72,7 +72,7 @@ class HuggingFaceDecoder(TextDecoder):
         """Copy the embeddings of the text encoder, layers of the fusion encoder, and the head.
 
         `copied_layers` says which layers. Keys and values of the cross-attention begin anew, their biases too, where
-        pictures are not as wide as questions.
+        images are not as wide as questions.
         """
         stack = f"{self.model.base_model_prefix}."
         given = {f"{stack}{name}": value for name, value in text.items() if not name.startswith(LAYER)}

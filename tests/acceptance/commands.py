@@ -17,7 +17,7 @@ TRAINING = {
     "data.streams.regions.fusion_rows": 4,
     "data.streams.translations.batch_size": 4,
     "data.streams.translations.fusion_rows": 2,
-    # Texts are as narrow as no picture is here, so they cannot take a picture's place as context.
+    # Texts are as narrow as no image is here, so they cannot take an image's place as context.
     "data.streams.translations.losses.ttm": 0,
     "data.streams.translations.losses.tlm": 0,
     "training.steps": 4,

@@ -56,12 +56,12 @@ def test_it_is_evaluated(run: Path) -> None:
 def test_it_is_loaded_with_its_plugin(run: Path) -> None:
     model = x2kit.load(run)
     assert (model.vision.width, model.vision.grid, model.image_spec.size) == (20, GRID, SIZE)
-    picture = Image.new("RGB", (100, 50), "red")
+    image = Image.new("RGB", (100, 50), "red")
     with torch.inference_mode():
-        features = model.encode_images(model.read([picture]))
+        features = model.encode_images(model.read([image]))
     assert features.patches.shape == (1, 35, 20)
-    assert model.similarity([picture], ["a dog", "ein Hund"]).shape == (1, 2)
-    assert model.locate([picture], ["a dog"]).shape == (1, 4)
+    assert model.similarity([image], ["a dog", "ein Hund"]).shape == (1, 2)
+    assert model.locate([image], ["a dog"]).shape == (1, 4)
 
 
 def test_the_run_needs_no_consent_here_and_a_copy_of_it_does(run: Path, tmp_path: Path) -> None:

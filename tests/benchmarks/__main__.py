@@ -39,16 +39,16 @@ ways are in `tests/benchmarks/plain_*.py`, as slow and clear as they are. For yo
 
 How much is gained depends on what the rows of a batch share:
 
-- Step, shared pictures: captions and regions are of the same pictures, as with `images_from`. x2kit encodes each
-  picture once for all its texts, the plain way once for each caption and once for the regions.
-- Step, distinct pictures: every caption has a picture of its own and regions are of others, as of two sources. Both
+- Step, shared images: captions and regions are of the same images, as with `images_from`. x2kit encodes each
+  image once for all its texts, the plain way once for each caption and once for the regions.
+- Step, distinct images: every caption has an image of its own and regions are of others, as of two sources. Both
   ways encode each once; keys and values of its patches, padding, the second text pass and fused attention remain.
-- Retrieval: candidates of pictures and texts that are encoded already. A pair is scored once for both directions.
-- Data, pictures: decoding, crop, size, flip and augmentation.
+- Retrieval: candidates of images and texts that are encoded already. A pair is scored once for both directions.
+- Data, images: decoding, crop, size, flip and augmentation.
 - Data, whole batch: also cleaning, tokenising, masking, padding and collating, as a data worker does it.
 
 The official code is not part of this repository, and the plain step stands in for it. Beside the official code itself
-a review (issue 12 of the project, item 36) measured: the step 1.5 times as fast with distinct pictures (1 and 2
+a review (issue 12 of the project, item 36) measured: the step 1.5 times as fast with distinct images (1 and 2
 threads, equal losses), re-ranking 5.1 times, data 1.6 times with tokenising, masking and collation. These three are
 quoted, not measured by `make bench`.
 """

@@ -1,11 +1,11 @@
-"""How many pictures one core prepares in a second: x2kit against the plain PIL pipeline.
+"""How many images one core prepares in a second: x2kit against the plain PIL pipeline.
 
     python -m tests.benchmarks.data
 
-Both start from the lines of a file with pictures in base64 and end with a batch of tensors, in two cases:
+Both start from the lines of a file with images in base64 and end with a batch of tensors, in two cases:
 
-pictures      decoding, crop, size, flip and augmentation alone.
-whole batch   also cleaning, tokenising, masking, padding and collating a caption of 12 words for each picture, as a
+images      decoding, crop, size, flip and augmentation alone.
+whole batch   also cleaning, tokenising, masking, padding and collating a caption of 12 words for each image, as a
               data worker does it; x2kit also reads the file by position and shuffles.
 
 Seconds are those of the processor, on one thread.
@@ -34,7 +34,7 @@ from tests.benchmarks.plain_data import (
     Resize,
     in_one_call,
     plain_batch,
-    plain_picture,
+    plain_image,
     rows_first,
 )
 from x2kit.data.config import DataConfig, StreamConfig, TransformConfig
@@ -49,7 +49,7 @@ from x2kit.plugin import ImageSpec, Tokenizer
 SIZES = ((640, 480), (1024, 768), (1280, 960))
 SMALL = SIZES[:1]
 SPEC = ImageSpec(size=224)
-PICTURES, ROUNDS = 12, 8
+IMAGES, ROUNDS = 12, 8
 WORDS = ["".join(letters) for letters in product(*["bdfgklmnprstvz", "aeiou", "bdfgklmnprstvz", "aeiou"])]
 
 
@@ -57,8 +57,8 @@ def lines(sizes: Sequence[tuple[int, int]], count: int) -> list[str]:
     """Records with photographs of these sizes in turn."""
     found = []
     for number in range(count):
-        picture = base64.b64encode(jpeg(photograph(number, *sizes[number % len(sizes)]))).decode()
-        found.append(json.dumps({"binary": picture, "caption": caption(number)}))
+        image = base64.b64encode(jpeg(photograph(number, *sizes[number % len(sizes)]))).decode()
+        found.append(json.dumps({"binary": image, "caption": caption(number)}))
     return found
 
 
@@ -67,16 +67,16 @@ def caption(number: int) -> str:
     return " ".join(WORDS[word] for word in np.random.default_rng(number).integers(0, len(WORDS), 12))
 
 
-def plain_pictures(records: Sequence[str], config: StreamConfig, resize: Resize = in_one_call) -> Tensor:
-    """[M, 3, S, S], one picture after the other through PIL."""
-    pictures = []
+def plain_images(records: Sequence[str], config: StreamConfig, resize: Resize = in_one_call) -> Tensor:
+    """[M, 3, S, S], one image after the other through PIL."""
+    images = []
     for seed, line in enumerate(records):
         rng = np.random.default_rng(seed)
-        pictures.append(plain_picture(json.loads(line)["binary"], config.transform, SPEC.size, rng, resize))
-    return torch.stack(pictures)
+        images.append(plain_image(json.loads(line)["binary"], config.transform, SPEC.size, rng, resize))
+    return torch.stack(images)
 
 
-def pictures(records: Sequence[str], config: StreamConfig) -> Tensor:
+def images(records: Sequence[str], config: StreamConfig) -> Tensor:
     """[M, 3, S, S], as x2kit prepares it; texts are cleaned on the way."""
     source = config.source
     assert isinstance(source, JsonLines)
@@ -92,7 +92,7 @@ def stream(file: Path = Path("photographs.jsonl"), **transform: object) -> Strea
     return StreamConfig(
         kind="image-text",
         source=JsonLines(files=(file,)),
-        batch_size=PICTURES,
+        batch_size=IMAGES,
         transform=TransformConfig.model_validate(transform),
     )
 
@@ -100,7 +100,7 @@ def stream(file: Path = Path("photographs.jsonl"), **transform: object) -> Strea
 def main() -> None:
     """Check that both show the same, then time them in turns."""
     torch.set_num_threads(1)
-    check(lines(SMALL, PICTURES))
+    check(lines(SMALL, IMAGES))
     for sizes, reduced in ((SMALL, False), (SMALL, True), (SIZES, False), (SIZES, True)):
         shown = ", ".join(f"{width}×{height}" for width, height in sizes)
         print(f"\n{shown}, reduced_decoding {str(reduced).lower()}")
@@ -110,12 +110,12 @@ def main() -> None:
 
 def measure(sizes: Sequence[tuple[int, int]], config: StreamConfig) -> None:
     """Time both cases on photographs of these sizes, and print it."""
-    records, tokenizer = lines(sizes, PICTURES), Bert().build_tokenizer(map(caption, range(2000)))
+    records, tokenizer = lines(sizes, IMAGES), Bert().build_tokenizer(map(caption, range(2000)))
     ours = whole_batches(records, config, tokenizer)
     require_equal_texts(plain_batch(records, config, SPEC.size, tokenizer), ours.batch(0), tokenizer)
     steps = count()
     cases = {
-        "pictures": (lambda: plain_pictures(records, config), lambda: pictures(records, config)),
+        "images": (lambda: plain_images(records, config), lambda: images(records, config)),
         "whole batch": (
             lambda: plain_batch(records, config, SPEC.size, tokenizer),
             lambda: ours.batch(next(steps)),
@@ -123,7 +123,7 @@ def measure(sizes: Sequence[tuple[int, int]], config: StreamConfig) -> None:
     }
     for name, (plain, our) in cases.items():
         ratio = paired(plain, our, ROUNDS, clock=time.process_time)
-        rates = [PICTURES / median(seconds) for seconds in (ratio.plain, ratio.ours)]
+        rates = [IMAGES / median(seconds) for seconds in (ratio.plain, ratio.ours)]
         print(
             f"{name}: {rates[0]:.0f} images/s plain, {rates[1]:.0f} x2kit, ratio {ratio.value:.2f}",
             flush=True,
@@ -155,14 +155,14 @@ def require_equal_texts(plain: PlainBatch, ours: Batch, tokenizer: Tokenizer) ->
 
 def difference(records: Sequence[str], config: StreamConfig) -> float:
     """Grey levels between the two, at most."""
-    return float((plain_pictures(records, config, rows_first) - pictures(records, config)).abs().max() * 255)
+    return float((plain_images(records, config, rows_first) - images(records, config)).abs().max() * 255)
 
 
 def check(records: Sequence[str]) -> None:
     """One grey level.
 
     Decoding, crop, flip and size are compared before augmentation, which would make more of that level; its operations
-    are compared in `test_data.py`, on equal pictures.
+    are compared in `test_data.py`, on equal images.
     """
     levels = difference(records, stream(augment_operations=0))
     assert levels < 1.5, f"the pipelines differ by {levels:.1f} grey levels"

@@ -134,13 +134,13 @@ def _held(work: Work) -> float:
     return live.peak
 
 
-def _step(pictures: int, regions: int = 4, tokens: int | None = None, **changed: object) -> Measured:
-    task = make_task(pictures, {**SMALL, **changed}, regions=regions, tokens=tokens)
+def _step(images: int, regions: int = 4, tokens: int | None = None, **changed: object) -> Measured:
+    task = make_task(images, {**SMALL, **changed}, regions=regions, tokens=tokens)
     return Measured(our_step(task), _counted, _held)
 
 
 def _ranking(candidates: int) -> Measured:
-    given = encoded(Shape(pictures=48, side=8, width=128, layers=2))
+    given = encoded(Shape(images=48, side=8, width=128, layers=2))
     return Measured(lambda: ours(given, candidates), _counted, _held)
 
 
@@ -167,18 +167,18 @@ def _of_python(work: Work) -> float:
 
 
 DIMENSIONS = (
-    Dimension("batch", "pictures a step, each with 2 captions and 4 regions", (4, 8, 16), _step),
+    Dimension("batch", "images a step, each with 2 captions and 4 regions", (4, 8, 16), _step),
     Dimension(
         "image side",
-        "pixels, in patches of 16, 4 pictures a step",
+        "pixels, in patches of 16, 4 images a step",
         (64, 128, 256),
         lambda side: _step(4, **{"model.vision.init_args.image_size": side}),
     ),
     Dimension(
-        "text length", "tokens of every text, 4 pictures a step", (16, 32, 64), lambda n: _step(4, tokens=n)
+        "text length", "tokens of every text, 4 images a step", (16, 32, 64), lambda n: _step(4, tokens=n)
     ),
-    Dimension("regions", "regions of a picture, 4 pictures a step", (4, 8, 16), lambda n: _step(4, n)),
-    Dimension("candidates", "candidates of a query, 48 pictures with 5 captions each", (4, 8, 16), _ranking),
+    Dimension("regions", "regions of an image, 4 images a step", (4, 8, 16), lambda n: _step(4, n)),
+    Dimension("candidates", "candidates of a query, 48 images with 5 captions each", (4, 8, 16), _ranking),
     Dimension(
         "records", "lines of a file that is opened for the first time", (50_000, 100_000, 200_000), _opening
     ),

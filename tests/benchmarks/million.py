@@ -34,7 +34,7 @@ source[len(source) - 1]
 
 
 def write(file: Path, records: int) -> None:
-    """Records with a caption and a path, as a data set of pictures in folders has them."""
+    """Records with a caption and a path, as a data set of images in folders has them."""
     with file.open("w") as lines:
         for number in range(records):
             record = {

@@ -1,4 +1,4 @@
-"""Pictures that cost a JPEG decoder what photographs cost it: soft colours, things with edges, a sensor's noise."""
+"""Images that cost a JPEG decoder what photographs cost it: soft colours, things with edges, a sensor's noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENSOR_NOISE = 3.0
 
 
 def photograph(seed: int, width: int, height: int) -> Image.Image:
-    """A picture of soft patterns and things with edges, with noise."""
+    """An image of soft patterns and things with edges, with noise."""
     rng = np.random.default_rng(seed)
     colours = np.zeros((height, width, 3), np.float32)
     for detail in _DETAILS:
@@ -35,7 +35,7 @@ def photograph(seed: int, width: int, height: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """The picture as a camera or a web site writes it."""
+    """The image as a camera or a web site writes it."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

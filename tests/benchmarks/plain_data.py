@@ -1,4 +1,4 @@
-"""The plain picture pipeline: every operation by PIL, on the whole picture, one picture after the other.
+"""The plain image pipeline: every operation by PIL, on the whole image, one image after the other.
 
 It is written as the official code does it (dataset/pretrain_dataset.py, dataset/randaugment.py), with PIL in the place
 of OpenCV: base64 → PIL → RandomResizedCrop (bicubic) → flip → RandAugment → tensor. Chance is a generator from which
@@ -32,7 +32,7 @@ from x2kit.plugin import Tokenizer
 FILL = [128, 128, 128]
 Resize = Callable[[Image.Image, int], Image.Image]
 Operation = Callable[[Image.Image, float, int], Image.Image]
-"""Picture, strength in [0, 1], sign."""
+"""Image, strength in [0, 1], sign."""
 
 
 def in_one_call(image: Image.Image, size: int) -> Image.Image:
@@ -50,13 +50,13 @@ def rows_first(image: Image.Image, size: int) -> Image.Image:
     return across.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def plain_picture(
+def plain_image(
     binary: str, config: TransformConfig, size: int, rng: Generator, resize: Resize = in_one_call
 ) -> Tensor:
-    """A picture as the encoder wants it, [3, S, S] float32 in [0, 1].
+    """An image as the encoder wants it, [3, S, S] float32 in [0, 1].
 
     Args:
-        binary: an encoded picture in base64.
+        binary: an encoded image in base64.
         config: crop, flip and augmentation; a crop is needed.
         size: S.
         rng: the sample's own generator.
@@ -119,7 +119,7 @@ def plain_batch(records: Sequence[str], config: StreamConfig, size: int, tokeniz
     rows = []
     for seed, line in enumerate(records):
         record = json.loads(line)
-        image = plain_picture(record["binary"], config.transform, size, np.random.default_rng(seed))
+        image = plain_image(record["binary"], config.transform, size, np.random.default_rng(seed))
         (ids,) = tokenizer.encode([clean(record["caption"], config.max_words)], config.max_tokens)
         hidden, positions, labels = plain_masks(ids, config.masking, tokenizer, random.Random(seed))
         padding, gaps = config.max_tokens - len(ids), config.masking.max_masks - len(positions)

@@ -1,8 +1,8 @@
 """The ranking as the official evaluation does it (X2-VLM, `Retrieval.py`, `evaluation`): plain, one query at a time.
 
-M pictures, T texts, N picture tokens (summary and patches), L text tokens, D width, K candidates.
+M images, T texts, N image tokens (summary and patches), L text tokens, D width, K candidates.
 
-For each picture its K texts of highest similarity, for each text its K pictures, each pair of them scored by the
+For each image its K texts of highest similarity, for each text its K images, each pair of them scored by the
 matching head: the query is repeated K times, texts are padded to one length, every layer computes every position.
 The attention kernel is the fused one that x2kit uses too, so that only what is computed differs, not how.
 """
@@ -32,41 +32,41 @@ def attention(block: Attention, states: Tensor, source: Tensor, source_mask: Ten
     return block.norm(states + block.output(attended.transpose(1, 2).flatten(2)))
 
 
-def fuse(encoder: CrossBertEncoder, text: Tensor, text_mask: Tensor, picture: Tensor) -> Tensor:
-    """Texts [K, L, D], each with the picture [K, N, D] beside it: BERT layers with cross-attention, [K, L, D]."""
-    everything = torch.ones(picture.shape[:2], dtype=torch.bool)
+def fuse(encoder: CrossBertEncoder, text: Tensor, text_mask: Tensor, image: Tensor) -> Tensor:
+    """Texts [K, L, D], each with the image [K, N, D] beside it: BERT layers with cross-attention, [K, L, D]."""
+    everything = torch.ones(image.shape[:2], dtype=torch.bool)
     for layer in encoder.layers:
         text = attention(layer.self_attention, text, text, text_mask)
-        text = attention(layer.cross_attention, text, picture, everything)
+        text = attention(layer.cross_attention, text, image, everything)
         text = layer.norm(text + layer.output(F.gelu(layer.intermediate(text))))
     return text
 
 
 @torch.inference_mode()
 def plain_scores(
-    model: X2VLM, pictures: Tensor, texts: Tensor, text_mask: Tensor, similarity: Tensor, top_k: int
+    model: X2VLM, images: Tensor, texts: Tensor, text_mask: Tensor, similarity: Tensor, top_k: int
 ) -> Scores:
     """Matching logits of the candidates, -100 elsewhere, in both directions.
 
     Args:
         model: with a CrossBert as fusion encoder, in evaluation mode.
-        pictures: [M, N, D].
+        images: [M, N, D].
         texts: [T, L, D], all padded to one length; text_mask: [T, L] bool.
         similarity: [M, T].
     """
 
-    def logits(text: Tensor, mask: Tensor, picture: Tensor) -> Tensor:
-        return model.itm_logits(fuse(model.fusion, text, mask, picture))[:, 1]
+    def logits(text: Tensor, mask: Tensor, image: Tensor) -> Tensor:
+        return model.itm_logits(fuse(model.fusion, text, mask, image))[:, 1]
 
     image_to_text = torch.full_like(similarity, REST)
     for row, similar in enumerate(similarity):
         best = similar.topk(top_k).indices
-        repeated = pictures[row].repeat(top_k, 1, 1)
+        repeated = images[row].repeat(top_k, 1, 1)
         image_to_text[row, best] = logits(texts[best], text_mask[best], repeated)
 
     text_to_image = torch.full_like(similarity.T, REST)
     for row, similar in enumerate(similarity.T):
         best = similar.topk(top_k).indices
         text, mask = texts[row].repeat(top_k, 1, 1), text_mask[row].repeat(top_k, 1)
-        text_to_image[row, best] = logits(text, mask, pictures[best])
+        text_to_image[row, best] = logits(text, mask, images[best])
     return Scores(image_to_text, text_to_image)

@@ -1,11 +1,11 @@
 """A training step as the field writes it, from the definitions (X²-VLM, arXiv:2211.12402; X-VLM, arXiv:2111.08276).
 
-One call of an encoder for each stream and loss, a picture's patches copied out for every text row, texts padded to
-the limit, attention written out. Whole pictures come one for each text, as loaders of pairs bring them; the pictures
+One call of an encoder for each stream and loss, an image's patches copied out for every text row, texts padded to
+the limit, attention written out. Whole images come one for each text, as loaders of pairs bring them; the images
 of regions are encoded once and then copied, as in the official code. It runs on x2kit's own parameters, so that
 losses and gradients can be compared.
 
-B rows, L text tokens, N patches, D width, H heads, M pictures of the regions.
+B rows, L text tokens, N patches, D width, H heads, M images of the regions.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ IGNORED = -100
 
 
 class PlainRows(NamedTuple):
-    """One stream. For regions `images` are the distinct pictures and `picture` [B] says which each row has.
+    """One stream. For regions `images` are the distinct images and `image` [B] says which each row has.
 
-    `bbox` [B, 4] is cxcywh; None for whole pictures, of which row i has the i-th.
+    `bbox` [B, 4] is cxcywh; None for whole images, of which row i has the i-th.
     """
 
     images: Tensor
@@ -42,7 +42,7 @@ class PlainRows(NamedTuple):
     masked_positions: Tensor
     masked_labels: Tensor
     negatives: Negatives
-    picture: Tensor | None = None
+    one_image: Tensor | None = None
     bbox: Tensor | None = None
 
 
@@ -60,8 +60,8 @@ def plain_rows(batch: Batch, rows: PairedRows, negatives: Negatives) -> PlainRow
     )
     if rows.regions is None:
         return PlainRows(batch.images[rows.images], *texts, negatives)
-    distinct, picture = rows.images.unique(return_inverse=True)
-    return PlainRows(batch.images[distinct], *texts, negatives, picture, rows.regions.bbox)
+    distinct, one_image = rows.images.unique(return_inverse=True)
+    return PlainRows(batch.images[distinct], *texts, negatives, one_image, rows.regions.bbox)
 
 
 def plain_twin(model: X2VLM) -> X2VLM:
@@ -82,7 +82,7 @@ def plain_losses(model: X2VLM, rows: PlainRows) -> dict[str, Tensor]:
     Returns: itc, itm and mlm; for regions bbox and giou as well.
     """
     itself = torch.arange(len(rows.ids))
-    image, image_mask, whole = _pictures(model, rows)
+    image, image_mask, whole = _images(model, rows)
     text = model.encode_texts(rows.ids, rows.mask)
 
     image_feature = F.normalize(model.vision_proj(image[:, 0]), dim=-1)
@@ -108,13 +108,13 @@ def plain_losses(model: X2VLM, rows: PlainRows) -> dict[str, Tensor]:
     return losses
 
 
-def _pictures(model: X2VLM, rows: PlainRows) -> tuple[Tensor, Tensor, Tensor]:
-    """What each row looks at [B, 1 + N, D] with its mask, summary first; and the row's whole picture likewise."""
+def _images(model: X2VLM, rows: PlainRows) -> tuple[Tensor, Tensor, Tensor]:
+    """What each row looks at [B, 1 + N, D] with its mask, summary first; and the row's whole image likewise."""
     features = model.encode_images(rows.images)
     whole = torch.cat([features.summary[:, None], features.patches], 1)
-    if rows.bbox is None or rows.picture is None:
+    if rows.bbox is None or rows.one_image is None:
         return whole, torch.ones(whole.shape[:2], dtype=torch.bool), whole
-    whole = whole[rows.picture]
+    whole = whole[rows.one_image]
     mask = patch_mask(rows.bbox, features.grid)
     patches = whole[:, 1:]
     summary = (patches * mask[:, :, None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
@@ -122,7 +122,7 @@ def _pictures(model: X2VLM, rows: PlainRows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _fuse(model: X2VLM, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor) -> Tensor:
-    """Texts [B, L, D] that look at pictures [B, 1 + N, D], through all layers at all positions."""
+    """Texts [B, L, D] that look at images [B, 1 + N, D], through all layers at all positions."""
     for layer in model.fusion.layers:
         assert isinstance(layer, CrossBertLayer)
         text = _attend(layer.self_attention, text, text, text_mask)

@@ -1,8 +1,8 @@
 """The ranking of retrieval: `python -m tests.benchmarks.retrieval`.
 
-Pictures and texts are encoded once on both sides, so the time is that of scoring the candidates. What is measured is
-"128 candidates of 1,000 pictures with 5 captions each" made smaller: the share of candidates, the captions of a
-picture, the lengths of captions and the patches of a picture stay, the counts and the model shrink. The options
+Images and texts are encoded once on both sides, so the time is that of scoring the candidates. What is measured is
+"128 candidates of 1,000 images with 5 captions each" made smaller: the share of candidates, the captions of a
+image, the lengths of captions and the patches of an image stay, the counts and the model shrink. The options
 make it larger again.
 """
 
@@ -24,14 +24,14 @@ from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.tasks.config import Retrieval
 from x2kit.tasks.retrieval.metric import Scores, reranked
-from x2kit.tasks.scoring import PictureBank, TextBank
+from x2kit.tasks.scoring import ImageBank, TextBank
 from x2kit.training.profiling.costs import count_operations
 
 TOLERANCE = 1e-5
 """Largest difference of two scores."""
 SHARE = 128 / 1000
-"""Candidates of a text among the pictures."""
-TEXTS_OF_A_PICTURE = 5
+"""Candidates of a text among the images."""
+TEXTS_OF_A_IMAGE = 5
 TOKENS = 8, 5.5, 40
 """Of a caption: the shortest, the mean beyond it (Poisson), the most. COCO's have about 13 with their special ones."""
 
@@ -39,7 +39,7 @@ TOKENS = 8, 5.5, 40
 class Shape(NamedTuple):
     """What is ranked. By default a round takes seconds on one core, with the layers and patches of the base model."""
 
-    pictures: int = 32
+    images: int = 32
     side: int = 14
     width: int = 256
     layers: int = 6
@@ -47,23 +47,23 @@ class Shape(NamedTuple):
     @property
     def top_k(self) -> int:
         """Candidates of a query."""
-        return round(SHARE * self.pictures)
+        return round(SHARE * self.images)
 
 
 class Encoded(NamedTuple):
-    """Pictures and texts as the encoders leave them; the pictures' similarity to their own texts is the highest."""
+    """Images and texts as the encoders leave them; the images' similarity to their own texts is the highest."""
 
     model: X2VLM
-    pictures: PictureBank
+    images: ImageBank
     texts: TextBank
 
     @property
     def similarity(self) -> Tensor:
-        return self.pictures.projected @ self.texts.projected.T
+        return self.images.projected @ self.texts.projected.T
 
 
 def encoded(shape: Shape, seed: int = 0) -> Encoded:
-    """Random states of pictures and texts, and unit vectors like those of a trained model."""
+    """Random states of images and texts, and unit vectors like those of a trained model."""
     torch.manual_seed(seed)
     config = ModelConfig(
         vision=TinyVision(width=shape.width),
@@ -73,16 +73,16 @@ def encoded(shape: Shape, seed: int = 0) -> Encoded:
     )
     model = build_model(config).eval()
     torch.nn.init.normal_(model.itm_head[-1].weight, std=0.1)  # scores apart by about one
-    shown = F.normalize(torch.randn(shape.pictures, 64), dim=-1)
-    said = shown.repeat_interleave(TEXTS_OF_A_PICTURE, 0)
+    shown = F.normalize(torch.randn(shape.images, 64), dim=-1)
+    said = shown.repeat_interleave(TEXTS_OF_A_IMAGE, 0)
     said = F.normalize(said + 0.1 * torch.randn_like(said), dim=-1)
     shortest, beyond, most = TOKENS
     lengths = (shortest + torch.poisson(torch.full((len(said),), beyond)).long()).clamp(max=most)
-    patches = torch.randn(shape.pictures, shape.side**2, shape.width)
+    patches = torch.randn(shape.images, shape.side**2, shape.width)
     tokens = torch.randn(int(lengths.sum()), shape.width)
     return Encoded(
         model,
-        PictureBank(patches.mean(1), patches, shown, (shape.side, shape.side)),
+        ImageBank(patches.mean(1), patches, shown, (shape.side, shape.side)),
         TextBank(tokens, lengths.cumsum(0) - lengths, lengths, said),
     )
 
@@ -93,15 +93,15 @@ def plain(given: Encoded, top_k: int) -> Scores:
     mask = torch.arange(most) < given.texts.lengths[:, None]
     texts = torch.zeros(*mask.shape, given.texts.tokens.shape[1])
     texts[mask] = given.texts.tokens
-    pictures = torch.cat([given.pictures.summary[:, None], given.pictures.patches], 1)
-    return plain_scores(given.model, pictures, texts, mask, given.similarity, top_k)
+    images = torch.cat([given.images.summary[:, None], given.images.patches], 1)
+    return plain_scores(given.model, images, texts, mask, given.similarity, top_k)
 
 
 def ours(given: Encoded, top_k: int) -> Scores:
     """By x2kit's evaluation."""
     config = Retrieval(top_k=top_k, rerank="matching")
-    everything = torch.arange(len(given.pictures))
-    return reranked(config, given.model, given.pictures, given.texts, everything, given.similarity)
+    everything = torch.arange(len(given.images))
+    return reranked(config, given.model, given.images, given.texts, everything, given.similarity)
 
 
 def difference(one: Scores, other: Scores) -> float:
@@ -126,7 +126,7 @@ def main() -> None:
     rounds = options.pop("rounds")
     shape = Shape(**options)
     print(
-        f"{shape.top_k} candidates of {shape.pictures} pictures with {TEXTS_OF_A_PICTURE} captions each, "
+        f"{shape.top_k} candidates of {shape.images} images with {TEXTS_OF_A_IMAGE} captions each, "
         f"{shape.side**2} patches, captions of {TOKENS[0] + TOKENS[1]} tokens in the mean; "
         f"{shape.layers} fusion layers of width {shape.width}, {torch.get_num_threads()} threads"
     )

@@ -14,7 +14,7 @@ COMMANDS = (["--help"], ["plugins"], ["recipes", "validate", "quickstart/multili
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip", "scipy", "tensorboard")
 MAX_SECONDS, ROUNDS = 1.2, 8
 
-_VERB = "import sys; from x2kit.cli import main; sys.exit(main({arguments!r}))"
+_SUBCOMMAND = "import sys; from x2kit.cli import main; sys.exit(main({arguments!r}))"
 _IMPORTED = """
 import contextlib, io, sys
 from x2kit.cli import main
@@ -34,7 +34,7 @@ def main() -> None:
     for arguments in COMMANDS:
         shown = " ".join(arguments)
         assert not imported(arguments), f"x2kit {shown} imports {', '.join(imported(arguments))}"
-        more = [_seconds(_VERB.format(arguments=arguments)) - _seconds("pass") for _ in range(ROUNDS)]
+        more = [_seconds(_SUBCOMMAND.format(arguments=arguments)) - _seconds("pass") for _ in range(ROUNDS)]
         print(
             f"x2kit {shown}: {median(more):.2f} s more than `python -c pass`, median of {ROUNDS}", flush=True
         )

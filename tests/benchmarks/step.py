@@ -3,10 +3,10 @@
 Base size, float32, 12 image-texts and 24 region-texts: losses forward and backward, equal hard negatives and masks.
 Dropout is off, as its draws could not be equal. The optimiser is left out: it is the same. Two cases are measured:
 
-shared    both streams show the same 6 pictures, as with `images_from`: x2kit encodes 6, the plain way one for each
+shared    both streams show the same 6 images, as with `images_from`: x2kit encodes 6, the plain way one for each
           image-text and 6 for the regions, 18.
-distinct  every image-text has a picture of its own and the regions are of 6 others: both ways encode 18. This is the
-          case of two sources, and of a set with one caption a picture.
+distinct  every image-text has an image of its own and the regions are of 6 others: both ways encode 18. This is the
+          case of two sources, and of a set with one caption an image.
 
 In both the plain way pads texts to 40 tokens, encodes them once for each loss, copies patches to rows and writes
 attention out. It stands in for the official code, which is not part of this repository.
@@ -30,7 +30,7 @@ from x2kit.model.device import autocast, choose_precision
 from x2kit.training.profiling.costs import count_operations
 from x2kit.training.step.losses import step_losses
 
-PICTURES = 6
+IMAGES = 6
 TOLERANCE = 1e-5
 """Of losses, absolute; of gradients, relative to their norm."""
 CPU = torch.device("cpu")
@@ -117,15 +117,15 @@ def require_equal(plain: Found, ours: Found) -> list[str]:
     return lines
 
 
-def run_once(name: str, pictures: int, threads: int, shared: bool) -> None:
+def run_once(name: str, images: int, threads: int, shared: bool) -> None:
     """One step in a process of its own, for its peak memory."""
     torch.set_num_threads(threads)
-    STEPS[name](make_task(pictures, shared=shared))()
+    STEPS[name](make_task(images, shared=shared))()
 
 
-def memory_line(pictures: int, threads: int, shared: bool) -> str:
+def memory_line(images: int, threads: int, shared: bool) -> str:
     """Peak memory of each way in a process of its own. Raises SystemExit if x2kit needs more."""
-    peaks = {name: peak_memory(run_once, name, pictures, threads, shared) / 2**30 for name in STEPS}
+    peaks = {name: peak_memory(run_once, name, images, threads, shared) / 2**30 for name in STEPS}
     if peaks["x2kit"] > peaks["plain"]:
         raise SystemExit("x2kit needs more memory than the plain formulation")
     return f"peak memory: plain {peaks['plain']:.2f} GiB, x2kit {peaks['x2kit']:.2f} GiB"
@@ -150,14 +150,14 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2, help="pairs of timed steps")
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="each with 2 captions and 4 regions")
+    parser.add_argument("--images", type=int, default=IMAGES, help="each with 2 captions and 4 regions")
     parser.add_argument("--bf16", action="store_true", help="time bf16 even where the processor lacks it")
     parser.add_argument("--ratio-only", action="store_true", help="leave out peak memory and bf16")
     parser.add_argument("--case", choices=[*CASES], help="only this one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for case in [options.case] if options.case else CASES:
-        print(f"{case} pictures")
+        print(f"{case} images")
         measure(CASES[case], options)
         print()
 
@@ -165,8 +165,8 @@ def main() -> None:
 def measure(shared: bool, options: argparse.Namespace) -> None:
     """Compare and time both ways on one kind of batch."""
     if not options.ratio_only:  # first, while this process holds nothing itself
-        print(memory_line(options.pictures, options.threads, shared), flush=True)
-    task = make_task(options.pictures, shared=shared)
+        print(memory_line(options.images, options.threads, shared), flush=True)
+    task = make_task(options.images, shared=shared)
     plain, ours = plain_step(task), our_step(task)
     found = look(task, plain), look(task, ours)
     for line in require_equal(*found):

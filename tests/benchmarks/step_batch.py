@@ -1,4 +1,4 @@
-"""The model and the batch of the benchmark of the step: random weights, pictures and texts, the same for both ways."""
+"""The model and the batch of the benchmark of the step: random weights, images and texts, the same for both ways."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class Task(NamedTuple):
 
 
 def make_task(
-    pictures: int,
+    all_images: int,
     settings: dict[str, object] | None = None,
     seed: int = 0,
     regions: int = 4,
     tokens: int | None = None,
     shared: bool = True,
 ) -> Task:
-    """A model and a step of 2 captions and some regions for each picture.
+    """A model and a step of 2 captions and some regions for each image.
 
     Args:
-        pictures: M; 6 give the 12 image-texts and 24 region-texts of the issue.
+        images: M; 6 give the 12 image-texts and 24 region-texts of the issue.
         settings: overrides of the recipe of the base model, by key.
-        seed: of weights, pictures, texts, boxes, masks and negatives.
-        regions: of each picture.
+        seed: of weights, images, texts, boxes, masks and negatives.
+        regions: of each image.
         tokens: of every text; by default captions and texts of regions have lengths as in the field's data.
-        shared: captions and regions are of the same pictures; otherwise every caption has a picture of its own, and
+        shared: captions and regions are of the same images; otherwise every caption has an image of its own, and
             regions are of M others, as where two streams draw from two sources.
     """
     torch.manual_seed(seed)
@@ -64,17 +64,17 @@ def make_task(
     overrides = {**dict.fromkeys(DROPOUT, 0), **(settings or {})}
     recipe = read_recipe([MODEL], list(overrides.items())).recipe
     model = build_model(recipe.model, tokenizer=recipe.model.text.official_tokenizer(None)).train()
-    captions, regions = 2 * pictures, regions * pictures
+    captions, regions = 2 * all_images, regions * all_images
     of_captions, of_regions = (CAPTION_TOKENS, REGION_TOKENS) if tokens is None else [(tokens, tokens)] * 2
-    of_image = torch.arange(captions) % pictures if shared else torch.arange(captions)
-    of_region = torch.arange(regions) % pictures + (0 if shared else captions)
+    of_image = torch.arange(captions) % all_images if shared else torch.arange(captions)
+    of_region = torch.arange(regions) % all_images + (0 if shared else captions)
     streams: dict[str, Any] = {
         "image": _rows(model, of_image, of_captions, rng),
         "region": _rows(model, of_region, of_regions, rng)._replace(
             regions=Regions(_boxes(regions), torch.zeros(regions, dtype=torch.bool))
         ),
     }
-    size, distinct = model.image_spec.size, pictures if shared else captions + pictures
+    size, distinct = model.image_spec.size, all_images if shared else captions + all_images
     batch = Batch(0, torch.rand(distinct, 3, size, size), streams, {}, [])
     return Task(model, batch, {name: _negatives(len(rows.images)) for name, rows in streams.items()})
 
@@ -112,7 +112,7 @@ def _masked(ids: Tensor, lengths: list[int], mask_id: int) -> MaskedTexts:
 
 
 def _boxes(count: int) -> Tensor:
-    """[count, 4] cxcywh inside the picture."""
+    """[count, 4] cxcywh inside the image."""
     size = 0.1 + 0.5 * torch.rand(count, 2)
     return torch.cat([size / 2 + torch.rand(count, 2) * (1 - size), size], 1)
 

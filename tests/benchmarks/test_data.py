@@ -1,4 +1,4 @@
-"""Both picture pipelines show the same; nothing here depends on how fast a machine is."""
+"""Both image pipelines show the same; nothing here depends on how fast a machine is."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from x2kit_transformers import Bert
 
 from tests.benchmarks import plain_data
 from tests.benchmarks.data import (
-    PICTURES,
+    IMAGES,
     SMALL,
     SPEC,
     caption,
     difference,
     lines,
-    pictures,
-    plain_pictures,
+    plain_images,
     require_equal_texts,
     stream,
     whole_batches,
+)
+from tests.benchmarks.data import (
+    images as all_images,
 )
 from tests.benchmarks.photographs import photograph
 from x2kit.data.transforms.randaugment import COLOUR_OPERATIONS, SHAPE_OPERATIONS
@@ -45,14 +47,15 @@ def test_augmentations_are_those_of_pil_to_one_grey_level(number: int, sign: int
 
 def test_whole_batches_look_the_same_with_augmentation() -> None:
     records = lines(SIZES, 9)
-    apart = (plain_pictures(records, stream()) - pictures(records, stream())).abs() * 255
+    apart = (plain_images(records, stream()) - all_images(records, stream())).abs() * 255
     assert apart.mean() < 0.1  # a level here and there, which equalising may spread
 
 
-def test_pictures_read_at_reduced_size_look_the_same() -> None:
+def test_images_read_at_reduced_size_look_the_same() -> None:
     records = lines([(640, 640)], 4)
     whole, reduced = (
-        pictures(records, stream(augment_operations=0, crop_scale=(0.6, 1.0), reduced_decoding=wanted)) * 255
+        all_images(records, stream(augment_operations=0, crop_scale=(0.6, 1.0), reduced_decoding=wanted))
+        * 255
         for wanted in (False, True)
     )
     apart = (whole - reduced).abs()
@@ -61,7 +64,7 @@ def test_pictures_read_at_reduced_size_look_the_same() -> None:
 
 
 def test_whole_batches_have_the_same_texts_and_hide_as_many_tokens(tmp_path: Path) -> None:
-    records, config = lines(SIZES, PICTURES), stream(tmp_path / "photographs.jsonl")
+    records, config = lines(SIZES, IMAGES), stream(tmp_path / "photographs.jsonl")
     tokenizer = Bert().build_tokenizer(map(caption, range(2000)))
     plain = plain_data.plain_batch(records, config, SPEC.size, tokenizer)
     ours = whole_batches(records, config, tokenizer).batch(0)

@@ -38,7 +38,7 @@ def test_each_size_is_a_line_and_the_exponents_are_the_last() -> None:
     def make(size: int) -> Measured:
         return Measured(lambda: ran.append(size), lambda _: float(size), lambda _: float(size))
 
-    dimension = Dimension("batch", "pictures", SIZES, make)
+    dimension = Dimension("batch", "images", SIZES, make)
     found = measure(dimension)
     assert ran[:3] == list(SIZES)  # in turns
     assert [cost.operations for cost in found] == [2, 4, 8]

@@ -9,7 +9,7 @@ from tests.benchmarks.retrieval import TOLERANCE, Shape, difference, encoded, ou
 from x2kit.tasks import scoring
 from x2kit.tasks.retrieval.metric import REST, Scores
 
-TINY = Shape(pictures=16, side=2, width=16, layers=2)
+TINY = Shape(images=16, side=2, width=16, layers=2)
 
 
 @pytest.mark.parametrize("tokens_at_once", [32, 2048])

@@ -32,7 +32,7 @@ def test_fewer_operations(task: Task) -> None:
     assert ours.operations < plain.operations / (1.6 if len(task.batch.images) == 2 else 1.3)
 
 
-def test_a_caption_with_a_picture_of_its_own_shares_none() -> None:
+def test_a_caption_with_a_image_of_its_own_shares_none() -> None:
     batch = make_task(2, SETTINGS, shared=False).batch
     images, regions = (batch.streams[name].images.tolist() for name in ("image", "region"))
     assert len(batch.images) == len(set(images)) + len(set(regions)) == 6

@@ -1,8 +1,8 @@
-"""Memory of each worker over an epoch of a million pictures: it must not grow.
+"""Memory of each worker over an epoch of a million images: it must not grow.
 
     python -m tests.benchmarks.worker_memory [RECORDS]
 
-Two workers read image-texts from a JSON Lines file; its pictures are small, so that an epoch of a million takes
+Two workers read image-texts from a JSON Lines file; its images are small, so that an epoch of a million takes
 minutes. Every record is visited, which is counted. `own` is what a worker has for itself alone (USS), `resident` is all
 that it has in memory, what it shares with others and pages of files included. Growth is of `own`, between 1% of the
 epoch, when all modules are loaded, and its end, when the workers, who are ahead, have the order of the next epoch too:
@@ -54,13 +54,13 @@ class Place(NamedTuple):
 
 
 def write(file: Path, records: int) -> None:
-    """Records with a small picture in base64 and a caption of its own."""
-    pictures = [_picture(number) for number in range(64)]
+    """Records with a small image in base64 and a caption of its own."""
+    images = [_image(number) for number in range(64)]
     with file.open("w") as lines:
         for number in range(records):
             fields = {
                 "id": number,
-                "binary": pictures[number % 64],
+                "binary": images[number % 64],
                 "caption": f"a photograph of thing {number}",
             }
             lines.write(json.dumps(fields) + "\n")
@@ -76,8 +76,8 @@ def memory_of(pid: int) -> Memory:
 def measured(file: Path, records: int) -> Iterator[Place]:
     """The memory at each place of an epoch. Raises AssertionError if the epoch misses a record."""
     source = JsonLines(files=(file,), language="en")
-    pictures = stream("image-text", source=source, batch_size=BATCH)
-    data = DataConfig(streams={"pictures": pictures}, num_workers=WORKERS)
+    images = stream("image-text", source=source, batch_size=BATCH)
+    data = DataConfig(streams={"images": images}, num_workers=WORKERS)
     epoch = records // BATCH
     wanted = {max(1, round(epoch * share)) for share in PLACES}
     beyond = (
@@ -86,7 +86,7 @@ def measured(file: Path, records: int) -> Iterator[Place]:
     visited = np.zeros(records, np.bool_)
     steps = StepBatches(data, WordTokenizer(), ImageSpec(size=SIDE), 0, beyond).iterate()
     for number, batch in enumerate(steps, 1):
-        visited[[int(name) for name in batch.records["pictures"]]] = True
+        visited[[int(name) for name in batch.records["images"]]] = True
         if number in wanted:
             workers = sorted(multiprocessing.active_children(), key=lambda worker: worker.pid or 0)
             yield Place(int(visited.sum()), [memory_of(worker.pid) for worker in workers if worker.pid])
@@ -126,7 +126,7 @@ def main() -> None:
     assert grown < MAX_GROWTH_MIB, f"a worker grows by {grown:.0f} MiB, more than {MAX_GROWTH_MIB:.0f}"
 
 
-def _picture(number: int) -> str:
+def _image(number: int) -> str:
     pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     packed = io.BytesIO()
     Image.fromarray(pixels).save(packed, "JPEG")

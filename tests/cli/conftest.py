@@ -53,7 +53,7 @@ def x2kit(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Don
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the verbs ask of training and evaluation, which are stubs here."""
+    """What the subcommands ask of training and evaluation, which are stubs here."""
     record: list[tuple[Any, ...]] = []
 
     def stub(module: str, **functions: Callable[..., Any]) -> None:

@@ -20,7 +20,7 @@ from x2kit.interop import convert as interop
 
 from .conftest import Done
 
-Verb = Callable[..., Done]
+Subcommand = Callable[..., Done]
 Tensors = dict[str, Tensor]
 
 
@@ -53,7 +53,9 @@ def ending(tensors: Tensors, end: str) -> str:
 # What a sound one gives
 
 
-def test_a_checkpoint_becomes_weights_and_is_told_of(x2kit: Verb, file: Path, small: made.Inventory) -> None:
+def test_a_checkpoint_becomes_weights_and_is_told_of(
+    x2kit: Subcommand, file: Path, small: made.Inventory
+) -> None:
     done = x2kit("convert", "small.th", "weights")
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -68,7 +70,7 @@ def test_a_checkpoint_becomes_weights_and_is_told_of(x2kit: Verb, file: Path, sm
 
 
 def test_the_way_back_gives_the_tensors_and_what_stood_beside_them(
-    x2kit: Verb, file: Path, tensors: Tensors
+    x2kit: Subcommand, file: Path, tensors: Tensors
 ) -> None:
     assert x2kit("convert", "small.th", "weights").status == 0
     done = x2kit("convert", "weights", "back.th", "--to", "official")
@@ -82,7 +84,7 @@ def test_the_way_back_gives_the_tensors_and_what_stood_beside_them(
 
 @pytest.mark.parametrize("form", ["small.pth", "bare.th", "small.safetensors"])
 def test_files_are_read_bare_or_wrapped_and_as_safetensors(
-    x2kit: Verb, folder: Path, tensors: Tensors, form: str
+    x2kit: Subcommand, folder: Path, tensors: Tensors, form: str
 ) -> None:
     if form.startswith("bare"):
         torch.save(tensors, folder / form)
@@ -93,7 +95,7 @@ def test_files_are_read_bare_or_wrapped_and_as_safetensors(
     assert torch.equal(decoder, tensors[ending(tensors, "word_embeddings.weight")])
 
 
-def test_the_account_is_given_as_json(x2kit: Verb, file: Path, small: made.Inventory) -> None:
+def test_the_account_is_given_as_json(x2kit: Subcommand, file: Path, small: made.Inventory) -> None:
     done = x2kit("convert", "small.th", "weights", "--json")
     account = json.loads(done.out)
     assert set(account["keys"]) == set(small.shapes)
@@ -102,7 +104,7 @@ def test_the_account_is_given_as_json(x2kit: Verb, file: Path, small: made.Inven
 
 
 def test_what_a_training_run_keeps_beside_the_model_is_dropped_and_said(
-    x2kit: Verb, folder: Path, tensors: Tensors
+    x2kit: Subcommand, folder: Path, tensors: Tensors
 ) -> None:
     made.write(tensors, folder / "run.th", epoch=3, optimizer={"state": {0: {"step": torch.ones(1)}}})
     done = x2kit("convert", "run.th", "weights")
@@ -110,8 +112,8 @@ def test_what_a_training_run_keeps_beside_the_model_is_dropped_and_said(
     assert json.loads(Path("weights/official.json").read_text())["beside"] == {"epoch": 3}
 
 
-def test_positions_are_interpolated_for_another_picture_size(
-    x2kit: Verb, file: Path, small: made.Inventory
+def test_positions_are_interpolated_for_another_image_size(
+    x2kit: Subcommand, file: Path, small: made.Inventory
 ) -> None:
     size = made.index()[small.name]["config"]["image_res"]
     assert x2kit("convert", "small.th", "weights").status == 0
@@ -133,7 +135,7 @@ def test_positions_are_interpolated_for_another_picture_size(
     assert package.load("again").image_spec.size == 2 * size
 
 
-def test_heads_are_as_given(x2kit: Verb, file: Path) -> None:
+def test_heads_are_as_given(x2kit: Subcommand, file: Path) -> None:
     done = x2kit("convert", "small.th", "weights", "--heads", "2")
     assert done.status == 0
     assert "a guess" not in done.out
@@ -142,7 +144,7 @@ def test_heads_are_as_given(x2kit: Verb, file: Path) -> None:
 
 
 def test_a_tokenizer_of_the_right_size_makes_the_model_read_texts(
-    x2kit: Verb, folder: Path, file: Path, tensors: Tensors
+    x2kit: Subcommand, folder: Path, file: Path, tensors: Tensors
 ) -> None:
     rows = len(tensors[ending(tensors, "word_embeddings.weight")])
     save_tokenizer(folder / "words", rows)
@@ -196,7 +198,7 @@ def x2kit_register(registry):
 
 
 def test_an_encoder_of_a_plugin_reads_its_own_checkpoints(
-    x2kit: Verb, folder: Path, tensors: Tensors
+    x2kit: Subcommand, folder: Path, tensors: Tensors
 ) -> None:
     (folder / "mine.py").write_text(PLUGIN)
     prefix = "vision_encoder."
@@ -226,7 +228,7 @@ def a_text(file: Path) -> None:
     file.write_text("image_res: 224\n")
 
 
-def a_picture(file: Path) -> None:
+def a_image(file: Path) -> None:
     Image.new("RGB", (8, 8)).save(file, "PNG")
 
 
@@ -249,14 +251,14 @@ def another_model(file: Path) -> None:
         (truncated, "is cut short: the end of the archive is missing"),
         (empty, "is empty"),
         (a_text, "damaged, or not a file of weights (15 bytes that begin with b'image_res: 2')"),
-        (a_picture, "damaged, or not a file of weights"),
+        (a_image, "damaged, or not a file of weights"),
         (code, "would have to run, and x2kit never runs the code of a file"),
         (another_model, "not an official checkpoint of X²-VLM, CCLM or X-VLM"),
         (Path.unlink, "no such file of weights"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_refused(
-    x2kit: Verb, folder: Path, file: Path, spoil: Callable[[Path], None], message: str
+    x2kit: Subcommand, folder: Path, file: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(file)
     done = x2kit("convert", "small.th", "weights")
@@ -331,7 +333,7 @@ SPOILT = [
 
 @pytest.mark.parametrize("spoil", SPOILT)
 def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(
-    x2kit: Verb, folder: Path, tensors: Tensors, spoil: Callable[[Tensors], str]
+    x2kit: Subcommand, folder: Path, tensors: Tensors, spoil: Callable[[Tensors], str]
 ) -> None:
     message = spoil(tensors)
     made.write(tensors, folder / "small.th")
@@ -354,7 +356,7 @@ def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    x2kit: Verb, folder: Path, file: Path, options: list[str], message: str
+    x2kit: Subcommand, folder: Path, file: Path, options: list[str], message: str
 ) -> None:
     done = x2kit("convert", "small.th", "weights", *options)
     assert (done.status, done.out) == (2, "")
@@ -362,7 +364,9 @@ def test_options_that_do_not_fit_are_refused(
     assert left(folder) == {"small.th"}
 
 
-def test_a_directory_that_holds_something_stays_as_it_was(x2kit: Verb, folder: Path, file: Path) -> None:
+def test_a_directory_that_holds_something_stays_as_it_was(
+    x2kit: Subcommand, folder: Path, file: Path
+) -> None:
     (folder / "weights").mkdir()
     (folder / "weights" / "mine.txt").write_text("mine")
     done = x2kit("convert", "small.th", "weights")
@@ -373,7 +377,7 @@ def test_a_directory_that_holds_something_stays_as_it_was(x2kit: Verb, folder: P
 
 
 def test_an_empty_directory_is_filled_by_a_sound_checkpoint_alone(
-    x2kit: Verb, folder: Path, file: Path, tensors: Tensors
+    x2kit: Subcommand, folder: Path, file: Path, tensors: Tensors
 ) -> None:
     (folder / "weights").mkdir()
     made.write({**tensors, "more": torch.ones(1)}, folder / "bad.th")
@@ -383,7 +387,7 @@ def test_an_empty_directory_is_filled_by_a_sound_checkpoint_alone(
     assert (folder / "weights" / "model.safetensors").is_file()
 
 
-def test_a_place_that_cannot_be_written_is_named(x2kit: Verb, folder: Path, file: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named(x2kit: Subcommand, folder: Path, file: Path) -> None:
     done = x2kit("convert", "small.th", "small.th/weights")
     assert done.status == 2
     assert done.err.startswith("small.th/weights: cannot be written: ")
@@ -391,7 +395,7 @@ def test_a_place_that_cannot_be_written_is_named(x2kit: Verb, folder: Path, file
 
 
 def test_ctrl_c_while_weights_are_written_leaves_nothing(
-    x2kit: Verb, folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    x2kit: Subcommand, folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(model: Any, recipe: str, directory: Path) -> NoReturn:
         (directory / "model.safetensors").write_bytes(b"half")
@@ -402,7 +406,7 @@ def test_ctrl_c_while_weights_are_written_leaves_nothing(
     assert left(folder) == {"small.th"}
 
 
-def test_directions_are_not_mixed_up(x2kit: Verb, folder: Path, file: Path) -> None:
+def test_directions_are_not_mixed_up(x2kit: Subcommand, folder: Path, file: Path) -> None:
     done = x2kit("convert", "small.th", "small.pth", "--to", "official")
     assert done.status == 2
     assert "small.th: no weights here" in done.err
@@ -420,7 +424,7 @@ def test_directions_are_not_mixed_up(x2kit: Verb, folder: Path, file: Path) -> N
     [("small.th", "is there already"), ("back.bin", "expected a name that ends in .th")],
 )
 def test_the_way_back_overwrites_nothing(
-    x2kit: Verb, folder: Path, file: Path, target: str, message: str
+    x2kit: Subcommand, folder: Path, file: Path, target: str, message: str
 ) -> None:
     before = file.read_bytes()
     assert x2kit("convert", "small.th", "weights").status == 0

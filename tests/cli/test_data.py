@@ -47,8 +47,8 @@ def recipe(folder: Path) -> Path:
         },
         "data": {
             "streams": {
-                "pictures": {**common, "kind": "image-text"},
-                "regions": {**common, "kind": "region-text", "images_from": "pictures", "max_boxes": 40},
+                "images": {**common, "kind": "image-text"},
+                "regions": {**common, "kind": "region-text", "images_from": "images", "max_boxes": 40},
             }
         },
         "training": {"steps": 6},
@@ -95,7 +95,7 @@ def checked(x2kit: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
 def test_sound_data_end_with_status_0(apart: Path, x2kit: Run) -> None:
     done = x2kit("data", "check", "mine.yaml", "--workers", "0")
     assert done.status == 0, done.err
-    assert re.search(r"pictures +│ 40 +│ 0 ", done.out)
+    assert re.search(r"images +│ 40 +│ 0 ", done.out)
     assert "sound" in done.out
 
 
@@ -104,7 +104,7 @@ def test_limits_of_the_recipe_hold_for_every_record(recipe: Path, x2kit: Run, wo
     limit = "--data.limits.max_record_bytes=10"
     done = x2kit("data", "check", "mine.yaml", limit, "--workers", workers, "--json")
     found = json.loads(done.out)["streams"]
-    assert found["pictures"]["reasons"]["too many bytes"]["count"] == 40
+    assert found["images"]["reasons"]["too many bytes"]["count"] == 40
     assert found["evaluation"]["reasons"]["too many bytes"]["count"] == 40
 
 
@@ -122,7 +122,7 @@ def test_too_many_broken_records_end_with_status_1_and_the_stream(recipe: Path, 
     records(recipe.parent, 40, "empty-caption", "truncated-png", "flat-box")
     done = x2kit("data", "check", "mine.yaml", "--workers", "0")
     assert done.status == 1
-    assert "pictures: 2 of 43 records are broken (4.65%), more than data.max_bad_share = 0.01" in done.out
+    assert "images: 2 of 43 records are broken (4.65%), more than data.max_bad_share = 0.01" in done.out
     assert "regions: 1 of 41 records are broken (2.44%)" in done.out
     assert "evaluation: 3 of 43 records are broken (6.98%); an evaluation stops at the first" in done.out
     assert f"  {recipe.parent / 'records.jsonl'}:41: empty-caption: " in done.out
@@ -155,14 +155,14 @@ def test_json_has_counts_and_samples_with_their_places(recipe: Path, x2kit: Run,
             }
         ],
     }
-    assert found["streams"]["pictures"]["reasons"]["not UTF-8"]["count"] == 1
+    assert found["streams"]["images"]["reasons"]["not UTF-8"]["count"] == 1
 
 
 def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
     lines = (recipe.parent / "records.jsonl").read_text().splitlines()
     (recipe.parent / "records.jsonl").write_text("\n".join([*lines, lines[3], lines[3], lines[7]]))
     found = json.loads(x2kit("data", "check", "mine.yaml", "--json", "--workers", "2").out)
-    twice = found["streams"]["pictures"]["reasons"]["duplicate id"]
+    twice = found["streams"]["images"]["reasons"]["duplicate id"]
     assert twice["count"] == 3
     assert [one["line"] for one in twice["samples"]] == [41, 42, 43]
     assert "'good-3'" in twice["samples"][1]["message"]
@@ -177,16 +177,16 @@ def test_cut_texts_are_a_problem_with_counts_by_stream_and_language(apart: Path,
     for words in ("40", "3"):
         status, found = checked(
             x2kit,
-            *("--data.streams.pictures.languages", "null", "--data.streams.pictures.max_words", words),
-            *("--data.streams.pictures.max_tokens", "8" if words == "40" else "40"),
+            *("--data.streams.images.languages", "null", "--data.streams.images.max_words", words),
+            *("--data.streams.images.max_tokens", "8" if words == "40" else "40"),
         )
         assert (status, found["sound"]) == (1, False)
-        assert found["streams"]["pictures"]["languages"] == {
+        assert found["streams"]["images"]["languages"] == {
             "de": {"texts": 40, "median_tokens": 3, "longest_tokens": 3, "cut": 0, "unknown": 0},
             "en": {"texts": 40, "median_tokens": 11, "longest_tokens": 11, "cut": 40, "unknown": 0},
         }
         (problem,) = found["problems"]
-        assert problem.startswith("pictures, en: 40 of 40 texts are cut; the longest has 11 tokens")
+        assert problem.startswith("images, en: 40 of 40 texts are cut; the longest has 11 tokens")
 
 
 def test_few_cut_texts_are_counted_and_no_problem(apart: Path, x2kit: Run) -> None:
@@ -194,7 +194,7 @@ def test_few_cut_texts_are_counted_and_no_problem(apart: Path, x2kit: Run) -> No
     long = {**broken_records.sound(99), "caption": {"en": " ".join(["dog"] * 9)}}
     (apart.parent / "records.jsonl").write_text("\n".join([*lines, json.dumps(long)]))
     status, found = checked(x2kit)
-    assert (status, found["streams"]["pictures"]["languages"]["en"]["cut"]) == (0, 1)
+    assert (status, found["streams"]["images"]["languages"]["en"]["cut"]) == (0, 1)
 
 
 def test_a_language_that_is_held_and_has_no_text_is_a_problem(apart: Path, x2kit: Run) -> None:
@@ -223,8 +223,8 @@ def test_images_that_are_trained_on_and_measured_are_a_problem(apart: Path, x2ki
     (apart.parent / "test.jsonl").write_text("\n".join([*lines, json.dumps(trained)]))
     status, found = checked(x2kit)
     assert status == 1
-    assert found["equal"]["images"]["between"] == [{"of": "evaluation", "also_in": "pictures", "count": 1}]
-    assert any("1 images are also in pictures" in problem for problem in found["problems"])
+    assert found["equal"]["images"]["between"] == [{"of": "evaluation", "also_in": "images", "count": 1}]
+    assert any("1 images are also in images" in problem for problem in found["problems"])
 
 
 @pytest.mark.parametrize(("positives", "status"), [("row", 1), ("text", 0)])
@@ -248,12 +248,12 @@ def test_boxes_are_counted_with_their_sizes(apart: Path, x2kit: Run) -> None:
         "smallest_area": 0.0039,
         "below_a_patch": 40,
     }
-    assert found["streams"]["pictures"]["boxes"] is None
+    assert found["streams"]["images"]["boxes"] is None
 
 
 def test_tables_show_what_was_counted(apart: Path, x2kit: Run) -> None:
     out = x2kit("data", "check", "mine.yaml", "--workers", "0").out
-    assert re.search(r"pictures +│ en +│ 40 +│ 5 +│ 5 +│ 0 +│ 0 ", out)
+    assert re.search(r"images +│ en +│ 40 +│ 5 +│ 5 +│ 0 +│ 0 ", out)
     assert re.search(r"regions +│ 40 +│ 25\.00% ", out)
 
 
@@ -278,9 +278,9 @@ def test_a_mixture_is_checked_source_by_source_each_record_once(recipe: Path, x2
         stream["source"] = {"class_path": "Mixture", "init_args": mixed}
     recipe.write_text(yaml.safe_dump(tree))
     found = json.loads(x2kit("data", "check", "mine.yaml", "--json", "--workers", "0").out)
-    pictures = found["streams"]["pictures"]
-    assert (pictures["records"], pictures["broken"]) == (44, 1)
-    (broken,) = pictures["reasons"]["empty text"]["samples"]
+    images = found["streams"]["images"]
+    assert (images["records"], images["broken"]) == (44, 1)
+    (broken,) = images["reasons"]["empty text"]["samples"]
     assert (broken["record"], broken["line"]) == ("little/empty-caption", 4)
 
 
@@ -289,7 +289,7 @@ def test_a_limit_takes_records_from_all_over_the_source(recipe: Path, x2kit: Run
     done = x2kit("data", "check", "mine.yaml", "--json", "--workers", "0", "--limit", "10")
     found = json.loads(done.out)
     assert found["checked"] == 20
-    assert found["streams"]["pictures"]["records"] == 10
+    assert found["streams"]["images"]["records"] == 10
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from x2kit import cli
 Run = Callable[..., Any]
 
 
-def test_help_lists_every_verb_with_examples(x2kit: Run) -> None:
+def test_help_lists_every_subcommand_with_examples(x2kit: Run) -> None:
     done = x2kit("--help")
     assert done.status == 0
-    for verb in cli.VERBS:
-        assert f"\n    {verb} " in done.out
+    for subcommand in cli.SUBCOMMANDS:
+        assert f"\n    {subcommand} " in done.out
     assert "examples:\n  x2kit recipes list" in done.out
 
 
@@ -27,9 +27,9 @@ def test_nothing_asked_shows_the_help(x2kit: Run) -> None:
     assert x2kit() == x2kit("--help")
 
 
-@pytest.mark.parametrize("verb", ["recipes", "data", "plugin"])
-def test_a_verb_without_its_action_shows_its_help(x2kit: Run, verb: str) -> None:
-    assert x2kit(verb) == x2kit(verb, "--help")
+@pytest.mark.parametrize("subcommand", ["recipes", "data", "plugin"])
+def test_a_subcommand_without_its_action_shows_its_help(x2kit: Run, subcommand: str) -> None:
+    assert x2kit(subcommand) == x2kit(subcommand, "--help")
 
 
 def test_the_package_lists_what_it_imports_lazily() -> None:
@@ -37,11 +37,11 @@ def test_the_package_lists_what_it_imports_lazily() -> None:
         assert set(module.__all__) <= set(dir(module))
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_shows_examples(x2kit: Run, verb: str) -> None:
-    examples = import_module(f"x2kit.cli.{verb}").EXAMPLES
-    assert f" x2kit {verb}" in examples
-    done = x2kit(verb, "--help")
+@pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
+def test_every_subcommand_shows_examples(x2kit: Run, subcommand: str) -> None:
+    examples = import_module(f"x2kit.cli.{subcommand}").EXAMPLES
+    assert f" x2kit {subcommand}" in examples
+    done = x2kit(subcommand, "--help")
     assert done.status == 0
     assert examples.strip() in done.out
 
@@ -50,11 +50,11 @@ def test_the_version_is_told(x2kit: Run) -> None:
     assert x2kit("--version").out == f"x2kit {package.__version__}\n"
 
 
-def test_a_misspelt_verb_is_answered_with_the_nearest(x2kit: Run) -> None:
+def test_a_misspelt_subcommand_is_answered_with_the_nearest(x2kit: Run) -> None:
     assert x2kit("trian") == (
         2,
         "",
-        f"x2kit has no verb 'trian'; nearest: train\n  verbs: {', '.join(cli.VERBS)}, emoji\n",
+        f"x2kit has no subcommand 'trian'; nearest: train\n  subcommands: {', '.join(cli.SUBCOMMANDS)}, emoji\n",
     )
 
 

@@ -1,4 +1,4 @@
-"""Verbs of plugins: in the help without being imported, run when they are asked for."""
+"""Subcommands of plugins: in the help without being imported, run when they are asked for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from x2kit.cli import plugin_subcommands as plugin_verbs
-from x2kit.plugin.subcommands import Verbs
+from x2kit.cli import plugin_subcommands as plugin_subcommands
+from x2kit.plugin.subcommands import Subcommands
 
 Run = Callable[..., Any]
 
@@ -28,24 +28,30 @@ def run(options):
 
 
 @pytest.fixture
-def verbs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Verbs:
+def subcommands(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Subcommands:
     """What the plugins bring; modules are looked for in the working directory."""
-    found = Verbs("acme", "acme 0.2")
-    monkeypatch.setattr(plugin_verbs, "load_plugins", lambda: type("Plugins", (), {"verbs": found}))
+    found = Subcommands("acme", "acme 0.2")
+    monkeypatch.setattr(
+        plugin_subcommands, "load_plugins", lambda: type("Plugins", (), {"subcommands": found})
+    )
     monkeypatch.syspath_prepend(str(folder))
     return found
 
 
-def test_it_stands_in_the_help_with_its_plugin_and_is_not_imported(x2kit: Run, verbs: Verbs) -> None:
-    verbs.add("hello", "acme_that_is_not_there", "greets somebody")
+def test_it_stands_in_the_help_with_its_plugin_and_is_not_imported(
+    x2kit: Run, subcommands: Subcommands
+) -> None:
+    subcommands.add("hello", "acme_that_is_not_there", "greets somebody")
     done = x2kit("--help")
     assert done.status == 0
     assert "    hello               greets somebody (acme)\n" in done.out
 
 
-def test_it_runs_with_its_arguments_and_its_exit_status(x2kit: Run, verbs: Verbs, folder: Path) -> None:
-    (folder / "acme_hello_verb.py").write_text(HELLO)
-    verbs.add("hello", "acme_hello_verb", "greets somebody")
+def test_it_runs_with_its_arguments_and_its_exit_status(
+    x2kit: Run, subcommands: Subcommands, folder: Path
+) -> None:
+    (folder / "acme_hello_subcommand.py").write_text(HELLO)
+    subcommands.add("hello", "acme_hello_subcommand", "greets somebody")
     assert x2kit("hello", "--name", "world")[:2] == (3, "hello world\n")
     told = x2kit("hello", "--help").out
     assert "greets somebody" in told
@@ -53,25 +59,27 @@ def test_it_runs_with_its_arguments_and_its_exit_status(x2kit: Run, verbs: Verbs
     assert "x2kit hello --name world" in told
 
 
-def test_a_module_that_is_not_there_is_told_with_the_plugin(x2kit: Run, verbs: Verbs) -> None:
-    verbs.add("hello", "acme_that_is_not_there", "greets somebody")
+def test_a_module_that_is_not_there_is_told_with_the_plugin(x2kit: Run, subcommands: Subcommands) -> None:
+    subcommands.add("hello", "acme_that_is_not_there", "greets somebody")
     assert x2kit("hello") == (
         2,
         "",
-        'verb "hello" of plugin acme (acme 0.2): acme_that_is_not_there cannot be imported: ModuleNotFoundError: '
+        'subcommand "hello" of plugin acme (acme 0.2): acme_that_is_not_there cannot be imported: ModuleNotFoundError: '
         "No module named 'acme_that_is_not_there'\n",
     )
 
 
-def test_what_a_module_lacks_is_told(x2kit: Run, verbs: Verbs, folder: Path) -> None:
-    (folder / "acme_empty_verb.py").write_text("EXAMPLES = ''\n")
-    verbs.add("hello", "acme_empty_verb", "greets somebody")
-    assert "acme_empty_verb has no add_arguments, run; a verb needs EXAMPLES" in x2kit("hello").err
+def test_what_a_module_lacks_is_told(x2kit: Run, subcommands: Subcommands, folder: Path) -> None:
+    (folder / "acme_empty_subcommand.py").write_text("EXAMPLES = ''\n")
+    subcommands.add("hello", "acme_empty_subcommand", "greets somebody")
+    assert (
+        "acme_empty_subcommand has no add_arguments, run; a subcommand needs EXAMPLES" in x2kit("hello").err
+    )
 
 
-def test_a_misspelt_one_is_answered_with_the_nearest(x2kit: Run, verbs: Verbs) -> None:
-    verbs.add("hello", "acme", "greets somebody")
-    assert x2kit("helo").err.startswith("x2kit has no verb 'helo'; nearest: hello\n")
+def test_a_misspelt_one_is_answered_with_the_nearest(x2kit: Run, subcommands: Subcommands) -> None:
+    subcommands.add("hello", "acme", "greets somebody")
+    assert x2kit("helo").err.startswith("x2kit has no subcommand 'helo'; nearest: hello\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["emoji", "--help"]])

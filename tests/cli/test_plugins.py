@@ -1,4 +1,4 @@
-"""`x2kit plugins`: one verb for all that is done with plugins."""
+"""`x2kit plugins`: one subcommand for all that is done with plugins."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def test_without_an_action_the_plugins_are_listed(x2kit: Callable[..., object]) 
     assert "CrossBert" in bare.out
 
 
-def test_the_verb_plugin_is_none(x2kit: Callable[..., object]) -> None:
-    assert "no verb 'plugin'; nearest: plugins" in x2kit("plugin", "check", "x2kit_fusion").err
+def test_the_subcommand_plugin_is_none(x2kit: Callable[..., object]) -> None:
+    assert "no subcommand 'plugin'; nearest: plugins" in x2kit("plugin", "check", "x2kit_fusion").err

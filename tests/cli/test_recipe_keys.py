@@ -66,7 +66,7 @@ def test_a_misspelt_section_is_answered_by_the_recipe(x2kit: Run, calls: list[An
     assert calls == []
 
 
-def test_verbs_without_recipes_take_no_keys(x2kit: Run) -> None:
+def test_subcommands_without_recipes_take_no_keys(x2kit: Run) -> None:
     assert x2kit("plugins", "--training.steps", "3").err == (
         "command line: training.steps: x2kit plugins takes no recipe keys\n"
     )

@@ -47,10 +47,10 @@ def test_copy_writes_a_file_once(x2kit: Run, folder: Path) -> None:
 def test_validate_prints_what_was_resolved(x2kit: Run) -> None:
     assert x2kit("recipes", "validate", "good.yaml", "--training.warmup", "0").out == (
         "good.yaml: ok\n"
-        "  vision  Eye: pictures 32×32×3, grid 4×4, width 16\n"
+        "  vision  Eye: images 32×32×3, grid 4×4, width 16\n"
         "  text    Reader: width 16, at most 40 tokens, vocabulary still to be trained on the run's texts\n"
         "  fusion  Mixer: width 16, 1 layers\n"
-        "  stream  pictures: image-text from Scenes, 4 rows a step; itc, itm, mlm\n"
+        "  stream  images: image-text from Scenes, 4 rows a step; itc, itm, mlm\n"
         "  stream  regions: region-text from Scenes, 8 rows a step; itc, itm, mlm, bbox × 2, giou\n"
         "  stream  parallel: parallel-text from Scenes, 4 rows a step; ttc, ttm, tlm\n"
         "  training 10 steps\n"
@@ -141,4 +141,4 @@ def test_an_overlay_alone_is_said_to_be_one(x2kit: Run, overlay: str) -> None:
     done = x2kit("recipes", "validate", overlay)
     assert done.status == 2
     said = f"recipes/{overlay}.yaml: is an overlay, which changes a recipe: lay it over one, "
-    assert f"{said}x2kit VERB RECIPE --config {overlay}\n" in done.err
+    assert f"{said}x2kit SUBCOMMAND RECIPE --config {overlay}\n" in done.err

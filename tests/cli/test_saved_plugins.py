@@ -1,4 +1,4 @@
-"""What a run or weights directory names is data: no verb that reads it runs its code unasked."""
+"""What a run or weights directory names is data: no subcommand that reads it runs its code unasked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def evil(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("arguments", READERS, ids=" ".join)
-def test_no_verb_imports_what_a_directory_names(
+def test_no_subcommand_imports_what_a_directory_names(
     x2kit: Run, evil: Path, folder: Path, arguments: tuple[str, ...]
 ) -> None:
     done = x2kit(*arguments)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.data import broken_records
-from tests.data.broken_records import KINDS, MAX_BOXES, packed, picture
+from tests.data.broken_records import KINDS, MAX_BOXES, one_image, packed
 from tests.data.clips_on_disk import video_bytes
 from tests.data.test_broken_records import NEVER_PARSED, OF_REGIONS, SOUND_BETWEEN
 from tests.model import tiny
@@ -28,7 +28,7 @@ SEED = "3"
 BROKEN_CLIPS: dict[str, tuple[int, Reason, dict[str, Any]]] = {
     "cut-video": (90, Reason.VIDEO_UNREADABLE, {"video": "cut.mp4"}),
     "no-frames": (180, Reason.VIDEO_EMPTY, {"video_frames": []}),
-    "broken-frame": (270, Reason.PICTURE_UNREADABLE, {"video_frames": [packed(b"no picture at all")]}),
+    "broken-frame": (270, Reason.IMAGE_UNREADABLE, {"video_frames": [packed(b"no image at all")]}),
 }
 """Their lines, reasons and videos."""
 
@@ -37,7 +37,7 @@ def write_clips(folder: Path) -> Path:
     """Records of one frame each, and the broken ones among them."""
     video = video_bytes(6)
     (folder / "cut.mp4").write_bytes(video[: len(video) // 2])
-    frames = {"video_frames": [packed(picture(1))]}
+    frames = {"video_frames": [packed(one_image(1))]}
     clips = [{"id": f"clip-{line}", "caption": f"a dog {line}", **frames} for line in range(1, CLIPS + 1)]
     for name, (line, _, video) in BROKEN_CLIPS.items():
         clips[line - 1] = {"id": name, "caption": "a cat", **video}
@@ -47,13 +47,13 @@ def write_clips(folder: Path) -> Path:
 
 
 def recipe(records: Path, clips: Path) -> dict[str, Any]:
-    """A tiny model on pictures, regions of the same pictures, and videos."""
+    """A tiny model on images, regions of the same images, and videos."""
     plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
     source = {"class_path": "JsonLines", "init_args": {"files": [str(records)]}}
     common = {"transform": plain, "max_tokens": 8}
     spoken = {**common, "languages": ["en", "de"], "source": source}
     videos = {"class_path": "JsonLines", "init_args": {"files": [str(clips)], "language": "en"}}
-    regions = {"kind": "region-text", "images_from": "pictures", "max_boxes": MAX_BOXES, "batch_size": 20}
+    regions = {"kind": "region-text", "images_from": "images", "max_boxes": MAX_BOXES, "batch_size": 20}
     return {
         "plugins": [tiny.__file__],
         "model": {
@@ -65,7 +65,7 @@ def recipe(records: Path, clips: Path) -> dict[str, Any]:
         "data": {
             "max_bad_share": 0.02,
             "streams": {
-                "pictures": {**spoken, "kind": "image-text", "batch_size": RECORDS // STEPS},
+                "images": {**spoken, "kind": "image-text", "batch_size": RECORDS // STEPS},
                 "regions": {**spoken, **regions},
                 "videos": {**common, "kind": "video-text", "source": videos, "batch_size": 4, "frames": 1},
             },
@@ -97,7 +97,7 @@ def test_one_percent_of_broken_records_are_lost_and_told_and_no_others(
 
     wanted = {
         (
-            "regions" if reason in OF_REGIONS else "pictures",
+            "regions" if reason in OF_REGIONS else "images",
             f"#{line - 1}" if kind in NEVER_PARSED else kind,
             reason.value,
             str(records),
@@ -116,7 +116,7 @@ def test_one_percent_of_broken_records_are_lost_and_told_and_no_others(
     found = {(each["stream"], each["reason"]): each["count"] for each in counts["counts"]}
     assert found == Counter((stream, reason) for stream, _, reason, *_ in wanted)
     assert counts["broken"] == len(wanted)
-    # each record is drawn once, those of pictures for regions too, and another one for each that is left out
+    # each record is drawn once, those of images for regions too, and another one for each that is left out
     replaced = sum(count for (stream, _), count in found.items() if stream != "regions")
     assert counts["seen"] == 2 * RECORDS + CLIPS + replaced
     last = json.loads((folder / "run/metrics.jsonl").read_text().splitlines()[-1])
@@ -125,7 +125,7 @@ def test_one_percent_of_broken_records_are_lost_and_told_and_no_others(
 
     only_regions = {kind for kind, (reason, _) in KINDS.items() if reason in OF_REGIONS}
     good = {f"good-{number}" for number in range(len(KINDS) * SOUND_BETWEEN)}
-    assert trained["pictures"] == good | only_regions
+    assert trained["images"] == good | only_regions
     assert trained["videos"] == {
         f"clip-{line}" for line in range(1, CLIPS + 1) if line not in {at for at, *_ in BROKEN_CLIPS.values()}
     }

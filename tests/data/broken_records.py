@@ -19,7 +19,7 @@ from x2kit.plugin import Reason
 SIDE = 16
 
 
-def picture(number: int, form: str = "PNG") -> bytes:
+def one_image(number: int, form: str = "PNG") -> bytes:
     """Coloured noise that follows from the number."""
     pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     packed = io.BytesIO()
@@ -39,7 +39,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
-def deep_picture() -> bytes:
+def deep_image() -> bytes:
     """16 bits a pixel."""
     packed = io.BytesIO()
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint16)).save(packed, "PNG")
@@ -59,10 +59,10 @@ def packed(content: bytes) -> str:
 
 
 def sound(number: int) -> dict[str, Any]:
-    """A record of a picture, a caption in two languages, and two regions."""
+    """A record of an image, a caption in two languages, and two regions."""
     return {
         "id": f"good-{number}",
-        "binary": packed(picture(number)),
+        "binary": packed(one_image(number)),
         "caption": {"en": f"a dog {number}", "de": f"ein Hund {number}"},
         "regions": [
             {"bbox": [0, 0, 8, 8], "caption": "left ear"},
@@ -102,11 +102,11 @@ KINDS: dict[str, tuple[Reason, Callable[[dict[str, Any]], bytes]]] = {
     "latin-1": (Reason.NOT_UTF8, _latin),
     "half-a-character": (Reason.NOT_UTF8, _with(caption="a \ud83d dog")),
     "no-caption": (Reason.FIELD_MISSING, _without("caption")),
-    "no-picture": (Reason.FIELD_MISSING, _without("binary")),
+    "no-image": (Reason.FIELD_MISSING, _without("binary")),
     "region-without-caption": (Reason.FIELD_MISSING, _with(regions=[{"bbox": [0, 0, 1, 1]}])),
     "caption-a-number": (Reason.FIELD_TYPE, _with(caption=7)),
     "regions-a-word": (Reason.FIELD_TYPE, _with(regions="none")),
-    "picture-a-number": (Reason.FIELD_TYPE, _with(binary=12)),
+    "image-a-number": (Reason.FIELD_TYPE, _with(binary=12)),
     "empty-caption": (Reason.TEXT_EMPTY, _with(caption="")),
     "caption-of-points": (Reason.TEXT_EMPTY, _with(caption=" ...! ")),
     "other-language": (Reason.LANGUAGE_MISSING, _with(caption={"fi": "koira"})),
@@ -120,17 +120,17 @@ KINDS: dict[str, tuple[Reason, Callable[[dict[str, Any]], bytes]]] = {
         Reason.FILE_UNREADABLE,
         _with(image="."),
     ),
-    "no-picture-bytes": (Reason.PICTURE_UNREADABLE, _with(binary=packed(b"no picture at all"))),
-    "truncated-png": (Reason.PICTURE_UNREADABLE, _with(binary=packed(picture(1)[:400]))),
-    "truncated-jpeg": (Reason.PICTURE_UNREADABLE, _with(binary=packed(picture(1, "JPEG")[:-200]))),
+    "no-image-bytes": (Reason.IMAGE_UNREADABLE, _with(binary=packed(b"no image at all"))),
+    "truncated-png": (Reason.IMAGE_UNREADABLE, _with(binary=packed(one_image(1)[:400]))),
+    "truncated-jpeg": (Reason.IMAGE_UNREADABLE, _with(binary=packed(one_image(1, "JPEG")[:-200]))),
     "no-bytes": (
-        Reason.PICTURE_EMPTY,
+        Reason.IMAGE_EMPTY,
         _with(image="empty.png"),
     ),
-    "no-pixels": (Reason.PICTURE_EMPTY, _with(binary=packed(png_header(0, 5)))),
-    "bomb": (Reason.PICTURE_TOO_LARGE, _with(binary=packed(png_header(30_000, 30_000)))),
-    "deep": (Reason.PICTURE_TOO_DEEP, _with(binary=packed(deep_picture()))),
-    "many-channels": (Reason.PICTURE_CHANNELS, _with(binary=packed(many_channels()))),
+    "no-pixels": (Reason.IMAGE_EMPTY, _with(binary=packed(png_header(0, 5)))),
+    "bomb": (Reason.IMAGE_TOO_LARGE, _with(binary=packed(png_header(30_000, 30_000)))),
+    "deep": (Reason.IMAGE_TOO_DEEP, _with(binary=packed(deep_image()))),
+    "many-channels": (Reason.IMAGE_CHANNELS, _with(binary=packed(many_channels()))),
     "box-of-three": (Reason.BOX_TYPE, _with_box(0, 0, 5)),
     "box-of-words": (Reason.BOX_TYPE, _with_box("0", 0, 5, 5)),
     "box-beyond-numbers": (Reason.BOX_TYPE, _with_box(0, 0, 10**400, 5)),

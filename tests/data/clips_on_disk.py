@@ -60,7 +60,7 @@ def video_bytes(frames: int = 24, **settings: Any) -> bytes:
 
 
 def write_sound(file: Path) -> Path:
-    """A sound without pictures."""
+    """A sound without images."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -71,7 +71,7 @@ def write_sound(file: Path) -> Path:
 
 
 def png(number: int) -> bytes:
-    """A frame as an encoded picture."""
+    """A frame as an encoded image."""
     packed = io.BytesIO()
     grey(number).save(packed, "PNG")
     return packed.getvalue()

@@ -52,7 +52,7 @@ class Scenes:
             "texts": spoken(names[0]),
         }
         if index in config.undecodable:
-            record["image"] = b"no picture at all"
+            record["image"] = b"no image at all"
         if index in config.outside:
             record["regions"] = [{"bbox": [side - 2, 0, 5, 5], "caption": "dog"}]
         if config.encoded:

@@ -21,17 +21,17 @@ SPEC = ImageSpec(size=broken_records.SIDE)
 NEVER_PARSED = ("truncated-line", "a-list", "endless-number", "latin-1")
 """Kinds of which no id can be known."""
 OF_REGIONS = {Reason.BOX_EMPTY, Reason.BOX_OUTSIDE, Reason.BOXES_TOO_MANY}
-"""Found when regions are placed in their picture; the picture itself is sound and stays."""
+"""Found when regions are placed in their image; the image itself is sound and stays."""
 SOUND_BETWEEN = 99
 
 
 def data_of(file: Path, batch_size: int, workers: int = 0) -> DataConfig:
-    """Pictures with captions, and the regions of the same pictures."""
+    """Images with captions, and the regions of the same images."""
     common = {"source": JsonLines(files=(file,)), "languages": ("en", "de")}
     return DataConfig(
         streams={
-            "pictures": stream("image-text", batch_size=batch_size, **common),
-            "regions": stream("region-text", images_from="pictures", max_boxes=MAX_BOXES, **common),
+            "images": stream("image-text", batch_size=batch_size, **common),
+            "regions": stream("region-text", images_from="images", max_boxes=MAX_BOXES, **common),
         },
         num_workers=workers,
     )
@@ -56,8 +56,8 @@ def test_every_reason_of_such_records_has_a_kind() -> None:
         Reason.ADDRESS_REFUSED,  # tests/data/storage/test_url_policy.py
         Reason.BYTES_TOO_MANY,  # tests/data/storage/test_limits.py
         Reason.SHARD_TRUNCATED,  # tests/data/sources
-        Reason.PICTURE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/media/test_pixel_arrays.py
-        Reason.PICTURE_NOT_FINITE,  # the same
+        Reason.IMAGE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/media/test_pixel_arrays.py
+        Reason.IMAGE_NOT_FINITE,  # the same
         Reason.VIDEO_UNREADABLE,  # tests/data/media/test_videos.py
         Reason.VIDEO_EMPTY,  # the same
         Reason.DUPLICATE_ID,  # below, and tests/data/validation/test_duplicates.py
@@ -77,7 +77,7 @@ def test_an_epoch_with_one_percent_of_every_kind_loses_exactly_those(tmp_path: P
     for batch in steps_of(data_of(file, batch_size, workers), records // batch_size).iterate():
         bad.add(batch)
         bad.check(0.02)
-        seen.update(batch.records["pictures"])
+        seen.update(batch.records["images"])
         found |= {(one.record, one.reason, one.place.line) for one in batch.broken if one.place}
     lines = range(SOUND_BETWEEN + 1, records + 1, SOUND_BETWEEN + 1)
     assert found == {
@@ -86,8 +86,8 @@ def test_an_epoch_with_one_percent_of_every_kind_loses_exactly_those(tmp_path: P
     }
     kept = {kind for kind, (reason, _) in KINDS.items() if reason in OF_REGIONS}
     assert seen == kept | {f"good-{number}" for number in range(len(KINDS) * SOUND_BETWEEN)}
-    of_pictures = sum(count for (name, _), count in bad.counts.items() if name == "pictures")
-    assert bad.seen == 2 * records + of_pictures
+    of_images = sum(count for (name, _), count in bad.counts.items() if name == "images")
+    assert bad.seen == 2 * records + of_images
 
 
 def test_the_check_finds_each_once_and_nothing_else(tmp_path: Path) -> None:

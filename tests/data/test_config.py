@@ -37,8 +37,8 @@ def test_blocks_must_fill_a_step() -> None:
     stream("region-text", batch_size=64, images_from="images", block=3)  # the other stream's blocks count
 
 
-def test_equal_pictures_are_no_positives_where_there_are_none() -> None:
-    with pytest.raises(ValidationError, match="a parallel-text stream has no pictures"):
+def test_equal_images_are_no_positives_where_there_are_none() -> None:
+    with pytest.raises(ValidationError, match="a parallel-text stream has no images"):
         stream("parallel-text", positives="image")
 
 

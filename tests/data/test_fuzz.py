@@ -17,13 +17,13 @@ from PIL import Image
 from tests.data import broken_records
 from tests.data.stubs import stream
 from tests.fuzzing import INPUTS, VALUES, answered, damaged, damaged_value
-from x2kit.data.media.images import Picture
+from x2kit.data.media.images import ImageLike
 from x2kit.data.sources.config import JsonLines
 from x2kit.data.sources.fields import as_object, parse_json
 from x2kit.data.sources.json_lines import every_text, record_of
 from x2kit.data.transforms.boxes import guided_crop, place_boxes, read_boxes
 from x2kit.data.transforms.view import View, draw_view, reduction, render_augmented
-from x2kit.data.validation.check import draw_once
+from x2kit.data.validation.check import draw_record
 from x2kit.plugin import ImageSpec
 
 SPEC = ImageSpec(size=8)
@@ -39,13 +39,13 @@ def records(rng: random.Random) -> Iterator[dict[str, Any]]:
         broken_records.sound(1),
         {
             "id": 3,
-            "binary": broken_records.packed(broken_records.picture(2, "JPEG")),
+            "binary": broken_records.packed(broken_records.image(2, "JPEG")),
             "desc": ["one", {"de": "zwei"}],
             "elems": [{"bb": [0, 0, 4, 4], "caption": "ear", "attributes": ["red", "big"]}],
         },
         {"source_text": "a dog", "target_text": "ein Hund"},
         {"texts": {"en": "a dog", "de": "ein Hund"}, "caption": {"en": "a dog"}},
-        {"video_frames": [[broken_records.packed(broken_records.picture(3))]], "caption": ["a", "b"]},
+        {"video_frames": [[broken_records.packed(broken_records.image(3))]], "caption": ["a", "b"]},
     ]
     for _ in range(INPUTS):
         yield damaged_value(rng.choice(forms), rng)
@@ -71,7 +71,7 @@ def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
 
     def read(fields: Any) -> None:
         record = record_of(as_object(parse_json(json.dumps(fields).encode())), config, str(tmp_path))
-        draw_once(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
+        draw_record(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
 
     good, bad = answered(records(rng), read)
     assert good + bad == INPUTS
@@ -83,14 +83,14 @@ def test_records_of_sources_that_check_nothing() -> None:
     draws = np.random.default_rng(0)
     sound = {
         "id": "a",
-        "image": broken_records.picture(1),
+        "image": broken_records.image(1),
         "caption": ["a", {"en": "b", "de": "c"}],
         "regions": [{"bbox": [0, 0, 4, 4], "caption": "ear"}],
         "texts": {"en": "a", "de": "b"},
     }
 
     def read(record: Any) -> None:
-        draw_once(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
+        draw_record(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
 
     made = (damaged_value(sound, rng) for _ in iter(int, 1))
     good, bad = answered(islice((one for one in made if isinstance(one, dict)), INPUTS), read)
@@ -99,7 +99,7 @@ def test_records_of_sources_that_check_nothing() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "TIFF"])
-def test_pictures(form: str) -> None:
+def test_images(form: str) -> None:
     rng = random.Random(3)
     draws = np.random.default_rng(0)
     config = STREAMS["image-text"].transform
@@ -109,9 +109,9 @@ def test_pictures(form: str) -> None:
     original = packed.getvalue()
 
     def read(content: bytes) -> None:
-        picture = Picture(content)
-        view = draw_view(picture.size, config, draws)
-        render_augmented(picture.load(reduction(view, SPEC)), view, SPEC, config, draws, False)
+        image = ImageLike(content)
+        view = draw_view(image.size, config, draws)
+        render_augmented(image.load(reduction(view, SPEC)), view, SPEC, config, draws, False)
 
     good, bad = answered((damaged(original, rng) for _ in range(INPUTS // 5)), read)
     assert good + bad == INPUTS // 5

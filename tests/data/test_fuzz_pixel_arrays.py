@@ -1,4 +1,4 @@
-"""Pictures that are arrays of numbers, damaged in ten thousand ways, are read or refused with a DataError."""
+"""Images that are arrays of numbers, damaged in ten thousand ways, are read or refused with a DataError."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.media.test_pixel_arrays import DEEP, deep_png, npy, numbers, tiff
 from tests.fuzzing import INPUTS, answered, damaged
-from x2kit.data.media.images import Picture
+from x2kit.data.media.images import ImageLike
 
 SHAPES = [(10, 20), (12, 10, 3), (4, 10, 12)]
 CHANNELS = {10: 1, 12: 3, 4: 4}
@@ -32,7 +32,7 @@ def test_arrays(written: Callable[[np.ndarray], bytes]) -> None:
     sound = {(shape, dtype): written(numbers(*shape, dtype=dtype)) for shape, dtype in forms(written)}
 
     def read(form: Form) -> None:
-        Picture(damaged(sound[form], rng), CHANNELS[form[0][0]], DEEP).load()
+        ImageLike(damaged(sound[form], rng), CHANNELS[form[0][0]], DEEP).load()
 
     good, bad = answered((rng.choice([*sound]) for _ in range(INPUTS)), read)
     assert good + bad == INPUTS

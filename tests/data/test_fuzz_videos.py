@@ -12,7 +12,7 @@ import pytest
 from tests.data.clips_on_disk import base64_frames, write_video
 from tests.fuzzing import INPUTS, VALUES, answered, damaged, damaged_value
 from x2kit.data.media.frames import evaluation_frames
-from x2kit.data.media.images import Picture
+from x2kit.data.media.images import ImageLike
 from x2kit.data.media.videos import chosen_frames
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -56,7 +56,7 @@ def test_lists_of_frames(tmp_path: Path) -> None:
     def read(content: bytes) -> None:
         file.write_bytes(content)
         for frame in chosen_frames(str(file), lambda count: evaluation_frames(count, 2)):
-            Picture(frame).load()
+            ImageLike(frame).load()
 
     good, bad = answered((changed() for _ in range(INPUTS)), read)
     assert good + bad == INPUTS

@@ -70,7 +70,7 @@ def put(location: str, content: bytes) -> None:
         file.write(content)
 
 
-def test_json_lines_and_their_pictures(bucket: str) -> None:
+def test_json_lines_and_their_images(bucket: str) -> None:
     for part in range(2):
         lines = [json.dumps({"image": f"{part}.png", "caption": f"part {part}, {n}"}) for n in range(5)]
         put(f"{bucket}/data/part-{part}.jsonl", "\n".join(lines).encode())

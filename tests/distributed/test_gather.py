@@ -40,7 +40,7 @@ class Seen(NamedTuple):
 
 
 def inputs() -> tuple[Tensor, Tensor]:
-    """[B, 6] pictures and texts."""
+    """[B, 6] images and texts."""
     random = torch.Generator().manual_seed(0)
     return torch.randn(sum(COUNTS), 6, generator=random), torch.randn(sum(COUNTS), 6, generator=random)
 

@@ -48,5 +48,5 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """The targets of a page's links and pictures."""
+    """The targets of a page's links and images."""
     return re.findall(r"\]\(([^)\s]+)\)", prose(page))

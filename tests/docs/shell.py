@@ -14,7 +14,7 @@ stood in for:
 - `x2kit train` and `x2kit bench` get options behind those that the page writes: few steps, small batches, few
   records, few layers, one thread.
   The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
-- `torchrun ... -m x2kit VERB` is `x2kit VERB` in one process.
+- `torchrun ... -m x2kit SUBCOMMAND` is `x2kit SUBCOMMAND` in one process.
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
 - `hf download NAME --local-dir DIR` writes a tiny model of the kind, with the library that publishes it.
@@ -113,7 +113,7 @@ class Page:
         file.write_text(block.text, encoding="utf-8")
         if file.suffix in (".json", ".jsonl"):
             for name in re.findall(r'"(?:image|file_name)": "([^"]+)"', block.text):
-                write_picture(file.parent / name)
+                write_image(file.parent / name)
             # the page says that the split for evaluation has the same form
             if file.name == "train.jsonl" and not (file.parent / "test.jsonl").exists():
                 (file.parent / "test.jsonl").write_text(block.text, encoding="utf-8")
@@ -176,8 +176,8 @@ class Page:
         return done.returncode, done.stdout + done.stderr
 
     def _hf(self, arguments: list[str]) -> tuple[int, str]:
-        verb, name, option, directory = arguments
-        assert (verb, option) == ("download", "--local-dir")
+        subcommand, name, option, directory = arguments
+        assert (subcommand, option) == ("download", "--local-dir")
         (write_xlmr if "xlm-roberta" in name else write_bert)(self.folder / directory)
         return 0, ""
 
@@ -196,7 +196,7 @@ def small(arguments: list[str]) -> list[str]:
     """The options that make a documented `x2kit train` a matter of seconds.
 
     Args:
-        arguments: of the command, with its verb.
+        arguments: of the command, with its subcommand.
     """
     rest, keys = split_keys(arguments)
     if keys.help:
@@ -241,8 +241,8 @@ def _ctrl_c(wanted: bool) -> Iterator[None]:
         yield
 
 
-def write_picture(file: Path) -> None:
-    """A picture where a page's records say that the reader has one."""
+def write_image(file: Path) -> None:
+    """An image where a page's records say that the reader has one."""
     from PIL import Image
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from x2kit.cli import VERBS
+from x2kit.cli import SUBCOMMANDS
 from x2kit.plugin.components import KINDS
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe.catalogue import folder, shipped
@@ -92,15 +92,15 @@ def test_a_key_that_is_not_there_is_found(path: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_recipe_component_and_verb_exists(page: Path) -> None:
+def test_every_recipe_component_and_subcommand_exists(page: Path) -> None:
     names = ours(page) + re.findall(r"`([^`|]+/[^`]+)`", page.read_text(encoding="utf-8"))
     groups = {place.name for place in folder().iterdir()}
     recipes = {str(file.name) for file in shipped()}
     of_recipes = {name for name in names if name.split("/")[0] in groups}
     assert of_recipes <= recipes, of_recipes - recipes
-    verbs = [name.split(" ")[1] for name in ours(page) if name.startswith("x2kit ")]
-    assert verbs
-    assert set(verbs) <= set(VERBS)
+    subcommands = [name.split(" ")[1] for name in ours(page) if name.startswith("x2kit ")]
+    assert subcommands
+    assert set(subcommands) <= set(SUBCOMMANDS)
     registered = {entry.component.component_name() for entry in REGISTRY}
     bases = {base.__name__ for base in KINDS.values()}
     capitals = {name for name in ours(page) if re.fullmatch(r"[A-Z][a-z]+\w*", name)}

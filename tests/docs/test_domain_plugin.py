@@ -191,7 +191,7 @@ def test_its_recipes_train_save_load_and_measure(
     assert model.image_spec.channels == channels
     preprocessing = json.loads((tmp_path / "run/weights/preprocessing.json").read_text())
     assert preprocessing["value_range"] == ([0, 10000] if channels == 8 else [0, 4095])
-    files = sorted(str(file) for file in (tmp_path / "data" / name / "pictures").iterdir())[:3]
+    files = sorted(str(file) for file in (tmp_path / "data" / name / "images").iterdir())[:3]
     found = model.similarity(files, ["snow in the north", "nodule in the left upper zone"])
     assert found.shape == (3, 2)
     assert np.isfinite(found.numpy()).all()

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from x2kit import errors, plugin
-from x2kit.cli import VERBS
+from x2kit.cli import SUBCOMMANDS
 from x2kit.plugin.components import KINDS
 from x2kit.plugin.loading.admission import hook_names
 from x2kit.plugin.loading.manager import load_plugins
@@ -78,21 +78,28 @@ def _settings(model: type[BaseModel]) -> Iterator[str]:
         yield from [name, *(_settings(inner.model) if isinstance(inner, Section) else ())]
 
 
-def verbs() -> Iterator[Place]:
-    modules = {verb: f"x2kit.cli.{verb}" for verb in VERBS}
-    brought = [verb for verb in load_plugins().verbs if verb.distribution.startswith("x2kit ")]
+def subcommands() -> Iterator[Place]:
+    modules = {subcommand: f"x2kit.cli.{subcommand}" for subcommand in SUBCOMMANDS}
+    brought = [
+        subcommand
+        for subcommand in load_plugins().subcommands
+        if subcommand.distribution.startswith("x2kit ")
+    ]
     assert brought
-    for verb, module in {**modules, **{verb.name: verb.module for verb in brought}}.items():
+    for subcommand, module in {
+        **modules,
+        **{subcommand.name: subcommand.module for subcommand in brought},
+    }.items():
         parser = jsonargparse.ArgumentParser()
         importlib.import_module(module).add_arguments(parser)
-        yield from _verb(f"x2kit {verb}", parser)
+        yield from _subcommand(f"x2kit {subcommand}", parser)
 
 
-def _verb(heading: str, parser: jsonargparse.ArgumentParser) -> Iterator[Place]:
-    yield Place(f"verb {heading}", "cli.md", heading)
+def _subcommand(heading: str, parser: jsonargparse.ArgumentParser) -> Iterator[Place]:
+    yield Place(f"subcommand {heading}", "cli.md", heading)
     for action in parser._actions:
         for name, inner in (getattr(action, "_name_parser_map", None) or {}).items():
-            yield from _verb(f"{heading} {name}", inner)
+            yield from _subcommand(f"{heading} {name}", inner)
         for option in action.option_strings:
             if action.dest != "help":
                 yield Place(f"option {heading} {option}", "cli.md", heading, f"`{option}")
@@ -113,7 +120,7 @@ def recipes() -> Iterator[Place]:
 
 
 INVENTORY: tuple[Callable[[], Iterator[Place]], ...] = (
-    *(hooks, kinds, keys, components, verbs, error_classes, recipes),
+    *(hooks, kinds, keys, components, subcommands, error_classes, recipes),
 )
 
 

@@ -1,4 +1,4 @@
-"""What there is, is documented: hooks, components, keys, verbs, errors, record fields, result fields."""
+"""What there is, is documented: hooks, components, keys, subcommands, errors, record fields, result fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.parity.deliberate import DELIBERATE
 from x2kit import X2VLM, errors, plugin
-from x2kit.cli import VERBS
+from x2kit.cli import SUBCOMMANDS
 from x2kit.data.config import LOSSES
 from x2kit.plugin import hookspecs
 from x2kit.plugin.components import KINDS
@@ -125,19 +125,19 @@ def test_every_setting_of_a_component_says_what_it_means() -> None:
             assert key.description, f"{entry.component.component_name()}.{key.name} has no description"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_stands_there_with_every_argument(verb: str) -> None:
-    module = importlib.import_module(f"x2kit.cli.{verb}")
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_subcommand_stands_there_with_every_argument(subcommand: str) -> None:
+    module = importlib.import_module(f"x2kit.cli.{subcommand}")
     parser = jsonargparse.ArgumentParser()
     module.add_arguments(parser)
-    written = text("cli.md").partition(f"\n## x2kit {verb}\n")[2].partition("\n## ")[0]
+    written = text("cli.md").partition(f"\n## x2kit {subcommand}\n")[2].partition("\n## ")[0]
     assert module.HELP[1:] in written
     options = set(re.findall(r"--[a-z][a-z-]+", inspect.getsource(module.add_arguments)))
     assert all(f"`{option}" in written for option in options), options
     assert all(line.strip() in written for line in module.EXAMPLES.splitlines()[1:])
 
 
-def test_every_example_of_a_verb_is_in_a_block() -> None:
+def test_every_example_of_a_subcommand_is_in_a_block() -> None:
     outside = re.sub(r"^```.*?^```$", "", text("cli.md"), flags=re.MULTILINE | re.DOTALL)
     assert not re.findall(r"^\s*\$? ?x2kit .*", outside, re.MULTILINE)
 

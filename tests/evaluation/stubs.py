@@ -171,7 +171,7 @@ class StubPhotos(SourceConfig):
         return Listed([photo(index, captions=1 + index % 3) for index in range(self.count)])
 
 
-def picture(index: int, size: tuple[int, int] = (24, 16)) -> Image.Image:
+def image(index: int, size: tuple[int, int] = (24, 16)) -> Image.Image:
     """Noise that follows from a number."""
     pixels = np.random.default_rng(index).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -186,7 +186,7 @@ def photo(index: int, captions: int = 1, **changes: Any) -> Record:
 
     record: dict[str, Any] = {
         "id": f"photo-{index}",
-        "image": picture(index),
+        "image": image(index),
         "caption": [told(words[: 1 + number], f" {index}") for number in range(captions)],
         "regions": [
             {"bbox": [0, 0, 12, 8], "caption": told(words[:1])},

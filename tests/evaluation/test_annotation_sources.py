@@ -15,14 +15,14 @@ from PIL import Image
 from x2kit.data.sources.annotation_config import AnnotationFiles, CocoAnnotations, ReferringExpressions
 from x2kit.errors import DataError
 from x2kit.plugin import SourceConfig, TaskContext
-from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.config import Grounding, Retrieval
 
 Context = Callable[..., TaskContext]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures of 64 x 48 pixels, 0.jpg to 3.jpg."""
+    """Four images of 64 x 48 pixels, 0.jpg to 3.jpg."""
     for number in range(4):
         Image.new("RGB", (64, 48), (60 * number, 40, 90)).save(tmp_path / f"{number}.jpg")
     return tmp_path
@@ -38,10 +38,10 @@ def measured(task: Any, source: SourceConfig, context: Context) -> Any:
 
 
 def test_files_by_language_are_measured_by_language(folder: Path, context: Context) -> None:
-    def captions(code: str, pictures: int, each: int) -> Path:
+    def captions(code: str, images: int, each: int) -> Path:
         entries = [
             {"image": f"{n}.jpg", "caption": [f"{code} text {n} {m}" for m in range(each)]}
-            for n in range(pictures)
+            for n in range(images)
         ]
         return written(folder / f"test.{code}.json", entries)
 
@@ -69,7 +69,7 @@ def test_wit_is_measured_with_one_candidate_an_address(folder: Path, context: Co
         image_key="image_content",
         image_as="base64",
         caption_key="caption_reference_description",
-        same_picture_key="image_url",
+        same_image_key="image_url",
         drop_empty=True,
     )
     found = measured(Retrieval(top_k=2), source, context)["languages"]["en"]
@@ -83,7 +83,7 @@ def test_boxes_of_coco_are_looked_for_by_their_names(folder: Path, context: Cont
         "categories": [{"id": 1, "name": "dog"}],
     }
     source = CocoAnnotations(files=(written(folder / "instances.json", content),), language="en")
-    assert measured(Localisation(), source, context)["boxes"]["en"]["regions"] == 3
+    assert measured(Grounding(), source, context)["boxes"]["en"]["regions"] == 3
 
 
 def test_boxes_of_referring_expressions_are_looked_for(folder: Path, context: Context) -> None:
@@ -101,10 +101,10 @@ def test_boxes_of_referring_expressions_are_looked_for(folder: Path, context: Co
         refs_split="testA",
         language="en",
     )
-    assert measured(Localisation(), source, context)["boxes"]["en"]["regions"] == 3
+    assert measured(Grounding(), source, context)["boxes"]["en"]["regions"] == 3
 
 
-def test_a_missing_picture_stops_the_measurement_with_its_record(folder: Path, context: Context) -> None:
+def test_a_missing_image_stops_the_measurement_with_its_record(folder: Path, context: Context) -> None:
     entries = [{"image": "0.jpg", "caption": ["a dog"]}, {"image": "none.jpg", "caption": ["a cat"]}]
     source = AnnotationFiles(files=(written(folder / "test.json", entries),), language="en")
     with pytest.raises(DataError, match=r"record test.json:2: .*none.jpg"):

@@ -24,7 +24,7 @@ from x2kit.model import save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry, TaskConfig, TaskContext
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.config import Grounding, Retrieval
 
 PLUGINS = Plugins(Registry(), ())
 
@@ -43,7 +43,7 @@ def recipe(**evaluation: Any) -> Any:
         "photos": stream("image-text", source=StubPhotos(), languages=["en"]),
         "pairs": stream("parallel-text"),
     }
-    settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2), "boxes": Localisation()}}
+    settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2), "boxes": Grounding()}}
     return SimpleNamespace(
         model=ModelConfig(vision=StubVision(), text=StubText(), fusion=StubFusion(), heads=HEADS),
         data=DataConfig(streams=data),
@@ -131,7 +131,7 @@ def test_a_strangers_task_stands_beside_ours(run: Path) -> None:
 
 def test_a_second_task_of_a_kind_stands_under_its_own_name(run: Path) -> None:
     # Its name is a key of the first one's result, which it must not overwrite.
-    tasks = {"strict": Localisation(iou=0.75), "boxes": Localisation(iou=0.25), "mine": Answer()}
+    tasks = {"strict": Grounding(iou=0.75), "boxes": Grounding(iou=0.25), "mine": Answer()}
     result = evaluate(run, recipe(tasks=tasks), PLUGINS)
     assert result["boxes_iou"] == 0.75
     assert "iou75" in result["boxes"]["en"]
@@ -227,7 +227,7 @@ def test_everything_is_checked_before_anything_is_measured(run: Path) -> None:
     assert not began
 
 
-def test_a_language_without_captions_ends_before_a_picture_is_encoded(run: Path) -> None:
+def test_a_language_without_captions_ends_before_a_image_is_encoded(run: Path) -> None:
     shown: list[str] = []
     with pytest.raises(DataError, match="no record has a caption in fr"):
         evaluate(
@@ -243,7 +243,7 @@ def test_a_task_may_have_records_of_its_own(run: Path) -> None:
     own = recipe(sources={"boxes": StubPhotos(count=4)})
     result = evaluate(run, own, PLUGINS)
     assert result["languages"]["en"]["candidates"] == 9
-    assert result["boxes"]["en"]["pictures"] == 4
+    assert result["boxes"]["en"]["images"] == 4
     assert result["data"]["records"] == 9
     assert result["data"]["sources"]["boxes"]["records"] == 4
     assert result["data"]["sources"]["boxes"]["source"]["init_args"]["split"] == "test"

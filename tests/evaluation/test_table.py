@@ -65,7 +65,7 @@ def test_each_language_has_its_shares_in_per_cent(result: dict[str, Any]) -> Non
     assert cells(result, "en") == "70.0 80.0 90.0 60.0 70.0 80.0 75.0 65.0 90.0"
 
 
-def test_means_are_over_languages_that_did_or_did_not_stand_beside_pictures(result: dict[str, Any]) -> None:
+def test_means_are_over_languages_that_did_or_did_not_stand_beside_images(result: dict[str, Any]) -> None:
     assert cells(result, "mean trained") == cells(result, "en")
     assert cells(result, "mean zero-shot") == "55.0 65.0 75.0 45.0 55.0 65.0 60.0 50.0 62.5"
     names = [
@@ -76,7 +76,7 @@ def test_means_are_over_languages_that_did_or_did_not_stand_beside_pictures(resu
 
 def test_counts_chance_and_method_stand_below(result: dict[str, Any]) -> None:
     text = " ".join(lines(result))
-    assert "500 pictures, 500 texts a language; chance R@1 0.2 %" in text
+    assert "500 images, 500 texts a language; chance R@1 0.2 %" in text
     assert "the 16 best of each query by similarity / temperature + 0.5 log p(match)" in text
     assert "1514 regions a language; the box of another region would do in 3.7 %" in text
 

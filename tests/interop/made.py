@@ -131,7 +131,7 @@ def _length(length: int) -> int:
 
 
 def _window(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    # Pictures of 768 pixels have tables of 40 MB in each block, whatever the width; a window of 6 does.
+    # Images of 768 pixels have tables of 40 MB in each block, whatever the width; a window of 6 does.
     if name.endswith("index"):
         patches = shape[0] - 1
         return shape if patches <= 24**2 else (6**2 + 1,) * 2

@@ -97,7 +97,7 @@ def test_a_head_that_is_not_tied_stays_so(
 
 
 @pytest.mark.parametrize(("buffer", "factor"), [("relative_position_index", 0.5), ("attn_mask", 2)])
-def test_tables_of_the_old_picture_size_do_not_come_back(
+def test_tables_of_the_old_image_size_do_not_come_back(
     buffer: str, factor: float, tmp_path: Path, registry: Registry
 ) -> None:
     """A model brought to another size is written with the index tables of that size."""

@@ -8,12 +8,12 @@ import pytest
 
 from x2kit.errors import StorageError, WeightsError
 from x2kit.io.atomic import (
-    appears_whole,
+    atomic_file,
+    atomic_folder,
     clear_leftovers,
-    file_appears_whole,
-    in_words,
+    delete_folder,
+    describe_error,
     storage_errors,
-    vanish_whole,
 )
 
 
@@ -23,7 +23,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_a_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "weights"
-    with appears_whole(path) as beside:
+    with atomic_folder(path) as beside:
         (beside / "a").write_text("1")
         assert not path.exists()
     assert (path / "a").read_text() == "1"
@@ -32,7 +32,7 @@ def test_a_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_directory_that_fails_half_way_never_appears(tmp_path: Path) -> None:
     def write() -> None:
-        with appears_whole(tmp_path / "weights") as beside:
+        with atomic_folder(tmp_path / "weights") as beside:
             (beside / "a").write_text("1")
             raise OSError("disk full")
 
@@ -43,11 +43,11 @@ def test_a_directory_that_fails_half_way_never_appears(tmp_path: Path) -> None:
 
 def test_what_stood_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "weights"
-    with appears_whole(path) as beside:
+    with atomic_folder(path) as beside:
         (beside / "old").write_text("1")
 
     def replace(fail: bool) -> None:
-        with appears_whole(path) as beside:
+        with atomic_folder(path) as beside:
             (beside / "new").write_text("1")
             if fail:
                 raise KeyboardInterrupt
@@ -61,7 +61,7 @@ def test_what_stood_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> No
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
-    with file_appears_whole(tmp_path / "new/a.json") as beside:
+    with atomic_file(tmp_path / "new/a.json") as beside:
         beside.write_text("1")
         assert not (tmp_path / "new/a.json").exists()
     assert (tmp_path / "new/a.json").read_text() == "1"
@@ -102,7 +102,7 @@ def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
 
 def test_a_directory_vanishes_whole(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
-    vanish_whole(tmp_path / "old")
+    delete_folder(tmp_path / "old")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,6 +151,6 @@ def test_an_error_in_its_own_chain_passes(tmp_path: Path) -> None:
 
 
 def test_sizes_in_words() -> None:
-    assert [in_words(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
+    assert [describe_error(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
         *("0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "1.0 MiB", "3.0 TiB", "1024.0 TiB"),
     ]

@@ -15,13 +15,13 @@ import pytest
 
 from x2kit.cli.run_directory import make_room
 from x2kit.errors import CheckpointError, StorageError
-from x2kit.io.run_directory import LOCK, NO_LOCKS, one_writer, require_no_writer
+from x2kit.io.run_directory import LOCK, NO_LOCKS, require_unlocked, run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from x2kit.io.run_directory import one_writer
-with one_writer(Path(sys.argv[1])):
+from x2kit.io.run_directory import run_lock
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -42,7 +42,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
     with (
         held_by_another(tmp_path / "run") as other,
         pytest.raises(CheckpointError) as found,
-        one_writer(tmp_path / "run"),
+        run_lock(tmp_path / "run"),
     ):
         pass
     assert f"another process is training here: {other.pid} on {os.uname().nodename}" in str(found.value)
@@ -52,15 +52,15 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with held_by_another(tmp_path) as other:
         other.send_signal(signal.SIGKILL)
         other.wait()
-        with one_writer(tmp_path):
+        with run_lock(tmp_path):
             assert (tmp_path / LOCK).read_text().startswith(f"{os.getpid()} on ")
 
 
 def test_it_may_be_held_again_after_its_end(tmp_path: Path) -> None:
     for _ in range(2):
-        with one_writer(tmp_path):
+        with run_lock(tmp_path):
             pass
-    require_no_writer(tmp_path)
+    require_unlocked(tmp_path)
 
 
 def test_restart_deletes_no_run_that_is_being_trained(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_run_that_is_about_to_begin_keeps_its_directory(tmp_path: Path) -> Non
 
 def test_a_place_where_no_folder_can_be_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError), one_writer(tmp_path / "file" / "run"):
+    with pytest.raises(StorageError), run_lock(tmp_path / "file" / "run"):
         pass
 
 
@@ -90,11 +90,11 @@ def test_a_file_system_without_locks_is_told_and_may_be_used(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
-    with one_writer(tmp_path) as told:
+    with run_lock(tmp_path) as told:
         assert (
             told
             == f"{tmp_path}: this file system knows no locks, so a second process here would not be noticed"
         )
     monkeypatch.undo()
-    with one_writer(tmp_path) as told:
+    with run_lock(tmp_path) as told:
         assert told is None

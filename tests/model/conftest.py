@@ -1,4 +1,4 @@
-"""A model of tiny encoders, its weights on disk, and pictures."""
+"""A model of tiny encoders, its weights on disk, and images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def weights(model: X2VLM, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures() -> list[Image.Image]:
-    """Three pictures of other colours and sizes."""
+def images() -> list[Image.Image]:
+    """Three images of other colours and sizes."""
     colours, sizes = ("red", "green", "blue"), ((20, 30), (16, 16), (40, 12))
     return [Image.new("RGB", size, colour) for size, colour in zip(sizes, colours, strict=True)]

@@ -16,14 +16,14 @@ from torchvision.transforms.v2 import functional as F
 from x2kit.errors import DataError, ShapeError
 from x2kit.model import X2VLM
 
-Pictures = list[Image.Image]
+Images = list[Image.Image]
 
 
-def test_a_single_text_is_one_text(model: X2VLM, pictures: Pictures) -> None:
-    assert_close(model.similarity(pictures, "the sun"), model.similarity(pictures, ["the sun"]))
+def test_a_single_text_is_one_text(model: X2VLM, all_images: Images) -> None:
+    assert_close(model.similarity(all_images, "the sun"), model.similarity(all_images, ["the sun"]))
     assert_close(model.tokenize("the sun")[0], model.tokenize(["the sun"])[0])
-    assert_close(model.match(pictures[:1], "the sun"), model.match(pictures[:1], ["the sun"]))
-    assert_close(model.locate(pictures[:1], "the sun"), model.locate(pictures[:1], ["the sun"]))
+    assert_close(model.match(all_images[:1], "the sun"), model.match(all_images[:1], ["the sun"]))
+    assert_close(model.locate(all_images[:1], "the sun"), model.locate(all_images[:1], ["the sun"]))
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_a_batch_of_tensors_is_as_many_images(model: X2VLM) -> None:
     assert model.match(batch, ["a dog", "the sun", "a boat"]).shape == (3,)
 
 
-def test_no_images_or_no_texts_give_an_empty_result(model: X2VLM, pictures: Pictures) -> None:
+def test_no_images_or_no_texts_give_an_empty_result(model: X2VLM, all_images: Images) -> None:
     assert model.similarity([], ["a dog", "the sun"]).shape == (0, 2)
-    assert model.similarity(pictures, []).shape == (3, 0)
+    assert model.similarity(all_images, []).shape == (3, 0)
     assert model.match([], []).shape == (0,)
     assert model.locate([], []).shape == (0, 4)
     assert model.read([]).shape == (0, 3, 16, 16)
     assert [tuple(found.shape) for found in model.tokenize([])] == [(0, 0), (0, 0)]
 
 
-def test_a_single_text_for_several_images_is_no_pair(model: X2VLM, pictures: Pictures) -> None:
+def test_a_single_text_for_several_images_is_no_pair(model: X2VLM, all_images: Images) -> None:
     with pytest.raises(ShapeError, match="found 3 and 1"):
-        model.match(pictures, "the sun")
+        model.match(all_images, "the sun")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_edges_on_borders_do_not_spill_over_by_rounding(count: int) -> None:
 
 @pytest.mark.parametrize(("beyond", "touched"), [(1e-9, [0, 1]), (0.0, [0]), (-1e-9, [0])])
 def test_an_edge_a_little_beyond_a_border_counts_in_float64(beyond: float, touched: list[int]) -> None:
-    """In pixels, of a picture of 384 with patches of 16."""
+    """In pixels, of an image of 384 with patches of 16."""
     width = (16 + beyond) / 384
     mask = patch_mask(torch.tensor([[width / 2, 0.5, width, 1.0]], dtype=torch.float64), (1, 24))
     assert mask[0].nonzero().flatten().tolist() == touched
@@ -85,12 +85,12 @@ def test_an_empty_box_at_the_far_edge_selects_the_last_patch() -> None:
     assert mask_of((1.0, 1.0, 1.0, 1.0), (3, 5)).nonzero().tolist() == [[2, 4]]
 
 
-def test_a_whole_picture_selects_everything() -> None:
+def test_a_whole_image_selects_everything() -> None:
     assert mask_of((0.0, 0.0, 1.0, 1.0), (3, 5)).all()
 
 
 def test_the_grid_is_rows_then_columns() -> None:
-    # the left half of a picture of 2 rows and 4 columns
+    # the left half of an image of 2 rows and 4 columns
     assert mask_of((0.0, 0.0, 0.5, 1.0), (2, 4)).tolist() == [[True, True, False, False]] * 2
 
 

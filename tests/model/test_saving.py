@@ -33,11 +33,11 @@ def refused(directory: Path, kind: type[Exception] = WeightsError) -> str:
 
 
 def test_a_loaded_model_gives_the_very_same_numbers(
-    model: X2VLM, weights: Path, pictures: list[Image.Image]
+    model: X2VLM, weights: Path, images: list[Image.Image]
 ) -> None:
     loaded = x2kit.load(weights)
     for ask in ("similarity", "match", "locate"):
-        assert torch.equal(getattr(loaded, ask)(pictures, TEXTS), getattr(model, ask)(pictures, TEXTS)), ask
+        assert torch.equal(getattr(loaded, ask)(images, TEXTS), getattr(model, ask)(images, TEXTS)), ask
     own, theirs = model.state_dict(), loaded.state_dict()
     assert list(own) == list(theirs)
     assert all(torch.equal(own[name], theirs[name]) for name in own)

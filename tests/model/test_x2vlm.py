@@ -11,13 +11,13 @@ from tests.model import tiny
 from x2kit.errors import DataError, ShapeError
 from x2kit.model import X2VLM
 from x2kit.model.config import HeadsConfig
-from x2kit.model.x2vlm import picture_context
+from x2kit.model.x2vlm import image_context
 from x2kit.plugin import Context, VisionFeatures
 from x2kit.plugin.toolkit.positions import sinusoid_2d
 
 from .conftest import build
 
-Pictures = list[Image.Image]
+Images = list[Image.Image]
 TEXTS = ["a red dog", "the sun and the moon", "Under the GREEN sun!"]
 
 
@@ -26,7 +26,7 @@ def features(model: X2VLM) -> VisionFeatures:
     return model.encode_images(torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
 
 
-def test_pictures_are_normalised_as_the_encoder_declared(model: X2VLM) -> None:
+def test_images_are_normalised_as_the_encoder_declared(model: X2VLM) -> None:
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (tiny.SPEC.mean, tiny.SPEC.std))
     expected = model.vision((images - mean) / std)
@@ -64,7 +64,7 @@ def test_positions_are_added_to_the_patches_that_fusion_reads() -> None:
     features = plain.encode_images(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     ids, mask = plain.tokenize(TEXTS[:2])
     text = plain.encode_texts(ids, mask)
-    context = picture_context(features, torch.arange(2))
+    context = image_context(features, torch.arange(2))
     moved = context._replace(tokens=features.patches + 0.5 * sinusoid_2d((4, 4), 8))
     assert_close(placed.fuse(text, mask, context), plain.fuse(text, mask, moved))
     assert not torch.allclose(placed.fuse(text, mask, context), plain.fuse(text, mask, context))
@@ -116,21 +116,21 @@ def test_fusing_gives_the_texts_shape(model: X2VLM, features: VisionFeatures) ->
     ids, mask = model.tokenize(TEXTS)
     text = model.encode_texts(ids, mask)
     rows = torch.tensor([1, 1, 0])
-    assert model.fuse(text, mask, picture_context(features, rows)).shape == text.shape
+    assert model.fuse(text, mask, image_context(features, rows)).shape == text.shape
     alone = model.fuse(text, mask, None)
     assert alone.shape == text.shape
-    assert not torch.allclose(alone, model.fuse(text, mask, picture_context(features, rows)))
+    assert not torch.allclose(alone, model.fuse(text, mask, image_context(features, rows)))
 
 
-def test_a_picture_as_context_is_summary_then_all_patches(features: VisionFeatures) -> None:
-    context = picture_context(features, torch.tensor([2, 2]))
+def test_a_image_as_context_is_summary_then_all_patches(features: VisionFeatures) -> None:
+    context = image_context(features, torch.tensor([2, 2]))
     assert isinstance(context, Context)
     tokens, mask = context.expand()
     assert_close(tokens[1], torch.cat([features.summary[2:], features.patches[2]]))
     assert mask.all()
 
 
-def test_boxes_are_inside_the_picture(model: X2VLM) -> None:
+def test_boxes_are_inside_the_image(model: X2VLM) -> None:
     bbox = model.predict_bbox(100 * torch.randn(20, 3, 8, generator=torch.Generator().manual_seed(0)))
     assert (bbox >= 0).all()
     assert (bbox <= 1).all()
@@ -145,7 +145,7 @@ def test_the_temperature_is_clamped(value: float, kept: float) -> None:
     assert_close((model.temperature.item(), model.text_temperature.item()), (kept, kept))
 
 
-def test_texts_share_the_temperature_of_pictures_unless_they_have_their_own() -> None:
+def test_texts_share_the_temperature_of_images_unless_they_have_their_own() -> None:
     shared, own = build(temperature=0.1), build(temperature=0.1, own_text_temperature=True)
     assert shared.text_temperature is shared.temperature
     assert own.text_temperature is not own.temperature
@@ -178,56 +178,56 @@ def test_texts_are_cleaned_as_in_training_and_padded(model: X2VLM) -> None:
     assert ids[1, 3:].tolist() == [model.tokenizer.special.pad] * 2
 
 
-def test_paths_bytes_and_pictures_are_read_alike(model: X2VLM, pictures: Pictures, tmp_path: Path) -> None:
-    file = tmp_path / "picture.png"
-    pictures[0].save(file)
-    read = model.read([pictures[0], file, str(file), file.read_bytes()])
+def test_paths_bytes_and_images_are_read_alike(model: X2VLM, all_images: Images, tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    all_images[0].save(file)
+    read = model.read([all_images[0], file, str(file), file.read_bytes()])
     assert read.shape == (4, 3, 16, 16)
     assert_close(read, read[:1].expand_as(read), rtol=0, atol=0)
     assert_close(read[0, :, 8, 8], torch.tensor([1.0, 0.0, 0.0]))
 
 
-def test_similarity_is_every_picture_with_every_text(model: X2VLM, pictures: Pictures) -> None:
-    table = model.similarity(pictures[:2], TEXTS)
+def test_similarity_is_every_image_with_every_text(model: X2VLM, all_images: Images) -> None:
+    table = model.similarity(all_images[:2], TEXTS)
     assert table.shape == (2, 3)
     assert (table.abs() <= 1 + 1e-6).all()
     for i in range(2):
         for j in range(3):
-            assert_close(model.similarity([pictures[i]], [TEXTS[j]])[0, 0], table[i, j])
+            assert_close(model.similarity([all_images[i]], [TEXTS[j]])[0, 0], table[i, j])
 
 
-def test_match_goes_in_pairs(model: X2VLM, pictures: Pictures) -> None:
-    together = model.match(pictures, TEXTS)
+def test_match_goes_in_pairs(model: X2VLM, all_images: Images) -> None:
+    together = model.match(all_images, TEXTS)
     assert together.shape == (3,)
     assert ((together > 0) & (together < 1)).all()
-    apart = [model.match([picture], [text])[0] for picture, text in zip(pictures, TEXTS, strict=True)]
+    apart = [model.match([image], [text])[0] for image, text in zip(all_images, TEXTS, strict=True)]
     assert_close(together, torch.stack(apart))
-    assert not torch.allclose(model.match(pictures[::-1], TEXTS), together)
+    assert not torch.allclose(model.match(all_images[::-1], TEXTS), together)
 
 
-def test_match_is_the_probability_of_class_1(model: X2VLM, pictures: Pictures) -> None:
-    features = model.encode_images(model.read(pictures))
+def test_match_is_the_probability_of_class_1(model: X2VLM, all_images: Images) -> None:
+    features = model.encode_images(model.read(all_images))
     ids, mask = model.tokenize(TEXTS)
-    fused = model.fuse(model.encode_texts(ids, mask), mask, picture_context(features, torch.arange(3)))
+    fused = model.fuse(model.encode_texts(ids, mask), mask, image_context(features, torch.arange(3)))
     logits = model.itm_logits(fused)
-    assert_close(model.match(pictures, TEXTS), torch.sigmoid(logits[:, 1] - logits[:, 0]))
+    assert_close(model.match(all_images, TEXTS), torch.sigmoid(logits[:, 1] - logits[:, 0]))
 
 
-def test_locate_goes_in_pairs(model: X2VLM, pictures: Pictures) -> None:
-    together = model.locate(pictures, TEXTS)
+def test_locate_goes_in_pairs(model: X2VLM, all_images: Images) -> None:
+    together = model.locate(all_images, TEXTS)
     assert together.shape == (3, 4)
-    apart = [model.locate([picture], [text])[0] for picture, text in zip(pictures, TEXTS, strict=True)]
+    apart = [model.locate([image], [text])[0] for image, text in zip(all_images, TEXTS, strict=True)]
     assert_close(together, torch.stack(apart))
 
 
 @pytest.mark.parametrize("ask", ["match", "locate"])
-def test_pairs_of_other_lengths_are_refused(model: X2VLM, pictures: Pictures, ask: str) -> None:
-    with pytest.raises(ShapeError, match="pictures and sentences go in pairs, found 3 and 2"):
-        getattr(model, ask)(pictures, TEXTS[:2])
+def test_pairs_of_other_lengths_are_refused(model: X2VLM, all_images: Images, ask: str) -> None:
+    with pytest.raises(ShapeError, match="images and sentences go in pairs, found 3 and 2"):
+        getattr(model, ask)(all_images, TEXTS[:2])
 
 
-def test_a_picture_that_cannot_be_read_is_refused(model: X2VLM) -> None:
-    with pytest.raises(DataError, match=r"no picture at absent\.png"):
+def test_a_image_that_cannot_be_read_is_refused(model: X2VLM) -> None:
+    with pytest.raises(DataError, match=r"no image at absent\.png"):
         model.similarity(["absent.png"], TEXTS)
     with pytest.raises(DataError, match="nothing remains of the text"):
         model.tokenize(["..."])

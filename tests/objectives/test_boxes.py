@@ -57,7 +57,7 @@ def test_a_right_box_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("loss", [bbox_loss, giou_loss])
-def test_rows_of_whole_pictures_do_not_count(loss: object) -> None:
+def test_rows_of_whole_images_do_not_count(loss: object) -> None:
     predicted = tensor((0.5, 0.5, 0.5, 0.5), (0.9, 0.1, 0.1, 0.1)).requires_grad_()
     target = tensor((0.4, 0.5, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0))
     found = loss(predicted, target, torch.tensor([True, False]))  # type: ignore[operator]
@@ -68,7 +68,7 @@ def test_rows_of_whole_pictures_do_not_count(loss: object) -> None:
 
 
 @pytest.mark.parametrize("loss", [bbox_loss, giou_loss])
-def test_a_batch_of_whole_pictures_has_no_box_loss(loss: object) -> None:
+def test_a_batch_of_whole_images_has_no_box_loss(loss: object) -> None:
     predicted, target = tensor((0.5, 0.5, 0.5, 0.5)), tensor((0.5, 0.5, 1.0, 1.0))
     assert loss(predicted, target, torch.tensor([False])).item() == 0  # type: ignore[operator]
 

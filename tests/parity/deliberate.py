@@ -38,11 +38,11 @@ DELIBERATE: list[Deliberate] = [
     Deliberate(
         "A box touches a patch if it reaches more than 1e-12 of a patch's side into it",
         "none: the official code counts every edge beyond a border, the rounding error of its float64 arithmetic too",
-        "an edge on a border would otherwise touch the next patch or not as the picture's size happens to round",
+        "an edge on a border would otherwise touch the next patch or not as the image's size happens to round",
     ),
     Deliberate(
         "The longest caption is counted in tokens of its own (`Search.max_length`)",
-        "`max_length` = pictures of the call + the official `max_length` - tokens of the prompt",
-        "officially a picture's caption may be longer the more other pictures are in the call",
+        "`max_length` = images of the call + the official `max_length` - tokens of the prompt",
+        "officially an image's caption may be longer the more other images are in the call",
     ),
 ]

@@ -9,7 +9,7 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | | (not xvlm's image batch: `tasks` names its rows by their place); dimensions of the projections and hidden units |
 | | of the heads in another order, before and after training |
 | cclm_init | rows of its batch in another order |
-| retrieval | fewer pictures, fewer texts, both in another order, other numbers of candidates; scores, ranks, recalls |
+| retrieval | fewer images, fewer texts, both in another order, other numbers of candidates; scores, ranks, recalls |
 | tasks | questions, answer classes and hidden units in another order; some captions are not written |
 | dist | processes change places, the rows of each are in another order |
 | relpos | fewer heads, channels, blocks and cases, the others in another order |
@@ -59,8 +59,8 @@ def fewer(cases: list[Any]) -> list[Any]:
 # Models
 
 
-def rows_in_order(batch: Tensors, rows: Tensor, pictures: Tensor) -> Tensors:
-    """A batch whose rows, and whose pictures if several rows share one, are in another order."""
+def rows_in_order(batch: Tensors, rows: Tensor, all_images: Tensor) -> Tensors:
+    """A batch whose rows, and whose images if several rows share one, are in another order."""
     grouped = "in.idx_to_group_img" in batch
     found = {}
     for name, value in batch.items():
@@ -70,9 +70,9 @@ def rows_in_order(batch: Tensors, rows: Tensor, pictures: Tensor) -> Tensors:
         elif what.endswith("neg_idx"):
             found[name] = places(rows)[value[rows]]
         elif what == "idx_to_group_img":
-            found[name] = places(pictures)[value[rows]]
+            found[name] = places(all_images)[value[rows]]
         elif what == "image" and grouped:
-            found[name] = value[pictures]
+            found[name] = value[all_images]
         elif what.startswith(("similarity", "weights_for_")):
             found[name] = value[rows][:, rows]
         elif what in ("itm_logits", "ttm_logits"):
@@ -148,7 +148,7 @@ def training_in_order(log: dict[str, Any], moved: set[str]) -> dict[str, Any]:
 
 
 def retrieval(folder: Path) -> None:
-    """Fewer pictures and texts: every pair was scored, so each choice of candidates can be told again."""
+    """Fewer images and texts: every pair was scored, so each choice of candidates can be told again."""
     facts = json.loads((folder / "retrieval.json").read_text())
     tensors = dimensions_in_order(load_file(folder / "retrieval.safetensors"))
     fill, old_owner = facts["settings"]["fill"], torch.tensor(facts["txt2img"])
@@ -234,7 +234,7 @@ def classes_in_order(tensors: Tensors) -> Tensors:
 
 
 def questions_in_order(tensors: Tensors) -> Tensors:
-    """Questions with their pictures, answers and rankings; candidates keep their place, which decides ties."""
+    """Questions with their images, answers and rankings; candidates keep their place, which decides ties."""
     counts = tensors["in.train_answers_per_question"]
     questions = order(len(counts))
     answers = torch.cat([torch.arange(int(counts.sum())).split(counts.tolist())[row] for row in questions])

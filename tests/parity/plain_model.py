@@ -3,7 +3,7 @@
 It shares no code with x2kit and has no size in it, so what it computes can be compared with a recording, and can take
 the place of one for another number of layers. Dropout is 0.
 
-B rows, L text tokens, N patches, D width, M pictures.
+B rows, L text tokens, N patches, D width, M images.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ class PlainModel:
         """The losses of a stream by official name; `batch` has the recorded inputs without prefix."""
         batch = {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in batch.items()}
         mask, rows = batch["text_atts"].bool(), torch.arange(len(batch["text_ids"]))
-        pictures = self.pictures(batch["image"])[batch.get("idx_to_group_img", rows)]
-        seen = batch["image_atts"].bool() if "image_atts" in batch else torch.ones(pictures.shape[:2]).bool()
-        inside = pictures[:, 1:] * seen[:, 1:, None]
+        all_images = self.all_images(batch["image"])[batch.get("idx_to_group_img", rows)]
+        seen = (
+            batch["image_atts"].bool() if "image_atts" in batch else torch.ones(all_images.shape[:2]).bool()
+        )
+        inside = all_images[:, 1:] * seen[:, 1:, None]
         summary = inside.sum(1, keepdim=True) / seen[:, 1:].sum(1)[:, None, None]
-        image = torch.cat([summary, pictures[:, 1:]], 1)
+        image = torch.cat([summary, all_images[:, 1:]], 1)
         text = self.text(batch["text_ids"], mask)
 
         image_feature = F.normalize(self.linear("vision_proj", image[:, 0]), dim=-1)
@@ -72,14 +74,14 @@ class PlainModel:
         found = {"loss_itc": itc, "loss_itm": itm, "loss_mlm": self.masked_language(masked, batch)}
         if "target_bbox" in batch:
             everything = torch.ones_like(seen)
-            box = self.head("bbox_head", self.fuse(text, mask, pictures, everything)[:, 0]).sigmoid()
+            box = self.head("bbox_head", self.fuse(text, mask, all_images, everything)[:, 0]).sigmoid()
             counts = 1 - batch["is_image"].to(self.dtype)
             target = batch["target_bbox"]
             found["loss_bbox"] = ((box - target).abs().sum(1) * counts).sum() / counts.sum()
             found["loss_giou"] = ((1 - giou(corners(box), corners(target))) * counts).sum() / counts.sum()
         return found
 
-    def pictures(self, images: Tensor) -> Tensor:
+    def all_images(self, images: Tensor) -> Tensor:
         """[M, 3, H, W] to [M, 1 + N, D]: the mean of the patches, and the patches."""
         vision, p = self.config["vision"], self.parameters
         eps = vision["layer_norm_eps"]

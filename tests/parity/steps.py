@@ -55,18 +55,18 @@ def losses_of(
 
 
 def joined(steps: Sequence[Batch]) -> Batch:
-    """One step of all streams: the pictures of all of them once, as the product has it."""
-    pictures: list[Tensor] = []
+    """One step of all streams: the images of all of them once, as the product has it."""
+    all_images: list[Tensor] = []
     streams = {}
     for step in steps:
-        before = sum(map(len, pictures))
+        before = sum(map(len, all_images))
         for name, rows in step.streams.items():
             streams[name] = (
                 rows._replace(images=rows.images + before) if isinstance(rows, PairedRows) else rows
             )
         if step.images is not None:
-            pictures.append(step.images)
-    return Batch(0, torch.cat(pictures), streams, {}, [])
+            all_images.append(step.images)
+    return Batch(0, torch.cat(all_images), streams, {}, [])
 
 
 def recorded_step(recording: Recording) -> tuple[Batch, dict[str, Negatives]]:
@@ -89,12 +89,12 @@ def all_losses(recording: Recording) -> Losses:
 def video_losses() -> tuple[Recording, Losses]:
     """The model with frame positions, and its losses of the video batch.
 
-    A video takes the place of a picture, so that all that follows the vision encoder is the product's step.
+    A video takes the place of an image, so that all that follows the vision encoder is the product's step.
     """
     recording = record("xvlm", video=True)
     model, tensors = recording.model, recording.tensors("video_batch")
-    pictures = model.encode_images
-    model.encode_images = lambda x: model.encode_video(x) if x.ndim == 5 else pictures(x)  # type: ignore[method-assign]
+    all_images = model.encode_images
+    model.encode_images = lambda x: model.encode_video(x) if x.ndim == 5 else all_images(x)  # type: ignore[method-assign]
     step = image_batch({**tensors, "in.image": tensors["in.frames"]})
     return recording, losses_of(model, step, {"image": negatives_of("image", tensors, "in.")})["image"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from x2kit.model import X2VLM
 from x2kit.model.generation.answer_ranking import rank_answers
-from x2kit.model.x2vlm import picture_context
+from x2kit.model.x2vlm import image_context
 from x2kit.objectives import written_answer_loss
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optim.optimizer import parameter_groups
@@ -27,7 +27,7 @@ LOSS = 1e-5
 
 
 class Asked(NamedTuple):
-    """The recorded model with its decoder, and its questions about pictures."""
+    """The recorded model with its decoder, and its questions about images."""
 
     model: X2VLM
     tensors: dict[str, Tensor]
@@ -52,7 +52,7 @@ def asked() -> Asked:
     images = load_file(REFERENCE / "xvlm" / "image_batch.safetensors")["in.image"]
     ids, mask = tensors["in.question_ids"], tensors["in.question_atts"].bool()
     features = model.encode_images(images[tensors["in.image_rows"]])
-    context = picture_context(features, torch.arange(len(ids)))
+    context = image_context(features, torch.arange(len(ids)))
     return Asked(model, tensors, facts, model.fuse(model.encode_texts(ids, mask), mask, context), mask)
 
 

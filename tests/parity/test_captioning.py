@@ -14,7 +14,7 @@ from torch import Tensor
 from x2kit.model import X2VLM
 from x2kit.model.generation.beam_search import Search
 from x2kit.model.generation.left_to_right import caption_states, reading_order, write_captions
-from x2kit.model.x2vlm import picture_context
+from x2kit.model.x2vlm import image_context
 from x2kit.objectives import caption_loss
 
 from .conftest import REFERENCE, record
@@ -68,7 +68,7 @@ def test_logits_and_loss(
     given = {key.removeprefix(f"{form}."): value for key, value in tensors.items()}
     ids = given["in.text_ids_masked"]
     rows = torch.arange(len(ids))
-    context = picture_context(model.encode_images(images[rows]), rows)
+    context = image_context(model.encode_images(images[rows]), rows)
     states = caption_states(model, ids, inserted_masks(tensors, form), context)
     logits = model.mlm_head(states, given["in.masked_pos"])
     check(TENSORS, f"{form}.out.logits", logits, given["out.logits"], atol=LOGITS)
@@ -83,7 +83,7 @@ def test_logits_and_loss(
 
 
 def search_of(args: dict[str, Any], limit: int, prompt: int) -> Search:
-    """The recorded settings; the official limit counts the prompt, and the pictures of the call (see DELIBERATE)."""
+    """The recorded settings; the official limit counts the prompt, and the images of the call (see DELIBERATE)."""
     unique = (
         args.get("ngram_size", Search.unique_ngrams) if args.get("forbid_duplicate_ngrams", True) else None
     )

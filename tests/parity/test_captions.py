@@ -45,7 +45,7 @@ def test_questions(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", cases("text_only_caption"))
-def test_texts_without_pictures(case: dict[str, Any]) -> None:
+def test_texts_without_images(case: dict[str, Any]) -> None:
     text, words, fewest = case["input"], case["max_words"], case["minimum_words"]
     refusal = f"fewer than {fewest} words"
     compare("text_only_caption", case, lambda: text_only_caption(text, words, fewest), refusal)

@@ -53,7 +53,7 @@ def text_only(which: str) -> Losses:
 
 
 def retrieval_finetune(which: str) -> Losses:
-    """Fine-tuning for retrieval: two losses, and rows of one picture or text are right answers to each other."""
+    """Fine-tuning for retrieval: two losses, and rows of one image or text are right answers to each other."""
     recording = record(which)
     batch = recording.tensors("image_batch")
     step = image_batch(batch)

@@ -67,7 +67,7 @@ def test_rows_take_their_negatives_along() -> None:
     assert found["out.similarity"].tolist() == [[8, 6, 7], [2, 0, 1], [5, 3, 4]]
 
 
-def test_fewer_pictures_and_texts_are_searched(other: Path) -> None:
+def test_fewer_images_and_texts_are_searched(other: Path) -> None:
     name = "retrieval/retrieval.safetensors"
     before, after = (load_file(folder / name)["out.similarity"].shape for folder in (REFERENCE, other))
     assert all(new < old for new, old in zip(after, before, strict=True))

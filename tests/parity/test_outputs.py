@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.model.x2vlm import picture_context
+from x2kit.model.x2vlm import image_context
 from x2kit.objectives import contrastive_logits, negative_weights
 from x2kit.plugin import Context, VisionFeatures
 
@@ -32,7 +32,7 @@ def tolerance(name: str) -> float:
 
 
 def vision_sequence(context: Context) -> Tensor:
-    """The official sequence of a picture: the summary, then the patches."""
+    """The official sequence of an image: the summary, then the patches."""
     return context.expand()[0]
 
 
@@ -43,7 +43,7 @@ def matching(
 
     Args:
         image, text: [B] recorded negatives.
-        seen: context of the pictures (or first texts) of these rows.
+        seen: context of the images (or first texts) of these rows.
     """
     itself = torch.arange(len(tokens))
     texts = torch.cat([itself, itself, text])
@@ -51,10 +51,10 @@ def matching(
     return model.itm_logits(model.fuse(tokens[texts], mask[texts], context, summary_rows=len(texts)))
 
 
-def whole_pictures(model: X2VLM, features: VisionFeatures, batch: Tensors) -> Tensors:
-    """What whole pictures and videos have in common."""
+def whole_images(model: X2VLM, features: VisionFeatures, batch: Tensors) -> Tensors:
+    """What whole images and videos have in common."""
     texts, rows = texts_of(batch), torch.arange(len(batch["in.text_ids"]))
-    context = picture_context(features, rows)
+    context = image_context(features, rows)
     tokens = model.encode_texts(*texts)
     return {
         "image_embeds": vision_sequence(context),
@@ -69,7 +69,7 @@ def whole_pictures(model: X2VLM, features: VisionFeatures, batch: Tensors) -> Te
             texts.mask,
             batch["in.image_neg_idx"],
             batch["in.text_neg_idx"],
-            lambda which: picture_context(features, which),
+            lambda which: image_context(features, which),
         ),
     }
 
@@ -77,7 +77,7 @@ def whole_pictures(model: X2VLM, features: VisionFeatures, batch: Tensors) -> Te
 def masked_language(model: X2VLM, features: VisionFeatures, batch: Tensors) -> Tensors:
     masked, mask = masked_of(batch), texts_of(batch).mask
     tokens = model.encode_texts(masked.ids, mask)
-    with_image = model.fuse(tokens, mask, picture_context(features, torch.arange(len(tokens))))
+    with_image = model.fuse(tokens, mask, image_context(features, torch.arange(len(tokens))))
     text_only = model.fuse(tokens, mask, None)
     return {
         "cross_embeds_from_ids": with_image,
@@ -116,7 +116,7 @@ def position_ids(model: X2VLM, batch: Tensors) -> Tensor:
 def image_outputs(recording: Recording, batch: Tensors) -> Tensors:
     model = recording.model
     features = model.encode_images(batch["in.image"])
-    found = whole_pictures(model, features, batch) | masked_language(model, features, batch)
+    found = whole_images(model, features, batch) | masked_language(model, features, batch)
     found["text_position_ids"] = position_ids(model, batch)
     return found | contrastive(model, found, batch["out.itc_idx"])
 
@@ -131,7 +131,7 @@ def region_outputs(recording: Recording, batch: Tensors) -> Tensors:
         return Context(features.patches, images[rows], mask[rows], summary[rows][:, None])
 
     rows = torch.arange(len(images))
-    tokens, whole = model.encode_texts(*texts), picture_context(features, images)
+    tokens, whole = model.encode_texts(*texts), image_context(features, images)
     negatives = batch["in.image_neg_idx"], batch["in.text_neg_idx"]
     return {
         "image_embeds": vision_sequence(seen(rows)),
@@ -175,7 +175,7 @@ def parallel_outputs(recording: Recording, batch: Tensors) -> Tensors:
 def video_outputs(recording: Recording, batch: Tensors) -> Tensors:
     model = recording.model
     features = model.encode_video(batch["in.frames"])
-    found = whole_pictures(model, features, batch)
+    found = whole_images(model, features, batch)
     for kind in ("embeds", "atts", "feat"):
         found[f"video_{kind}"] = found.pop(f"image_{kind}")
     return found | {"frame_embeds_with_pos": frame_by_frame(model, batch["in.frames"])}
@@ -187,7 +187,7 @@ def frame_by_frame(model: X2VLM, frames: Tensor) -> Tensor:
     for frame in range(frames.shape[1]):
         model.frame_positions = torch.nn.Parameter(positions[:, frame : frame + 1])
         features = model.encode_video(frames[:, frame : frame + 1])
-        found.append(vision_sequence(picture_context(features, rows)))
+        found.append(vision_sequence(image_context(features, rows)))
     model.frame_positions = positions
     return torch.stack(found, 1)
 

@@ -1,4 +1,4 @@
-"""A vision encoder at another picture size: its tables, positions and features are the recorded ones."""
+"""A vision encoder at another image size: its tables, positions and features are the recorded ones."""
 
 from __future__ import annotations
 

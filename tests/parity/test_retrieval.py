@@ -1,6 +1,6 @@
 """Retrieval as the official evaluation measured it: features, similarity, matching scores, every rank, recalls.
 
-All of it through the product's own evaluation, from pictures and token ids to recalls.
+All of it through the product's own evaluation, from images and token ids to recalls.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from x2kit.model import X2VLM
 from x2kit.tasks.config import Retrieval
 from x2kit.tasks.retrieval.metric import REST, Scores, reranked
 from x2kit.tasks.retrieval.ranking import candidate_mask, ranks, recalls, rerank, top_candidates
-from x2kit.tasks.scoring import PictureBank, TextBank, encode_pictures, encode_texts
+from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank
 
 from .conftest import REFERENCE, RecordedTokenizer, record
 from .evidence import check, check_equal
@@ -66,22 +66,22 @@ class RecordedTexts(RecordedTokenizer):
 
 
 class Encoded(NamedTuple):
-    """The recorded pictures and texts in the product, and what was recorded of them."""
+    """The recorded images and texts in the product, and what was recorded of them."""
 
     model: X2VLM
-    pictures: PictureBank
+    all_images: ImageBank
     texts: TextBank
     tensors: dict[str, Tensor]
 
     @property
     def similarity(self) -> Tensor:
-        return self.pictures.projected @ self.texts.projected.T
+        return self.all_images.projected @ self.texts.projected.T
 
     def scores(self, top_k: int) -> Scores:
         """By the official way to rank."""
         config = Retrieval(top_k=top_k, rerank="matching")
-        everything = torch.arange(len(self.pictures))
-        found = reranked(config, self.model, self.pictures, self.texts, everything, self.similarity)
+        everything = torch.arange(len(self.all_images))
+        found = reranked(config, self.model, self.all_images, self.texts, everything, self.similarity)
         return Scores(*(rows[:] for rows in found))
 
 
@@ -105,15 +105,15 @@ def encoded() -> Encoded:
     numbers = [str(row) for row in range(len(tensors["in.text_ids"]))]
     return Encoded(
         model,
-        encode_pictures(model, images, len(images), batch),
-        encode_texts(model, numbers, settings["max_tokens"], batch),
+        encode_image_bank(model, images, len(images), batch),
+        encode_text_bank(model, numbers, settings["max_tokens"], batch),
         tensors,
     )
 
 
 def test_features_and_similarity(encoded: Encoded) -> None:
     found = {
-        "image_feat": encoded.pictures.projected,
+        "image_feat": encoded.all_images.projected,
         "text_feat": encoded.texts.projected,
         "similarity": encoded.similarity,
     }

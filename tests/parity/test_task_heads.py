@@ -1,4 +1,4 @@
-"""The recorded heads of tasks: grounding, two-picture reasoning (NLVR2), answers by classification (tasks/heads)."""
+"""The recorded heads of tasks: grounding, two-image reasoning (NLVR2), answers by classification (tasks/heads)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.model.x2vlm import picture_context
+from x2kit.model.x2vlm import image_context
 from x2kit.objectives import bbox_loss, chosen_answer_loss, giou_loss
 
 from .conftest import REFERENCE, record, texts_of
@@ -36,19 +36,19 @@ def batch() -> dict[str, Tensor]:
     return load_file(REFERENCE / "xvlm" / "image_batch.safetensors")
 
 
-def answering(tensors: dict[str, Tensor], task: str, pictures: int = 1) -> X2VLM:
+def answering(tensors: dict[str, Tensor], task: str, images: int = 1) -> X2VLM:
     """The recorded model with the answer head of a task."""
     begin = f"{task}.param."
     head = {key.removeprefix(begin): value for key, value in tensors.items() if key.startswith(begin)}
     answers = len(tensors[f"{begin}cls_head.3.bias"])
-    return record("xvlm", more=head, answers=answers, answer_pictures=pictures).model
+    return record("xvlm", more=head, answers=answers, answer_images=images).model
 
 
-def fused(model: X2VLM, batch: dict[str, Tensor], pictures: Tensor, rows: Tensor) -> Tensor:
-    """Texts of some rows that look at the pictures of others."""
+def fused(model: X2VLM, batch: dict[str, Tensor], images: Tensor, rows: Tensor) -> Tensor:
+    """Texts of some rows that look at the images of others."""
     texts = texts_of(batch)
-    features = model.encode_images(batch["in.image"][pictures])
-    context = picture_context(features, torch.arange(len(pictures)))
+    features = model.encode_images(batch["in.image"][images])
+    context = image_context(features, torch.arange(len(images)))
     return model.fuse(model.encode_texts(texts.ids[rows], texts.mask[rows]), texts.mask[rows], context)
 
 
@@ -62,11 +62,11 @@ def test_grounding(tensors: dict[str, Tensor], recorded: dict[str, Any], batch: 
         check(LOSSES, f"grounding.{name}", loss(found, target), recorded["grounding"][name], atol=LOSS)
 
 
-def test_reasoning_about_two_pictures(
+def test_reasoning_about_two_images(
     tensors: dict[str, Tensor], recorded: dict[str, Any], batch: dict[str, Tensor]
 ) -> None:
     targets = tensors["nlvr.in.targets"]
-    model = answering(tensors, "nlvr", pictures=2)
+    model = answering(tensors, "nlvr", images=2)
     rows = torch.arange(len(targets))
     found = model.answer_logits([fused(model, batch, rows + len(rows) * place, rows) for place in range(2)])
     check(OUTPUTS, "nlvr.out.logits", found, tensors["nlvr.out.logits"], atol=LOGITS)

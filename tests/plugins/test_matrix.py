@@ -34,7 +34,7 @@ Names = tuple[str, str, str]
 ALL: list[Names] = list(product(VISION, TEXT, FUSION))
 DIAGONAL: list[Names] = list(zip(VISION, cycle(TEXT), cycle(FUSION), strict=False))
 STREAMS: dict[str, StreamKind] = {
-    "pictures": "image-text",
+    "images": "image-text",
     "regions": "region-text",
     "videos": "video-text",
     "translations": "parallel-text",
@@ -61,13 +61,13 @@ class FilmedScenes(StubScenes):
 
 
 def recipe_of(names: Names) -> x2kit.Recipe:
-    """One step on every kind of stream, and retrieval on a few pictures."""
+    """One step on every kind of stream, and retrieval on a few images."""
     vision, text, fusion = names
     scenes = FilmedScenes(count=8)
     plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
     common = {"source": scenes, "batch_size": 2, "max_tokens": 12, "transform": plain}
     more: dict[str, dict[str, Any]] = {
-        "regions": {"images_from": "pictures", "batch_size": 4},
+        "regions": {"images_from": "images", "batch_size": 4},
         "videos": {"frames": 2, "min_clip_frames": 2},
         "translations": {"pivot": "en"},
     }
@@ -109,9 +109,9 @@ def one_thread() -> Iterator[None]:
 
 def outputs(model: X2VLM, image_size: int) -> list[torch.Tensor]:
     """What people ask of a model: similarity, matching, boxes."""
-    pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green")]
+    images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green")]
     texts = [" ".join(WORDS[:2]), WORDS[2]]
-    asked = (model.similarity(pictures, texts), model.match(pictures, texts), model.locate(pictures, texts))
+    asked = (model.similarity(images, texts), model.match(images, texts), model.locate(images, texts))
     assert model.image_spec.size == image_size
     return list(asked)
 

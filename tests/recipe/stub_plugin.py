@@ -85,7 +85,7 @@ class Mixer(Unbuilt, FusionEncoderConfig):
 
 
 class Scenes(Unbuilt, SourceConfig):
-    """A source with pictures."""
+    """A source with images."""
 
     split: str = "train"
     file: Path | None = None

@@ -71,8 +71,8 @@ WRONG = {
     "no model": ("model:\n  vision: Eye\n", "heads:\n  vision: Eye\n"),
     "a list for a section": ("  steps: 10\n  lr: 1e-4\n", "  - steps: 10\n"),
     "a stream that is null where nothing is laid over": (
-        "  streams:\n    pictures:\n",
-        "  streams:\n    other: null\n    pictures:\n",
+        "  streams:\n    images:\n",
+        "  streams:\n    other: null\n    images:\n",
     ),
 }
 
@@ -110,10 +110,10 @@ def test_a_wrong_recipe_fails_both(case: str, write: Write, good: str) -> None:
 
 
 def test_an_overlay_needs_no_key_and_may_remove_entries() -> None:
-    text = "data: {streams: {regions: null, pictures: {batch_size: 8, losses: {mlm: null}}}}\n"
+    text = "data: {streams: {regions: null, images: {batch_size: 8, losses: {mlm: null}}}}\n"
     assert _faults(text, overlay=True) == []
     assert _faults(text)
-    assert _faults("data: {streams: {pictures: {batch_sizes: 8}}}\n", overlay=True)
+    assert _faults("data: {streams: {images: {batch_sizes: 8}}}\n", overlay=True)
 
 
 def test_a_component_that_must_be_given_settings_cannot_be_a_name_alone() -> None:

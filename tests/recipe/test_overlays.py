@@ -82,12 +82,12 @@ def fits(resolved: ResolvedRecipe) -> Any:
 
 
 def widths(overlay: str) -> list[tuple[str, int]]:
-    """The text encoder is made as wide as swapped pictures."""
+    """The text encoder is made as wide as swapped images."""
     return [("model.text.width", VISION_WIDTH)] if overlay.startswith("overlays/vision/") else []
 
 
 @pytest.mark.parametrize("overlay", PRETRAINED)
-def test_an_overlay_of_published_weights_names_them_for_pictures_and_texts(overlay: str) -> None:
+def test_an_overlay_of_published_weights_names_them_for_images_and_texts(overlay: str) -> None:
     model = read_recipe(["pretrain/x2vlm-base-4m", overlay], checks="none").recipe.model
     assert any(getattr(part, "pretrained", None) for part in (model.vision, model.text))
 

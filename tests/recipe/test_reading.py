@@ -17,7 +17,7 @@ def test_a_recipe_is_typed_and_complete(write: Write) -> None:
     recipe = read_recipe(["good.yaml"]).recipe
     assert isinstance(recipe, Recipe)
     assert recipe.training.lr == 1e-4
-    assert list(recipe.data.streams) == ["pictures", "regions", "parallel"]
+    assert list(recipe.data.streams) == ["images", "regions", "parallel"]
     assert recipe.data.streams["regions"].loss("bbox").weight == 2
     text: Any = recipe.model.text
     assert (text.component_name(), text.depth, text.width) == ("Reader", 3, 16)

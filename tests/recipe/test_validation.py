@@ -58,12 +58,12 @@ def test_positions_for_fusion_need_a_vision_width_in_fours(write: Write) -> None
 
 
 def test_a_text_may_not_be_longer_than_the_encoder_takes(write: Write) -> None:
-    assert refusals(("data.streams.pictures.max_tokens", 41)) == [
-        "command line: data.streams.pictures.max_tokens: the text encoder takes 40 tokens at most, found 41"
+    assert refusals(("data.streams.images.max_tokens", 41)) == [
+        "command line: data.streams.images.max_tokens: the text encoder takes 40 tokens at most, found 41"
     ]
 
 
-@pytest.mark.parametrize("stream", ["pictures", "regions", "parallel"])
+@pytest.mark.parametrize("stream", ["images", "regions", "parallel"])
 def test_a_batch_of_one_is_refused_where_rows_are_compared(write: Write, stream: str) -> None:
     (message,) = refusals((f"data.streams.{stream}.batch_size", 1))
     losses = "ttc, ttm" if stream == "parallel" else "itc, itm"
@@ -74,18 +74,18 @@ def test_a_batch_of_one_is_refused_where_rows_are_compared(write: Write, stream:
 
 
 def test_a_batch_of_one_is_enough_for_masked_language_alone(write: Write) -> None:
-    key = "data.streams.pictures"
+    key = "data.streams.images"
     accepted((f"{key}.batch_size", 1), (f"{key}.losses.itc", 0), (f"{key}.losses.itm", 0))
 
 
-def test_shared_pictures_need_an_image_text_stream_of_the_same_source(write: Write) -> None:
+def test_shared_images_need_an_image_text_stream_of_the_same_source(write: Write) -> None:
     assert refusals(("data.streams.regions.images_from", "picturs")) == [
         'command line: data.streams.regions.images_from: no image-text stream is called "picturs"; '
-        "nearest: pictures",
-        "  image-text streams: pictures",
+        "nearest: images",
+        "  image-text streams: images",
     ]
     (message,) = refusals(("data.streams.regions.source.split", "more"))
-    assert 'images_from: stream "pictures" has another source' in message
+    assert 'images_from: stream "images" has another source' in message
     assert "images_from: null" in message
 
 
@@ -111,9 +111,7 @@ def test_parallel_text_needs_two_languages(write: Write) -> None:
 
 
 def test_something_must_be_learned(write: Write) -> None:
-    (message,) = refusals(
-        *((f"data.streams.{name}.weight", 0) for name in ("pictures", "regions", "parallel"))
-    )
+    (message,) = refusals(*((f"data.streams.{name}.weight", 0) for name in ("images", "regions", "parallel")))
     assert message.endswith("data.streams: no loss is on, so nothing would be learned; set a weight above 0")
 
 
@@ -125,7 +123,7 @@ def test_a_loss_that_stops_before_it_starts_is_off(write: Write) -> None:
 def test_what_is_measured_must_not_be_trained_on(write: Write) -> None:
     (first, *rest) = refusals(("evaluation.split", "train"))
     assert first == (
-        'good.yaml:32: evaluation.source: its split "train" is what stream "pictures" trains on; '
+        'good.yaml:32: evaluation.source: its split "train" is what stream "images" trains on; '
         "measure on other records"
     )
     assert len(rest) == 2
@@ -145,11 +143,11 @@ def test_the_source_of_a_task_is_checked_like_the_shared_one(write: Write) -> No
 
 
 def test_colour_operations_need_colours(write: Write) -> None:
-    off = [(f"data.streams.{name}.transform.augment_operations", 0) for name in ("pictures", "regions")]
+    off = [(f"data.streams.{name}.transform.augment_operations", 0) for name in ("images", "regions")]
     accepted(("model.vision.channels", 1), *off)
     (message,) = refusals(("model.vision.channels", 1), off[0])
     assert message.endswith(
-        "data.streams.regions.transform.augment_operations: they need pictures with 3 channels, but "
+        "data.streams.regions.transform.augment_operations: they need images with 3 channels, but "
         "model.vision wants 1; set 0"
     )
 
@@ -157,13 +155,13 @@ def test_colour_operations_need_colours(write: Write) -> None:
 def test_a_component_that_fails_is_named_and_the_rest_is_still_checked(write: Write, good: str) -> None:
     stubs = Path("stubs.py").read_text()
     write("stubs.py", stubs.replace('return ("en", "de", "zh")', 'raise RuntimeError("no list")'))
-    messages = refusals(("data.streams.pictures.max_tokens", 99))
-    assert "good.yaml:15: data.streams.pictures.source: Scenes failed: RuntimeError: no list" in messages
+    messages = refusals(("data.streams.images.max_tokens", 99))
+    assert "good.yaml:15: data.streams.images.source: Scenes failed: RuntimeError: no list" in messages
     assert any("max_tokens" in message for message in messages)
 
 
 def test_measuring_does_not_need_the_training_data(write: Write) -> None:
-    gone = ("data.streams.pictures.source.file", "gone.jsonl")
+    gone = ("data.streams.images.source.file", "gone.jsonl")
     assert len(refusals(gone, ("data.streams.regions.images_from", None))) == 1
     accepted(gone, checks="evaluation")
     assert len(refusals(("evaluation.source.file", "gone.jsonl"), checks="evaluation")) == 1
@@ -195,38 +193,38 @@ def x2kit_register(registry):
 """
 
 
-def test_augmentations_of_pictures_of_numbers_are_those_of_shape(write: Write) -> None:
+def test_augmentations_of_images_of_numbers_are_those_of_shape(write: Write) -> None:
     write("deep.py", DEEP_EYE)
     eye: list[tuple[str, Any]] = [
         ("plugins", ["stubs.py", "deep.py"]),
         ("model.vision", "DeepEye"),
         ("data.streams.regions", None),
     ]
-    key = "data.streams.pictures.transform"
+    key = "data.streams.images.transform"
     assert refusals(*eye)[0].endswith(
-        f"{key}.augment_operations: they need pictures with 3 channels of 8 bits, but model.vision wants 8 of numbers "
+        f"{key}.augment_operations: they need images with 3 channels of 8 bits, but model.vision wants 8 of numbers "
         f"from 0 to 10000; set 0, or {key}.augment_colour: false, which leaves operations of shape alone"
     )
     accepted(*eye, (f"{key}.augment_colour", False))
     accepted(*eye, (f"{key}.augment_operations", 0))
 
 
-def test_pictures_with_boxes_have_no_operations_of_shape(write: Write) -> None:
-    key = "data.streams.pictures.transform"
+def test_images_with_boxes_have_no_operations_of_shape(write: Write) -> None:
+    key = "data.streams.images.transform"
     (message,) = refusals((f"{key}.augment_colour", False))
     assert message == (
-        f"command line: {key}.augment_colour: pictures with boxes take colour operations alone, so without them "
+        f"command line: {key}.augment_colour: images with boxes take colour operations alone, so without them "
         f"nothing is left; set {key}.augment_operations: 0"
     )
     accepted((f"{key}.augment_colour", False), (f"{key}.augment_operations", 0))
 
 
-def test_an_encoder_that_is_wrong_about_its_pictures_is_refused(write: Write) -> None:
+def test_an_encoder_that_is_wrong_about_its_images_is_refused(write: Write) -> None:
     write("deep.py", DEEP_EYE)
     message, *_ = refusals(
         ("plugins", ["stubs.py", "deep.py"]),
         ("model.vision", {"class_path": "DeepEye", "init_args": {"means": 3}}),
     )
     assert message.endswith(
-        "model.vision: DeepEye is wrong about its pictures: image.mean needs one number for each of 8 channels, found 3"
+        "model.vision: DeepEye is wrong about its images: image.mean needs one number for each of 8 channels, found 3"
     )

@@ -55,7 +55,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
         "      depth: 3\n",
         "      depth: 3\n      width: 32\n",
         "wrong.yaml:5: model.text: its width 32 differs from that of model.vision, 16, but in "
-        "data.streams.parallel ttm and tlm let the fusion encoder read texts as it reads pictures, "
+        "data.streams.parallel ttm and tlm let the fusion encoder read texts as it reads images, "
         "which takes one width\n"
         "  set model.vision.width: 32, or data.streams.parallel.losses.ttm: 0 and "
         "data.streams.parallel.losses.tlm: 0",
@@ -82,8 +82,8 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     ),
     "two streams with one name": (
         "    parallel:\n",
-        "    pictures:\n",
-        "wrong.yaml:23: data.streams.pictures: stands twice; the first is in line 13",
+        "    images:\n",
+        "wrong.yaml:23: data.streams.images: stands twice; the first is in line 13",
     ),
     "a section that is missing": (
         "training:\n  steps: 10\n  lr: 1e-4\n",
@@ -141,14 +141,12 @@ def test_a_plugin_that_does_not_work_is_refused_with_its_reason(write: Write, go
 def test_all_faults_are_named_at_once(write: Write) -> None:
     write(
         "wrong.yaml",
-        "training: {steps: -1, lr: fast}\n"
-        "data: {streams: {pictures: {batch_size: 0}}}\n"
-        "model: {vison: Eye}\n",
+        "training: {steps: -1, lr: fast}\ndata: {streams: {images: {batch_size: 0}}}\nmodel: {vison: Eye}\n",
     )
     assert refusal("good.yaml", "wrong.yaml").splitlines() == [
         "wrong.yaml:3: model.vison: unknown key; nearest: vision",
         "  known: vision, text, fusion, heads, init_from, init_except",
-        "wrong.yaml:2: data.streams.pictures.batch_size: should be greater than 0, found 0",
+        "wrong.yaml:2: data.streams.images.batch_size: should be greater than 0, found 0",
         "wrong.yaml:1: training.steps: should be greater than or equal to 0, found -1",
         'wrong.yaml:1: training.lr: should be a number, found "fast"',
     ]

@@ -9,14 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from x2kit.plugin import Registry
-from x2kit.tasks.config import Localisation, Retrieval, x2kit_register
+from x2kit.tasks.config import Grounding, Retrieval, x2kit_register
 
 
 def test_the_plugin_registers_both_tasks() -> None:
     registry = Registry("x2kit_evaluation", "x2kit")
     x2kit_register(registry)
     assert [(entry.component.kind, entry.component.component_name()) for entry in registry] == [
-        ("task", "Localisation"),
+        ("task", "Grounding"),
         ("task", "Retrieval"),
     ]
 
@@ -27,11 +27,11 @@ def test_the_plugin_registers_both_tasks() -> None:
         (Retrieval, {"top_k": 0}),
         (Retrieval, {"rerank": "both"}),
         (Retrieval, {"itm_weight": -1}),
-        (Localisation, {"iou": 1}),
+        (Grounding, {"iou": 1}),
     ],
 )
 def test_impossible_settings_are_refused(
-    task: type[Retrieval | Localisation], settings: dict[str, object]
+    task: type[Retrieval | Grounding], settings: dict[str, object]
 ) -> None:
     with pytest.raises(ValidationError):
         task.model_validate(settings)

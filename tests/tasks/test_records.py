@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.evaluation.stubs import SPEC, Listed, photo, picture
-from x2kit.data.transforms.view import read_picture
+from tests.evaluation.stubs import SPEC, Listed, photo
+from tests.evaluation.stubs import image as one_image
+from x2kit.data.transforms.view import read_image
 from x2kit.errors import DataError
 from x2kit.tasks.records import (
     Entry,
@@ -23,30 +24,30 @@ ENTRY = Entry("photo-7", (200, 100), None, [])
 
 def read(*records: object) -> MeasuredRecords:
     measured = MeasuredRecords(Listed(records), SPEC)  # type: ignore[arg-type]
-    measured.drawn = list(measured.pictures())  # type: ignore[attr-defined]
+    measured.drawn = list(measured.images())  # type: ignore[attr-defined]
     return measured
 
 
-def test_pictures_are_those_that_training_would_see_without_augmentation() -> None:
+def test_images_are_those_that_training_would_see_without_augmentation() -> None:
     measured = read(photo(0), photo(1))
     assert len(measured) == 2
     assert [entry.size for entry in measured.entries] == [(24, 16), (24, 16)]
     for index, tensor in enumerate(measured.drawn):  # type: ignore[attr-defined]
-        torch.testing.assert_close(tensor, read_picture(picture(index), SPEC), rtol=0, atol=0)
+        torch.testing.assert_close(tensor, read_image(one_image(index), SPEC), rtol=0, atol=0)
 
 
-def test_a_record_without_a_picture_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match="record photo-3: no picture"):
+def test_a_record_without_a_image_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="record photo-3: no image"):
         read(photo(3, image=None))
 
 
-def test_an_undecodable_picture_is_refused_by_name_and_keeps_its_reason() -> None:
-    with pytest.raises(DataError, match="record photo-3: not a readable picture") as caught:
+def test_an_undecodable_image_is_refused_by_name_and_keeps_its_reason() -> None:
+    with pytest.raises(DataError, match="record photo-3: not a readable image") as caught:
         read(photo(3, image=b"nothing"))
-    assert caught.value.reason == "picture not readable"
+    assert caught.value.reason == "image not readable"
 
 
-def test_captions_of_one_language_keep_their_picture_and_are_cleaned_as_in_training() -> None:
+def test_captions_of_one_language_keep_their_image_and_are_cleaned_as_in_training() -> None:
     caption = [{"en": "A Dog, running!", "de": "Hund"}, {"en": "two  dogs"}, {"de": "Hunde"}]
     entries = read(photo(0), photo(1, caption=caption)).entries
     assert captions(entries, "en", False, 40) == (["dog 0", "a dog running", "two dogs"], [0, 1, 1])
@@ -72,7 +73,7 @@ def test_a_caption_that_cleans_to_nothing_is_refused_by_name() -> None:
         captions(entries, "en", False, 40)
 
 
-def test_boxes_are_centres_and_sizes_in_shares_of_their_own_picture() -> None:
+def test_boxes_are_centres_and_sizes_in_shares_of_their_own_image() -> None:
     assert normalised(ENTRY, [20, 10, 40, 20]) == [0.2, 0.2, 0.2, 0.2]
     boxes = named_boxes(read(photo(0)).entries, "en", False, 40)
     assert boxes.texts == ["dog", "cat"]
@@ -82,9 +83,9 @@ def test_boxes_are_centres_and_sizes_in_shares_of_their_own_picture() -> None:
 @pytest.mark.parametrize(
     "bbox", [[150, 0, 60, 10], [0, 95, 10, 10], [-5, 0, 10, 10], [0, 0, 0, 10], [0, 0, float("nan"), 1]]
 )
-def test_a_box_outside_its_picture_is_refused_by_name(bbox: list[float]) -> None:
+def test_a_box_outside_its_image_is_refused_by_name(bbox: list[float]) -> None:
     with pytest.raises(
-        DataError, match=r"record photo-7: box .* is not inside its picture of 200 x 100 pixels"
+        DataError, match=r"record photo-7: box .* is not inside its image of 200 x 100 pixels"
     ):
         normalised(ENTRY, bbox)
 

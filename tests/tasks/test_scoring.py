@@ -11,45 +11,43 @@ from x2kit.model import X2VLM
 from x2kit.plugin.encoders import Context
 from x2kit.tasks import scoring
 from x2kit.tasks.records import MeasuredRecords, captions
-from x2kit.tasks.scoring import PictureBank, TextBank, encode_pictures, encode_texts, fuse_pairs
+from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank, fuse_pairs
 
 EXACT = {"rtol": 0, "atol": 1e-6}  # float32: only the order of sums may differ
 SOURCE = Listed([photo(index, captions=1 + index % 3) for index in range(11)])
 
 
 @pytest.fixture
-def banks(model: X2VLM) -> tuple[PictureBank, TextBank, list[str]]:
+def banks(model: X2VLM) -> tuple[ImageBank, TextBank, list[str]]:
     records = MeasuredRecords(SOURCE, SPEC)
-    pictures = encode_pictures(model, records.pictures(), len(records), 4)
+    images = encode_image_bank(model, records.images(), len(records), 4)
     texts = captions(records.entries, "en", False, 40).texts
-    return pictures, encode_texts(model, texts, 40, 4), texts
+    return images, encode_text_bank(model, texts, 40, 4), texts
 
 
 def test_vectors_do_not_depend_on_the_batch(
-    model: X2VLM, banks: tuple[PictureBank, TextBank, list[str]]
+    model: X2VLM, banks: tuple[ImageBank, TextBank, list[str]]
 ) -> None:
-    pictures, texts, words = banks
+    images, texts, words = banks
     expected = model.similarity([record["image"] for record in SOURCE.records], words)
-    torch.testing.assert_close(pictures.projected @ texts.projected.T, expected, **EXACT)
+    torch.testing.assert_close(images.projected @ texts.projected.T, expected, **EXACT)
 
 
 @pytest.mark.parametrize("limits", [(1, 1), (10, 20), (10, 160), (8192, 2048)])
 def test_every_pair_gets_the_answer_that_it_gets_alone(
     model: X2VLM,
-    banks: tuple[PictureBank, TextBank, list[str]],
+    banks: tuple[ImageBank, TextBank, list[str]],
     limits: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", limits[0])
     monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", limits[1])
-    pictures, texts, words = banks
-    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
+    images, texts, words = banks
+    pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(words)))
     pairs = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3))[:90]]
     told: list[tuple[int, int]] = []
-    logits = fuse_pairs(
-        model, pictures, texts, pairs, model.itm_logits, lambda *numbers: told.append(numbers)
-    )
-    boxes = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox)
+    logits = fuse_pairs(model, images, texts, pairs, model.itm_logits, lambda *numbers: told.append(numbers))
+    boxes = fuse_pairs(model, images, texts, pairs, model.predict_bbox)
     assert told[-1] == (90, 90)
     assert logits[:, 1].std() > 0.05  # the head tells pairs apart, or equality would mean nothing
     shown = [SOURCE.records[index]["image"] for index in pairs[:, 0]]
@@ -58,8 +56,8 @@ def test_every_pair_gets_the_answer_that_it_gets_alone(
     torch.testing.assert_close(boxes, model.locate(shown, said), **EXACT)
 
 
-def test_a_pass_holds_few_tokens_and_each_picture_once(
-    model: X2VLM, banks: tuple[PictureBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
+def test_a_pass_holds_few_tokens_and_each_image_once(
+    model: X2VLM, banks: tuple[ImageBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)
     passes: list[tuple[tuple[int, ...], Tensor, int]] = []
@@ -70,20 +68,20 @@ def test_a_pass_holds_few_tokens_and_each_picture_once(
         return plain(self, text, mask, context, summary_rows)
 
     monkeypatch.setattr(X2VLM, "fuse", counted)
-    pictures, texts, words = banks
-    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
-    fuse_pairs(model, pictures, texts, pairs, model.itm_logits)
+    images, texts, words = banks
+    pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(words)))
+    fuse_pairs(model, images, texts, pairs, model.itm_logits)
     assert all(rows * length <= 40 for (rows, length), _, _ in passes)
     assert all(rows == summary_rows for (rows, _), _, summary_rows in passes)
     assert all(len(tokens.unique(dim=0)) == len(tokens) for _, tokens, _ in passes)
     assert sum(rows for (rows, _), _, _ in passes) == len(pairs)
 
 
-def test_keys_and_values_are_computed_once_for_each_picture_and_held_for_a_block(
-    model: X2VLM, banks: tuple[PictureBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
+def test_keys_and_values_are_computed_once_for_each_image_and_held_for_a_block(
+    model: X2VLM, banks: tuple[ImageBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)  # several passes for each picture
-    monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", 15)  # three pictures of four patches and a summary
+    monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)  # several passes for each image
+    monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", 15)  # three images of four patches and a summary
     prepared: list[Tensor] = []
 
     def counted(tokens: Tensor) -> tuple[Tensor, ...]:
@@ -91,11 +89,11 @@ def test_keys_and_values_are_computed_once_for_each_picture_and_held_for_a_block
         return (tokens,)
 
     monkeypatch.setattr(model.fusion, "prepare", counted)
-    pictures, texts, words = banks
-    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(words)))
-    fuse_pairs(model, pictures, texts, pairs, model.itm_logits)
+    images, texts, words = banks
+    pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(words)))
+    fuse_pairs(model, images, texts, pairs, model.itm_logits)
     assert [len(tokens) for tokens in prepared] == [3, 3, 3, 2]
-    assert torch.equal(torch.cat(prepared)[:, 0], pictures.summary)
+    assert torch.equal(torch.cat(prepared)[:, 0], images.summary)
 
 
 @pytest.mark.parametrize("rows", [[0] * 30, [0, 1] * 15, list(range(30)), [0] * 20 + [1] * 7 + [2, 3, 3]])
@@ -114,5 +112,5 @@ def test_passes_have_texts_of_like_length_and_lose_none(rows: list[int]) -> None
 
 def test_texts_are_cut_to_the_limit_and_to_what_the_encoder_takes(model: X2VLM) -> None:
     long = " ".join(["dog"] * 30)
-    assert encode_texts(model, [long], 6, 4).lengths.tolist() == [6]
-    assert encode_texts(model, [long], 400, 4).lengths.tolist() == [model.max_length]
+    assert encode_text_bank(model, [long], 6, 4).lengths.tolist() == [6]
+    assert encode_text_bank(model, [long], 400, 4).lengths.tolist() == [model.max_length]

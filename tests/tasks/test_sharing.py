@@ -17,11 +17,11 @@ from x2kit.errors import DataError, ShapeError
 from x2kit.model import X2VLM
 from x2kit.plugin import Ranks, TaskContext
 from x2kit.tasks import scoring
-from x2kit.tasks.config import Localisation, Retrieval
-from x2kit.tasks.grounding.metric import measure_boxes
+from x2kit.tasks.config import Grounding, Retrieval
+from x2kit.tasks.grounding.metric import measure_grounding
 from x2kit.tasks.records import encode_records
 from x2kit.tasks.retrieval.metric import measure_retrieval
-from x2kit.tasks.scoring import encode_texts, fuse_pairs, own_part
+from x2kit.tasks.scoring import encode_text_bank, fuse_pairs, own_part
 
 Make = Callable[..., TaskContext]
 
@@ -47,7 +47,7 @@ class Thread(Ranks):
         self.board.barrier.wait(60)
         return found
 
-    def of_first(self, value: Any) -> Any:
+    def from_rank_zero(self, value: Any) -> Any:
         return self.gather(value)[0]
 
     def concatenate(self, rows: Tensor | None) -> Tensor:
@@ -63,7 +63,7 @@ def together(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def many_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", 15)  # blocks of three pictures
+    monkeypatch.setattr(scoring, "CONTEXT_TOKENS_AT_ONCE", 15)  # blocks of three images
     monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 20)
 
 
@@ -88,8 +88,8 @@ def test_there_may_be_fewer_jobs_than_processes() -> None:
 def test_every_process_measures_what_one_measures(context: Make, count: int) -> None:
     def measure(ranks: Ranks) -> Any:
         given = context(ranks=ranks)
-        retrieval, boxes = Retrieval(top_k=3), Localisation(iou=0.1)
-        return measure_retrieval(retrieval, given), measure_boxes(boxes, given)
+        retrieval, boxes = Retrieval(top_k=3), Grounding(iou=0.1)
+        return measure_retrieval(retrieval, given), measure_grounding(boxes, given)
 
     expected = measure(Ranks())
     assert together(count, measure) == [expected] * count
@@ -101,10 +101,10 @@ def test_banks_and_answers_are_the_same_to_the_last_bit(context: Make, model: X2
     pairs = torch.cartesian_prod(torch.arange(9), torch.arange(13))
 
     def work(ranks: Ranks) -> list[Tensor]:
-        pictures, _ = encode_records(context(ranks=ranks), None)
-        bank = encode_texts(model, texts, 40, 4, ranks=ranks)
-        logits = fuse_pairs(model, pictures, bank, pairs, model.itm_logits, ranks=ranks)
-        return [pictures.patches, pictures.projected, bank.tokens, bank.starts, bank.projected, logits]
+        images, _ = encode_records(context(ranks=ranks), None)
+        bank = encode_text_bank(model, texts, 40, 4, ranks=ranks)
+        logits = fuse_pairs(model, images, bank, pairs, model.itm_logits, ranks=ranks)
+        return [images.patches, images.projected, bank.tokens, bank.starts, bank.projected, logits]
 
     expected = work(Ranks())
     for found in together(count, work):
@@ -137,19 +137,19 @@ def test_a_process_reads_and_fuses_its_own_part_alone(
     def work(ranks: Ranks) -> None:
         mine.rank = ranks.rank
         given = context(ranks=ranks, source=Watched(ranks.rank), languages=("en",))
-        measure_boxes(Localisation(), given)
+        measure_grounding(Grounding(), given)
 
     together(2, work)
     assert read == [list(range(4)), list(range(4, 12))]  # three batches
-    assert sum(fused) == 24  # two regions of each picture
+    assert sum(fused) == 24  # two regions of each image
     assert min(fused) >= 8
 
 
-def test_videos_and_pictures_are_batched_alike_wherever_a_part_begins(model: X2VLM) -> None:
-    pictures = [torch.rand(3, 16, 16) for _ in range(9)]
-    sizes = [len(batch) for batch in scoring._batched(pictures, 4)]
+def test_videos_and_images_are_batched_alike_wherever_a_part_begins(model: X2VLM) -> None:
+    images = [torch.rand(3, 16, 16) for _ in range(9)]
+    sizes = [len(batch) for batch in scoring._batched(images, 4)]
     assert sizes == [4, 4, 1]
-    mixed = [torch.rand(3, 16, 16), torch.rand(2, 3, 16, 16), *pictures[:4], torch.rand(2, 3, 16, 16)]
+    mixed = [torch.rand(3, 16, 16), torch.rand(2, 3, 16, 16), *images[:4], torch.rand(2, 3, 16, 16)]
     shapes = [[tensor.ndim for tensor in batch] for batch in scoring._batched(mixed, 4)]
     assert shapes == [[3], [4], [3, 3], [3, 3], [4]]
     assert shapes[3:] == [[tensor.ndim for tensor in batch] for batch in scoring._batched(mixed[4:], 4)]
@@ -157,9 +157,9 @@ def test_videos_and_pictures_are_batched_alike_wherever_a_part_begins(model: X2V
 
 def test_texts_are_found_where_they_were_encoded(model: X2VLM) -> None:
     texts = ["the red dog under the tree", "dog", "moon and sun"]
-    bank = encode_texts(model, texts, 40, 2)
+    bank = encode_text_bank(model, texts, 40, 2)
     for row, text in enumerate(texts):
-        alone = encode_texts(model, [text], 40, 1)
+        alone = encode_text_bank(model, [text], 40, 1)
         tokens, mask = bank.block(torch.tensor([row]), torch.device("cpu"))
         assert tokens.shape == (1, len(alone.tokens), WIDTH)
         assert mask.all()

@@ -20,7 +20,7 @@ Mistake = Literal[
 
 
 class Blocks(VisionEncoderConfig):
-    """A linear layer on 4 × 4 blocks of the picture, with a mistake if one is asked for."""
+    """A linear layer on 4 × 4 blocks of the image, with a mistake if one is asked for."""
 
     mistake: Mistake = Field("", description="what is wrong with it")
 
@@ -92,8 +92,8 @@ def test_a_right_encoder_passes(check: object) -> None:
         ("width", "shapes_are_as_declared", r"summary is \[4, 12\], expected \[B, D\] = \[4, 6\]"),
         ("bad facts", "facts_are_true", r"describe\(\) says grid \(3, 2\), the encoder has \(3, 3\)"),
         ("columns first", "patches_are_row_major", "patches are row by row"),
-        ("batch", "pictures_do_not_mix", "a picture alone has another summary than in a batch"),
-        ("constant", "pictures_matter", "two pictures have the same summary"),
+        ("batch", "images_do_not_mix", "an image alone has another summary than in a batch"),
+        ("constant", "images_matter", "two images have the same summary"),
         ("noise", "evaluation_is_deterministic", "two runs in evaluation mode differ"),
         ("detached", "gradients_reach_every_parameter", "no gradient flows through it"),
         ("unused", "gradients_reach_every_parameter", "no gradient reaches unused.weight"),
@@ -122,6 +122,6 @@ def test_what_the_encoder_raises_is_told_with_its_line() -> None:
     line = Raising.build.__code__.co_firstlineno + 1
     with pytest.raises(
         AssertionError,
-        match=rf"Raising: pictures_matter: it raised KeyError: 'weight of the stem' \(.*test_vision\.py, line {line}\)",
+        match=rf"Raising: images_matter: it raised KeyError: 'weight of the stem' \(.*test_vision\.py, line {line}\)",
     ):
-        next(check for check in LAWS if check.__name__ == "pictures_matter")(Raising())
+        next(check for check in LAWS if check.__name__ == "images_matter")(Raising())

@@ -90,7 +90,7 @@ def step_batch() -> Batch:
     ]
     regions = Regions(torch.tensor(boxes), torch.tensor([True, False, False, False, False]))
     streams = {
-        "pictures": PairedRows(
+        "images": PairedRows(
             torch.tensor([0, 1, 2, 0]), captions, hide(captions, 3, 8), torch.tensor([0, 1, 2, 3]), None, 3
         ),
         "regions": PairedRows(
@@ -129,8 +129,8 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
         },
         "data": {
             "streams": {
-                "pictures": {**common, "kind": "image-text", "languages": ["en"]},
-                "regions": {**common, "kind": "region-text", "images_from": "pictures", "languages": ["en"]},
+                "images": {**common, "kind": "image-text", "languages": ["en"]},
+                "regions": {**common, "kind": "region-text", "images_from": "images", "languages": ["en"]},
                 "parallel": {**common, "kind": "parallel-text", "pivot": "en"},
             }
         },

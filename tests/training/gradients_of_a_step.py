@@ -25,5 +25,5 @@ def gradients_of_a_step(recipe: Path, parts: int, processes: Processes = ALONE) 
 if __name__ == "__main__":
     with started_processes() as processes:
         found = gradients_of_a_step(Path(sys.argv[1]), int(sys.argv[2]), processes)
-        if processes.leads:
+        if processes.is_rank_zero:
             torch.save(found, sys.argv[3])

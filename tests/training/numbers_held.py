@@ -36,7 +36,7 @@ if __name__ == "__main__":
         stepper = Stepper(recipe, assemble(recipe, lambda message: None, processes)[0], 0)
         stepper.step(next(stepper.batches.iterate(0)))
         state = {"model": stepper.model.state_dict(), "optimizer": stepper.optimizer.state_dict()}
-        whole = gathered(state, processes.leads)
+        whole = gathered(state, processes.is_rank_zero)
         everywhere = processes.gather(
             {
                 "shards": numbers(state),
@@ -46,5 +46,5 @@ if __name__ == "__main__":
                 "sharded": any(isinstance(tensor, DTensor) for tensor in tensors(whole)),
             }
         )
-        if processes.leads:
+        if processes.is_rank_zero:
             sys.stdout.write(f"{json.dumps(everywhere)}\n")

@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_is_a_fault_in_fp16_too(
     resolved = written(**FP16)
     with monkeypatch.context() as patch:
         spoil(patch, [2])
-        with pytest.raises(X2KitError, match=r"step 2: not finite: loss, pictures\.itc, gradient_norm"):
+        with pytest.raises(X2KitError, match=r"step 2: not finite: loss, images\.itc, gradient_norm"):
             run(resolved, tmp_path / "run")
     monkeypatch.undo()
     found = replay(saved_steps(tmp_path / "run")[2], resolved.recipe)

@@ -26,7 +26,7 @@ from x2kit.training.trainer import Trainer
 from .conftest import Written
 
 LOSSES = {
-    "pictures": ("itc", "itm", "mlm"),
+    "images": ("itc", "itm", "mlm"),
     "regions": ("itc", "itm", "mlm", "bbox", "giou"),
     "parallel": ("ttc", "ttm", "tlm"),
 }
@@ -93,14 +93,14 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
         "temperature",
         "temperature_clamped",
         "bad_records",
-        "pictures.padding",
+        "images.padding",
         "regions.padding",
         "regions.images_held",
         "regions.images_over_limit",
         "regions.rows_over_limit",
         "parallel.padding",
-        "pictures.itm_positive_accuracy",
-        "pictures.itm_negative_accuracy",
+        "images.itm_positive_accuracy",
+        "images.itm_negative_accuracy",
         "regions.itm_positive_accuracy",
         "regions.itm_negative_accuracy",
         "parallel.ttm_positive_accuracy",
@@ -110,7 +110,7 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
     assert [path.name for path in checkpoints(directory)] == ["step-0000004", "step-0000006"]
     facts = json.loads((directory / "versions.json").read_text())
     assert facts["seed"] == 42
-    assert sorted(facts["data"]) == ["parallel", "pictures", "regions"]
+    assert sorted(facts["data"]) == ["parallel", "images", "regions"]
     assert not load(directory).training
     assert f"weights: {directory}/weights" in capsys.readouterr().out
 
@@ -122,18 +122,18 @@ def test_training_learns(written: Written, tmp_path: Path) -> None:
 
 
 def test_the_sum_is_weighted_by_stream_and_loss(written: Written, tmp_path: Path) -> None:
-    streams = {"pictures": {"weight": 0.5, "losses": {"mlm": 3.0}}, "regions": {"losses": {"giou": 0}}}
+    streams = {"images": {"weight": 0.5, "losses": {"mlm": 3.0}}, "regions": {"losses": {"giou": 0}}}
     run(written(streams, steps=1), tmp_path / "run")
     (line,) = read_metrics(tmp_path / "run")
     assert "regions.giou" not in line
-    weights = {"pictures.itc": 0.5, "pictures.itm": 0.5, "pictures.mlm": 1.5}
+    weights = {"images.itc": 0.5, "images.itm": 0.5, "images.mlm": 1.5}
     parts = [value * weights.get(name, 1) for name, value in line.items() if is_loss(name)]
     assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
 
 
 def test_losses_start_and_stop_at_their_share_of_the_steps(written: Written, tmp_path: Path) -> None:
     streams = {
-        "pictures": {"losses": {"itm": {"start": 0.5}, "mlm": {"stop": 0.5}}},
+        "images": {"losses": {"itm": {"start": 0.5}, "mlm": {"stop": 0.5}}},
         "parallel": {"losses": {loss: {"start": 0.75} for loss in ("ttc", "ttm", "tlm")}},
     }
     run(written(streams, steps=4), tmp_path / "run")
@@ -142,7 +142,7 @@ def test_losses_start_and_stop_at_their_share_of_the_steps(written: Written, tmp
         for line in read_metrics(tmp_path / "run")
     ]
     parallel = {"parallel.ttc", "parallel.ttm", "parallel.tlm"}
-    early, late = {"pictures.itc", "pictures.mlm"}, {"pictures.itc", "pictures.itm"}
+    early, late = {"images.itc", "images.mlm"}, {"images.itc", "images.itm"}
     assert on == [early, early, late, late | parallel]
 
 
@@ -277,7 +277,7 @@ def test_a_run_without_a_checkpoint_begins_again(
     assert "stopped before its first checkpoint, so it begins at the first step" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("metric", ["loss", "pictures.itc"])
+@pytest.mark.parametrize("metric", ["loss", "images.itc"])
 def test_saving_beside_the_training_changes_no_number(written: Written, tmp_path: Path, metric: str) -> None:
     plain = run(written(), tmp_path / "whole")
     assert run(written(async_saving=True, keep_every=4, keep_best=metric), tmp_path / "run") == plain
@@ -300,12 +300,12 @@ def test_broken_records_are_counted_and_too_many_stop_the_run(
 ) -> None:
     resolved = written(
         {
-            "pictures": {"source": {"class_path": "Scenes", "init_args": {"undecodable": [1, 2, 3]}}},
+            "images": {"source": {"class_path": "Scenes", "init_args": {"undecodable": [1, 2, 3]}}},
             "regions": {"source": {"class_path": "Scenes", "init_args": {"undecodable": [1, 2, 3]}}},
         }
     )
     run(resolved, tmp_path / "run")
-    assert "9 in stream pictures: picture not readable" in capsys.readouterr().out
+    assert "9 in stream images: image not readable" in capsys.readouterr().out
     strict = resolved.recipe.data.model_copy(update={"max_bad_share": 0.005})
     recipe = resolved.recipe.model_copy(update={"data": strict})
     with pytest.raises(X2KitError, match=r"more records are broken than data\.max_bad_share = 0\.005 allows"):
@@ -331,9 +331,9 @@ def test_temperatures_are_clamped_before_every_step(
 class SecondOfTwo(Processes):
     """Rank 1, to which rank 0 has sent fingerprints."""
 
-    def of_first(self, value: Any) -> Any:
+    def from_rank_zero(self, value: Any) -> Any:
         assert value is None
-        return {"pictures": "a1"}
+        return {"images": "a1"}
 
 
 def test_rank_0_alone_reads_the_data_for_fingerprints() -> None:
@@ -343,7 +343,7 @@ def test_rank_0_alone_reads_the_data_for_fingerprints() -> None:
 
     recipe, plugins = SimpleNamespace(training=SimpleNamespace(seed=0)), SimpleNamespace(states=[])
     facts: Any = loop._facts
-    assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"pictures": "a1"}
+    assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"images": "a1"}
 
 
 def test_losses_that_start_later_are_announced_with_their_values_and_counted_in_the_time_left(
@@ -351,13 +351,13 @@ def test_losses_that_start_later_are_announced_with_their_values_and_counted_in_
 ) -> None:
     expected: list[Any] = []
     monkeypatch.setattr(StepProgress, "expect", lambda self, costs: expected.extend(costs))
-    run(written({"pictures": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}), tmp_path / "run")
+    run(written({"images": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}), tmp_path / "run")
     assert [stop for stop, _ in expected] == [3, 6]
     assert 0 < expected[0][1] < expected[1][1]
-    value = read_metrics(tmp_path / "run")[3]["pictures.itm"]
+    value = read_metrics(tmp_path / "run")[3]["images.itm"]
     said = [line for line in capsys.readouterr().out.splitlines() if "since step 3" in line]
     assert len(said) == 1
-    assert f"pictures.itm {value:.3g}" in said[0]
+    assert f"images.itm {value:.3g}" in said[0]
 
 
 def test_a_model_that_cannot_be_costed_is_trained_all_the_same(
@@ -367,5 +367,5 @@ def test_a_model_that_cannot_be_costed_is_trained_all_the_same(
         raise NotImplementedError("no meta kernel")
 
     monkeypatch.setattr(loop, "phase_costs", fail)
-    run(written({"pictures": {"losses": {"itm": {"start": 0.5}}}}), tmp_path / "run")
+    run(written({"images": {"losses": {"itm": {"start": 0.5}}}}), tmp_path / "run")
     assert "NotImplementedError: no meta kernel" in capsys.readouterr().out

@@ -225,9 +225,9 @@ def test_a_process_that_is_killed_while_it_saves_costs_the_steps_since_the_check
 @pytest.mark.slow
 def test_what_need_not_stay_is_removed(tmp_path: Path) -> None:
     run = ended(
-        tmp_path, checkpoint_every=1, keep_last=1, keep_every=3, keep_best="pictures.itc", best_is="highest"
+        tmp_path, checkpoint_every=1, keep_last=1, keep_every=3, keep_best="images.itc", best_is="highest"
     )
-    values = {step: line["pictures.itc"] for step, line in enumerate(losses(run), 1)}
+    values = {step: line["images.itc"] for step, line in enumerate(losses(run), 1)}
     best = max(values, key=lambda step: values[step])
     assert [path.name for path in checkpoints(run)] == [f"step-000000{step}" for step in sorted({best, 3, 4})]
 

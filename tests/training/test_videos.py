@@ -92,7 +92,7 @@ def test_a_run_on_videos_trains_resumes_and_is_measured(
     assert set(english["reranked"]) >= {"image_to_text", "text_to_image"}
 
 
-def test_videos_and_pictures_train_together_on_any_number_of_processes() -> None:
+def test_videos_and_images_train_together_on_any_number_of_processes() -> None:
     streams = {
         "clips": stream("video-text", source=StubScenes(), frames=2, batch_size=2),
         "images": stream("image-text", source=StubScenes()),

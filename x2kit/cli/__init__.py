@@ -1,8 +1,8 @@
-"""The command line: one verb a file, recipe keys as options, errors as messages. Imports no torch.
+"""The command line: one subcommand a file, recipe keys as options, errors as messages. Imports no torch.
 
-A verb is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
+A subcommand is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
 returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are its options
-too, and finds them in `options.recipe_keys`. Plugins bring more verbs, see `x2kit.plugin.subcommands`.
+too, and finds them in `options.recipe_keys`. Plugins bring more subcommands, see `x2kit.plugin.subcommands`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import jsonargparse
 
 import x2kit
 from x2kit.cli.parser import ArgumentParser
-from x2kit.cli.plugin_subcommands import brought_verbs, module_of, stand_in
+from x2kit.cli.plugin_subcommands import brought_subcommands, module_of, stand_in
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
 from x2kit.plugin.subcommands import OWN
 from x2kit.recipe.faults import nearest
 
-VERBS = OWN
+SUBCOMMANDS = OWN
 EXAMPLES = """\
 examples:
   x2kit recipes list
@@ -44,11 +44,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultH
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one subcommand.
 
     Args:
         argv: the arguments; those of the process if None.
-    Returns: the exit status: that of the verb, 2 for what the person can mend, 130 after Ctrl-C.
+    Returns: the exit status: that of the subcommand, 2 for what the person can mend, 130 after Ctrl-C.
     """
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
@@ -67,47 +67,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    verb = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    modules = {verb: _module(verb)} if verb else _all_modules()
+    subcommand = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    modules = {subcommand: _module(subcommand)} if subcommand else _all_modules()
     keys = RecipeKeys()
-    if verb:
+    if subcommand:
         arguments, keys = split_keys(arguments)
-        refuse_keys(keys, verb, getattr(modules[verb], "RECIPE_KEYS", ()))
+        refuse_keys(keys, subcommand, getattr(modules[subcommand], "RECIPE_KEYS", ()))
     parser = _parser(modules)
     if not arguments:
         parser.print_help()
         return 0
-    if verb and arguments == [verb] and _has_actions(parser, verb):
-        arguments = [verb, "--help"]
+    if subcommand and arguments == [subcommand] and _has_actions(parser, subcommand):
+        arguments = [subcommand, "--help"]
     options = parser.parse_args(arguments)
-    chosen = options[options.verb]
+    chosen = options[options.subcommand]
     chosen.recipe_keys = keys
-    status: int = modules[options.verb].run(chosen)
+    status: int = modules[options.subcommand].run(chosen)
     return status
 
 
-def _has_actions(parser: jsonargparse.ArgumentParser, verb: str) -> bool:
-    """Whether the verb is a group of actions, such as `recipes list`, so that alone it does nothing."""
-    (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    own = verbs._name_parser_map[verb]._actions
+def _has_actions(parser: jsonargparse.ArgumentParser, subcommand: str) -> bool:
+    """Whether the subcommand is a group of actions, such as `recipes list`, so that alone it does nothing."""
+    (subcommands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    own = subcommands._name_parser_map[subcommand]._actions
     return any(isinstance(action, argparse._SubParsersAction) for action in own)
 
 
-def _module(verb: str) -> ModuleType:
-    """Raises X2KitError if neither x2kit nor a plugin has the verb."""
-    if verb in VERBS:
-        return import_module(f"x2kit.cli.{verb}")
-    brought = brought_verbs()
-    if (found := brought.get(verb)) is not None:
+def _module(subcommand: str) -> ModuleType:
+    """Raises X2KitError if neither x2kit nor a plugin has the subcommand."""
+    if subcommand in SUBCOMMANDS:
+        return import_module(f"x2kit.cli.{subcommand}")
+    brought = brought_subcommands()
+    if (found := brought.get(subcommand)) is not None:
         return module_of(found)
-    known = [*VERBS, *(one.name for one in brought)]
-    raise X2KitError(f"x2kit has no verb {verb!r}{nearest(verb, known)}\n  verbs: {', '.join(known)}")
+    known = [*SUBCOMMANDS, *(one.name for one in brought)]
+    raise X2KitError(
+        f"x2kit has no subcommand {subcommand!r}{nearest(subcommand, known)}\n  subcommands: {', '.join(known)}"
+    )
 
 
 def _all_modules() -> dict[str, ModuleType]:
     """Those of plugins behind our own, and not imported: only their lines in the help are wanted."""
-    own = {name: _module(name) for name in VERBS}
-    return own | {verb.name: stand_in(verb) for verb in brought_verbs()}
+    own = {name: _module(name) for name in SUBCOMMANDS}
+    return own | {subcommand.name: stand_in(subcommand) for subcommand in brought_subcommands()}
 
 
 def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
@@ -119,15 +121,17 @@ def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"x2kit {x2kit.__version__}")
-    verbs = parser.add_subcommands(dest="verb", title="verbs", description="x2kit VERB --help tells more:")
+    subcommands = parser.add_subcommands(
+        dest="subcommand", title="subcommands", description="x2kit SUBCOMMAND --help tells more:"
+    )
     for name, module in modules.items():
         takes_keys = getattr(module, "RECIPE_KEYS", ())
-        verb = ArgumentParser(
+        subcommand = ArgumentParser(
             description=module.HELP,
             epilog=module.EXAMPLES + (KEY_HELP if takes_keys else ""),
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
-        verbs.add_subcommand(name, verb, help=module.HELP)
-        module.add_arguments(verb)
+        subcommands.add_subcommand(name, subcommand, help=module.HELP)
+        module.add_arguments(subcommand)
     return parser

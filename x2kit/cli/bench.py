@@ -119,9 +119,9 @@ def _notes(measured: Measured) -> Iterator[str]:
     yield f"rows a step: {', '.join(f'{name} {rows}' for name, rows in measured.rows.items())}"
     yield f"a matrix product: {measured.peak_flops / 1e9:.1f} GFLOP/s"
     for before, one in pairwise(measured.phases):
-        for verb, names in (("starts", _less(one, before)), ("stops", _less(before, one))):
+        for subcommand, names in (("starts", _less(one, before)), ("stops", _less(before, one))):
             if names:
-                yield f"step {one.phase.start + 1} {verb} {', '.join(names)}"
+                yield f"step {one.phase.start + 1} {subcommand} {', '.join(names)}"
     yield f"the run: {measured.phases[-1].phase.stop} steps in about {measured.run_seconds / 60:.1f} minutes"
 
 

@@ -49,7 +49,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="the text encoder's tokenizer, which the checkpoint does not hold; without it the model reads ids only",
     )
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="another picture size; positions are interpolated"
+        "--image-size", type=int, metavar="PIXELS", help="another image size; positions are interpolated"
     )
     parser.add_argument(
         "--heads",

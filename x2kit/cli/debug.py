@@ -11,7 +11,7 @@ from x2kit.cli.run_directory import stored_recipe
 from x2kit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from x2kit.training.nonfinite.replay import Replayed
+    from x2kit.training.nonfinite.replay import ReplayResult
 
 HELP = "make the step again at which a run stopped for a number that is not finite"
 EXAMPLES = """\
@@ -64,7 +64,7 @@ def _folder(directory: Path, step: int | None) -> Path:
     return saved[step if step is not None else max(saved)]
 
 
-def _lines(replayed: Replayed) -> list[str]:
+def _lines(replayed: ReplayResult) -> list[str]:
     width = max(map(len, replayed.values))
     lines = [f"  {name:<{width}}  {value:.6g}" for name, value in replayed.values.items()]
     lines.append(f"forward:  {replayed.forward or 'the output of every module is finite'}")

@@ -57,7 +57,7 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     from x2kit.terminal import TaskProgress
 
     output = Path(options.output) if options.output else None
-    with TaskProgress(None if processes.leads else PlainConsole(quiet=True)) as progress:
+    with TaskProgress(None if processes.is_rank_zero else PlainConsole(quiet=True)) as progress:
         result = evaluate(
             directory,
             resolved.recipe,
@@ -67,7 +67,7 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
             progress=progress,
             processes=processes,
         )
-    if not processes.leads:
+    if not processes.is_rank_zero:
         return 0
     if options.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))

@@ -23,7 +23,7 @@ def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path], sav
     """Print the help that the command line asks for.
 
     Args:
-        options: of a verb that takes recipe keys.
+        options: of a subcommand that takes recipe keys.
         names: the recipe, if one was named: its choice of component and its plugins count.
         saved: it is the saved recipe of a directory.
     Raises: RecipeError for a key that does not exist, PluginError for a component that does not.

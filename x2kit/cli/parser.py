@@ -20,7 +20,7 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         """Print usage and message, and exit with status 2.
 
         Args:
-            ex: its attribute `subcommand_parser`, where there is one, is the parser of the verb.
+            ex: its attribute `subcommand_parser`, where there is one, is the parser of the subcommand.
         """
         parser: jsonargparse.ArgumentParser = getattr(ex, "subcommand_parser", None) or self
         if found := _UNKNOWN.search(message):

@@ -64,12 +64,12 @@ def split_keys(arguments: Sequence[str]) -> tuple[list[str], RecipeKeys]:
     return rest, keys
 
 
-def refuse_keys(keys: RecipeKeys, verb: str, sections: Sequence[str]) -> None:
-    """Raise RecipeError for keys of sections that the verb does not take."""
+def refuse_keys(keys: RecipeKeys, subcommand: str, sections: Sequence[str]) -> None:
+    """Raise RecipeError for keys of sections that the subcommand does not take."""
     allowed = (
-        f"x2kit {verb} takes keys of {', '.join(sections)} only"
+        f"x2kit {subcommand} takes keys of {', '.join(sections)} only"
         if sections
-        else f"x2kit {verb} takes no recipe keys"
+        else f"x2kit {subcommand} takes no recipe keys"
     )
     faults = [
         Fault(key, "command line", allowed)

@@ -10,7 +10,7 @@ from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments
 from x2kit.cli.run_directory import same_model, stored_recipe
 
-HELP = "write report.html of a run: curves, tables, pictures"
+HELP = "write report.html of a run: curves, tables, images"
 RECIPE_KEYS = ("evaluation",)
 EXAMPLES = """\
 examples:

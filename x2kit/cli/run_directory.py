@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from x2kit.errors import CheckpointError, Fault, RecipeError
-from x2kit.io.run_directory import LOCK, TRACEBACK, require_no_writer
+from x2kit.io.run_directory import LOCK, TRACEBACK, require_unlocked
 from x2kit.recipe.changes import Difference, changes, differences, marked_keys
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.validation import Checks
@@ -44,7 +44,7 @@ def make_room(directory: Path, restart: bool) -> str | None:
     if directory.is_file():
         raise CheckpointError(f"{directory}: is a file, not a run directory")
     if not directory.is_dir() or all(file.name in LEFTOVERS for file in directory.iterdir()):
-        require_no_writer(directory)
+        require_unlocked(directory)
         return None
     if not holds_run(directory):
         raise CheckpointError(
@@ -56,7 +56,7 @@ def make_room(directory: Path, restart: bool) -> str | None:
             f"{directory}: holds a run already; --resume continues it, --restart deletes it and starts "
             "again, another --run-dir keeps it"
         )
-    require_no_writer(directory)
+    require_unlocked(directory)
     shutil.rmtree(directory)
     return f"deleted the run in {directory} (--restart)"
 

@@ -53,17 +53,17 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     else:
         resolved = read(options, names)
         directory = Path(options.run_dir) if options.run_dir else new_run_directory(resolved.label)
-        directory = processes.of_first(directory)  # its name tells the time
-        said = make_room(directory, options.restart) if processes.leads else None
+        directory = processes.from_rank_zero(directory)  # its name tells the time
+        said = make_room(directory, options.restart) if processes.is_rank_zero else None
         processes.wait()
         if said:
             print(said)
-    if processes.leads:
+    if processes.is_rank_zero:
         print_warnings(resolved)
     from x2kit.training import train  # torch enters here, when the recipe is known to be right
 
     train(resolved.recipe, resolved.plugins, directory, options.resume, processes)
-    if processes.leads:
+    if processes.is_rank_zero:
         print(f"next: x2kit evaluate {directory}")
     return 0
 
@@ -81,6 +81,6 @@ def _resumed(
         directory, options.config, options.recipe_keys.values, options.plugin, checks="all"
     )
     for line in same_run(stored, wanted):
-        if processes.leads:
+        if processes.is_rank_zero:
             print(line)
     return wanted, directory

@@ -1,4 +1,4 @@
-"""Settings of data: streams of records and what is done to their pictures and texts. Imports no torch."""
+"""Settings of data: streams of records and what is done to their images and texts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
     "text": ("mlm",),
 }
 """The losses that each kind of stream has, in the order in which they are logged."""
-PICTURED: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
-"""The kinds of stream whose texts stand beside pictures or the frames of a video."""
+IMAGED: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
+"""The kinds of stream whose texts stand beside images or the frames of a video."""
 
 
 class LossConfig(BaseModel):
@@ -51,7 +51,7 @@ LossSetting = Annotated[LossConfig, BeforeValidator(_number_is_weight)]
 
 
 class TransformConfig(BaseModel):
-    """What is done to a picture before the encoder sees it (paper, section on pre-training)."""
+    """What is done to an image before the encoder sees it (paper, section on pre-training)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,18 +61,18 @@ class TransformConfig(BaseModel):
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     careful_flip: bool = Field(False, description="no flip where a text says left or right")
     augment_operations: int = Field(
-        2, ge=0, description="random colour and shape operations a picture (RandAugment)"
+        2, ge=0, description="random colour and shape operations an image (RandAugment)"
     )
     augment_colour: bool = Field(
         True,
-        description="colour operations are among them; false leaves those of shape, which fit pictures of any channels "
+        description="colour operations are among them; false leaves those of shape, which fit images of any channels "
         "and depth",
     )
     augment_level: int = Field(7, ge=0, le=10, description="strength of these operations")
     reduced_decoding: bool = Field(
         False,
-        description="decode JPEG pictures at half, a quarter or an eighth of their size where the crop stays at least "
-        "as large as what the encoder takes: faster for large pictures, which look the same",
+        description="decode JPEG images at half, a quarter or an eighth of their size where the crop stays at least "
+        "as large as what the encoder takes: faster for large images, which look the same",
     )
 
 
@@ -104,13 +104,13 @@ class StreamConfig(BaseModel):
     )
     images_from: str | None = Field(
         None,
-        description="region-text: take the pictures that this image-text stream has drawn, so that each is "
+        description="region-text: take the images that this image-text stream has drawn, so that each is "
         "decoded and encoded once for both; the source of this stream must be the same",
     )
     max_images: int | None = Field(
-        None, gt=0, description="region-text: pictures a step; rows beyond batch_size are drawn away"
+        None, gt=0, description="region-text: images a step; rows beyond batch_size are drawn away"
     )
-    max_regions: int = Field(5, gt=0, description="region-text: most texts of one picture")
+    max_regions: int = Field(5, gt=0, description="region-text: most texts of one image")
     max_boxes: int = Field(
         1000, gt=0, description="region-text: a record with more boxes than this counts as broken"
     )
@@ -142,14 +142,14 @@ class StreamConfig(BaseModel):
     )
     positives: Literal["row", "text", "image"] = Field(
         "row",
-        description="rows that count as right beside the own one: none, those of equal text or equal picture",
+        description="rows that count as right beside the own one: none, those of equal text or equal image",
     )
     block: int = Field(
         1, gt=0, description="records are shuffled in blocks of so many neighbours, which stay in one batch"
     )
     max_words: int = Field(40, gt=0, description="words of a text that are kept")
     max_tokens: int = Field(40, gt=2, description="tokens of a text that are kept, special tokens included")
-    transform: TransformConfig = Field(TransformConfig(), description="what is done to the pictures")
+    transform: TransformConfig = Field(TransformConfig(), description="what is done to the images")
     masking: MaskingConfig = Field(MaskingConfig(), description="which tokens are masked")
 
     @model_validator(mode="after")
@@ -161,8 +161,8 @@ class StreamConfig(BaseModel):
         self._require_objectives_fit()
         if self.images_from is not None and self.kind != "region-text":
             raise ValueError("images_from is for region-text streams")
-        if self.positives == "image" and self.kind not in PICTURED:
-            raise ValueError(f"positives: a {self.kind} stream has no pictures; it takes row or text")
+        if self.positives == "image" and self.kind not in IMAGED:
+            raise ValueError(f"positives: a {self.kind} stream has no images; it takes row or text")
         records = self.records_a_step
         if self.images_from is None and records % self.block:
             raise ValueError(

@@ -24,15 +24,21 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from x2kit.distributed.ranks import Ranks
 from x2kit.errors import X2KitError
-from x2kit.plugin.component_faults import PARTNER_GONE
-from x2kit.plugin.tasks import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
     from torch.distributed.distributed_c10d import Store
 
+PARTNER_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Connection refused",
+)
+"""How gloo says that the other end of a connection is gone."""
 FAILED = 2
 """Exit status of a process that ends because of another."""
 INTERRUPTED = 130
@@ -64,7 +70,7 @@ class Processes(Ranks):
         return self.count > 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the one that writes and speaks: rank 0."""
         return self.rank == 0
 
@@ -82,10 +88,10 @@ class Processes(Ranks):
         """Whether the flag is set in any process."""
         return any(self.gather(flag)) if self.several else flag
 
-    def of_first(self, value: Any) -> Any:
+    def from_rank_zero(self, value: Any) -> Any:
         """What rank 0 has."""
         if not self.several:
-            return super().of_first(value)
+            return super().from_rank_zero(value)
         from torch import distributed
 
         values = [value]

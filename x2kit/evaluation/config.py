@@ -22,7 +22,7 @@ class EvaluationConfig(BaseModel):
         None, description="languages to measure; null for all of the source"
     )
     tasks: dict[str, TaskChoice] = Field(min_length=1, description="the tasks by name")
-    batch_size: int = Field(64, gt=0, description="pictures or texts a batch")
+    batch_size: int = Field(64, gt=0, description="images or texts a batch")
 
     @model_validator(mode="after")
     def _sources_are_of_tasks(self) -> EvaluationConfig:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import yaml
 
-from x2kit.data.config import PICTURED, DataConfig
+from x2kit.data.config import IMAGED, DataConfig
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import Fault, RecipeError, X2KitError
 from x2kit.evaluation.config import EvaluationConfig
@@ -76,7 +76,7 @@ def evaluate(
 
     Args:
         directory: a run directory or a weights directory.
-        recipe: that of the weights; says also what is measured, and which languages stood beside pictures in
+        recipe: that of the weights; says also what is measured, and which languages stood beside images in
             training. It was resolved with all plugins that the weights need, so they are not looked for again.
         plugins: those that the recipe was resolved with; they are named in the result.
         split: part of the records; the recipe's by default.
@@ -108,7 +108,7 @@ def evaluate(
         trained_with_images=trained_with_images(recipe.data, measured["source"].languages),
         device=model.device,
         batch_size=config.batch_size,
-        progress=progress if processes.leads else no_progress,
+        progress=progress if processes.is_rank_zero else no_progress,
         ranks=processes,
     )
     contexts = {name: context for name in config.tasks}
@@ -139,10 +139,10 @@ def evaluate(
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
     processes.wait()  # a result is written if no process has failed
-    if processes.leads:
+    if processes.is_rank_zero:
         write_result(result, output or directory / result_name(weights, split))
         tell_plugins(plugins, directory, recipe, result)
-    written: dict[str, Any] = processes.of_first(result)
+    written: dict[str, Any] = processes.from_rank_zero(result)
     return written
 
 
@@ -179,7 +179,9 @@ def describe_sources(
     def described(one: Measured) -> dict[str, Any]:
         return {
             "source": dump_component(one.config),
-            "fingerprint": processes.of_first(one.source.fingerprint() if processes.leads else None),
+            "fingerprint": processes.from_rank_zero(
+                one.source.fingerprint() if processes.is_rank_zero else None
+            ),
             "records": len(one.source),
         }
 
@@ -213,7 +215,7 @@ def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> N
 
 
 def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the measured languages whose texts stood beside pictures in training.
+    """Those of the measured languages whose texts stood beside images in training.
 
     Where a source cannot tell its languages unread, or no stream is known, as with converted weights, all count as
     trained: zero-shot is claimed only if it is known.
@@ -222,7 +224,7 @@ def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[s
         return languages
     seen: set[str] = set()
     for stream in data.streams.values():
-        if stream.kind in PICTURED:
+        if stream.kind in IMAGED:
             spoken = stream.languages or stream.source.languages()
             if spoken is None:
                 return languages

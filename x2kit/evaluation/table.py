@@ -111,7 +111,7 @@ def _per_cent(shares: Sequence[float | None]) -> str:
 
 
 def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Codes by whether their texts stood beside pictures in training; an empty group is left out."""
+    """Codes by whether their texts stood beside images in training; an empty group is left out."""
     languages, (_, boxes) = retrieval_rows(result), boxes_rows(result)
     rows = {**boxes, **languages}
     order = dict.fromkeys([*languages, *boxes])
@@ -124,11 +124,11 @@ def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     languages = retrieval_rows(result)
     _, boxes = boxes_rows(result)
-    yield f"split {result.get('split', '?')}; zero-shot: no text of the language stood beside a picture in training"
+    yield f"split {result.get('split', '?')}; zero-shot: no text of the language stood beside an image in training"
     if languages:
         rows = languages.values()
         yield (
-            f"i→t picture to text, t→i text to picture, by similarity: {_span(rows, 'candidates')} pictures, "
+            f"i→t image to text, t→i text to image, by similarity: {_span(rows, 'candidates')} images, "
             f"{_span(rows, 'queries')} texts a language; chance R@1 {_span(rows, 'chance_r1', 100)} %"
         )
         shared = {code: row for code, row in languages.items() if row.get("highest_r1", 1) < 1}

@@ -12,7 +12,7 @@ from x2kit.errors import WeightsError
 Fate = Literal["used", "twin", "derived", "resized", "kept", "dropped", "unexpected", "missing"]
 MEANING: dict[Fate, str] = {
     "used": "read into the model",
-    "resized": "read into the model, brought to its picture size",
+    "resized": "read into the model, brought to its image size",
     "twin": "the same tensor under a second name",
     "derived": "follows from the settings, so the model makes it itself",
     "kept": "not read into the model; kept beside it for the way back",

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from x2kit.errors import WeightsError
-from x2kit.io.atomic import file_appears_whole
+from x2kit.io.atomic import atomic_file
 from x2kit.plugin.toolkit.weights import read_checkpoint
 
 SUFFIXES = (".th", ".pth", ".pt", ".safetensors")
@@ -50,7 +50,7 @@ def write_official(content: OfficialFile, file: Path) -> None:
         raise WeightsError(f"{file}: expected a name that ends in {', '.join(SUFFIXES)}")
     if file.exists():
         raise WeightsError(f"{file}: is there already; name another file, or remove it")
-    with file_appears_whole(file) as beside:
+    with atomic_file(file) as beside:
         if file.suffix == ".safetensors":
             # clones: safetensors refuses two names of one memory, which official checkpoints have
             tensors = {name: value.clone() for name, value in content.tensors.items()}

@@ -24,7 +24,7 @@ from x2kit.interop.checkpoint_files import OfficialFile, read_official, write_of
 from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, VISION, Layout, recognise
 from x2kit.interop.names import official_buffers, official_names
 from x2kit.interop.recognition import first_fusion_layer, model_of
-from x2kit.io.atomic import appears_whole
+from x2kit.io.atomic import atomic_folder
 from x2kit.model import X2VLM, build_model, load, save_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.config import ModelConfig
@@ -60,7 +60,7 @@ def from_official(
         directory: must not hold anything yet.
         registry: the components that may be its encoders.
         tokenizer: name or directory of the text encoder's tokenizer; without one the model reads ids only.
-        image_size: another picture size; positions are interpolated.
+        image_size: another image size; positions are interpolated.
         heads: attention heads of text and fusion encoder, where they are not 64 wide each.
         plugins: those of `registry` beside the installed ones, by their names in a recipe.
     Raises: WeightsError that says what does not fit, and where.
@@ -97,7 +97,7 @@ def from_official(
         "beside": content.beside,
     }
     try:
-        with appears_whole(directory) as place:
+        with atomic_folder(directory) as place:
             save_weights(model.eval(), recipe_of(config, f"converted from {file.name}", plugins), place)
             (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             (place / ACCOUNT).write_text(json.dumps(account.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -183,7 +183,7 @@ def _state(names: dict[str, tuple[str, ...]], tensors: dict[str, Tensor]) -> dic
 def _resize(
     model: X2VLM, config: ModelConfig, image_size: int, names: dict[str, tuple[str, ...]], account: Account
 ) -> ModelConfig:
-    """Exchange the vision encoder for that of another picture size, its positions interpolated."""
+    """Exchange the vision encoder for that of another image size, its positions interpolated."""
     vision = config.vision.at_image_size(image_size)
     with without_initialisation():
         encoder = vision.build()

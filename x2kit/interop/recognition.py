@@ -109,7 +109,7 @@ def _heads(shapes: Shapes, layout: Layout, tied: bool, source: str) -> dict[str,
             f"{layout.fusion}{first_fusion_layer(shapes, layout)}.crossattention.self.query.weight", 0
         )
         settings["answers"] = length("cls_head.3.weight", 0)
-        settings["answer_pictures"] = length("cls_head.0.weight", 1) // width
+        settings["answer_images"] = length("cls_head.0.weight", 1) // width
     return settings
 
 

@@ -19,7 +19,7 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial|old)(?:\.[^.]+)?"
 
 
 @contextmanager
-def appears_whole(path: Path, needs: int | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, needs: int | None = None) -> Iterator[Path]:
     """A directory to fill that takes the place of `path` when the block ends well, and vanishes otherwise.
 
     Args:
@@ -45,7 +45,7 @@ def appears_whole(path: Path, needs: int | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def file_appears_whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A file to write that takes the place of `path` when the block ends well, and vanishes otherwise.
 
     Raises: StorageError if the disk takes no more, or refuses to be written.
@@ -70,7 +70,7 @@ def make_folder(folder: Path) -> None:
         _sync(place.parent)
 
 
-def vanish_whole(path: Path) -> None:
+def delete_folder(path: Path) -> None:
     """Remove a directory; a process that is killed meanwhile leaves no half of it under its name."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.rename(beside)
@@ -112,7 +112,7 @@ def storage_errors(path: Path, needs: int | None = None) -> Iterator[None]:
     except X2KitError:
         raise
     except Exception as error:
-        number = _told_by_system(error)
+        number = _system_message(error)
         if number in FULL:
             raise StorageError(f"{path}: not written: {_no_room(path, number, needs)}") from error
         if number in REFUSED:
@@ -120,7 +120,7 @@ def storage_errors(path: Path, needs: int | None = None) -> Iterator[None]:
         raise
 
 
-def _told_by_system(error: BaseException) -> int | None:
+def _system_message(error: BaseException) -> int | None:
     seen: list[BaseException] = []  # an error that a signal handler raises can be in its own chain
     while error not in seen:
         seen.append(error)
@@ -135,15 +135,15 @@ def _told_by_system(error: BaseException) -> int | None:
 
 def _no_room(path: Path, number: int, needs: int | None) -> str:
     folder = next(place for place in path.parents if place.exists())
-    free = in_words(shutil.disk_usage(folder).free)
-    wanted = f"{in_words(needs)} are needed, " if needs is not None else ""
+    free = describe_error(shutil.disk_usage(folder).free)
+    wanted = f"{describe_error(needs)} are needed, " if needs is not None else ""
     if number == errno.ENOSPC:
         return f"the disk is full; {wanted}{free} are free in {folder}"
     limit = "the quota is used up" if number == errno.EDQUOT else "files may not grow so large (ulimit -f)"
     return f"{limit}; {wanted}the disk itself has {free} free"
 
 
-def in_words(size: int) -> str:
+def describe_error(size: int) -> str:
     """A number of bytes: `3 bytes`, `1.5 MiB`."""
     if size < 1024:
         return f"{size} bytes"

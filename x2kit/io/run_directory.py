@@ -42,7 +42,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def one_writer(run: Path) -> Iterator[str | None]:
+def run_lock(run: Path) -> Iterator[str | None]:
     """Hold the run directory, which is made if it is not there, until the block ends or the process dies.
 
     The lock belongs to the process, not to the file, so a killed one leaves nothing that would have to be removed.
@@ -63,10 +63,10 @@ def one_writer(run: Path) -> Iterator[str | None]:
         os.close(file)
 
 
-def require_no_writer(run: Path) -> None:
+def require_unlocked(run: Path) -> None:
     """Raise CheckpointError if a process is training in this directory."""
     if (run / LOCK).is_file():
-        with one_writer(run):
+        with run_lock(run):
             pass
 
 

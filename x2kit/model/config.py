@@ -21,7 +21,7 @@ class HeadsConfig(BaseModel):
         ("itc", "itm", "mlm", "bbox"),
         description="the heads that the model has; a fine-tuned model lacks those that its task does not need",
     )
-    embed_dim: int = Field(256, gt=0, description="width of the common space of pictures and texts")
+    embed_dim: int = Field(256, gt=0, description="width of the common space of images and texts")
     temperature: float = Field(
         0.07, gt=0, description="initial temperature; learned, clamped to [0.001, 0.5]"
     )
@@ -51,15 +51,15 @@ class HeadsConfig(BaseModel):
         "weights, as X²-VLM's begins with BERT's, and learns as slowly as they do; false begins it anew",
     )
     frames: int | None = Field(
-        None, gt=0, description="frames of a video, each with a learned position; null for pictures only"
+        None, gt=0, description="frames of a video, each with a learned position; null for images only"
     )
     answers: int | None = Field(
         None, gt=1, description="classes of a head for answers (VQA by classification, NLVR2); null for none"
     )
-    answer_pictures: int = Field(
+    answer_images: int = Field(
         1,
         gt=0,
-        description="pictures that an answer is about: 2 in NLVR2, whose fused states stand side by side",
+        description="images that an answer is about: 2 in NLVR2, whose fused states stand side by side",
     )
     decoder_layers: int | None = Field(
         None, gt=0, description="layers of a decoder of answers (VQA by generation); null for none"

@@ -88,7 +88,7 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
-def in_words(device: torch.device, precision: str) -> str:
+def describe_device(device: torch.device, precision: str) -> str:
     """A device, the precision on it and, of a CPU, the threads, for people."""
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     return f"{device}, {precision}{threads}"

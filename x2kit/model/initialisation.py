@@ -193,7 +193,7 @@ def _origin(
     if fitted[tensor].shape != value.shape:
         return "fresh", f"other shape: {list(fitted[tensor].shape)}, here {list(value.shape)}"
     resized = given[tensor].shape != value.shape
-    return ("resized", "to this picture size") if resized else ("kept", "")
+    return ("resized", "to this image size") if resized else ("kept", "")
 
 
 def _fit_vision(model: X2VLM, given: dict[str, Tensor]) -> dict[str, Tensor]:

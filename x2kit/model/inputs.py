@@ -13,7 +13,7 @@ from torch import Tensor
 
 from x2kit.errors import DataError, Reason
 
-Picture: TypeAlias = Any
+ImageInput: TypeAlias = Any
 """A path, a URL, the bytes of an encoded image, a PIL image, an array, or a tensor; see `image_list`."""
 
 _ONE_IMAGE = (str, Path, bytes, bytearray, memoryview, Image.Image)
@@ -30,8 +30,8 @@ def text_list(texts: str | Iterable[str]) -> list[str]:
     return [str(text) for text in found]
 
 
-def image_list(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Turn one image or several into a list of what `x2kit.data.media.images.Picture` reads.
+def image_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
+    """Turn one image or several into a list of what `x2kit.data.media.images.ImageInput` reads.
 
     Arrays and tensors of two or three axes are one image, of four a batch. Float tensors of images that the encoder
     takes in 8 bits are in [0, 1], as torchvision's `to_tensor` makes them, and not normalised.
@@ -43,7 +43,7 @@ def image_list(images: Picture | Iterable[Picture]) -> list[Picture]:
     return _several(images, _ONE_IMAGE, "image")
 
 
-def eight_bits(image: Picture, wanted: bool) -> Picture:
+def eight_bits(image: ImageInput, wanted: bool) -> ImageInput:
     """Turn a tensor into an array, a float one in [0, 1] into 8 bits if `wanted`; keep everything else.
 
     Raises: DataError for a float tensor outside [0, 1], which has been normalised already.

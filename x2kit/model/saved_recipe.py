@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from x2kit.io.atomic import appears_whole, file_appears_whole
+from x2kit.io.atomic import atomic_file, atomic_folder
 from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS
 from x2kit.plugin.loading.carried import carry, digest
 from x2kit.plugin.loading.discovery import installed
@@ -40,7 +40,7 @@ def write_recipe(recipe: str, directory: Path) -> str:
     names = plugins_of(recipe)
     copies: dict[str, str] = {}
     if any(is_path(name) for name in names):
-        with appears_whole(directory / PLUGINS) as folder:
+        with atomic_folder(directory / PLUGINS) as folder:
             copies = carry(names, folder)
     relative = {name: f"{PLUGINS}/{copy}" for name, copy in copies.items()}
     _write(directory / RECIPE, _renamed(recipe, relative))
@@ -88,5 +88,5 @@ def _manifest(names: Sequence[str], copies: Mapping[str, str], directory: Path) 
 
 
 def _write(file: Path, text: str) -> None:
-    with file_appears_whole(file) as beside:
+    with atomic_file(file) as beside:
         beside.write_text(text, encoding="utf-8")

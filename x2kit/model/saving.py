@@ -3,7 +3,7 @@
 model.safetensors     parameters and buffers; tied ones once
 recipe.yaml           the resolved recipe
 plugins/ plugins.json copies of its file plugins, hashes and versions
-preprocessing.json    size, channels, mean and standard deviation of pictures
+preprocessing.json    size, channels, mean and standard deviation of images
 tokenizer/            what the tokenizer wrote
 vision/ text/ fusion/ what the encoders wrote, where they need more than the recipe
 """

@@ -1,6 +1,6 @@
-"""X2VLM: pictures, regions and texts of one model (X²-VLM, arXiv:2211.12402). Imports torch.
+"""X2VLM: images, regions and texts of one model (X²-VLM, arXiv:2211.12402). Imports torch.
 
-B rows, L text tokens, N patches, D width, E common width, M distinct pictures. Masks are bool and True is kept.
+B rows, L text tokens, N patches, D width, E common width, M distinct images. Masks are bool and True is kept.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2kit.data.transforms.text import clean
-from x2kit.data.transforms.view import read_picture
+from x2kit.data.transforms.view import read_image
 from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
-from x2kit.model.inputs import Picture, eight_bits, image_list, text_list
+from x2kit.model.inputs import ImageInput, eight_bits, image_list, text_list
 from x2kit.model.regions import patch_mask, patch_overlap
 from x2kit.plugin import (
     Context,
@@ -95,7 +95,7 @@ class X2VLM(nn.Module):
             self.frame_positions = nn.Parameter(torch.empty(1, heads.frames, 1, vision.width))
             nn.init.trunc_normal_(self.frame_positions, std=0.02)
         if heads.answers is not None:
-            self.answer_head = HiddenHead(fusion.width * heads.answer_pictures, heads.answers)
+            self.answer_head = HiddenHead(fusion.width * heads.answer_images, heads.answers)
         if decoder is not None:
             self.decoder = decoder
         spec = vision.image_spec
@@ -118,7 +118,7 @@ class X2VLM(nn.Module):
 
     @property
     def image_spec(self) -> ImageSpec:
-        """What pictures must be."""
+        """What images must be."""
         return self.vision.image_spec
 
     @property
@@ -144,12 +144,12 @@ class X2VLM(nn.Module):
     # Tensors in, tensors out: what training and evaluation use.
 
     def encode_images(self, images: Tensor) -> VisionFeatures:
-        """Encode pictures [B, C, H, W] float in [0, 1]; they are normalised here, as the encoder declared."""
+        """Encode images [B, C, H, W] float in [0, 1]; they are normalised here, as the encoder declared."""
         features: VisionFeatures = self.vision((images - self._mean) / self._std)
         return features
 
     def encode_video(self, frames: Tensor) -> VisionFeatures:
-        """Encode videos [B, F, C, H, W] as one picture each: the mean over the frames, each with its position.
+        """Encode videos [B, F, C, H, W] as one image each: the mean over the frames, each with its position.
 
         Of fewer frames than the model has positions for, the first positions are taken (X²-VLM, section 3.3).
 
@@ -170,11 +170,11 @@ class X2VLM(nn.Module):
     def encode_regions(
         self, features: VisionFeatures, rows: Tensor, bbox: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The summary of parts of pictures, and their patches.
+        """The summary of parts of images, and their patches.
 
         Args:
-            features: of the distinct pictures.
-            rows: [B] int64, the picture of each region.
+            features: of the distinct images.
+            rows: [B] int64, the image of each region.
             bbox: [B, 4] cxcywh in [0, 1].
             mask: [B, N] bool, the patches of each region where they are known already.
         Returns: summary [B, D] and mask [B, N] bool.
@@ -191,7 +191,7 @@ class X2VLM(nn.Module):
         return tokens
 
     def project_images(self, summary: Tensor) -> Tensor:
-        """Summaries [B, D] of pictures or regions to unit vectors [B, E] of the common space."""
+        """Summaries [B, D] of images or regions to unit vectors [B, E] of the common space."""
         return F.normalize(self.vision_proj(summary).float(), dim=-1)
 
     def project_texts(self, tokens: Tensor) -> Tensor:
@@ -199,17 +199,17 @@ class X2VLM(nn.Module):
         return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=-1)
 
     def fuse(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
-        """Texts that look at pictures; see `FusionEncoder.forward`. Returns [B, L, D].
+        """Texts that look at images; see `FusionEncoder.forward`. Returns [B, L, D].
 
-        A context with a lead is a picture: its patches get the fixed positions, if the heads ask for them.
+        A context with a lead is an image: its patches get the fixed positions, if the heads ask for them.
         """
         if context is not None and context.lead is not None and not context.prepared:
             context = context._replace(tokens=self._placed(context.tokens))
         fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
         return fused
 
-    def prepare_pictures(self, features: VisionFeatures) -> Context:
-        """M whole pictures as a context of many calls of `fuse`, with what they all need computed once.
+    def prepare_images(self, features: VisionFeatures) -> Context:
+        """M whole images as a context of many calls of `fuse`, with what they all need computed once.
 
         Summaries stand in front of the patches; `rows` is empty, each call replaces it by its own.
         """
@@ -219,7 +219,7 @@ class X2VLM(nn.Module):
             return Context(tokens, rows, prepared=self.fusion.prepare(tokens))
 
     def prepare_patches(self, features: VisionFeatures) -> Context:
-        """As `prepare_pictures`, for calls whose rows bring leads of their own: only the patches are prepared."""
+        """As `prepare_images`, for calls whose rows bring leads of their own: only the patches are prepared."""
         tokens = self._placed(features.patches)
         with component_faults(self.fusion.built_from):
             prepared = self.fusion.prepare(tokens)
@@ -240,7 +240,7 @@ class X2VLM(nn.Module):
         return torch.sigmoid(self.bbox_head(fused[:, 0]).float())
 
     def answer_logits(self, fused: Sequence[Tensor]) -> Tensor:
-        """Logits [B, A] of the answers, from the fused texts [B, L, D] of each picture, read at position 0."""
+        """Logits [B, A] of the answers, from the fused texts [B, L, D] of each image, read at position 0."""
         logits: Tensor = self.answer_head(torch.cat([states[:, 0] for states in fused], -1))
         return logits.float()
 
@@ -253,18 +253,17 @@ class X2VLM(nn.Module):
 
     # Images and texts in, numbers out: what people use. One image or text may be given without a list around it.
 
-    def read(self, pictures: Picture | Iterable[Picture]) -> Tensor:
+    def read(self, all_images: ImageInput | Iterable[ImageInput]) -> Tensor:
         """Read images as the encoder takes them: [B, C, H, W] float in [0, 1].
 
         Args:
-            pictures: paths, URLs, bytes of encoded files, PIL images, arrays or tensors; see
+            images: paths, URLs, bytes of encoded files, PIL images, arrays or tensors; see
                 `x2kit.model.inputs.image_list`. Each is brought to the encoder's size.
         Raises: DataError for an image that cannot be read or does not fit the encoder.
         """
         spec = self.image_spec
         found = [
-            read_picture(eight_bits(picture, spec.value_range is None), spec)
-            for picture in image_list(pictures)
+            read_image(eight_bits(image, spec.value_range is None), spec) for image in image_list(all_images)
         ]
         if not found:
             return torch.empty(0, spec.channels, spec.size, spec.size, device=self.device)
@@ -282,44 +281,44 @@ class X2VLM(nn.Module):
         return ids.to(self.device), mask.to(self.device)
 
     @torch.inference_mode()
-    def similarity(self, pictures: Picture | Iterable[Picture], texts: str | Iterable[str]) -> Tensor:
+    def similarity(self, all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
         """Compute the cosine similarity [images, texts] of every image with every text.
 
         Args:
-            pictures: one image or several, as `read` takes them.
+            images: one image or several, as `read` takes them.
             texts: one text or several. Without images or without texts the result is empty.
         """
-        pictures, texts = image_list(pictures), text_list(texts)
-        if not (pictures and texts):
-            return torch.empty(len(pictures), len(texts), device=self.device)
-        images = self.project_images(self.encode_images(self.read(pictures)).summary)
+        all_images, texts = image_list(all_images), text_list(texts)
+        if not (all_images and texts):
+            return torch.empty(len(all_images), len(texts), device=self.device)
+        images = self.project_images(self.encode_images(self.read(all_images)).summary)
         return images @ self.project_texts(self.encode_texts(*self.tokenize(texts))).T
 
     @torch.inference_mode()
-    def match(self, pictures: Picture | Iterable[Picture], texts: str | Iterable[str]) -> Tensor:
+    def match(self, all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
         """Compute the probability [B] that text i describes image i. Raises ShapeError unless they go in pairs."""
-        pictures, texts = _pairs(pictures, texts)
-        if not pictures:
+        all_images, texts = _pairs(all_images, texts)
+        if not all_images:
             return torch.empty(0, device=self.device)
-        return self.itm_logits(self._fuse_pairs(pictures, texts)).softmax(1)[:, 1]
+        return self.itm_logits(self._fuse_pairs(all_images, texts)).softmax(1)[:, 1]
 
     @torch.inference_mode()
-    def locate(self, pictures: Picture | Iterable[Picture], texts: str | Iterable[str]) -> Tensor:
+    def locate(self, all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
         """Find text i in image i: [B, 4], (centre x, centre y, width, height) as shares of the image's sides.
 
         `x2kit.model.boxes_in_pixels` converts them to corners in pixels.
 
         Raises: ShapeError unless images and texts go in pairs.
         """
-        pictures, texts = _pairs(pictures, texts)
-        if not pictures:
+        all_images, texts = _pairs(all_images, texts)
+        if not all_images:
             return torch.empty(0, 4, device=self.device)
-        return self.predict_bbox(self._fuse_pairs(pictures, texts))
+        return self.predict_bbox(self._fuse_pairs(all_images, texts))
 
-    def _fuse_pairs(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        features = self.encode_images(self.read(pictures))
+    def _fuse_pairs(self, all_images: Sequence[ImageInput], texts: Sequence[str]) -> Tensor:
+        features = self.encode_images(self.read(all_images))
         ids, mask = self.tokenize(texts)
-        context = picture_context(features, torch.arange(len(pictures), device=self.device))
+        context = image_context(features, torch.arange(len(all_images), device=self.device))
         return self.fuse(self.encode_texts(ids, mask), mask, context, summary_rows=len(texts))
 
     @classmethod
@@ -333,11 +332,11 @@ class X2VLM(nn.Module):
 
 
 def _pairs(
-    pictures: Picture | Iterable[Picture], texts: str | Iterable[str]
-) -> tuple[list[Picture], list[str]]:
-    images, sentences = image_list(pictures), text_list(texts)
+    all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]
+) -> tuple[list[ImageInput], list[str]]:
+    images, sentences = image_list(all_images), text_list(texts)
     if len(images) != len(sentences):
-        raise ShapeError(f"pictures and sentences go in pairs, found {len(images)} and {len(sentences)}")
+        raise ShapeError(f"images and sentences go in pairs, found {len(images)} and {len(sentences)}")
     return images, sentences
 
 
@@ -365,11 +364,11 @@ def _positions(vision: VisionEncoder, scale: float) -> Tensor | None:
     return sinusoid_2d(vision.grid, vision.width) * scale
 
 
-def picture_context(features: VisionFeatures, rows: Tensor) -> Context:
-    """Whole pictures as context of text rows: summary in front, all patches visible.
+def image_context(features: VisionFeatures, rows: Tensor) -> Context:
+    """Whole images as context of text rows: summary in front, all patches visible.
 
     Args:
-        features: of M distinct pictures.
-        rows: [B] int64, the picture of each text row.
+        features: of M distinct images.
+        rows: [B] int64, the image of each text row.
     """
     return Context(features.patches, rows, None, gather_rows(features.summary, rows)[:, None])

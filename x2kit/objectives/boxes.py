@@ -11,7 +11,7 @@ def _mean_over(losses: Tensor, counts: Tensor | None) -> Tensor:
     if counts is None:
         return losses.mean()
     kept = counts.to(losses.dtype)
-    # A batch of whole pictures has no box to learn; the official code divides by zero there.
+    # A batch of whole images has no box to learn; the official code divides by zero there.
     return (losses * kept).sum() / kept.sum().clamp_min(1)
 
 

@@ -24,11 +24,12 @@ from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFea
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
-from x2kit.plugin.subcommands import Verbs
+from x2kit.plugin.subcommands import Subcommands
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 
 if TYPE_CHECKING:
+    from x2kit.distributed.ranks import Ranks
     from x2kit.plugin.encoders import (
         Context,
         FusionEncoder,
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
         VisionEncoder,
         VisionFeatures,
     )
-    from x2kit.plugin.tasks import Ranks, TaskContext
+    from x2kit.plugin.tasks import TaskContext
     from x2kit.plugin.toolkit.gather import gather_rows
 
 _LAZY = {
-    "Context": "encoders",
-    "FusionEncoder": "encoders",
-    "TextDecoder": "encoders",
-    "TextEncoder": "encoders",
-    "VisionEncoder": "encoders",
-    "VisionFeatures": "encoders",
-    "gather_rows": "toolkit.gather",
-    "Ranks": "tasks",
-    "TaskContext": "tasks",
+    "Context": "plugin.encoders",
+    "FusionEncoder": "plugin.encoders",
+    "TextDecoder": "plugin.encoders",
+    "TextEncoder": "plugin.encoders",
+    "VisionEncoder": "plugin.encoders",
+    "VisionFeatures": "plugin.encoders",
+    "gather_rows": "plugin.toolkit.gather",
+    "Ranks": "distributed.ranks",
+    "TaskContext": "plugin.tasks",
 }
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "SourceConfig",
     "SpecialIds",
     "StreamFeatures",
+    "Subcommands",
     "TaskConfig",
     "TaskContext",
     "TextDecoder",
@@ -96,7 +98,6 @@ __all__ = [
     "TextEncoderConfig",
     "TextFacts",
     "Tokenizer",
-    "Verbs",
     "VisionEncoder",
     "VisionEncoderConfig",
     "VisionFacts",
@@ -112,7 +113,7 @@ def __getattr__(name: str) -> Any:
     if name in LEAVING:
         warn_deprecated(name, LEAVING[name])
     if name in _LAZY:
-        return getattr(import_module(f"x2kit.plugin.{_LAZY[name]}"), name)
+        return getattr(import_module(f"x2kit.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from x2kit.distributed.processes import PARTNER_GONE
 from x2kit.errors import PluginError, X2KitError
 from x2kit.plugin.components import ComponentConfig, Kind
 from x2kit.plugin.registry import owner_of
@@ -20,13 +21,6 @@ NOUNS: dict[Kind, str] = {
     "objective": "objective",
     "reporter": "reporter",
 }
-PARTNER_GONE = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "Connection refused",
-)
-"""How gloo says that the other end of a connection is gone."""
 WORKER_GONE = "DataLoader worker"
 """How torch's messages of a data worker that was killed begin; a signal handler raises them in any line of code."""
 

@@ -107,7 +107,7 @@ class VisionEncoderConfig(ComponentConfig):
         return None
 
     def at_image_size(self, image_size: int) -> Self:
-        """The same encoder for another picture size. Raises SettingError if it cannot be; see `Encoder.fit`."""
+        """The same encoder for another image size. Raises SettingError if it cannot be; see `Encoder.fit`."""
         from x2kit.errors import SettingError
 
         if "image_size" not in type(self).model_fields:
@@ -116,7 +116,7 @@ class VisionEncoderConfig(ComponentConfig):
 
     @abstractmethod
     def describe(self) -> VisionFacts:
-        """Picture, width and grid. Raises SettingError for settings that cannot be."""
+        """Image, width and grid. Raises SettingError for settings that cannot be."""
         raise NotImplementedError
 
     @abstractmethod

@@ -25,7 +25,7 @@ class VisionFeatures(NamedTuple):
     """What a vision encoder gives: the vision sequence is the summary, then the patches.
 
     Attributes:
-        summary: [B, D], one vector a picture.
+        summary: [B, D], one vector an image.
         patches: [B, N, D], row-major over the grid.
         grid: (rows, columns) with rows * columns == N.
     """
@@ -71,12 +71,12 @@ class Encoder(nn.Module):
         return {}
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Own tensors of another picture size brought to this one's; what cannot be brought is left as it is."""
+        """Own tensors of another image size brought to this one's; what cannot be brought is left as it is."""
         return state
 
 
 class VisionEncoder(Encoder):
-    """Pictures to patches. Set `image_spec`, `width` and `grid` in the constructor."""
+    """Images to patches. Set `image_spec`, `width` and `grid` in the constructor."""
 
     image_spec: ImageSpec
     width: int
@@ -84,7 +84,7 @@ class VisionEncoder(Encoder):
 
     @abstractmethod
     def forward(self, images: Tensor) -> VisionFeatures:
-        """Encode pictures.
+        """Encode images.
 
         Args:
             images: [B, C, H, W] float, of the size and channels of `image_spec`, already normalised with its
@@ -99,8 +99,8 @@ class VisionEncoder(Encoder):
         the mask, which is where the weights are above 0.
 
         Args:
-            features: of the distinct pictures.
-            rows: [B] int64, the picture of each region.
+            features: of the distinct images.
+            rows: [B] int64, the image of each region.
             weights: [B, N], how much each patch counts: bool for patches that count alike, as in the paper, or
                 float; not negative, and at least one above 0 in each row.
         Returns: [B, D].
@@ -161,7 +161,7 @@ class Context(NamedTuple):
     """What text rows look at: M distinct contexts serve B text rows.
 
     Attributes:
-        tokens: [M, N, Dc], for pictures the patches, for texts their tokens.
+        tokens: [M, N, Dc], for images the patches, for texts their tokens.
         rows: [B] int64, the context of each text row.
         mask: [B, N] bool, the tokens that each row may look at; None for all.
         lead: [B, 1, Dc], a summary token of the row's own in front of the tokens, always visible; or None.

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 Interpolation: TypeAlias = Literal["bicubic", "bilinear", "nearest"]
-"""How pictures are brought to an encoder's size."""
+"""How images are brought to an encoder's size."""
 
 
 class ImageSpec(NamedTuple):
-    """What an encoder wants its pictures to be. It travels with the weights.
+    """What an encoder wants its images to be. It travels with the weights.
 
     Attributes:
-        size: side of the square picture, in pixels.
+        size: side of the square image, in pixels.
         channels: 3 for colour, 1 for a radiograph, 13 for a satellite tile. Photographs are brought to 1 or 3 channels
-            where they have others; arrays, and all pictures where `value_range` is given, must have as many.
-        mean: one a channel, in units of [0, 1]; subtracted by the model before the encoder sees the picture.
+            where they have others; arrays, and all images where `value_range` is given, must have as many.
+        mean: one a channel, in units of [0, 1]; subtracted by the model before the encoder sees the image.
         std: one a channel; divided by after the mean was subtracted.
-        interpolation: how pictures are brought to `size`.
-        value_range: the numbers that become 0 and 1; what lies outside becomes 0 or 1. Pictures may then be of 16
+        interpolation: how images are brought to `size`.
+        value_range: the numbers that become 0 and 1; what lies outside becomes 0 or 1. Images may then be of 16
             bits, whole numbers or floats: (0, 65535) for a PNG of 16 bits, (0, 4095) for a radiograph of 12,
-            (0, 10000) for reflectance. None for pictures of 8 bits, and no deeper ones.
-        colours: the channels that stand for red, green and blue where people look at a picture; None for the first
+            (0, 10000) for reflectance. None for images of 8 bits, and no deeper ones.
+        colours: the channels that stand for red, green and blue where people look at an image; None for the first
             three, or the first in grey. The model is not concerned.
     """
 
@@ -50,7 +50,7 @@ class ImageSpec(NamedTuple):
 
 
 class VisionFacts(NamedTuple):
-    """What is known of a vision encoder without its weights: picture, width D, patch grid (rows, columns)."""
+    """What is known of a vision encoder without its weights: image, width D, patch grid (rows, columns)."""
 
     image: ImageSpec
     width: int

@@ -10,7 +10,7 @@ import pluggy
 
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import RunFacts, RunStatus
-from x2kit.plugin.subcommands import Verbs
+from x2kit.plugin.subcommands import Subcommands
 
 PROJECT = "x2kit"
 API_VERSION = 1
@@ -26,8 +26,8 @@ def x2kit_register(registry: Registry) -> None:
 
 
 @hookspec
-def x2kit_verbs(verbs: Verbs) -> None:
-    """Add commands: `verbs.add("mine", "my_plugin.mine", "what x2kit mine does")`. Of installed plugins alone."""
+def x2kit_subcommands(subcommands: Subcommands) -> None:
+    """Add commands: `subcommands.add("mine", "my_plugin.mine", "what x2kit mine does")`. Of installed plugins alone."""
 
 
 @hookspec

@@ -24,18 +24,18 @@ class EncodedTexts(NamedTuple):
 class StreamFeatures(NamedTuple):
     """What an objective is given of a stream in a step: W rows of the whole batch, B of them of this process.
 
-    In one process W and B are the same rows. In parallel text the first text takes the place of the picture.
+    In one process W and B are the same rows. In parallel text the first text takes the place of the image.
 
     Attributes:
-        first: [W, E] float32, unit length: pictures, or regions, in the common space; of parallel text the first texts.
+        first: [W, E] float32, unit length: images, or regions, in the common space; of parallel text the first texts.
         second: [W, E] float32, unit length: the texts; row i belongs to row i of `first`.
         group: [W] int64; rows of one group are right answers to each other, as `positives` of the stream says.
         temperature: scalar, learned: that of the contrastive loss.
         texts: of the B rows; one entry, and two of parallel text.
-        summary: [B, D] of the picture or region of each row; None of parallel text.
-        region_mask: [B, N] bool, the patches of each row's region; None where rows look at whole pictures.
-        images: [B] int64, which of the M pictures each row looks at; None of parallel text.
-        vision: of the M distinct pictures of the step, those of other streams included; None of parallel text.
+        summary: [B, D] of the image or region of each row; None of parallel text.
+        region_mask: [B, N] bool, the patches of each row's region; None where rows look at whole images.
+        images: [B] int64, which of the M images each row looks at; None of parallel text.
+        vision: of the M distinct images of the step, those of other streams included; None of parallel text.
     """
 
     first: Tensor

@@ -3,12 +3,12 @@
 A record is a dict with these fields; which of them a stream needs depends on the kind of the stream.
 
     id       str, unique within the source
-    image    PIL image, or array of numbers, or bytes of an encoded picture, or a path
+    image    PIL image, or array of numbers, or bytes of an encoded image, or a path
     video    path or bytes of a video file, or a list of frames, each as an image, or a list of clips, which are such
              lists and have a caption each
     is_continuous  bool, whether the clips of a video follow each other
-    caption  text of the whole picture or video; of clips the list of their texts
-    regions  list of {"bbox": [x, y, width, height] in pixels of this picture, "caption": text}
+    caption  text of the whole image or video; of clips the list of their texts
+    regions  list of {"bbox": [x, y, width, height] in pixels of this image, "caption": text}
     texts    the same content in several languages, {code: sentence}: parallel text
 
 A text is a str, or {code: str} for several languages, or a list of either: one is drawn per visit, seeded.
@@ -24,7 +24,7 @@ Text: TypeAlias = str | dict[str, str] | list[str] | list[dict[str, str]]
 
 
 class Region(TypedDict):
-    """A part of a picture with its text."""
+    """A part of an image with its text."""
 
     bbox: list[float]
     caption: Text
@@ -67,7 +67,7 @@ class Source(Protocol):
         ...
 
     def texts(self) -> Iterator[str]:
-        """Every text that the records can hold, in a fixed order, without opening a picture; may repeat."""
+        """Every text that the records can hold, in a fixed order, without opening an image; may repeat."""
         ...
 
     def fingerprint(self) -> str:

@@ -3,56 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from x2kit.errors import ShapeError
+from x2kit.distributed.ranks import Ranks
 from x2kit.plugin.sources import Source
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The processes that measure together, seen from one of them. As it stands: one process alone.
-
-    Under torchrun every process runs every task with the same settings on the same records, and what the task
-    returns at rank 0 is the result. So a task need not know of them. One that does shares its work:
-
-        mine = [look_at(source[index]) for index in range(ranks.rank, len(source), ranks.count)]
-        total = sum(sum(part) for part in ranks.gather(mine))
-
-    All processes make the same calls in the same order; each waits there for the others.
-
-    Attributes:
-        rank: number of this process, from 0.
-        count: how many there are.
-    """
-
-    rank: int = 0
-    count: int = 1
-
-    def gather(self, value: Any) -> list[Any]:
-        """The value of each process, by rank: any value that can be pickled."""
-        return [value]
-
-    def of_first(self, value: Any) -> Any:
-        """What rank 0 has."""
-        return value
-
-    def concatenate(self, rows: Tensor | None) -> Tensor:
-        """The rows of all processes, those of rank 0 first.
-
-        Args:
-            rows: [B, ...], in main memory; of one dtype and width in all processes. None of a process that has none,
-                which not all of them may be.
-        Returns: [B of all, ...].
-        """
-        if rows is None:
-            raise ShapeError("no process has rows to concatenate")
-        return rows
 
 
 @dataclass(frozen=True)
@@ -64,9 +22,9 @@ class TaskContext:
         source: the records of the split that is measured.
         split: its name.
         languages: codes of the languages to measure, in order.
-        trained_with_images: codes whose texts stood beside pictures in training.
+        trained_with_images: codes whose texts stood beside images in training.
         device: where the model is.
-        batch_size: pictures (or texts) a batch.
+        batch_size: images (or texts) a batch.
         progress: `progress(what, done, total)` shows how far the task is.
         ranks: the processes that measure together; one, unless torchrun started several.
     """
@@ -79,4 +37,4 @@ class TaskContext:
     device: torch.device
     batch_size: int
     progress: Callable[[str, int, int], None]
-    ranks: Ranks = Ranks()
+    ranks: Ranks = field(default_factory=Ranks)

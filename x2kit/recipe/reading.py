@@ -181,7 +181,5 @@ def _build(tree: Node, registry: Registry, files: Sequence[RecipeFile]) -> Recip
 
 
 def _overlay_alone(file: RecipeFile) -> Fault:
-    message = (
-        f"is an overlay, which changes a recipe: lay it over one, x2kit VERB RECIPE --config {file.name}"
-    )
+    message = f"is an overlay, which changes a recipe: lay it over one, x2kit SUBCOMMAND RECIPE --config {file.name}"
     return Fault("", file.shown, message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from x2kit.data.config import LOSSES, PICTURED, LossName, StreamConfig
+from x2kit.data.config import IMAGED, LOSSES, LossName, StreamConfig
 from x2kit.errors import (
     DataError,
     Fault,
@@ -112,9 +112,7 @@ class _Checks:
         if vision is None or text is None:
             return None
         if fault := vision.image.fault():
-            self._fault(
-                "model.vision", f"{model.vision.component_name()} is wrong about its pictures: {fault}"
-            )
+            self._fault("model.vision", f"{model.vision.component_name()} is wrong about its images: {fault}")
         fusion = self._ask(
             "model.fusion", model.fusion, lambda: model.fusion.describe(text.width, vision.width)
         )
@@ -151,7 +149,7 @@ class _Checks:
         if stream.kind == "parallel-text" and pool is not None and len(set(pool)) < 2:
             self._fault(f"{key}.languages", f"parallel text needs two languages, found {', '.join(pool)}")
         if stream.images_from is not None:
-            self._pictures(name, stream, f"{key}.images_from")
+            self._images(name, stream, f"{key}.images_from")
         pairwise = [loss for loss in losses_on(stream) if loss in PAIRWISE]
         if stream.batch_size < 2 and pairwise:
             self._fault(
@@ -228,11 +226,11 @@ class _Checks:
             self._fault(
                 "model.text",
                 f"its width {text.width} differs from that of model.vision, {vision.width}, but in {key} "
-                f"{' and '.join(reading)} let the fusion encoder read texts as it reads pictures, "
+                f"{' and '.join(reading)} let the fusion encoder read texts as it reads images, "
                 f"which takes one width\n  set {self._one_width(facts)}, or "
                 + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
             )
-        if stream.kind in PICTURED and stream.transform.augment_operations:
+        if stream.kind in IMAGED and stream.transform.augment_operations:
             self._augmented(name, stream, f"{key}.transform", vision.image)
 
     def _one_width(self, facts: ModelFacts) -> str:
@@ -258,7 +256,7 @@ class _Checks:
             if boxed and stream.images_from is None:
                 self._fault(
                     f"{key}.augment_colour",
-                    "pictures with boxes take colour operations alone, so without them nothing is left; set "
+                    "images with boxes take colour operations alone, so without them nothing is left; set "
                     f"{key}.augment_operations: 0",
                 )
             return
@@ -272,7 +270,7 @@ class _Checks:
             )
             self._fault(
                 f"{key}.augment_operations",
-                f"they need pictures with {needed}, but model.vision wants {wanted}; set 0{other}",
+                f"they need images with {needed}, but model.vision wants {wanted}; set 0{other}",
             )
 
     def _headed(self, stream: StreamConfig, key: str) -> None:
@@ -316,7 +314,7 @@ class _Checks:
                 f"the model has positions for {positions} frames (model.heads.frames), found {stream.frames}",
             )
 
-    def _pictures(self, name: str, stream: StreamConfig, key: str) -> None:
+    def _images(self, name: str, stream: StreamConfig, key: str) -> None:
         streams = self._recipe.data.streams
         givers = [other for other, config in streams.items() if config.kind == "image-text"]
         if stream.images_from not in givers:
@@ -329,7 +327,7 @@ class _Checks:
         elif streams[str(stream.images_from)].source != stream.source:
             self._fault(
                 key,
-                f'stream "{stream.images_from}" has another source, so its pictures have not the regions of '
+                f'stream "{stream.images_from}" has another source, so its images have not the regions of '
                 f"{name!r}; give both the same source, or set images_from: null, so that this stream reads its own",
             )
 

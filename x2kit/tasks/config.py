@@ -20,7 +20,7 @@ Rerank = Literal["combined", "matching", "none"]
 
 
 class Retrieval(TaskConfig):
-    """Pictures or videos to texts and back, by similarity and re-ranked by the matching head."""
+    """Images or videos to texts and back, by similarity and re-ranked by the matching head."""
 
     frames: int | None = Field(
         None,
@@ -36,8 +36,8 @@ class Retrieval(TaskConfig):
     itm_weight: float = Field(0.5, ge=0, description="combined: factor of log p(match)")
     positives: Positives = Field(
         "row",
-        description="right answers beside those of the own record: row (none), text (pictures with an equal text), "
-        "image (texts of equal pictures)",
+        description="right answers beside those of the own record: row (none), text (images with an equal text), "
+        "image (texts of equal images)",
     )
     common_subset: bool = Field(
         False,
@@ -65,8 +65,8 @@ class Retrieval(TaskConfig):
         return measure_retrieval(self, context)
 
 
-class Localisation(TaskConfig):
-    """Where a named part of a picture is: the box predicted from its text and the whole picture."""
+class Grounding(TaskConfig):
+    """Where a named part of an image is: the box predicted from its text and the whole image."""
 
     iou: float = Field(
         0.5, gt=0, lt=1, description="a box counts as found above this intersection over union"
@@ -92,9 +92,9 @@ class Localisation(TaskConfig):
 
     def run(self, context: TaskContext) -> Mapping[str, Any]:
         """Share of boxes found, by language; see `x2kit.tasks.grounding.metric`."""
-        from x2kit.tasks.grounding.metric import measure_boxes
+        from x2kit.tasks.grounding.metric import measure_grounding
 
-        return measure_boxes(self, context)
+        return measure_grounding(self, context)
 
 
 x2kit_api = "1"
@@ -104,4 +104,4 @@ x2kit_api = "1"
 def x2kit_register(registry: Registry) -> None:
     """Add the tasks."""
     registry.add(Retrieval)
-    registry.add(Localisation)
+    registry.add(Grounding)

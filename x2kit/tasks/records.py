@@ -1,4 +1,4 @@
-"""Records of the measured split: pictures and videos once, texts by language. Imports torch.
+"""Records of the measured split: images and videos once, texts by language. Imports torch.
 
 A broken record stops the measurement. To skip it would change the number of candidates, and with it the result.
 """
@@ -13,29 +13,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from x2kit.data.media.images import Picture
+from x2kit.data.media.images import ImageLike
 from x2kit.data.pipeline.video_samples import seen_video
 from x2kit.data.transforms.text import clean
-from x2kit.data.transforms.view import stack_pixels, whole_picture
+from x2kit.data.transforms.view import stack_pixels, whole_image
+from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Region, Source, Text
-from x2kit.plugin.tasks import Ranks, TaskContext
-from x2kit.tasks.scoring import PictureBank, encode_pictures, own_part
+from x2kit.plugin.tasks import TaskContext
+from x2kit.tasks.scoring import ImageBank, encode_image_bank, own_part
 
 NO_CODE = "und"
 """Stands for the language of texts that say none (ISO 639: undetermined)."""
 
 
 class Entry(NamedTuple):
-    """What is kept of a record once its picture is encoded.
+    """What is kept of a record once its image is encoded.
 
     Attributes:
         id: of the record.
-        size: (width, height) of the picture or video in pixels, which boxes refer to.
+        size: (width, height) of the image or video in pixels, which boxes refer to.
         caption: as the record has it; None if it has none.
         regions: as the record has them.
-        pixels: hash of the picture as the encoder gets it; empty where only texts were read.
+        pixels: hash of the image as the encoder gets it; empty where only texts were read.
     """
 
     id: str
@@ -46,7 +47,7 @@ class Entry(NamedTuple):
 
 
 def read_entries(source: Source, ranks: Ranks) -> list[Entry]:
-    """Read the texts of all records without decoding a picture; sizes are (0, 0). Each rank reads a part.
+    """Read the texts of all records without decoding an image; sizes are (0, 0). Each rank reads a part.
 
     Raises: DataError for a broken record.
     """
@@ -62,11 +63,11 @@ def _entry(record: Record, index: int, size: tuple[int, int], pixels: bytes = b"
 
 
 class MeasuredRecords:
-    """Goes through a source once: `pictures` gives what the encoder wants, `entries` grows beside it.
+    """Goes through a source once: `images` gives what the encoder wants, `entries` grows beside it.
 
     Args:
         source: the records.
-        spec: what the encoder wants its pictures to be.
+        spec: what the encoder wants its images to be.
         frames: of a video that are seen; None where the model sees no videos.
     """
 
@@ -77,8 +78,8 @@ class MeasuredRecords:
     def __len__(self) -> int:
         return len(self._source)
 
-    def pictures(self, positions: Iterable[int] | None = None) -> Iterator[Tensor]:
-        """Pictures [C, S, S] and videos [F, C, S, S] float in [0, 1], by position.
+    def images(self, positions: Iterable[int] | None = None) -> Iterator[Tensor]:
+        """Images [C, S, S] and videos [F, C, S, S] float in [0, 1], by position.
 
         Args:
             positions: which records; all by default.
@@ -97,10 +98,10 @@ class MeasuredRecords:
 
     def _seen(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
         if record.get("image") is not None:
-            picture = Picture(record["image"], self._spec.channels, self._spec.value_range)
-            return stack_pixels([whole_picture(picture, self._spec)])[0], picture.size
+            image = ImageLike(record["image"], self._spec.channels, self._spec.value_range)
+            return stack_pixels([whole_image(image, self._spec)])[0], image.size
         if record.get("video") is None:
-            raise DataError("no picture; evaluation needs one, or a video, in every record")
+            raise DataError("no image; evaluation needs one, or a video, in every record")
         if self._frames is None:
             raise DataError("a video, but this model has no positions for its frames (model.heads.frames)")
         video = seen_video(record["video"], self._frames, self._spec)
@@ -132,26 +133,26 @@ def texts_in(text: Text | None, language: str, only: bool) -> list[str]:
 
 
 class Queries(NamedTuple):
-    """The texts of one language and the picture of each.
+    """The texts of one language and the image of each.
 
     Attributes:
         texts: T cleaned texts.
-        pictures: T positions of entries.
+        images: T positions of entries.
     """
 
     texts: list[str]
-    pictures: list[int]
+    images: list[int]
 
 
 def captions(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> Queries:
     """All captions of one language. Raises DataError, with the record's id, for one that cleans to nothing."""
     texts: list[str] = []
-    pictures: list[int] = []
+    images: list[int] = []
     for position, entry in enumerate(entries):
         for text in _of(entry, entry.caption, language, only):
             texts.append(_cleaned(entry, text, max_words))
-            pictures.append(position)
-    return Queries(texts, pictures)
+            images.append(position)
+    return Queries(texts, images)
 
 
 class NamedBoxes(NamedTuple):
@@ -159,12 +160,12 @@ class NamedBoxes(NamedTuple):
 
     Attributes:
         texts: R cleaned texts.
-        pictures: R positions of entries.
+        images: R positions of entries.
         bbox: R boxes, cxcywh in [0, 1].
     """
 
     texts: list[str]
-    pictures: list[int]
+    images: list[int]
     bbox: list[list[float]]
 
 
@@ -175,7 +176,7 @@ def named_boxes(entries: Sequence[Entry], language: str, only: bool, max_words: 
         for region in entry.regions:
             for text in _of(entry, region["caption"], language, only):
                 boxes.texts.append(_cleaned(entry, text, max_words))
-                boxes.pictures.append(position)
+                boxes.images.append(position)
                 boxes.bbox.append(normalised(entry, region["bbox"]))
     return boxes
 
@@ -217,7 +218,7 @@ def common_regions(entries: Sequence[Entry], languages: Sequence[str]) -> list[E
 
 
 def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
-    """A box [x, y, width, height] in pixels as cxcywh in [0, 1]. Raises DataError if it is not inside the picture."""
+    """A box [x, y, width, height] in pixels as cxcywh in [0, 1]. Raises DataError if it is not inside the image."""
     x, y, w, h = (float(number) for number in bbox)
     width, height = entry.size
     slack = 1e-3 * max(width, height)  # boxes that were rounded on the way may reach over the edge by a hair
@@ -225,7 +226,7 @@ def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
         w > 0 and h > 0 and x >= -slack and y >= -slack and x + w <= width + slack and y + h <= height + slack
     ):
         raise DataError(
-            f"record {entry.id}: box {list(bbox)} is not inside its picture of {width} x {height} pixels"
+            f"record {entry.id}: box {list(bbox)} is not inside its image of {width} x {height} pixels"
         )
     return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
 
@@ -263,8 +264,8 @@ def _cleaned(entry: Entry, text: str, max_words: int) -> str:
 
 def encode_records(
     context: TaskContext, frames: int | None, project: bool = True
-) -> tuple[PictureBank, list[Entry]]:
-    """Encode the picture or video of every record; each process reads and encodes its own part of them.
+) -> tuple[ImageBank, list[Entry]]:
+    """Encode the image or video of every record; each process reads and encodes its own part of them.
 
     Args:
         context: of the task.
@@ -282,13 +283,13 @@ def encode_records(
     records = MeasuredRecords(context.source, context.model.image_spec, frames)
     bank = None
     if positions:
-        bank = encode_pictures(
+        bank = encode_image_bank(
             context.model,
-            records.pictures(positions),
+            records.images(positions),
             len(positions),
             size,
-            lambda done, total: context.progress("pictures", done, total),
+            lambda done, total: context.progress("images", done, total),
             project,
         )
     entries = chain.from_iterable(context.ranks.gather(records.entries))
-    return PictureBank.of_all(bank, context.ranks), list(entries)
+    return ImageBank.of_all(bank, context.ranks), list(entries)

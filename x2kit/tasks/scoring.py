@@ -1,6 +1,6 @@
 """Which jobs of a measurement are a process's own. Imports torch.
 
-A job is what one process computes at once: a batch of pictures or texts, a pass of pairs. Jobs are shared whole, for
+A job is what one process computes at once: a batch of images or texts, a pass of pairs. Jobs are shared whole, for
 another batch would change the last digits of its numbers; so several processes find what one finds, to the last bit.
 """
 
@@ -13,9 +13,9 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from x2kit.distributed.ranks import Ranks
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Context, VisionFeatures
-from x2kit.plugin.tasks import Ranks
 
 
 def own_part(costs: Tensor, ranks: Ranks) -> range:
@@ -36,13 +36,13 @@ Progress = Callable[[int, int], None]
 
 ALONE = Ranks()
 CONTEXT_TOKENS_AT_ONCE = 8192
-"""Picture tokens whose keys and values, of every fusion layer, are held at a time."""
+"""Image tokens whose keys and values, of every fusion layer, are held at a time."""
 TOKENS_AT_ONCE = {"cpu": 2048}
 """Text tokens of one fusion pass, by type of device. On CPU what does not fit the cache takes twice as long."""
 OTHER_TOKENS_AT_ONCE = 32768
 ENOUGH = 1 / 8
 """A pass of this share of its tokens uses the device well: longer texts begin another, rather than pad its texts,
-and a picture with so many tokens of text gets passes of its own, in which its keys and values serve uncopied."""
+and an image with so many tokens of text gets passes of its own, in which its keys and values serve uncopied."""
 
 
 def silent(done: int, total: int) -> None:
@@ -50,8 +50,8 @@ def silent(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class PictureBank:
-    """Encoded pictures or videos: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid.
+class ImageBank:
+    """Encoded images or videos: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid.
 
     E is 0 where they were encoded without projection.
     """
@@ -65,12 +65,12 @@ class PictureBank:
         return len(self.summary)
 
     def block(self, rows: Tensor, device: torch.device) -> VisionFeatures:
-        """Some pictures, on the model's device."""
+        """Some images, on the model's device."""
         return VisionFeatures(self.summary[rows].to(device), self.patches[rows].to(device), self.grid)
 
     @classmethod
     def of_all(cls, own: Self | None, ranks: Ranks) -> Self:
-        """The pictures of all processes, rank by rank; None of a process that has none."""
+        """The images of all processes, rank by rank; None of a process that has none."""
         summary, patches, projected = (own.summary, own.patches, own.projected) if own else (None, None, None)
         return cls(
             ranks.concatenate(summary),
@@ -105,15 +105,15 @@ class TextBank:
 
 
 @torch.inference_mode()
-def encode_pictures(
+def encode_image_bank(
     model: X2VLM,
-    pictures: Iterable[Tensor],
+    images: Iterable[Tensor],
     total: int,
     batch_size: int,
     progress: Progress = silent,
     project: bool = True,
-) -> PictureBank:
-    """Encode pictures [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many pictures.
+) -> ImageBank:
+    """Encode images [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many images.
 
     No batch reaches over a multiple of `batch_size`: one that begins there does not depend on what came before.
     Without `project` the model needs no contrastive head.
@@ -121,7 +121,7 @@ def encode_pictures(
     summary, patches, projected = [], [], []
     grid = (0, 0)
     done = 0
-    for batch in _batched(pictures, batch_size):
+    for batch in _batched(images, batch_size):
         together = torch.stack(batch).to(model.device)
         features = model.encode_video(together) if together.ndim == 5 else model.encode_images(together)
         summary.append(features.summary.cpu())
@@ -131,11 +131,11 @@ def encode_pictures(
         grid = features.grid
         done += len(batch)
         progress(done, total)
-    return PictureBank(torch.cat(summary), torch.cat(patches), torch.cat(projected), grid)
+    return ImageBank(torch.cat(summary), torch.cat(patches), torch.cat(projected), grid)
 
 
 @torch.inference_mode()
-def encode_texts(
+def encode_text_bank(
     model: X2VLM,
     texts: Sequence[str],
     max_tokens: int,
@@ -167,7 +167,7 @@ def encode_texts(
         mask = torch.arange(int(lengths[rows[-1]])) < lengths[rows][:, None]
         ids = torch.full(mask.shape, model.tokenizer.special.pad)
         ids[mask] = torch.tensor([token for row in rows.tolist() for token in encoded[row]])
-        states = model.encode_texts(ids.to(model.device), mask.to(model.device))
+        states = model.encode_text_bank(ids.to(model.device), mask.to(model.device))
         tokens.append(states.cpu()[mask])
         projected.append((model.project_texts(states) if project else states[:, 0, :0]).cpu())
         done += len(rows)
@@ -184,37 +184,37 @@ def encode_texts(
 @torch.inference_mode()
 def fuse_pairs(
     model: X2VLM,
-    pictures: PictureBank,
+    images: ImageBank,
     texts: TextBank,
     pairs: Tensor,
     head: Callable[[Tensor], Tensor],
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Fuse pairs of a picture and a text, and answer each with a head of the model.
+    """Fuse pairs of an image and a text, and answer each with a head of the model.
 
-    The pairs of a block of pictures are fused one after the other, so that keys and values are computed once for each
-    picture and only those of the block are held; passes have texts of like length, so that little padding is computed.
+    The pairs of a block of images are fused one after the other, so that keys and values are computed once for each
+    image and only those of the block are held; passes have texts of like length, so that little padding is computed.
 
     Args:
         model: in evaluation mode.
-        pictures, texts: encoded.
-        pairs: [P, 2] int64, positions of picture and text.
+        images, texts: encoded.
+        pairs: [P, 2] int64, positions of image and text.
         head: `model.itm_logits` or `model.predict_bbox`; reads fused texts [B, L, D] at position 0.
         progress: called with done and total pairs of this process.
         ranks: who share the work; all have the same banks and pairs, and get the same answers.
     Returns: [P, answers], in the order of the pairs.
     """
     tokens_at_once = TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
-    pictures_at_once = max(1, CONTEXT_TOKENS_AT_ONCE // (1 + pictures.patches.shape[1]))
-    passes = list(_all_passes(pairs, texts.lengths, pictures_at_once, tokens_at_once))
+    images_at_once = max(1, CONTEXT_TOKENS_AT_ONCE // (1 + images.patches.shape[1]))
+    passes = list(_all_passes(pairs, texts.lengths, images_at_once, tokens_at_once))
     mine = own_part(torch.tensor([each.cost for each in passes]), ranks)
     own = passes[mine.start : mine.stop]
     answers: list[Tensor] = []
     prepared, done = None, 0
     for each in own:
         if each.present is not prepared:
-            context = model.prepare_pictures(pictures.block(each.present, model.device))
+            context = model.prepare_images(images.block(each.present, model.device))
             prepared = each.present
         tokens, mask = texts.block(pairs[each.places, 1], model.device)
         fused = model.fuse(tokens, mask, _seen(context, each.rows), summary_rows=len(each.places))
@@ -230,7 +230,7 @@ class _Pass(NamedTuple):
 
     Attributes:
         places: [p] int64, which pairs.
-        present: [m] int64, the pictures of the block, which is the same tensor for all its passes.
+        present: [m] int64, the images of the block, which is the same tensor for all its passes.
         rows: [p] int64, which of these each pair looks at.
         cost: text tokens, padding included.
     """
@@ -241,11 +241,9 @@ class _Pass(NamedTuple):
     cost: int
 
 
-def _all_passes(
-    pairs: Tensor, lengths: Tensor, pictures_at_once: int, tokens_at_once: int
-) -> Iterator[_Pass]:
+def _all_passes(pairs: Tensor, lengths: Tensor, images_at_once: int, tokens_at_once: int) -> Iterator[_Pass]:
     """The passes of all pairs [P, 2], block by block, given the length of each text [T]."""
-    for block in _blocks(pairs[:, 0], pictures_at_once):
+    for block in _blocks(pairs[:, 0], images_at_once):
         present, rows = torch.unique(pairs[block, 0], return_inverse=True)
         of_pairs = lengths[pairs[block, 1]]
         for some in _passes(rows, of_pairs, tokens_at_once):
@@ -262,7 +260,7 @@ def _put_back(order: Tensor, rows: Tensor) -> Tensor:
 
 
 def _seen(context: Context, rows: Tensor) -> Context:
-    """The context of some rows; of one picture alone if they all look at it."""
+    """The context of some rows; of one image alone if they all look at it."""
     first = int(rows[0])
     if (rows == first).all():
         one = slice(first, first + 1)
@@ -272,11 +270,11 @@ def _seen(context: Context, rows: Tensor) -> Context:
     return context._replace(rows=rows.to(context.tokens.device))
 
 
-def _blocks(pictures: Tensor, pictures_at_once: int) -> tuple[Tensor, ...]:
-    """Positions of pairs, given the picture [P] of each, by blocks of so many distinct pictures."""
-    order = pictures.argsort(stable=True)
-    numbers = torch.unique_consecutive(pictures[order], return_inverse=True)[1]
-    ends = torch.bincount(numbers // pictures_at_once).cumsum(0)
+def _blocks(images: Tensor, images_at_once: int) -> tuple[Tensor, ...]:
+    """Positions of pairs, given the image [P] of each, by blocks of so many distinct images."""
+    order = images.argsort(stable=True)
+    numbers = torch.unique_consecutive(images[order], return_inverse=True)[1]
+    ends = torch.bincount(numbers // images_at_once).cumsum(0)
     return torch.tensor_split(order, ends[:-1])
 
 
@@ -284,7 +282,7 @@ def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tens
     """Positions of the pairs of a block that are fused together.
 
     Args:
-        rows: [P] int64, the picture of each pair, numbered within the block.
+        rows: [P] int64, the image of each pair, numbered within the block.
         lengths: [P] int64, text tokens of each pair.
         tokens_at_once: text tokens of a pass, padding included; one text may have more.
     """
@@ -304,15 +302,15 @@ def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tens
         start = end
 
 
-def _batched(pictures: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
-    """Neighbours of one shape, `size` pictures; a video has as many as frames."""
+def _batched(images: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Neighbours of one shape, `size` images; a video has as many as frames."""
     batch: list[Tensor] = []
-    for position, picture in enumerate(pictures):
-        if batch and (position % size == 0 or batch[0].shape != picture.shape):
+    for position, image in enumerate(images):
+        if batch and (position % size == 0 or batch[0].shape != image.shape):
             yield batch
             batch = []
-        batch.append(picture)
-        frames = len(picture) if picture.ndim == 4 else 1
+        batch.append(image)
+        frames = len(image) if image.ndim == 4 else 1
         if (len(batch) + 1) * frames > size:
             yield batch
             batch = []

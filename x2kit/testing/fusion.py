@@ -89,7 +89,7 @@ def a_region_hides_the_rest(subject: FusionSubject) -> None:
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     hidden = context._replace(tokens=context.tokens.detach().clone())
-    # Row 0 must not see these, rows 3 and 4 look at the whole of the same picture.
+    # Row 0 must not see these, rows 3 and 4 look at the whole of the same image.
     hidden.tokens[2, 3:] = _moved(hidden.tokens[2, 3:])
     before, after = encoder(text, text_mask, context), encoder(text, text_mask, hidden)
     claim_close(before[0], after[0], "a row sees context tokens that its mask hides")

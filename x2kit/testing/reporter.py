@@ -18,7 +18,7 @@ STEPS = 4
 RECIPE = {
     "description": "a run of the conformance kit: ärmel, 袖",
     "model": {"vision": {"class_path": "SomeVision", "init_args": {"width": 8, "pretrained": None}}},
-    "data": {"streams": {"pictures": {"kind": "image-text", "languages": ["en", "de"], "weight": 1.0}}},
+    "data": {"streams": {"images": {"kind": "image-text", "languages": ["en", "de"], "weight": 1.0}}},
     "training": {"steps": STEPS, "seed": 42},
 }
 ENDS: tuple[RunStatus, ...] = ("finished", "stopped", "failed")
@@ -26,8 +26,8 @@ ENDS: tuple[RunStatus, ...] = ("finished", "stopped", "failed")
 
 def values(step: int) -> dict[str, float]:
     """What is logged after so many steps; a loss that comes later is among them, and numbers of all sizes."""
-    found = {"loss": 4.5 / step, "lr": 1e-7 * step, "pictures.itc": 1e9, "samples_per_second": 12.5}
-    return found | ({"pictures.itm_positive_accuracy": 1.0, "bad_records": 3} if step > 2 else {})
+    found = {"loss": 4.5 / step, "lr": 1e-7 * step, "images.itc": 1e9, "samples_per_second": 12.5}
+    return found | ({"images.itm_positive_accuracy": 1.0, "bad_records": 3} if step > 2 else {})
 
 
 def it_opens_as_a_reporter(subject: ReporterSubject) -> None:

@@ -49,7 +49,7 @@ def a_position_is_always_the_same_record(subject: SourceSubject) -> None:
                 before.get(field) == after.get(field),
                 f"record {before.get('id')}: {field} is another one when read again, in another order",
             )
-        claim(_pixels(before) == _pixels(after), f"record {before.get('id')}: the picture is another one")
+        claim(_pixels(before) == _pixels(after), f"record {before.get('id')}: the image is another one")
 
 
 def texts_are_in_a_fixed_order(subject: SourceSubject) -> None:

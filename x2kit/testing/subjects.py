@@ -81,7 +81,7 @@ class EncoderSubject(Subject, ABC):
 
 
 class VisionSubject(EncoderSubject):
-    """A vision encoder and pictures."""
+    """A vision encoder and images."""
 
     component: VisionEncoderConfig
 
@@ -216,7 +216,7 @@ class TaskSubject(Subject):
 
 
 class ObjectiveSubject(Subject):
-    """An objective, and features of six rows that look at four pictures."""
+    """An objective, and features of six rows that look at four images."""
 
     component: ObjectiveConfig
 

@@ -29,8 +29,8 @@ def shapes_are_as_declared(subject: VisionSubject) -> None:
     claim(tuple(features.grid) == tuple(facts.grid), f"grid is {features.grid}, described as {facts.grid}")
 
 
-def pictures_do_not_mix(subject: VisionSubject) -> None:
-    """In evaluation mode a picture's features do not depend on its batch."""
+def images_do_not_mix(subject: VisionSubject) -> None:
+    """In evaluation mode an image's features do not depend on its batch."""
     encoder, images = subject.build(), subject.images()
     together = encoder(images)
     for row in range(ROWS):
@@ -39,19 +39,19 @@ def pictures_do_not_mix(subject: VisionSubject) -> None:
             claim_close(
                 getattr(together, what)[row],
                 getattr(alone, what)[0],
-                f"a picture alone has another {what} than in a batch",
+                f"an image alone has another {what} than in a batch",
             )
 
 
-def pictures_matter(subject: VisionSubject) -> None:
-    """Different pictures have different summaries and patches."""
+def images_matter(subject: VisionSubject) -> None:
+    """Different images have different summaries and patches."""
     features = subject.build()(subject.images())
-    claim_differs(features.summary[0], features.summary[1], "two pictures have the same summary")
-    claim_differs(features.patches[0], features.patches[1], "two pictures have the same patches")
+    claim_differs(features.summary[0], features.summary[1], "two images have the same summary")
+    claim_differs(features.patches[0], features.patches[1], "two images have the same patches")
 
 
 def the_summary_is_of_the_patches(subject: VisionSubject) -> None:
-    """What changes in any part of a picture changes its summary, as it changes the patches there."""
+    """What changes in any part of an image changes its summary, as it changes the patches there."""
     facts, encoder = subject.component.describe(), subject.build()
     rows, columns = facts.grid
     images = subject.images(1)
@@ -70,13 +70,13 @@ def the_summary_is_of_the_patches(subject: VisionSubject) -> None:
             unseen.append(f"({row}, {column})")
     claim(
         not unseen,
-        f"the summary is not of the patches: it stays as it is when the picture changes at {', '.join(unseen)} of the "
+        f"the summary is not of the patches: it stays as it is when the image changes at {', '.join(unseen)} of the "
         "grid, and the patches do not",
     )
 
 
 def patches_are_row_major(subject: VisionSubject) -> None:
-    """What changes in a corner of the picture changes that corner of the grid most."""
+    """What changes in a corner of the image changes that corner of the grid most."""
     facts, encoder = subject.component.describe(), subject.build()
     rows, columns = facts.grid
     if rows < 2 or columns < 2:
@@ -93,13 +93,13 @@ def patches_are_row_major(subject: VisionSubject) -> None:
         other = next(change[place] for other, place in corners.items() if other != name)
         claim(
             bool(change[row, column] > other),
-            f"paint in the {name} corner of the picture changes the opposite corner of the grid more; "
+            f"paint in the {name} corner of the image changes the opposite corner of the grid more; "
             "patches are row by row, from the top left",
         )
 
 
 def regions_are_pooled_row_by_row(subject: VisionSubject) -> None:
-    """`pool_regions` takes each region from its own picture, whatever stands beside it."""
+    """`pool_regions` takes each region from its own image, whatever stands beside it."""
     facts, encoder = subject.component.describe(), subject.build()
     features = encoder(subject.images())
     rows = torch.tensor([1, 0, 1])
@@ -115,15 +115,15 @@ def regions_are_pooled_row_by_row(subject: VisionSubject) -> None:
         claim_close(pooled[row], alone[0], "a region pooled alone differs from the same in a batch")
     if mask.shape[1] > 1:
         claim_differs(
-            pooled[0], pooled[2], "two regions of a picture have the same summary; is the mask used?"
+            pooled[0], pooled[2], "two regions of an image have the same summary; is the mask used?"
         )
 
 
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
-    pictures_do_not_mix,
-    pictures_matter,
+    images_do_not_mix,
+    images_matter,
     the_summary_is_of_the_patches,
     patches_are_row_major,
     regions_are_pooled_row_by_row,

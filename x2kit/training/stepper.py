@@ -31,11 +31,11 @@ from x2kit.training.optim.optimizer import build_optimizer, clip_gradients, rate
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.parallel.compile import compile_layers
 from x2kit.training.parallel.distribute import Distributed, distribute
-from x2kit.training.step.accumulation import accumulate, accumulation_in_words, require_whole_model
+from x2kit.training.step.accumulation import accumulate, describe_accumulation, require_whole_model
 from x2kit.training.step.losses import Active, Losses, step_losses
-from x2kit.training.step.metrics import Measures, temperatures
+from x2kit.training.step.metrics import StepMetrics, temperatures
 from x2kit.training.step.objectives import Objectives, build_objectives
-from x2kit.training.step.remote_rows import Partners
+from x2kit.training.step.remote_rows import RankExchange
 
 
 class Recipe(Protocol):
@@ -93,7 +93,7 @@ def assemble(
     if config.compile:
         say(f"training.compile: {compile_layers(model, device)} layers, compiled when they are first called")
     if config.accumulation > 1:
-        say(accumulation_in_words(model, config.accumulation))
+        say(describe_accumulation(model, config.accumulation))
     if config.activation_checkpointing:
         precision = choose_precision(config.precision, device)
         layers = checkpoint_activations(model, lambda: autocast(device, precision))
@@ -145,7 +145,7 @@ class Stepper:
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        self.measures, batch = Measures(), to_device(batch, self.device)
+        self.measures, batch = StepMetrics(), to_device(batch, self.device)
         self.measures.padding(batch.streams)
         losses, total = self._differentiated(batch, active)
         if self.distributed is not None:
@@ -182,7 +182,7 @@ class Stepper:
             for name, built in self.objectives.items()
         }
 
-    def _partners(self) -> Partners | None:
+    def _partners(self) -> RankExchange | None:
         """The other processes, who draw from the same numbers in this step."""
         if self.distributed is None:
             return None

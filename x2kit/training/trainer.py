@@ -24,11 +24,11 @@ from x2kit.data.pipeline.loader import StepBatches, training_texts
 from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import PluginError, X2KitError
-from x2kit.io.atomic import appears_whole, storage_errors
-from x2kit.io.run_directory import INITIALISATION, TRACEBACK, one_writer
+from x2kit.io.atomic import atomic_folder, storage_errors
+from x2kit.io.run_directory import INITIALISATION, TRACEBACK, run_lock
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.build import without_initialisation
-from x2kit.model.device import choose_precision, in_words
+from x2kit.model.device import choose_precision, describe_device
 from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import plugins_of
 from x2kit.model.saving import WEIGHTS
@@ -40,7 +40,7 @@ from x2kit.training.checkpoint.resume import require_same_data, restore, resume_
 from x2kit.training.checkpoint.writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.logging.bad_records import BadRecordsOfRun
-from x2kit.training.logging.callbacks import Observers
+from x2kit.training.logging.callbacks import Callbacks
 from x2kit.training.logging.progress import StepProgress
 from x2kit.training.logging.run_record import RunRecord
 from x2kit.training.logging.watch import LossWatch
@@ -91,8 +91,8 @@ def train(
         KeyboardInterrupt after saving, if asked to stop; X2KitError if a loss is not finite or too many records are
         broken; PluginError for an error in a plugin's code, with its traceback in the run directory.
     """
-    if processes.leads:
-        with one_writer(run) as unheld, _traceback_in(run):
+    if processes.is_rank_zero:
+        with run_lock(run) as unheld, _traceback_in(run):
             return _train(recipe, plugins, run, run if resume else None, processes, unheld)
     # what others would write of their own is what rank 0 writes
     with TemporaryDirectory() as unread, _traceback_in(run):
@@ -132,12 +132,14 @@ def _train(
     if resumed is not None:
         state, told = resume_from(resumed, config.steps, processes)
         messages += told
-    progress = StepProgress(config.steps, state.get("step", 0), quiet=not processes.leads)
+    progress = StepProgress(config.steps, state.get("step", 0), quiet=not processes.is_rank_zero)
     for message in messages:  # said before anything is written, which may fail
         progress.say(message)
     phases = loss_phases(recipe.data, config.steps)
     built = partial(_expect_phases, progress, recipe.data, phases)
-    parts, began = assemble(recipe, progress.say, processes, built if processes.leads else lambda model: None)
+    parts, began = assemble(
+        recipe, progress.say, processes, built if processes.is_rank_zero else lambda model: None
+    )
     if state:
         restore(parts.model, parts.optimizer, state, processes)
         # The run outlives the tensors that it began from.
@@ -152,7 +154,7 @@ def _train(
         passed_on=processes.several
     ) as stop:  # from here on there is a run, which a request has to leave in order
         trainer = _begun(recipe, plugins, run, parts, state, facts, stop, progress)
-        if processes.leads and (warning := remember(plugins_of(recipe.to_yaml()), run)):
+        if processes.is_rank_zero and (warning := remember(plugins_of(recipe.to_yaml()), run)):
             progress.say(warning)
         if began is not None:
             trainer.record.keep(INITIALISATION, began.to_json())
@@ -167,7 +169,7 @@ def _train(
     weights = run / WEIGHTS
     whole = trainer.whole_model()
     if whole is not None:
-        with appears_whole(weights) as directory:
+        with atomic_folder(weights) as directory:
             save_weights(whole.eval(), trainer.record.recipe, directory)
     progress.say(f"weights: {weights}")
     return weights
@@ -212,7 +214,7 @@ def _begun(
 
 def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
     precision = choose_precision(config.precision, device)
-    yield f"device: {in_words(device, precision)}"
+    yield f"device: {describe_device(device, precision)}"
     if precision != choose_precision("auto", device) and precision == "bf16":
         yield (
             "training.precision bf16: this device has no instructions for it and takes many times as long as with "
@@ -225,7 +227,7 @@ def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches, processes: Pr
         "seed": recipe.training.seed,
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
         # hashed by rank 0 alone: it reads the files of records whole
-        "data": processes.of_first(batches.fingerprints() if processes.leads else None),
+        "data": processes.from_rank_zero(batches.fingerprints() if processes.is_rank_zero else None),
     }
 
 
@@ -245,8 +247,8 @@ class Trainer(Stepper):
         super().__post_init__()
         config, say = self.recipe.training, self.progress.say
         told = RunFacts(self.run, yaml.safe_load(self.recipe.to_yaml()), self.done, config.steps)
-        leads = self.processes.leads  # nobody else is watched
-        self.observers = Observers(
+        leads = self.processes.is_rank_zero  # nobody else is watched
+        self.observers = Callbacks(
             told, config.reporters if leads else {}, say, self.plugins if leads else None
         )
         self.watch = LossWatch(loss_phases(self.recipe.data, config.steps), self.done)
@@ -303,12 +305,12 @@ class Trainer(Stepper):
             step, values = left_out[-1]
             model = self._whole(self.model.state_dict())
             message = ""
-            if self.processes.leads:
+            if self.processes.is_rank_zero:
                 batch = self.batches.batch(step) if not self.processes.several else self._whole_batch(step)
                 scale = values.get("loss_scale", 1.0)
                 saved = SavedStep(step, batch, broken(values), model, self.record.recipe, scale)
                 message = end_of_run(self.run, saved, self.recipe.training, found.in_a_row)
-            raise X2KitError(self.processes.of_first(message))  # the others wait until it is saved
+            raise X2KitError(self.processes.from_rank_zero(message))  # the others wait until it is saved
         for step, values in left_out:
             self.progress.say(f"step {step + 1}: update left out; not finite: {', '.join(broken(values))}")
 
@@ -338,13 +340,13 @@ class Trainer(Stepper):
         """Gather a state's shards on the CPU of rank 0; what is not sharded stays where it is."""
         if self.distributed is None or not self.distributed.shards:
             return state
-        found: dict[str, Any] = gathered(state, self.processes.leads)
+        found: dict[str, Any] = gathered(state, self.processes.is_rank_zero)
         return found
 
     def whole_model(self) -> X2VLM | None:
         """Return the model with all its weights at rank 0, None elsewhere; every process calls this."""
         weights = self._whole(self.model.state_dict())
-        if not self.processes.leads:
+        if not self.processes.is_rank_zero:
             return None
         if self.distributed is None or not self.distributed.shards:
             return self.model
@@ -360,7 +362,7 @@ class Trainer(Stepper):
             self._save_shards()
             return
         model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
-        if not self.processes.leads:
+        if not self.processes.is_rank_zero:
             return
         self._sync()
         state = {**self._state(), "model": model, "optimizer": optimizer}

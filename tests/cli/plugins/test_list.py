@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentParser
 
-from x2kit.cli.plugins import list as verb
+from x2kit.cli.plugins import list as subcommand
 from x2kit.errors import PluginError
 from x2kit.plugin.components import KINDS
 from x2kit.plugin.loading.manager import load_plugins
@@ -26,8 +26,8 @@ def x2kit_register(registry):
 
 def call(*arguments: str) -> int:
     parser = ArgumentParser()
-    verb.add_arguments(parser)
-    return verb.run(parser.parse_args(list(arguments)))
+    subcommand.add_arguments(parser)
+    return subcommand.run(parser.parse_args(list(arguments)))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_table_shows_each_component_with_its_owner(
 def test_components_stand_in_the_order_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     kinds = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.endswith(" active")]
-    assert kinds == sorted(kinds, key=[*KINDS, "verb"].index)
+    assert kinds == sorted(kinds, key=[*KINDS, "subcommand"].index)
     assert {"vision", "text", "fusion"} <= set(kinds)
 
 

@@ -1,4 +1,4 @@
-"""Reading pictures: what is refused, and what reading at reduced size does."""
+"""Reading images: what is refused, and what reading at reduced size does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from x2kit.data.media.images import REDUCTIONS, Picture, decode
+from x2kit.data.media.images import REDUCTIONS, ImageLike, decode
 from x2kit.errors import DataError
 
 
@@ -25,7 +25,7 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def test_a_picture_is_the_same_from_memory_bytes_and_path(tmp_path: Path) -> None:
+def test_a_image_is_the_same_from_memory_bytes_and_path(tmp_path: Path) -> None:
     image = noise()
     file = tmp_path / "noise.png"
     file.write_bytes(encoded(image))
@@ -46,23 +46,23 @@ def _cut(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("picture", "reason"),
+    ("one_image", "reason"),
     [
-        (b"", "picture empty"),
-        (b"no picture", "picture not readable"),
-        (_cut("PNG"), "picture not readable"),
-        (_cut("JPEG"), "picture not readable"),
+        (b"", "image empty"),
+        (b"no image", "image not readable"),
+        (_cut("PNG"), "image not readable"),
+        (_cut("JPEG"), "image not readable"),
         (Path("/nowhere/at/all.png"), "file missing"),
         (17, "field of a wrong type"),
         (None, "field of a wrong type"),
-        (Image.new("I;16", (4, 4)), "picture too deep"),
-        (Image.new("F", (4, 4)), "picture too deep"),
-        (Image.new("RGB", (0, 4)), "picture empty"),
+        (Image.new("I;16", (4, 4)), "image too deep"),
+        (Image.new("F", (4, 4)), "image too deep"),
+        (Image.new("RGB", (0, 4)), "image empty"),
     ],
 )
-def test_a_bad_picture_is_refused_with_its_reason(picture: Any, reason: str) -> None:
+def test_a_bad_image_is_refused_with_its_reason(one_image: Any, reason: str) -> None:
     with pytest.raises(DataError) as found:
-        decode(picture)
+        decode(one_image)
     assert found.value.reason == reason
 
 
@@ -74,24 +74,24 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("by", REDUCTIONS)
 def test_a_jpeg_is_read_at_reduced_size(by: int) -> None:
-    picture = Picture(encoded(noise(200, 100), "JPEG"))
-    assert picture.size == (200, 100)
-    assert picture.load(by).size == (200 // by, -(-100 // by))
-    assert picture.size == (200, 100)
+    one_image = ImageLike(encoded(noise(200, 100), "JPEG"))
+    assert one_image.size == (200, 100)
+    assert one_image.load(by).size == (200 // by, -(-100 // by))
+    assert one_image.size == (200, 100)
 
 
-def test_other_pictures_are_read_as_they_are() -> None:
-    assert Picture(encoded(noise())).load(2).size == (20, 10)
+def test_other_images_are_read_as_they_are() -> None:
+    assert ImageLike(encoded(noise())).load(2).size == (20, 10)
 
 
-def test_a_picture_of_another_owner_is_not_reduced() -> None:
+def test_a_image_of_another_owner_is_not_reduced() -> None:
     theirs = Image.open(io.BytesIO(encoded(noise(200, 100), "JPEG")))
-    assert Picture(theirs).load(2).size == (200, 100)
+    assert ImageLike(theirs).load(2).size == (200, 100)
     assert theirs.size == (200, 100)
 
 
 def test_damage_behind_the_header_is_found_when_the_pixels_are_read() -> None:
-    picture = Picture(_cut("JPEG"))
+    one_image = ImageLike(_cut("JPEG"))
     with pytest.raises(DataError) as found:
-        picture.load(2)
-    assert found.value.reason == "picture not readable"
+        one_image.load(2)
+    assert found.value.reason == "image not readable"

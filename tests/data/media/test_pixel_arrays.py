@@ -1,4 +1,4 @@
-"""Pictures that are arrays of numbers: which are read, how they become [0, 1], and what is refused before reading."""
+"""Images that are arrays of numbers: which are read, how they become [0, 1], and what is refused before reading."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from x2kit.data.media import pixel_arrays
-from x2kit.data.media.images import Picture, decode
+from x2kit.data.media.images import ImageLike, decode
 from x2kit.data.media.pixel_arrays import to_unit
 from x2kit.errors import DataError, Reason
 
@@ -44,25 +44,25 @@ def deep_png(array: np.ndarray) -> bytes:
     return packed.getvalue()
 
 
-def refused(picture: Any, *asked: Any) -> tuple[Reason, str]:
+def refused(image: Any, *asked: Any) -> tuple[Reason, str]:
     with pytest.raises(DataError) as found:
-        decode(picture, *asked)
+        decode(image, *asked)
     return found.value.reason, str(found.value)
 
 
 @pytest.mark.parametrize("written", [npy, tiff, deep_png, Image.fromarray, lambda array: array])
 def test_one_channel_of_sixteen_bits_is_read_whole(written: Any) -> None:
     array = numbers(10, 20)
-    picture = Picture(written(array), 1, DEEP)
-    assert picture.size == (20, 10)
-    assert np.array_equal(picture.load()[..., 0], array)
+    image = ImageLike(written(array), 1, DEEP)
+    assert image.size == (20, 10)
+    assert np.array_equal(image.load()[..., 0], array)
 
 
 @pytest.mark.parametrize("ending", [".npy", ".tif", ".png"])
 def test_paths_are_read_as_bytes_are(ending: str, tmp_path: Path) -> None:
     array = numbers(10, 20)
     content = {".npy": npy, ".tif": tiff, ".png": deep_png}[ending](array)
-    file = tmp_path / f"picture{ending}"
+    file = tmp_path / f"image{ending}"
     file.write_bytes(content)
     assert np.array_equal(decode(str(file), 1, DEEP), decode(content, 1, DEEP))
 
@@ -72,9 +72,9 @@ def test_paths_are_read_as_bytes_are(ending: str, tmp_path: Path) -> None:
 def test_bands_are_found_on_the_last_axis_or_the_first(written: Any, dtype: Any) -> None:
     array = numbers(10, 20, 8, dtype=dtype)
     for given in (array, np.ascontiguousarray(array.transpose(2, 0, 1))):
-        picture = Picture(written(given), 8, (0, 10000))
-        assert picture.size == (20, 10)
-        assert np.array_equal(picture.load(), array)
+        image = ImageLike(written(given), 8, (0, 10000))
+        assert image.size == (20, 10)
+        assert np.array_equal(image.load(), array)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_colour_of_sixteen_bits_keeps_them_in_npy_and_tiff_and_is_refused_in_png
     png[25] = 2  # the colour type; PIL opens it and would read 8 of the 16 bits
     png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
     assert refused(bytes(png), 3, DEEP) == (
-        Reason.PICTURE_TOO_DEEP, "PIL reads colours of 16 bits as 8; save the picture as .npy or .tif"
+        Reason.IMAGE_TOO_DEEP, "PIL reads colours of 16 bits as 8; save the image as .npy or .tif"
     )  # fmt: skip
 
 
-def test_arrays_of_eight_bits_are_pictures_like_any_other() -> None:
+def test_arrays_of_eight_bits_are_images_like_any_other() -> None:
     colour, grey = numbers(10, 20, 3, dtype=np.uint8), numbers(10, 20, dtype=np.uint8)
     for written in (npy, tiff, lambda array: array):
         assert decode(written(colour)).tobytes() == Image.fromarray(colour).tobytes()
@@ -135,14 +135,14 @@ def test_the_ends_of_the_range_become_0_and_1_and_the_rest_is_cut_off() -> None:
 @pytest.mark.parametrize(
     ("array", "asked", "reason", "said"),
     [
-        ((10, 20, 8), (13, DEEP), Reason.PICTURE_CHANNELS, "of shape [10, 20, 8]; the encoder asks for 13 channels"),
-        ((10, 20), (8, DEEP), Reason.PICTURE_CHANNELS, "a picture of 1 channel; the encoder asks for 8 channels"),
-        ((10, 20, 3), (1, DEEP), Reason.PICTURE_CHANNELS, "of shape [10, 20, 3]; the encoder asks for 1 channel"),
-        ((20,), (1, DEEP), Reason.PICTURE_CHANNELS, "of shape [20]; a picture is [H, W], [H, W, C] or [C, H, W]"),
-        ((2, 3, 4, 5), (5, DEEP), Reason.PICTURE_CHANNELS, "shape [2, 3, 4, 5]"),
-        ((0, 20), (1, DEEP), Reason.PICTURE_EMPTY, "a picture of 20 x 0 pixels"),
-        ((10, 20), (1,), Reason.PICTURE_TOO_DEEP, "pixels of type uint16 are deeper than 8 bits"),
-        ((10, 20, 8), (8,), Reason.PICTURE_TOO_DEEP, "which the encoder asks for"),
+        ((10, 20, 8), (13, DEEP), Reason.IMAGE_CHANNELS, "of shape [10, 20, 8]; the encoder asks for 13 channels"),
+        ((10, 20), (8, DEEP), Reason.IMAGE_CHANNELS, "an image of 1 channel; the encoder asks for 8 channels"),
+        ((10, 20, 3), (1, DEEP), Reason.IMAGE_CHANNELS, "of shape [10, 20, 3]; the encoder asks for 1 channel"),
+        ((20,), (1, DEEP), Reason.IMAGE_CHANNELS, "of shape [20]; an image is [H, W], [H, W, C] or [C, H, W]"),
+        ((2, 3, 4, 5), (5, DEEP), Reason.IMAGE_CHANNELS, "shape [2, 3, 4, 5]"),
+        ((0, 20), (1, DEEP), Reason.IMAGE_EMPTY, "an image of 20 x 0 pixels"),
+        ((10, 20), (1,), Reason.IMAGE_TOO_DEEP, "pixels of type uint16 are deeper than 8 bits"),
+        ((10, 20, 8), (8,), Reason.IMAGE_TOO_DEEP, "which the encoder asks for"),
     ],
 )  # fmt: skip
 def test_an_array_that_does_not_fit_is_refused_with_what_it_is_and_what_is_asked_for(
@@ -156,33 +156,33 @@ def test_an_array_that_does_not_fit_is_refused_with_what_it_is_and_what_is_asked
 def test_eight_bits_are_refused_where_larger_numbers_are_asked_for() -> None:
     array = numbers(10, 20, dtype=np.uint8)
     reason, message = refused(array, 1, DEEP)
-    assert reason == Reason.PICTURE_TOO_SHALLOW
+    assert reason == Reason.IMAGE_TOO_SHALLOW
     assert message == "pixels of 8 bits, but the encoder asks for numbers from 0 to 65535"
     assert np.array_equal(decode(array, 1, (0, 255))[..., 0], array)
 
 
-def test_pictures_of_another_number_of_channels_are_refused_by_any_reader() -> None:
+def test_images_of_another_number_of_channels_are_refused_by_any_reader() -> None:
     reason, message = refused(Image.new("RGB", (4, 4)), 8, DEEP)
     assert (reason, message) == (
-        Reason.PICTURE_CHANNELS, "a picture of shape [4, 4, 3]; the encoder asks for 8 channels"
+        Reason.IMAGE_CHANNELS, "an image of shape [4, 4, 3]; the encoder asks for 8 channels"
     )  # fmt: skip
     bands = tiff(numbers(10, 20, 8, dtype=np.uint8), photometric="minisblack", planarconfig="contig")
-    assert refused(bands)[0] == Reason.PICTURE_CHANNELS
-    assert refused(Image.new("P", (4, 4)), 1, (0, 255))[0] == Reason.PICTURE_CHANNELS
+    assert refused(bands)[0] == Reason.IMAGE_CHANNELS
+    assert refused(Image.new("P", (4, 4)), 1, (0, 255))[0] == Reason.IMAGE_CHANNELS
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf])
 def test_a_number_that_is_not_finite_is_refused(hole: float) -> None:
     array = numbers(10, 20, dtype=np.float32)
     array[3, 4] = hole
-    assert refused(npy(array), 1, DEEP)[0] == Reason.PICTURE_NOT_FINITE
+    assert refused(npy(array), 1, DEEP)[0] == Reason.IMAGE_NOT_FINITE
 
 
 def test_nothing_in_a_file_is_unpickled() -> None:
     packed = io.BytesIO()
     np.save(packed, np.array([[object()]]), allow_pickle=True)
     assert refused(packed.getvalue(), 1, DEEP) == (
-        Reason.PICTURE_UNREADABLE, "pixels of type object are no numbers"
+        Reason.IMAGE_UNREADABLE, "pixels of type object are no numbers"
     )  # fmt: skip
 
 
@@ -193,9 +193,9 @@ def test_what_would_fill_the_memory_is_refused_by_its_header(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     content = written(numbers(20, 10, 3))
     reason, message = refused(content, 3, DEEP)
-    assert reason == Reason.PICTURE_TOO_LARGE
+    assert reason == Reason.IMAGE_TOO_LARGE
     assert "10 x 20 pixels with 3 channels of 16 bits; at most 200 pixels and 600 bytes are read" in message
-    assert refused(written(numbers(21, 10)), 1, DEEP)[0] == Reason.PICTURE_TOO_LARGE
+    assert refused(written(numbers(21, 10)), 1, DEEP)[0] == Reason.IMAGE_TOO_LARGE
     assert decode(written(numbers(20, 10)), 1, DEEP).shape == (20, 10, 1)
 
 
@@ -204,21 +204,21 @@ def test_a_header_that_lies_costs_no_memory() -> None:
     np.lib.format.write_array_header_1_0(
         packed, {"descr": "<u2", "fortran_order": False, "shape": (10**6, 10**6)}
     )
-    assert refused(packed.getvalue(), 1, DEEP)[0] == Reason.PICTURE_TOO_LARGE
+    assert refused(packed.getvalue(), 1, DEEP)[0] == Reason.IMAGE_TOO_LARGE
 
 
 @pytest.mark.parametrize("written", [npy, tiff])
 @pytest.mark.parametrize("length", [9, 60, 350])
 def test_a_file_that_ends_too_early_is_refused(written: Any, length: int) -> None:
     reason, message = refused(written(numbers(10, 20))[:length], 1, DEEP)
-    assert reason == Reason.PICTURE_UNREADABLE
-    assert "not a readable picture" in message
+    assert reason == Reason.IMAGE_UNREADABLE
+    assert "not a readable image" in message
 
 
 def test_without_its_reader_a_tiff_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tifffile", None)
     reason, message = refused(tiff(numbers(10, 20, 8)), 8, DEEP)
-    assert reason == Reason.PICTURE_UNREADABLE
+    assert reason == Reason.IMAGE_UNREADABLE
     assert 'pip install "x2kit[tiff]"' in message
 
 
@@ -234,7 +234,7 @@ def test_pages_of_a_tiff_that_go_round_in_a_circle_are_damage(to: int) -> None:
     (entries,) = struct.unpack_from("<H", content, pages[1])
     struct.pack_into("<I", content, pages[1] + 2 + 12 * entries, pages[to])
     reason, message = refused(bytes(content), 1, DEEP)
-    assert reason == Reason.PICTURE_UNREADABLE
+    assert reason == Reason.IMAGE_UNREADABLE
     assert "names one of the pages before it as the next" in message
 
 

@@ -65,7 +65,7 @@ def test_a_far_frame_is_sought_not_decoded_up_to(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(video_files._Seeking, "_reached", counted)
     assert frames(data, [1, 94]) == [1, 94 - 3 * GREYS]
-    assert len(asked) <= 2 + 2 * 6  # two groups of pictures at most
+    assert len(asked) <= 2 + 2 * 6  # two groups of images at most
 
 
 def test_a_long_video_is_not_held_in_memory(tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_frames_that_would_fill_the_memory_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     found = refusal(video_bytes())
     assert str(found) == "frames of v.mp4 have 64 x 48 pixels, more than 3000"
-    assert found.reason == Reason.PICTURE_TOO_LARGE
+    assert found.reason == Reason.IMAGE_TOO_LARGE

@@ -27,8 +27,8 @@ def sample(record: Any, config: Any = FLAT, seed: int = 0) -> VideoSample:
     return video_sample(record, config, SPEC, np.random.default_rng(seed))
 
 
-def numbers(pictures: list[Any]) -> list[int]:
-    return [number_of(Image.fromarray(picture)) for picture in pictures]
+def numbers(images: list[Any]) -> list[int]:
+    return [number_of(Image.fromarray(image)) for image in images]
 
 
 def frame_file(folder: Path, content: Any) -> Path:
@@ -41,8 +41,8 @@ FORMS: dict[str, Callable[[Path], Any]] = {
     "path": lambda folder: write_video(folder / "v.mp4", 12),
     "text of a path": lambda folder: str(write_video(folder / "v.mp4", 12)),
     "bytes": lambda folder: video_bytes(12),
-    "pictures": lambda folder: [grey(number) for number in range(12)],
-    "encoded pictures": lambda folder: [png(number) for number in range(12)],
+    "images": lambda folder: [grey(number) for number in range(12)],
+    "encoded images": lambda folder: [png(number) for number in range(12)],
     "file of frames": lambda folder: frame_file(folder, base64_frames(12)),
     "one clip": lambda folder: [[png(number) for number in range(12)]],
 }
@@ -87,11 +87,11 @@ def test_frames_of_other_sizes_show_the_same_part() -> None:
 
 
 def test_a_flip_is_left_out_where_a_text_says_left() -> None:
-    picture = Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3))
+    image = Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3))
     config = stream("video-text", frames=1, transform={"flip": 1.0, "careful_flip": True})
     for caption, flipped in (("to the left", False), ("to the side", True)):
-        (frame,) = sample({"video": [picture], "caption": caption}, config).frames
-        assert (frame == np.asarray(picture)[:, :: -1 if flipped else 1]).all()
+        (frame,) = sample({"video": [image], "caption": caption}, config).frames
+        assert (frame == np.asarray(image)[:, :: -1 if flipped else 1]).all()
 
 
 def cut(folder: Path) -> Path:
@@ -115,8 +115,8 @@ BROKEN: dict[str, tuple[Callable[[Path], dict[str, Any]], Reason]] = {
     ),
     "a number": (lambda folder: {"video": 7, "caption": "a dog"}, Reason.FIELD_TYPE),
     "a frame that is none": (
-        lambda folder: {"video": [b"no picture"], "caption": "a dog"},
-        Reason.PICTURE_UNREADABLE,
+        lambda folder: {"video": [b"no image"], "caption": "a dog"},
+        Reason.IMAGE_UNREADABLE,
     ),
     "cut off": (lambda folder: {"video": cut(folder), "caption": "a dog"}, Reason.VIDEO_UNREADABLE),
     "missing": (lambda folder: {"video": folder / "no.mp4", "caption": "a dog"}, Reason.FILE_MISSING),
@@ -171,7 +171,7 @@ def test_the_official_layouts_are_read(tmp_path: Path) -> None:
     assert found.text == "so here we go"
 
 
-def test_paths_start_where_pictures_do_and_may_name_files_of_frames(tmp_path: Path) -> None:
+def test_paths_start_where_images_do_and_may_name_files_of_frames(tmp_path: Path) -> None:
     frame_file(tmp_path, base64_frames(6))
     write_video(tmp_path / "v.mp4", 6)
     for name in ("video_7.json", "v.mp4"):

@@ -48,14 +48,14 @@ def test_equal_keys_share_a_group() -> None:
     assert groups(["a", "b", "a", "c"]).tolist() == [0, 1, 0, 2]
 
 
-def test_positives_are_rows_texts_or_pictures() -> None:
+def test_positives_are_rows_texts_or_images() -> None:
     drawn = DrawnPairs([0, 0, 1], ["dog", "cat", "dog"], ["r1", "r1", "r2"])
     for positives, expected in (("row", [0, 1, 2]), ("text", [0, 1, 0]), ("image", [0, 0, 1])):
         collator = Collator(stream("image-text", positives=positives), WordTokenizer())
         assert collator.pairs(drawn, None).group.tolist() == expected
 
 
-def test_a_picture_drawn_twice_is_one_picture_to_the_groups() -> None:
+def test_a_image_drawn_twice_is_one_image_to_the_groups() -> None:
     drawn = DrawnPairs([0, 1], ["dog", "cat"], ["r1", "r1"])
     collator = Collator(stream("image-text", positives="image"), WordTokenizer())
     assert collator.pairs(drawn, None).group.tolist() == [0, 0]
@@ -72,7 +72,7 @@ def test_pairs_that_share_a_text_of_one_language_are_one_group() -> None:
     assert groups_of_pairs(pairs).tolist() == [0, 0, 0, 1, 2]
 
 
-def test_regions_carry_their_boxes_and_whole_pictures_are_marked() -> None:
+def test_regions_carry_their_boxes_and_whole_images_are_marked() -> None:
     boxes: list[tuple[float, ...]] = [(0.5, 0.5, 1, 1), (0.25, 0.5, 0.5, 0.5)]
     drawn = DrawnPairs([2, 2], ["all", "dog"], ["r", "r"], RegionTexts(["all", "dog"], boxes, [True, False]))
     rows = Collator(stream("region-text"), WordTokenizer()).pairs(drawn, seeded())

@@ -106,7 +106,7 @@ def test_every_stream_has_its_rows() -> None:
     assert pairs.first.ids.shape[0] == corpus.texts.ids.shape[0] == 4
 
 
-def test_pictures_and_boxes_of_shared_pictures_belong_together() -> None:
+def test_images_and_boxes_of_shared_images_belong_together() -> None:
     source = StubScenes(count=6, side=16)
     data = recipe(
         images=stream("image-text", source=source, transform={"flip": 0.5}, batch_size=6),
@@ -134,12 +134,12 @@ def test_pictures_and_boxes_of_shared_pictures_belong_together() -> None:
     assert 0 < flips < len(rows.images)
 
 
-def test_a_picture_that_regions_share_keeps_its_shape_even_while_their_losses_are_off() -> None:
+def test_a_image_that_regions_share_keeps_its_shape_even_while_their_losses_are_off() -> None:
     source = StubScenes(count=4, side=16)
     late = {name: {"start": 0.9} for name in ("itc", "itm", "mlm", "bbox", "giou")}
     transform = {"augment_operations": 6}
 
-    def pictures(**regions: Any) -> torch.Tensor:
+    def all_images(**regions: Any) -> torch.Tensor:
         images = stream("image-text", source=source, transform=transform)
         found = batches(recipe(images=images, **regions)).batch(0).images
         assert found is not None
@@ -147,8 +147,8 @@ def test_a_picture_that_regions_share_keeps_its_shape_even_while_their_losses_ar
 
     shared = stream("region-text", source=source, images_from="images")
     off = stream("region-text", source=source, images_from="images", losses=late)
-    assert torch.equal(pictures(regions=shared), pictures(regions=off))
-    assert not torch.equal(pictures(regions=shared), pictures())
+    assert torch.equal(all_images(regions=shared), all_images(regions=off))
+    assert not torch.equal(all_images(regions=shared), all_images())
 
 
 def test_masks_are_drawn_only_in_steps_that_need_them() -> None:
@@ -161,7 +161,7 @@ def test_masks_are_drawn_only_in_steps_that_need_them() -> None:
     assert [late.streams[name][2] is None for name in ("images", "pairs")] == [False, True]
 
 
-def test_a_stream_is_absent_while_all_its_losses_are_off_and_its_pictures_with_it() -> None:
+def test_a_stream_is_absent_while_all_its_losses_are_off_and_its_images_with_it() -> None:
     late = {name: {"start": 0.5} for name in ("itc", "itm", "mlm")}
     data = recipe(images=stream("image-text", losses=late), corpus=stream("text"))
     early, later = batches(data).batch(4), batches(data).batch(5)
@@ -169,7 +169,7 @@ def test_a_stream_is_absent_while_all_its_losses_are_off_and_its_pictures_with_i
     assert list(later.streams) == ["images", "corpus"]
 
 
-def test_regions_can_use_the_pictures_of_a_stream_whose_losses_are_off() -> None:
+def test_regions_can_use_the_images_of_a_stream_whose_losses_are_off() -> None:
     data = recipe(
         images=stream("image-text", weight=0),
         regions=stream("region-text", images_from="images", batch_size=9),
@@ -180,7 +180,7 @@ def test_regions_can_use_the_pictures_of_a_stream_whose_losses_are_off() -> None
     assert len(batch.images) == 4
 
 
-def test_a_stream_whose_pictures_have_no_region_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_whose_images_have_no_region_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Scenes.__getitem__
     monkeypatch.setattr(Scenes, "__getitem__", lambda self, index: {**plain(self, index), "regions": []})
     data = recipe(images=stream("image-text"), regions=stream("region-text", images_from="images"))
@@ -194,8 +194,8 @@ def test_broken_records_are_listed_and_their_ids_are_not_among_the_rows(expected
     assert {(fault.stream, fault.record, fault.reason) for batch in found for fault in batch.broken} == {
         ("images", "#4", "other"),
         ("own", "#4", "other"),
-        ("own", "scene-6", "box outside its picture"),
-        ("regions", "scene-6", "box outside its picture"),
+        ("own", "scene-6", "box outside its image"),
+        ("regions", "scene-6", "box outside its image"),
     }
     assert not any("scene-6" in batch.records["regions"] for batch in found)
 

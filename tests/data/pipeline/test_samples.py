@@ -46,7 +46,7 @@ def sample(kind: str, record: Any, spec: ImageSpec) -> object:
     return (pair_sample if kind == "parallel-text" else text_sample)(record, config, rng)
 
 
-def test_an_image_sample_is_the_picture_and_one_cleaned_text(spec: ImageSpec) -> None:
+def test_an_image_sample_is_the_image_and_one_cleaned_text(spec: ImageSpec) -> None:
     record = scene()
     found = image_sample(record, stream("image-text", languages=["de"]), spec, seeded())
     assert np.array_equal(found.pixels, np.asarray(record["image"]))
@@ -59,14 +59,14 @@ def test_a_sample_depends_on_its_generator_alone(spec: ImageSpec) -> None:
     first, second = (image_sample(scene(), config, spec, seeded(4)) for _ in range(2))
     assert first.text == second.text
     assert np.array_equal(first.pixels, second.pixels)
-    pictures = {image_sample(scene(), config, spec, seeded(seed)).pixels.tobytes() for seed in range(10)}
-    assert len(pictures) == 10
+    images = {image_sample(scene(), config, spec, seeded(seed)).pixels.tobytes() for seed in range(10)}
+    assert len(images) == 10
 
 
 @pytest.mark.parametrize(
     ("text", "flipped"), [("dog on the left", False), ("bright hat", False), ("dog", True)]
 )
-def test_a_careful_flip_leaves_pictures_with_sides_alone(text: str, flipped: bool, spec: ImageSpec) -> None:
+def test_a_careful_flip_leaves_images_with_sides_alone(text: str, flipped: bool, spec: ImageSpec) -> None:
     record = {**scene(), "caption": {"en": text, "de": "Hund"}}
     config = stream("image-text", languages=["de"], transform={"flip": 1, "careful_flip": True})
     assert image_sample(record, config, spec, seeded()).view.flip is flipped
@@ -79,7 +79,7 @@ def test_sides_are_looked_for_in_regions_too_and_in_capitals() -> None:
     assert not has_sides({"caption": "a dog"})
 
 
-def test_regions_of_own_pictures_come_with_the_caption_first(spec: ImageSpec) -> None:
+def test_regions_of_own_images_come_with_the_caption_first(spec: ImageSpec) -> None:
     record = scene(2)
     found = region_sample(record, stream("region-text", languages=["en"]), spec, seeded()).regions
     assert found.texts[0] == record["caption"]["en"].replace(",", "")
@@ -119,7 +119,7 @@ def test_a_crop_shows_the_region_it_was_made_for(spec: ImageSpec) -> None:
     assert len(crops) > 15
 
 
-def test_pictures_with_boxes_are_augmented_in_colour_alone(spec: ImageSpec) -> None:
+def test_images_with_boxes_are_augmented_in_colour_alone(spec: ImageSpec) -> None:
     image = Image.new("RGB", (32, 32), (30, 60, 30))
     image.paste((200, 220, 200), (8, 8, 24, 16))
     record = {"image": image, "regions": [{"bbox": [8, 8, 16, 8], "caption": "square"}]}
@@ -151,7 +151,7 @@ def test_at_most_max_regions_texts_are_taken_the_caption_among_them(spec: ImageS
     assert all(45 < chosen[f"thing {number}"] < 110 for number in range(8))  # 75 each
 
 
-def test_regions_of_a_shared_picture_follow_its_view_and_leave_the_caption_out() -> None:
+def test_regions_of_a_shared_image_follow_its_view_and_leave_the_caption_out() -> None:
     record = boxed([0, 0, 10, 10], [30, 0, 10, 10], caption="all of it")
     found = region_texts(record, stream("region-text"), View((40, 40), (20, 0, 40, 20), flip=True), seeded())
     assert found.texts == ["thing 1"]
@@ -199,13 +199,13 @@ def test_a_text_stream_is_cleaned_more_lightly() -> None:
     ("kind", "change", "reason"),
     [
         ("image-text", {"caption": "..."}, "empty text"),
-        ("image-text", {"image": b""}, "picture empty"),
+        ("image-text", {"image": b""}, "image empty"),
         ("image-text", {"caption": None}, "field of a wrong type"),
         ("region-text", {"regions": "none"}, "field of a wrong type"),
         ("region-text", {"regions": ["box"]}, "field of a wrong type"),
         ("region-text", {"regions": [{"caption": "no box"}]}, "field missing"),
         ("region-text", {"regions": [{"bbox": [0, 0, 5, 5]}]}, "field missing"),
-        ("region-text", {"regions": [{"bbox": [0, 0, 5, 99], "caption": "x"}]}, "box outside its picture"),
+        ("region-text", {"regions": [{"bbox": [0, 0, 5, 99], "caption": "x"}]}, "box outside its image"),
         ("parallel-text", {"texts": {"en": "dog"}}, "language missing"),
         ("parallel-text", {"texts": "dog"}, "field of a wrong type"),
         ("parallel-text", {"texts": {"en": "dog", "de": "!"}}, "empty text"),

@@ -1,4 +1,4 @@
-"""Several processes make the batch that one would make: the same rows, of the same pictures, masked alike."""
+"""Several processes make the batch that one would make: the same rows, of the same images, masked alike."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def alone() -> list[Batch]:
 
 
 def rows_of(batch: Batch, rows: Rows) -> list[list[Any]]:
-    """Every row with all that is its own: texts, picture, masked text, box."""
+    """Every row with all that is its own: texts, image, masked text, box."""
     fields: list[Any] = []
     match rows:
         case PairedRows():
@@ -163,7 +163,7 @@ def test_the_whole_says_where_each_row_is(alone: list[Batch]) -> None:
                 for number, (rank, row) in enumerate(zip(whole.rank, whole.row, strict=True)):
                     assert owned[rank].whole.numbers[row] == number
                     if isinstance(rows, PairedRows):
-                        assert owned[rank].images[row] == whole.picture[number]
+                        assert owned[rank].images[row] == whole.image[number]
 
 
 def test_broken_records_are_told_to_all(alone: list[Batch]) -> None:
@@ -185,7 +185,7 @@ def test_workers_change_nothing(alone: list[Batch]) -> None:
             assert torch.equal(one.images, other.images)
 
 
-def test_each_process_decodes_its_own_pictures_alone() -> None:
+def test_each_process_decodes_its_own_images_alone() -> None:
     data = recipe(images=stream("image-text", source=StubScenes(count=9), batch_size=6))
     assert [len(batches[0].images) for batches in made_by(3, data)] == [2, 2, 2]
 

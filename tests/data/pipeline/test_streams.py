@@ -40,8 +40,8 @@ def test_a_broken_record_is_noted_and_replaced(spec: ImageSpec) -> None:
     assert len(records) == 12
     assert not {"scene-3", "scene-5"} & set(records)
     assert ("image-text", "#3", "other") in {fault[:3] for fault in faults}
-    assert ("image-text", "scene-5", "picture not readable") in {fault[:3] for fault in faults}
-    assert any("not a readable picture" in fault.message for fault in faults)
+    assert ("image-text", "scene-5", "image not readable") in {fault[:3] for fault in faults}
+    assert any("not a readable image" in fault.message for fault in faults)
 
 
 def test_replacements_do_not_depend_on_earlier_steps(spec: ImageSpec) -> None:
@@ -79,12 +79,12 @@ def test_a_source_that_is_broken_throughout_is_given_up_with_the_last_reason() -
         draw_texts(texts, 0, Faults())
 
 
-def test_pictures_of_regions_that_lost_all_rows_are_not_encoded(spec: ImageSpec) -> None:
+def test_images_of_regions_that_lost_all_rows_are_not_encoded(spec: ImageSpec) -> None:
     regions = opened("region-text", StubScenes(regions=4), batch_size=3, max_images=6)
-    rows, pictures = draw_regions(regions, 0, spec, Faults(), offset=10)
+    rows, all_images = draw_regions(regions, 0, spec, Faults(), offset=10)
     assert len(rows.texts) == 3
-    assert set(rows.images) == set(range(10, 10 + len(pictures)))
-    assert len(pictures) <= 3
+    assert set(rows.images) == set(range(10, 10 + len(all_images)))
+    assert len(all_images) <= 3
 
 
 def test_rows_of_regions_are_drawn_away_but_never_filled_up(spec: ImageSpec) -> None:
@@ -104,7 +104,7 @@ def test_which_rows_stay_changes_with_the_step(spec: ImageSpec) -> None:
     assert len(kept) > 3
 
 
-def test_shared_regions_point_to_the_pictures_of_their_records(spec: ImageSpec) -> None:
+def test_shared_regions_point_to_the_images_of_their_records(spec: ImageSpec) -> None:
     images = draw_images(opened("image-text"), 0, spec, Faults(), True)
     rows = draw_shared_regions(opened("region-text", batch_size=99), 0, images, Faults(), offset=5)
     assert rows.regions is not None
@@ -114,14 +114,14 @@ def test_shared_regions_point_to_the_pictures_of_their_records(spec: ImageSpec) 
     assert len(rows.texts) == expected
 
 
-def test_broken_regions_of_a_shared_picture_are_noted_and_not_replaced(spec: ImageSpec) -> None:
+def test_broken_regions_of_a_shared_image_are_noted_and_not_replaced(spec: ImageSpec) -> None:
     source = StubScenes(outside=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
     images = draw_images(opened("image-text", source), 0, spec, Faults(), True)
     faults = Faults()
     rows = draw_shared_regions(opened("region-text", source), 0, images, faults, offset=0)
     bad = [visit.record for visit in images.visits if visit.slot.record < 10]
     assert [fault.record for fault in faults] == bad
-    assert {fault.reason for fault in faults} == {"box outside its picture"}
+    assert {fault.reason for fault in faults} == {"box outside its image"}
     assert not set(rows.records) & set(bad)
 
 
@@ -129,12 +129,12 @@ def test_images_of_regions_are_counted_by_what_left_them_out(spec: ImageSpec) ->
     # 9 images of 4 records, and 3 rows: the rest of the images goes by the limit, or is of the same record.
     regions = opened("region-text", StubScenes(count=4), batch_size=3, max_images=9)
     for step in range(6):
-        rows, pictures = draw_regions(regions, step, spec, Faults(), 0)
+        rows, all_images = draw_regions(regions, step, spec, Faults(), 0)
         assert rows.counts is not None
         assert (rows.counts.drawn, rows.counts.broken, rows.counts.empty) == (9, 0, 0)
         assert rows.counts.held == len(set(rows.records))
-        assert rows.counts.over_limit == 9 - len(pictures)
-        assert rows.counts.repeated == len(pictures) - len(set(rows.records))
+        assert rows.counts.over_limit == 9 - len(all_images)
+        assert rows.counts.repeated == len(all_images) - len(set(rows.records))
 
 
 def test_images_without_a_region_and_with_broken_ones_are_counted_apart(spec: ImageSpec) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of annotation sources share: small real pictures, and files as the official releases have them."""
+"""What the tests of annotation sources share: small real images, and files as the official releases have them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Write:
+def image(tmp_path: Path) -> Write:
     """Writes a JPEG of 64 x 48 pixels, or of another size."""
 
     def write(name: str, size: tuple[int, int] = (64, 48)) -> Path:

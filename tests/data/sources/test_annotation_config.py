@@ -1,4 +1,4 @@
-"""Fine-tuning and test files become records: pictures with the captions of all entries, in all languages."""
+"""Fine-tuning and test files become records: images with the captions of all entries, in all languages."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_the_source_is_registered_through_the_hook() -> None:
     assert registry.get("source", "AnnotationFiles") is AnnotationFiles
 
 
-def test_a_test_list_has_one_record_a_picture(tmp_path: Path, document: Write, picture: Write) -> None:
-    picture("val2014/2.jpg")
+def test_a_test_list_has_one_record_a_image(tmp_path: Path, document: Write, image: Write) -> None:
+    image("val2014/2.jpg")
     entries = [{"image": "val2014/2.jpg", "caption": ["A dog.", "A brown dog."], "image_id": 2}]
     config = AnnotationFiles(files=(document("test.json", entries),), language="en", id_key="image_id")
     check_source(config)
@@ -46,21 +46,21 @@ def test_a_test_list_has_one_record_a_picture(tmp_path: Path, document: Write, p
     ]
 
 
-def test_a_training_list_is_read_by_picture_or_by_entry(document: Write) -> None:
+def test_a_training_list_is_read_by_image_or_by_entry(document: Write) -> None:
     entries = [
         {"image": "1.jpg", "caption": "A dog.", "image_id": 1},
         {"image": "2.jpg", "caption": "A cat.", "image_id": 2},
         {"image": "1.jpg", "caption": "A brown dog.", "image_id": 1},
     ]
     file = document("train.json", entries, indent=2)
-    by_picture = records(AnnotationFiles(files=(file,), image_root=file.parent).open())
-    assert [record["caption"] for record in by_picture] == [["A dog.", "A brown dog."], "A cat."]
-    assert [record["id"] for record in by_picture] == ["train.json:1", "train.json:2"]
+    by_image = records(AnnotationFiles(files=(file,), image_root=file.parent).open())
+    assert [record["caption"] for record in by_image] == [["A dog.", "A brown dog."], "A cat."]
+    assert [record["id"] for record in by_image] == ["train.json:1", "train.json:2"]
     by_entry = records(AnnotationFiles(files=(file,), one_record="entry").open())
     assert [record["caption"] for record in by_entry] == ["A dog.", "A cat.", "A brown dog."]
 
 
-def test_files_by_language_meet_at_the_picture(document: Write) -> None:
+def test_files_by_language_meet_at_the_image(document: Write) -> None:
     english = document("test.en.json", [{"image": "1.jpg", "caption": ["a dog", "a brown dog"]}])
     german = document(
         "test.de.json",
@@ -98,8 +98,8 @@ def test_xflickr_and_co_takes_the_root_from_the_path(tmp_path: Path, document: W
     ]
 
 
-def test_wit_has_its_pictures_in_it_and_one_record_an_address(document: Write) -> None:
-    content = base64.b64encode(b"the bytes of a picture").decode()
+def test_wit_has_its_images_in_it_and_one_record_an_address(document: Write) -> None:
+    content = base64.b64encode(b"the bytes of an image").decode()
     lines = [
         {"image_url": url, "image_content": content, "caption_reference_description": text}
         for url, text in (("https://e.org/a.jpg", "A bird."), ("b", " "), ("https://e.org/a.jpg", "."))
@@ -109,12 +109,12 @@ def test_wit_has_its_pictures_in_it_and_one_record_an_address(document: Write) -
         image_key="image_content",
         image_as="base64",
         caption_key="caption_reference_description",
-        same_picture_key="image_url",
+        same_image_key="image_url",
         drop_empty=True,
     )
     check_source(config)
     (record,) = records(config.open())
-    assert record["image"] == b"the bytes of a picture"
+    assert record["image"] == b"the bytes of an image"
     assert record["caption"] == [{"en": "A bird."}, {"en": "."}]
 
 
@@ -175,7 +175,7 @@ def test_an_object_of_questions_is_read_by_its_keys(
     ]
 
 
-def test_pairs_of_pictures_are_read_with_their_label(tmp_path: Path, document: Write) -> None:
+def test_pairs_of_images_are_read_with_their_label(tmp_path: Path, document: Write) -> None:
     entries = [{"sentence": "Both show dogs.", "label": "True", "images": ["dev/0.png", "dev/1.png"]}]
     config = AnnotationFiles(
         files=(document("dev.json", entries),),
@@ -254,7 +254,7 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
         AnnotationFiles(files=(file,)).open()[0]
 
 
-def test_a_picture_under_no_root_is_refused(tmp_path: Path, document: Write) -> None:
+def test_a_image_under_no_root_is_refused(tmp_path: Path, document: Write) -> None:
     file = document("test.json", [{"image": "flickr/1.jpg", "caption": "a dog"}])
     config = AnnotationFiles(files=(file,), image_root={"COCO": tmp_path})
     with pytest.raises(DataError, match=r"image_root: none of COCO occurs in 'flickr/1.jpg'"):
@@ -279,7 +279,7 @@ def test_an_entry_may_name_an_allowed_host_alone(document: Write) -> None:
     assert allowed.open()[0]["image"] == "https://images.example.org/1.jpg"
 
 
-def test_files_and_pictures_may_lie_in_a_remote_store() -> None:
+def test_files_and_images_may_lie_in_a_remote_store() -> None:
     fsspec.filesystem("memory").pipe_file(
         "/annotations/test.json", b'[{"image": "1.jpg", "caption": "a dog"}]'
     )
@@ -292,11 +292,11 @@ def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, document: Write)
     file = document("test.json", [])
     with pytest.raises(SettingError, match=r"files: .*none.json leads to no file"):
         AnnotationFiles(files=(tmp_path / "none.json",)).check()
-    with pytest.raises(SettingError, match=r"image_root: no folder .*pictures"):
-        AnnotationFiles(files=(file,), image_root={"": tmp_path / "pictures"}).check()
+    with pytest.raises(SettingError, match=r"image_root: no folder .*images"):
+        AnnotationFiles(files=(file,), image_root={"": tmp_path / "images"}).check()
     with pytest.raises(SettingError, match="image_root_key: image_root has no names"):
         AnnotationFiles(files=(file,), image_root_key="dataset").check()
-    with pytest.raises(ValidationError, match="keep: a picture has several entries"):
+    with pytest.raises(ValidationError, match="keep: an image has several entries"):
         AnnotationFiles(files=(file,), keep=("answer",))
     with pytest.raises(SettingError, match=r"split: these files have no part 'val': write \{split\}"):
         AnnotationFiles(files=(file,)).for_split("val")

@@ -1,4 +1,4 @@
-"""Files in the layout of COCO become pictures with captions and named boxes."""
+"""Files in the layout of COCO become images with captions and named boxes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def instances(document: Write) -> Any:
     return write
 
 
-def test_captions_and_boxes_meet_at_the_picture(tmp_path: Path, instances: Any, document: Write) -> None:
+def test_captions_and_boxes_meet_at_the_image(tmp_path: Path, instances: Any, document: Write) -> None:
     boxes = instances(
         box(4, [1, 2, 30.5, 20]),
         box(9, [0, 0, 5, 5], 1),
@@ -52,19 +52,19 @@ def test_captions_and_boxes_meet_at_the_picture(tmp_path: Path, instances: Any, 
             ],
         },
     )
-    config = CocoAnnotations(files=(boxes, captions), image_root=tmp_path / "pictures")
-    (tmp_path / "pictures").mkdir()
+    config = CocoAnnotations(files=(boxes, captions), image_root=tmp_path / "images")
+    (tmp_path / "images").mkdir()
     check_source(config)
     source = config.open()
     assert [source[place] for place in range(len(source))] == [
         {
             "id": "9",
-            "image": f"{tmp_path}/pictures/9.jpg",
+            "image": f"{tmp_path}/images/9.jpg",
             "regions": [{"bbox": [0.0, 0.0, 5.0, 5.0], "caption": "person"}],
         },
         {
             "id": "4",
-            "image": f"{tmp_path}/pictures/4.jpg",
+            "image": f"{tmp_path}/images/4.jpg",
             "caption": ["a dog", "a man and his dog"],
             "regions": [
                 {"bbox": [1.0, 2.0, 30.5, 20.0], "caption": "dog"},
@@ -84,7 +84,7 @@ def test_crowds_and_categories_are_chosen(instances: Any) -> None:
         CocoAnnotations(files=(file,), categories=("cat", "dog")).open()
 
 
-def test_boxes_that_reach_over_the_picture_are_refused_or_cut_off(instances: Any) -> None:
+def test_boxes_that_reach_over_the_image_are_refused_or_cut_off(instances: Any) -> None:
     file = instances(
         box(4, [-3, 0, 10, 10]), box(4, [70, 0, 9, 9]), box(9, [60, 0, 4.5, 9]), box(5, [70, 0, 9, 9])
     )
@@ -121,7 +121,7 @@ def test_a_broken_annotation_breaks_its_record_alone(instances: Any, annotation:
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ([], "no picture with a caption or a box in .*instances.json"),
+        ([], "no image with a caption or a box in .*instances.json"),
         ([box(7, [0, 0, 4, 4])], "annotations 1: image_id: no image has the id 7"),
         (
             [{"image_id": "four", "bbox": []}],

@@ -21,8 +21,8 @@ from x2kit.plugin.registry import Registry
 from x2kit.plugin.sources import Record, Source
 from x2kit.testing import check_source
 
-PICTURE = b"the bytes of a picture"
-BINARY = base64.b64encode(PICTURE).decode()
+IMAGE = b"the bytes of an image"
+BINARY = base64.b64encode(IMAGE).decode()
 
 
 def write(path: Path, *records: Any) -> Path:
@@ -47,18 +47,18 @@ def test_the_source_is_registered_through_the_hook() -> None:
 def test_own_layout_is_read_as_it_is(tmp_path: Path) -> None:
     written = {
         "id": "one",
-        "image": "pictures/1.png",
+        "image": "images/1.png",
         "caption": {"en": "a dog", "de": "ein Hund"},
         "regions": [{"bbox": [1, 2, 3.5, 4], "caption": ["dog", "puppy"]}],
         "texts": {"en": "a dog", "zh": "狗"},
     }
-    assert read(tmp_path, written) == {**written, "image": tmp_path / "pictures/1.png"}
+    assert read(tmp_path, written) == {**written, "image": tmp_path / "images/1.png"}
 
 
 @pytest.mark.parametrize("key", ["desc", "caption", "text"])
-def test_official_pictures_with_text_are_read(tmp_path: Path, key: str) -> None:
+def test_official_images_with_text_are_read(tmp_path: Path, key: str) -> None:
     record = read(tmp_path, {"binary": BINARY, key: ["a brown dog", "dog resting"]})
-    assert record == {"id": "a.jsonl:1", "image": PICTURE, "caption": ["a brown dog", "dog resting"]}
+    assert record == {"id": "a.jsonl:1", "image": IMAGE, "caption": ["a brown dog", "dog resting"]}
 
 
 def test_official_regions_are_read_with_their_attributes(tmp_path: Path) -> None:
@@ -96,18 +96,16 @@ def test_official_parallel_text_is_read(tmp_path: Path) -> None:
 def test_fields_are_mapped_by_settings(tmp_path: Path) -> None:
     record = {"image_rpath": "1.jpg", "image": "not this", "title": "a dog", "caption": "not this"}
     found = read(
-        tmp_path, record, image_key="image_rpath", caption_key="title", image_root=tmp_path / "pictures"
+        tmp_path, record, image_key="image_rpath", caption_key="title", image_root=tmp_path / "images"
     )
-    assert found["image"] == tmp_path / "pictures" / "1.jpg"
+    assert found["image"] == tmp_path / "images" / "1.jpg"
     assert found["caption"] == "a dog"
-    assert read(tmp_path, {"jpg": BINARY}, image_key="jpg", image_as="base64")["image"] == PICTURE
+    assert read(tmp_path, {"jpg": BINARY}, image_key="jpg", image_as="base64")["image"] == IMAGE
     assert read(tmp_path, {"binary": "1.jpg"}, image_as="path")["image"] == tmp_path / "1.jpg"
 
 
 def test_an_absolute_path_needs_no_root(tmp_path: Path) -> None:
-    assert read(tmp_path, {"image": "/pictures/1.jpg"}, image_root=tmp_path)["image"] == Path(
-        "/pictures/1.jpg"
-    )
+    assert read(tmp_path, {"image": "/images/1.jpg"}, image_root=tmp_path)["image"] == Path("/images/1.jpg")
 
 
 def test_texts_without_a_code_get_the_language_of_the_settings(tmp_path: Path) -> None:
@@ -179,7 +177,7 @@ def test_missing_files_and_folders_are_found_when_settings_are_checked(tmp_path:
         (b"\xff\xfe", "not UTF-8 at byte 0"),
         (b'"a dog"', "expected a JSON object, found str"),
         (b'{"video_frames": 3}', "video_frames: expected text, found 3"),
-        (b"{}", "no picture, no video and no text; its fields are none"),
+        (b"{}", "no image, no video and no text; its fields are none"),
         (b'{"caption": 3}', "caption: expected text, {code: text} or a list of these, found 3"),
         (b'{"caption": []}', "caption: expected text"),
         (b'{"caption": {"en": 3}}', "caption: expected text"),

@@ -19,7 +19,7 @@ from x2kit.plugin.components import SourceConfig
 from .conftest import Write
 
 Make = Callable[..., SourceConfig]
-"""From a folder of files, the path of a picture and further settings to a source of one record."""
+"""From a folder of files, the path of an image and further settings to a source of one record."""
 
 
 def json_lines(at: Callable[[str, str], str], path: str, **settings: Any) -> SourceConfig:
@@ -55,11 +55,11 @@ SOURCES = (json_lines, videos, annotations, coco, visual_genome)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, picture: Write) -> str:
-    """A folder of pictures beside a picture that is not in it."""
-    picture("pictures/1.jpg")
-    picture("secret.jpg")
-    return str(tmp_path / "pictures")
+def all_images(tmp_path: Path, image: Write) -> str:
+    """A folder of images beside an image that is not in it."""
+    image("images/1.jpg")
+    image("secret.jpg")
+    return str(tmp_path / "images")
 
 
 @pytest.fixture
@@ -90,46 +90,46 @@ def first(config: SourceConfig) -> Any:
 
 
 @pytest.mark.parametrize("make", SOURCES)
-def test_a_path_of_a_remote_record_stays_in_the_folder_of_pictures(
-    make: Make, there: Callable[[str, str], str], pictures: str, tmp_path: Path
+def test_a_path_of_a_remote_record_stays_in_the_folder_of_images(
+    make: Make, there: Callable[[str, str], str], all_images: str, tmp_path: Path
 ) -> None:
-    assert Path(first(make(there, "1.jpg", image_root=pictures, root=None))).name == "1.jpg"
-    with pytest.raises(DataError, match=r"secret.jpg, outside .*pictures") as error:
-        first(make(there, "../secret.jpg", image_root=pictures))
+    assert Path(first(make(there, "1.jpg", image_root=all_images, root=None))).name == "1.jpg"
+    with pytest.raises(DataError, match=r"secret.jpg, outside .*images") as error:
+        first(make(there, "../secret.jpg", image_root=all_images))
     assert error.value.reason == Reason.ADDRESS_REFUSED
     for root in (False, str(tmp_path)):
-        assert decode(first(make(there, "../secret.jpg", image_root=pictures, root=root))).size == (64, 48)
+        assert decode(first(make(there, "../secret.jpg", image_root=all_images, root=root))).size == (64, 48)
 
 
 @pytest.mark.parametrize("make", SOURCES)
 def test_a_path_of_a_local_record_is_free_unless_root_confines_it(
-    make: Make, here: Callable[[str, str], str], pictures: str
+    make: Make, here: Callable[[str, str], str], all_images: str
 ) -> None:
-    assert decode(first(make(here, "../secret.jpg", image_root=pictures))).size == (64, 48)
-    with pytest.raises(DataError, match=r"secret.jpg, outside .*pictures"):
-        first(make(here, "../secret.jpg", image_root=pictures, root=True))
+    assert decode(first(make(here, "../secret.jpg", image_root=all_images))).size == (64, 48)
+    with pytest.raises(DataError, match=r"secret.jpg, outside .*images"):
+        first(make(here, "../secret.jpg", image_root=all_images, root=True))
 
 
 @pytest.mark.parametrize("make", SOURCES)
 def test_a_missing_root_is_found_when_settings_are_checked(
-    make: Make, here: Callable[[str, str], str], pictures: str, tmp_path: Path
+    make: Make, here: Callable[[str, str], str], all_images: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingFileError, match="root: no folder"):
-        make(here, "1.jpg", image_root=pictures, root=str(tmp_path / "nowhere")).check()
+        make(here, "1.jpg", image_root=all_images, root=str(tmp_path / "nowhere")).check()
 
 
 @pytest.mark.parametrize("make", SOURCES)
 def test_root_does_not_change_what_the_data_is(
-    make: Make, here: Callable[[str, str], str], pictures: str
+    make: Make, here: Callable[[str, str], str], all_images: str
 ) -> None:
-    one, other = (make(here, "1.jpg", image_root=pictures, root=root).open() for root in (None, True))
+    one, other = (make(here, "1.jpg", image_root=all_images, root=root).open() for root in (None, True))
     assert one.fingerprint() == other.fingerprint()
 
 
 @pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "link/secret.jpg"])
-def test_a_path_in_a_datasets_folder_stays_in_it(path: str, tmp_path: Path, picture: Write) -> None:
+def test_a_path_in_a_datasets_folder_stays_in_it(path: str, tmp_path: Path, image: Write) -> None:
     datasets = pytest.importorskip("datasets")
-    picture("secret.jpg")
+    image("secret.jpg")
     folder = tmp_path / "saved"
     datasets.Dataset.from_dict({"image": [path, "1.jpg"], "text": ["a", "b"]}).save_to_disk(str(folder))
     (folder / "link").symlink_to(tmp_path)

@@ -113,7 +113,7 @@ def check(damaging: Damaging, config: SourceConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("one_record", ["picture", "entry"])
+@pytest.mark.parametrize("one_record", ["image", "entry"])
 def test_lists_of_captions(tmp_path: Path, one_record: Any) -> None:
     damaging = Damaging(tmp_path, 0, entries=RETRIEVAL)
     check(damaging, AnnotationFiles(files=(damaging.path("entries"),), one_record=one_record))
@@ -137,15 +137,15 @@ def test_captions_and_boxes_of_coco(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("picture_at", ["url", "id"])
-def test_visual_genome(tmp_path: Path, picture_at: Any) -> None:
+@pytest.mark.parametrize("image_at", ["url", "id"])
+def test_visual_genome(tmp_path: Path, image_at: Any) -> None:
     contents = {"phrases": PHRASES, "objects": OBJECTS, "attributes": ATTRIBUTES}
     damaging = Damaging(tmp_path, 3, images=GENOME_IMAGES, **contents)
     files = tuple(damaging.path(name) for name in contents)
     images = damaging.path("images")
     check(
         damaging,
-        VisualGenomeAnnotations(images=images, files=files, image_root=tmp_path, picture_at=picture_at),
+        VisualGenomeAnnotations(images=images, files=files, image_root=tmp_path, image_at=image_at),
     )
 
 

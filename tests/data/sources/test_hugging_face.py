@@ -24,8 +24,8 @@ OBJECTS = datasets.List(
 
 
 @pytest.fixture
-def saved(tmp_path: Path, picture: Write) -> Any:
-    """Saves rows with pictures of 64 x 48 pixels."""
+def saved(tmp_path: Path, one_image: Write) -> Any:
+    """Saves rows with images of 64 x 48 pixels."""
 
     def save(columns: dict[str, Any], split: str | None = None, **features: Any) -> Path:
         rows = datasets.Dataset.from_dict(columns)
@@ -44,7 +44,7 @@ def jpeg() -> bytes:
     return buffer.getvalue()
 
 
-def test_pictures_and_captions_are_read(saved: Any) -> None:
+def test_images_and_captions_are_read(saved: Any) -> None:
     folder = saved(
         {
             "image": [{"bytes": jpeg(), "path": None}] * 2,
@@ -104,7 +104,7 @@ def test_columns_by_language_are_captions_or_parallel_sentences(saved: Any) -> N
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"image": [b""], "text": ["a"]}, "row 0: image: expected a picture, bytes or a path, found b''"),
+        ({"image": [b""], "text": ["a"]}, "row 0: image: expected an image, bytes or a path, found b''"),
         ({"image": [b"x"], "text": [" "]}, "row 0: text: the text is empty"),
         ({"image": [b"x"], "text": [None]}, "row 0: text: expected text"),
         ({"image": [b"x"], "text": [7]}, "row 0: text: expected text"),

@@ -1,4 +1,4 @@
-"""Referring expressions become pictures with named boxes; the pickle of the release is read without running it."""
+"""Referring expressions become images with named boxes; the pickle of the release is read without running it."""
 
 from __future__ import annotations
 

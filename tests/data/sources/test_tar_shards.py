@@ -24,7 +24,7 @@ from x2kit.errors import DataError, Reason, SettingError
 from x2kit.plugin.sources import Place
 from x2kit.testing import check_source
 
-PICTURE = b"\x89PNG of a picture" * 60
+IMAGE = b"\x89PNG of an image" * 60
 
 
 def shard(path: Path, *members: tuple[str, bytes], kind: int = tarfile.USTAR_FORMAT) -> Path:
@@ -38,11 +38,11 @@ def shard(path: Path, *members: tuple[str, bytes], kind: int = tarfile.USTAR_FOR
 
 
 def pairs(count: int, first: int = 0) -> list[tuple[str, bytes]]:
-    """Files of records with a picture and a text."""
+    """Files of records with an image and a text."""
     return [
         (f"{n:04}.{ending}", content)
         for n in range(first, first + count)
-        for ending, content in (("jpg", PICTURE + bytes([n])), ("txt", f"picture {n}".encode()))
+        for ending, content in (("jpg", IMAGE + bytes([n])), ("txt", f"image {n}".encode()))
     ]
 
 
@@ -65,7 +65,7 @@ def whole(source: TarShardsSource) -> list[Any]:
 def test_files_of_one_key_are_a_record(tmp_path: Path) -> None:
     source = TarShards(files=(shard(tmp_path / "a.tar", *pairs(3)),)).open()
     assert len(source) == 3
-    assert source[2] == {"id": "a.tar/0002", "image": PICTURE + b"\x02", "caption": "picture 2"}
+    assert source[2] == {"id": "a.tar/0002", "image": IMAGE + b"\x02", "caption": "image 2"}
     assert source.place(0) == Place(str(tmp_path / "a.tar"), offset=512)
     with pytest.raises(IndexError, match="record 3 of 3"):
         source[3]
@@ -90,7 +90,7 @@ def test_many_shards_are_one_source_and_a_split_is_other_shards(tmp_path: Path) 
         "0.tar/0000", "0.tar/0001", "1.tar/0002", "1.tar/0003",
     ]  # fmt: skip
     assert [record["caption"] for record in whole(config.for_split("test").open())] == [
-        f"picture {number}" for number in range(50, 54)
+        f"image {number}" for number in range(50, 54)
     ]
     with pytest.raises(SettingError, match=r"these files have no part 'val'"):
         TarShards(files=(tmp_path / "train",)).for_split("val")
@@ -144,7 +144,7 @@ def test_the_key_ends_at_the_first_dot(name: str, found: tuple[str, str] | None)
         (
             [("7.bin", b"x"), ("7.dat", b"y")],
             Reason.FIELD_MISSING,
-            "no picture and no text; its files are bin, dat",
+            "no image and no text; its files are bin, dat",
         ),
     ],
 )
@@ -160,23 +160,23 @@ def test_a_broken_record_is_named_with_shard_and_key(
 def test_a_shard_that_was_cut_gives_the_whole_records_before_and_tells_where(tmp_path: Path) -> None:
     file = shard(tmp_path / "a.tar", *pairs(4))
     content = file.read_bytes()
-    start = content.index(PICTURE + b"\x02")
+    start = content.index(IMAGE + b"\x02")
     file.write_bytes(content[: start + 700])
     source = TarShards(files=(file,)).open()
-    assert [record["caption"] for record in whole(source)] == ["picture 0", "picture 1"]
+    assert [record["caption"] for record in whole(source)] == ["image 0", "image 1"]
     assert len(source) == 3
     with pytest.raises(
         DataError, match=rf"a\.tar: the shard ends in the middle of 0002\.jpg, which begins at byte {start};"
     ) as caught:
         source[2]
     assert (caught.value.reason, caught.value.record) == (Reason.SHARD_TRUNCATED, "a.tar/0002")
-    assert list(source.texts()) == ["picture 0", "picture 1"]
+    assert list(source.texts()) == ["image 0", "image 1"]
 
 
 def test_wherever_a_shard_is_cut_whole_records_come_and_one_tells_of_the_cut(tmp_path: Path) -> None:
     file = shard(tmp_path / "a.tar", *pairs(3))
     content = file.read_bytes()
-    ends = [content.index(f"picture {n}".encode()) + len(f"picture {n}") for n in range(3)]
+    ends = [content.index(f"image {n}".encode()) + len(f"image {n}") for n in range(3)]
     for length in range(0, ends[-1] + 512, 128):
         file.write_bytes(content[:length])
         source = TarShards(files=(file,)).open()
@@ -184,7 +184,7 @@ def test_wherever_a_shard_is_cut_whole_records_come_and_one_tells_of_the_cut(tmp
         assert len(found) == len(source) - 1
         # of the first record alone nobody can say whether a file is missing
         sure = sum(end <= length // 512 * 512 for end in ends)
-        assert found == [f"picture {n}" for n in range(len(found))]
+        assert found == [f"image {n}" for n in range(len(found))]
         assert sure - 1 <= len(found) <= sum(end <= length for end in ends)
 
 
@@ -195,7 +195,7 @@ def test_a_damaged_header_ends_the_shard_as_a_cut_does(tmp_path: Path) -> None:
     content[header + 150] ^= 1  # of the checksum
     file.write_bytes(content)
     source = TarShards(files=(file,)).open()
-    assert [record["caption"] for record in whole(source)] == ["picture 0", "picture 1", "picture 2"]
+    assert [record["caption"] for record in whole(source)] == ["image 0", "image 1", "image 2"]
     with pytest.raises(DataError, match=rf"or is damaged, at byte {header};"):
         source[3]
 

@@ -1,4 +1,4 @@
-"""Files in the layout of Visual Genome become pictures with described regions and named objects."""
+"""Files in the layout of Visual Genome become images with described regions and named objects."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ BOX = {"x": 1, "y": 1, "w": 2, "h": 1}
 
 @pytest.fixture
 def config(tmp_path: Path, document: Write) -> Any:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
 
     def make(*contents: Any, **settings: Any) -> VisualGenomeAnnotations:
         return VisualGenomeAnnotations(
             images=document("image_data.json", IMAGES),
             files=tuple(document(f"{number}.json", content) for number, content in enumerate(contents)),
-            image_root=tmp_path / "pictures",
+            image_root=tmp_path / "images",
             **settings,
         )
 
@@ -79,7 +79,7 @@ def test_described_regions_are_read(tmp_path: Path, config: Any) -> None:
     assert len(source) == 1
     assert source[0] == {
         "id": "1",
-        "image": f"{tmp_path}/pictures/VG_100K/1.jpg",
+        "image": f"{tmp_path}/images/VG_100K/1.jpg",
         "regions": [
             {"bbox": [1.0, 2.0, 10.0, 20.0], "caption": {"en": "a red hat"}},
             {"bbox": [0.0, 0.0, 30.0, 40.0], "caption": {"en": "A tall man "}},
@@ -95,11 +95,11 @@ def test_objects_have_their_attributes_before_each_name(config: Any) -> None:
     assert captions == [[["tree", "oak"]], [["red hat", "new hat"], "man", "a red hat", "A tall man "]]
 
 
-def test_pictures_can_lie_in_one_folder(tmp_path: Path, config: Any) -> None:
-    assert config(OBJECTS, picture_at="id").open()[0]["image"] == f"{tmp_path}/pictures/2.jpg"
+def test_images_can_lie_in_one_folder(tmp_path: Path, config: Any) -> None:
+    assert config(OBJECTS, image_at="id").open()[0]["image"] == f"{tmp_path}/images/2.jpg"
 
 
-def test_boxes_that_reach_over_the_picture_are_refused_or_cut_off(config: Any) -> None:
+def test_boxes_that_reach_over_the_image_are_refused_or_cut_off(config: Any) -> None:
     objects = [
         {
             "image_id": 1,
@@ -152,8 +152,8 @@ def test_a_broken_entry_breaks_its_record(config: Any, entry: Any, message: str)
     [
         ({"regions": []}, "0.json: expected a list"),
         ([{"regions": []}], "0.json entry 1: neither image_id nor id"),
-        ([{"id": 77, "regions": []}], "0.json entry 1: no picture has the id 77"),
-        ([], "no entry for a picture of .*image_data.json"),
+        ([{"id": 77, "regions": []}], "0.json entry 1: no image has the id 77"),
+        ([], "no entry for an image of .*image_data.json"),
     ],
 )
 def test_a_file_of_another_layout_is_refused(config: Any, content: Any, message: str) -> None:

@@ -105,7 +105,7 @@ def test_postscript_in_a_record_starts_no_ghostscript(monkeypatch: pytest.Monkey
     )
     with pytest.raises(DataError, match="none of the formats JPEG, PNG") as error:
         decode(EPS)
-    assert error.value.reason == Reason.PICTURE_UNREADABLE
+    assert error.value.reason == Reason.IMAGE_UNREADABLE
     assert not started
 
 

@@ -21,7 +21,7 @@ HOSTS = ("https://images.example.org/photos", "s3://bucket/photos", "memory://ph
         "https://images.example.org:443/photos/a.jpg",
         "HTTPS://Images.example.org/photos/a.jpg",
         "https://images.example.org/%70hotos/a.jpg",
-        "s3://bucket/photos/my picture.jpg",
+        "s3://bucket/photos/my image.jpg",
         "memory://photos/a.jpg",
     ],
 )
@@ -65,15 +65,15 @@ def test_a_host_without_a_folder_allows_all_of_its_paths() -> None:
     assert not is_allowed("https://a.org/b.jpg", [])
 
 
-OUTSIDE = ("../secret.txt", "pictures/../../secret.txt", "/etc/passwd", "pictures/link/secret.txt")
+OUTSIDE = ("../secret.txt", "images/../../secret.txt", "/etc/passwd", "images/link/secret.txt")
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
-    """A folder of pictures beside a secret, with a link that leads out."""
+    """A folder of images beside a secret, with a link that leads out."""
     (tmp_path / "secret.txt").write_text("x")
-    (tmp_path / "data" / "pictures").mkdir(parents=True)
-    (tmp_path / "data" / "pictures" / "link").symlink_to(tmp_path)
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "images" / "link").symlink_to(tmp_path)
     return tmp_path / "data"
 
 
@@ -112,4 +112,4 @@ def test_paths_below_a_remote_folder_stay_below_it(name: str) -> None:
 
 def test_a_local_path_is_outside_a_remote_root() -> None:
     with pytest.raises(DataError, match="outside"):
-        locate("a.jpg", "pictures", (), "s3://bucket", "records.jsonl")
+        locate("a.jpg", "images", (), "s3://bucket", "records.jsonl")

@@ -26,7 +26,7 @@ MIB = 2**20
 BOMB = gzip.compress(bytes(300 * MIB), 9)
 
 
-def picture() -> bytes:
+def image() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -50,8 +50,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         bodies = {
             "/bomb": BOMB,
-            "/packed": gzip.compress(picture()),
-            "/photos/a.png": picture(),
+            "/packed": gzip.compress(image()),
+            "/photos/a.png": image(),
             "/empty": b"",
         }
         body = bodies.get(self.path)
@@ -106,13 +106,13 @@ def test_a_compressed_body_below_the_limit_is_unpacked(server: str) -> None:
 def test_parts_of_a_body_are_those_asked_for_though_the_server_knows_no_ranges(server: str) -> None:
     assert files.read(f"{server}/photos/a.png", 1, 4) == b"PNG"
     with files.open_file(f"{server}/photos/a.png") as file:
-        assert file.read() == picture()
+        assert file.read() == image()
 
 
-def test_an_empty_body_is_an_empty_picture(server: str) -> None:
+def test_an_empty_body_is_an_empty_image(server: str) -> None:
     with pytest.raises(DataError) as error:
         decode(f"{server}/empty")
-    assert error.value.reason == Reason.PICTURE_EMPTY
+    assert error.value.reason == Reason.IMAGE_EMPTY
 
 
 def test_a_missing_file_is_missing(server: str) -> None:
@@ -124,7 +124,7 @@ def test_a_redirect_within_the_hosts_is_followed(server: str) -> None:
     url = allowed(f"{server}/to/{server}/photos/a.png", server)
     assert decode(url).size == (4, 4)
     with files.open_file(url) as file:
-        assert file.read() == picture()
+        assert file.read() == image()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_redirects_that_go_round_in_a_circle_end(server: str) -> None:
 
 def test_a_location_of_the_recipe_follows_every_redirect(server: str) -> None:
     other = server.replace("127.0.0.1", "localhost")
-    assert files.read(f"{server}/to/{other}/photos/a.png") == picture()
+    assert files.read(f"{server}/to/{other}/photos/a.png") == image()
 
 
 def test_an_allowed_url_keeps_its_hosts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Boxes: refused where they are wrong, and following their picture; tests/parity compares with recorded ones."""
+"""Boxes: refused where they are wrong, and following their image; tests/parity compares with recorded ones."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_without_crop_and_flip_boxes_are_only_normalised() -> None:
         ([0, 0, 5], "box not four numbers"),
         (["a", 0, 5, 5], "box not four numbers"),
         (None, "box not four numbers"),
-        ([-1, 0, 5, 5], "box outside its picture"),
-        ([28, 0, 5, 5], "box outside its picture"),
-        ([0, 12, 5, 5], "box outside its picture"),
+        ([-1, 0, 5, 5], "box outside its image"),
+        ([28, 0, 5, 5], "box outside its image"),
+        ([0, 12, 5, 5], "box outside its image"),
     ],
 )
 def test_a_bad_box_is_refused_with_its_region_and_reason(box: Any, reason: str) -> None:
@@ -110,13 +110,13 @@ def test_kept_boxes_lie_in_the_view_and_show_the_same_pixels(
         assert h > 0
         assert -1e-5 <= cx - w / 2 <= cx + w / 2 <= 1 + 1e-5
         assert -1e-5 <= cy - h / 2 <= cy + h / 2 <= 1 + 1e-5
-        left = (1 - cx - w / 2 if flip else cx - w / 2) * width + crop[0]  # back to the whole picture
+        left = (1 - cx - w / 2 if flip else cx - w / 2) * width + crop[0]  # back to the whole image
         assert left == pytest.approx(max(x, crop[0]), abs=1e-3)
         assert w * width == pytest.approx(min(x + bw, crop[2]) - max(x, crop[0]), abs=1e-3)
 
 
 def by_torchvision(boxes: Boxes, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """The plain form: boxes that torchvision moves along with its pictures."""
+    """The plain form: boxes that torchvision moves along with its images."""
     width, height = view.size
     moved = BoundingBoxes(torch.from_numpy(boxes), format=BoundingBoxFormat.XYWH, canvas_size=(height, width))
     if view.crop is not None:

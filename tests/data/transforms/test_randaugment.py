@@ -9,7 +9,7 @@ from PIL import Image
 from x2kit.data.transforms.randaugment import COLOUR_OPERATIONS, SHAPE_OPERATIONS, augment
 
 
-def picture(mode: str = "RGB") -> Image.Image:
+def one_image(mode: str = "RGB") -> Image.Image:
     shape = (64, 64, 3) if mode == "RGB" else (64, 64)
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
@@ -18,21 +18,21 @@ def uniform(value: int) -> Image.Image:
     return Image.new("RGB", (64, 64), (value, value, value))
 
 
-def test_the_same_generator_gives_the_same_picture() -> None:
-    first, second = (augment(picture(), np.random.default_rng(5), 4, 7, False).tobytes() for _ in range(2))
+def test_the_same_generator_gives_the_same_image() -> None:
+    first, second = (augment(one_image(), np.random.default_rng(5), 4, 7, False).tobytes() for _ in range(2))
     assert first == second
-    others = {augment(picture(), np.random.default_rng(seed), 4, 7, False).tobytes() for seed in range(20)}
+    others = {augment(one_image(), np.random.default_rng(seed), 4, 7, False).tobytes() for seed in range(20)}
     assert len(others) > 10
 
 
-def test_no_operations_leave_the_picture_and_the_generator_alone() -> None:
-    image, rng = picture(), np.random.default_rng(5)
+def test_no_operations_leave_the_image_and_the_generator_alone() -> None:
+    image, rng = one_image(), np.random.default_rng(5)
     assert augment(image, rng, 0, 7, False) is image
     assert rng.random() == np.random.default_rng(5).random()
 
 
 def test_about_half_of_single_operations_are_applied() -> None:
-    image = picture()
+    image = one_image()
     changed = sum(
         augment(image, np.random.default_rng(seed), 1, 7, False) is not image for seed in range(400)
     )
@@ -49,8 +49,8 @@ def test_brightness_at_level_seven_is_the_papers() -> None:
 def test_translation_at_level_seven_is_seven_pixels_with_grey_behind(
     operation: int, shift: tuple[int, int], sign: int
 ) -> None:
-    before = np.asarray(picture())
-    after = np.asarray(SHAPE_OPERATIONS[operation](picture(), 0.7, sign))
+    before = np.asarray(one_image())
+    after = np.asarray(SHAPE_OPERATIONS[operation](one_image(), 0.7, sign))
     expected = np.full_like(before, 128)
     x, y = sign * shift[0], sign * shift[1]
     rows, columns = np.arange(max(y, 0), 64 + min(y, 0)), np.arange(max(x, 0), 64 + min(x, 0))
@@ -75,7 +75,7 @@ def test_rotation_turns_about_the_centre() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_every_operation_keeps_size_and_mode(mode: str) -> None:
     for operation in COLOUR_OPERATIONS + SHAPE_OPERATIONS:
-        changed = operation(picture(mode), 0.7, -1)
+        changed = operation(one_image(mode), 0.7, -1)
         assert (changed.size, changed.mode) == ((64, 64), mode)
 
 
@@ -99,7 +99,7 @@ def test_without_colour_operations_values_only_move() -> None:
 
 
 def test_with_neither_shape_nor_colour_nothing_changes() -> None:
-    image = picture()
+    image = one_image()
     assert augment(image, np.random.default_rng(1), 9, 7, True, keep_colour=True) is image
 
 

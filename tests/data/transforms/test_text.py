@@ -70,7 +70,7 @@ def test_variants_are_all_that_could_be_drawn() -> None:
     assert list(variants("a")) == ["a"]
 
 
-def test_texts_without_pictures_keep_an_em_space_until_the_stream_strips_it() -> None:
+def test_texts_without_images_keep_an_em_space_until_the_stream_strips_it() -> None:
     """The official function strips spaces and line ends alone; the official data set strips all before it."""
     text = "\u2003two\u2003dogs run\u2003\n"
     assert text_only_caption("\u2003two\u2003dogs run\u2003", 10) == "\u2003two\u2003dogs run\u2003"

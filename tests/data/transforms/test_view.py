@@ -1,4 +1,4 @@
-"""Pictures: what is refused, what a view shows, and that nothing global is drawn from."""
+"""Images: what is refused, what a view shows, and that nothing global is drawn from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from x2kit.data.transforms.view import (
     View,
     draw_view,
     random_crop,
-    read_picture,
+    read_image,
     reduction,
     render,
     render_augmented,
@@ -37,19 +37,19 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def test_read_picture_gives_a_square_in_the_unit_range() -> None:
-    tensor = read_picture(noise(), ImageSpec(size=16))
+def test_read_image_gives_a_square_in_the_unit_range() -> None:
+    tensor = read_image(noise(), ImageSpec(size=16))
     assert tensor.shape == (3, 16, 16)
     assert tensor.dtype == torch.float32
     assert 0 <= tensor.min() < 0.2
     assert 0.8 < tensor.max() <= 1
-    assert read_picture(noise(mode="L"), ImageSpec(size=16, channels=1)).shape == (1, 16, 16)
+    assert read_image(noise(mode="L"), ImageSpec(size=16, channels=1)).shape == (1, 16, 16)
 
 
-def test_a_picture_of_the_right_size_is_left_as_it_is() -> None:
+def test_a_image_of_the_right_size_is_left_as_it_is() -> None:
     image = noise(16, 16)
     expected = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-    assert torch.equal(read_picture(image, ImageSpec(size=16)), expected)
+    assert torch.equal(read_image(image, ImageSpec(size=16)), expected)
 
 
 def test_a_view_is_cropped_then_flipped() -> None:
@@ -60,9 +60,7 @@ def test_a_view_is_cropped_then_flipped() -> None:
 
 @pytest.mark.parametrize("name", ["bicubic", "bilinear", "nearest"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_pictures_are_resized_as_the_encoder_says_by_pils_rule_to_one_grey_level(
-    name: str, mode: str
-) -> None:
+def test_images_are_resized_as_the_encoder_says_by_pils_rule_to_one_grey_level(name: str, mode: str) -> None:
     image = noise(20, 10, mode)
     channels = len(image.getbands())
     by_pil = np.asarray(image.resize((16, 16), getattr(Image.Resampling, name.upper())), np.int16)
@@ -71,7 +69,7 @@ def test_pictures_are_resized_as_the_encoder_says_by_pils_rule_to_one_grey_level
     assert np.abs(found - by_pil.reshape(found.shape)).max() <= 1
 
 
-def test_a_picture_read_at_reduced_size_shows_the_same_view() -> None:
+def test_a_image_read_at_reduced_size_shows_the_same_view() -> None:
     colours = Image.new("RGB", (64, 64), (10, 20, 30))
     colours.paste((200, 100, 50), (32, 0, 64, 64))
     view = View((64, 64), (16, 0, 64, 48))
@@ -82,7 +80,7 @@ def test_a_picture_read_at_reduced_size_shows_the_same_view() -> None:
 @pytest.mark.parametrize(
     ("crop", "by"), [(None, 2), ((0, 0, 64, 32), 2), ((0, 0, 64, 31), 1), ((0, 0, 8, 8), 1)]
 )
-def test_a_picture_is_reduced_as_long_as_its_view_is_not_enlarged(crop: Any, by: int) -> None:
+def test_a_image_is_reduced_as_long_as_its_view_is_not_enlarged(crop: Any, by: int) -> None:
     assert reduction(View((64, 56), crop), ImageSpec(size=16)) == by
 
 
@@ -93,7 +91,7 @@ def test_a_picture_is_reduced_as_long_as_its_view_is_not_enlarged(crop: Any, by:
     high=st.floats(0.01, 1),
     seed=st.integers(0, 1000),
 )
-def test_a_random_crop_is_a_part_of_the_picture(
+def test_a_random_crop_is_a_part_of_the_image(
     width: int, height: int, low: float, high: float, seed: int
 ) -> None:
     x0, y0, x1, y1 = random_crop(
@@ -139,7 +137,7 @@ def test_a_forbidden_flip_changes_nothing_else() -> None:
     assert free.random() == forbidden.random()
 
 
-def test_augmented_pictures_come_from_the_generator_and_no_global_state() -> None:
+def test_augmented_images_come_from_the_generator_and_no_global_state() -> None:
     config, spec, image = TransformConfig(augment_operations=3), ImageSpec(size=16), noise(16, 16)
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     found = {
@@ -151,7 +149,7 @@ def test_augmented_pictures_come_from_the_generator_and_no_global_state() -> Non
     assert np.random.get_state()[1].tolist() == numpy_before
 
 
-def test_a_grey_picture_is_augmented_in_one_channel() -> None:
+def test_a_grey_image_is_augmented_in_one_channel() -> None:
     spec = ImageSpec(size=16, channels=1)
     config = TransformConfig(augment_operations=4)
     pixels = render_augmented(
@@ -161,11 +159,11 @@ def test_a_grey_picture_is_augmented_in_one_channel() -> None:
 
 
 def test_pixels_are_stacked_channel_first_and_contiguous() -> None:
-    pictures = [render(noise(8, 8), View((8, 8)), ImageSpec(size=8)) for _ in range(3)]
-    stacked = stack_pixels(pictures)
+    images = [render(noise(8, 8), View((8, 8)), ImageSpec(size=8)) for _ in range(3)]
+    stacked = stack_pixels(images)
     assert stacked.shape == (3, 3, 8, 8)
     assert stacked.is_contiguous()
-    assert stacked[1, 2, 5, 6] == np.float32(pictures[1][5, 6, 2]) / 255
+    assert stacked[1, 2, 5, 6] == np.float32(images[1][5, 6, 2]) / 255
 
 
 BANDS = ImageSpec(16, 8, (0.5,) * 8, (0.5,) * 8, value_range=(0, 10000))
@@ -178,29 +176,29 @@ def deep(height: int, width: int, channels: int, top: int = 10000) -> Any:
 
 def test_an_array_of_the_right_size_is_scaled_by_its_range_and_nothing_else() -> None:
     array = deep(16, 16, 8)
-    found = read_picture(array, BANDS)
+    found = read_image(array, BANDS)
     assert torch.equal(found, torch.from_numpy(array.astype(np.float32) / np.float32(10000)).permute(2, 0, 1))
 
 
 def test_sixteen_bits_are_not_rounded_to_eight() -> None:
     array = np.full((16, 16, 1), 1000, np.uint16)
     array[8:] = 1001
-    found = read_picture(array, RADIOGRAPH)
+    found = read_image(array, RADIOGRAPH)
     assert found.unique().tolist() == [np.float32(1000 / 4095), np.float32(1001 / 4095)]
 
 
 @pytest.mark.parametrize("name", ["bicubic", "bilinear", "nearest"])
-def test_an_array_is_resized_as_a_picture_of_eight_bits_is(name: str) -> None:
+def test_an_array_is_resized_as_a_image_of_eight_bits_is(name: str) -> None:
     pixels = np.asarray(noise(20, 10)) // 2 + np.uint8(
         64
     )  # far from the ends, at which bytes are cut off twice
     view = View((20, 10), (2, 1, 20, 10), True)
-    picture = render(Image.fromarray(pixels), view, ImageSpec(16, interpolation=name))
+    one_image = render(Image.fromarray(pixels), view, ImageSpec(16, interpolation=name))
     spec = ImageSpec(16, interpolation=name, value_range=(0, 255))
     found = render(pixels, view, spec)
     assert found.dtype == np.float32
     assert 0 <= found.min() < found.max() <= 1
-    assert np.abs(found * 255 - picture).max() <= 1
+    assert np.abs(found * 255 - one_image).max() <= 1
 
 
 def test_bands_are_cropped_flipped_and_resized_each_for_itself() -> None:
@@ -237,17 +235,17 @@ def test_arrays_of_any_channels_take_the_operations_of_shape(spec: ImageSpec) ->
     assert any((pixels[0] == grey).all() or (pixels[:, 0] == grey).all() for pixels in found)
 
 
-def test_the_same_operations_move_an_array_as_they_move_a_picture() -> None:
+def test_the_same_operations_move_an_array_as_they_move_a_image() -> None:
     wave = np.sin(np.arange(64) / 9)
     smooth = (127 + 100 * wave[:, None, None] * np.stack([wave, wave**2, -wave], -1)).astype(np.uint8)
     config = TransformConfig(augment_operations=2, augment_colour=False)
     bytes_, floats = ImageSpec(64), ImageSpec(64, value_range=(0, 255))
     for seed in range(20):
-        picture, array = (
+        one_image, array = (
             render_augmented(image, View((64, 64)), spec, config, np.random.default_rng(seed), False)
             for image, spec in ((Image.fromarray(smooth), bytes_), (smooth, floats))
         )
-        differs = np.abs(array * 255 - picture)
+        differs = np.abs(array * 255 - one_image)
         assert differs.mean() < 2  # the libraries interpolate half a pixel apart where they shear
 
 

@@ -102,11 +102,11 @@ def test_one_broken_record_in_the_first_step_does_not_end_a_run_unless_none_is_a
 @pytest.mark.parametrize(
     ("place", "message", "line"),
     [
-        (None, "no picture", "r0: no picture"),
-        (Place("a.jsonl", 7), "no picture", "a.jsonl:7: r0: no picture"),
+        (None, "no image", "r0: no image"),
+        (Place("a.jsonl", 7), "no image", "a.jsonl:7: r0: no image"),
         (Place("a.jsonl", 7), "a.jsonl:7: not JSON", "a.jsonl:7: r0: not JSON"),
-        (Place("a.tar", None, 512), "no picture", "a.tar:512: r0: no picture"),
-        (Place("part"), "no picture", "part: r0: no picture"),
+        (Place("a.tar", None, 512), "no image", "a.tar:512: r0: no image"),
+        (Place("part"), "no image", "part: r0: no image"),
     ],
 )
 def test_a_sample_names_file_and_line_once(place: Place | None, message: str, line: str) -> None:

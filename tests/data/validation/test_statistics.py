@@ -13,7 +13,7 @@ from x2kit.data.validation.statistics import (
     Limits,
     Statistics,
     captions_of,
-    picture_hash,
+    image_hash,
     position,
     quantile,
     region_texts_of,
@@ -86,12 +86,10 @@ def test_a_quantile_is_a_counted_value() -> None:
     assert quantile(Counter({3: 5, 9: 4, 40: 1}), 1) == 40
 
 
-def test_equal_pictures_share_a_hash(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"picture")
-    assert (
-        picture_hash(tmp_path / "a.png") == picture_hash(b"picture") == picture_hash(str(tmp_path / "a.png"))
-    )
+def test_equal_images_share_a_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
+    assert image_hash(tmp_path / "a.png") == image_hash(b"image") == image_hash(str(tmp_path / "a.png"))
     image = Image.new("RGB", (2, 3))
-    assert picture_hash(image) == picture_hash(image.copy()) != picture_hash(Image.new("RGB", (3, 2)))
-    assert picture_hash(np.zeros((2, 2))) != picture_hash(np.ones((2, 2)))
-    assert picture_hash([1]) is None
+    assert image_hash(image) == image_hash(image.copy()) != image_hash(Image.new("RGB", (3, 2)))
+    assert image_hash(np.zeros((2, 2))) != image_hash(np.ones((2, 2)))
+    assert image_hash([1]) is None

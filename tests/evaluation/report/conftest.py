@@ -9,14 +9,14 @@ import pytest
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.probe import Probe, make_probe
 from x2kit.model import X2VLM
-from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.config import Grounding, Retrieval
 
 
 @pytest.fixture(scope="session")
 def probe(model: X2VLM) -> Probe:
     source = Listed([photo(index) for index in range(9)])
     return make_probe(
-        model, source, only=False, retrieval=Retrieval(), localisation=Localisation(), batch_size=4
+        model, source, only=False, retrieval=Retrieval(), localisation=Grounding(), batch_size=4
     )
 
 

@@ -1,4 +1,4 @@
-"""Captions with pictures, pictures with captions."""
+"""Captions with images, images with captions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_where_one_kind_is_short_the_other_fills_up() -> None:
     assert choose_queries([4, 2, 7], [0, 1, 2], each=2) == [0, 1, 2]
 
 
-def test_no_two_queries_of_one_picture_are_chosen() -> None:
+def test_no_two_queries_of_one_image_are_chosen() -> None:
     assert choose_queries([0, 0, 1, 0], [0, 0, 0, 1], each=1) == [0, 3]
 
 
@@ -51,7 +51,7 @@ def test_at_a_tie_the_true_one_stands_last() -> None:
     assert top_places(torch.tensor([0.5, 0.5, 0.5]), [0], 2) == [(1, 0), (2, 1), (0, 2)]
 
 
-def test_thumbnails_are_small_pictures_in_the_page() -> None:
+def test_thumbnails_are_small_images_in_the_page() -> None:
     part = PartOfSource(Listed([photo(0, image=Image.new("RGB", (800, 400), "red"))]))
     address = Thumbnails(part, ImageSpec(16))[0]
     kind, content = address.split(",", 1)
@@ -60,7 +60,7 @@ def test_thumbnails_are_small_pictures_in_the_page() -> None:
     assert (shown.size, shown.convert("RGB").getpixel((5, 5))) == ((192, 96), (255, 0, 0))
 
 
-def test_every_query_shows_its_true_picture_once_with_scores(
+def test_every_query_shows_its_true_image_once_with_scores(
     probe: Probe, english: LanguageProbe, thumbnails: Thumbnails
 ) -> None:
     drawn = draw_queries(probe, english, thumbnails)
@@ -75,7 +75,7 @@ def test_every_query_shows_its_true_picture_once_with_scores(
         written = re.search(r'dir="auto">(.*?)</div>', query)
         assert written is not None
         row = english.written.index(written[1])
-        assert true[1] == thumbnails[english.pictures[row]]
+        assert true[1] == thumbnails[english.images[row]]
         assert int(true[2]) == english.ranks[row] + 1
         assert ("right" in query) == (english.ranks[row] == 0)
         scores = [float(hit[3]) for hit in hits[:5]]
@@ -91,7 +91,7 @@ def test_texts_of_people_are_escaped(model: object, probe: Probe, thumbnails: Th
     )
 
 
-def test_each_picture_lists_its_best_captions_and_marks_the_true_ones(
+def test_each_image_lists_its_best_captions_and_marks_the_true_ones(
     probe: Probe, english: LanguageProbe, thumbnails: Thumbnails
 ) -> None:
     drawn = draw_texts(probe, [english], thumbnails)
@@ -105,8 +105,8 @@ def test_each_picture_lists_its_best_captions_and_marks_the_true_ones(
         assert true == english.written[position]
 
 
-def test_a_picture_without_a_caption_says_so(
+def test_a_image_without_a_caption_says_so(
     probe: Probe, english: LanguageProbe, thumbnails: Thumbnails
 ) -> None:
-    moved = english._replace(pictures=[position or 1 for position in english.pictures])
+    moved = english._replace(images=[position or 1 for position in english.images])
     assert draw_texts(probe, [moved], thumbnails).count("no caption in this language") == 1

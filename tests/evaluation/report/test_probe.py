@@ -8,7 +8,7 @@ import torch
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.probe import PartOfSource, Probe, languages_shown
 from x2kit.objectives.boxes import iou_and_giou
-from x2kit.tasks.config import Localisation
+from x2kit.tasks.config import Grounding
 
 
 def test_a_part_is_spread_evenly_and_a_short_source_is_whole() -> None:
@@ -20,11 +20,11 @@ def test_captions_are_shown_as_written_and_scored_as_the_model_says(probe: Probe
     language = probe.captions("de", trained=False)
     assert language is not None
     assert language.written[0] == probe.part[0]["caption"][0]["de"]  # type: ignore[index,typeddict-item]
-    pictures = [probe.part[position]["image"] for position in range(9)]
-    expected = probe.model.similarity(pictures, language.written).T
+    images = [probe.part[position]["image"] for position in range(9)]
+    expected = probe.model.similarity(images, language.written).T
     torch.testing.assert_close(language.similarity, expected)
-    for query, picture in enumerate(language.pictures):
-        right = expected[query, picture]
+    for query, image in enumerate(language.images):
+        right = expected[query, image]
         assert language.ranks[query] == int((expected[query] >= right).sum()) - 1
 
 
@@ -43,7 +43,7 @@ def test_matches_are_those_of_the_model(probe: Probe) -> None:
     assert probe.match(language, []) == []
 
 
-def test_boxes_are_those_of_the_model_for_the_chosen_pictures_and_regions(probe: Probe) -> None:
+def test_boxes_are_those_of_the_model_for_the_chosen_images_and_regions(probe: Probe) -> None:
     found = probe.boxes("en", [2, 7], most=1)
     assert list(found) == [2, 7]
     (guess,) = found[7]
@@ -59,7 +59,7 @@ def test_boxes_are_those_of_the_model_for_the_chosen_pictures_and_regions(probe:
 
 def test_a_language_without_region_texts_has_no_boxes(probe: Probe) -> None:
     assert probe.boxes("xx", [0], most=4) == {}
-    assert isinstance(probe.localisation, Localisation)
+    assert isinstance(probe.localisation, Grounding)
 
 
 def test_the_first_trained_and_the_best_middle_and_worst_zero_shot_languages_are_shown() -> None:

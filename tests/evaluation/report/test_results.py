@@ -20,7 +20,7 @@ def test_the_headline_has_every_mean_with_its_chance_and_counts(result: dict[str
     ]
     zero_shot = figures["R@1, zero-shot"]
     assert (zero_shot.value, zero_shot.chance) == (0.75, 0.002)
-    assert "de, zh; 500 texts × 500 pictures" in zero_shot.about
+    assert "de, zh; 500 texts × 500 images" in zero_shot.about
     assert "best 16" in figures["R@1, trained, re-ranked"].about
     assert figures["Boxes with IoU > 0.5, trained"].chance == 0.037
 

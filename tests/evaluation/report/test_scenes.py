@@ -1,4 +1,4 @@
-"""Boxes on pictures."""
+"""Boxes on images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rectangles(drawn: str, kind: str) -> list[tuple[float, ...]]:
     return [tuple(map(float, found)) for found in re.findall(pattern, drawn)]
 
 
-def test_boxes_are_drawn_in_pixels_of_the_picture() -> None:
+def test_boxes_are_drawn_in_pixels_of_the_image() -> None:
     drawn = draw_scene("data:,", (200, 100), [FOUND, LOST], "en", 0.5)
     assert 'viewBox="0 0 200 100"' in drawn
     assert rectangles(drawn, "truth") == [(50, 25, 100, 50), (20, 10, 40, 20)]
@@ -32,13 +32,13 @@ def test_each_region_is_listed_with_its_overlap_and_whether_it_counts() -> None:
     assert "a &lt;cat&gt;" in drawn
 
 
-def test_the_same_pictures_are_shown_for_every_language_that_has_region_texts(probe: Probe) -> None:
+def test_the_same_images_are_shown_for_every_language_that_has_region_texts(probe: Probe) -> None:
     drawn = draw_scenes(probe, ["en", "xx", "de"], Thumbnails(probe.part, ImageSpec(16)))
     assert drawn is not None
     assert re.findall(r"<h3>(.*?)</h3>", drawn) == ["en", "de"]
-    pictures = re.findall(r'<img src="(.*?)"', drawn)
-    assert len(pictures) == 2 * SCENES
-    assert pictures[:SCENES] == pictures[SCENES:]
+    images = re.findall(r'<img src="(.*?)"', drawn)
+    assert len(images) == 2 * SCENES
+    assert images[:SCENES] == images[SCENES:]
 
 
 def test_records_without_regions_have_no_boxes(probe: Probe) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of any channels as people see them."""
+"""Images of any channels as people see them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ramp(*levels: float) -> np.ndarray:
     return np.concatenate([rising * level for level in levels], -1)
 
 
-def test_pictures_of_eight_bits_are_shown_as_they_are() -> None:
+def test_images_of_eight_bits_are_shown_as_they_are() -> None:
     image = Image.new("RGB", (4, 4), (10, 20, 30))
     assert visible(image, ImageSpec(8)) is image
     assert visible_unit(ramp(0.5, 0.2, 0.1), ImageSpec(8)).getpixel((99, 0)) == (128, 51, 26)

@@ -32,7 +32,7 @@ from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.config import Grounding, Retrieval
 
 PLUGINS = Plugins(Registry(), ())
 RECIPE: Any = SimpleNamespace(
@@ -41,7 +41,7 @@ RECIPE: Any = SimpleNamespace(
     training=SimpleNamespace(steps=3),
     data=DataConfig(streams={"photos": stream("image-text", source=StubPhotos(), languages=["en"])}),
     evaluation=EvaluationConfig(
-        source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "boxes": Localisation()}
+        source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "boxes": Grounding()}
     ),
     to_yaml=lambda: "description: What it is <for>.\n",
 )
@@ -78,7 +78,7 @@ def test_the_report_of_a_measured_run_has_numbers_curves_and_examples(run: Path)
     assert result["checkpoint"]["sha256"] in page.text
     assert "other weights" not in page.text
     assert result["warnings"][0] in page.text
-    assert "zero-shot: never beside a picture in training" in page.text
+    assert "zero-shot: never beside an image in training" in page.text
 
 
 def test_the_report_of_a_run_that_was_not_measured_says_how_to_measure_it(run: Path) -> None:

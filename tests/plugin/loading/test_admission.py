@@ -31,7 +31,7 @@ def test_the_hooks_are_those_of_the_specification() -> None:
         "x2kit_run_ended",
         "x2kit_run_started",
         "x2kit_step_done",
-        "x2kit_verbs",
+        "x2kit_subcommands",
     ]
 
 

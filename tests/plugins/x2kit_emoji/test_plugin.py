@@ -79,8 +79,8 @@ def test_a_missing_package_is_named_with_what_to_install(
 
 def test_a_damaged_drawing_is_named(tmp_path: Path) -> None:
     damaged = tmp_path / "U+1F436.png"
-    damaged.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"U\+1F436\.png: no readable picture"):
+    damaged.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"U\+1F436\.png: no readable image"):
         drawings.read_drawing(damaged)
 
 

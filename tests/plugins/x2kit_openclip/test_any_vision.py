@@ -27,7 +27,7 @@ SIGLIP_TOWER: dict[str, Any] = {
 }
 
 
-def pictures(side: int) -> Tensor:
+def all_images(side: int) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
@@ -56,7 +56,7 @@ def test_the_class_token_projected_is_clips_own_feature(tmp_path: Path) -> None:
     model = CLIP(embed_dim=12, vision_cfg=vision, text_cfg=text).eval()
     publish(tmp_path, model.visual, "visual.", vision)
     encoder = OpenClipVision(pretrained=str(tmp_path), summary="cls").build().eval()
-    images = pictures(32)
+    images = all_images(32)
     assert_close(encoder(images).summary @ model.visual.proj, model.encode_image(images))
     assert encoder.grid == (4, 4)
     assert encoder.fresh() == set()
@@ -75,13 +75,13 @@ def siglip(tmp_path: Path) -> tuple[Path, nn.Module]:
 def test_a_tower_of_timm_gives_timms_patches(siglip: tuple[Path, nn.Module]) -> None:
     directory, trunk = siglip
     encoder = OpenClipVision(pretrained=str(directory)).build().eval()
-    images = pictures(48)
+    images = all_images(48)
     assert_close(encoder(images).patches, trunk.forward_features(images)[:, trunk.num_prefix_tokens :])
     assert encoder.image_spec.mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("settings", [CLIP_TOWER, SIGLIP_TOWER], ids=["CLIP", "SigLIP"])
-def test_positions_follow_the_picture_size(settings: dict[str, Any]) -> None:
+def test_positions_follow_the_image_size(settings: dict[str, Any]) -> None:
     config = OpenClipVision(**settings)
     larger = config.at_image_size(2 * settings["image_size"])
     encoder = larger.build().eval()
@@ -98,7 +98,7 @@ def test_a_saved_tower_needs_its_pretrained_folder_no_more(siglip: tuple[Path, n
     again = config.build(directory / "assets").eval()
     again.load_state_dict(encoder.state_dict())
     assert again.image_spec == encoder.image_spec
-    assert_close(again(pictures(48)).patches, encoder(pictures(48)).patches)
+    assert_close(again(all_images(48)).patches, encoder(all_images(48)).patches)
 
 
 def test_weights_of_another_kind_of_tower_are_refused(siglip: tuple[Path, nn.Module]) -> None:

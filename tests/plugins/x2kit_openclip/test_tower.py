@@ -27,10 +27,10 @@ def published(tmp_path: Path) -> tuple[Path, CLIP]:
     text = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1}
     model = CLIP(embed_dim=12, vision_cfg=VISION, text_cfg=text, quick_gelu=True).eval()
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    pictures = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic"}
+    all_images = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic"}
     config = {
         "model_cfg": {"embed_dim": 12, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": text},
-        "preprocess_cfg": pictures,
+        "preprocess_cfg": all_images,
     }
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     return tmp_path, model
@@ -62,13 +62,13 @@ def test_statistics_are_the_published_ones_and_travel(published: tuple[Path, CLI
     assert config.build(tmp_path / "assets").image_spec == encoder.image_spec
 
 
-def test_another_picture_size_resizes_positions(published: tuple[Path, CLIP]) -> None:
+def test_another_image_size_resizes_positions(published: tuple[Path, CLIP]) -> None:
     settings = {**SETTINGS, "image_size": 48, "quick_gelu": True}
     encoder = ClipVision(**settings, pretrained=str(published[0])).build()
     assert encoder.model.positional_embedding.shape == (37, 64)
 
 
-def test_positions_are_fitted_to_another_picture_size_and_the_rest_is_left() -> None:
+def test_positions_are_fitted_to_another_image_size_and_the_rest_is_left() -> None:
     config = ClipVision(**SETTINGS)
     state = config.build().state_dict()
     encoder = config.at_image_size(48).build()

@@ -39,7 +39,7 @@ def report(config: MLflow, folder: Path, steps: range, status: Any) -> None:
     reporter = config.build()
     reporter.start(RunFacts(folder.parents[1], RECIPE, steps.start - 1, 9), folder)
     for step in steps:
-        reporter.log(step, {"loss": 1 / step, "pictures.itc": 2.0})
+        reporter.log(step, {"loss": 1 / step, "images.itc": 2.0})
     reporter.end(status)
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_is_the_same_run_there(database: str, tmp_path: Path)
     assert parameters["data.streams.gro_e bilder.languages"] == '["en", "de"]'
     found = client.get_metric_history(run.info.run_id, "loss")
     assert sorted({(entry.step, entry.value) for entry in found}) == [(s, 1 / s) for s in (1, 2, 3, 4)]
-    assert run.data.metrics == {"loss": 1 / 4, "pictures/itc": 2.0}
+    assert run.data.metrics == {"loss": 1 / 4, "images/itc": 2.0}
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_what_is_measured_comes_to_the_run_that_was_reported(database: str, tmp_
     run = MlflowClient(tracking_uri=database).get_run((folder / "run-id.txt").read_text())
     assert run.data.metrics == {
         "loss": 1.0,
-        "pictures/itc": 2.0,
+        "images/itc": 2.0,
         "evaluation/test/languages/zh-Hant/image_to_text/r1": 50.0,
     }
     assert run.info.status == "FINISHED"

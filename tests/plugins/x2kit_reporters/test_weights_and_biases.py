@@ -64,7 +64,7 @@ def report(run: Path, folder: Path, steps: range) -> None:
     reporter = OFFLINE.build()
     reporter.start(RunFacts(run, {"training": {"steps": 9, "lr": 0.5}}, steps.start - 1, 9), folder)
     for step in steps:
-        reporter.log(step, {"loss": 1 / step, "pictures.itc": 2.0})
+        reporter.log(step, {"loss": 1 / step, "images.itc": 2.0})
     reporter.end("stopped")
 
 
@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_is_the_same_run_there(tmp_path: Path) -> None:
     config = {item.key: item.value_json for one in begun for item in one.config.update}
     assert json.loads(config["training"]) == {"steps": 9, "lr": 0.5}
     logged = [line for file in files for line in history(file)]
-    assert logged == [{"step": step, "loss": 1 / step, "pictures/itc": 2.0} for step in (1, 2, 3, 3, 4)]
+    assert logged == [{"step": step, "loss": 1 / step, "images/itc": 2.0} for step in (1, 2, 3, 3, 4)]
 
 
 @pytest.mark.slow

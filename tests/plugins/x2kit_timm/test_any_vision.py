@@ -46,7 +46,7 @@ def small(name: str, **settings: Any) -> TimmVision:
     return TimmVision(**{**SMALL[name], **settings})
 
 
-def pictures(side: int) -> Tensor:
+def all_images(side: int) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
@@ -92,7 +92,7 @@ def test_a_family_keeps_the_contract(conformance: Callable[[], None]) -> None:
 def test_what_is_known_of_a_model_is_what_timm_says(name: str) -> None:
     facts = small(name).describe()
     assert (facts.width, facts.grid, facts.image.size) == (16, GRIDS[name], SMALL[name]["image_size"])
-    if name not in ("EVA-02", "CLIP"):  # which have the statistics of CLIP's pictures
+    if name not in ("EVA-02", "CLIP"):  # which have the statistics of CLIP's images
         assert (facts.image.mean, facts.image.std) == STATISTICS[name]
 
 
@@ -101,7 +101,7 @@ def test_pretrained_patches_pooled_are_timms_own_features(name: str, tmp_path: P
     """By the model's own pooling where it is the mean of patches or the class token; EVA-02's norm is behind it."""
     model = publish(name, tmp_path)
     encoder = TimmVision(pretrained=str(tmp_path)).build().eval()
-    images = pictures(encoder.image_spec.size)
+    images = all_images(encoder.image_spec.size)
     found, expected = encoder(images), model.forward_features(images)
     if name == "Swin v2":
         expected = expected.flatten(1, 2)
@@ -120,14 +120,14 @@ def test_pretrained_patches_pooled_are_timms_own_features(name: str, tmp_path: P
 def test_the_class_token_may_be_the_summary(name: str, tmp_path: Path) -> None:
     model = publish(name, tmp_path)
     encoder = TimmVision(pretrained=str(tmp_path), summary="cls").build().eval()
-    images = pictures(encoder.image_spec.size)
+    images = all_images(encoder.image_spec.size)
     assert_close(encoder(images).summary, model.forward_features(images)[:, 0])
 
 
 def test_registers_are_no_patches() -> None:
     encoder = small("DINOv2").build().eval()
     assert encoder.model.num_prefix_tokens == 5  # a class token and four registers
-    assert encoder(pictures(42)).patches.shape == (2, 9, 16)
+    assert encoder(all_images(42)).patches.shape == (2, 9, 16)
 
 
 def test_pooling_by_attention_is_not_built_and_not_missed(tmp_path: Path) -> None:
@@ -141,14 +141,14 @@ def test_a_norm_behind_the_pooling_and_one_of_all_tokens_are_one(trained_with: s
     model = publish("EVA-02", tmp_path, global_pool=trained_with)
     encoder = TimmVision(pretrained=str(tmp_path)).build().eval()
     norm = model.fc_norm if trained_with == "avg" else model.norm
-    images = pictures(42)
+    images = all_images(42)
     expected = model.forward_features(images)
     expected = norm(expected) if trained_with == "avg" else expected
     assert_close(encoder(images).patches, expected[:, 1:])
 
 
 @pytest.mark.parametrize("name", ["DINOv2", "SigLIP", "EVA-02", "DINOv3", "Swin v2", "ConvNeXt"])
-def test_weights_are_read_for_another_picture_size(name: str, tmp_path: Path) -> None:
+def test_weights_are_read_for_another_image_size(name: str, tmp_path: Path) -> None:
     publish(name, tmp_path)
     config = TimmVision(pretrained=str(tmp_path))
     larger = config.at_image_size(2 * config.describe().image.size)
@@ -156,7 +156,7 @@ def test_weights_are_read_for_another_picture_size(name: str, tmp_path: Path) ->
     assert encoder.grid == tuple(2 * side for side in config.describe().grid)
     state = config.build().state_dict()
     encoder.load_state_dict(encoder.fit(state))  # weights of a run at the smaller size
-    assert encoder.eval()(pictures(encoder.image_spec.size)).patches.isfinite().all()
+    assert encoder.eval()(all_images(encoder.image_spec.size)).patches.isfinite().all()
 
 
 def test_a_saved_encoder_needs_its_pretrained_folder_no_more(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_saved_encoder_needs_its_pretrained_folder_no_more(tmp_path: Path) -> 
     again = config.build(tmp_path / "assets").eval()
     again.load_state_dict(encoder.state_dict())
     assert again.image_spec == encoder.image_spec
-    assert_close(again(pictures(42)).patches, encoder(pictures(42)).patches)
+    assert_close(again(all_images(42)).patches, encoder(all_images(42)).patches)
 
 
 def test_damaged_assets_are_refused(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_models_of_full_size_are_known_without_their_memory(
     assert (facts.image.size, facts.grid, facts.width) == (side, (grid, grid), width)
 
 
-def test_pictures_of_other_channels_have_the_mean_of_the_statistics_unless_others_are_given() -> None:
+def test_images_of_other_channels_have_the_mean_of_the_statistics_unless_others_are_given() -> None:
     image = small("DINOv2", channels=1, value_range=(0, 4095)).describe().image
     assert (image.channels, image.value_range) == (1, (0, 4095))
     assert image.mean == pytest.approx((sum(IMAGENET[0]) / 3,))
@@ -244,13 +244,13 @@ def test_pictures_of_other_channels_have_the_mean_of_the_statistics_unless_other
 
 
 @pytest.mark.parametrize("name", ["DINOv2", "ConvNeXt", "Swin v2"])
-def test_published_weights_of_colour_read_a_grey_picture_as_they_read_its_colours(
+def test_published_weights_of_colour_read_a_grey_image_as_they_read_its_colours(
     name: str, tmp_path: Path
 ) -> None:
     publish(name, tmp_path)
     colour = TimmVision(pretrained=str(tmp_path)).build().eval()
     grey = TimmVision(pretrained=str(tmp_path), channels=1, value_range=(0, 65535)).build().eval()
-    one = pictures(colour.image_spec.size)[:, :1]
+    one = all_images(colour.image_spec.size)[:, :1]
     assert_close(grey(one).patches, colour(one.expand(-1, 3, -1, -1)).patches)
     assert grey.image_spec.mean == pytest.approx((0.2,))
 
@@ -259,7 +259,7 @@ def test_published_weights_of_colour_are_repeated_for_more_bands(tmp_path: Path)
     publish("DINOv2", tmp_path)
     bands = TimmVision(pretrained=str(tmp_path), channels=6, value_range=(0, 10000)).build().eval()
     colour = TimmVision(pretrained=str(tmp_path)).build().eval()
-    one = pictures(42)
+    one = all_images(42)
     assert_close(bands(one.repeat(1, 2, 1, 1)).patches, colour(one).patches)
 
 

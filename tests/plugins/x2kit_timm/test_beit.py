@@ -80,7 +80,7 @@ def test_a_shared_table_is_copied_to_each_block(tmp_path: Path) -> None:
     assert encoder.fresh() == set()
 
 
-def test_tables_follow_the_picture_size(tmp_path: Path) -> None:
+def test_tables_follow_the_image_size(tmp_path: Path) -> None:
     config, tensors = official("xvlm")
     save_file(tensors, tmp_path / "beit.safetensors")
     larger = config.model_copy(update={"image_size": 96, "pretrained": str(tmp_path / "beit.safetensors")})

@@ -1,4 +1,4 @@
-"""Swin: names of released checkpoints, pretrained weights, other picture sizes."""
+"""Swin: names of released checkpoints, pretrained weights, other image sizes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_weights_with_official_names_are_read(tmp_path: Path) -> None:
         assert_close(again.state_dict()[name], value)
 
 
-def test_tables_follow_the_window_of_a_larger_picture() -> None:
+def test_tables_follow_the_window_of_a_larger_image() -> None:
     config = Swin(**SETTINGS)
     larger = config.at_image_size(128)
     assert (larger.image_size, larger.window) == (128, 8)
@@ -78,7 +78,7 @@ def test_the_window_grows_as_in_x_vlm(image_size: int, window: int) -> None:
     assert (larger.window, larger.describe().grid) == (window, (window, window))
 
 
-def test_a_picture_that_the_last_stage_does_not_tile_is_refused() -> None:
+def test_a_image_that_the_last_stage_does_not_tile_is_refused() -> None:
     with pytest.raises(SettingError, match="image_size: 400 pixels are not tiled by 32"):
         Swin().at_image_size(400).describe()
 

@@ -39,7 +39,7 @@ def test_pretrained_features_are_timms_own(published: tuple[Path, timm.models.Vi
     assert_close(found.patches, expected[:, 1:])
 
 
-def test_pictures_of_pretrained_weights_are_normalised_as_published(
+def test_images_of_pretrained_weights_are_normalised_as_published(
     published: tuple[Path, torch.nn.Module], tmp_path: Path
 ) -> None:
     config = TimmViT(**SETTINGS, pretrained=str(published[0]))
@@ -57,7 +57,7 @@ def test_nothing_is_fresh_after_pretrained_weights(published: tuple[Path, torch.
     assert from_scratch.fresh() == {name for name, _ in from_scratch.named_parameters()}
 
 
-def test_weights_for_another_picture_size_are_resized(published: tuple[Path, torch.nn.Module]) -> None:
+def test_weights_for_another_image_size_are_resized(published: tuple[Path, torch.nn.Module]) -> None:
     encoder = TimmViT(**{**SETTINGS, "image_size": 48}, pretrained=str(published[0])).build()
     assert encoder.model.pos_embed.shape == (1, 37, 16)
     assert encoder.grid == (6, 6)

@@ -15,9 +15,9 @@ from x2kit.errors import DataError
 from x2kit.model import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
 from x2kit.plugin import TaskContext
-from x2kit.tasks.config import Localisation
+from x2kit.tasks.config import Grounding
 from x2kit.tasks.grounding import metric as module
-from x2kit.tasks.grounding.metric import chance_hits, measure_boxes
+from x2kit.tasks.grounding.metric import chance_hits, measure_grounding
 
 Make = Callable[..., TaskContext]
 
@@ -34,7 +34,7 @@ def test_boxes_are_those_that_the_model_gives_for_each_name(
 
     monkeypatch.setattr(module, "locate_regions", kept)
     records = [photo(index) for index in range(5)]
-    result = measure_boxes(Localisation(iou=0.1), context(source=Listed(records), languages=("de",)))
+    result = measure_grounding(Grounding(iou=0.1), context(source=Listed(records), languages=("de",)))
     names = [region["caption"]["de"] for record in records for region in record["regions"]]  # type: ignore[index,call-overload]
     expected = model.locate([record["image"] for record in records for _ in record["regions"]], names)
     torch.testing.assert_close(located[0].predicted, expected, rtol=0, atol=1e-6)
@@ -42,9 +42,7 @@ def test_boxes_are_those_that_the_model_gives_for_each_name(
     iou = iou_and_giou(expected, true)[0]
     assert result["boxes"]["de"]["iou10"] == pytest.approx(float((iou > 0.1).float().mean()))
     assert result["boxes"]["de"]["mean_iou"] == pytest.approx(float(iou.mean()))
-    assert (
-        result["boxes"]["de"].items() >= {"regions": 10, "pictures": 5, "trained_with_images": False}.items()
-    )
+    assert result["boxes"]["de"].items() >= {"regions": 10, "images": 5, "trained_with_images": False}.items()
 
 
 def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
@@ -52,13 +50,13 @@ def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
 ) -> None:
     true = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.625, 0.625, 0.75, 0.75]])
 
-    def oracle(model: X2VLM, pictures: Any, texts: Any, pairs: Tensor, head: Any, *rest: Any) -> Tensor:
+    def oracle(model: X2VLM, images: Any, texts: Any, pairs: Tensor, head: Any, *rest: Any) -> Tensor:
         predicted = true.repeat(len(pairs) // 2, 1)
         predicted[0] = torch.tensor([0.9, 0.9, 0.1, 0.1])
         return predicted
 
     monkeypatch.setattr(module, "fuse_pairs", oracle)
-    result = measure_boxes(Localisation(), context(source=Listed([photo(0), photo(1)])))
+    result = measure_grounding(Grounding(), context(source=Listed([photo(0), photo(1)])))
     assert result["boxes"]["en"]["iou50"] == 0.75
     assert result["boxes_mean_trained"] == result["boxes_mean_zero_shot"] == 0.75
 
@@ -68,8 +66,8 @@ def test_a_model_with_the_box_head_alone_is_measured_alike(context: Make) -> Non
     for part in ("vision_proj", "text_proj", "temperature", "text_temperature", "itm_head", "mlm_head"):
         delattr(grounding, part)
     source = Listed([photo(index) for index in range(3)])
-    assert measure_boxes(Localisation(), context(model=grounding, source=source)) == measure_boxes(
-        Localisation(), context(source=source)
+    assert measure_grounding(Grounding(), context(model=grounding, source=source)) == measure_grounding(
+        Grounding(), context(source=source)
     )
 
 
@@ -92,13 +90,13 @@ def test_chance_of_many_boxes_is_worked_out_from_evenly_spaced_ones(monkeypatch:
 def test_a_region_without_a_name_in_a_language_is_left_out_of_it(context: Make) -> None:
     record = photo(0)
     record["regions"][1]["caption"] = {"en": "cat"}
-    result = measure_boxes(Localisation(), context(source=Listed([record, photo(1)])))["boxes"]
+    result = measure_grounding(Grounding(), context(source=Listed([record, photo(1)])))["boxes"]
     assert (result["en"]["regions"], result["de"]["regions"]) == (4, 3)
 
 
 def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -> None:
     source = Listed([photo(0, regions=[{"bbox": [0, 0, 4, 4], "caption": {"en": "dog"}}])])
-    result = measure_boxes(Localisation(), context(source=source))
+    result = measure_grounding(Grounding(), context(source=source))
     assert list(result["boxes"]) == ["en"]
     assert result["boxes_without"] == ["de"]
     assert result["boxes_mean_zero_shot"] is None
@@ -106,20 +104,20 @@ def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -
 
 def test_records_without_named_regions_are_refused(context: Make) -> None:
     with pytest.raises(DataError, match="no region has a text in en, de, so no box can be looked for"):
-        measure_boxes(Localisation(), context(source=Listed([photo(0, regions=[])])))
+        measure_grounding(Grounding(), context(source=Listed([photo(0, regions=[])])))
 
 
 def test_a_bad_box_is_refused_by_record(context: Make) -> None:
     source = Listed([photo(4, regions=[{"bbox": [20, 0, 9, 4], "caption": spoken("dog")}])])
     with pytest.raises(DataError, match="record photo-4: box"):
-        measure_boxes(Localisation(), context(source=source))
+        measure_grounding(Grounding(), context(source=source))
 
 
 def test_the_common_subset_has_regions_with_a_text_in_every_language(context: Make) -> None:
     records = [photo(index) for index in range(3)]
     records[1]["regions"][0]["caption"] = {"en": "english alone"}
     found = [
-        measure_boxes(Localisation(common_subset=common), context(source=Listed(records)))["boxes"]
+        measure_grounding(Grounding(common_subset=common), context(source=Listed(records)))["boxes"]
         for common in (False, True)
     ]
     assert [[row["regions"] for row in boxes.values()] for boxes in found] == [[6, 5], [5, 5]]

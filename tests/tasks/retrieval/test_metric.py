@@ -20,15 +20,15 @@ from x2kit.tasks.records import captions, read_entries
 from x2kit.tasks.retrieval import metric as module
 from x2kit.tasks.retrieval.metric import matching_accuracy, measure_retrieval, queries_of, reranked
 from x2kit.tasks.retrieval.ranking import ranks
-from x2kit.tasks.scoring import PictureBank, TextBank
+from x2kit.tasks.scoring import ImageBank, TextBank
 
 Make = Callable[..., TaskContext]
 
 
 class Looked(SimpleNamespace):
-    """Stands for a model whose matching logit of picture i and text j is written in a table; counts the pairs."""
+    """Stands for a model whose matching logit of image i and text j is written in a table; counts the pairs."""
 
-    def prepare_pictures(self, features: VisionFeatures) -> Context:
+    def prepare_images(self, features: VisionFeatures) -> Context:
         return Context(features.patches, torch.empty(0))
 
     def fuse(self, text: Tensor, mask: Tensor, context: Context, summary_rows: int) -> Tensor:
@@ -40,24 +40,24 @@ class Looked(SimpleNamespace):
         return torch.stack([torch.zeros(len(i)), self.table[i, j]], 1)
 
 
-def looked_up(table: Tensor, temperature: float = 0.1) -> tuple[Any, PictureBank, TextBank]:
-    """The model, and banks in which pictures and texts are their own numbers."""
+def looked_up(table: Tensor, temperature: float = 0.1) -> tuple[Any, ImageBank, TextBank]:
+    """The model, and banks in which images and texts are their own numbers."""
     count_i, count_j = table.shape
     model = Looked(table=table, asked=[], device=torch.device("cpu"), temperature=torch.tensor(temperature))
     numbers_i, numbers_j = torch.arange(count_i).float(), torch.arange(count_j)
-    pictures = PictureBank(numbers_i[:, None], numbers_i[:, None, None], numbers_i[:, None], (1, 1))
+    images = ImageBank(numbers_i[:, None], numbers_i[:, None, None], numbers_i[:, None], (1, 1))
     texts = TextBank(
         numbers_j.float()[:, None], numbers_j, torch.ones(count_j, dtype=torch.int64), torch.empty(0)
     )
-    return model, pictures, texts
+    return model, images, texts
 
 
 def test_matching_is_the_logit_of_candidates_and_one_low_score_for_the_rest() -> None:
     table = torch.tensor([[-3.0, 1.0, 2.0], [4.0, 5.0, 6.0]])
     similarity = torch.tensor([[0.9, 0.2, 0.1], [0.1, 0.5, 0.8]])
-    model, pictures, texts = looked_up(table)
+    model, images, texts = looked_up(table)
     config = Retrieval(top_k=1, rerank="matching")
-    scores = reranked(config, model, pictures, texts, torch.arange(2), similarity)
+    scores = reranked(config, model, images, texts, torch.arange(2), similarity)
     assert scores.image_to_text[:].tolist() == [[-3.0, -100.0, -100.0], [-100.0, -100.0, 6.0]]
     assert scores.text_to_image[:].tolist() == [[-3.0, -100.0], [-100.0, 5.0], [-100.0, 6.0]]
 
@@ -81,9 +81,9 @@ def plain_order(
 def test_combined_ranks_equal_the_plain_form(top_k: int, weight: float) -> None:
     torch.manual_seed(top_k)
     similarity, table = torch.rand(7, 12) * 2 - 1, torch.randn(7, 12) * 4
-    model, pictures, texts = looked_up(table, temperature=0.2)
+    model, images, texts = looked_up(table, temperature=0.2)
     config = Retrieval(top_k=top_k, itm_weight=weight)
-    scores = reranked(config, model, pictures, texts, torch.arange(7), similarity)
+    scores = reranked(config, model, images, texts, torch.arange(7), similarity)
     for matrix, plain, logits in zip(scores, (similarity, similarity.T), (table, table.T), strict=True):
         for row in range(len(plain)):
             order = plain_order(plain[row].tolist(), logits[row].tolist(), config, 0.2)
@@ -94,8 +94,8 @@ def test_combined_ranks_equal_the_plain_form(top_k: int, weight: float) -> None:
 def test_a_pair_is_scored_once_for_both_directions() -> None:
     torch.manual_seed(1)
     similarity = torch.rand(9, 9)
-    model, pictures, texts = looked_up(torch.zeros(9, 9))
-    reranked(Retrieval(top_k=4), model, pictures, texts, torch.arange(9), similarity)
+    model, images, texts = looked_up(torch.zeros(9, 9))
+    reranked(Retrieval(top_k=4), model, images, texts, torch.arange(9), similarity)
     rows, columns = similarity.topk(4, 1).indices, similarity.topk(4, 0).indices
     wanted = {(i, j) for i in range(9) for j in rows[i].tolist()}
     wanted |= {(i, j) for j in range(9) for i in columns[:, j].tolist()}
@@ -109,7 +109,7 @@ def test_counts_means_and_chance_of_several_captions(context: Make) -> None:
     assert (english["queries"], english["candidates"]) == (18, 9)
     assert english["image_to_text"].items() >= {"queries": 9, "candidates": 18}.items()
     assert english["text_to_image"].items() >= {"queries": 18, "candidates": 9}.items()
-    # A picture has 2 of 18 texts on average, a text 1 of 9 pictures.
+    # An image has 2 of 18 texts on average, a text 1 of 9 images.
     assert english["chance_r1"] == pytest.approx(1 / 9)
     assert english["mean_r1"] == (english["image_to_text"]["r1"] + english["text_to_image"]["r1"]) / 2
     assert english["trained_with_images"] is True
@@ -127,8 +127,8 @@ def test_recalls_equal_those_of_the_models_own_answers(context: Make, model: X2V
     source = cast(Listed, given.source)
     words = [(index, text["de"]) for index, record in enumerate(source.records) for text in record["caption"]]  # type: ignore[index]
     similarity = model.similarity([record["image"] for record in source.records], [text for _, text in words])
-    best_picture = similarity.argmax(0).tolist()
-    expected = sum(found == index for found, (index, _) in zip(best_picture, words, strict=True)) / len(words)
+    best_image = similarity.argmax(0).tolist()
+    expected = sum(found == index for found, (index, _) in zip(best_image, words, strict=True)) / len(words)
     result = measure_retrieval(Retrieval(rerank="none"), given)["languages"]["de"]
     assert result["text_to_image"]["r1"] == pytest.approx(expected)
     best_text = [words[column][0] for column in similarity.argmax(1).tolist()]
@@ -144,7 +144,7 @@ def test_none_asks_the_matching_head_nothing(context: Make, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("method", ["combined", "matching"])
-def test_a_picture_without_a_text_takes_no_part_in_that_language(context: Make, method: Rerank) -> None:
+def test_a_image_without_a_text_takes_no_part_in_that_language(context: Make, method: Rerank) -> None:
     records = [photo(index) for index in range(6)]
     records[2]["caption"] = {"en": "only english"}
     result = measure_retrieval(Retrieval(rerank=method), context(source=Listed(records)))["languages"]
@@ -160,7 +160,7 @@ def test_a_language_without_captions_is_refused(context: Make) -> None:
         measure_retrieval(Retrieval(), context(languages=("en", "sw")))
 
 
-def test_equal_captions_of_two_pictures_count_against_us(context: Make) -> None:
+def test_equal_captions_of_two_images_count_against_us(context: Make) -> None:
     same = {"en": "the same words"}
     source = Listed([photo(index, caption=same) for index in range(4)])
     result = measure_retrieval(Retrieval(rerank="none"), context(source=source, languages=("en",)))
@@ -176,9 +176,9 @@ def test_an_average_over_no_language_is_none(context: Make) -> None:
 def test_progress_names_what_is_done(context: Make) -> None:
     told: list[tuple[str, int, int]] = []
     measure_retrieval(Retrieval(), context(progress=lambda *parts: told.append(parts)))
-    assert ("pictures", 9, 9) in told
+    assert ("images", 9, 9) in told
     assert [what for what, done, total in told if done == total] == [
-        "pictures",
+        "images",
         "matching, en",
         "matching, de",
     ]
@@ -186,7 +186,7 @@ def test_progress_names_what_is_done(context: Make) -> None:
 
 def test_captions_and_scores_agree_on_the_order_of_texts(context: Make) -> None:
     entries = [SimpleNamespace(id=str(i), caption=photo(i, captions=2)["caption"]) for i in range(3)]
-    assert captions(cast(Any, entries), "en", False, 40).pictures == [0, 0, 1, 1, 2, 2]
+    assert captions(cast(Any, entries), "en", False, 40).images == [0, 0, 1, 1, 2, 2]
 
 
 def test_the_accuracy_of_the_matching_head_is_that_of_the_pairs_it_was_asked_about() -> None:
@@ -221,7 +221,7 @@ def test_equal_captions_are_right_under_positives_text(context: Make) -> None:
     assert (row["positives"], text["positives"]) == ("row", "text")
 
 
-def test_texts_of_equal_pictures_are_right_under_positives_image(context: Make) -> None:
+def test_texts_of_equal_images_are_right_under_positives_image(context: Make) -> None:
     one = photo(0)["image"]
     records = [photo(index, image=one if index < 2 else photo(index)["image"]) for index in range(4)]
     given = context(source=Listed(records), languages=("en",))

@@ -10,11 +10,11 @@ from x2kit.tasks.retrieval.right_answers import Positives, count_shared, highest
 
 TEXTS = ["a dog", "a cat", "a dog", "a bird"]
 OWNERS = [0, 1, 2, 2]
-PICTURES = ["x", "y", "z"]
+IMAGES = ["x", "y", "z"]
 
 
 @pytest.mark.parametrize(
-    ("positives", "of_pictures", "of_texts"),
+    ("positives", "of_images", "of_texts"),
     [
         ("row", [[0], [1], [2, 3]], [[0], [1], [2], [2]]),
         ("text", [[0, 2], [1], [0, 2, 3]], [[0, 2], [1], [0, 2], [2]]),
@@ -22,36 +22,36 @@ PICTURES = ["x", "y", "z"]
     ],
 )
 def test_equal_texts_are_right_under_text_alone(
-    positives: Positives, of_pictures: list[list[int]], of_texts: list[list[int]]
+    positives: Positives, of_images: list[list[int]], of_texts: list[list[int]]
 ) -> None:
-    assert right_answers(positives, TEXTS, OWNERS, PICTURES) == (of_pictures, of_texts)
+    assert right_answers(positives, TEXTS, OWNERS, IMAGES) == (of_images, of_texts)
 
 
-def test_texts_of_equal_pictures_are_right_under_image() -> None:
+def test_texts_of_equal_images_are_right_under_image() -> None:
     found = right_answers("image", TEXTS, OWNERS, ["x", "y", "x"])
     assert found == ([[0, 2, 3], [1], [0, 2, 3]], [[0, 2], [1], [0, 2], [0, 2]])
 
 
 def test_the_ceiling_of_the_example_is_that_of_the_shares() -> None:
-    # 96 pictures, 29 of them with one caption: each of the 29 ties with a wrong one.
+    # 96 images, 29 of them with one caption: each of the 29 ties with a wrong one.
     texts = [f"text {max(0, number - 28)}" for number in range(96)]
     found = right_answers("row", texts, range(96), range(96))
-    assert highest_r1(found.of_pictures, range(96), texts) == pytest.approx(67 / 96)
+    assert highest_r1(found.of_images, range(96), texts) == pytest.approx(67 / 96)
     assert highest_r1(found.of_texts, texts, range(96)) == pytest.approx(68 / 96)  # one of 29 equal queries
     assert count_shared(texts, range(96)) == 29
     alike = right_answers("text", texts, range(96), range(96))
-    assert highest_r1(alike.of_pictures, range(96), texts) == 1
+    assert highest_r1(alike.of_images, range(96), texts) == 1
     assert highest_r1(alike.of_texts, texts, range(96)) == 1
 
 
 @pytest.mark.parametrize("positives", ["row", "text", "image"])
-@pytest.mark.parametrize("pictures", [["x", "y", "z"], ["x", "y", "x"]])
-def test_the_ceiling_is_the_best_of_all_orders(positives: Positives, pictures: list[str]) -> None:
+@pytest.mark.parametrize("images", [["x", "y", "z"], ["x", "y", "x"]])
+def test_the_ceiling_is_the_best_of_all_orders(positives: Positives, images: list[str]) -> None:
     """The naive form: every order of the distinct candidates, chosen freely for each distinct query."""
-    found = right_answers(positives, TEXTS, OWNERS, pictures)
+    found = right_answers(positives, TEXTS, OWNERS, images)
     for answers, queries, candidates in (
-        (found.of_pictures, pictures, TEXTS),
-        (found.of_texts, TEXTS, pictures),
+        (found.of_images, images, TEXTS),
+        (found.of_texts, TEXTS, images),
     ):
         values = sorted(set(candidates))
         best = 0.0
@@ -70,5 +70,5 @@ def test_the_ceiling_is_the_best_of_all_orders(positives: Positives, pictures: l
         assert highest_r1(answers, queries, candidates) == pytest.approx(best / len(queries))
 
 
-def test_two_equal_texts_of_one_picture_are_not_shared() -> None:
+def test_two_equal_texts_of_one_image_are_not_shared() -> None:
     assert count_shared(["a dog", "a dog", "a cat"], [0, 0, 1]) == 0

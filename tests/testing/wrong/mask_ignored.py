@@ -1,4 +1,4 @@
-"""Every row sees the whole picture, whatever its region is."""
+"""Every row sees the whole image, whatever its region is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.testing.wrong.right import RightFusion
 
 
 class MaskIgnored(RightFusion):
-    """Every row sees the whole picture, whatever its region is."""
+    """Every row sees the whole image, whatever its region is."""
 
     def network(self) -> Any:
         from torch import Tensor

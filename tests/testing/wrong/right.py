@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class RightVision(VisionEncoderConfig):
-    """A linear layer on 4 × 4 blocks of the picture; the summary is the mean."""
+    """A linear layer on 4 × 4 blocks of the image; the summary is the mean."""
 
     width: int = Field(8, gt=0, description="width D")
 

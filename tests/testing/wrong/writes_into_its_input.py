@@ -1,4 +1,4 @@
-"""Pictures are normalised in place."""
+"""Images are normalised in place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.testing.wrong.right import RightVision
 
 
 class WritesIntoItsInput(RightVision):
-    """Pictures are normalised in place."""
+    """Images are normalised in place."""
 
     def network(self) -> Any:
         from torch import Tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from x2kit.errors import CheckpointError
-from x2kit.training.checkpoint.checksums import Written, verify_checksums, write_checksums
+from x2kit.training.checkpoint.checksums import HashedFile, verify_checksums, write_checksums
 
 
 def files(folder: Path) -> None:
@@ -16,7 +16,7 @@ def files(folder: Path) -> None:
 
 def test_what_was_written_is_known_without_being_read_again(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as stream:
-        written = Written(stream)
+        written = HashedFile(stream)
         written.write(b"one")
         written.write(b"two")
         assert written.tell() == 6
@@ -26,7 +26,7 @@ def test_what_was_written_is_known_without_being_read_again(tmp_path: Path) -> N
 
 def test_it_remembers_why_it_could_not_go_on(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as stream:
-        written = Written(stream)
+        written = HashedFile(stream)
         with pytest.raises(OSError, match="No space left"):
             written.write(b"one")
     assert written.failed is not None

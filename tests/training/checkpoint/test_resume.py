@@ -35,10 +35,10 @@ def test_fewer_steps_than_are_done_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_records_are_refused_by_stream(tmp_path: Path) -> None:
-    (tmp_path / "versions.json").write_text(json.dumps({"data": {"pictures": "a1", "texts": "b2"}}))
-    require_same_data(tmp_path, {"pictures": "a1", "texts": "b2"})
+    (tmp_path / "versions.json").write_text(json.dumps({"data": {"images": "a1", "texts": "b2"}}))
+    require_same_data(tmp_path, {"images": "a1", "texts": "b2"})
     with pytest.raises(CheckpointError) as error:
-        require_same_data(tmp_path, {"pictures": "a1", "texts": "c3"})
+        require_same_data(tmp_path, {"images": "a1", "texts": "c3"})
     assert str(error.value).splitlines()[1:] == [
         "  data.streams.texts: b2 then, c3 now",
         "  bring back the data as it was, or start another run",
@@ -46,7 +46,7 @@ def test_other_records_are_refused_by_stream(tmp_path: Path) -> None:
 
 
 def test_a_run_that_wrote_no_fingerprints_is_not_compared(tmp_path: Path) -> None:
-    require_same_data(tmp_path, {"pictures": "a1"})
+    require_same_data(tmp_path, {"images": "a1"})
 
 
 def test_a_model_of_other_parts_is_refused(model: X2VLM) -> None:

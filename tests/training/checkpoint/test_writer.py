@@ -11,7 +11,7 @@ LOSSES = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.0, 50: 4.0}
 
 
 def stay(now: int = 50, **settings: Any) -> list[int]:
-    metrics = {step: {"loss": loss, "pictures.itc": -loss} for step, loss in LOSSES.items()}
+    metrics = {step: {"loss": loss, "images.itc": -loss} for step, loss in LOSSES.items()}
     gone = superseded(metrics, now, TrainingConfig(**settings))
     return [step for step in LOSSES if step not in gone]
 
@@ -24,8 +24,8 @@ def stay(now: int = 50, **settings: Any) -> list[int]:
         ({"keep_last": 1, "keep_every": 7}, [50]),
         ({"keep_last": 1, "keep_best": "loss"}, [20, 50]),  # the earlier of two that are equal
         ({"keep_last": 1, "keep_best": "loss", "best_is": "highest"}, [50]),
-        ({"keep_last": 1, "keep_best": "pictures.itc", "best_is": "lowest"}, [50]),
-        ({"keep_last": 1, "keep_best": "pictures.itc", "best_is": "highest"}, [20, 50]),
+        ({"keep_last": 1, "keep_best": "images.itc", "best_is": "lowest"}, [50]),
+        ({"keep_last": 1, "keep_best": "images.itc", "best_is": "highest"}, [20, 50]),
         ({"keep_last": 1, "keep_best": "unknown"}, [50]),
         ({"keep_last": 9}, [10, 20, 30, 40, 50]),
     ],

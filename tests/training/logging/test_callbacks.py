@@ -21,7 +21,7 @@ from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import train
 from x2kit.training.config import TrainingConfig
-from x2kit.training.logging.callbacks import Observers
+from x2kit.training.logging.callbacks import Callbacks
 
 PLUGIN = """\
 import json, random, torch
@@ -191,7 +191,7 @@ class Remembering:
 )
 def test_it_is_told_how_the_run_ended(error: BaseException | None, status: str, tmp_path: Path) -> None:
     Remembering.ends.clear()
-    observers = Observers(RunFacts(tmp_path, {}, 0, 1), {"mine": Silent()}, print)
+    observers = Callbacks(RunFacts(tmp_path, {}, 0, 1), {"mine": Silent()}, print)
     if error is None:
         with observers.watching():
             pass

@@ -20,7 +20,7 @@ def open_record(run: Path, steps_done: int = 0) -> RunRecord:
 def write(run: Path, *steps: int, done: int = 0) -> None:
     record = open_record(run, done)
     for step in steps:
-        record.write(step, {"loss": step / 10, "pictures.itc": 1.0})
+        record.write(step, {"loss": step / 10, "images.itc": 1.0})
     record.close()
 
 
@@ -35,7 +35,7 @@ def test_a_run_leaves_recipe_versions_and_metrics(tmp_path: Path) -> None:
     assert facts["seed"] == 7
     assert facts["packages"]["torch"] == versions()["packages"]["torch"]
     assert facts["python"].startswith("3.")
-    assert read_metrics(tmp_path / "run")[1] == {"step": 2, "loss": 0.2, "pictures.itc": 1.0}
+    assert read_metrics(tmp_path / "run")[1] == {"step": 2, "loss": 0.2, "images.itc": 1.0}
 
 
 def test_metrics_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_tensorboard_shows_the_same_values(tmp_path: Path) -> None:
     write(tmp_path, 1, 2)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert sorted(events.Tags()["scalars"]) == ["loss", "pictures/itc"]  # one group a stream
+    assert sorted(events.Tags()["scalars"]) == ["loss", "images/itc"]  # one group a stream
     found = events.Scalars("loss")
     assert [event.step for event in found] == [1, 2]
     assert all(math.isclose(e.value, e.step / 10, rel_tol=1e-6) for e in found)

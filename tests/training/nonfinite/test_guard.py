@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 SKIP = TrainingConfig(non_finite="skip", max_skipped=2)
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int], name: str = "pictures.itc") -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int], name: str = "images.itc") -> None:
     """Make a loss of some steps, counted from 1, not a number, as a broken value in the batch would."""
     ordinary, bad = Stepper.total, set(steps)
 
@@ -130,8 +130,8 @@ def test_the_run_stops_and_says_what_was_wrong(
     with pytest.raises(X2KitError) as error:
         run(written(log_every=log_every, checkpoint_every=2), directory)
     lines = str(error.value).splitlines()
-    assert lines[0] == "step 3: not finite: loss, pictures.itc, gradient_norm"
-    assert any(line.startswith("  records of stream pictures: scene-") for line in lines)
+    assert lines[0] == "step 3: not finite: loss, images.itc, gradient_norm"
+    assert any(line.startswith("  records of stream images: scene-") for line in lines)
     assert (
         f"  saved in {directory}/non-finite/step-0000003; to look into it: x2kit debug {directory}" in lines
     )
@@ -186,7 +186,7 @@ def test_updates_are_skipped_and_counted(
     assert [line["skipped"] for line in lines] == [1, 1, 2]
     assert ["loss" in line for line in lines] == [False, True, True]
     said = capsys.readouterr().out
-    assert "step 2: update left out; not finite: loss, pictures.itc, gradient_norm" in said
+    assert "step 2: update left out; not finite: loss, images.itc, gradient_norm" in said
     assert "step 5: update left out" in said
     state = read_state(checkpoints(tmp_path / "run")[-1])
     assert state["non_finite"] == {"skipped": 2, "in_a_row": 0}

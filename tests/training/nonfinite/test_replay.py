@@ -96,7 +96,7 @@ def test_the_first_module_is_named(
         run(resolved, tmp_path / "run")
     found = replay(saved_steps(tmp_path / "run")[3], resolved.recipe)
     assert found.broken == found.before
-    assert {"loss", "pictures.itc", "regions.itc", "gradient_norm"} <= set(found.broken)
+    assert {"loss", "images.itc", "regions.itc", "gradient_norm"} <= set(found.broken)
     assert found.forward == Place(
         "vision_proj", "Linear", "its output is not finite; neither is its parameter bias"
     )
@@ -106,7 +106,7 @@ def test_the_first_module_is_named(
 def test_a_step_is_made_again_to_the_last_bit(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil(monkeypatch, [3], "pictures.mlm")
+    spoil(monkeypatch, [3], "images.mlm")
     resolved = written()
     with pytest.raises(X2KitError):
         run(resolved, tmp_path / "run")
@@ -123,11 +123,11 @@ def test_a_step_is_made_again_to_the_last_bit(
     run(written(), tmp_path / "plain")
     found = replay(saved_steps(tmp_path / "run")[3], resolved.recipe)
     assert found.values["loss"] == losses[2]
-    assert found.before == ["loss", "pictures.mlm", "gradient_norm"]
+    assert found.before == ["loss", "images.mlm", "gradient_norm"]
     assert (found.broken, found.forward, found.backward) == ([], None, None)
 
 
-def test_the_verb_says_what_it_found(
+def test_the_subcommand_says_what_it_found(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = tmp_path / "run"
@@ -145,7 +145,7 @@ def test_the_verb_says_what_it_found(
     assert "step 4 is not saved; saved are 3" in capsys.readouterr().err
 
 
-def test_the_verb_says_that_all_is_well(
+def test_the_subcommand_says_that_all_is_well(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -155,7 +155,7 @@ def test_the_verb_says_that_all_is_well(
     assert cli.main(["debug", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert "forward:  the output of every module is finite" in out
-    assert "not reproduced: all is finite; in the run it was not: loss, pictures.itc, gradient_norm" in out
+    assert "not reproduced: all is finite; in the run it was not: loss, images.itc, gradient_norm" in out
 
 
 def test_a_run_without_a_saved_step_and_a_damaged_one_are_told(

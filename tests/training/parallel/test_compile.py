@@ -65,17 +65,18 @@ def test_other_lengths_and_counts_of_rows_need_no_new_code(
         torch, "compile", partial(torch.compile, backend="eager")
     )  # what is asked of sizes alone
     compile_layers(task.model, CPU)
-    for pictures, tokens in ((2, None), (3, 24), (5, 32)):
-        differentiated(make_task(pictures, SETTINGS, tokens=tokens)._replace(model=task.model))
+    for images, tokens in ((2, None), (3, 24), (5, 32)):
+        differentiated(make_task(images, SETTINGS, tokens=tokens)._replace(model=task.model))
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    for pictures, tokens in ((4, 16), (6, 40), (7, None)):
-        differentiated(make_task(pictures, SETTINGS, tokens=tokens)._replace(model=task.model))
+    for images, tokens in ((4, 16), (6, 40), (7, None)):
+        differentiated(make_task(images, SETTINGS, tokens=tokens)._replace(model=task.model))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before > 0
 
 
 def test_a_machine_without_a_compiler_is_told_what_is_missing(tmp_path: Path) -> None:
     program = (
-        "import torch\nfrom x2kit.errors import X2KitError\nfrom x2kit.training.parallel.compile import require_compiler\n"
+        "import torch\nfrom x2kit.errors import X2KitError\n"
+        "from x2kit.training.parallel.compile import require_compiler\n"
         "try:\n    require_compiler(torch.device('cpu'))\nexcept X2KitError as error:\n    print(error)\n"
     )
     environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

@@ -23,12 +23,12 @@ CLOSE = 1e-6
 
 
 def recipe(folder: Path, **training: Any) -> Path:
-    """All kinds of streams that share and do not share pictures, with uneven shares; no dropout, whose draws differ."""
+    """All kinds of streams that share and do not share images, with uneven shares; no dropout, whose draws differ."""
     tree = recipe_tree(folder)
     tree["model"]["fusion"]["init_args"]["dropout"] = 0.0
     streams = tree["data"]["streams"]
-    common = {key: streams["pictures"][key] for key in ("source", "max_tokens", "transform")}
-    streams["pictures"] |= {"batch_size": 6, "fusion_rows": 4, "positives": "text"}
+    common = {key: streams["images"][key] for key in ("source", "max_tokens", "transform")}
+    streams["images"] |= {"batch_size": 6, "fusion_rows": 4, "positives": "text"}
     streams["regions"] |= {"batch_size": 5, "positives": "image"}
     streams["own"] = {**common, "kind": "region-text", "batch_size": 6, "max_images": 4, "languages": ["de"]}
     streams["parallel"] |= {"batch_size": 5, "positives": "text"}

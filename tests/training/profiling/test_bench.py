@@ -50,7 +50,7 @@ def test_every_phase_of_losses_is_measured_with_its_own(
 
     monkeypatch.setattr(Stepper, "total", noted)
     losses = {"itm": {"start": 0.85}, "mlm": {"stop": 0.4}}
-    measured = bench(written({"pictures": {"losses": losses}}, steps=10).recipe, steps=2)
+    measured = bench(written({"images": {"losses": losses}}, steps=10).recipe, steps=2)
     assert [(one.phase.start, one.phase.stop) for one in measured.phases] == [(0, 4), (4, 9), (9, 10)]
     expected = [set(one.phase.names) for one in measured.phases for _ in range(WARM_UP + 2 + 1)]
     assert made == expected

@@ -71,7 +71,7 @@ def test_twice_the_rows_keep_twice_the_activations(written: Written) -> None:
 
 
 def test_a_phase_costs_what_a_step_with_its_losses_costs(written: Written) -> None:
-    recipe = written({"pictures": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}).recipe
+    recipe = written({"images": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}).recipe
     phases = loss_phases(recipe.data, 10)
     real = build_model(recipe.model, training_texts(recipe.data))
     before = {name: value.clone() for name, value in real.state_dict().items()}

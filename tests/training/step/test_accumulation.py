@@ -33,15 +33,15 @@ from x2kit.training.config import TrainingConfig
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.step.accumulation import (
     accumulate,
-    accumulation_in_words,
     batch_statistics,
+    describe_accumulation,
     require_whole_model,
     slices,
 )
 from x2kit.training.step.losses import Active, Losses, step_losses
 
 ALL: dict[str, tuple[LossName, ...]] = {
-    "pictures": LOSSES["image-text"],
+    "images": LOSSES["image-text"],
     "regions": LOSSES["region-text"],
     "parallel": LOSSES["parallel-text"],
     "alone": LOSSES["text"],
@@ -107,24 +107,24 @@ def test_negatives_lie_in_other_parts_and_rows_without_any_do_not_count(model: X
     alike = torch.tensor([0, 0, 0, 0])  # all of one group: the matched pairs alone are left
     few = torch.tensor([0, 0, 0, 1])
     for group in (alike, few):
-        streams = {"pictures": batch.streams["pictures"]._replace(group=group)}
-        pictures = batch._replace(streams=streams)
-        require_equal(in_parts(model, pictures, ALL), in_one(model, pictures, ALL))
+        streams = {"images": batch.streams["images"]._replace(group=group)}
+        all_images = batch._replace(streams=streams)
+        require_equal(in_parts(model, all_images, ALL), in_one(model, all_images, ALL))
 
 
-def test_a_batch_without_pictures_and_one_without_boxes(model: X2VLM, batch: Batch) -> None:
+def test_a_batch_without_images_and_one_without_boxes(model: X2VLM, batch: Batch) -> None:
     texts = batch._replace(images=None, streams={n: batch.streams[n] for n in ("parallel", "alone")})
     require_equal(in_parts(model, texts, ALL), in_one(model, texts, ALL))
     rows = batch.streams["regions"]
     whole = rows._replace(regions=rows.regions._replace(whole=torch.ones(5, dtype=torch.bool)))
-    pictures = batch._replace(streams={"regions": whole})
-    require_equal(in_parts(model, pictures, ALL), in_one(model, pictures, ALL))
+    all_images = batch._replace(streams={"regions": whole})
+    require_equal(in_parts(model, all_images, ALL), in_one(model, all_images, ALL))
 
 
 def test_frames_of_a_video_stay_together(model: X2VLM, batch: Batch) -> None:
     model.frame_positions = nn.Parameter(torch.randn(1, 3, 1, 8, generator=torch.Generator().manual_seed(7)))
     frames = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(8))
-    films = batch.streams["pictures"]._replace(images=torch.tensor([3, 4, 5, 3]))  # behind three pictures
+    films = batch.streams["images"]._replace(images=torch.tensor([3, 4, 5, 3]))  # behind three images
     streams = {"films": films, "regions": batch.streams["regions"]}
     filmed = batch._replace(images=torch.cat([batch.images, frames]), videos=(3, 1, 2), streams=streams)
     active = {"films": LOSSES["image-text"], "regions": LOSSES["region-text"]}
@@ -264,7 +264,7 @@ def test_parts_are_even_and_never_empty() -> None:
 def test_a_run_in_parts_logs_the_losses_of_the_run_in_one(tmp_path: Path) -> None:
     lines = [metrics_of_a_run(tmp_path, parts) for parts in (1, 3)]
     for one, three in zip(*lines, strict=True):
-        for name in ("loss", "pictures.itc", "pictures.itm", "regions.giou", "parallel.tlm", "gradient_norm"):
+        for name in ("loss", "images.itc", "images.itm", "regions.giou", "parallel.tlm", "gradient_norm"):
             assert three[name] == pytest.approx(one[name], rel=1e-4)
 
 
@@ -281,9 +281,9 @@ def metrics_of_a_run(folder: Path, parts: int) -> list[dict[str, float]]:
 
 
 def test_the_run_says_what_is_promised(model: X2VLM) -> None:
-    assert accumulation_in_words(model, 2).endswith("in 2 parts, with the gradients of the whole batch")
+    assert describe_accumulation(model, 2).endswith("in 2 parts, with the gradients of the whole batch")
     model.vision.norm = PatchNorm(8)
-    assert "are not those of the whole batch, as 1 modules with batch statistics" in accumulation_in_words(
+    assert "are not those of the whole batch, as 1 modules with batch statistics" in describe_accumulation(
         model, 2
     )
 

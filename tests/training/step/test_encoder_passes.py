@@ -1,4 +1,4 @@
-"""Pictures and the frames of videos go through the vision encoder together, and nothing changes by it."""
+"""Images and the frames of videos go through the vision encoder together, and nothing changes by it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_one_pass_gives_what_passes_of_their_own_give(
     calls: list[int] = []
     encode = model.encode_images
 
-    def counted(pictures: Tensor) -> object:
-        calls.append(len(pictures))
-        return encode(pictures)
+    def counted(all_images: Tensor) -> object:
+        calls.append(len(all_images))
+        return encode(all_images)
 
     monkeypatch.setattr(model, "encode_images", counted)
     found = vision_pass(model, images, videos)

@@ -1,4 +1,4 @@
-"""The step in few passes against the plain one: one call for each loss, pictures copied out, padding to the limit."""
+"""The step in few passes against the plain one: one call for each loss, images copied out, padding to the limit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from x2kit.plugin import Context
 from x2kit.training.step.losses import Negatives, step_losses
 
 ACTIVE: dict[str, tuple[LossName, ...]] = {
-    "pictures": LOSSES["image-text"],
+    "images": LOSSES["image-text"],
     "regions": LOSSES["region-text"],
     "parallel": LOSSES["parallel-text"],
     "alone": LOSSES["text"],
 }
 NEGATIVES = {
-    "pictures": Negatives(torch.tensor([3, 0, 1]), torch.tensor([1, 2, 3])),
+    "images": Negatives(torch.tensor([3, 0, 1]), torch.tensor([1, 2, 3])),
     "regions": Negatives(torch.tensor([1, 0, 4, 2, 3]), torch.tensor([4, 3, 0, 1, 2])),
     "parallel": Negatives(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0])),
 }
@@ -46,8 +46,8 @@ class Plain:
         mask = F.pad(mask, padding)
         return self.model.text(F.pad(ids, padding, value=1), mask), mask
 
-    def pictures(self, rows: PairedRows, which: Tensor, whole: bool = False) -> tuple[Tensor, Tensor]:
-        """Summary and patches [R, 1 + N, D] of rows' pictures or regions, and the mask over them."""
+    def all_images(self, rows: PairedRows, which: Tensor, whole: bool = False) -> tuple[Tensor, Tensor]:
+        """Summary and patches [R, 1 + N, D] of rows' images or regions, and the mask over them."""
         assert self.images is not None
         features = self.model.encode_images(self.images[rows.images[which]])
         patches = features.patches
@@ -91,7 +91,7 @@ class Plain:
         model = self.model
         everything = torch.arange(len(rows.images))
         if "itc" in on:
-            images = model.project_images(self.pictures(rows, everything)[0][:, 0])
+            images = model.project_images(self.all_images(rows, everything)[0][:, 0])
             tokens, _ = self.texts(*rows.texts)
             yield "itc", self.contrastive(images, model.project_texts(tokens), rows.group, model.temperature)
         if "itm" in on:
@@ -103,7 +103,7 @@ class Plain:
                     [
                         self.fuse(
                             *self.texts(rows.texts.ids[text], rows.texts.mask[text]),
-                            *self.pictures(rows, image),
+                            *self.all_images(rows, image),
                         )
                         for image, text in pairs
                     ]
@@ -113,14 +113,14 @@ class Plain:
             assert rows.masked is not None
             count, length = rows.masked.ids.shape
             text = self.texts(rows.masked.ids, rows.texts.mask[:count, :length])
-            fused = self.fuse(*text, *self.pictures(rows, everything[:count]))
+            fused = self.fuse(*text, *self.all_images(rows, everything[:count]))
             yield "mlm", self.masked_language(fused, rows.masked)
         if rows.regions is not None and ("bbox" in on or "giou" in on):
             boxed = everything[: rows.fused]
             boxed = boxed[~rows.regions.whole[boxed]]
             fused = self.fuse(
                 *self.texts(rows.texts.ids[boxed], rows.texts.mask[boxed]),
-                *self.pictures(rows, boxed, whole=True),
+                *self.all_images(rows, boxed, whole=True),
             )
             found = model.predict_bbox(fused)
             yield "bbox", bbox_loss(found, rows.regions.bbox[boxed])
@@ -215,7 +215,7 @@ def test_only_the_fused_regions_have_boxes(model: X2VLM, batch: Batch, fused: in
 def test_a_step_calls_each_encoder_as_rarely_as_it_can(model: X2VLM, batch: Batch) -> None:
     calls = Calls(model)
     step_losses(model, batch, ACTIVE, NEGATIVES)
-    assert calls.vision == [3]  # distinct pictures, whatever the number of rows and streams
+    assert calls.vision == [3]  # distinct images, whatever the number of rows and streams
     # length 8: masked captions, names, masked names, first, masked first; 16: captions, second, masked texts
     assert calls.text == [(3 + 5 + 5 + 3 + 3, 8), (4 + 3 + 2, 16)]
     assert sorted(calls.fusion) == sorted(
@@ -231,9 +231,9 @@ def test_a_step_calls_each_encoder_as_rarely_as_it_can(model: X2VLM, batch: Batc
 
 def test_losses_that_are_off_cost_nothing(model: X2VLM, batch: Batch) -> None:
     calls = Calls(model)
-    found = step_losses(model, batch, {"pictures": ("itc",), "parallel": ("ttc",)})
+    found = step_losses(model, batch, {"images": ("itc",), "parallel": ("ttc",)})
     assert {name: list(losses) for name, losses in found.items()} == {
-        "pictures": ["itc"],
+        "images": ["itc"],
         "regions": [],
         "parallel": ["ttc"],
         "alone": [],
@@ -248,16 +248,16 @@ def test_only_the_losses_that_are_on_come_back(model: X2VLM, batch: Batch, on: t
 
 
 def test_only_the_fused_rows_are_matched_and_masked(model: X2VLM, batch: Batch) -> None:
-    few = batch.streams["pictures"]._replace(fused=2, masked=None)
+    few = batch.streams["images"]._replace(fused=2, masked=None)
     calls = Calls(model)
-    losses = step_losses(model, batch._replace(streams={"pictures": few}), {"pictures": ("itc", "itm")})
+    losses = step_losses(model, batch._replace(streams={"images": few}), {"images": ("itc", "itm")})
     assert calls.fusion == [(6, 16, 6)]
-    whole = step_losses(model, batch, {"pictures": ("itc",)})
-    assert_close(losses["pictures"]["itc"], whole["pictures"]["itc"])  # all four rows
+    whole = step_losses(model, batch, {"images": ("itc",)})
+    assert_close(losses["images"]["itc"], whole["images"]["itc"])  # all four rows
 
 
 def test_negatives_are_drawn_by_the_seed_and_from_all_rows(model: X2VLM, batch: Batch) -> None:
-    pairs = batch.streams["pictures"]._replace(fused=2)
+    pairs = batch.streams["images"]._replace(fused=2)
     seen: set[int] = set()
 
     def watch(module: object, given: tuple[Tensor, Tensor, Context, int]) -> None:
@@ -268,25 +268,25 @@ def test_negatives_are_drawn_by_the_seed_and_from_all_rows(model: X2VLM, batch: 
     values = []
     for seed in (*range(20), 0):
         torch.manual_seed(seed)
-        losses = step_losses(model, batch._replace(streams={"pictures": pairs}), {"pictures": ("itm",)})
-        values.append(losses["pictures"]["itm"].item())
+        losses = step_losses(model, batch._replace(streams={"images": pairs}), {"images": ("itm",)})
+        values.append(losses["images"]["itm"].item())
     assert values[0] == values[-1]
     assert len(set(values)) > 1
     assert seen == {0, 1, 2}  # rows 2 and 3 are not fused themselves, but serve as negatives
 
 
 def test_rows_of_one_group_are_no_negatives(model: X2VLM, batch: Batch) -> None:
-    alike = batch.streams["pictures"]._replace(group=torch.zeros(4, dtype=torch.int64))
-    losses = step_losses(model, batch._replace(streams={"pictures": alike}), {"pictures": ("itm",)})
+    alike = batch.streams["images"]._replace(group=torch.zeros(4, dtype=torch.int64))
+    losses = step_losses(model, batch._replace(streams={"images": alike}), {"images": ("itm",)})
     text = Plain(model, batch.images)
     fused = text.fuse(
-        *text.texts(*(part[:3] for part in alike.texts)), *text.pictures(alike, torch.arange(3))
+        *text.texts(*(part[:3] for part in alike.texts)), *text.all_images(alike, torch.arange(3))
     )
     matched = -model.itm_head(fused[:, 0]).log_softmax(1)[:, 1].mean()
-    assert_close(losses["pictures"]["itm"], matched, rtol=0, atol=1e-5)  # nothing but matched pairs is left
+    assert_close(losses["images"]["itm"], matched, rtol=0, atol=1e-5)  # nothing but matched pairs is left
 
 
-def test_no_pictures_and_only_text_is_a_step_too(model: X2VLM, batch: Batch) -> None:
+def test_no_images_and_only_text_is_a_step_too(model: X2VLM, batch: Batch) -> None:
     streams = {name: batch.streams[name] for name in ("parallel", "alone")}
     calls = Calls(model)
     losses = step_losses(model, batch._replace(images=None, streams=streams), ACTIVE)
@@ -294,10 +294,8 @@ def test_no_pictures_and_only_text_is_a_step_too(model: X2VLM, batch: Batch) -> 
     assert [list(found) for found in losses.values()] == [["ttc", "ttm", "tlm"], ["mlm"]]
 
 
-def test_rows_of_pictures_without_pictures_are_refused(model: X2VLM, batch: Batch) -> None:
-    with pytest.raises(
-        ShapeError, match="stream pictures has rows of pictures, but the batch has no picture"
-    ):
+def test_rows_of_images_without_images_are_refused(model: X2VLM, batch: Batch) -> None:
+    with pytest.raises(ShapeError, match="stream images has rows of images, but the batch has no image"):
         step_losses(model, batch._replace(images=None), ACTIVE)
 
 

@@ -12,10 +12,10 @@ from x2kit.distributed.processes import ALONE
 from x2kit.model import X2VLM
 from x2kit.training.step.accumulation import accumulate
 from x2kit.training.step.losses import step_losses
-from x2kit.training.step.metrics import Measures, region_images, temperatures
+from x2kit.training.step.metrics import StepMetrics, region_images, temperatures
 
 ACTIVE = {
-    "pictures": ("itc", "itm", "mlm"),
+    "images": ("itc", "itm", "mlm"),
     "regions": ("itc", "itm"),
     "parallel": ("ttc", "ttm"),
     "alone": ("mlm",),
@@ -28,35 +28,35 @@ def answers(matched: list[int]) -> Tensor:
 
 
 def test_accuracy_is_counted_apart_for_pairs_that_match_and_for_hard_negatives() -> None:
-    measures = Measures()
-    measures.matching("pictures.itm", answers([1, 1, 0, 0, 0, 1]), None)
+    measures = StepMetrics()
+    measures.matching("images.itm", answers([1, 1, 0, 0, 0, 1]), None)
     assert measures.read(ALONE) == {
-        "pictures.itm_positive_accuracy": 1.0,
-        "pictures.itm_negative_accuracy": 0.75,
+        "images.itm_positive_accuracy": 1.0,
+        "images.itm_negative_accuracy": 0.75,
     }
 
 
 def test_rows_without_a_negative_do_not_count() -> None:
-    measures = Measures()
+    measures = StepMetrics()
     valid = torch.tensor([True, True, False, True, False, False])
-    measures.matching("pictures.itm", answers([1, 0, 1, 1, 1, 1]), valid)
+    measures.matching("images.itm", answers([1, 0, 1, 1, 1, 1]), valid)
     assert measures.read(ALONE) == {
-        "pictures.itm_positive_accuracy": 0.5,
-        "pictures.itm_negative_accuracy": 0.0,
+        "images.itm_positive_accuracy": 0.5,
+        "images.itm_negative_accuracy": 0.0,
     }
 
 
 def test_a_share_of_nothing_is_left_out() -> None:
-    measures = Measures()
+    measures = StepMetrics()
     measures.matching("regions.itm", answers([]).view(0, 2), None)
     assert measures.read(ALONE) == {}
 
 
 def test_padding_is_counted_for_each_stream(batch: Batch) -> None:
-    measures = Measures()
+    measures = StepMetrics()
     measures.padding(batch.streams)
     found = measures.read(ALONE)
-    assert found["pictures.padding"] == 1 - (7 + 5 + 12 + 4) / 64
+    assert found["images.padding"] == 1 - (7 + 5 + 12 + 4) / 64
     assert found["parallel.padding"] == 1 - (5 + 3 + 8 + 9 + 4 + 6) / (24 + 48)
     assert found["alone.padding"] == 1 - (10 + 4) / len(texts([10, 4], 16, 0).mask.flatten())
 
@@ -65,14 +65,14 @@ def test_a_step_in_parts_counts_what_the_step_in_one_does(model: X2VLM, batch: B
     def weight(stream: str, loss: str) -> float:
         return 1.0
 
-    whole, parts = Measures(), Measures()
+    whole, parts = StepMetrics(), StepMetrics()
     torch.manual_seed(0)
     step_losses(model, batch, ACTIVE, measures=whole)  # type: ignore[arg-type]
     torch.manual_seed(0)
     accumulate(model, batch, ACTIVE, 2, weight, measures=parts)  # type: ignore[arg-type]
     one, two = whole.read(ALONE), parts.read(ALONE)
     assert one.keys() == two.keys()
-    assert one["pictures.itm_positive_accuracy"] == two["pictures.itm_positive_accuracy"]
+    assert one["images.itm_positive_accuracy"] == two["images.itm_positive_accuracy"]
     assert one["parallel.ttm_positive_accuracy"] == two["parallel.ttm_positive_accuracy"]
 
 

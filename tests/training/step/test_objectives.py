@@ -25,7 +25,7 @@ from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import train
 from x2kit.training.step.accumulation import accumulate
 from x2kit.training.step.losses import Active, step_losses
-from x2kit.training.step.objectives import Further, build_objectives
+from x2kit.training.step.objectives import StreamObjective, build_objectives
 
 PLUGIN = """\
 from typing import ClassVar
@@ -71,7 +71,7 @@ def metrics(resolved: ResolvedRecipe, run: Path) -> list[dict[str, float]]:
 
 def test_it_is_logged_of_its_stream_and_counts_with_its_weight(tmp_path: Path) -> None:
     streams = {
-        "pictures": {"weight": 0.5, "objectives": {"sigmoid": SIGMOID, "tokens": "Rows"}},
+        "images": {"weight": 0.5, "objectives": {"sigmoid": SIGMOID, "tokens": "Rows"}},
         "regions": {"objectives": {"sigmoid": "SigmoidContrastive"}},
         "parallel": {
             "objectives": {"sigmoid": {"class_path": "SigmoidContrastive", "init_args": {"weight": 0}}}
@@ -79,8 +79,8 @@ def test_it_is_logged_of_its_stream_and_counts_with_its_weight(tmp_path: Path) -
     }
     (line, _) = metrics(recipe(tmp_path, streams), tmp_path / "run")
     assert "parallel.sigmoid" not in line
-    weights = {"pictures.sigmoid": 0.25, "pictures.tokens": 0.5} | {
-        f"pictures.{loss}": 0.5 for loss in ("itc", "itm", "mlm")
+    weights = {"images.sigmoid": 0.25, "images.tokens": 0.5} | {
+        f"images.{loss}": 0.5 for loss in ("itc", "itm", "mlm")
     }
     parts = [
         value * weights.get(name, 1.0)
@@ -94,10 +94,10 @@ def test_it_is_logged_of_its_stream_and_counts_with_its_weight(tmp_path: Path) -
 def test_a_stream_of_which_nothing_else_counts_is_drawn(tmp_path: Path) -> None:
     off = dict.fromkeys(("itc", "itm", "mlm"), 0)
     late = {"class_path": "SigmoidContrastive", "init_args": {"start": 0.5}}
-    streams = {"pictures": {"losses": off, "objectives": {"only": late}}}
+    streams = {"images": {"losses": off, "objectives": {"only": late}}}
     first, second = metrics(recipe(tmp_path, streams), tmp_path / "run")
-    assert "pictures.only" not in first
-    assert second["pictures.only"] > 0
+    assert "images.only" not in first
+    assert second["images.only"] > 0
 
 
 def rows(features: StreamFeatures) -> Tensor:
@@ -109,9 +109,9 @@ def rows(features: StreamFeatures) -> Tensor:
 @pytest.mark.parametrize("parts", [2, 3])
 def test_a_step_in_parts_has_the_same_losses_and_gradients(model: X2VLM, batch: Batch, parts: int) -> None:
     sigmoid = SigmoidContrastive().build()
-    both = {"sigmoid": Further("a", "pairs", sigmoid), "rows": Further("b", "rows", rows)}
-    objectives = dict.fromkeys(("pictures", "regions", "parallel"), both)
-    active: Active = {"pictures": ("itc", "mlm"), "regions": ("bbox",), "parallel": ()}
+    both = {"sigmoid": StreamObjective("a", "pairs", sigmoid), "rows": StreamObjective("b", "rows", rows)}
+    objectives = dict.fromkeys(("images", "regions", "parallel"), both)
+    active: Active = {"images": ("itc", "mlm"), "regions": ("bbox",), "parallel": ()}
 
     def gradients() -> dict[str, Tensor]:
         found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -132,7 +132,7 @@ def test_a_step_in_parts_has_the_same_losses_and_gradients(model: X2VLM, batch: 
 @pytest.mark.parametrize(("distribution", "accumulation"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
 def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str, accumulation: int) -> None:
     both = {"objectives": {"sigmoid": "SigmoidContrastive", "rows": "Rows"}}
-    streams = {"pictures": {**both, "batch_size": 5}, "regions": {**both, "batch_size": 5}, "parallel": both}
+    streams = {"images": {**both, "batch_size": 5}, "regions": {**both, "batch_size": 5}, "parallel": both}
     one = metrics(recipe(tmp_path, streams), tmp_path / "one")
     recipe(tmp_path, streams, distribution=distribution, accumulation=accumulation)
     done = torchrun(2, "train", tmp_path / "rows.yaml", "--run-dir", tmp_path / "two")
@@ -149,9 +149,9 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str,
 @pytest.mark.parametrize(
     ("streams", "heads", "key", "said"),
     [
-        ({"pictures": {"objectives": {"one": "SigmoidContrastiv"}}}, None, "objectives.one", "nearest: \"SigmoidCon"),
-        ({"pictures": {"objectives": {"mlm": SIGMOID}}}, None, "pictures", "mlm is logged of every such stream"),
-        ({"pictures": {"objectives": {"a.b": SIGMOID}}}, None, "pictures", "letters, digits, - and _ alone"),
+        ({"images": {"objectives": {"one": "SigmoidContrastiv"}}}, None, "objectives.one", "nearest: \"SigmoidCon"),
+        ({"images": {"objectives": {"mlm": SIGMOID}}}, None, "images", "mlm is logged of every such stream"),
+        ({"images": {"objectives": {"a.b": SIGMOID}}}, None, "images", "letters, digits, - and _ alone"),
         ({"alone": {"objectives": {"one": SIGMOID}}}, None, "alone", "nothing for one to compare"),
         (
             {"parallel": {"batch_size": 1, "losses": {"ttc": 0, "ttm": 0}, "objectives": {"one": SIGMOID}}},
@@ -160,9 +160,9 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str,
             "the objective one compares a row with the others",
         ),
         (
-            {"pictures": {"objectives": {"one": SIGMOID}, "losses": {"itc": 0, "itm": 0}}},
+            {"images": {"objectives": {"one": SIGMOID}, "losses": {"itc": 0, "itm": 0}}},
             ["mlm", "bbox"],
-            "data.streams.pictures.objectives.one",
+            "data.streams.images.objectives.one",
             "it needs the head itc",
         ),
     ],
@@ -171,7 +171,7 @@ def test_what_cannot_be_is_refused_with_its_key(
     streams: Mapping[str, Any], heads: list[str] | None, key: str, said: str, tmp_path: Path
 ) -> None:
     tree = recipe_tree(tmp_path)
-    common = {k: v for k, v in tree["data"]["streams"]["pictures"].items() if k != "kind"}
+    common = {k: v for k, v in tree["data"]["streams"]["images"].items() if k != "kind"}
     tree["data"]["streams"]["alone"] = {**common, "kind": "text"}
     for name, settings in streams.items():
         tree["data"]["streams"][name] |= settings
@@ -196,11 +196,11 @@ class Given(ObjectiveConfig):
 GIVEN: list[Any] = []
 
 
-def built(objective: Any) -> Mapping[str, Mapping[str, Further]]:
+def built(objective: Any) -> Mapping[str, Mapping[str, StreamObjective]]:
     GIVEN[:] = [objective]
     source = cast(Any, None)
     stream = StreamConfig.model_construct(kind="image-text", source=source, objectives={"own": Given()})
-    return build_objectives(DataConfig.model_construct(streams={"pictures": stream}))
+    return build_objectives(DataConfig.model_construct(streams={"images": stream}))
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def built(objective: Any) -> Mapping[str, Mapping[str, Further]]:
 )
 def test_one_that_fails_is_told_with_its_key(model: X2VLM, batch: Batch, objective: Any, said: str) -> None:
     objectives = built(objective)
-    with pytest.raises(PluginError, match=r"^data\.streams\.pictures\.objectives\.own \(Given\).*" + said):
-        step_losses(model, batch, {"pictures": ()}, objectives=objectives)
+    with pytest.raises(PluginError, match=r"^data\.streams\.images\.objectives\.own \(Given\).*" + said):
+        step_losses(model, batch, {"images": ()}, objectives=objectives)
 
 
 def test_one_with_parameters_is_refused() -> None:

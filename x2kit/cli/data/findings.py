@@ -23,7 +23,7 @@ class Findings:
     Args:
         check: that has run.
         languages: expected codes by stream; a stream whose source cannot tell is absent.
-        cells: patches of a picture.
+        cells: patches of an image.
         unit: what lengths count: tokens, or words.
         row_positives: whether a retrieval task counts equal captions of other records as wrong.
     """

@@ -79,7 +79,7 @@ def as_text(plugins: Plugins, kind: Kind | None) -> list[str]:
 
 
 def _rows(plugins: Plugins, kind: Kind | None) -> list[tuple[str, str, str, str, str]]:
-    """Name, kind, plugin, distribution and status of each component, kinds in the order of a recipe, then verbs."""
+    """Name, kind, plugin, distribution and status of each component, then of each subcommand."""
     kinds = list(KINDS)
     entries = [entry for entry in plugins.registry if kind in (None, entry.component.kind)]
     entries.sort(key=lambda entry: kinds.index(entry.component.kind))
@@ -87,8 +87,11 @@ def _rows(plugins: Plugins, kind: Kind | None) -> list[tuple[str, str, str, str,
         (e.component.component_name(), str(e.component.kind), e.plugin, e.distribution, "active")
         for e in entries
     ]
-    verbs = plugins.verbs if kind is None else ()
-    return rows + [(verb.name, "verb", verb.plugin, verb.distribution, "active") for verb in verbs]
+    subcommands = plugins.subcommands if kind is None else ()
+    return rows + [
+        (subcommand.name, "subcommand", subcommand.plugin, subcommand.distribution, "active")
+        for subcommand in subcommands
+    ]
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

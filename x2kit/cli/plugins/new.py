@@ -47,7 +47,7 @@ RECIPES: dict[Kind, str] = {
     "text": "model:\n  text: {class_name}",
     "fusion": "model:\n  fusion: {class_name}",
     "source": (
-        "data:\n  streams:\n    pictures:\n      kind: image-text\n      source:\n"
+        "data:\n  streams:\n    images:\n      kind: image-text\n      source:\n"
         "        class_path: {class_name}\n        init_args: {{file: captions.tsv}}"
     ),
     "task": "evaluation:\n  tasks:\n    {module}: {class_name}",

@@ -49,7 +49,7 @@ def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
     Bytes of weights and of optimiser (gradients and AdamW's two averages) are those of one device that holds all;
     activations are per row of text of the global batch, in float32, vision included.
     """
-    from x2kit.training.profiling.costs import BYTES, parameter_count, pictures_of, step_costs, tokens_of
+    from x2kit.training.profiling.costs import BYTES, images_of, parameter_count, step_costs, tokens_of
 
     recipe = resolved.recipe
     model = model_of(resolved)
@@ -81,7 +81,7 @@ def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
     return found | {
         "flops_per_step": costs.flops,
         "tokens_per_step": sum(map(tokens_of, streams.values())),
-        "images_per_step": sum(map(pictures_of, streams.values())),
+        "images_per_step": sum(map(images_of, streams.values())),
         "rows_per_step": rows,
         "gpu_hours": hours(costs.flops * recipe.training.steps, accelerator, recipe.training.precision),
     }

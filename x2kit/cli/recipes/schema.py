@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonargparse
 
-from x2kit.io.atomic import file_appears_whole
+from x2kit.io.atomic import atomic_file
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe.json_schema import json_schema
 
@@ -33,7 +33,7 @@ def run(options: jsonargparse.Namespace) -> int:
     if options.file is None:
         print(schema)
         return 0
-    with file_appears_whole(Path(options.file)) as beside:
+    with atomic_file(Path(options.file)) as beside:
         beside.write_text(schema + "\n", encoding="utf-8")
     print(options.file)
     return 0

@@ -1,4 +1,4 @@
-"""What a recipe resolves to, in a few lines: pictures, widths, vocabulary, streams with their losses."""
+"""What a recipe resolves to, in a few lines: images, widths, vocabulary, streams with their losses."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
         size, (rows, columns) = vision["image_size"], vision["grid"]
         vocabulary = text["vocab_size"] or "still to be trained on the run's texts"
         lines += [
-            f"  vision  {vision['component']}: pictures {size}×{size}×{vision['channels']}, "
+            f"  vision  {vision['component']}: images {size}×{size}×{vision['channels']}, "
             f"grid {rows}×{columns}, width {vision['width']}",
             f"  text    {text['component']}: width {text['width']}, at most {text['max_length']} tokens, "
             f"vocabulary {vocabulary}",

@@ -32,14 +32,14 @@ class Chain:
         return part, index - int(self.first[part])
 
 
-class EachOnce:
+class FlatSources:
     """The parts of a composed source one after the other, whatever the shares in which it draws from them.
 
     Ids are those that records have in the composed source, `part/id`.
     """
 
     def __init__(self, parts: Mapping[str, Source]) -> None:
-        self._parts = [(name, each_once(source)) for name, source in parts.items()]
+        self._parts = [(name, flat_sources(source)) for name, source in parts.items()]
         self._chain = Chain(len(source) for _, source in self._parts)
 
     def __len__(self) -> int:
@@ -58,13 +58,13 @@ class EachOnce:
         return *self._parts[part], place
 
 
-Readable = Source | EachOnce
+Readable = Source | FlatSources
 """What gives records by position."""
 
 
-def each_once(source: Source) -> Readable:
+def flat_sources(source: Source) -> Readable:
     """The source itself, or its parts one after the other if it is composed of others."""
-    return EachOnce(source.parts()) if isinstance(source, Composed) else source
+    return FlatSources(source.parts()) if isinstance(source, Composed) else source
 
 
 def record_of_part(name: str, source: Readable, index: int) -> Record:

@@ -1,4 +1,4 @@
-"""Pictures from files, bytes and memory, checked. Imports no torch."""
+"""Images from files, bytes and memory, checked. Imports no torch."""
 
 from __future__ import annotations
 
@@ -29,56 +29,54 @@ from x2kit.data.storage.limits import image_formats, require_few_bytes
 from x2kit.errors import DataError, Reason
 
 REDUCTIONS = (8, 4, 2)
-"""By how much JPEG pictures can be reduced while they are decoded: the inverse transform skips high frequencies."""
+"""By how much JPEG images can be reduced while they are decoded: the inverse transform skips high frequencies."""
 Loaded: TypeAlias = Image.Image | Numbers
-"""A picture with its pixels in memory: of 8 bits in grey or colour as PIL has it, any other as numbers [H, W, C]."""
+"""An image with its pixels in memory: of 8 bits in grey or colour as PIL has it, any other as numbers [H, W, C]."""
 _MODES = {1: "L", 3: "RGB"}
 _SIZES = {b"\x89PNG": (">II", 16), b"GIF8": ("<HH", 6), b"BM": ("<ii", 18)}
 """Where formats that begin so keep width and height."""
 
 
-class Picture:
-    """A picture whose header has been read; its pixels are read by `load`.
+class ImageLike:
+    """An image whose header has been read; its pixels are read by `load`.
 
     Attributes:
         size: width and height in pixels.
 
     Args:
-        picture: a PIL image, an array of numbers, the bytes of an encoded picture, a path, or a URL.
-        channels: that the encoder asks for; pictures of 8 bits are brought to 3 (colour) or 1 (grey), all others
+        image: a PIL image, an array of numbers, the bytes of an encoded image, a path, or a URL.
+        channels: that the encoder asks for; images of 8 bits are brought to 3 (colour) or 1 (grey), all others
             must have so many.
-        value_range: as `ImageSpec.value_range`; None for pictures of 8 bits.
-    Raises: DataError if it is none of these, missing, not a picture, empty, of other channels or another depth than
+        value_range: as `ImageSpec.value_range`; None for images of 8 bits.
+    Raises: DataError if it is none of these, missing, not an image, empty, of other channels or another depth than
             asked for, or so large that its file must be meant to fill the memory.
     """
 
-    def __init__(self, picture: Any, channels: int = 3, value_range: ValueRange = None) -> None:
-        self._picture = picture
+    def __init__(self, image: Any, channels: int = 3, value_range: ValueRange = None) -> None:
+        self._image = image
         self._mode = _MODES.get(channels) if value_range is None else None
         with self._readable():
-            found = picture if isinstance(picture, Image.Image) else _open(picture, self._mode is not None)
+            found = image if isinstance(image, Image.Image) else _open(image, self._mode is not None)
             if isinstance(found, Image.Image) and self._mode is None:
                 found = pil_array(found)
             self._found = fitted(found, channels, value_range) if isinstance(found, PixelArray) else found
         if isinstance(self._found, Image.Image) and self._found.mode.startswith(("I", "F")):
             raise DataError(
                 f"pixels of mode {self._found.mode} are deeper than 8 bits, which the encoder asks for; convert the "
-                "picture to 8 bits first",
-                reason=Reason.PICTURE_TOO_DEEP,
+                "image to 8 bits first",
+                reason=Reason.IMAGE_TOO_DEEP,
             )
         self.size: tuple[int, int] = self._found.size
         if 0 in self.size:
-            raise DataError(
-                f"a picture of {self.size[0]} x {self.size[1]} pixels", reason=Reason.PICTURE_EMPTY
-            )
+            raise DataError(f"an image of {self.size[0]} x {self.size[1]} pixels", reason=Reason.IMAGE_EMPTY)
 
     def load(self, reduction: int = 1) -> Loaded:
-        """The picture with its pixels in memory.
+        """The image with its pixels in memory.
 
         Args:
-            reduction: a JPEG that has not been read yet is given smaller by this factor (2, 4 or 8); other pictures
+            reduction: a JPEG that has not been read yet is given smaller by this factor (2, 4 or 8); other images
                 are given as they are.
-        Raises: DataError if the picture is damaged.
+        Raises: DataError if the image is damaged.
         """
         with self._readable():
             if not isinstance(self._found, Image.Image):
@@ -86,7 +84,7 @@ class Picture:
                 grey = self._mode == "L"
                 return array if self._mode is None else Image.fromarray(array[..., 0] if grey else array)
             # an image that was given as such belongs to its owner, and draft would change it
-            if reduction > 1 and self._found is not self._picture:
+            if reduction > 1 and self._found is not self._image:
                 self._found.draft(None, (self.size[0] // reduction, self.size[1] // reduction))
             if self._found.mode != self._mode:
                 return self._found.convert(self._mode)
@@ -100,50 +98,50 @@ class Picture:
         except DataError:
             raise
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise DataError(f"no picture at {self._picture}", reason=Reason.FILE_MISSING) from error
+            raise DataError(f"no image at {self._image}", reason=Reason.FILE_MISSING) from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(
-                f"a picture of more than {Image.MAX_IMAGE_PIXELS} pixels ({self._in_words()}); make it smaller",
-                reason=Reason.PICTURE_TOO_LARGE,
+                f"an image of more than {Image.MAX_IMAGE_PIXELS} pixels ({self._in_words()}); make it smaller",
+                reason=Reason.IMAGE_TOO_LARGE,
             ) from error
         except Exception as error:  # damaged bytes make PIL's decoders raise nearly anything
             unreadable = (
                 isinstance(error, OSError) and error.errno is not None
             )  # PIL's own errors have no number
             raise DataError(
-                f"not a readable picture ({self._in_words()}): {error}",
-                reason=Reason.FILE_UNREADABLE if unreadable else Reason.PICTURE_UNREADABLE,
+                f"not a readable image ({self._in_words()}): {error}",
+                reason=Reason.FILE_UNREADABLE if unreadable else Reason.IMAGE_UNREADABLE,
             ) from error
 
     def _in_words(self) -> str:
-        if isinstance(self._picture, np.ndarray):
-            return f"an array of shape {list(self._picture.shape)}"
-        return f"{len(self._picture)} bytes" if isinstance(self._picture, bytes) else str(self._picture)
+        if isinstance(self._image, np.ndarray):
+            return f"an array of shape {list(self._image.shape)}"
+        return f"{len(self._image)} bytes" if isinstance(self._image, bytes) else str(self._image)
 
 
-def decode(picture: Any, channels: int = 3, value_range: ValueRange = None) -> Loaded:
-    """A picture with its pixels in memory. Arguments and errors are those of `Picture` and its `load`."""
-    return Picture(picture, channels, value_range).load()
+def decode(image: Any, channels: int = 3, value_range: ValueRange = None) -> Loaded:
+    """An image with its pixels in memory. Arguments and errors are those of `ImageLike` and its `load`."""
+    return ImageLike(image, channels, value_range).load()
 
 
-def _open(picture: Any, by_pil: bool) -> Image.Image | PixelArray:
-    """A picture with its header read; `by_pil` if PIL shall bring it to the wanted mode where it knows its format."""
-    if isinstance(picture, np.ndarray):
-        return PixelArray(picture.shape, picture.dtype, lambda: picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        require_few_bytes(len(picture), "the picture")
-        source: Any = io.BytesIO(picture)
-    elif isinstance(picture, str) and is_url(picture):
-        source = io.BytesIO(read_limited(picture))
-    elif isinstance(picture, str | Path):
-        source = Path(picture)
+def _open(image: Any, by_pil: bool) -> Image.Image | PixelArray:
+    """An image with its header read; `by_pil` if PIL shall bring it to the wanted mode where it knows its format."""
+    if isinstance(image, np.ndarray):
+        return PixelArray(image.shape, image.dtype, lambda: image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        require_few_bytes(len(image), "the image")
+        source: Any = io.BytesIO(image)
+    elif isinstance(image, str) and is_url(image):
+        source = io.BytesIO(read_limited(image))
+    elif isinstance(image, str | Path):
+        source = Path(image)
     else:
         raise DataError(
-            f"a picture is a PIL image, an array, bytes or a path, found {type(picture).__name__}",
+            f"an image is a PIL image, an array, bytes or a path, found {type(image).__name__}",
             reason=Reason.FIELD_TYPE,
         )
     if not (source.getbuffer() if isinstance(source, io.BytesIO) else source.stat().st_size):
-        raise DataError(f"a picture of 0 bytes{_named(source)}", reason=Reason.PICTURE_EMPTY)
+        raise DataError(f"an image of 0 bytes{_named(source)}", reason=Reason.IMAGE_EMPTY)
     if not by_pil and (array := _array(source)):
         return array
     with warnings.catch_warnings():
@@ -179,19 +177,19 @@ def _head(source: io.BytesIO | Path) -> bytes:
 
 
 def _unidentified(source: io.BytesIO | Path) -> DataError:
-    """What is wrong with a picture that no decoder takes: most often it is none, or its header says 0 pixels."""
+    """What is wrong with an image that no decoder takes: most often it is none, or its header says 0 pixels."""
     head = _head(source)
     for start, (layout, offset) in _SIZES.items():
         if head.startswith(start) and len(head) >= offset + struct.calcsize(layout):
             width, height = struct.unpack_from(layout, head, offset)
             if 0 in (width, height):
                 return DataError(
-                    f"a picture of {width} x {height} pixels{_named(source)}", reason=Reason.PICTURE_EMPTY
+                    f"an image of {width} x {height} pixels{_named(source)}", reason=Reason.IMAGE_EMPTY
                 )
     return DataError(
-        f"not a readable picture, of none of the formats {', '.join(image_formats())}{_named(source)}; it begins "
+        f"not a readable image, of none of the formats {', '.join(image_formats())}{_named(source)}; it begins "
         f"{head[:8]!r}; data.limits.image_formats allows others",
-        reason=Reason.PICTURE_UNREADABLE,
+        reason=Reason.IMAGE_UNREADABLE,
     )
 
 

@@ -1,6 +1,6 @@
-"""Pictures that are arrays of numbers: `.npy`, TIFF, deep PNG, arrays in memory. Imports no torch.
+"""Images that are arrays of numbers: `.npy`, TIFF, deep PNG, arrays in memory. Imports no torch.
 
-What a file says of itself is looked at before its numbers are read, so that a picture that does not fit, or that is
+What a file says of itself is looked at before its numbers are read, so that an image that does not fit, or that is
 meant to fill the memory, costs a header.
 """
 
@@ -69,7 +69,7 @@ class FittedArray(NamedTuple):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DataError(
                 "a number in it is not finite; fill what was not measured before",
-                reason=Reason.PICTURE_NOT_FINITE,
+                reason=Reason.IMAGE_NOT_FINITE,
             )
         return array
 
@@ -90,7 +90,7 @@ def npy_array(source: io.BytesIO | Path) -> PixelArray:
 
 
 def tiff_array(source: io.BytesIO | Path) -> PixelArray:
-    """The first picture of a TIFF file, its bands as samples or as pages.
+    """The first image of a TIFF file, its bands as samples or as pages.
 
     Raises: DataError if the reader is not installed, TiffFileError or ValueError for a damaged file.
     """
@@ -99,9 +99,9 @@ def tiff_array(source: io.BytesIO | Path) -> PixelArray:
         import tifffile
     except ImportError as error:
         raise DataError(
-            f"TIFF pictures of many channels or deep numbers are read by tifffile and imagecodecs ({error}); "
+            f"TIFF images of many channels or deep numbers are read by tifffile and imagecodecs ({error}); "
             'pip install "x2kit[tiff]"',
-            reason=Reason.PICTURE_UNREADABLE,
+            reason=Reason.IMAGE_UNREADABLE,
         ) from error
     with _opened(source) as file, tifffile.TiffFile(file) as tiff:
         _require_an_end(tiff.pages)
@@ -129,17 +129,17 @@ def _require_an_end(pages: Iterable[Any]) -> None:
 
 
 def pil_array(image: Image.Image) -> PixelArray:
-    """A picture that PIL has opened. Raises DataError if PIL would change its numbers."""
+    """An image that PIL has opened. Raises DataError if PIL would change its numbers."""
     if image.mode in _PLACES:
         raise DataError(
-            f"pixels of mode {image.mode} are no measured numbers; convert the picture first",
-            reason=Reason.PICTURE_CHANNELS,
+            f"pixels of mode {image.mode} are no measured numbers; convert the image first",
+            reason=Reason.IMAGE_CHANNELS,
         )
     wide = image.mode.startswith(("I", "F"))
     if not wide and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         raise DataError(
-            "PIL reads colours of 16 bits as 8; save the picture as .npy or .tif",
-            reason=Reason.PICTURE_TOO_DEEP,
+            "PIL reads colours of 16 bits as 8; save the image as .npy or .tif",
+            reason=Reason.IMAGE_TOO_DEEP,
         )
     bands = len(image.getbands())
     shape = (image.height, image.width) if bands == 1 else (image.height, image.width, bands)
@@ -158,8 +158,8 @@ def fitted(array: PixelArray, channels: int, value_range: ValueRange) -> FittedA
     shape, dtype = array.shape, array.dtype
     if len(shape) not in (2, 3):
         raise DataError(
-            f"an array of shape {list(shape)}; a picture is [H, W], [H, W, C] or [C, H, W]",
-            reason=Reason.PICTURE_CHANNELS,
+            f"an array of shape {list(shape)}; an image is [H, W], [H, W, C] or [C, H, W]",
+            reason=Reason.IMAGE_CHANNELS,
         )
     axis = None
     if len(shape) == 2 and channels != 1:
@@ -171,15 +171,15 @@ def fitted(array: PixelArray, channels: int, value_range: ValueRange) -> FittedA
     _require_depth(dtype, value_range)
     height, width = (length for place, length in enumerate(shape) if place != axis)
     if 0 in (height, width):
-        raise DataError(f"a picture of {width} x {height} pixels", reason=Reason.PICTURE_EMPTY)
+        raise DataError(f"an image of {width} x {height} pixels", reason=Reason.IMAGE_EMPTY)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and (
         width * height > limit or width * height * channels * dtype.itemsize > 3 * limit
     ):
         raise DataError(
-            f"a picture of {width} x {height} pixels with {channels} channels of {8 * dtype.itemsize} bits; at most "
+            f"an image of {width} x {height} pixels with {channels} channels of {8 * dtype.itemsize} bits; at most "
             f"{limit} pixels and {3 * limit} bytes are read; cut it into tiles",
-            reason=Reason.PICTURE_TOO_LARGE,
+            reason=Reason.IMAGE_TOO_LARGE,
         )
     return FittedArray((width, height), axis, array)
 
@@ -193,25 +193,25 @@ def to_unit(array: Numbers, value_range: tuple[float, float]) -> NDArray[np.floa
 
 def _require_depth(dtype: np.dtype[Any], value_range: ValueRange) -> None:
     if dtype.kind not in "uif":
-        raise DataError(f"pixels of type {dtype} are no numbers", reason=Reason.PICTURE_UNREADABLE)
+        raise DataError(f"pixels of type {dtype} are no numbers", reason=Reason.IMAGE_UNREADABLE)
     if value_range is None:
         if dtype != np.uint8:
             raise DataError(
-                f"pixels of type {dtype} are deeper than 8 bits, which the encoder asks for; convert the picture to "
+                f"pixels of type {dtype} are deeper than 8 bits, which the encoder asks for; convert the image to "
                 "8 bits first",
-                reason=Reason.PICTURE_TOO_DEEP,
+                reason=Reason.IMAGE_TOO_DEEP,
             )
     elif dtype == np.uint8 and value_range[1] > _EIGHT_BITS:
         raise DataError(
             f"pixels of 8 bits, but the encoder asks for numbers from {value_range[0]:g} to {value_range[1]:g}",
-            reason=Reason.PICTURE_TOO_SHALLOW,
+            reason=Reason.IMAGE_TOO_SHALLOW,
         )
 
 
 def _other_channels(found: str, channels: int) -> DataError:
     return DataError(
-        f"a picture of {found}; the encoder asks for {channels} channel{'s' if channels > 1 else ''}",
-        reason=Reason.PICTURE_CHANNELS,
+        f"an image of {found}; the encoder asks for {channels} channel{'s' if channels > 1 else ''}",
+        reason=Reason.IMAGE_CHANNELS,
     )
 
 

@@ -92,7 +92,7 @@ def _video_of(container: InputContainer, name: str) -> VideoStream:
     if Image.MAX_IMAGE_PIXELS is not None and codec.width * codec.height > Image.MAX_IMAGE_PIXELS:
         raise DataError(
             f"frames of {name} have {codec.width} x {codec.height} pixels, more than {Image.MAX_IMAGE_PIXELS}",
-            reason=Reason.PICTURE_TOO_LARGE,
+            reason=Reason.IMAGE_TOO_LARGE,
         )
     codec.thread_count = 1  # the processes that prepare batches are many already
     return stream

@@ -1,7 +1,7 @@
 """The video of a record in its forms, and the frames of it that are seen. Imports no torch.
 
 a path or bytes         a video file, decoded with PyAV; a path that ends in .json is a list of frames in base64
-a list of pictures      the frames, each a path, the bytes of an encoded picture, or a PIL image
+a list of images      the frames, each a path, the bytes of an encoded image, or a PIL image
 a list of such lists    clips, each with a caption of its own
 """
 
@@ -27,7 +27,7 @@ def is_clips(video: Any) -> TypeGuard[list[list[Any]]]:
 
 
 def chosen_frames(video: Any, choose: Callable[[int], Sequence[int]]) -> list[Any]:
-    """Frames of a video, as pictures that `Picture` takes.
+    """Frames of a video, as images that `Image` takes.
 
     Args:
         video: a file or a list of frames; not clips, of which one is chosen before.

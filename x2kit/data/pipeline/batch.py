@@ -1,7 +1,7 @@
-"""What a training step is given: the pictures of all streams once, the rows of each stream. Imports torch.
+"""What a training step is given: the images of all streams once, the rows of each stream. Imports torch.
 
 B rows of a stream, L its longest text rounded up to a multiple of 8, K most masked tokens of a row, M
-distinct pictures of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height)
+distinct images of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height)
 in [0, 1].
 """
 
@@ -38,11 +38,11 @@ class MaskedTexts(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """The part of the picture that each row is about.
+    """The part of the image that each row is about.
 
     Attributes:
         bbox: [B, 4] float64, or float32 on a device without float64.
-        whole: [B] bool, True where the row is about the whole picture; such rows have no box loss.
+        whole: [B] bool, True where the row is about the whole image; such rows have no box loss.
         mask: [B, N] bool, the patches of each box; None leaves it to the model, which knows the grid.
     """
 
@@ -59,7 +59,7 @@ class Whole(NamedTuple):
         order: [W] int64, the place of each row where those of all processes stand one process behind the other.
         rank: [W] int64, the process that has the row.
         row: [W] int64, its number there.
-        picture: [W] int64, the number there of its picture; -1 for texts.
+        image: [W] int64, the number there of its image; -1 for texts.
         group: [W] int64, as in `PairedRows`.
         fused: how many of the W rows go through the fusion encoder, the first.
     """
@@ -68,7 +68,7 @@ class Whole(NamedTuple):
     order: Tensor
     rank: Tensor
     row: Tensor
-    picture: Tensor
+    image: Tensor
     group: Tensor
     fused: int
 
@@ -77,11 +77,11 @@ class PairedRows(NamedTuple):
     """Rows of an image-text, region-text or video-text stream.
 
     Attributes:
-        images: [B] int64, the picture of each row in `Batch.images`; videos are counted behind all pictures.
+        images: [B] int64, the image of each row in `Batch.images`; videos are counted behind all images.
         texts: of the rows.
         masked: the same texts masked; None if no loss of the stream needs them.
         group: [B] int64; rows of one group are right answers to each other.
-        regions: None for whole pictures.
+        regions: None for whole images.
         fused: the first so many rows go through the fusion encoder, and `masked` has so many; None for all.
         whole: the rows of all processes, where several make the batch.
     """
@@ -167,10 +167,10 @@ class Batch(NamedTuple):
 
     Attributes:
         step: number of the step, from 0.
-        images: [M, C, H, W] float32 in [0, 1], pictures and behind them the frames of all videos; None if no stream
+        images: [M, C, H, W] float32 in [0, 1], images and behind them the frames of all videos; None if no stream
             has any.
         streams: rows by stream name, in the recipe's order; a stream is absent in a step in which none of its
-            losses is on, or in which its pictures have no region.
+            losses is on, or in which its images have no region.
         records: ids of the records behind the rows, each once, by stream.
         broken: records that were skipped on the way.
         drawn: how many records were drawn for all streams, broken ones and those without rows included.

@@ -34,7 +34,7 @@ class Collator:
         self.tokenizer = tokenizer
 
     def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
-        """Rows with pictures; `rng` draws the masks, None leaves them out."""
+        """Rows with images; `rng` draws the masks, None leaves them out."""
         (encoded,) = self.encoded(drawn)
         regions = None if drawn.regions is None else regions_of(drawn.regions)
         return PairedRows(

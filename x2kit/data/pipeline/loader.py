@@ -94,7 +94,7 @@ class StepBatches:
     def _part(self, step: int) -> Part:
         on = [name for name, stream in self._data.streams.items() if stream.learned_from(step, self._steps)]
         drawing = _Drawing(self._streams, step, self._image, on)
-        pixels = [*drawing.pictures, *chain.from_iterable(drawing.videos)]
+        pixels = [*drawing.all_images, *chain.from_iterable(drawing.videos)]
         return Part(
             step,
             stack_pixels(pixels) if pixels else None,
@@ -178,20 +178,20 @@ class StepBatches:
 
 
 class _Drawing:
-    """What a step draws: the pictures once, and the rows of the streams that are on, in order."""
+    """What a step draws: the images once, and the rows of the streams that are on, in order."""
 
     def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
-        self.pictures: list[Pixels] = []
+        self.all_images: list[Pixels] = []
         self.videos: list[list[Pixels]] = []
         self.faults = Faults()
         self.rows: dict[str, Drawn] = {}
         self.places: dict[str, list[int]] = {}
         """Of each row, the place in the step of its record."""
-        self._places: list[int] = []  # of each picture
+        self._places: list[int] = []  # of each image
         self._streams, self._step, self._spec = streams, step, spec
         self._givers: dict[str, tuple[DrawnImages, int]] = {}
-        # Whether a stream of regions shares the pictures is asked of the recipe, not of the step: a loss that
-        # starts later must not change how pictures look.
+        # Whether a stream of regions shares the images is asked of the recipe, not of the step: a loss that
+        # starts later must not change how images look.
         self._shared = {stream.config.images_from for stream in streams.values()}
         for name in on:
             drawn = self._draw(streams[name])
@@ -201,7 +201,7 @@ class _Drawing:
                 self.places[name] = [self._places[number] for number in drawn.images]
         for name, drawn in self.rows.items():
             if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
-                behind = [len(self.pictures) + number for number in drawn.images]
+                behind = [len(self.all_images) + number for number in drawn.images]
                 self.rows[name] = drawn._replace(images=behind)
 
     def _draw(self, stream: Stream) -> Drawn:
@@ -212,10 +212,10 @@ class _Drawing:
             if stream.config.images_from is not None:
                 images, offset = self._images(stream.config.images_from)
                 return draw_shared_regions(stream, self._step, images, self.faults, offset)
-            offset = len(self.pictures)
-            drawn, pictures = draw_regions(stream, self._step, self._spec, self.faults, offset)
-            self.pictures.extend(pictures)
-            self._places.extend(stream.places[: len(pictures)])
+            offset = len(self.all_images)
+            drawn, all_images = draw_regions(stream, self._step, self._spec, self.faults, offset)
+            self.all_images.extend(all_images)
+            self._places.extend(stream.places[: len(all_images)])
             return drawn
         if stream.config.kind == "video-text":
             drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
@@ -228,8 +228,8 @@ class _Drawing:
         if name not in self._givers:
             stream = self._streams[name]
             images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
-            self._givers[name] = images, len(self.pictures)
-            self.pictures.extend(sample.pixels for sample in images.samples)
+            self._givers[name] = images, len(self.all_images)
+            self.all_images.extend(sample.pixels for sample in images.samples)
             self._places.extend(stream.places)
         return self._givers[name]
 
@@ -273,7 +273,7 @@ class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
 
 
 def training_texts(data: DataConfig) -> Iterator[str]:
-    """Every text of every stream, cleaned as the stream cleans it; no picture is opened.
+    """Every text of every stream, cleaned as the stream cleans it; no image is opened.
 
     Equal sources are read once. A text of which nothing remains is left out here: the stream that draws it
     counts it as broken.

@@ -1,4 +1,4 @@
-"""From a record to what one visit of it shows: pictures, texts and boxes, drawn. Imports torch.
+"""From a record to what one visit of it shows: images, texts and boxes, drawn. Imports torch.
 
 Everything is a pure function of the record, the stream's settings and the sample's own generator. Whatever is
 wrong with a record is a DataError: the stream skips and counts it.
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from numpy.random import Generator
 
 from x2kit.data.config import StreamConfig
-from x2kit.data.media.images import Picture
+from x2kit.data.media.images import ImageLike
 from x2kit.data.transforms.boxes import WHOLE, guided_crop, place_boxes, read_boxes
 from x2kit.data.transforms.text import clean, clean_text_alone, draw, variants
 from x2kit.data.transforms.view import Pixels, View, draw_flip, draw_view, reduction, render_augmented
@@ -22,7 +22,7 @@ from x2kit.plugin.sources import Record, Region, Text
 
 
 class ImageSample(NamedTuple):
-    """A picture with its text; `record` and `view` are for the streams that share the picture."""
+    """An image with its text; `record` and `view` are for the streams that share the image."""
 
     pixels: Pixels
     text: str
@@ -31,7 +31,7 @@ class ImageSample(NamedTuple):
 
 
 class RegionTexts(NamedTuple):
-    """Texts of one picture with their boxes, cxcywh in [0, 1]; `whole` marks that of the whole picture."""
+    """Texts of one image with their boxes, cxcywh in [0, 1]; `whole` marks that of the whole image."""
 
     texts: list[str]
     bbox: list[tuple[float, ...]]
@@ -39,7 +39,7 @@ class RegionTexts(NamedTuple):
 
 
 class RegionSample(NamedTuple):
-    """A picture with the texts of its regions."""
+    """An image with the texts of its regions."""
 
     pixels: Pixels
     regions: RegionTexts
@@ -66,33 +66,33 @@ def field(record: Mapping[str, Any], name: str) -> Any:
 def image_sample(
     record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator, keep_shape: bool = False
 ) -> ImageSample:
-    """A picture and one text of it.
+    """An image and one text of it.
 
     Args:
         record: with `image` and `caption`.
         config: of the image-text stream.
         spec: what the encoder wants.
         rng: the sample's own generator.
-        keep_shape: augment with colours alone, since boxes of the picture are needed.
-    Raises: DataError for a missing field, a bad picture or a text of which nothing remains.
+        keep_shape: augment with colours alone, since boxes of the image are needed.
+    Raises: DataError for a missing field, a bad image or a text of which nothing remains.
     """
     text = clean(_draw(field(record, "caption"), config, rng), config.max_words)
-    picture = Picture(field(record, "image"), spec.channels, spec.value_range)
+    image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
     may_flip = not config.transform.careful_flip or not has_sides(record)
-    view = draw_view(picture.size, config.transform, rng, may_flip)
-    pixels = _shown(picture, view, config, spec, rng, keep_shape)
+    view = draw_view(image.size, config.transform, rng, may_flip)
+    pixels = _shown(image, view, config, spec, rng, keep_shape)
     return ImageSample(pixels, text, record, view)
 
 
 def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator) -> RegionSample:
-    """A picture, cropped around one of its regions, and texts of what is left of it (X²-VLM, pre-training).
+    """An image, cropped around one of its regions, and texts of what is left of it (X²-VLM, pre-training).
 
     With `crop_scale` null nothing is cropped; its numbers do not matter here, for the region rules the crop.
 
     Raises: DataError as `image_sample`, for a bad box, and for a record without any text.
     """
-    picture = Picture(field(record, "image"), spec.channels, spec.value_range)
-    size = picture.size
+    image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
+    size = image.size
     regions = _few_regions(record, config)
     if not regions and "caption" not in record:
         raise DataError("the record has neither regions nor a caption", reason=Reason.FIELD_MISSING)
@@ -104,7 +104,7 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
     flip = draw_flip(config.transform, rng)
     view = View(size, crop, flip and not (config.transform.careful_flip and has_sides(record)))
     chosen = region_texts(record, config, view, rng, order=order, with_caption=True)
-    return RegionSample(_shown(picture, view, config, spec, rng, keep_shape=True), chosen)
+    return RegionSample(_shown(image, view, config, spec, rng, keep_shape=True), chosen)
 
 
 def region_texts(
@@ -121,7 +121,7 @@ def region_texts(
     Args:
         record: with `regions`.
         config: of the region-text stream.
-        view: what is seen of the picture.
+        view: what is seen of the image.
         rng: the sample's own generator.
         order: in which the regions are offered; None draws it.
         with_caption: the record's caption, if it has one, takes the first place, with the whole as its box.
@@ -185,7 +185,7 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
 
 
 def text_sample(record: Record, config: StreamConfig, rng: Generator) -> str:
-    """The text of a record without a picture: its caption. Raises DataError if nothing of it remains."""
+    """The text of a record without an image: its caption. Raises DataError if nothing of it remains."""
     return clean_text_alone(_draw(field(record, "caption"), config, rng), config.max_words)
 
 
@@ -198,10 +198,10 @@ def has_sides(record: Record) -> bool:
 
 
 def _shown(
-    picture: Picture, view: View, config: StreamConfig, spec: ImageSpec, rng: Generator, keep_shape: bool
+    image: ImageLike, view: View, config: StreamConfig, spec: ImageSpec, rng: Generator, keep_shape: bool
 ) -> Pixels:
     by = reduction(view, spec) if config.transform.reduced_decoding else 1
-    return render_augmented(picture.load(by), view, spec, config.transform, rng, keep_shape)
+    return render_augmented(image.load(by), view, spec, config.transform, rng, keep_shape)
 
 
 def _all_texts(record: Record) -> Iterator[str]:

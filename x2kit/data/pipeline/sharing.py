@@ -84,7 +84,7 @@ class Outline(NamedTuple):
         places: in the step, of the row's record.
         records: ids.
         lengths: tokens of the text, or of both texts.
-        pictures: number of the picture among those of its process; nothing for texts.
+        images: number of the image among those of its process; nothing for texts.
         keys: what tells whether two rows are right answers to each other.
         counts: images that a region stream drew here.
     """
@@ -92,12 +92,12 @@ class Outline(NamedTuple):
     places: list[int]
     records: list[str]
     lengths: list[list[int]]
-    pictures: list[int]
+    all_images: list[int]
     keys: Sequence[Any]
     counts: RegionImages | None = None
 
 
-class _Told(NamedTuple):
+class _SharedRows(NamedTuple):
     """The message of one process."""
 
     outlines: dict[str, Outline]
@@ -141,7 +141,7 @@ def join(
         name: _outline(collators[name], drawn, part.places[name], encoded[name])
         for name, drawn in part.drawn.items()
     }
-    told: list[_Told] = gather(_Told(outlines, part.broken, part.tried))
+    told: list[_SharedRows] = gather(_SharedRows(outlines, part.broken, part.tried))
     streams: dict[str, Rows] = {}
     records: dict[str, list[str]] = {}
     regions: dict[str, RegionImages] = {}
@@ -168,8 +168,8 @@ def _images_of_all(outlines: Sequence[Outline], joined: Joined) -> RegionImages:
     drawn = RegionImages(sum(one.drawn for one in counts), sum(one.broken for one in counts))
     return count_images(
         drawn,
-        [(rank, picture) for rank, outline in enumerate(outlines) for picture in outline.pictures],
-        [(rank, outlines[rank].pictures[row]) for rank, row in joined.owners],
+        [(rank, image) for rank, outline in enumerate(outlines) for image in outline.all_images],
+        [(rank, outlines[rank].all_images[row]) for rank, row in joined.owners],
         [outlines[rank].records[row] for rank, row in joined.owners],
     )
 
@@ -177,10 +177,10 @@ def _images_of_all(outlines: Sequence[Outline], joined: Joined) -> RegionImages:
 def _outline(
     collator: Collator, drawn: Drawn, places: list[int], encoded: Sequence[Sequence[Sequence[int]]]
 ) -> Outline:
-    pictures = drawn.images if isinstance(drawn, DrawnPairs) else []
+    all_images = drawn.images if isinstance(drawn, DrawnPairs) else []
     lengths = [[len(ids) for ids in side] for side in encoded]
     counts = drawn.counts if isinstance(drawn, DrawnPairs) else None
-    return Outline(places, drawn.records, lengths, pictures, collator.keys(drawn), counts)
+    return Outline(places, drawn.records, lengths, all_images, collator.keys(drawn), counts)
 
 
 def _joined(places: Sequence[Sequence[int]], most: int | None, rng: Generator, rank: int) -> Joined:
@@ -249,8 +249,8 @@ class _Maker:
             counts[rank] += 1
         ranks = [rank for rank, _ in self._joined.owners]
         starts = [sum(counts[:rank]) for rank in range(len(counts))]
-        pictures = [
-            self._outlines[rank].pictures[row] if self._outlines[rank].pictures else -1
+        all_images = [
+            self._outlines[rank].all_images[row] if self._outlines[rank].all_images else -1
             for rank, row in self._joined.owners
         ]
         keys: list[Hashable | PairSample] = [
@@ -262,7 +262,7 @@ class _Maker:
             torch.tensor([starts[rank] + row for rank, row in zip(ranks, rows, strict=True)]),
             torch.tensor(ranks),
             torch.tensor(rows),
-            torch.tensor(pictures),
+            torch.tensor(all_images),
             group_numbers(keys),
             self._fused,
         )

@@ -45,7 +45,7 @@ class Visit(NamedTuple):
 
 
 class DrawnPairs(NamedTuple):
-    """Rows with pictures, not yet tensors; `images` are places in the step's pictures, `counts` those of regions."""
+    """Rows with images, not yet tensors; `images` are places in the step's images, `counts` those of regions."""
 
     images: list[int]
     texts: list[str]
@@ -147,13 +147,13 @@ class DrawnImages(NamedTuple):
     samples: list[ImageSample]
 
     def rows(self, offset: int) -> DrawnPairs:
-        """One row a picture; `offset` is the place of the first one among the step's pictures."""
+        """One row an image; `offset` is the place of the first one among the step's images."""
         texts = [sample.text for sample in self.samples]
         return DrawnPairs(list(range(offset, offset + len(texts))), texts, [v.record for v in self.visits])
 
 
 def draw_images(stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep_shape: bool) -> DrawnImages:
-    """Pictures with their texts; `keep_shape` if a stream of regions shares the pictures."""
+    """Images with their texts; `keep_shape` if a stream of regions shares the images."""
     taken = stream.take(
         step, lambda record, rng: image_sample(record, stream.config, spec, rng, keep_shape), faults
     )
@@ -163,10 +163,10 @@ def draw_images(stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep
 def draw_regions(
     stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
 ) -> tuple[DrawnPairs, list[Pixels]]:
-    """Regions of the stream's own records, with their pictures, which go to `offset` of the step's."""
+    """Regions of the stream's own records, with their images, which go to `offset` of the step's."""
     taken = stream.take(step, lambda record, rng: region_sample(record, stream.config, spec, rng), faults)
     rows = _thin(stream, step, [(n, visit.record, sample.regions) for n, (visit, sample) in enumerate(taken)])
-    used = sorted(set(rows.images))  # a picture that lost all its rows need not be encoded
+    used = sorted(set(rows.images))  # an image that lost all its rows need not be encoded
     if stream.share != ALL:  # rows are left out later, when those of all processes are known
         used = list(range(len(taken)))
     place = {number: offset + position for position, number in enumerate(used)}
@@ -176,9 +176,9 @@ def draw_regions(
 def draw_shared_regions(
     stream: Stream, step: int, images: DrawnImages, faults: Faults, offset: int
 ) -> DrawnPairs:
-    """Regions of pictures that an image-text stream has drawn; that stream has their captions already.
+    """Regions of images that an image-text stream has drawn; that stream has their captions already.
 
-    A record whose regions are broken gives none and is noted; its picture stays, so no other takes its place.
+    A record whose regions are broken gives none and is noted; its image stays, so no other takes its place.
     """
     found = []
     faults.drawn += len(images.visits)

@@ -11,11 +11,11 @@ from numpy.random import Generator
 from x2kit.data.config import StreamConfig
 from x2kit.data.media.clips import draw_clip
 from x2kit.data.media.frames import evaluation_frames, training_frames
-from x2kit.data.media.images import Picture
+from x2kit.data.media.images import ImageLike
 from x2kit.data.media.videos import chosen_frames, is_clips
 from x2kit.data.pipeline.samples import field, has_sides
 from x2kit.data.transforms.text import clean, draw
-from x2kit.data.transforms.view import Pixels, draw_view, reduction, render_augmented, whole_picture
+from x2kit.data.transforms.view import Pixels, draw_view, reduction, render_augmented, whole_image
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record
@@ -55,17 +55,15 @@ def video_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Gen
             raise DataError(f"is_continuous is true or false, found {follow!r}", reason=Reason.FIELD_TYPE)
         video, caption = draw_clip(video, caption, follow, config.min_clip_frames, rng)
     text = clean(draw(caption, rng, config.languages), config.max_words)
-    pictures = _pictures(video, lambda frames: training_frames(frames, config.frames, rng), spec)
+    images = _images(video, lambda frames: training_frames(frames, config.frames, rng), spec)
     may_flip = not config.transform.careful_flip or not has_sides(record)
-    view = draw_view(pictures[0].size, config.transform, rng, may_flip)
+    view = draw_view(images[0].size, config.transform, rng, may_flip)
     by = reduction(view, spec) if config.transform.reduced_decoding else 1
     seed = int(rng.integers(2**63))
     return VideoSample(
         [
-            render_augmented(
-                picture.load(by), view, spec, config.transform, np.random.default_rng(seed), False
-            )
-            for picture in pictures
+            render_augmented(image.load(by), view, spec, config.transform, np.random.default_rng(seed), False)
+            for image in images
         ],
         text,
     )
@@ -85,17 +83,17 @@ def seen_video(video: Any, wanted: int, spec: ImageSpec) -> SeenVideo:
             "the video comes in clips; to be measured it must be one list of frames, or each clip a record",
             reason=Reason.FIELD_TYPE,
         )
-    pictures = _pictures(video, lambda frames: evaluation_frames(frames, wanted), spec)
-    size = pictures[0].size
-    return SeenVideo([whole_picture(picture, spec) for picture in pictures], size)
+    images = _images(video, lambda frames: evaluation_frames(frames, wanted), spec)
+    size = images[0].size
+    return SeenVideo([whole_image(image, spec) for image in images], size)
 
 
-def _pictures(video: Any, choose: Callable[[int], Sequence[int]], spec: ImageSpec) -> list[Picture]:
+def _images(video: Any, choose: Callable[[int], Sequence[int]], spec: ImageSpec) -> list[ImageLike]:
     """The chosen frames, their headers read."""
     found = []
     for place, frame in enumerate(chosen_frames(video, choose)):
         try:
-            found.append(Picture(frame, spec.channels, spec.value_range))
+            found.append(ImageLike(frame, spec.channels, spec.value_range))
         except DataError as error:
             raise DataError(f"chosen frame {place}: {error}", reason=error.reason) from error
     return found

@@ -1,4 +1,4 @@
-"""Settings of annotation files: entries that each name a picture and say something of it. Imports no torch."""
+"""Settings of annotation files: entries that each name an image and say something of it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ class EntriesConfig(SourceConfig):
     split: str = Field("train", min_length=1, description="what {split} in a path stands for")
     image_root: Annotated[Location | dict[str, Location] | None, HARMLESS] = Field(
         None,
-        description="where paths of pictures start; null for the folder of the file. By name, the first whose name "
+        description="where paths of images start; null for the folder of the file. By name, the first whose name "
         'occurs in the path is taken: {COCO: coco, "": flickr30k}, where "" occurs in every path',
     )
     image_hosts: tuple[str, ...] = Field(
         (),
-        description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
+        description="scheme and host, perhaps with a folder, of URLs that may stand in place of an image's path: "
         "https://images.example.org; none by default",
     )
     root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
     image_root_key: str | None = Field(
-        None, description="field in which the names of image_root are looked for; null for the picture's path"
+        None, description="field in which the names of image_root are looked for; null for the image's path"
     )
-    image_key: str = Field("image", description="the field of the picture")
+    image_key: str = Field("image", description="the field of the image")
     image_suffix: str = Field(
-        "", description="what is put behind the path of a picture: .jpg where a field holds a bare number"
+        "", description="what is put behind the path of an image: .jpg where a field holds a bare number"
     )
     id_key: str | None = Field(
         None, description="the field that names a record; null for its file and its place there"
@@ -63,7 +63,7 @@ class EntriesConfig(SourceConfig):
     )
 
     def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
+        """Raise SettingError if a path leads to no file, or the folder of images is missing."""
         self.paths()
         roots = self.image_root if isinstance(self.image_root, dict) else {"": self.image_root}
         check_folders("image_root", [in_split(root, self.split) for root in roots.values() if root])
@@ -91,13 +91,13 @@ class EntriesConfig(SourceConfig):
             for path in files_at("files", paths, self.split)
         ]
 
-    def picture_at(self, path: str, told_by: str, file: str) -> str:
-        """Where a picture is.
+    def image_at(self, path: str, told_by: str, file: str) -> str:
+        """Where an image is.
 
         Args:
             path: as the file has it, with its suffix.
             told_by: what `image_root_key` holds; the path where that is null.
-            file: that names the picture.
+            file: that names the image.
         Raises: DataError if no name of `image_root` occurs in `told_by`, or it leads where it may not.
         """
         if not isinstance(self.image_root, dict):
@@ -120,19 +120,19 @@ class EntriesConfig(SourceConfig):
 
 
 class AnnotationFiles(EntriesConfig):
-    """Pictures with captions in JSON lists or lines: fine-tuning and test files, one for all languages or for each."""
+    """Images with captions in JSON lists or lines: fine-tuning and test files, one for all languages or for each."""
 
-    image_as: Literal["path", "base64"] = Field("path", description="what the field of the picture holds")
+    image_as: Literal["path", "base64"] = Field("path", description="what the field of the image holds")
     caption_key: str = Field("caption", description="the field of the text or the texts")
     languages_held: tuple[str, ...] | None = Field(
         None, description="codes of all languages of the texts; null for those that files and language name"
     )
-    one_record: Literal["picture", "entry"] = Field(
-        "picture",
-        description="what a record is: a picture with the texts of all its entries, in all languages, or one entry",
+    one_record: Literal["image", "entry"] = Field(
+        "image",
+        description="what a record is: an image with the texts of all its entries, in all languages, or one entry",
     )
-    same_picture_key: str | None = Field(
-        None, description="the field that is equal where the picture is; null for that of the picture"
+    same_image_key: str | None = Field(
+        None, description="the field that is equal where the image is; null for that of the image"
     )
     drop_empty: bool = Field(
         False,
@@ -145,8 +145,8 @@ class AnnotationFiles(EntriesConfig):
 
     @model_validator(mode="after")
     def _kept_fields_are_of_one_entry(self) -> Self:
-        if self.keep and self.one_record == "picture":
-            raise ValueError("keep: a picture has several entries; set one_record: entry")
+        if self.keep and self.one_record == "image":
+            raise ValueError("keep: an image has several entries; set one_record: entry")
         return self
 
     def languages(self) -> tuple[str, ...] | None:
@@ -161,7 +161,7 @@ class AnnotationFiles(EntriesConfig):
 
 
 class CocoAnnotations(SplitFiles):
-    """Pictures with captions and named boxes from files in the layout of COCO: instances, captions or both."""
+    """Images with captions and named boxes from files in the layout of COCO: instances, captions or both."""
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
@@ -173,7 +173,7 @@ class CocoAnnotations(SplitFiles):
     )
     image_hosts: tuple[str, ...] = Field(
         (),
-        description="scheme and host, perhaps with a folder, of URLs that may stand in place of a picture's path: "
+        description="scheme and host, perhaps with a folder, of URLs that may stand in place of an image's path: "
         "https://images.example.org; none by default",
     )
     root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
@@ -185,13 +185,13 @@ class CocoAnnotations(SplitFiles):
     )
     outside: Literal["refuse", "clip"] = Field(
         "refuse",
-        description="boxes that reach over their picture by more than a pixel or have no area: the record is broken "
+        description="boxes that reach over their image by more than a pixel or have no area: the record is broken "
         "(refuse), or they are cut off and left out where nothing remains (clip)",
     )
     language: str | None = Field(None, description="code of the language of captions and names")
 
     def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
+        """Raise SettingError if a path leads to no file, or the folder of images is missing."""
         super().check()
         check_hosts("image_hosts", self.image_hosts)
         check_root(self.root, self.split)
@@ -210,32 +210,30 @@ class CocoAnnotations(SplitFiles):
 
 
 class VisualGenomeAnnotations(SourceConfig):
-    """Pictures with described regions and named objects from files in the layout of Visual Genome."""
+    """Images with described regions and named objects from files in the layout of Visual Genome."""
 
-    images: Annotated[Location, HARMLESS] = Field(
-        description="image_data.json: the pictures, with their sizes"
-    )
+    images: Annotated[Location, HARMLESS] = Field(description="image_data.json: the images, with their sizes")
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
         description="one or several of region_descriptions.json (a region's phrase), objects.json (an object's names) "
         "and attributes.json (each attribute put before each name); an object of two files counts once",
     )
-    image_root: Annotated[Location, HARMLESS] = Field(description="the folder of the folders of pictures")
+    image_root: Annotated[Location, HARMLESS] = Field(description="the folder of the folders of images")
     root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
-    picture_at: Literal["url", "id"] = Field(
+    image_at: Literal["url", "id"] = Field(
         "url",
-        description="where a picture is under image_root: at the last folder and the name of its url "
+        description="where an image is under image_root: at the last folder and the name of its url "
         "(VG_100K_2/1.jpg), or at its image_id (1.jpg)",
     )
     outside: Literal["refuse", "clip"] = Field(
         "refuse",
-        description="boxes that reach over their picture by more than a pixel or have no area: the record is broken "
+        description="boxes that reach over their image by more than a pixel or have no area: the record is broken "
         "(refuse), or they are cut off and left out where nothing remains (clip)",
     )
     language: str | None = Field(None, description="code of the language of all texts")
 
     def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
+        """Raise SettingError if a path leads to no file, or the folder of images is missing."""
         files_at("images", [self.images], "")
         self.paths()
         check_folders("image_root", [self.image_root])
@@ -257,7 +255,7 @@ class VisualGenomeAnnotations(SourceConfig):
 
 
 class ReferringExpressions(EntriesConfig):
-    """Pictures with texts that name boxes, as RefCOCO+ has them; the boxes are in the entries or in the release.
+    """Images with texts that name boxes, as RefCOCO+ has them; the boxes are in the entries or in the release.
 
     The release of REFER has a pickle of references and an instances.json; the pickle is read without running
     anything in it.
@@ -278,7 +276,7 @@ class ReferringExpressions(EntriesConfig):
     )
     outside: Literal["refuse", "clip"] = Field(
         "refuse",
-        description="boxes that reach over their picture by more than a pixel, where its size is told: the record is "
+        description="boxes that reach over their image by more than a pixel, where its size is told: the record is "
         "broken (refuse), or they are cut off and left out where nothing remains (clip)",
     )
 
@@ -291,7 +289,7 @@ class ReferringExpressions(EntriesConfig):
         return self
 
     def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
+        """Raise SettingError if a path leads to no file, or the folder of images is missing."""
         super().check()
         for setting, location in (("refs", self.refs), ("instances", self.instances)):
             if location is not None:

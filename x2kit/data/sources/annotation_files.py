@@ -87,7 +87,7 @@ class EntriesSource(ABC):
 
     @abstractmethod
     def record(self, entry: Entry) -> Record:
-        """What one entry says of the picture. Raises DataError, without file and place, if it is broken."""
+        """What one entry says of the image. Raises DataError, without file and place, if it is broken."""
 
     @abstractmethod
     def texts_of(self, entry: Entry) -> Iterator[str]:
@@ -127,7 +127,7 @@ class EntriesSource(ABC):
             _log.warning("%d of %d entries gave no texts: they are broken", broken, len(self._chain))
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        """A hash of the settings that shape records and of all that the files hold; no image is read."""
         named = list(zip(self._names, self._codes, strict=True))
         settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
         return fingerprint_of(
@@ -174,7 +174,7 @@ class EntriesSource(ABC):
 
 
 def joined(parts: Sequence[Record]) -> Record:
-    """One record of what several entries say of a picture: all texts and regions, the rest from the first."""
+    """One record of what several entries say of an image: all texts and regions, the rest from the first."""
     if len(parts) == 1:
         return parts[0]
     record: Record = {**parts[0]}
@@ -199,7 +199,7 @@ class AnnotationSource(EntriesSource):
             "image_suffix",
             "caption_key",
             "one_record",
-            "same_picture_key",
+            "same_image_key",
             "drop_empty",
         }
     )
@@ -215,11 +215,11 @@ class AnnotationSource(EntriesSource):
     def key(self, fields: Mapping[str, Any], file: str) -> str | None:
         if self.config.one_record == "entry":
             return None
-        if self.config.same_picture_key is not None:
-            return name_of(fields, self.config.same_picture_key)
+        if self.config.same_image_key is not None:
+            return name_of(fields, self.config.same_image_key)
         if self.config.image_as == "base64":
             return name_of(fields, self.config.image_key)
-        return picture_at(fields, self.config, file)
+        return image_at(fields, self.config, file)
 
     def left_out(self, fields: Mapping[str, Any]) -> bool:
         return self.config.drop_empty and is_empty(fields.get(self.config.caption_key))
@@ -230,11 +230,11 @@ class AnnotationSource(EntriesSource):
         value = required(fields, self.config.image_key)
         if self.config.image_as == "base64":
             kept["image"] = _decoded(value, self.config.image_key)
-        elif isinstance(value, list):  # of tasks that compare pictures
+        elif isinstance(value, list):  # of tasks that compare images
             named = [{**fields, self.config.image_key: path} for path in value]
-            kept["images"] = [picture_at(each, self.config, file) for each in named]
+            kept["images"] = [image_at(each, self.config, file) for each in named]
         else:
-            kept["image"] = picture_at(fields, self.config, file)
+            kept["image"] = image_at(fields, self.config, file)
         kept["caption"] = self._text(entry)
         return cast(Record, kept)
 
@@ -249,8 +249,8 @@ class AnnotationSource(EntriesSource):
         return text_of(value, key, entry.code)
 
 
-def picture_at(fields: Mapping[str, Any], config: EntriesConfig, file: str) -> str:
-    """Where the picture of an entry is. Raises DataError if its field is missing or holds no path.
+def image_at(fields: Mapping[str, Any], config: EntriesConfig, file: str) -> str:
+    """Where the image of an entry is. Raises DataError if its field is missing or holds no path.
 
     Args:
         fields: of the entry.
@@ -261,7 +261,7 @@ def picture_at(fields: Mapping[str, Any], config: EntriesConfig, file: str) -> s
     if config.image_root_key is not None:
         value = fields.get(config.image_root_key, "")
         told_by = value if isinstance(value, str) else ""
-    return config.picture_at(path, told_by, file)
+    return config.image_at(path, told_by, file)
 
 
 def _decoded(value: Any, key: str) -> bytes:

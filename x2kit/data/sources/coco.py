@@ -37,7 +37,7 @@ class _File(NamedTuple):
 
 
 class CocoSource:
-    """The pictures that have a caption or a box, in the order in which the files name them.
+    """The images that have a caption or a box, in the order in which the files name them.
 
     Annotations are read when they are asked for; what is kept of each are seven numbers.
     """
@@ -46,31 +46,31 @@ class CocoSource:
         self.config = config
         self._files = [_opened(location) for location in config.paths()]
         self._chain = Chain(len(file.elements) for file in self._files)
-        pictures = self._places("images")
+        images = self._places("images")
         ids = self._column("id")
-        _, first = np.unique(ids[pictures], return_index=True)
-        pictures = pictures[np.sort(first)]  # of an image that several files name, the first
+        _, first = np.unique(ids[images], return_index=True)
+        images = images[np.sort(first)]  # of an image that several files name, the first
         annotations = self._kept()
         owners = self._column("image_id")[annotations]
-        self._orphans(annotations[~np.isin(owners, ids[pictures])])
-        pictures = pictures[np.isin(ids[pictures], owners)]
-        # a picture stands in front of its annotations
-        self._members = np.concatenate([pictures, annotations])
-        self._records = Groups(np.concatenate([ids[pictures], owners]))
+        self._orphans(annotations[~np.isin(owners, ids[images])])
+        images = images[np.isin(ids[images], owners)]
+        # an image stands in front of its annotations
+        self._members = np.concatenate([images, annotations])
+        self._records = Groups(np.concatenate([ids[images], owners]))
         if not len(self):
-            raise DataError(f"no picture with a caption or a box in {', '.join(config.paths())}")
+            raise DataError(f"no image with a caption or a box in {', '.join(config.paths())}")
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
         """The record at `index`. Raises DataError with file, annotation and reason."""
-        picture, *annotations = self._members[self._records[index]].tolist()
-        file, place = self._at(picture)
+        image, *annotations = self._members[self._records[index]].tolist()
+        file, place = self._at(image)
         fields = file.elements.read(place)
         record: Record = {"id": str(fields["id"])}
         try:
-            record["image"] = self._picture(name_of(fields, "file_name"))
+            record["image"] = self._image(name_of(fields, "file_name"))
             size = (number_of(fields, "width"), number_of(fields, "height")) if "width" in fields else None
         except DataError as error:
             error.record = record["id"]
@@ -118,13 +118,13 @@ class CocoSource:
                         continue  # the stream that draws it counts it as broken
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        """A hash of the settings that shape records and of all that the files hold; no image is read."""
         return fingerprint_of(
             self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"}),
             [file.elements.location for file in self._files],
         )
 
-    def _picture(self, name: str) -> str:
+    def _image(self, name: str) -> str:
         config, file = self.config, self._files[0].elements.location
         start = config.image_root
         start = files.folder_of(file) if start is None else in_split(start, config.split)

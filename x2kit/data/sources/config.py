@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class JsonLines(SplitFiles):
-    """Records in JSON Lines files: pictures and videos as base64 or paths, texts in one or many languages, boxes."""
+    """Records in JSON Lines files: images and videos as base64 or paths, texts in one or many languages, boxes."""
 
     files: Annotated[tuple[Location, ...], HARMLESS] = Field(
         min_length=1,
@@ -33,7 +33,7 @@ class JsonLines(SplitFiles):
     )
     image_root: Annotated[Location | None, HARMLESS] = Field(
         None,
-        description="where paths of pictures start, {split} allowed; null for the folder of the records",
+        description="where paths of images start, {split} allowed; null for the folder of the records",
     )
     image_hosts: tuple[str, ...] = Field(
         (),
@@ -41,7 +41,7 @@ class JsonLines(SplitFiles):
         "a record with any other URL is broken",
     )
     root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
-    image_key: str | None = Field(None, description="the field of the picture; null for image, else binary")
+    image_key: str | None = Field(None, description="the field of the image; null for image, else binary")
     image_as: Literal["path", "base64"] | None = Field(
         None, description="what that field holds; null for base64 in the field binary, a path in any other"
     )
@@ -67,7 +67,7 @@ class JsonLines(SplitFiles):
     )
 
     def check(self) -> None:
-        """Raise SettingError if a path leads to no file, or the folder of pictures is missing."""
+        """Raise SettingError if a path leads to no file, or the folder of images is missing."""
         super().check()
         start = self.paths_start()
         check_folders("image_root", [] if start is None else [start])
@@ -87,7 +87,7 @@ class JsonLines(SplitFiles):
         return JsonLinesSource(self)
 
     def paths_start(self) -> str | None:
-        """Where paths of pictures start."""
+        """Where paths of images start."""
         return None if self.image_root is None else in_split(self.image_root, self.split)
 
 
@@ -101,7 +101,7 @@ class TarShards(SplitFiles):
     )
     image_parts: tuple[str, ...] = Field(
         ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy", "img"),
-        description="endings of pictures; the first that a record has is taken",
+        description="endings of images; the first that a record has is taken",
     )
     caption_parts: tuple[str, ...] = Field(
         ("txt", "caption", "text"), description="endings of the text; the first that a record has is taken"
@@ -200,11 +200,11 @@ class HuggingFaceDataset(SourceConfig):
     split: str = Field("train", min_length=1, description="the split that is read of a DatasetDict")
     root: Annotated[Location | bool | None, FROM_HERE] = Field(
         None,
-        description="folder that paths of pictures in rows may not leave, symbolic links resolved; true or null for "
+        description="folder that paths of images in rows may not leave, symbolic links resolved; true or null for "
         "the folder of the rows, false for none",
     )
     image_column: str | None = Field(
-        "image", description="column of the picture: an Image feature, bytes or a path; null for texts alone"
+        "image", description="column of the image: an Image feature, bytes or a path; null for texts alone"
     )
     caption_column: str | dict[str, str] | None = Field(
         None,
@@ -212,7 +212,7 @@ class HuggingFaceDataset(SourceConfig):
     )
     texts: Literal["caption", "parallel"] = Field(
         "caption",
-        description="what columns by language are: captions of the picture, or parallel sentences without one",
+        description="what columns by language are: captions of the image, or parallel sentences without one",
     )
     boxes_column: str | None = Field(
         None, description="column of the boxes of a row, dots lead inwards: objects.bbox; null for none"

@@ -123,8 +123,8 @@ def box_of(value: Any, key: str, size: tuple[int, int] | None, clip: bool = Fals
     Args:
         value: as the file has it.
         key: of the field, for messages.
-        size: width and height of the picture where they are known; what reaches over it by a pixel is cut off.
-        clip: cut off whatever reaches over the picture.
+        size: width and height of the image where they are known; what reaches over it by a pixel is cut off.
+        clip: cut off whatever reaches over the image.
     Returns: None where `clip` leaves nothing.
     Raises: DataError if it is not four finite numbers; and without `clip` if it has no area or lies outside.
     """
@@ -144,7 +144,7 @@ def box_of(value: Any, key: str, size: tuple[int, int] | None, clip: bool = Fals
     cut_off = max(left - x, top - y, x + w - right, y + h - bottom)
     if not clip and (cut_off > _SLACK or right <= left or bottom <= top):
         raise DataError(
-            f"{key}: the box {shown(value)} lies outside its picture, {size[0]} x {size[1]} pixels",
+            f"{key}: the box {shown(value)} lies outside its image, {size[0]} x {size[1]} pixels",
             reason=Reason.BOX_OUTSIDE,
         )
     if cut_off <= 0:

@@ -53,7 +53,7 @@ class HuggingFaceSource:
                 )
             record = self._texts(row)
             if self.config.image_column is not None:
-                record["image"] = _picture(row[self.config.image_column], self.config)
+                record["image"] = _image(row[self.config.image_column], self.config)
         except DataError as error:
             raise DataError(
                 f"{self.config.folder} row {index}: {error}", reason=error.reason, record=name
@@ -66,7 +66,7 @@ class HuggingFaceSource:
         return Place(f"{self.config.folder} row {index}")
 
     def texts(self) -> Iterator[str]:
-        """Every text, row by row; no picture is read."""
+        """Every text, row by row; no image is read."""
         rows = self._rows.without(self.config.image_column)
         for index in range(len(rows)):
             try:
@@ -253,7 +253,7 @@ def _sentence(value: Any, column: str) -> str:
     return text
 
 
-def _picture(value: Any, config: HuggingFaceDataset) -> Any:
+def _image(value: Any, config: HuggingFaceDataset) -> Any:
     if isinstance(value, Mapping):  # of an Image feature
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes) and value:
@@ -263,7 +263,7 @@ def _picture(value: Any, config: HuggingFaceDataset) -> Any:
         root = True if config.root is None else root_in_split(config.root, config.split)
         return locate(value, start, (), root, start)
     raise DataError(
-        f"{config.image_column}: expected a picture, bytes or a path, found {shown(value)}",
+        f"{config.image_column}: expected an image, bytes or a path, found {shown(value)}",
         reason=Reason.FIELD_TYPE,
     )
 

@@ -33,7 +33,7 @@ from x2kit.plugin.sources import Place, Record, Region, Text
 CAPTION_KEYS = ("caption", "desc", "text")
 PAIR_KEYS = ("source_text", "target_text")
 _LARGEST = 2**53
-"""Whole numbers of JSON may be too large for a float; nobody's picture has so many pixels."""
+"""Whole numbers of JSON may be too large for a float; nobody's image has so many pixels."""
 
 
 def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Record:
@@ -41,7 +41,7 @@ def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Reco
 
     Args:
         fields: what the line holds.
-        folder: of the file that holds it; paths of pictures start there if `config` names no other.
+        folder: of the file that holds it; paths of images start there if `config` names no other.
     Raises: DataError that says which field is missing or of the wrong form, without file and line.
     """
     record = texts_of(fields, config)
@@ -55,14 +55,14 @@ def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Reco
             record["is_continuous"] = fields["is_continuous"]
     if not record:
         raise DataError(
-            f"no picture, no video and no text; its fields are {', '.join(fields) or 'none'}",
+            f"no image, no video and no text; its fields are {', '.join(fields) or 'none'}",
             reason=Reason.FIELD_MISSING,
         )
     return record
 
 
 def texts_of(fields: Mapping[str, Any], config: JsonLines) -> Record:
-    """The record without its id and picture. Raises DataError as `record_of` does."""
+    """The record without its id and image. Raises DataError as `record_of` does."""
     record: Record = {}
     key = _caption_key(fields, config)
     if key is not None:
@@ -309,7 +309,7 @@ class JsonLinesSource:
             _log.warning("%d of %d records gave no texts: they are broken", broken, len(self))
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that the files hold; no picture beside them is read.
+        """A hash of the settings that shape records and of all that the files hold; no image beside them is read.
 
         Of a remote file its size and its version stand for its content, where the store tells one.
         """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from x2kit.data.index.groups import key_of
 from x2kit.data.index.json_elements import ElementIndex
 from x2kit.data.sources.annotation_config import ReferringExpressions
-from x2kit.data.sources.annotation_files import EntriesSource, Entry, picture_at
+from x2kit.data.sources.annotation_files import EntriesSource, Entry, image_at
 from x2kit.data.sources.fields import box_of, every_text, name_of, number_of, required, shown, text_of
 from x2kit.data.sources.splits import in_split
 from x2kit.data.storage import files
@@ -116,7 +116,7 @@ class ReferringSource(EntriesSource):
         return self._config
 
     def key(self, fields: Mapping[str, Any], file: str) -> str | None:
-        return picture_at(fields, self.config, file)
+        return image_at(fields, self.config, file)
 
     def left_out(self, fields: Mapping[str, Any]) -> bool:
         if self._release is None or self.config.refs_split is None:
@@ -128,7 +128,7 @@ class ReferringSource(EntriesSource):
         value, size = self._box(fields)
         box = box_of(value, "bbox", size, self.config.outside == "clip")
         text = text_of(required(fields, self.config.text_key), self.config.text_key, entry.code)
-        record: Record = {"image": picture_at(fields, self.config, entry.file.location)}
+        record: Record = {"image": image_at(fields, self.config, entry.file.location)}
         record["regions"] = [] if box is None else [{"bbox": box, "caption": text}]
         return record
 
@@ -141,7 +141,7 @@ class ReferringSource(EntriesSource):
         return [] if self._release is None else [self._release.location, self._release.instances.location]
 
     def _box(self, fields: Mapping[str, Any]) -> tuple[Any, tuple[int, int] | None]:
-        """The box and, where it is told, the size of its picture."""
+        """The box and, where it is told, the size of its image."""
         if self._release is not None:
             return self._release.box(number_of(fields, "ref_id"))
         size = None
@@ -179,7 +179,7 @@ class _Release:
         return int(self._refs[2, self._at(ref)]) == key_of(split)
 
     def box(self, ref: int) -> tuple[Any, tuple[int, int] | None]:
-        """Box and size of the picture. Raises DataError if the files do not have them."""
+        """Box and size of the image. Raises DataError if the files do not have them."""
         annotation = self._boxes.read(int(self._refs[1, self._at(ref)]))
         image = self._images.read(number_of(annotation, "image_id"))
         return required(annotation, "bbox"), (number_of(image, "width"), number_of(image, "height"))

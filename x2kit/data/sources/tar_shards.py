@@ -52,7 +52,7 @@ class TarShardsSource:
                 record["image"] = contents[-1]
             if not record:
                 raise DataError(
-                    f"no picture and no text; its files are {', '.join(parts)}", reason=Reason.FIELD_MISSING
+                    f"no image and no text; its files are {', '.join(parts)}", reason=Reason.FIELD_MISSING
                 )
         except DataError as error:
             where = "" if shard.location in str(error) else f"{shard.location}: {members[0].name}: "
@@ -108,7 +108,7 @@ class TarShardsSource:
         return [ending for ending in endings if ending in parts][:1]
 
     def _texts(self, contents: dict[str, bytes]) -> Record:
-        """The record without its id and picture, from the contents of its files."""
+        """The record without its id and image, from the contents of its files."""
         fields: dict[str, Any] = {}
         if self.config.fields_part in contents:
             fields = _object(contents[self.config.fields_part], self.config.fields_part)

@@ -1,4 +1,4 @@
-"""Records of annotations in the layout of Visual Genome: a picture with its regions and objects. Imports no torch."""
+"""Records of annotations in the layout of Visual Genome: an image with its regions and objects. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class _Found(NamedTuple):
 
 
 class VisualGenomeSource:
-    """The pictures that one of the files has an entry for, in the order of image_data.json.
+    """The images that one of the files has an entry for, in the order of image_data.json.
 
-    An entry holds all that a file says of a picture and is read when it is asked for.
+    An entry holds all that a file says of an image and is read when it is asked for.
     """
 
     def __init__(self, config: VisualGenomeAnnotations) -> None:
@@ -50,10 +50,10 @@ class VisualGenomeSource:
         self._files = [_opened(location) for location in config.paths()]
         ids = _ids(self._images)
         rows = [_rows(_ids(file), ids, file) for file in self._files]
-        self._rows = np.stack(rows, 1)  # [pictures, files], -1 where a file has no entry
+        self._rows = np.stack(rows, 1)  # [images, files], -1 where a file has no entry
         self._order = np.flatnonzero((self._rows >= 0).any(1))
         if not len(self):
-            raise DataError(f"no entry for a picture of {config.images} in {', '.join(config.paths())}")
+            raise DataError(f"no entry for an image of {config.images} in {', '.join(config.paths())}")
 
     def __len__(self) -> int:
         return len(self._order)
@@ -64,7 +64,7 @@ class VisualGenomeSource:
         record: Record = {"id": str(_ids(self._images)[place])}
         fields = self._images.read(place)
         try:
-            record["image"] = self._located(self._picture(fields))
+            record["image"] = self._located(self._image(fields))
             size = (number_of(fields, "width"), number_of(fields, "height")) if "width" in fields else None
         except DataError as error:
             error.record = record["id"]
@@ -86,7 +86,7 @@ class VisualGenomeSource:
         return record
 
     def place(self, index: int) -> Place:
-        """Where the picture of a record stands."""
+        """Where the image of a record stands."""
         return Place(self._images.location, offset=self._images.offset(self._image_at(index)))
 
     def texts(self) -> Iterator[str]:
@@ -100,7 +100,7 @@ class VisualGenomeSource:
                     continue  # the stream that draws it counts it as broken
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that the files hold; no picture is read."""
+        """A hash of the settings that shape records and of all that the files hold; no image is read."""
         shaping = self.config.model_dump_json(exclude={"files", "images", "image_root", "root"})
         return fingerprint_of(shaping, [file.location for file in (self._images, *self._files)])
 
@@ -113,8 +113,8 @@ class VisualGenomeSource:
         config = self.config
         return locate(name, config.image_root, (), config.root, config.images)
 
-    def _picture(self, fields: dict[str, Any]) -> str:
-        if self.config.picture_at == "id":
+    def _image(self, fields: dict[str, Any]) -> str:
+        if self.config.image_at == "id":
             return f"{number_of(fields, 'image_id' if 'image_id' in fields else 'id')}.jpg"
         return "/".join(PurePosixPath(name_of(fields, "url")).parts[-2:])
 
@@ -171,18 +171,18 @@ def _opened(location: str) -> ElementIndex:
 
 
 def _ids(index: ElementIndex) -> NDArray[np.int64]:
-    """[K]: the picture of each element, in image_id or, in region_descriptions.json, id."""
+    """[K]: the image of each element, in image_id or, in region_descriptions.json, id."""
     own = index.column("image_id")
     return np.where(own == ABSENT, index.column("id"), own)
 
 
 def _rows(own: NDArray[np.int64], images: NDArray[np.int64], file: ElementIndex) -> NDArray[np.int64]:
-    """[pictures]: the element of a file for each picture, -1 for none. Raises DataError for an unknown picture."""
+    """[images]: the element of a file for each image, -1 for none. Raises DataError for an unknown image."""
     unknown = np.flatnonzero(~np.isin(own, images))
     if len(unknown):
         place = int(unknown[0])
         raise DataError(
-            f"{file.location} {file.label(place)}: no picture has the id {own[place]}",
+            f"{file.location} {file.label(place)}: no image has the id {own[place]}",
             reason=Reason.FIELD_MISSING,
         )
     order = np.argsort(own, kind="stable")

@@ -26,7 +26,7 @@ class LimitsConfig(BaseModel):
         256 * 2**20,
         gt=0,
         description="bytes that a record may unpack to: a line, an entry, the members of a tar record, a row, an "
-        "encoded picture or the body of a web server's answer; a larger record is broken",
+        "encoded image or the body of a web server's answer; a larger record is broken",
     )
     image_formats: Annotated[tuple[str, ...], FROM_HERE] = Field(
         (),

@@ -1,4 +1,4 @@
-"""Boxes of regions: checked, and moved along with the picture (X²-VLM, pre-training)."""
+"""Boxes of regions: checked, and moved along with the image (X²-VLM, pre-training)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from x2kit.errors import DataError, Reason
 Boxes: TypeAlias = NDArray[np.float64]
 """[R, 4]; float64, so that they touch the patches that they touch in the official code."""
 WHOLE = (0.5, 0.5, 1.0, 1.0)
-"""The box of the whole picture, cxcywh."""
+"""The box of the whole image, cxcywh."""
 MIN_SHARE = 0.5
 """A box stays if more than this share of its area is inside the crop."""
 _TOLERANCE = 1e-3  # pixels: boxes that come from arithmetic may stand out by a rounding error
@@ -39,7 +39,7 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
 
     Args:
         boxes: as records hold them.
-        size: width and height of the picture.
+        size: width and height of the image.
     Raises: DataError for a box that is not four numbers, has no area, or lies partly outside.
     """
     try:
@@ -59,18 +59,18 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
     if not inside.all():
         number = int(inside.argmin())
         raise DataError(
-            f"box {boxes[number]} of region {number} lies outside its picture, {size[0]} x {size[1]} pixels",
+            f"box {boxes[number]} of region {number} lies outside its image, {size[0]} x {size[1]} pixels",
             reason=Reason.BOX_OUTSIDE,
         )
     return array
 
 
 def guided_crop(box: Sequence[float], size: tuple[int, int], rng: Generator) -> Crop:
-    """A random part of the picture that keeps one box whole.
+    """A random part of the image that keeps one box whole.
 
     Args:
         box: x, y, width, height in pixels.
-        size: width and height of the picture.
+        size: width and height of the image.
     """
     left, top, right, bottom = rng.random(4).tolist()
     x, y, w, h = box
@@ -85,15 +85,15 @@ def guided_crop(box: Sequence[float], size: tuple[int, int], rng: Generator) -> 
 
 
 def place_boxes(boxes: Boxes, view: View, min_share: float = MIN_SHARE) -> Placed:
-    """Boxes in a view of their picture.
+    """Boxes in a view of their image.
 
     A box stays if more than `min_share` of its area is inside the crop; it is clipped to it.
 
     Args:
-        boxes: [R, 4] x, y, width, height in pixels of the whole picture.
+        boxes: [R, 4] x, y, width, height in pixels of the whole image.
         view: what is seen.
     """
-    # The arithmetic of torchvision's crop and flip of boxes, whose calls cost more than a small picture's rendering.
+    # The arithmetic of torchvision's crop and flip of boxes, whose calls cost more than a small image's rendering.
     x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
     left, top = np.maximum(boxes[:, 0], x0) - x0, np.maximum(boxes[:, 1], y0) - y0
     right = np.minimum(boxes[:, 0] + boxes[:, 2], x1) - x0

@@ -1,8 +1,8 @@
 """RandAugment as X²-VLM uses it (Cubuk et al., arXiv:1909.13719), seeded. Imports torch and torchvision.
 
 The strengths are those of the official code: at level 7 brightness and sharpness 1.36, shear 0.21, 7 pixels,
-21 degrees; what comes in from outside is mid grey. Pictures with boxes take the colour operations alone, so
-that the boxes stay true; pictures that are arrays of numbers take the shape operations alone.
+21 degrees; what comes in from outside is mid grey. Images with boxes take the colour operations alone, so
+that the boxes stay true; images that are arrays of numbers take the shape operations alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Array: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 """[H, W, C] of any channels: 0 to 255, or float from 0 to 1."""
 Shown: TypeAlias = Image.Image | Array
 Operation: TypeAlias = Callable[[Any, float, int], Any]
-"""Picture, strength in [0, 1], sign (-1 or 1); gives a picture of the same type."""
+"""Image, strength in [0, 1], sign (-1 or 1); gives an image of the same type."""
 
 
 def _identity(image: Shown, strength: float, sign: int) -> Shown:
@@ -72,11 +72,11 @@ def _affine(
     shear: tuple[float, float] = (0.0, 0.0),
     center: list[float] | None = None,
 ) -> Shown:
-    picture: Any = image
+    one_image: Any = image
     if not isinstance(image, Image.Image):
-        picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        one_image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     moved = F.affine(
-        picture,
+        one_image,
         angle=angle,
         translate=[0, 0],
         scale=1.0,
@@ -139,7 +139,7 @@ SHAPE_OPERATIONS: tuple[Operation, ...] = (_shear_x, _shear_y, _translate_x, _tr
 def augment(
     image: Shown, rng: Generator, operations: int, level: int, keep_shape: bool, keep_colour: bool = False
 ) -> Shown:
-    """The picture after random operations, drawn with replacement, each applied with probability 0.5.
+    """The image after random operations, drawn with replacement, each applied with probability 0.5.
 
     Args:
         image: RGB or grey of 8 bits; or, with `keep_colour`, an array of any channels.

@@ -49,7 +49,7 @@ def pre_question(text: str, max_words: int) -> str:
 
 
 def text_only_caption(text: str, max_words: int, min_words: int = 2) -> str:
-    """A text of a stream without pictures as the official code cleans it: lower case, single spaces, no more.
+    """A text of a stream without images as the official code cleans it: lower case, single spaces, no more.
 
     Only line ends and plain spaces go at its ends; the official data set strips all white space before, as
     `clean_text_alone` does.
@@ -64,7 +64,7 @@ def text_only_caption(text: str, max_words: int, min_words: int = 2) -> str:
 
 
 def clean_text_alone(text: str, max_words: int) -> str:
-    """Clean a text of a stream without pictures, however short; see `text_only_caption`."""
+    """Clean a text of a stream without images, however short; see `text_only_caption`."""
     return text_only_caption(text.strip(), max_words, min_words=1)
 
 

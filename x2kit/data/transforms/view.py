@@ -1,6 +1,6 @@
-"""Pictures to tensors: crop, flip, augmentation, size. Imports torch and torchvision.
+"""Images to tensors: crop, flip, augmentation, size. Imports torch and torchvision.
 
-What happens to a picture is drawn first, as a `View`, so that the boxes of its regions can follow it.
+What happens to an image is drawn first, as a `View`, so that the boxes of its regions can follow it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from x2kit.data.config import TransformConfig
-from x2kit.data.media.images import REDUCTIONS, Loaded, Picture
+from x2kit.data.media.images import REDUCTIONS, ImageLike, Loaded
 from x2kit.data.media.pixel_arrays import Numbers, to_unit
 from x2kit.data.transforms.randaugment import augment
 from x2kit.plugin.facts import ImageSpec
@@ -27,7 +27,7 @@ from x2kit.plugin.facts import ImageSpec
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 """[S, S, C]: uint8 from 0 to 255, or float32 from 0 to 1 where the encoder names a range of values."""
 Crop: TypeAlias = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the whole picture; x1 and y1 lie outside."""
+"""x0, y0, x1, y1 in pixels of the whole image; x1 and y1 lie outside."""
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
@@ -36,10 +36,10 @@ _NEAREST = InterpolationMode.NEAREST_EXACT
 
 
 class View(NamedTuple):
-    """What is seen of a picture: first cropped, then flipped.
+    """What is seen of an image: first cropped, then flipped.
 
     Attributes:
-        size: width and height of the whole picture, in pixels.
+        size: width and height of the whole image, in pixels.
         crop: the part that is kept; None for all.
         flip: mirrored left to right.
     """
@@ -49,18 +49,18 @@ class View(NamedTuple):
     flip: bool = False
 
 
-def read_picture(picture: Any, spec: ImageSpec) -> Tensor:
-    """A picture as the encoder wants it: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
-    return stack_pixels([whole_picture(Picture(picture, spec.channels, spec.value_range), spec)])[0]
+def read_image(one_image: Any, spec: ImageSpec) -> Tensor:
+    """An image as the encoder wants it: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
+    return stack_pixels([whole_image(ImageLike(one_image, spec.channels, spec.value_range), spec)])[0]
 
 
-def whole_picture(picture: Picture, spec: ImageSpec) -> Pixels:
-    """All of a picture, brought to the encoder's size. Raises DataError if it is damaged."""
-    return render(picture.load(), View(picture.size), spec)
+def whole_image(one_image: ImageLike, spec: ImageSpec) -> Pixels:
+    """All of an image, brought to the encoder's size. Raises DataError if it is damaged."""
+    return render(one_image.load(), View(one_image.size), spec)
 
 
 def draw_view(size: tuple[int, int], config: TransformConfig, rng: Generator, may_flip: bool = True) -> View:
-    """Crop and flip of a picture of this size, drawn. The flip's coin is thrown even where it may not flip."""
+    """Crop and flip of an image of this size, drawn. The flip's coin is thrown even where it may not flip."""
     crop = None if config.crop_scale is None else random_crop(size, config.crop_scale, rng)
     return View(size, crop, draw_flip(config, rng) and may_flip)
 
@@ -71,7 +71,7 @@ def draw_flip(config: TransformConfig, rng: Generator) -> bool:
 
 
 def random_crop(size: tuple[int, int], scale: tuple[float, float], rng: Generator) -> Crop:
-    """A random part of a picture: area and shape first, then the place (torchvision's RandomResizedCrop).
+    """A random part of an image: area and shape first, then the place (torchvision's RandomResizedCrop).
 
     Args:
         size: width and height.
@@ -88,25 +88,25 @@ def random_crop(size: tuple[int, int], scale: tuple[float, float], rng: Generato
             return x, y, x + w, y + h
     w = min(
         width, round(height * _ASPECT_RATIO[1])
-    )  # a picture too long for any: as much of its middle as fits
+    )  # an image too long for any: as much of its middle as fits
     h = min(height, round(width / _ASPECT_RATIO[0]))
     x, y = (width - w) // 2, (height - h) // 2
     return x, y, x + w, y + h
 
 
 def reduction(view: View, spec: ImageSpec) -> int:
-    """By how much a picture may be reduced before it is cropped, so that the view is never enlarged: 1, 2, 4 or 8."""
+    """By how much an image may be reduced before it is cropped, so that the view is never enlarged: 1, 2, 4 or 8."""
     x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
     shortest = min(x1 - x0, y1 - y0)
     return next((by for by in REDUCTIONS if shortest >= by * spec.size), 1)
 
 
 def render(image: Loaded, view: View, spec: ImageSpec) -> Pixels:
-    """The view of a picture, brought to the encoder's size.
+    """The view of an image, brought to the encoder's size.
 
     Args:
-        image: the picture, whole; it may have been read at reduced size.
-        view: in pixels of the picture's full size.
+        image: the image, whole; it may have been read at reduced size.
+        view: in pixels of the image's full size.
         spec: what the encoder wants.
     """
     return (
@@ -164,9 +164,9 @@ def render_augmented(
     return changed if isinstance(changed, np.ndarray) else _pixels(changed)
 
 
-def stack_pixels(pictures: Sequence[Pixels]) -> Tensor:
+def stack_pixels(images: Sequence[Pixels]) -> Tensor:
     """[M, C, S, S] float32 in [0, 1]."""
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     floats = stacked.to(torch.float32, memory_format=torch.contiguous_format)
     return floats.div_(255) if stacked.dtype == torch.uint8 else floats
 

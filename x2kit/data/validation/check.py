@@ -18,8 +18,8 @@ from numpy.random import Generator
 from torch.utils.data import Dataset
 
 from x2kit.data.config import StreamConfig
-from x2kit.data.index.chain import Readable, each_once
-from x2kit.data.media.images import Picture
+from x2kit.data.index.chain import Readable, flat_sources
+from x2kit.data.media.images import ImageLike
 from x2kit.data.pipeline.batch import Broken
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import (
@@ -44,7 +44,7 @@ from x2kit.data.validation.statistics import (
     Shared,
     Statistics,
     captions_of,
-    picture_hash,
+    image_hash,
     position,
     region_texts_of,
     shared_contents,
@@ -58,7 +58,7 @@ from x2kit.plugin.sources import Record, Text
 from x2kit.plugin.tokenizers import Tokenizer
 
 
-def draw_once(
+def draw_record(
     record: Record, config: StreamConfig | None, spec: ImageSpec, rng: Generator, keep_shape: bool = False
 ) -> View | None:
     """Draw a record.
@@ -69,7 +69,7 @@ def draw_once(
         spec: what the vision encoder wants.
         rng: the sample's own generator.
         keep_shape: as for `image_sample`.
-    Returns: what an image-text stream sees of the picture, None for other kinds.
+    Returns: what an image-text stream sees of the image, None for other kinds.
     Raises: DataError if the record is broken.
     """
     view = None
@@ -98,8 +98,8 @@ def draw_once(
     return view
 
 
-def draw_shared_once(record: Record, config: StreamConfig, view: View, rng: Generator) -> None:
-    """Draw the regions of a picture that an image-text stream has drawn. Raises DataError if one is broken."""
+def draw_shared_record(record: Record, config: StreamConfig, view: View, rng: Generator) -> None:
+    """Draw the regions of an image that an image-text stream has drawn. Raises DataError if one is broken."""
     region_texts(record, config, view, rng)
     _require_regions(record, config)
 
@@ -116,9 +116,9 @@ def _require_measurable(record: Record, spec: ImageSpec) -> None:
         seen_video(record["video"], 1, spec)
         size = None
     else:
-        picture = Picture(field(record, "image"), spec.channels, spec.value_range)
-        picture.load()
-        size = picture.size
+        image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
+        image.load()
+        size = image.size
     for text in variants(record.get("caption") or []):
         clean(text)
     regions = record.get("regions") or []
@@ -146,7 +146,7 @@ EVALUATION = "evaluation"
 """What the records of the evaluation are called among the streams."""
 
 
-class Found(NamedTuple):
+class CheckResult(NamedTuple):
     """What some records were like.
 
     Attributes:
@@ -174,7 +174,7 @@ class Unit(NamedTuple):
         name: of the stream, or `EVALUATION`.
         source: its records.
         config: of the stream; None for those of the evaluation.
-        sharers: streams of regions that take its pictures.
+        sharers: streams of regions that take its images.
         has_ids: whether no unit before has the same source.
         limits: where the evaluation cuts its texts; streams say it in `config`.
     """
@@ -190,7 +190,7 @@ class Unit(NamedTuple):
 def units_of(
     streams: Mapping[str, StreamConfig], evaluation: Mapping[str, tuple[SourceConfig, Limits]]
 ) -> list[Unit]:
-    """What there is to check: every stream with those that share its pictures, then the evaluation's records.
+    """What there is to check: every stream with those that share its images, then the evaluation's records.
 
     Args:
         evaluation: sources by name, with the limits of their texts.
@@ -292,7 +292,7 @@ class Check:
         for later, first in sorted(kept)[:SAMPLES]:
             self.bad.keep(self._checker.duplicate(number, first, later))
 
-    def _found(self) -> Iterator[Found]:
+    def _found(self) -> Iterator[CheckResult]:
         chunks = [
             (number, start) for number, count in enumerate(self._counts) for start in range(0, count, CHUNK)
         ]
@@ -342,11 +342,11 @@ class _Checker:
         size = len(self._open[unit].source)
         return size if self._limit is None else min(size, self._limit)
 
-    def check(self, chunk: tuple[int, int]) -> Found:
+    def check(self, chunk: tuple[int, int]) -> CheckResult:
         """The records of a unit from a number on, at most `CHUNK`."""
         number, start = chunk
         unit, source = self.units[number], self._open[number].source
-        found = Found(dict.fromkeys((unit.name, *unit.sharers), 0), [], number, Statistics())
+        found = CheckResult(dict.fromkeys((unit.name, *unit.sharers), 0), [], number, Statistics())
         ids: list[tuple[str, int]] = []
         captions: list[tuple[str, int]] = []
         images: list[tuple[str, int]] = []
@@ -365,7 +365,7 @@ class _Checker:
                     captions += [
                         (name, place) for name in {f"{c} {t}" for c, t in captions_of(record, unit.config)}
                     ]
-                    if (content := picture_hash(record.get("image"))) is not None:
+                    if (content := image_hash(record.get("image"))) is not None:
                         images.append((content, place))
             except DataError as error:
                 found.faults.append(self._broken(unit.name, number, index, record, error))
@@ -401,21 +401,21 @@ class _Checker:
             place_of(source, later),
         )
 
-    def _draw(self, number: int, index: int, record: Record, found: Found, texts: _Texts) -> None:
+    def _draw(self, number: int, index: int, record: Record, found: CheckResult, texts: _Texts) -> None:
         unit, opened = self.units[number], self._open[number]
-        view = draw_once(
+        view = draw_record(
             record, unit.config, self._spec, opened.orders[unit.name].of_sample(0, index), bool(unit.sharers)
         )
         texts[unit.name] += [*captions_of(record, unit.config), *region_texts_of(record, unit.config)]
         if (unit.config is None or unit.config.kind == "region-text") and record.get("image") is not None:
-            size = Picture(record["image"], self._spec.channels, self._spec.value_range).size
+            size = ImageLike(record["image"], self._spec.channels, self._spec.value_range).size
             found.statistics.count_boxes(unit.name, record, size)
         for name, config in unit.sharers.items():
             if view is None:
                 continue
             found.drawn[name] += 1
             try:
-                draw_shared_once(record, config, view, opened.orders[name].of_sample(0, index))
+                draw_shared_record(record, config, view, opened.orders[name].of_sample(0, index))
             except DataError as error:
                 found.faults.append(self._broken(name, number, index, record, error))
                 continue
@@ -435,18 +435,18 @@ class _Checker:
             source = next((source for known, source in sources if known == unit.source), None)
             if source is None:
                 with component_faults(unit.source):
-                    source = each_once(unit.source.open())
+                    source = flat_sources(unit.source.open())
                 sources.append((unit.source, source))
             names = (unit.name, *unit.sharers)
             opened.append(_Open(source, {name: StreamOrder(self._seed, name, len(source)) for name in names}))
         return opened
 
 
-class _Chunks(WithFilePlugins, Dataset[Found | str]):
+class _Chunks(WithFilePlugins, Dataset[CheckResult | str]):
     def __init__(self, checker: _Checker) -> None:
         self._checker = checker
 
-    def __getitem__(self, chunk: tuple[int, int]) -> Found | str:
+    def __getitem__(self, chunk: tuple[int, int]) -> CheckResult | str:
         try:
             return self._checker.check(chunk)
         except X2KitError as error:  # the loader would bury its message in a traceback

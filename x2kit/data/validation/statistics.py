@@ -21,7 +21,7 @@ from x2kit.plugin.tokenizers import Tokenizer
 NO_CODE = "und"
 """Language of texts that are written without one (ISO 639: undetermined)."""
 AREAS = 10_000
-"""Classes of box areas: the area as a share of the picture, rounded down to 1/10000."""
+"""Classes of box areas: the area as a share of the image, rounded down to 1/10000."""
 _UNCUT = 10**9
 _UNIT = 40  # bits of a record's position; the number of its unit is above
 
@@ -101,7 +101,7 @@ class Statistics:
             counts.unknown += sum(all(one == unk for one in ids[1:-1]) for ids in encoded)
 
     def count_boxes(self, stream: str, record: Record, size: tuple[int, int]) -> None:
-        """Count the boxes of a record whose picture has this size."""
+        """Count the boxes of a record whose image has this size."""
         for region in record.get("regions") or []:
             _, _, width, height = region["bbox"]
             self.areas[stream][int(AREAS * width * height / (size[0] * size[1]))] += 1
@@ -140,16 +140,16 @@ def _cleaned(text: Text, config: StreamConfig | None) -> Iterator[tuple[str, str
                 yield code, text_only_caption(one, _UNCUT, 1) if plain else clean(one)
 
 
-def picture_hash(picture: Any) -> str | None:
-    """A hash that equal files, or equal pictures in memory, share; None for what it cannot tell."""
-    if isinstance(picture, str | Path):
-        content, head = read(str(picture)), b"file"
-    elif isinstance(picture, bytes | bytearray | memoryview):
-        content, head = bytes(picture), b"file"
-    elif isinstance(picture, Image.Image):
-        content, head = picture.tobytes(), f"{picture.mode} {picture.size}".encode()
-    elif isinstance(picture, np.ndarray):
-        content, head = picture.tobytes(), f"{picture.dtype} {picture.shape}".encode()
+def image_hash(image: Any) -> str | None:
+    """A hash that equal files, or equal images in memory, share; None for what it cannot tell."""
+    if isinstance(image, str | Path):
+        content, head = read(str(image)), b"file"
+    elif isinstance(image, bytes | bytearray | memoryview):
+        content, head = bytes(image), b"file"
+    elif isinstance(image, Image.Image):
+        content, head = image.tobytes(), f"{image.mode} {image.size}".encode()
+    elif isinstance(image, np.ndarray):
+        content, head = image.tobytes(), f"{image.dtype} {image.shape}".encode()
     else:
         return None
     return blake2b(content, digest_size=16, person=head[:16].ljust(16)).hexdigest()

@@ -1,4 +1,4 @@
-"""What a step shows to the model, as a page: pictures, boxes, patches, tokens, right answers. Imports torch."""
+"""What a step shows to the model, as a page: images, boxes, patches, tokens, right answers. Imports torch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from x2kit.plugin.facts import ImageSpec, VisionFacts
 from x2kit.plugin.tokenizers import Tokenizer
 
 _SMALL = 96
-"""Pixels up to which a picture is kept without loss."""
+"""Pixels up to which an image is kept without loss."""
 _ABOUT = {
-    "image-text": "A picture as it is after crop, flip and augmentation, and its text.",
-    "region-text": "The box of each text in its picture. The patches outside of it are dimmed: the text cannot "
-    "look at them. A text of the whole picture has no box.",
+    "image-text": "An image as it is after crop, flip and augmentation, and its text.",
+    "region-text": "The box of each text in its image. The patches outside of it are dimmed: the text cannot "
+    "look at them. A text of the whole image has no box.",
     "video-text": "The frames that are drawn of a video, and its text.",
     "parallel-text": "Two texts of one meaning.",
     "text": "Texts alone.",
@@ -98,10 +98,10 @@ def draw_sheet(
         for name, drawn in batch.streams.items()
     ]
     absent = [name for name in data.streams if name not in batch.streams]
-    pictures = len(batch.images) - sum(batch.videos) if batch.images is not None else 0
-    facts = [f"{pictures} pictures", f"{len(batch.videos)} videos", f"patches {grid[0]} × {grid[1]}"]
+    all_images = len(batch.images) - sum(batch.videos) if batch.images is not None else 0
+    facts = [f"{all_images} images", f"{len(batch.videos)} videos", f"patches {grid[0]} × {grid[1]}"]
     if vision.image.value_range is not None or vision.image.channels not in (1, 3):
-        facts.append(f"pictures of {vision.image.channels} channels, stretched so that they can be looked at")
+        facts.append(f"images of {vision.image.channels} channels, stretched so that they can be looked at")
     facts += [f"{name} is absent: none of its losses is on, or it has no row" for name in absent]
     if batch.broken:
         facts.append(f"{len(batch.broken)} broken records were left out")
@@ -149,7 +149,7 @@ class _Sheet:
     def _card(self, row: int, rows: Rows, group: list[int] | None, fused: int | None) -> Markup:
         parts: list[Markup] = []
         if isinstance(rows, PairedRows):
-            parts.append(self._pictures(row, rows))
+            parts.append(self._images(row, rows))
         parts.append(_heading(row, group, fused))
         if isinstance(rows, ParallelRows):
             parts.append(self._text(row, rows.first, rows.masked_first))
@@ -165,13 +165,13 @@ class _Sheet:
             found = {place: (int(masked.ids[row, place]), label) for place, label in pairs if label >= 0}
         return self._tokens.draw(texts.ids[row].tolist(), int(texts.mask[row].sum()), found)
 
-    def _pictures(self, row: int, rows: PairedRows) -> Markup:
+    def _images(self, row: int, rows: PairedRows) -> Markup:
         first = int(rows.images[row])
         videos = self._batch.videos
-        pictures = 0 if self._batch.images is None else len(self._batch.images) - sum(videos)
-        if first >= pictures:  # a video: its frames stand behind all pictures
-            video = first - pictures
-            start = pictures + sum(videos[:video])
+        all_images = 0 if self._batch.images is None else len(self._batch.images) - sum(videos)
+        if first >= all_images:  # a video: its frames stand behind all images
+            video = first - all_images
+            start = all_images + sum(videos[:video])
             frames = [self._image(number) for number in range(start, start + videos[video])]
             return tag("div", frames, class_="frames")
         overlay = None
@@ -182,9 +182,9 @@ class _Sheet:
     def _image(self, number: int) -> Markup:
         if number not in self._addresses:
             images = self._batch.images
-            assert images is not None  # rows with pictures come with them
+            assert images is not None  # rows with images come with them
             self._addresses[number] = _address(images[number], self._spec)
-        return tag("img", src=self._addresses[number], alt=f"picture {number}", loading="lazy")
+        return tag("img", src=self._addresses[number], alt=f"image {number}", loading="lazy")
 
     def _region(self, bbox: Tensor) -> Markup:
         rows, columns = self._grid
@@ -234,7 +234,7 @@ def _heading(row: int, group: list[int] | None, fused: int | None) -> Markup:
 def _positives(config: StreamConfig, group: list[int]) -> str:
     sizes = [group.count(one) for one in set(group)]
     several = sum(size for size in sizes if size > 1)
-    rule = {"row": "the own row alone", "text": "rows of equal text", "image": "rows of one picture"}
+    rule = {"row": "the own row alone", "text": "rows of equal text", "image": "rows of one image"}
     return f"{rule[config.positives]}: {several} of {len(group)} rows have more than one; all others are negatives"
 
 
@@ -256,9 +256,9 @@ def _broken(batch: Batch) -> Section:
 
 
 def _address(image: Tensor, spec: ImageSpec) -> str:
-    """A picture [C, S, S] in [0, 1] as a data address; large ones as JPEG, so that the file stays small."""
-    picture = visible_unit(image.permute(1, 2, 0).cpu().numpy(), spec)
-    kind = "PNG" if max(picture.size) <= _SMALL else "JPEG"
+    """An image [C, S, S] in [0, 1] as a data address; large ones as JPEG, so that the file stays small."""
+    one_image = visible_unit(image.permute(1, 2, 0).cpu().numpy(), spec)
+    kind = "PNG" if max(one_image.size) <= _SMALL else "JPEG"
     packed = io.BytesIO()
-    picture.save(packed, kind, quality=90) if kind == "JPEG" else picture.save(packed, kind)
+    one_image.save(packed, kind, quality=90) if kind == "JPEG" else one_image.save(packed, kind)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"

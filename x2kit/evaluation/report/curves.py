@@ -112,7 +112,9 @@ def _list_changes(changes: Sequence[Change]) -> Markup:
         tag(
             "li",
             f"after step {change.step:,}: ",
-            "; ".join(filter(None, [_verb(change.started, "start"), _verb(change.stopped, "stop")])),
+            "; ".join(
+                filter(None, [_subcommand(change.started, "start"), _subcommand(change.stopped, "stop")])
+            ),
         )
         for change in changes
     ]
@@ -120,8 +122,8 @@ def _list_changes(changes: Sequence[Change]) -> Markup:
     return tag("div", tag("p", note), tag("ol", items), class_="note")
 
 
-def _verb(names: Sequence[str], verb: str) -> str:
-    return f"{', '.join(names)} {verb}{'s' if len(names) == 1 else ''}" if names else ""
+def _subcommand(names: Sequence[str], subcommand: str) -> str:
+    return f"{', '.join(names)} {subcommand}{'s' if len(names) == 1 else ''}" if names else ""
 
 
 def draw_curve(name: str, series: Series, last_step: float, colour: str, marks: Sequence[int] = ()) -> Markup:

@@ -1,4 +1,4 @@
-"""Examples on the page: captions with the pictures they find, pictures with their texts. Imports torch."""
+"""Examples on the page: captions with the images they find, images with their texts. Imports torch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from x2kit.plugin.facts import ImageSpec
 
 TOP = 5
 _SIDE = 192
-"""Pixels of the longer side of a picture on the page."""
+"""Pixels of the longer side of an image on the page."""
 
 
 class Thumbnails:
-    """Pictures of records as data addresses, each made once.
+    """Images of records as data addresses, each made once.
 
     Args:
         part: the records.
@@ -35,16 +35,16 @@ class Thumbnails:
         self._made: dict[int, str] = {}
 
     def __getitem__(self, position: int) -> str:
-        """`data:image/png;base64,…` of the picture at this position of the part."""
+        """`data:image/png;base64,…` of the image at this position of the part."""
         if position not in self._made:
             record = self._part[position]
             image = record.get("image")
             seen = first_frame(record["video"]) if image is None else image
             loaded = decode(seen, self._spec.channels, self._spec.value_range)
-            picture = visible(loaded, self._spec).copy()
-            picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            one_image = visible(loaded, self._spec).copy()
+            one_image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             packed = io.BytesIO()
-            picture.save(packed, "PNG", optimize=True)
+            one_image.save(packed, "PNG", optimize=True)
             encoded = base64.b64encode(packed.getvalue()).decode("ascii")
             self._made[position] = f"data:image/png;base64,{encoded}"
         return self._made[position]
@@ -61,14 +61,14 @@ class Hit(NamedTuple):
 
 
 def draw_queries(probe: Probe, language: LanguageProbe, thumbnails: Thumbnails, each: int = 2) -> Markup:
-    """Captions of one language with the five pictures that are most similar.
+    """Captions of one language with the five images that are most similar.
 
     Args:
-        each: how many captions that find their picture, and how many that miss it; where one kind is short the
+        each: how many captions that find their image, and how many that miss it; where one kind is short the
             other fills up.
     """
-    chosen = choose_queries(language.ranks.tolist(), language.pictures, each)
-    answers = [(query, _found_pictures(language, query)) for query in chosen]
+    chosen = choose_queries(language.ranks.tolist(), language.images, each)
+    answers = [(query, _found_images(language, query)) for query in chosen]
     pairs = [(position, query) for query, places in answers for position, _ in places]
     matches = iter(probe.match(language, pairs))
     drawn = []
@@ -79,24 +79,24 @@ def draw_queries(probe: Probe, language: LanguageProbe, thumbnails: Thumbnails, 
                 place,
                 float(language.similarity[query, position]),
                 next(matches),
-                position == language.pictures[query],
+                position == language.images[query],
             )
             for position, place in places
         ]
         drawn.append(_query(language, query, hits, thumbnails))
     right = int((language.ranks == 0).sum())
-    summary = f"{right} of {len(language.ranks)} captions find their picture among {len(probe.pictures)}"
+    summary = f"{right} of {len(language.ranks)} captions find their image among {len(probe.images)}"
     return join(_language_heading(language, summary), tag("div", drawn, class_="queries"))
 
 
-def choose_queries(ranks: Sequence[int], pictures: Sequence[int], each: int) -> list[int]:
-    """The first queries that are right and the first that miss, no two of one picture; right ones come first."""
+def choose_queries(ranks: Sequence[int], images: Sequence[int], each: int) -> list[int]:
+    """The first queries that are right and the first that miss, no two of one image; right ones come first."""
     right: list[int] = []
     missed: list[int] = []
     seen: set[int] = set()
-    for query, (rank, picture) in enumerate(zip(ranks, pictures, strict=True)):
-        if picture not in seen:
-            seen.add(picture)
+    for query, (rank, one_image) in enumerate(zip(ranks, images, strict=True)):
+        if one_image not in seen:
+            seen.add(one_image)
             (missed if rank else right).append(query)
     shown = max(each, 2 * each - len(missed)), max(each, 2 * each - len(right))
     return right[: shown[0]] + missed[: shown[1]]
@@ -105,8 +105,8 @@ def choose_queries(ranks: Sequence[int], pictures: Sequence[int], each: int) -> 
 def draw_texts(
     probe: Probe, languages: Sequence[LanguageProbe], thumbnails: Thumbnails, count: int = 3
 ) -> Markup:
-    """Pictures, evenly spread, each with the five captions of each language that are most similar."""
-    total = len(probe.pictures)
+    """Images, evenly spread, each with the five captions of each language that are most similar."""
+    total = len(probe.images)
     drawn = []
     for position in dict.fromkeys(place * total // count for place in range(count)):
         lists = [
@@ -142,8 +142,8 @@ def top_places(similarity: Tensor, true: Sequence[int], rank: int) -> list[tuple
     return places
 
 
-def _found_pictures(language: LanguageProbe, query: int) -> list[tuple[int, int]]:
-    return top_places(language.similarity[query], [language.pictures[query]], int(language.ranks[query]))
+def _found_images(language: LanguageProbe, query: int) -> list[tuple[int, int]]:
+    return top_places(language.similarity[query], [language.images[query]], int(language.ranks[query]))
 
 
 def _query(language: LanguageProbe, query: int, hits: Iterable[Hit], thumbnails: Thumbnails) -> Markup:
@@ -154,7 +154,7 @@ def _query(language: LanguageProbe, query: int, hits: Iterable[Hit], thumbnails:
     return tag(
         "div",
         tag("div", language.written[query], class_="text", lang=language.code, dir="auto"),
-        tag("div", verdict, f", the true picture is at place {rank + 1}" if rank else None, class_="verdict"),
+        tag("div", verdict, f", the true image is at place {rank + 1}" if rank else None, class_="verdict"),
         tag("div", [_hit(hit, thumbnails) for hit in hits], class_="strip"),
         class_="query",
     )
@@ -164,7 +164,7 @@ def _hit(hit: Hit, thumbnails: Thumbnails) -> Markup:
     place = f"{hit.place + 1}."
     return tag(
         "div",
-        tag("img", src=thumbnails[hit.position], alt="true picture" if hit.true else "another picture"),
+        tag("img", src=thumbnails[hit.position], alt="true image" if hit.true else "another image"),
         tag("b", f"{place} true" if hit.true else place),
         f" {hit.similarity:.2f}",
         tag("br"),
@@ -174,11 +174,11 @@ def _hit(hit: Hit, thumbnails: Thumbnails) -> Markup:
 
 
 def _texts(language: LanguageProbe, position: int) -> Markup:
-    """The best captions of one picture."""
+    """The best captions of one image."""
     scores = language.similarity[:, position]
-    true = [row for row, picture in enumerate(language.pictures) if picture == position]
+    true = [row for row, one_image in enumerate(language.images) if one_image == position]
     if not true:
-        return tag("p", "This picture has no caption in this language.", class_="note")
+        return tag("p", "This image has no caption in this language.", class_="note")
     best = max(float(scores[row]) for row in true)
     rank = int((scores >= best).sum()) - sum(float(scores[row]) >= best for row in true)
     items = []
@@ -196,7 +196,7 @@ def _texts(language: LanguageProbe, position: int) -> Markup:
 
 
 def _language_heading(language: LanguageProbe, summary: str) -> Markup:
-    kind = "trained with pictures" if language.trained else "zero-shot: never beside a picture in training"
+    kind = "trained with images" if language.trained else "zero-shot: never beside an image in training"
     return tag(
         "h3",
         language.code,

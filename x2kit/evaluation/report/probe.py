@@ -1,6 +1,6 @@
 """What the model says about part of the measured records: the material of the gallery. Imports torch.
 
-M pictures, T texts of one language, R regions.
+M images, T texts of one language, R regions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.sources import Record, Source
-from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.config import Grounding, Retrieval
 from x2kit.tasks.grounding.metric import locate_regions
 from x2kit.tasks.records import Entry, MeasuredRecords, captions, texts_in
 from x2kit.tasks.retrieval.ranking import ranks
-from x2kit.tasks.scoring import PictureBank, TextBank, encode_pictures, encode_texts, fuse_pairs
+from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank, fuse_pairs
 
 MOST_RECORDS = 500
 """Enough for telling examples, and seconds on two cores for a small model."""
@@ -54,22 +54,22 @@ class PartOfSource:
 
 
 class LanguageProbe(NamedTuple):
-    """One language: its captions and how they find their pictures.
+    """One language: its captions and how they find their images.
 
     Attributes:
         code: of the language.
-        trained: whether its texts stood beside pictures in training.
+        trained: whether its texts stood beside images in training.
         written: T captions as the records have them.
-        pictures: T positions of the right pictures.
+        images: T positions of the right images.
         bank: the captions, encoded.
         similarity: [T, M].
-        ranks: [T] int64, of the right picture, 0 for the first place; ties count against it.
+        ranks: [T] int64, of the right image, 0 for the first place; ties count against it.
     """
 
     code: str
     trained: bool
     written: list[str]
-    pictures: list[int]
+    images: list[int]
     bank: TextBank
     similarity: Tensor
     ranks: Tensor
@@ -86,13 +86,13 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The encoded pictures, and questions about them.
+    """The encoded images, and questions about them.
 
     Attributes:
         model: in evaluation mode.
         part: the records that are shown.
         entries: M, what is known of each record.
-        pictures: M, encoded.
+        images: M, encoded.
         only: whether no other language is measured (see `texts_in`).
         retrieval, localisation: how texts are cut.
         batch_size: texts at a time.
@@ -101,34 +101,34 @@ class Probe:
     model: X2VLM
     part: PartOfSource
     entries: list[Entry]
-    pictures: PictureBank
+    images: ImageBank
     only: bool
     retrieval: Retrieval
-    localisation: Localisation
+    localisation: Grounding
     batch_size: int
 
     def captions(self, code: str, trained: bool) -> LanguageProbe | None:
-        """The captions of one language against all pictures; None if there are none."""
+        """The captions of one language against all images; None if there are none."""
         queries = captions(self.entries, code, self.only, self.retrieval.max_words)
         if not queries.texts:
             return None
-        bank = encode_texts(self.model, queries.texts, self.retrieval.max_tokens, self.batch_size)
-        similarity = bank.projected @ self.pictures.projected.T
-        places = ranks(similarity, [[picture] for picture in queries.pictures])
+        bank = encode_text_bank(self.model, queries.texts, self.retrieval.max_tokens, self.batch_size)
+        similarity = bank.projected @ self.images.projected.T
+        places = ranks(similarity, [[image] for image in queries.images])
         written = [text for entry in self.entries for text in texts_in(entry.caption, code, self.only)]
-        return LanguageProbe(code, trained, written, queries.pictures, bank, similarity, places)
+        return LanguageProbe(code, trained, written, queries.images, bank, similarity, places)
 
     def match(self, language: LanguageProbe, pairs: Sequence[tuple[int, int]]) -> list[float]:
-        """Probability that picture and caption belong together, for pairs of their positions."""
+        """Probability that image and caption belong together, for pairs of their positions."""
         if not pairs:
             return []
         head = self.model.itm_logits
-        logits = fuse_pairs(self.model, self.pictures, language.bank, torch.tensor(pairs), head)
+        logits = fuse_pairs(self.model, self.images, language.bank, torch.tensor(pairs), head)
         shares: list[float] = logits.softmax(1)[:, 1].tolist()
         return shares
 
     def boxes(self, code: str, positions: Sequence[int], most: int) -> dict[int, list[Guess]]:
-        """The first `most` regions of some pictures with the boxes that the model predicts for their texts."""
+        """The first `most` regions of some images with the boxes that the model predicts for their texts."""
         shown = [
             entry._replace(regions=entry.regions[:most] if position in positions else [])
             for position, entry in enumerate(self.entries)
@@ -142,10 +142,10 @@ class Probe:
         if not written:
             return {}
         located = locate_regions(
-            self.localisation, self.model, self.pictures, shown, code, self.only, self.batch_size
+            self.localisation, self.model, self.images, shown, code, self.only, self.batch_size
         )
         found: dict[int, list[Guess]] = {}
-        for row, position in enumerate(located.boxes.pictures):
+        for row, position in enumerate(located.boxes.images):
             guess = Guess(
                 written[row],
                 located.boxes.bbox[row],
@@ -161,15 +161,15 @@ def make_probe(
     source: Source,
     only: bool,
     retrieval: Retrieval,
-    localisation: Localisation,
+    localisation: Grounding,
     batch_size: int,
 ) -> Probe:
-    """Encode the pictures of part of a source. Raises DataError for the first broken record."""
+    """Encode the images of part of a source. Raises DataError for the first broken record."""
     part = PartOfSource(source)
     records = MeasuredRecords(part, model.image_spec, model.frames)
     contrastive = hasattr(model, "vision_proj")
-    pictures = encode_pictures(model, records.pictures(), len(part), batch_size, project=contrastive)
-    return Probe(model, part, records.entries, pictures, only, retrieval, localisation, batch_size)
+    images = encode_image_bank(model, records.images(), len(part), batch_size, project=contrastive)
+    return Probe(model, part, records.entries, images, only, retrieval, localisation, batch_size)
 
 
 def languages_shown(
@@ -179,7 +179,7 @@ def languages_shown(
 
     Args:
         codes: all measured languages.
-        trained: those whose texts stood beside pictures in training.
+        trained: those whose texts stood beside images in training.
         recall: measured R@1 by language; without it the first three zero-shot languages are taken.
         most_trained: trained languages that are shown where there are zero-shot ones; up to four otherwise.
     """

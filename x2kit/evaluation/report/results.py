@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.warnings import boxes_rows, retrieval_rows
 
-DIRECTIONS = (("image_to_text", "picture → text"), ("text_to_image", "text → picture"))
+DIRECTIONS = (("image_to_text", "image → text"), ("text_to_image", "text → image"))
 GROUPS = (("zero_shot", "zero-shot", False), ("trained", "trained", True))
-"""Key of the means in the result, word on the page, whether texts stood beside pictures in training."""
+"""Key of the means in the result, word on the page, whether texts stood beside images in training."""
 _BARS = ("r1", "found")
 
 
@@ -57,7 +57,7 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
             continue
         chance = fmean(row["chance_r1"] for row in rows.values())
         name = f"R@1, {word}"
-        about = f"{_codes(rows)}; {_span(rows, 'queries')} texts × {_span(rows, 'candidates')} pictures; "
+        about = f"{_codes(rows)}; {_span(rows, 'queries')} texts × {_span(rows, 'candidates')} images; "
         about += "mean of both directions, by similarity"
         figures.append(Figure(name, result[f"mean_{key}"], chance, about))
         again = result.get(f"mean_reranked_{key}")
@@ -68,7 +68,7 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
         rows = _of_group(boxes, trained)
         if not rows:
             continue
-        about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, found by their text in the whole picture"
+        about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, found by their text in the whole image"
         figures.append(
             Figure(
                 f"Boxes with IoU > {result['boxes_iou']}, {word}",
@@ -145,7 +145,7 @@ def _columns(result: Mapping[str, Any], reranked: bool) -> list[Column]:
         columns += [
             Column("retrieval, of", "chance", ("chance_r1",)),
             Column("retrieval, of", "texts", ("queries",)),
-            Column("retrieval, of", "pictures", ("candidates",)),
+            Column("retrieval, of", "images", ("candidates",)),
         ]
     if boxes_rows(result)[1]:
         columns += [

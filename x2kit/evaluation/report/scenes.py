@@ -1,4 +1,4 @@
-"""Predicted and true boxes drawn on pictures. Imports torch."""
+"""Predicted and true boxes drawn on images. Imports torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import Guess, Probe
 
 SCENES, REGIONS = 6, 4
-"""Pictures of each language, and most regions of a picture."""
+"""Images of each language, and most regions of an image."""
 
 
 def draw_scenes(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> Markup | None:
-    """The same pictures for each language, evenly spread over those that have regions; None if none has."""
+    """The same images for each language, evenly spread over those that have regions; None if none has."""
     having = [position for position, entry in enumerate(probe.entries) if entry.regions]
     chosen = list(dict.fromkeys(having[place * len(having) // SCENES] for place in range(SCENES) if having))
     drawn = []
@@ -39,10 +39,10 @@ def draw_scenes(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> M
 def draw_scene(
     thumbnail: str, size: tuple[int, int], guesses: Sequence[Guess], code: str, limit: float
 ) -> Markup:
-    """One picture with its boxes, and under it each region's text and intersection over union.
+    """One image with its boxes, and under it each region's text and intersection over union.
 
     Args:
-        thumbnail: address of the picture.
+        thumbnail: address of the image.
         size: its width and height in pixels.
         guesses: the regions that are shown.
         code: language of their texts.

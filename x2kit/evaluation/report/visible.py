@@ -1,4 +1,4 @@
-"""Pictures of any channels and depth as people can look at them. Imports no torch."""
+"""Images of any channels and depth as people can look at them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DARKEST, _BRIGHTEST = 2, 98
 
 
 def visible(loaded: Loaded, spec: ImageSpec) -> Image.Image:
-    """A picture that was read for an encoder; one of 8 bits in grey or colour is left as it is."""
+    """An image that was read for an encoder; one of 8 bits in grey or colour is left as it is."""
     if isinstance(loaded, Image.Image):
         return loaded
     return visible_unit(to_unit(loaded, spec.value_range or (0, 255)), spec)
@@ -24,7 +24,7 @@ def visible(loaded: Loaded, spec: ImageSpec) -> Image.Image:
 def visible_unit(pixels: NDArray[np.float32], spec: ImageSpec) -> Image.Image:
     """Numbers [H, W, C] in [0, 1] as colours where `spec` names them or there are three channels, else as grey.
 
-    What an ordinary picture is not is stretched, each channel for itself: a radiograph of 12 bits, or the
+    What an ordinary image is not is stretched, each channel for itself: a radiograph of 12 bits, or the
     reflectance of a forest, would be black.
     """
     channels = spec.colours or ((0, 1, 2) if pixels.shape[2] >= 3 else (0,))

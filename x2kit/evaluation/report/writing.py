@@ -30,7 +30,7 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, read_weights, weights_directory
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks.config import Localisation, Retrieval
+from x2kit.tasks.config import Grounding, Retrieval
 from x2kit.tasks.records import spoken_languages
 
 REPORT = "report.html"
@@ -131,7 +131,7 @@ def read_run(run: Path, weights: Path) -> Run:
 def draw_examples(
     weights: Path, recipe: Recipe, split: str, result: Mapping[str, Any] | None, device: str
 ) -> list[Section]:
-    """What the model says about part of the split: captions, pictures, boxes."""
+    """What the model says about part of the split: captions, images, boxes."""
     config = evaluation_of(recipe)
     source_config = config.source.for_split(split)
     recipe.data.limits.apply()
@@ -148,7 +148,7 @@ def draw_examples(
         source,
         len(codes) == 1,
         next((task for task in tasks if isinstance(task, Retrieval)), Retrieval()),
-        next((task for task in tasks if isinstance(task, Localisation)), Localisation()),
+        next((task for task in tasks if isinstance(task, Grounding)), Grounding()),
         config.batch_size,
     )
     shown = languages_shown(codes, trained, {code: row["mean_r1"] for code, row in measured.items()})
@@ -168,13 +168,13 @@ def _retrieval_sections(
     languages = [language for language in found if language is not None]
     if not languages:
         return []
-    shown = len(probe.pictures)
+    shown = len(probe.images)
     records = f"all {total:,}" if shown == total else f"{shown:,} of the {total:,}"
     about = (
-        f"Captions of the split {split} and the five pictures that are most similar, among {records}. Shown are the "
-        "first captions of the split that find their picture and the first that miss it, so both kinds are seen "
-        "whatever their share. The true picture has a green frame; where it is not among the five, it stands last "
-        "with its place. Under each picture: cosine similarity, which orders them, and the probability of a match "
+        f"Captions of the split {split} and the five images that are most similar, among {records}. Shown are the "
+        "first captions of the split that find their image and the first that miss it, so both kinds are seen "
+        "whatever their share. The true image has a green frame; where it is not among the five, it stands last "
+        "with its place. Under each image: cosine similarity, which orders them, and the probability of a match "
         "by the matching head."
     )
     if any(code not in trained for code in codes) and len(languages) > 1:
@@ -182,14 +182,14 @@ def _retrieval_sections(
     return [
         Section(
             "queries",
-            "Captions and the pictures they find",
+            "Captions and the images they find",
             about,
             join([draw_queries(probe, language, thumbnails) for language in languages]),
         ),
         Section(
             "texts",
-            "Pictures and the captions they find",
-            "Pictures, evenly spread over the split, and the five captions of each language that are most similar; "
+            "Images and the captions they find",
+            "Images, evenly spread over the split, and the five captions of each language that are most similar; "
             "the true one has a green frame.",
             draw_texts(probe, languages, thumbnails),
         ),
@@ -201,12 +201,12 @@ def _box_section(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> 
     if drawn is None:
         return []
     about = join(
-        "Each region's text is given with the whole picture. ",
+        "Each region's text is given with the whole image. ",
         tag("span", class_="key"),
         " true box, ",
         tag("span", class_="key guess"),
         f" predicted box; the number is their intersection over union, ✓ above {probe.localisation.iou}. The "
-        "pictures are evenly spread over the split and the same for every language.",
+        "images are evenly spread over the split and the same for every language.",
     )
     return [Section("boxes", "Boxes by name", about, drawn)]
 
@@ -239,7 +239,7 @@ def _about_results(run: Run) -> str:
     if run.result is None:
         return ""
     return (
-        "Zero-shot languages never stood beside a picture in training; they are tied to the pictures by parallel "
+        "Zero-shot languages never stood beside an image in training; they are tied to the images by parallel "
         f"texts alone. Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
         if run.result.get("mean_zero_shot") is not None
         else f"Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."

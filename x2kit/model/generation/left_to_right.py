@@ -12,7 +12,7 @@ from torch import Tensor
 
 from x2kit.errors import ShapeError
 from x2kit.model.generation.beam_search import Search, beam_search
-from x2kit.model.x2vlm import X2VLM, picture_context
+from x2kit.model.x2vlm import X2VLM, image_context
 from x2kit.plugin import Context, VisionFeatures
 
 
@@ -40,7 +40,7 @@ def caption_states(model: X2VLM, ids: Tensor, inserted: Tensor, context: Context
     Args:
         ids: [B, L] int64.
         inserted: [B, L] bool, as in `reading_order`.
-        context: the pictures that they are about.
+        context: the images that they are about.
     Raises: HeadError if the text encoder reads whole texts only.
     """
     sees, positions = reading_order(inserted)
@@ -51,11 +51,11 @@ def caption_states(model: X2VLM, ids: Tensor, inserted: Tensor, context: Context
 def write_captions(
     model: X2VLM, features: VisionFeatures, prompt: Sequence[int], search: Search | None = None
 ) -> list[list[int]]:
-    """A caption for each picture, from the masked-language head: a mask behind the text asks for what comes next.
+    """A caption for each image, from the masked-language head: a mask behind the text asks for what comes next.
 
     Args:
         model: in evaluation mode.
-        features: of B pictures.
+        features: of B images.
         prompt: tokens that captions begin with, the special first one among them.
         search: how captions are searched for.
     Returns: B captions as token ids, without the prompt, with the separator at the end if they came to one.
@@ -70,7 +70,7 @@ def write_captions(
         )
     count = len(features.summary)
     rows = torch.arange(count, device=model.device).repeat_interleave(search.num_beams)
-    context = picture_context(features, rows)
+    context = image_context(features, rows)
 
     def next_token(ids: Tensor) -> Tensor:
         ids = torch.nn.functional.pad(ids.to(model.device), (0, 1), value=model.tokenizer.special.mask)

@@ -24,7 +24,7 @@ from x2kit.plugin.components import Kind
 from x2kit.plugin.loading.admission import admit, new_manager
 from x2kit.plugin.loading.discovery import Candidate, installed, named
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.subcommands import Verbs
+from x2kit.plugin.subcommands import Subcommands
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PluginState:
         distribution: name and version of what was installed, or the path of the file.
         components: kind and name of each component; none of a quarantined plugin's are in use.
         status: "active" or "quarantined".
-        verbs: names of its verbs.
+        subcommands: names of its subcommands.
         error: why it is quarantined: what happened, and what to do.
         traceback: of that error, for the plugin's author.
     """
@@ -49,7 +49,7 @@ class PluginState:
     status: Literal["active", "quarantined"] = "active"
     error: str | None = None
     traceback: str | None = None
-    verbs: tuple[str, ...] = ()
+    subcommands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plugins:
     registry: Registry
     states: tuple[PluginState, ...]
     _named: Mapping[str, PluginState] = field(default_factory=dict, repr=False)
-    verbs: Verbs = field(default_factory=Verbs)
+    subcommands: Subcommands = field(default_factory=Subcommands)
     _manager: pluggy.PluginManager | None = field(default=None, repr=False)
 
     @property
@@ -115,7 +115,9 @@ def load_plugins(extra: Sequence[str] = (), *, base: Path | None = None, strict:
     loading = _Loading(strict)
     for candidate in chain(installed(), named(extra, base or Path.cwd())):
         loading.take(candidate)
-    return Plugins(loading.registry, tuple(loading.states), loading.named(), loading.verbs, loading.manager)
+    return Plugins(
+        loading.registry, tuple(loading.states), loading.named(), loading.subcommands, loading.manager
+    )
 
 
 class _Loading:
@@ -123,7 +125,7 @@ class _Loading:
 
     def __init__(self, strict: bool) -> None:
         self.registry = Registry()
-        self.verbs = Verbs()
+        self.subcommands = Subcommands()
         self.states: list[PluginState] = []
         self._strict = strict
         self.manager = new_manager()
@@ -155,8 +157,8 @@ class _Loading:
             if file:
                 self._places[file] = len(self.states)
             distribution = distribution or file or name
-            own, verbs = Registry(name, distribution), Verbs(name, distribution)
-            self._register(plugin, own, verbs, name, candidate.remedy)
+            own, subcommands = Registry(name, distribution), Subcommands(name, distribution)
+            self._register(plugin, own, subcommands, name, candidate.remedy)
         except PluginError as error:
             text = f"plugin {name}{f' ({distribution})' if distribution else ''}: {error}"
             if self._strict:
@@ -167,25 +169,31 @@ class _Loading:
         else:
             components = tuple((entry.component.kind, entry.component.component_name()) for entry in own)
             state = PluginState(
-                name, candidate.origin, distribution, components, verbs=tuple(verb.name for verb in verbs)
+                name,
+                candidate.origin,
+                distribution,
+                components,
+                subcommands=tuple(one.name for one in subcommands),
             )
         self.states.append(state)
         return len(self.states) - 1
 
-    def _register(self, plugin: object, own: Registry, verbs: Verbs, name: str, remedy: str) -> None:
-        """Admit the plugin, let it fill its own register and its verbs, and take these as a whole."""
+    def _register(
+        self, plugin: object, own: Registry, subcommands: Subcommands, name: str, remedy: str
+    ) -> None:
+        """Admit the plugin, let it fill its own register and its subcommands, and take these as a whole."""
         with _contained("cannot be read", remedy):
             admit(plugin, name, self.manager)
         try:
             with _contained("its hook x2kit_register raised", remedy):
                 _only(self.manager, plugin, "x2kit_register")(registry=own)
-            with _contained("its hook x2kit_verbs raised", remedy):
-                _only(self.manager, plugin, "x2kit_verbs")(verbs=verbs)
-            taken = Verbs()
-            taken.absorb(self.verbs)
-            taken.absorb(verbs)
+            with _contained("its hook x2kit_subcommands raised", remedy):
+                _only(self.manager, plugin, "x2kit_subcommands")(subcommands=subcommands)
+            taken = Subcommands()
+            taken.absorb(self.subcommands)
+            taken.absorb(subcommands)
             self.registry.absorb(own)
-            self.verbs = taken
+            self.subcommands = taken
         except PluginError:
             self.manager.unregister(plugin)
             raise

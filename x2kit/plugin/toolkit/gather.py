@@ -13,14 +13,14 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shared: Tensor, rows: Tensor, lead: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.count, ctx.leads = len(shared), lead is not None
+        ctx.count, ctx.is_rank_zero = len(shared), lead is not None
         return shared.index_select(0, rows) if lead is None else _with_lead(shared, rows, lead)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (rows,) = ctx.saved_tensors
         of_shared = _added_up(gradient, rows, ctx.count)
-        if not ctx.leads:
+        if not ctx.is_rank_zero:
             return of_shared, None, None
         return of_shared[..., 1:, :], None, gradient[..., :1, :]
 

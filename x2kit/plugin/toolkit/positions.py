@@ -1,4 +1,4 @@
-"""Positions of patches: fixed ones, and learned ones at another picture size. Imports torch."""
+"""Positions of patches: fixed ones, and learned ones at another image size. Imports torch."""
 
 from __future__ import annotations
 

@@ -164,4 +164,4 @@ def load_image_spec(directory: Path) -> ImageSpec:
         tuples = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
         return ImageSpec(**{**content, **tuples, "mean": tuples["mean"], "std": tuples["std"]})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{file}: not readable as an encoder's picture statistics: {error}") from error
+        raise WeightsError(f"{file}: not readable as an encoder's image statistics: {error}") from error

@@ -1,8 +1,8 @@
-"""Boxes by name: is a part of a picture found when its text and the whole picture are given. Imports torch.
+"""Boxes by name: is a part of an image found when its text and the whole image are given. Imports torch.
 
 A hit is a predicted box whose intersection over union with the true box is above the limit. The chance level is the
 share of hits if each prediction were the true box of another region of the set, drawn at random: it has the right
-sizes and shapes, and knows nothing of the picture.
+sizes and shapes, and knows nothing of the image.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
 from x2kit.model.x2vlm import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
-from x2kit.plugin.tasks import Ranks, TaskContext
-from x2kit.tasks.config import Localisation
+from x2kit.plugin.tasks import TaskContext
+from x2kit.tasks.config import Grounding
 from x2kit.tasks.records import Entry, NamedBoxes, common_regions, encode_records, named_boxes, region_texts
-from x2kit.tasks.scoring import ALONE, PictureBank, Progress, encode_texts, fuse_pairs, silent
+from x2kit.tasks.scoring import ALONE, ImageBank, Progress, encode_text_bank, fuse_pairs, silent
 
 CHANCE_BOXES = 2000
 """Boxes that the chance level is worked out from, all pairs of them; of more boxes evenly spaced ones."""
@@ -41,21 +42,21 @@ class Located(NamedTuple):
     iou: Tensor
 
 
-def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, Any]:
+def measure_grounding(config: Grounding, context: TaskContext) -> Mapping[str, Any]:
     """Measure all languages.
 
     Returns, for `evaluation.json`:
-        boxes.CODE: iou50 (the share found; the number is the limit in per cent), mean_iou, regions and pictures
+        boxes.CODE: iou50 (the share found; the number is the limit in per cent), mean_iou, regions and images
             measured, chance, trained_with_images.
         boxes_iou: the limit.
         boxes_mean_trained, boxes_mean_zero_shot: the share found averaged over languages, None where there is none.
         boxes_without: languages in which no region has a text; captions may have more languages than regions.
     Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
-    pictures, entries = encode_records(context, frames=None, project=False)
+    images, entries = encode_records(context, frames=None, project=False)
     entries, languages = regions_of(config, context.languages, entries)
     boxes = {
-        language: _measure_language(config, context, pictures, entries, language) for language in languages
+        language: _measure_language(config, context, images, entries, language) for language in languages
     }
     name = share_name(config.iou)
     trained = [found[name] for found in boxes.values() if found["trained_with_images"]]
@@ -70,7 +71,7 @@ def measure_boxes(config: Localisation, context: TaskContext) -> Mapping[str, An
 
 
 def regions_of(
-    config: Localisation, languages: Sequence[str], entries: list[Entry]
+    config: Grounding, languages: Sequence[str], entries: list[Entry]
 ) -> tuple[list[Entry], list[str]]:
     """The entries with the regions that are measured, and the languages in which any has a text.
 
@@ -85,7 +86,7 @@ def regions_of(
     if not found:
         raise DataError(
             f"no region has a text in {', '.join(languages)}, so no box can be looked for; leave the task "
-            "Localisation out of evaluation.tasks, or name languages that have: --evaluation.languages"
+            "Grounding out of evaluation.tasks, or name languages that have: --evaluation.languages"
         )
     if config.common_subset:
         entries = common_regions(entries, found)
@@ -103,9 +104,9 @@ def share_name(limit: float) -> str:
 
 
 def _measure_language(
-    config: Localisation,
+    config: Grounding,
     context: TaskContext,
-    pictures: PictureBank,
+    images: ImageBank,
     entries: Sequence[Entry],
     language: str,
 ) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _measure_language(
     located = locate_regions(
         config,
         context.model,
-        pictures,
+        images,
         entries,
         language,
         only,
@@ -125,16 +126,16 @@ def _measure_language(
         share_name(config.iou): float((located.iou > config.iou).double().mean()),
         "mean_iou": float(located.iou.double().mean()),
         "regions": len(located.iou),
-        "pictures": len(set(located.boxes.pictures)),
+        "images": len(set(located.boxes.images)),
         "chance": _chance_hits_once(tuple(map(tuple, located.boxes.bbox)), config.iou),
         "trained_with_images": language in context.trained_with_images,
     }
 
 
 def locate_regions(
-    config: Localisation,
+    config: Grounding,
     model: X2VLM,
-    pictures: PictureBank,
+    images: ImageBank,
     entries: Sequence[Entry],
     language: str,
     only: bool,
@@ -152,9 +153,9 @@ def locate_regions(
     if not boxes.texts:
         raise DataError(f"no region has a text in {language}")
     numbers = {text: number for number, text in enumerate(dict.fromkeys(boxes.texts))}
-    texts = encode_texts(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
-    pairs = torch.tensor([boxes.pictures, [numbers[text] for text in boxes.texts]]).T.contiguous()
-    predicted = fuse_pairs(model, pictures, texts, pairs, model.predict_bbox, progress, ranks)
+    texts = encode_text_bank(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
+    pairs = torch.tensor([boxes.images, [numbers[text] for text in boxes.texts]]).T.contiguous()
+    predicted = fuse_pairs(model, images, texts, pairs, model.predict_bbox, progress, ranks)
     return Located(boxes, predicted, iou_and_giou(predicted, torch.tensor(boxes.bbox))[0])
 
 

@@ -1,6 +1,6 @@
 """Retrieval in every language: similarity of all pairs, then the matching head on the best of them. Imports torch.
 
-M pictures, T texts, P pairs. Each text belongs to one picture; a picture may have several. A picture without a text
+M images, T texts, P pairs. Each text belongs to one image; an image may have several. An image without a text
 in a language takes no part in that language; the counts say how many did, and `common_subset` measures all languages
 on the same records.
 
@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
 from x2kit.model.x2vlm import X2VLM
-from x2kit.plugin.tasks import Ranks, TaskContext
+from x2kit.plugin.tasks import TaskContext
 from x2kit.tasks.config import Retrieval
 from x2kit.tasks.records import Entry, Queries, captions, common_captions, encode_records
 from x2kit.tasks.retrieval.ranking import ScoreRows, chance, ranks, recalls
@@ -33,10 +34,10 @@ from x2kit.tasks.retrieval.reranking import Candidates, RerankedRows, candidates
 from x2kit.tasks.retrieval.right_answers import RightAnswers, count_shared, highest_r1, right_answers
 from x2kit.tasks.scoring import (
     ALONE,
-    PictureBank,
+    ImageBank,
     Progress,
     TextBank,
-    encode_texts,
+    encode_text_bank,
     fuse_pairs,
     silent,
 )
@@ -63,10 +64,10 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
     """Measure all languages.
 
     Returns, for `evaluation.json`:
-        languages.CODE: queries and candidates (texts and pictures), chance_r1, trained_with_images, mean_r1, and in
+        languages.CODE: queries and candidates (texts and images), chance_r1, trained_with_images, mean_r1, and in
             each of image_to_text and text_to_image r1, r5, r10 with queries and candidates of that direction, all by
             similarity; reranked holds the same directions after re-ranking. shared_captions counts texts that another
-            picture has too, highest_r1 is the R@1 that equal texts and equal pictures allow, also of each direction.
+            image has too, highest_r1 is the R@1 that equal texts and equal images allow, also of each direction.
         positives: the task's setting.
         mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None where there is none;
             mean_reranked_all and so on after re-ranking.
@@ -76,9 +77,9 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
         rerank: method, top_k, itm_weight.
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
-    pictures, entries = encode_records(context, config.frames or context.model.frames)
+    images, entries = encode_records(context, config.frames or context.model.frames)
     languages = {
-        language: _measure_language(config, context, pictures, entries, language, queries)
+        language: _measure_language(config, context, images, entries, language, queries)
         for language, queries in queries_of(config, context.languages, entries).items()
     }
     return {
@@ -122,31 +123,31 @@ def queries_of(config: Retrieval, languages: Sequence[str], entries: Sequence[En
 def _measure_language(
     config: Retrieval,
     context: TaskContext,
-    pictures: PictureBank,
+    images: ImageBank,
     entries: Sequence[Entry],
     language: str,
     queries: Queries,
 ) -> dict[str, Any]:
-    texts = encode_texts(
+    texts = encode_text_bank(
         context.model, queries.texts, config.max_tokens, context.batch_size, ranks=context.ranks
     )
-    present = sorted(set(queries.pictures))
+    present = sorted(set(queries.images))
     column = {position: number for number, position in enumerate(present)}
-    owners = [column[position] for position in queries.pictures]
+    owners = [column[position] for position in queries.images]
     alike = [entries[position].pixels or position for position in present]
     answers = right_answers(config.positives, queries.texts, owners, alike)
     highest = Highest(
-        highest_r1(answers.of_pictures, alike, queries.texts),
+        highest_r1(answers.of_images, alike, queries.texts),
         highest_r1(answers.of_texts, queries.texts, alike),
     )
 
-    similarity = pictures.projected[present] @ texts.projected.T
+    similarity = images.projected[present] @ texts.projected.T
     result: dict[str, Any] = {
         "queries": len(queries.texts),
         "candidates": len(present),
         "trained_with_images": language in context.trained_with_images,
         "chance_r1": fmean(
-            [chance(answers.of_pictures, len(queries.texts)), chance(answers.of_texts, len(present))]
+            [chance(answers.of_images, len(queries.texts)), chance(answers.of_texts, len(present))]
         ),
         "highest_r1": fmean(highest),
         "shared_captions": count_shared(queries.texts, owners),
@@ -158,7 +159,7 @@ def _measure_language(
         candidates, logits = match_candidates(
             config,
             context.model,
-            pictures,
+            images,
             texts,
             torch.tensor(present),
             similarity,
@@ -174,7 +175,7 @@ def _measure_language(
 def reranked(
     config: Retrieval,
     model: X2VLM,
-    pictures: PictureBank,
+    images: ImageBank,
     texts: TextBank,
     present: Tensor,
     similarity: Tensor,
@@ -185,16 +186,14 @@ def reranked(
 
     Arguments are those of `match_candidates`.
     """
-    candidates, logits = match_candidates(
-        config, model, pictures, texts, present, similarity, progress, ranks
-    )
+    candidates, logits = match_candidates(config, model, images, texts, present, similarity, progress, ranks)
     return order_candidates(config, similarity, candidates, logits, model.temperature)
 
 
 def match_candidates(
     config: Retrieval,
     model: X2VLM,
-    pictures: PictureBank,
+    images: ImageBank,
     texts: TextBank,
     present: Tensor,
     similarity: Tensor,
@@ -206,7 +205,7 @@ def match_candidates(
     Args:
         config: number of candidates.
         model: in evaluation mode.
-        pictures: encoded; `present` [M] says which of them are the rows of `similarity`.
+        images: encoded; `present` [M] says which of them are the rows of `similarity`.
         texts: T encoded texts.
         similarity: [M, T].
         progress: called with done and total pairs of this process.
@@ -214,10 +213,10 @@ def match_candidates(
     Returns: candidates of P pairs, and the matching logits [P, 2].
     """
     # Not every processor multiplies to the same last bit, and all have to have the same pairs.
-    candidates = ranks.of_first(candidates_of(similarity, config.top_k) if ranks.rank == 0 else None)
-    picture, text = candidates.pairs.T
-    pairs = torch.stack([present[picture], text], 1)
-    return candidates, fuse_pairs(model, pictures, texts, pairs, model.itm_logits, progress, ranks)
+    candidates = ranks.from_rank_zero(candidates_of(similarity, config.top_k) if ranks.rank == 0 else None)
+    image, text = candidates.pairs.T
+    pairs = torch.stack([present[image], text], 1)
+    return candidates, fuse_pairs(model, images, texts, pairs, model.itm_logits, progress, ranks)
 
 
 def order_candidates(
@@ -236,7 +235,7 @@ def order_candidates(
 
     first, second = candidates.places
     return Scores(
-        direction(similarity, candidates.of_pictures, first),
+        direction(similarity, candidates.of_images, first),
         direction(similarity.T, candidates.of_texts, second),
     )
 
@@ -246,8 +245,8 @@ def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str
 
     Args:
         logits: [P, 2]; class 1 is "matched".
-        pairs: [P, 2] int64, picture and text.
-        owners: [T] int64, the picture of each text.
+        pairs: [P, 2] int64, image and text.
+        owners: [T] int64, the image of each text.
     """
     true, matched = owners[pairs[:, 1]] == pairs[:, 0], logits.argmax(1) == 1
     return {

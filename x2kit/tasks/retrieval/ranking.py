@@ -1,10 +1,10 @@
 """Ranks and recalls from score matrices: pure functions of tensors. Imports torch.
 
-Q queries, C candidates, M pictures, T texts.
+Q queries, C candidates, M images, T texts.
 
 The rank of a query is the number of wrong candidates that its best right answer does not beat: those of a higher
 score and those of an equal one, so ties count against us. Other right answers of the query are not counted, so a
-picture with five captions can have all of them at rank 0. A score that is not a number beats nothing and is beaten
+image with five captions can have all of them at rank 0. A score that is not a number beats nothing and is beaten
 by nothing: as a right answer it is last, as a wrong one it stands in front.
 """
 

@@ -18,31 +18,31 @@ class Candidates(NamedTuple):
     """The candidates of both directions.
 
     Attributes:
-        of_pictures: [M, K] int64, texts.
-        of_texts: [T, K] int64, pictures.
-        pairs: [P, 2] int64, picture and text of each pair that is a candidate in one direction or in both, in order.
-        places: where in `pairs` the candidates of each picture, then of each text are.
+        of_images: [M, K] int64, texts.
+        of_texts: [T, K] int64, images.
+        pairs: [P, 2] int64, image and text of each pair that is a candidate in one direction or in both, in order.
+        places: where in `pairs` the candidates of each image, then of each text are.
     """
 
-    of_pictures: Tensor
+    of_images: Tensor
     of_texts: Tensor
     pairs: Tensor
     places: tuple[Tensor, Tensor]
 
 
 def candidates_of(similarity: Tensor, top_k: int) -> Candidates:
-    """The best of each picture and of each text, given their similarity [M, T]."""
-    of_pictures, of_texts = top_candidates(similarity, top_k), top_candidates(similarity.T, top_k)
+    """The best of each image and of each text, given their similarity [M, T]."""
+    of_images, of_texts = top_candidates(similarity, top_k), top_candidates(similarity.T, top_k)
     count = similarity.shape[1]
-    pictures, texts = (torch.arange(size)[:, None] for size in similarity.shape)
-    numbers = of_pictures + pictures * count, of_texts * count + texts
+    images, texts = (torch.arange(size)[:, None] for size in similarity.shape)
+    numbers = of_images + images * count, of_texts * count + texts
     distinct, places = torch.unique(torch.cat([each.flatten() for each in numbers]), return_inverse=True)
     first, second = places.split([each.numel() for each in numbers])
     return Candidates(
-        of_pictures,
+        of_images,
         of_texts,
         torch.stack([distinct // count, distinct % count], 1),
-        (first.view_as(of_pictures), second.view_as(of_texts)),
+        (first.view_as(of_images), second.view_as(of_texts)),
     )
 
 

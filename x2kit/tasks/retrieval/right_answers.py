@@ -1,6 +1,6 @@
 """Which answers count as right in retrieval, and the highest R@1 they allow. Imports no torch.
 
-M pictures, T texts. Equal texts get equal scores, and so do equal pictures; ties count against a query. So a query
+M images, T texts. Equal texts get equal scores, and so do equal images; ties count against a query. So a query
 whose right answer equals a wrong one can never be a hit.
 """
 
@@ -17,42 +17,42 @@ class RightAnswers(NamedTuple):
     """Right answers of each query.
 
     Attributes:
-        of_pictures: M lists of texts.
-        of_texts: T lists of pictures.
+        of_images: M lists of texts.
+        of_texts: T lists of images.
     """
 
-    of_pictures: list[list[int]]
+    of_images: list[list[int]]
     of_texts: list[list[int]]
 
 
 def right_answers(
-    positives: Positives, texts: Sequence[str], owners: Sequence[int], pictures: Sequence[Hashable]
+    positives: Positives, texts: Sequence[str], owners: Sequence[int], images: Sequence[Hashable]
 ) -> RightAnswers:
     """List the right answers of both directions.
 
     Args:
-        positives: `row`: pictures and texts of one record; `text`: also pictures that have an equal text; `image`:
-            also texts of equal pictures.
+        positives: `row`: images and texts of one record; `text`: also images that have an equal text; `image`:
+            also texts of equal images.
         texts: T texts as the tokenizer gets them.
-        owners: T pictures that the texts belong to.
-        pictures: M values, equal for equal pictures.
+        owners: T images that the texts belong to.
+        images: M values, equal for equal images.
     """
     alike: defaultdict[Hashable, dict[int, None]] = defaultdict(dict)
     if positives == "image":
-        for number, picture in enumerate(pictures):
-            alike[picture][number] = None
-        of_texts = [list(alike[pictures[owner]]) for owner in owners]
+        for number, image in enumerate(images):
+            alike[image][number] = None
+        of_texts = [list(alike[images[owner]]) for owner in owners]
     elif positives == "text":
         for text, owner in zip(texts, owners, strict=True):
             alike[text][owner] = None
         of_texts = [list(alike[text]) for text in texts]
     else:
         of_texts = [[owner] for owner in owners]
-    of_pictures: list[list[int]] = [[] for _ in pictures]
+    of_images: list[list[int]] = [[] for _ in images]
     for text_number, right in enumerate(of_texts):
-        for picture_number in right:
-            of_pictures[picture_number].append(text_number)
-    return RightAnswers(of_pictures, of_texts)
+        for image_number in right:
+            of_images[image_number].append(text_number)
+    return RightAnswers(of_images, of_texts)
 
 
 def highest_r1(
@@ -74,7 +74,7 @@ def highest_r1(
 
 
 def count_shared(texts: Sequence[str], owners: Sequence[int]) -> int:
-    """Number of texts that another picture has too."""
+    """Number of texts that another image has too."""
     pairs = list(zip(texts, owners, strict=True))
     having = Counter(text for text, _ in set(pairs))
     return sum(having[text] > 1 for text, _ in pairs)

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import CheckpointError, StorageError
-from x2kit.io.atomic import appears_whole
+from x2kit.io.atomic import atomic_folder
 from x2kit.plugin.toolkit.weights import UNREADABLE
-from x2kit.training.checkpoint.checksums import Written, verify_checksums, write_checksums
+from x2kit.training.checkpoint.checksums import HashedFile, verify_checksums, write_checksums
 from x2kit.training.checkpoint.shard_index import INDEX
 from x2kit.training.checkpoint.shards import Shards, bytes_of_shards, write_shards
 
@@ -47,7 +47,7 @@ def save_checkpoint(run: Path, step: int, state: Mapping[str, Any], metrics: Map
     """
     path = _path(run, step)
     try:
-        with appears_whole(path, needs=bytes_of(state)) as directory:
+        with atomic_folder(path, needs=bytes_of(state)) as directory:
             _write_metrics(directory, metrics)
             write_state(directory, state)
     except StorageError as error:
@@ -75,7 +75,7 @@ def save_sharded(
     Raises: StorageError, in all processes, if the disk is full for one; then nothing is left, as in `save_checkpoint`.
     """
     try:
-        if processes.leads:
+        if processes.is_rank_zero:
             _lead(_path(run, step), state, tensors, metrics, processes)
         else:
             _follow(tensors, processes)
@@ -85,7 +85,7 @@ def save_sharded(
     # Once all have come here, the checkpoint stands under its name, or nothing is left of it.
     faults = [fault for fault in processes.gather(failed) if fault is not None]
     if faults:
-        raise StorageError(f"{faults[0]}\n{processes.of_first(_what_to_do(run))}")
+        raise StorageError(f"{faults[0]}\n{processes.from_rank_zero(_what_to_do(run))}")
 
 
 def _lead(
@@ -97,18 +97,18 @@ def _lead(
 ) -> None:
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(appears_whole(path, bytes_of_shards(tensors.values())))
+            directory = stack.enter_context(atomic_folder(path, bytes_of_shards(tensors.values())))
         except StorageError:
-            processes.of_first(None)
+            processes.from_rank_zero(None)
             raise
-        processes.of_first((directory.absolute(), path))
+        processes.from_rank_zero((directory.absolute(), path))
         sums = write_shards(directory, tensors, processes, path)
         _write_metrics(directory, metrics)
         write_state(directory, state, sums)
 
 
 def _follow(tensors: Mapping[str, Tensor], processes: Processes) -> None:
-    told = processes.of_first(None)
+    told = processes.from_rank_zero(None)
     if told is not None:
         directory, path = told
         write_shards(directory, tensors, processes, path)
@@ -131,7 +131,7 @@ def write_state(directory: Path, state: Mapping[str, Any], known: Mapping[str, s
         known: checksums of some of the other files.
     """
     with (directory / STATE).open("wb") as stream:
-        written = Written(stream)
+        written = HashedFile(stream)
         try:
             torch.save(state, cast(IO[bytes], written))
         except RuntimeError as error:

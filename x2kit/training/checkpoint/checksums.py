@@ -12,7 +12,7 @@ from x2kit.errors import CheckpointError
 CHECKSUMS = "SHA256SUMS"
 
 
-class Written:
+class HashedFile:
     """A file that is only appended to; it knows the checksum of what went in, and why it could not go on.
 
     Libraries that write into it hide the second.

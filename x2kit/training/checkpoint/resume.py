@@ -30,7 +30,7 @@ def resume_from(run: Path, steps: int, processes: Processes = ALONE) -> tuple[di
         processes: who go on; all of them call this, and rank 0 puts the directory in order.
     Raises: CheckpointError if no checkpoint can be read, or if the run has gone further than `steps`.
     """
-    messages = clear_leftovers(run) + clear_leftovers(run / CHECKPOINTS) if processes.leads else []
+    messages = clear_leftovers(run) + clear_leftovers(run / CHECKPOINTS) if processes.is_rank_zero else []
     processes.wait()
     state, said = load_checkpoint(run, processes)
     done = state.get("step", 0)

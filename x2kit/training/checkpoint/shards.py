@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor
 from x2kit.distributed.processes import Processes
 from x2kit.errors import CheckpointError, StorageError
 from x2kit.io.atomic import storage_errors
-from x2kit.training.checkpoint.checksums import Written
+from x2kit.training.checkpoint.checksums import HashedFile
 from x2kit.training.checkpoint.shard_index import Index, read_index, tensors_of, write_index
 
 SUFFIX = ".distcp"
@@ -62,7 +62,7 @@ def write_shards(
             raise RuntimeError(f"rank {rank} cannot write its shards: {error}") from error
         raise StorageError(f"rank {rank}: {found}") from error
     sums = {file: checksum for own in processes.gather(writer.files.sums) for file, checksum in own.items()}
-    if processes.leads:
+    if processes.is_rank_zero:
         with storage_errors(name):
             write_index(directory, index)
     return sums
@@ -78,7 +78,7 @@ class _Files(FileSystem):
     @contextmanager
     def create_stream(self, path: Any, mode: str) -> Iterator[Any]:
         with super().create_stream(path, mode) as stream:
-            written = Written(cast(Any, stream))
+            written = HashedFile(cast(Any, stream))
             try:
                 yield written
             finally:

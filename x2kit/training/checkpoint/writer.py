@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from x2kit.distributed.processes import ALONE, Processes
-from x2kit.io.atomic import vanish_whole
+from x2kit.io.atomic import delete_folder
 from x2kit.training.checkpoint.checkpoints import checkpoints, logged, save_checkpoint, save_sharded, step_of
 from x2kit.training.config import TrainingConfig
 
@@ -117,7 +117,7 @@ class CheckpointWriter:
         """A checkpoint after so many steps, of which every process writes its shards. Raises: StorageError in all."""
         self._look_for_metric(metrics)
         save_sharded(self._run, step, state, tensors, metrics, self._processes)
-        if self._processes.leads:
+        if self._processes.is_rank_zero:
             self._remove_superseded(step)
             self._tell_of(step)
 
@@ -156,7 +156,7 @@ class CheckpointWriter:
         known = {step_of(path): path for path in checkpoints(self._run)}
         found = {number: logged(path) for number, path in known.items()}
         for number in superseded(found, step, self._config):
-            vanish_whole(known[number])
+            delete_folder(known[number])
 
     def _look_for_metric(self, metrics: Mapping[str, float]) -> None:
         name = self._config.keep_best

@@ -18,7 +18,7 @@ from typing import Any
 from x2kit.data.pipeline.batch import Batch, Broken
 from x2kit.data.validation.bad_records import BadRecords
 from x2kit.errors import Reason
-from x2kit.io.atomic import file_appears_whole, storage_errors
+from x2kit.io.atomic import atomic_file, storage_errors
 from x2kit.io.run_directory import BAD_COUNTS, BAD_RECORDS, read_lines
 from x2kit.plugin.sources import Place
 
@@ -40,7 +40,7 @@ class BadRecordsOfRun:
             self.bad.keep(from_line(line))
         if state is not None:
             self.bad.restore(state)
-        with file_appears_whole(run / BAD_RECORDS) as beside:
+        with atomic_file(run / BAD_RECORDS) as beside:
             beside.write_text("".join(map(_text, kept)), encoding="utf-8")
         self._file = (run / BAD_RECORDS).open("a", encoding="utf-8")
         self.write_counts()
@@ -68,7 +68,7 @@ class BadRecordsOfRun:
 
     def write_counts(self) -> None:
         """Bring the file of counts up to date."""
-        with file_appears_whole(self._run / BAD_COUNTS) as beside:
+        with atomic_file(self._run / BAD_COUNTS) as beside:
             beside.write_text(json.dumps(self.state(), indent=1) + "\n", encoding="utf-8")
 
     def sync(self) -> None:

@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 HOOKS = ("x2kit_run_started", "x2kit_step_done", "x2kit_checkpoint_saved", "x2kit_run_ended")
 
 
-class Observers:
+class Callbacks:
     """Those of one run, at rank 0.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from x2kit.io.atomic import file_appears_whole, make_folder, storage_errors
+from x2kit.io.atomic import atomic_file, make_folder, storage_errors
 from x2kit.io.run_directory import METRICS, RECIPE, TENSORBOARD, VERSIONS, read_metrics
 from x2kit.model.saved_recipe import MANIFEST, write_recipe
 
@@ -129,5 +129,5 @@ def _keep_older(run: Path, before: Mapping[Path, str], steps_done: int) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    with file_appears_whole(file) as beside:
+    with atomic_file(file) as beside:
         beside.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ EXPECTED_OF_FP16 = ("gradient_norm",)
 Share = Callable[[Tensor], None]
 
 
-class LeftOut(NamedTuple):
+class SkippedUpdate(NamedTuple):
     """A step without an update.
 
     Attributes:
@@ -38,7 +38,7 @@ class LeftOut(NamedTuple):
     values: dict[str, Tensor]
 
 
-class Found(NamedTuple):
+class NonFiniteValue(NamedTuple):
     """What happened since it was asked for last.
 
     Attributes:
@@ -47,7 +47,7 @@ class Found(NamedTuple):
         in_a_row: whether it ends because so many were left out in a row, not because of the last one alone.
     """
 
-    left_out: list[LeftOut]
+    left_out: list[SkippedUpdate]
     ends: bool
     in_a_row: bool
 
@@ -138,20 +138,22 @@ class Guard:
             del optimizer.found_inf  # type: ignore[attr-defined]
         self._seen.append(_Seen(step, tuple(values), stacked, torch.stack([bad, fault, self._over])))
 
-    def read(self) -> Found:
+    def read(self) -> NonFiniteValue:
         """What happened since the last call; waits for the device."""
         seen, self._seen = self._seen, []
-        left_out: list[LeftOut] = []
+        left_out: list[SkippedUpdate] = []
         ends = in_a_row = False
         flags = torch.stack([one.flags for one in seen]).tolist() if seen else []
         for one, (bad, fault, over) in zip(seen, flags, strict=True):
             if bad:
-                left_out.append(LeftOut(one.step, dict(zip(one.names, one.values.unbind(), strict=True))))
+                left_out.append(
+                    SkippedUpdate(one.step, dict(zip(one.names, one.values.unbind(), strict=True)))
+                )
             if over:
                 ends, in_a_row = True, not fault
                 break  # what came after was not to be
         self.skipped += len(left_out)
-        return Found(left_out, ends, in_a_row)
+        return NonFiniteValue(left_out, ends, in_a_row)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: plain values; waits for the device."""

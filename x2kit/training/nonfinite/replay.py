@@ -41,7 +41,7 @@ class Place(NamedTuple):
         return f"{self.module} ({self.kind}): {self.why}"
 
 
-class Replayed(NamedTuple):
+class ReplayResult(NamedTuple):
     """What a step gave when it was made again.
 
     Attributes:
@@ -62,7 +62,7 @@ class Replayed(NamedTuple):
         return broken(self.values)
 
 
-def replay(folder: Path, recipe: Recipe, device: str | None = None) -> Replayed:
+def replay(folder: Path, recipe: Recipe, device: str | None = None) -> ReplayResult:
     """Make a saved step again.
 
     Args:
@@ -86,7 +86,7 @@ def replay(folder: Path, recipe: Recipe, device: str | None = None) -> Replayed:
     with watched(model) as watch:
         found = stepper.differentiate(saved.batch)
     values = {name: float(value) for name, value in found.items()}
-    return Replayed(values, saved.names, watch.forward, watch.backward())
+    return ReplayResult(values, saved.names, watch.forward, watch.backward())
 
 
 class Watch:

@@ -30,7 +30,7 @@ from x2kit.data.pipeline.batch import (
     Whole,
 )
 from x2kit.errors import CheckpointError, StorageError
-from x2kit.io.atomic import appears_whole
+from x2kit.io.atomic import atomic_folder
 from x2kit.io.run_directory import RECIPE
 from x2kit.model.saved_recipe import write_recipe
 from x2kit.training.checkpoint.checkpoints import (
@@ -88,7 +88,7 @@ def save_step(run: Path, saved: SavedStep) -> Path:
         "model": dict(saved.model),
         "scale": saved.scale,
     }
-    with appears_whole(path, needs=bytes_of(state)) as directory:
+    with atomic_folder(path, needs=bytes_of(state)) as directory:
         write_recipe(saved.recipe, directory)
         records = {"step": saved.step + 1, "not_finite": saved.names, "records": batch.records}
         text = json.dumps(records, ensure_ascii=False, indent=1)

@@ -3,7 +3,7 @@
 The layers and not the whole encoders: equal ones share their code, so that compiling takes as long for two layers as
 for twelve, and nothing that a plugin does around them can break it. Every size that varies is one for which the code
 asks nothing, so a batch of another padded length or of other counts of rows needs no new code; how a layer is called
-(with or without a picture, a region, a lead, all positions or the first one) does, once each.
+(with or without an image, a region, a lead, all positions or the first one) does, once each.
 """
 
 from __future__ import annotations

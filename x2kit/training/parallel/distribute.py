@@ -20,7 +20,7 @@ from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.training.config import TrainingConfig
 from x2kit.training.parallel.activation_checkpointing import layers_of
-from x2kit.training.step.remote_rows import Partners
+from x2kit.training.step.remote_rows import RankExchange
 
 
 class Distributed(NamedTuple):
@@ -34,7 +34,7 @@ class Distributed(NamedTuple):
     """
 
     forward: Callable[..., Any]
-    partners: Partners
+    partners: RankExchange
     replicated: list[nn.Parameter]
     shards: bool
 
@@ -81,7 +81,7 @@ def distribute(
             "training.precision: fp16 scales losses, which is not there for sharded gradients; "
             "use bf16, or training.distribution ddp"
         )
-    partners = Partners(
+    partners = RankExchange(
         processes,
         distributed.new_group(timeout=PATIENCE),
         config.gather_gradient,
@@ -103,7 +103,7 @@ def distribute(
     return _sharded(model, partners, device)
 
 
-def _sharded(model: X2VLM, partners: Partners, device: torch.device) -> Distributed:
+def _sharded(model: X2VLM, partners: RankExchange, device: torch.device) -> Distributed:
     mesh = init_device_mesh(device.type, (partners.processes.count,))
     replicated = [parameter for parameter in model.parameters() if parameter.ndim == 0]  # nothing to shard
     # Layers of the fusion encoder are not units of their own: their keys and values are computed apart from them.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from x2kit.data.config import DataConfig, Phase, StreamConfig, loss_phases
 from x2kit.data.pipeline.batch import Batch, ParallelRows, Rows, Texts
-from x2kit.model.device import choose_device, in_words
+from x2kit.model.device import choose_device, describe_device
 from x2kit.training.profiling.costs import count_operations
 from x2kit.training.stepper import Recipe, Stepper, assemble
 
@@ -149,7 +149,7 @@ def bench(recipe: Recipe, steps: int) -> Measured:
     for phase, stepper.done in zip(phases, starts, strict=True):
         measured.append(_measure(stepper, phase, steps, clock))
     return Measured(
-        in_words(parts.device, stepper.precision),
+        describe_device(parts.device, stepper.precision),
         {name: stream.batch_size for name, stream in recipe.data.streams.items()},
         measured,
         matmul_peak(parts.device, stepper.precision),

@@ -62,8 +62,8 @@ def _pairs(query: Shape, key: Shape) -> int:
 META = torch.device("meta")
 
 
-def pictures_of(stream: StreamConfig) -> int:
-    """Pictures and frames that a step encodes for a stream; those of another stream are counted there."""
+def images_of(stream: StreamConfig) -> int:
+    """Images and frames that a step encodes for a stream; those of another stream are counted there."""
     if stream.images_from is not None or stream.kind not in ("image-text", "region-text", "video-text"):
         return 0
     return stream.records_a_step * (stream.frames if stream.kind == "video-text" else 1)
@@ -77,9 +77,11 @@ def tokens_of(stream: StreamConfig) -> int:
 def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:
     """The batch of a step: every row there, every text of `max_tokens` tokens."""
     streams = data.streams
-    pictures = sum(map(pictures_of, streams.values()))
+    all_images = sum(map(images_of, streams.values()))
     videos = [stream for stream in streams.values() if stream.kind == "video-text"]
-    images = torch.empty(pictures, image.channels, image.size, image.size, device=META) if pictures else None
+    images = (
+        torch.empty(all_images, image.channels, image.size, image.size, device=META) if all_images else None
+    )
     return Batch(
         0,
         images,

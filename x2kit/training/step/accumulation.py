@@ -35,12 +35,12 @@ from x2kit.plugin import VisionFeatures
 from x2kit.training.config import TrainingConfig
 from x2kit.training.step.encoder_passes import by_stream, encode_pieces, text_pieces, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
-from x2kit.training.step.gradient_cache import Around, Borrowed, Found, Twice
+from x2kit.training.step.gradient_cache import Around, Found, Recomputed, RemoteRows
 from x2kit.training.step.losses import (
     Active,
     Losses,
     Negatives,
-    Planned,
+    StepPlan,
     View,
     add_rows,
     contrast,
@@ -48,9 +48,9 @@ from x2kit.training.step.losses import (
     needs_masked,
     view_of,
 )
-from x2kit.training.step.metrics import Measures
-from x2kit.training.step.objectives import Objectives, further_losses
-from x2kit.training.step.remote_rows import Partners
+from x2kit.training.step.metrics import StepMetrics
+from x2kit.training.step.objectives import Objectives, objective_losses
+from x2kit.training.step.remote_rows import RankExchange
 
 NONE = [slice(0, 0)]
 """The one part of a stream of which another process has the rows."""
@@ -66,8 +66,8 @@ def accumulate(
     around: Around = nullcontext,
     backward: Callable[[Tensor], None] = Tensor.backward,
     negatives: Mapping[str, Negatives] | None = None,
-    measures: Measures | None = None,
-    partners: Partners | None = None,
+    measures: StepMetrics | None = None,
+    partners: RankExchange | None = None,
     objectives: Objectives | None = None,
 ) -> Losses:
     """All losses of a step, and their gradients added to the parameters'.
@@ -105,7 +105,7 @@ def batch_statistics(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if _has_statistics(module)]
 
 
-def accumulation_in_words(model: nn.Module, parts: int) -> str:
+def describe_accumulation(model: nn.Module, parts: int) -> str:
     """What accumulation promises for a model, for people."""
     said = f"training.accumulation: each step in {parts} parts"
     found = batch_statistics(model)
@@ -140,8 +140,8 @@ class _Step:
         weight: Callable[[str, str], float],
         around: Around,
         backward: Callable[[Tensor], None],
-        measures: Measures | None,
-        partners: Partners | None,
+        measures: StepMetrics | None,
+        partners: RankExchange | None,
         objectives: Objectives,
     ) -> None:
         self._objectives = objectives
@@ -157,7 +157,7 @@ class _Step:
         losses, planned = self._contrast(texts.values, views.values, features, negatives)
         borrowed = None
         if self._partners is not None:
-            borrowed = Borrowed(self._partners, planned, features)
+            borrowed = RemoteRows(self._partners, planned, features)
             planned, features = borrowed.planned, borrowed.features
         weights = self._begin(planned, losses)
         for part in range(self._parts):
@@ -170,21 +170,21 @@ class _Step:
             vision.backward()
         return losses
 
-    def _twice(self, runs: Sequence[Callable[[], Found]]) -> Twice:
-        return Twice(self._around, self._model.device, runs)
+    def _twice(self, runs: Sequence[Callable[[], Found]]) -> Recomputed:
+        return Recomputed(self._around, self._model.device, runs)
 
     def _vision(self) -> Sequence[Callable[[], Found]]:
         images, videos = self._batch.images, self._batch.videos
         if images is None:
             return []
-        pictures = len(images) - sum(videos)
-        starts = [pictures + sum(videos[:number]) for number in range(len(videos) + 1)]
+        all_images = len(images) - sum(videos)
+        starts = [all_images + sum(videos[:number]) for number in range(len(videos) + 1)]
 
         def encode(rows: slice, videos: tuple[int, ...] = ()) -> Found:
             features = vision_pass(self._model, images[rows], videos)
             return {"summary": features.summary, "patches": features.patches}
 
-        still = [partial(encode, rows) for rows in slices(pictures, self._parts)]
+        still = [partial(encode, rows) for rows in slices(all_images, self._parts)]
         moving = [
             partial(encode, slice(starts[part.start], starts[part.stop]), videos[part])
             for part in slices(len(videos), self._parts)
@@ -225,13 +225,13 @@ class _Step:
         views: Found,
         features: VisionFeatures | None,
         negatives: Mapping[str, Negatives],
-    ) -> tuple[Losses, dict[str, Planned]]:
+    ) -> tuple[Losses, dict[str, StepPlan]]:
         """The losses that compare the rows of the whole batch, with their gradients, and the hard negatives."""
         streams = self._batch.streams
         pieces = text_pieces(streams, needs_masked(self._batch, self._active))
         encoded = by_stream(streams, pieces, tokens)
         losses: Losses = {}
-        planned: dict[str, Planned] = {}
+        planned: dict[str, StepPlan] = {}
         with self._around():
             for name, rows in streams.items():
                 whole = views.get((name, "whole"))
@@ -240,16 +240,16 @@ class _Step:
                     if whole is None
                     else View(views.get((name, "summary"), whole), views.get((name, "mask")), whole)
                 )
-                stream = Planned(rows, self._active.get(name, ()), encoded[name], view)
+                stream = StepPlan(rows, self._active.get(name, ()), encoded[name], view)
                 losses[name], planned[name] = contrast(
                     self._model, stream, negatives.get(name), self._partners
                 )
                 further = self._objectives.get(name, {})
-                losses[name] |= further_losses(self._model, stream, features, further, self._partners)
+                losses[name] |= objective_losses(self._model, stream, features, further, self._partners)
         self._differentiate(losses)
         return losses, planned
 
-    def _begin(self, planned: Mapping[str, Planned], losses: Losses) -> dict[tuple[str, str], Tensor]:
+    def _begin(self, planned: Mapping[str, StepPlan], losses: Losses) -> dict[tuple[str, str], Tensor]:
         """The other losses are 0 so far. Returns: what they count by among those of all processes."""
         counts: dict[tuple[str, str], Tensor] = {
             (name, loss): count.sum()
@@ -264,7 +264,7 @@ class _Step:
     def _fuse(
         self,
         number: int,
-        planned: Mapping[str, Planned],
+        planned: Mapping[str, StepPlan],
         features: VisionFeatures | None,
         losses: Losses,
         weights: Mapping[tuple[str, str], Tensor],
@@ -309,7 +309,7 @@ def _some(rows: PairedRows, part: slice) -> PairedRows:
     return rows._replace(images=rows.images[part], regions=regions)
 
 
-def _share(stream: Planned, loss: str, part: slice) -> Tensor:
+def _share(stream: StepPlan, loss: str, part: slice) -> Tensor:
     """How much of what a loss is a mean over lies in a part of the fused rows: scalar in [0, 1]."""
     counts = stream.counts(loss)
     if counts is None:

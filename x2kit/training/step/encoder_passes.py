@@ -1,6 +1,6 @@
-"""The vision pass of a step: the pictures of all streams and the frames of their videos together. Imports torch.
+"""The vision pass of a step: the images of all streams and the frames of their videos together. Imports torch.
 
-M pictures, V videos of F frames each, which may differ, N patches, D width.
+M images, V videos of F frames each, which may differ, N patches, D width.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from x2kit.plugin import VisionFeatures
 
 
 def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> VisionFeatures:
-    """Encode the pictures of a step in one call of the vision encoder.
+    """Encode the images of a step in one call of the vision encoder.
 
     Args:
         model: whose vision encoder is used.
-        images: [M + sum of F, C, H, W] float in [0, 1], the frames behind the pictures.
+        images: [M + sum of F, C, H, W] float in [0, 1], the frames behind the images.
         videos: the frames F of each video, in order.
-    Returns: features of M pictures, then of V videos.
+    Returns: features of M images, then of V videos.
     """
     return join_frames(model, model.encode_images(images), videos)
 
 
 def join_frames(model: X2VLM, features: VisionFeatures, videos: Sequence[int]) -> VisionFeatures:
-    """The features of pictures and frames with those of each video's frames made one; arguments as of `vision_pass`.
+    """The features of images and frames with those of each video's frames made one; arguments as of `vision_pass`.
 
     Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
     """

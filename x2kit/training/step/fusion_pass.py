@@ -1,4 +1,4 @@
-"""The fusion pass of a step: rows of all losses that look at pictures go through the encoder together.
+"""The fusion pass of a step: rows of all losses that look at images go through the encoder together.
 
 R rows, L text tokens, N context tokens, D width. Imports torch.
 """
@@ -18,7 +18,7 @@ Key = tuple[str, str]
 """Stream and loss."""
 
 
-PICTURES = ("pictures",)
+IMAGES = ("images",)
 
 
 class _Piece(NamedTuple):
@@ -50,7 +50,7 @@ class FusionPass:
             key: under which `run` gives the result.
             text: [R, L, D].
             mask: [R, L] bool.
-            context: what they look at; None for text alone. A context with a lead looks at the step's pictures, so
+            context: what they look at; None for text alone. A context with a lead looks at the step's images, so
                 that its tokens need not be given.
             summary: only position 0 of the result will be read.
         """
@@ -66,7 +66,7 @@ class FusionPass:
             groups.setdefault((piece.text.shape[1], *_kind(piece)), []).append(piece)
         fused: dict[Key, Tensor] = {}
         patches = None
-        if features is not None and any(tuple(kind) == PICTURES for _, *kind in groups):
+        if features is not None and any(tuple(kind) == IMAGES for _, *kind in groups):
             patches = model.prepare_patches(features)
         for pieces in groups.values():
             pieces.sort(key=lambda piece: not piece.summary)
@@ -83,17 +83,17 @@ class FusionPass:
 
 
 def _kind(piece: _Piece) -> tuple[object, ...]:
-    """Pieces of one kind can share a call: text alone, pictures, or one stream's own texts."""
+    """Pieces of one kind can share a call: text alone, images, or one stream's own texts."""
     if piece.context is None:
         return ("alone",)
-    return PICTURES if piece.context.lead is not None else ("texts", *piece.key)
+    return IMAGES if piece.context.lead is not None else ("texts", *piece.key)
 
 
 def _only_seen(
     pieces: list[_Piece], features: VisionFeatures | None
 ) -> tuple[list[_Piece], VisionFeatures | None]:
-    """The same pieces over no more pictures and no more texts than they look at."""
-    looking = [piece.context for piece in pieces if piece.context is not None and _kind(piece) == PICTURES]
+    """The same pieces over no more images and no more texts than they look at."""
+    looking = [piece.context for piece in pieces if piece.context is not None and _kind(piece) == IMAGES]
     places: Iterator[Tensor] = iter([])
     if features is not None and looking:
         seen, place = torch.unique(torch.cat([context.rows for context in looking]), return_inverse=True)
@@ -102,7 +102,7 @@ def _only_seen(
     fewer = []
     for piece in pieces:
         context = piece.context
-        if context is not None and _kind(piece) == PICTURES:
+        if context is not None and _kind(piece) == IMAGES:
             context = context._replace(rows=next(places))
         elif context is not None:
             seen, place = torch.unique(context.rows, return_inverse=True)

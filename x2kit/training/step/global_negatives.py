@@ -13,14 +13,14 @@ from torch import Tensor
 from x2kit.data.pipeline.batch import PairedRows, ParallelRows, TextRows, Whole
 from x2kit.objectives import contrastive_logits, draw_negatives, negative_weights
 from x2kit.plugin import VisionFeatures
-from x2kit.training.step.remote_rows import Partners, borrow, borrow_pictures
+from x2kit.training.step.remote_rows import RankExchange, fetch_image_rows, fetch_rows
 
 if TYPE_CHECKING:
-    from x2kit.training.step.losses import Losses, Planned
+    from x2kit.training.step.losses import Losses, StepPlan
 
 
 def draw(
-    partners: Partners,
+    partners: RankExchange,
     whole: Whole,
     fused: int,
     logits: Tensor,
@@ -52,7 +52,7 @@ def draw(
     return image, text, torch.cat([torch.ones_like(image_valid), image_valid, text_valid])
 
 
-def _drawn(partners: Partners, logits: Tensor, group: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+def _drawn(partners: RankExchange, logits: Tensor, group: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     if len(logits) < 2:  # a process with one row of regions, or none, has no negative of its own
         nothing = torch.zeros(min(rows, len(logits)), dtype=torch.int64, device=logits.device)
         return nothing, nothing.bool()
@@ -60,9 +60,9 @@ def _drawn(partners: Partners, logits: Tensor, group: Tensor, rows: int) -> tupl
 
 
 def with_negatives(
-    partners: Partners, stream: Planned, features: VisionFeatures | None
-) -> tuple[Planned, VisionFeatures | None]:
-    """A stream with the negatives that other processes have, behind its own rows, and their pictures behind the others.
+    partners: RankExchange, stream: StepPlan, features: VisionFeatures | None
+) -> tuple[StepPlan, VisionFeatures | None]:
+    """A stream with the negatives that other processes have, behind its own rows, and their images behind the others.
 
     Every process has to call this for the same streams in the same order.
     """
@@ -71,8 +71,8 @@ def with_negatives(
         return stream, features
     fused = stream.fused
     if isinstance(rows, ParallelRows):
-        first = borrow(partners, rows.whole, negatives.image, [stream.texts.clean[0], rows.first.mask])
-        second = borrow(partners, rows.whole, negatives.text, [stream.texts.clean[1], rows.second.mask])
+        first = fetch_rows(partners, rows.whole, negatives.image, [stream.texts.clean[0], rows.first.mask])
+        second = fetch_rows(partners, rows.whole, negatives.text, [stream.texts.clean[1], rows.second.mask])
         extended = rows._replace(
             first=rows.first._replace(mask=first.tables[1]),
             second=rows.second._replace(mask=second.tables[1]),
@@ -85,22 +85,22 @@ def with_negatives(
         ), features
     if stream.view is None or features is None:
         return stream, features
-    return _with_pictures(partners, stream, rows, features, fused)
+    return _with_images(partners, stream, rows, features, fused)
 
 
-def _with_pictures(
-    partners: Partners, stream: Planned, rows: PairedRows, features: VisionFeatures, fused: int
-) -> tuple[Planned, VisionFeatures]:
+def _with_images(
+    partners: RankExchange, stream: StepPlan, rows: PairedRows, features: VisionFeatures, fused: int
+) -> tuple[StepPlan, VisionFeatures]:
     whole, view, negatives = rows.whole, stream.view, stream.negatives
     assert whole is not None  # the caller has looked
     assert view is not None
     assert negatives is not None
-    text = borrow(partners, whole, negatives.text, [stream.texts.clean[0], rows.texts.mask])
+    text = fetch_rows(partners, whole, negatives.text, [stream.texts.clean[0], rows.texts.mask])
     seen = [view.summary] if view.mask is None else [view.summary, view.mask]
-    image = borrow(partners, whole, negatives.image, seen)
-    features, pictures = borrow_pictures(partners, whole, image.foreign, features)
+    image = fetch_rows(partners, whole, negatives.image, seen)
+    features, all_images = fetch_image_rows(partners, whole, image.foreign, features)
     extended = rows._replace(
-        images=torch.cat([rows.images, pictures]),
+        images=torch.cat([rows.images, all_images]),
         texts=rows.texts._replace(mask=text.tables[1]),
         fused=fused,
     )
@@ -110,7 +110,7 @@ def _with_pictures(
     return stream._replace(rows=extended, view=view, texts=texts, negatives=moved), features
 
 
-def weighed(partners: Partners, planned: dict[str, Planned], losses: Losses) -> Losses:
+def weighed(partners: RankExchange, planned: dict[str, StepPlan], losses: Losses) -> Losses:
     """Losses whose mean over the processes is the loss of the whole batch, each process's by the rows that count there.
 
     Contrastive losses are those of the whole batch already.

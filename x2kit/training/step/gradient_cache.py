@@ -14,8 +14,8 @@ from torch import Tensor
 
 from x2kit.plugin import VisionFeatures
 from x2kit.training.step.global_negatives import with_negatives
-from x2kit.training.step.losses import Planned
-from x2kit.training.step.remote_rows import Partners
+from x2kit.training.step.losses import StepPlan
+from x2kit.training.step.remote_rows import RankExchange
 
 Around = Callable[[], AbstractContextManager[None]]
 """What a forward pass runs in, such as autocast."""
@@ -23,7 +23,7 @@ Found = Mapping[Any, Tensor]
 """[rows, ...] by key."""
 
 
-class Twice:
+class Recomputed:
     """Values that are computed in parts, and once more on the way back."""
 
     def __init__(self, around: Around, device: torch.device, runs: Sequence[Callable[[], Found]]) -> None:
@@ -94,7 +94,7 @@ def _replayed(device: torch.device, states: list[Tensor]) -> Iterator[None]:
         _set_random_state(device, now)
 
 
-class Borrowed:
+class RemoteRows:
     """Streams with the negatives that other processes have.
 
     Every process has to make it for the same streams, and to call `backward`.
@@ -102,11 +102,11 @@ class Borrowed:
     Args:
         partners: the other processes.
         planned: streams over leaves.
-        features: of the process's own pictures, leaves as well; None if the batch has none.
+        features: of the process's own images, leaves as well; None if the batch has none.
     """
 
     def __init__(
-        self, partners: Partners, planned: Mapping[str, Planned], features: VisionFeatures | None
+        self, partners: RankExchange, planned: Mapping[str, StepPlan], features: VisionFeatures | None
     ) -> None:
         self._fetched: list[Tensor] = []
         self._leaves: list[Tensor] = []
@@ -116,13 +116,13 @@ class Borrowed:
         self.planned = {name: self._over_leaves(stream) for name, stream in extended.items()}
         """The streams, with the rows of other processes behind their own."""
         self.features = features
-        """With the pictures of other processes behind their own."""
+        """With the images of other processes behind their own."""
         if features is not None:
             self.features = features._replace(
                 summary=self._leaf(features.summary), patches=self._leaf(features.patches)
             )
 
-    def _over_leaves(self, stream: Planned) -> Planned:
+    def _over_leaves(self, stream: StepPlan) -> StepPlan:
         texts = stream.texts._replace(clean=[self._leaf(tokens) for tokens in stream.texts.clean])
         view = stream.view
         if view is not None:

@@ -3,7 +3,7 @@
 Rows of all streams share the passes. Texts are grouped by padded length first, so that a stream of short region
 texts is not padded to the captions of another: a pass is one call for each length that the batch has.
 
-B rows of a stream, L text tokens, N patches, D width, M distinct pictures.
+B rows of a stream, L text tokens, N patches, D width, M distinct images.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.step.encoder_passes import Encoded, text_pass, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
 from x2kit.training.step.global_negatives import draw, weighed, with_negatives
-from x2kit.training.step.metrics import Measures
-from x2kit.training.step.objectives import Objectives, further_losses
-from x2kit.training.step.remote_rows import Partners
+from x2kit.training.step.metrics import StepMetrics
+from x2kit.training.step.objectives import Objectives, objective_losses
+from x2kit.training.step.remote_rows import RankExchange
 
 Active = Mapping[str, Sequence[LossName]]
 """The losses that are on, by stream."""
@@ -60,10 +60,10 @@ class View(NamedTuple):
     summary: Tensor
     mask: Tensor | None
     whole: Tensor
-    """[B, D], the summary of the row's whole picture."""
+    """[B, D], the summary of the row's whole image."""
 
 
-class Planned(NamedTuple):
+class StepPlan(NamedTuple):
     """A stream between the encoders and the fusion pass.
 
     Attributes:
@@ -116,8 +116,8 @@ def step_losses(
     batch: Batch,
     active: Active,
     negatives: Mapping[str, Negatives] | None = None,
-    partners: Partners | None = None,
-    measures: Measures | None = None,
+    partners: RankExchange | None = None,
+    measures: StepMetrics | None = None,
     objectives: Objectives | None = None,
 ) -> Losses:
     """All losses of a step.
@@ -137,12 +137,12 @@ def step_losses(
     encoded = text_pass(model, batch.streams, needs_masked(batch, active))
     fusion = FusionPass()
     losses: Losses = {}
-    planned: dict[str, Planned] = {}
+    planned: dict[str, StepPlan] = {}
     for name, rows in batch.streams.items():
-        stream = Planned(rows, active.get(name, ()), encoded[name], view_of(model, name, rows, features))
+        stream = StepPlan(rows, active.get(name, ()), encoded[name], view_of(model, name, rows, features))
         losses[name], planned[name] = contrast(model, stream, (negatives or {}).get(name), partners)
         further = (objectives or {}).get(name, {})
-        losses[name] |= further_losses(model, stream, features, further, partners)
+        losses[name] |= objective_losses(model, stream, features, further, partners)
         if partners is not None:
             planned[name], features = with_negatives(partners, planned[name], features)
         add_rows(fusion, name, planned[name])
@@ -158,11 +158,11 @@ def needs_masked(batch: Batch, active: Active) -> dict[str, bool]:
 
 
 def view_of(model: X2VLM, name: str, rows: Rows, features: VisionFeatures | None) -> View | None:
-    """What rows look at; None for rows of texts. Raises ShapeError if there are no pictures to look at."""
+    """What rows look at; None for rows of texts. Raises ShapeError if there are no images to look at."""
     if not isinstance(rows, PairedRows):
         return None
     if features is None:
-        raise ShapeError(f"stream {name} has rows of pictures, but the batch has no picture")
+        raise ShapeError(f"stream {name} has rows of images, but the batch has no image")
     whole = gather_rows(features.summary, rows.images)
     if rows.regions is None:
         return View(whole, None, whole)
@@ -171,11 +171,11 @@ def view_of(model: X2VLM, name: str, rows: Rows, features: VisionFeatures | None
 
 
 def contrast(
-    model: X2VLM, stream: Planned, negatives: Negatives | None = None, partners: Partners | None = None
-) -> tuple[dict[str, Tensor], Planned]:
+    model: X2VLM, stream: StepPlan, negatives: Negatives | None = None, partners: RankExchange | None = None
+) -> tuple[dict[str, Tensor], StepPlan]:
     """The contrastive loss if it is on, and the stream with its hard negatives if a matching loss is on.
 
-    In parallel text the first text takes the place of the picture (CCLM, arXiv:2206.00621, section 3).
+    In parallel text the first text takes the place of the image (CCLM, arXiv:2206.00621, section 3).
 
     Args:
         negatives: instead of drawn ones.
@@ -215,7 +215,7 @@ def _draw(logits: Tensor, group: Tensor, rows: int | None) -> Negatives:
     return Negatives(image, text, torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))
 
 
-def add_rows(fusion: FusionPass, name: str, stream: Planned, part: slice = ALL) -> None:
+def add_rows(fusion: FusionPass, name: str, stream: StepPlan, part: slice = ALL) -> None:
     """Put the rows of a stream's other losses into the fusion pass.
 
     Args:
@@ -232,7 +232,7 @@ def add_rows(fusion: FusionPass, name: str, stream: Planned, part: slice = ALL) 
 
 
 def _add_paired(
-    fusion: FusionPass, name: str, rows: PairedRows, stream: Planned, view: View, part: slice
+    fusion: FusionPass, name: str, rows: PairedRows, stream: StepPlan, view: View, part: slice
 ) -> None:
     on, texts, negatives = stream.on, stream.texts, stream.negatives
     (tokens,) = texts.clean
@@ -242,16 +242,16 @@ def _add_paired(
         image = torch.cat([itself, negatives.image[part], itself])
         text = torch.cat([itself, itself, negatives.text[part]])
         fusion.add(
-            (name, "itm"), gather_rows(tokens, text), mask[text], _picture(rows, view, image), summary=True
+            (name, "itm"), gather_rows(tokens, text), mask[text], _image(rows, view, image), summary=True
         )
     if "bbox" in on or "giou" in on:
-        # The box is to be found, so these rows see the whole picture (X²-VLM, section 3.2).
+        # The box is to be found, so these rows see the whole image (X²-VLM, section 3.2).
         some = slice(*part.indices(len(tokens[: rows.fused])))
         context = Context(view.whole[:0], rows.images[some], None, view.whole[some, None])
         fusion.add((name, "bbox"), tokens[some], mask[some], context, summary=True)
     if "mlm" in on and texts.masked is not None and texts.masked_mask is not None:
         itself = _numbers(texts.masked, part)
-        fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], _picture(rows, view, itself))
+        fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], _image(rows, view, itself))
 
 
 def _numbers(rows: Tensor, part: slice) -> Tensor:
@@ -259,13 +259,13 @@ def _numbers(rows: Tensor, part: slice) -> Tensor:
     return torch.arange(*part.indices(len(rows)), device=rows.device)
 
 
-def _picture(rows: PairedRows, view: View, which: Tensor) -> Context:
-    """Context of rows that look at the picture (or region) of row `which`; the pass puts the patches in."""
+def _image(rows: PairedRows, view: View, which: Tensor) -> Context:
+    """Context of rows that look at the image (or region) of row `which`; the pass puts the patches in."""
     mask = None if view.mask is None else view.mask[which]
     return Context(view.whole[:0], rows.images[which], mask, gather_rows(view.summary, which)[:, None])
 
 
-def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, stream: Planned, part: slice) -> None:
+def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, stream: StepPlan, part: slice) -> None:
     texts, negatives = stream.texts, stream.negatives
     first, second = texts.clean
     if negatives is not None:
@@ -289,10 +289,10 @@ def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, stream: Pla
 def fused_losses(
     model: X2VLM,
     name: str,
-    stream: Planned,
+    stream: StepPlan,
     fused: Mapping[tuple[str, str], Tensor],
     part: slice = ALL,
-    measures: Measures | None = None,
+    measures: StepMetrics | None = None,
 ) -> dict[str, Tensor]:
     """The losses of the rows that `add_rows` put into the pass with the same `part`."""
     rows, losses = stream.rows, dict[str, Tensor]()
@@ -317,7 +317,7 @@ def fused_losses(
     return losses
 
 
-def _valid(stream: Planned, part: slice) -> Tensor | None:
+def _valid(stream: StepPlan, part: slice) -> Tensor | None:
     """Which of a part's matching rows count, in thirds."""
     if stream.negatives is None or stream.negatives.valid is None:
         return None

@@ -16,7 +16,7 @@ from x2kit.model import X2VLM
 from x2kit.model.x2vlm import TEMPERATURE_RANGE
 
 
-class Measures:
+class StepMetrics:
     """Counts of one step: what is right, or padding, out of how many."""
 
     def __init__(self) -> None:

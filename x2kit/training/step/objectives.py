@@ -21,13 +21,13 @@ from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.components import ObjectiveConfig
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
-from x2kit.training.step.remote_rows import Partners
+from x2kit.training.step.remote_rows import RankExchange
 
 if TYPE_CHECKING:
-    from x2kit.training.step.losses import Planned
+    from x2kit.training.step.losses import StepPlan
 
 
-class Further(NamedTuple):
+class StreamObjective(NamedTuple):
     """An objective of a stream.
 
     Attributes:
@@ -41,11 +41,11 @@ class Further(NamedTuple):
     loss: Objective
 
 
-Objectives = Mapping[str, Mapping[str, Further]]
+Objectives = Mapping[str, Mapping[str, StreamObjective]]
 """By stream and name."""
 
 
-def build_objectives(data: DataConfig) -> dict[str, dict[str, Further]]:
+def build_objectives(data: DataConfig) -> dict[str, dict[str, StreamObjective]]:
     """The objectives of all streams. Raises PluginError for one with parameters, which nothing would train or save."""
     return {
         name: {
@@ -56,27 +56,27 @@ def build_objectives(data: DataConfig) -> dict[str, dict[str, Further]]:
     }
 
 
-def _built(key: str, config: ObjectiveConfig) -> Further:
+def _built(key: str, config: ObjectiveConfig) -> StreamObjective:
     key = f"{key} ({config.component_name()})"
     objective = config.build()
     if isinstance(objective, nn.Module) and any(True for _ in objective.parameters()):
         raise PluginError(
             f"{key}: an objective has no parameters, as nothing would train or save them; found some"
         )
-    return Further(key, config.over, objective)
+    return StreamObjective(key, config.over, objective)
 
 
-def further_losses(
+def objective_losses(
     model: X2VLM,
-    stream: Planned,
+    stream: StepPlan,
     features: VisionFeatures | None,
-    objectives: Mapping[str, Further],
-    partners: Partners | None = None,
+    objectives: Mapping[str, StreamObjective],
+    partners: RankExchange | None = None,
 ) -> dict[str, Tensor]:
     """The losses of a stream's objectives, unweighted.
 
     Args:
-        features: of the step's pictures.
+        features: of the step's images.
         objectives: those that are on, by name.
         partners: the other processes. The mean over all of them is the loss of the whole batch.
     Raises: PluginError if an objective fails, or gives something that is no scalar.
@@ -98,7 +98,7 @@ def further_losses(
 
 
 def _features(
-    model: X2VLM, stream: Planned, features: VisionFeatures | None, partners: Partners | None
+    model: X2VLM, stream: StepPlan, features: VisionFeatures | None, partners: RankExchange | None
 ) -> StreamFeatures:
     rows, texts = stream.rows, stream.texts.clean
     assert not isinstance(rows, TextRows)  # the recipe was refused
@@ -121,7 +121,7 @@ def _features(
     )
 
 
-def _value(further: Further, features: StreamFeatures) -> Tensor:
+def _value(further: StreamObjective, features: StreamFeatures) -> Tensor:
     device = features.second.device
     try:
         with torch.autocast(device.type, enabled=False):

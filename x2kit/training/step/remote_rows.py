@@ -30,7 +30,7 @@ from x2kit.plugin import VisionFeatures
 
 
 @dataclass(frozen=True)
-class Partners:
+class RankExchange:
     """The processes of a training, seen from one of them.
 
     Attributes:
@@ -66,7 +66,7 @@ class Partners:
         distributed.all_reduce(of_all, group=self.tensors)
         return dict(zip(counts, own * self.processes.count / of_all.clamp_min(1), strict=True))
 
-    def fetch(self, rank: Tensor, row: Tensor) -> Wanted:
+    def fetch(self, rank: Tensor, row: Tensor) -> RowRequest:
         """Ask other processes for rows of theirs.
 
         Args:
@@ -83,10 +83,10 @@ class Partners:
         distributed.all_to_all_single(rows, row[order].cpu(), send, receive, group=self.processes.messages)
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
-        return Wanted(rows.to(row.device), back, send, receive, self.tensors)
+        return RowRequest(rows.to(row.device), back, send, receive, self.tensors)
 
 
-class Wanted(NamedTuple):
+class RowRequest(NamedTuple):
     """Rows on their way between processes.
 
     Attributes:
@@ -112,7 +112,7 @@ class Wanted(NamedTuple):
 
 class _Fetch(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, wanted: Wanted) -> Tensor:
+    def forward(ctx: Any, table: Tensor, wanted: RowRequest) -> Tensor:
         ctx.wanted, ctx.rows = wanted, len(table)
         come = _moved(table.index_select(0, wanted.asked), wanted.receive, wanted.send, wanted.group)
         return come.index_select(0, wanted.back)
@@ -141,7 +141,7 @@ def _bytes(rows: Tensor) -> Tensor:
     return flat.view(torch.uint8)
 
 
-class Borrowed(NamedTuple):
+class FetchedRows(NamedTuple):
     """Rows of other processes, behind the own ones, in what a stream looks at.
 
     Attributes:
@@ -155,7 +155,7 @@ class Borrowed(NamedTuple):
     foreign: Tensor
 
 
-def borrow(partners: Partners, whole: Whole, needed: Tensor, tables: list[Tensor]) -> Borrowed:
+def fetch_rows(partners: RankExchange, whole: Whole, needed: Tensor, tables: list[Tensor]) -> FetchedRows:
     """Fetch what is needed of other processes, each row once.
 
     Args:
@@ -169,21 +169,21 @@ def borrow(partners: Partners, whole: Whole, needed: Tensor, tables: list[Tensor
     foreign = torch.unique(needed[whole.rank[needed] != own])
     numbers[foreign] = torch.arange(len(foreign), device=numbers.device) + len(whole.numbers)
     wanted = partners.fetch(whole.rank[foreign], whole.row[foreign])
-    return Borrowed([torch.cat([table, wanted.of(table)]) for table in tables], numbers, foreign)
+    return FetchedRows([torch.cat([table, wanted.of(table)]) for table in tables], numbers, foreign)
 
 
-def borrow_pictures(
-    partners: Partners, whole: Whole, needed: Tensor, features: VisionFeatures
+def fetch_image_rows(
+    partners: RankExchange, whole: Whole, needed: Tensor, features: VisionFeatures
 ) -> tuple[VisionFeatures, Tensor]:
-    """Fetch the pictures of rows of other processes, each once, behind those that are there.
+    """Fetch the images of rows of other processes, each once, behind those that are there.
 
     Args:
         whole: of the stream.
         needed: [n] numbers in the whole, all of other processes.
-        features: [M] of the own pictures, and perhaps of some that were fetched before.
-    Returns: features of more pictures, and which of them each row's is: [n] int64.
+        features: [M] of the own images, and perhaps of some that were fetched before.
+    Returns: features of more images, and which of them each row's is: [n] int64.
     """
-    owners = torch.stack([whole.rank[needed], whole.picture[needed]], 1)
+    owners = torch.stack([whole.rank[needed], whole.image[needed]], 1)
     distinct, which = torch.unique(owners, dim=0, return_inverse=True)
     wanted = partners.fetch(distinct[:, 0], distinct[:, 1])
     before = len(features.patches)

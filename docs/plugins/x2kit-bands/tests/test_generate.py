@@ -37,13 +37,13 @@ def test_tiles_have_eight_bands_of_reflectance(form: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("form", ["png", "npy", "tif"])
 def test_radiographs_have_one_channel_of_twelve_bits(form: str, tmp_path: Path) -> None:
     generate("radiographs", tmp_path, form, 4, 2)
-    for file in (tmp_path / "pictures").iterdir():
+    for file in (tmp_path / "images").iterdir():
         pixels = read(file)
         assert (pixels.shape, pixels.dtype) == ((64, 64), np.uint16)
         assert 255 < pixels.max() <= 4095
 
 
-def test_the_same_number_is_the_same_picture(tmp_path: Path) -> None:
+def test_the_same_number_is_the_same_image(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         generate("satellite", tmp_path / folder, "npy", 2, 1)
     files = [sorted((tmp_path / folder).rglob("*.*")) for folder in ("one", "two")]

@@ -1,4 +1,4 @@
-"""Pictures of any bands and depth, and texts of two domains: the settings.
+"""Images of any bands and depth, and texts of two domains: the settings.
 
 Imports neither torch nor tokenizers, because x2kit imports it whenever it starts.
 """
@@ -31,9 +31,9 @@ VOCABULARIES = Path(__file__).parent / "vocabularies"
 
 
 class BandViT(VisionEncoderConfig):
-    """A vision transformer for pictures of any channels and depth: radiographs, satellite tiles."""
+    """A vision transformer for images of any channels and depth: radiographs, satellite tiles."""
 
-    image_size: int = Field(224, gt=0, description="side of the picture in pixels")
+    image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(16, gt=0, description="side of a patch in pixels")
     channels: int = Field(1, gt=0, description="1 for radiographs, else one for each band")
     value_range: tuple[float, float] = Field(
@@ -54,7 +54,7 @@ class BandViT(VisionEncoderConfig):
     heads: int = Field(6, ge=1, description="attention heads; the width is a multiple of them")
 
     def describe(self) -> VisionFacts:
-        """What pictures must be, the width, the patch grid. Raises SettingError for what cannot be."""
+        """What images must be, the width, the patch grid. Raises SettingError for what cannot be."""
         if self.image_size % self.patch_size:
             raise SettingError("patch_size", f"{self.image_size} pixels are no multiple of {self.patch_size}")
         if self.width % self.heads:

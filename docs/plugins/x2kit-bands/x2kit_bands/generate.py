@@ -3,7 +3,7 @@
     python -m x2kit_bands.generate radiographs data/radiographs
     python -m x2kit_bands.generate satellite data/satellite
 
-writes train.jsonl and test.jsonl beside a folder of pictures. The same number is the same picture.
+writes train.jsonl and test.jsonl beside a folder of images. The same number is the same image.
 """
 
 from __future__ import annotations
@@ -106,15 +106,15 @@ WRITERS: dict[str, Writer] = {"npy": write_npy, "tif": write_tif, "png": write_p
 
 
 def generate(what: str, folder: Path, form: str, train: int, test: int) -> None:
-    """Write so many pictures for training and for measuring."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    """Write so many images for training and for measuring."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     number = 0
     for split, count in (("train", train), ("test", test)):
         lines = []
         for _ in range(count):
             pixels, caption, regions = DRAWN[what](np.random.default_rng(number))
-            WRITERS[form](folder / "pictures" / f"{number:05d}", pixels)
-            record = {"id": f"{what}-{number}", "image": f"pictures/{number:05d}.{form}", "caption": caption}
+            WRITERS[form](folder / "images" / f"{number:05d}", pixels)
+            record = {"id": f"{what}-{number}", "image": f"images/{number:05d}.{form}", "caption": caption}
             lines.append(json.dumps(record | {"regions": regions}))
             number += 1
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -130,8 +130,8 @@ def main() -> None:
     parser.add_argument("what", choices=DRAWN)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--form", choices=WRITERS, help="of the files; png for radiographs, npy for tiles")
-    parser.add_argument("--train", type=int, default=1500, help="pictures to train on")
-    parser.add_argument("--test", type=int, default=100, help="pictures to measure on")
+    parser.add_argument("--train", type=int, default=1500, help="images to train on")
+    parser.add_argument("--test", type=int, default=100, help="images to measure on")
     options = parser.parse_args()
     form = options.form or {"radiographs": "png", "satellite": "npy"}[options.what]
     generate(options.what, options.folder, form, options.train, options.test)

@@ -10,7 +10,7 @@ from . import BandViT
 
 
 class BandViTEncoder(VisionEncoder):
-    """Pictures [B, C, H, W], normalised, to a summary [B, D] and patches [B, N, D]."""
+    """Images [B, C, H, W], normalised, to a summary [B, D] and patches [B, N, D]."""
 
     def __init__(self, settings: BandViT) -> None:
         super().__init__()
