@@ -55,7 +55,7 @@ def x2kit_register(registry):
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """An untrained run with Retrieval, Localisation and a task that knows nothing of processes."""
+    """An untrained run with Retrieval, Grounding and a task that knows nothing of processes."""
     tree = recipe_tree(tmp_path)
     (tmp_path / "strangers.py").write_text(STRANGERS)
     tree["plugins"].append("strangers.py")
@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> Path:
     tree["evaluation"] = {
         "source": {"class_path": "Scenes", "init_args": {"count": 50, "split": "test"}},
         "batch_size": 8,
-        "tasks": {"retrieval": "Retrieval", "boxes": "Localisation", "traces": traces},
+        "tasks": {"retrieval": "Retrieval", "boxes": "Grounding", "traces": traces},
     }
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(tree))

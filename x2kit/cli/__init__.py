@@ -87,10 +87,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _has_actions(parser: jsonargparse.ArgumentParser, subcommand: str) -> bool:
-    """Whether the subcommand is a group of actions, such as `recipes list`, so that alone it does nothing."""
+    """Whether the subcommand needs an action, as `recipes` does; `plugins` lists without one."""
     (subcommands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     own = subcommands._name_parser_map[subcommand]._actions
-    return any(isinstance(action, argparse._SubParsersAction) for action in own)
+    return any(isinstance(action, argparse._SubParsersAction) and action.required for action in own)
 
 
 def _module(subcommand: str) -> ModuleType:

@@ -88,7 +88,7 @@ def retrieval_rows(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def boxes_rows(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Key of the share of boxes found, for example iou50, and what Localisation found, by language, or nothing."""
+    """Key of the share of boxes found, for example iou50, and what Grounding found, by language, or nothing."""
     limit, rows = result.get("boxes_iou"), result.get("boxes")
     name = f"iou{round(100 * limit)}" if isinstance(limit, int | float) else ""
     return name, rows if _all_have(rows, (name, "chance", "regions")) else {}

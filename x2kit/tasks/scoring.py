@@ -167,7 +167,7 @@ def encode_text_bank(
         mask = torch.arange(int(lengths[rows[-1]])) < lengths[rows][:, None]
         ids = torch.full(mask.shape, model.tokenizer.special.pad)
         ids[mask] = torch.tensor([token for row in rows.tolist() for token in encoded[row]])
-        states = model.encode_text_bank(ids.to(model.device), mask.to(model.device))
+        states = model.encode_texts(ids.to(model.device), mask.to(model.device))
         tokens.append(states.cpu()[mask])
         projected.append((model.project_texts(states) if project else states[:, 0, :0]).cpu())
         done += len(rows)

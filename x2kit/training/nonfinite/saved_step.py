@@ -24,6 +24,7 @@ from x2kit.data.pipeline.batch import (
     MaskedTexts,
     PairedRows,
     ParallelRows,
+    RegionImages,
     Regions,
     TextRows,
     Texts,
@@ -49,7 +50,7 @@ SHOWN = 5
 _NAME = re.compile(r"step-(\d+)")
 _TUPLES: dict[str, Any] = {
     kind.__name__: kind
-    for kind in (Batch, PairedRows, ParallelRows, TextRows, Texts, MaskedTexts, Regions, Whole)
+    for kind in (Batch, PairedRows, ParallelRows, TextRows, Texts, MaskedTexts, Regions, RegionImages, Whole)
 }
 
 
