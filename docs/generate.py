@@ -270,7 +270,7 @@ def hooks() -> str:
         parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]
         parts += _methods(named, ["expand"] if named is encoders.Context else [])
     parts += ["## What a task is given", "### TaskContext", documented(TaskContext)]
-    parts += ["### Ranks", documented(Ranks), *_methods(Ranks, ["gather", "of_first", "concatenate"])]
+    parts += ["### Ranks", documented(Ranks), *_methods(Ranks, ["gather", "from_rank_zero", "concatenate"])]
     return page("Hooks", *parts)
 
 

@@ -49,3 +49,7 @@ def test_a_head_that_learns_is_not_warned_of() -> None:
 
 def test_a_head_that_is_collapsed_at_the_end_is_warned_of() -> None:
     assert len(list(watch(98).messages(100, COLLAPSED))) == 1
+
+
+def test_a_run_without_steps_has_nothing_to_watch() -> None:
+    LossWatch([], 0)

@@ -16,13 +16,13 @@ class LossWatch:
     """Messages about losses that start or stop, and about matching heads that have collapsed.
 
     Args:
-        phases: of the run.
+        phases: of the run; none for a run without steps.
         done: steps before the first one that is watched.
     """
 
     def __init__(self, phases: Sequence[Phase], done: int) -> None:
-        self._phases, self._steps = phases, phases[-1].stop
-        self._shown = _phase_of(phases, max(done - 1, 0))
+        self._phases, self._steps = phases, phases[-1].stop if phases else 0
+        self._shown = _phase_of(phases, max(done - 1, 0)) if phases else None
         self._collapsed_since: dict[str, int] = {}
         self._warned: set[str] = set()
 
@@ -43,8 +43,9 @@ class LossWatch:
         if now == before:
             return
         self._shown = now
-        started = [_with_value(name, values) for name in now.names if name not in before.names]
-        stopped = [name for name in before.names if name not in now.names]
+        known = before.names if before else ()
+        started = [_with_value(name, values) for name in now.names if name not in known]
+        stopped = [name for name in known if name not in now.names]
         if started:
             yield f"losses that started since step {now.start}: {', '.join(started)}; the total loss rises by them"
         if stopped:
