@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from x2kit.recipe import read_recipe
+
 Run = Callable[..., Any]
 Calls = list[tuple[Any, ...]]
 
@@ -32,6 +34,21 @@ def test_the_resolved_recipe_is_trained(x2kit: Run, calls: Calls, folder: Path) 
     assert plugins.registry.get("vision", "Eye")
     assert (directory, resume) == (Path("runs/mine"), False)
     assert done.out.endswith("next: x2kit evaluate runs/mine\n")
+
+
+def test_the_whole_recipe_is_printed_and_nothing_is_trained(x2kit: Run, calls: Calls, folder: Path) -> None:
+    asked = ("train", "good.yaml", "--model.text", "OtherReader", "--training.steps", "7", "--print_config")
+    done = x2kit(*asked)
+    assert (done.status, done.err, calls) == (0, "", [])
+    (folder / "printed.yaml").write_text(done.out)
+    assert x2kit("train", "printed.yaml", "--print_config").out == done.out
+    resolved = read_recipe(["good.yaml"], [("model.text", "OtherReader"), ("training.steps", 7)])
+    assert read_recipe(["printed.yaml"]).recipe == resolved.recipe
+
+
+def test_a_shipped_recipe_is_printed_as_it_is_shown(x2kit: Run) -> None:
+    printed = x2kit("train", "quickstart/multilingual", "--print_config")
+    assert printed.out == x2kit("recipes", "show", "quickstart/multilingual", "--plain").out
 
 
 def test_a_run_without_directory_gets_a_new_one(x2kit: Run, calls: Calls) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from x2kit.plugin import ImageSpec, Registry, SettingError, VisionEncoderConfig, VisionFacts
-from x2kit.plugin.choice import VisionChoice, context_of, dump_component, split_choice
+from x2kit.plugin.choice import context_of, dump_component, split_choice
 
 
 class Stem(BaseModel, frozen=True, extra="forbid"):
@@ -28,7 +30,7 @@ class Conv(VisionEncoderConfig):
 class Ensemble(Conv):
     """A component with a choice inside, and a check of its own."""
 
-    inner: VisionChoice
+    inner: VisionEncoderConfig
 
     def model_post_init(self, context: Any) -> None:
         if self.inner.describe().width != self.width:
@@ -36,7 +38,7 @@ class Ensemble(Conv):
 
 
 class Model(BaseModel):
-    vision: VisionChoice
+    vision: VisionEncoderConfig
 
 
 class Recipe(BaseModel):
@@ -149,6 +151,24 @@ def test_what_is_no_choice_is_refused_with_what_is_allowed(
 def test_without_a_registry_the_way_to_give_one_is_named() -> None:
     with pytest.raises(ValidationError, match=r"need a registry; see x2kit\.plugin\.choice\.context_of"):
         Recipe.model_validate({"model": {"vision": "Conv"}})
+
+
+@pytest.fixture
+def brought(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("brought")
+    vars(module).update(Conv=Conv, Stem=Stem)
+    monkeypatch.setitem(sys.modules, "brought", module)
+
+
+def test_an_import_path_needs_no_registry(brought: None) -> None:
+    written = {"class_path": "brought.Conv", "init_args": {"width": 4}}
+    assert Model.model_validate({"vision": written}).vision == Conv(width=4)
+
+
+@pytest.mark.parametrize("path", ["brought.Convv", "brought.Stem", "no_such_module.Conv"])
+def test_an_import_path_that_leads_to_no_component_is_refused(path: str, brought: None) -> None:
+    with pytest.raises(ValidationError, match=path.replace(".", r"\.")):
+        Model.model_validate({"vision": path})
 
 
 def test_a_component_that_was_made_in_code_is_taken_as_it_is() -> None:

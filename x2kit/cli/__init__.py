@@ -17,6 +17,7 @@ from types import ModuleType
 import jsonargparse
 
 import x2kit
+from x2kit.cli.completion import PrintCompletion
 from x2kit.cli.parser import ArgumentParser
 from x2kit.cli.plugin_subcommands import brought_subcommands, module_of, stand_in
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
@@ -121,6 +122,15 @@ def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"x2kit {x2kit.__version__}")
+    parser.add_argument(
+        "--print_completion",
+        action=PrintCompletion,
+        sections={name: getattr(module, "RECIPE_KEYS", ()) for name, module in modules.items()},
+        choices=("bash", "tcsh", "zsh"),
+        default=argparse.SUPPRESS,
+        metavar="SHELL",
+        help="print a script for bash, zsh or tcsh that completes subcommands, options and recipe keys",
+    )
     subcommands = parser.add_subcommands(
         dest="subcommand", title="subcommands", description="x2kit SUBCOMMAND --help tells more:"
     )
@@ -131,6 +141,7 @@ def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
             epilog=module.EXAMPLES + (KEY_HELP if takes_keys else ""),
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
+            print_config=None,  # jsonargparse's prints its own options, that of `train` the recipe
         )
         subcommands.add_subcommand(name, subcommand, help=module.HELP)
         module.add_arguments(subcommand)

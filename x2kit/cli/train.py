@@ -21,6 +21,7 @@ examples:
   x2kit train quickstart/multilingual
   x2kit train quickstart/multilingual --model.text XLMRoberta --training.steps 200 --run-dir runs/mine
   x2kit train my_recipe.yaml --config overlays/bf16 --plugin my_encoder.py
+  x2kit train quickstart/multilingual --model.text XLMRoberta --print_config > mine.yaml
   x2kit train --resume --run-dir runs/mine
   torchrun --nproc-per-node 8 -m x2kit train my_recipe.yaml --run-dir runs/mine
 """
@@ -31,6 +32,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument(
         "--run-dir", type=str, metavar="DIR", help="where the run is kept; a new one under runs/"
+    )
+    parser.add_argument(
+        "--print_config", action="store_true", help="print the whole recipe as YAML and train nothing"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
     parser.add_argument("--restart", action="store_true", help="delete the run in --run-dir and start again")
@@ -48,6 +52,9 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
         return print_help(options, names)
     if options.resume and options.restart:
         raise CheckpointError("--resume continues a run and --restart deletes it; give one of them")
+    if options.print_config:
+        print(read(options, names).to_yaml(), end="")
+        return 0
     if options.resume:
         resolved, directory = _resumed(options, names, processes)
     else:

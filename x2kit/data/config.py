@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from x2kit.data.storage.limits import LimitsConfig
-from x2kit.plugin.choice import HARMLESS, ObjectiveChoice, SourceChoice, require_own_names
+from x2kit.plugin.choice import HARMLESS, require_own_names
+from x2kit.plugin.components import ObjectiveConfig, SourceConfig
 
 StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
 LossName = Literal["itc", "itm", "mlm", "bbox", "giou", "ttc", "ttm", "tlm"]
@@ -98,7 +99,7 @@ class StreamConfig(BaseModel):
     kind: StreamKind = Field(
         description="what a record is: image-text, region-text, video-text, parallel-text or text"
     )
-    source: SourceChoice = Field(description="where the records come from")
+    source: SourceConfig = Field(description="where the records come from")
     batch_size: int = Field(
         gt=0, description="rows a step: texts for image, region, video and text streams, pairs else"
     )
@@ -135,7 +136,7 @@ class StreamConfig(BaseModel):
         {},
         description="weight, start and stop of single losses; those not named have weight 1 from the start",
     )
-    objectives: dict[str, ObjectiveChoice] = Field(
+    objectives: dict[str, ObjectiveConfig] = Field(
         {},
         description="further losses of this stream, from plugins, by names of your choice: letters, digits, - and _. "
         "They are logged as STREAM.NAME and count with weights of their own",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from x2kit.plugin.choice import SourceChoice, TaskChoice
-from x2kit.plugin.components import SourceConfig
+from x2kit.plugin.components import SourceConfig, TaskConfig
 
 
 class EvaluationConfig(BaseModel):
@@ -13,15 +12,15 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: SourceChoice = Field(description="the records that are measured on, never trained on")
-    sources: dict[str, SourceChoice] = Field(
+    source: SourceConfig = Field(description="the records that are measured on, never trained on")
+    sources: dict[str, SourceConfig] = Field(
         {}, description="records of single tasks in place of `source`, by the name of the task in `tasks`"
     )
     split: str = Field("test", description="the part of the source that is measured by default")
     languages: tuple[str, ...] | None = Field(
         None, description="languages to measure; null for all of the source"
     )
-    tasks: dict[str, TaskChoice] = Field(min_length=1, description="the tasks by name")
+    tasks: dict[str, TaskConfig] = Field(min_length=1, description="the tasks by name")
     batch_size: int = Field(64, gt=0, description="images or texts a batch")
 
     @model_validator(mode="after")

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from x2kit.plugin.choice import FusionChoice, TextChoice, VisionChoice
-from x2kit.plugin.components import NameOrPath
+from x2kit.plugin.components import FusionEncoderConfig, NameOrPath, TextEncoderConfig, VisionEncoderConfig
 
 HeadName = Literal["itc", "itm", "mlm", "bbox"]
 
@@ -71,9 +70,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    vision: VisionChoice = Field(description="the vision encoder")
-    text: TextChoice = Field(description="the text encoder, with its tokenizer")
-    fusion: FusionChoice = Field(description="the fusion encoder")
+    vision: VisionEncoderConfig = Field(description="the vision encoder")
+    text: TextEncoderConfig = Field(description="the text encoder, with its tokenizer")
+    fusion: FusionEncoderConfig = Field(description="the fusion encoder")
     heads: HeadsConfig = Field(HeadsConfig(), description="the heads on top of the encoders")
     init_from: NameOrPath | None = Field(
         None,

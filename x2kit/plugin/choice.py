@@ -7,27 +7,26 @@ What is not marked makes another run of it. A mark holds for everything below th
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BeforeValidator, PlainSerializer, ValidationError, ValidationInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import ValidationError, ValidationInfo
+from pydantic_core import (
+    CoreSchema,
+    ErrorDetails,
+    InitErrorDetails,
+    PydanticCustomError,
+    core_schema,
+)
 
 from x2kit.errors import X2KitError
-from x2kit.plugin.components import (
-    ComponentConfig,
-    FusionEncoderConfig,
-    Kind,
-    ObjectiveConfig,
-    ReporterConfig,
-    SourceConfig,
-    TaskConfig,
-    TextEncoderConfig,
-    VisionEncoderConfig,
-)
-from x2kit.plugin.registry import Registry
+
+if TYPE_CHECKING:
+    from x2kit.plugin.components import ComponentConfig
+    from x2kit.plugin.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,6 @@ FROM_HERE = OnResume(numbers_change=True)
 
 
 _OWN_NAME = re.compile(r"[A-Za-z0-9_-]+")
-
-C = TypeVar("C", bound=ComponentConfig)
 
 
 def require_own_names(what: str, names: Iterable[str]) -> None:
@@ -80,43 +77,59 @@ def split_choice(value: Any) -> tuple[str, dict[str, Any]]:
     return value["class_path"], dict(settings)
 
 
-def _chooser(kind: Kind) -> BeforeValidator:
+def choice_schema(base: type[ComponentConfig]) -> CoreSchema:
+    """Pydantic's schema of a field typed as the base class of a kind, for example VisionEncoderConfig."""
+
     def choose(value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, ComponentConfig):
-            return value
-        name, settings = split_choice(value)
-        if not info.context or "registry" not in info.context:
-            raise ValueError("component names need a registry; see x2kit.plugin.choice.context_of")
-        try:
-            component = info.context["registry"].get(kind, name)
-        except X2KitError as error:
-            raise PydanticCustomError("unknown_component", "{reason}", {"reason": str(error)}) from error
-        try:
-            return component.model_validate(settings, context=info.context)
-        except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                name,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError(
-                            fault["type"], "{reason}", {"reason": fault["msg"], "component": name}
-                        ),
-                        loc=("init_args", *fault["loc"]),
-                        input=fault["input"],
-                    )
-                    for fault in error.errors()
-                ],
-            ) from error
+        return value if isinstance(value, base) else _chosen(base, value, info.context)
 
-    return BeforeValidator(choose)
+    return core_schema.with_info_plain_validator_function(
+        choose,
+        ref=f"{base.__module__}.{base.__qualname__}:choice",
+        json_schema_input_schema=core_schema.any_schema(),
+        serialization=core_schema.plain_serializer_function_ser_schema(
+            dump_component, return_schema=core_schema.dict_schema()
+        ),
+    )
 
 
-_DUMP = PlainSerializer(dump_component, return_type=dict)
+def _chosen(base: type[ComponentConfig], value: Any, context: Any) -> ComponentConfig:
+    name, settings = split_choice(value)
+    component = _component(base, name, (context or {}).get("registry"))
+    try:
+        chosen: ComponentConfig = component.model_validate(settings, context=context)
+    except ValidationError as error:
+        raise ValidationError.from_exception_data(
+            name, [_in_init_args(fault) for fault in error.errors()]
+        ) from error
+    return chosen
 
-VisionChoice = Annotated[VisionEncoderConfig, _chooser("vision"), _DUMP]
-TextChoice = Annotated[TextEncoderConfig, _chooser("text"), _DUMP]
-FusionChoice = Annotated[FusionEncoderConfig, _chooser("fusion"), _DUMP]
-SourceChoice = Annotated[SourceConfig, _chooser("source"), _DUMP]
-TaskChoice = Annotated[TaskConfig, _chooser("task"), _DUMP]
-ObjectiveChoice = Annotated[ObjectiveConfig, _chooser("objective"), _DUMP]
-ReporterChoice = Annotated[ReporterConfig, _chooser("reporter"), _DUMP]
+
+def _in_init_args(fault: ErrorDetails) -> InitErrorDetails:
+    loc, found = ("init_args", *fault["loc"]), fault["input"]
+    if fault["type"] in get_args(core_schema.ErrorType):
+        return InitErrorDetails(type=fault["type"], loc=loc, input=found, ctx=fault.get("ctx", {}))
+    custom = PydanticCustomError(fault["type"], "{reason}", {"reason": fault["msg"]})
+    return InitErrorDetails(type=custom, loc=loc, input=found)
+
+
+def _component(base: type[ComponentConfig], name: str, registry: Registry | None) -> type[ComponentConfig]:
+    if registry is None:
+        return _imported(base, name)
+    try:
+        return registry.get(base.kind, name)
+    except X2KitError as error:
+        raise PydanticCustomError("unknown_component", "{reason}", {"reason": str(error)}) from error
+
+
+def _imported(base: type[ComponentConfig], path: str) -> type[ComponentConfig]:
+    """The class at an import path, which is how jsonargparse names classes."""
+    if "." not in path:
+        raise ValueError("component names need a registry; see x2kit.plugin.choice.context_of")
+    try:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"cannot import {path}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{path} is no {base.kind} component")
+    return found

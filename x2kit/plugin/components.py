@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
+from x2kit.plugin.choice import choice_schema
 from x2kit.plugin.facts import FusionFacts, TextFacts, VisionFacts
 from x2kit.plugin.objectives import MeanOver
 from x2kit.plugin.toolkit.official_keys import Shapes
@@ -61,6 +63,12 @@ class ComponentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     kind: ClassVar[Kind]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let a field typed as the base class of a kind take any component of that kind."""
+        is_field_of_kind = "kind" in cls.__dict__ and cls.__pydantic_complete__  # not while the class is made
+        return choice_schema(cls) if is_field_of_kind else handler(source)
 
     @classmethod
     def component_name(cls) -> str:

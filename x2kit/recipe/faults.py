@@ -1,15 +1,16 @@
-"""What pydantic found wrong, in words that name the key, the place and what to write instead."""
+"""Turn pydantic's errors into faults with key, place, value found and what is allowed."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from x2kit.errors import Fault
 from x2kit.plugin.registry import Registry
@@ -18,6 +19,30 @@ from x2kit.recipe.yaml_text import Node
 
 Location = tuple[int | str, ...]
 _PLURALS: dict[Any, str] = {float: "numbers", int: "whole numbers", str: "texts"}
+
+_EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "be an integer"),
+    **dict.fromkeys(("float_type", "float_parsing"), "be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "be true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "be a list"),
+    **dict.fromkeys(("model_type", "dict_type", "mapping_type", "dataclass_type"), "be settings by name"),
+    **dict.fromkeys(("literal_error", "enum"), "be {expected}"),
+    "string_type": "be a string",
+    "path_type": "be a path",
+    "none_required": "be null",
+    "finite_number": "be a finite number",
+    "greater_than": "be greater than {gt}",
+    "greater_than_equal": "be greater than or equal to {ge}",
+    "less_than": "be less than {lt}",
+    "less_than_equal": "be less than or equal to {le}",
+    "multiple_of": "be a multiple of {multiple_of}",
+    "too_short": "have {min_length} or more entries",
+    "too_long": "have {max_length} or fewer entries",
+    "string_too_short": "have {min_length} or more characters",
+    "string_too_long": "have {max_length} or fewer characters",
+    "string_pattern_mismatch": "match {pattern}",
+}
+"""What a value should be, by pydantic's type of error; filled in from the context of the error."""
 
 
 def faults_of(error: ValidationError, tree: Node, registry: Registry) -> list[Fault]:
@@ -33,7 +58,7 @@ def faults_of(error: ValidationError, tree: Node, registry: Registry) -> list[Fa
         location = _written(item["loc"], tree)
         key = ".".join(str(name) for name in location)
         place = str(tree.descend(location)[0].place)
-        message = _message(item["type"], item["msg"], item["input"], location, tree, registry)
+        message = _message(item, location, tree, registry)
         if key in faults and faults[key].message != message:
             message = _either(faults[key].message, message)
         faults[key] = Fault(key, place, message)
@@ -58,52 +83,50 @@ def _written(location: Location, tree: Node) -> Location:
     return tuple(name for name in location[: depth + inside] if name != "[key]")
 
 
-def _message(kind: str, text: str, found: Any, location: Location, tree: Node, registry: Registry) -> str:
+def _message(item: ErrorDetails, location: Location, tree: Node, registry: Registry) -> str:
+    kind, found, context = item["type"], item["input"], item.get("ctx", {})
     path = [str(name) for name in location]
     if kind == "extra_forbidden":
         model = section_at(path[:-1], tree, registry)
         known = list(model.model_fields) if model else []
         return f"unknown key{nearest(path[-1], known)}\n  known: {', '.join(known) or 'none'}"
     if kind in ("missing", "too_short", "too_long") and isinstance(found, list | tuple):
-        return _wrong_length(text, found, field_at(path, tree, registry))
+        return _wrong_length(context, found, field_at(path, tree, registry))
     if kind == "missing":
         field = field_at(path, tree, registry)
         return f"missing: {field.description}" if field and field.description else "missing"
-    if kind in ("model_type", "dict_type", "dataclass_type"):
-        return f"should be settings by name, found {_shown(found)}"
-    return value_fault(kind, text, found)
+    return value_fault(item)
 
 
-def value_fault(kind: str, text: str, found: Any) -> str:
-    """What pydantic says of a value, in words that say what was found.
-
-    Args:
-        kind: pydantic's name of the fault.
-        text: its message.
-        found: the value.
-    """
-    if kind == "unknown_component" or not text.startswith("Input should "):
-        return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    # What follows a comma is pydantic's reason, which says less than what was found.
-    told, *_ = re.split(r", (?=[a-z])", text.removeprefix("Input should "))
-    wanted = told.replace("be a valid", "be a").replace("be a integer", "be an integer")
-    wanted = wanted.replace("be a tuple", "be a list")  # what YAML has, and what people write
+def value_fault(item: ErrorDetails) -> str:
+    """Describe what a value should be and what was found, from pydantic's type and context of the error."""
+    kind, found, context = item["type"], item["input"], item.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return str(context["error"])
+    if kind not in _EXPECTED:  # an error class of a component's author, or one that no setting has today
+        return item["msg"]
+    expected = _EXPECTED[kind].format_map({name: _plain(value) for name, value in context.items()})
     hint = ""
-    if kind == "literal_error" and isinstance(found, str):
-        hint = nearest(found, [name for name in text.split("'") if name.isidentifier() or "-" in name])
+    if kind in ("literal_error", "enum") and isinstance(found, str):
+        hint = nearest(found, re.findall(r"'([^']*)'", context["expected"]))
     if kind == "string_type" and isinstance(found, int | float):
         hint = "; put it in quotes to make it a text"
-    return f"should {wanted}, found {_shown(found)}{hint}"
+    return f"should {expected}, found {_shown(found)}{hint}"
 
 
-def _wrong_length(text: str, found: Sequence[Any], field: FieldInfo | None) -> str:
-    """A list with too few or too many entries; pydantic calls the entries that a tuple lacks missing keys."""
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _wrong_length(context: Mapping[str, Any], found: Sequence[Any], field: FieldInfo | None) -> str:
+    """Describe a list with too few or too many entries; pydantic reports those that a tuple lacks as missing."""
     annotation = bare(field.annotation) if field else None
     entries = get_args(annotation)
     if get_origin(annotation) is tuple and Ellipsis not in entries:
         wanted = f"{len(entries)} {_PLURALS.get(entries[0], 'entries')}"
     else:
-        wanted = " ".join(re.findall(r"at (?:least|most) \d+", text)) or "another length"
+        bounds = [("at least", "min_length"), ("at most", "max_length")]
+        wanted = " ".join(f"{word} {context[name]}" for word, name in bounds if name in context)
     return f"should be a list of {wanted}, found a list of {len(found)}"
 
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from x2kit.errors import Fault, PluginError, RecipeError
 from x2kit.model.config import ModelConfig
-from x2kit.plugin.choice import context_of
 from x2kit.plugin.loading.manager import Plugins, load_plugins
 from x2kit.plugin.loading.trust import trusted
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.catalogue import RecipeFile, is_overlay, read_documents
-from x2kit.recipe.faults import faults_of, place_of
+from x2kit.recipe.faults import place_of
 from x2kit.recipe.merging import EMPTY, apply, merge, with_sizes_of_replaced
+from x2kit.recipe.parsing import parse_recipe
 from x2kit.recipe.paths import absolute, absolute_plugin
 from x2kit.recipe.rates import warnings_of
 from x2kit.recipe.schema import Recipe
@@ -80,17 +78,26 @@ def read_recipe(
         that may not be imported (see `x2kit.plugin.loading.trust`).
     """
     files, tree = read_tree(names, overrides, saved)
+    return resolve_tree(tree, files, extra_plugins, checks=checks)
+
+
+def resolve_tree(
+    tree: Node, files: Sequence[RecipeFile], extra_plugins: Sequence[str] = (), *, checks: Checks = "all"
+) -> ResolvedRecipe:
+    """Load the plugins of a merged tree, build its recipe and check it. Arguments and errors as `read_recipe`."""
     tree = with_plugins(tree, extra_plugins)
     plugins = _load(tree)
     tree = with_sizes_of_replaced(absolute(tree, plugins.registry), plugins.registry)
-    recipe = _build(tree, plugins.registry, files)
+    recipe = _parse(tree, plugins.registry, files)
 
     def place(key: str) -> str:
         return place_of(key, tree)
 
     facts = validate(recipe, checks, place)
     warnings = () if facts is None else warnings_of(recipe, place)
-    return ResolvedRecipe(recipe, plugins, files[0].label, dict(tree.walk()), facts, warnings)
+    return ResolvedRecipe(
+        recipe, plugins, files[0].label if files else "recipe", dict(tree.walk()), facts, warnings
+    )
 
 
 def read_tree(
@@ -170,14 +177,16 @@ def _load(tree: Node) -> Plugins:
     return plugins
 
 
-def _build(tree: Node, registry: Registry, files: Sequence[RecipeFile]) -> Recipe:
+def _parse(tree: Node, registry: Registry, files: Sequence[RecipeFile]) -> Recipe:
+    """Parse the recipe; where the model is missing, say which of the files are overlays."""
     try:
-        return Recipe.model_validate(tree.plain(), context=context_of(registry))
-    except ValidationError as error:
-        faults = faults_of(error, tree, registry)
-        if any(fault.key in _PARTS and fault.message.startswith("missing") for fault in faults):
-            faults += [_overlay_alone(file) for file in files if is_overlay(file)]
-        raise RecipeError(faults) from error
+        return parse_recipe(tree, registry)
+    except RecipeError as error:
+        if not any(fault.key in _PARTS and fault.message.startswith("missing") for fault in error.faults):
+            raise
+        raise RecipeError(
+            [*error.faults, *(_overlay_alone(file) for file in files if is_overlay(file))]
+        ) from error
 
 
 def _overlay_alone(file: RecipeFile) -> Fault:

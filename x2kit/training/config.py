@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from x2kit.plugin.choice import FROM_HERE, HARMLESS, ReporterChoice, require_own_names
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, require_own_names
 from x2kit.plugin.components import ReporterConfig
 
 
@@ -151,7 +151,7 @@ class TrainingConfig(BaseModel):
         "(torch.distributed.checkpoint), and none gathers the whole state; any number of processes goes on from it",
     )
     log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="steps between lines in metrics.jsonl")
-    reporters: Annotated[dict[str, ReporterChoice], HARMLESS] = Field(
+    reporters: Annotated[dict[str, ReporterConfig], HARMLESS] = Field(
         {},
         description="where the numbers of metrics.jsonl go beside the run directory, by names of your choice: letters, "
         "digits, - and _",

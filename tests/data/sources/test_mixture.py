@@ -16,7 +16,8 @@ from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.sources.config import JsonLines, Mixture
 from x2kit.data.sources.mixture import MixtureSource
 from x2kit.errors import DataError, SettingError
-from x2kit.plugin.choice import SourceChoice, context_of
+from x2kit.plugin.choice import context_of
+from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.sources import Located, Place, Source
 from x2kit.testing import check_source
@@ -146,8 +147,7 @@ def test_a_recipe_names_the_sources_as_anywhere_else(tmp_path: Path) -> None:
     file = lines(tmp_path, "a", 1).files[0]
     part = {"class_path": "JsonLines", "init_args": {"files": [file]}}
     written = {"class_path": "Mixture", "init_args": {"sources": {"a": part}, "weights": {"a": 2}}}
-    adapter: Any = TypeAdapter(SourceChoice)
-    config = adapter.validate_python(written, context=context_of(registry))
-    assert config.open()[0]["caption"] == "a 0"
-    again = adapter.validate_python(adapter.dump_python(config), context=context_of(registry))
-    assert again == config
+    adapter = TypeAdapter(list[SourceConfig])
+    configs = adapter.validate_python([written], context=context_of(registry))
+    assert configs[0].open()[0]["caption"] == "a 0"
+    assert adapter.validate_python(adapter.dump_python(configs), context=context_of(registry)) == configs

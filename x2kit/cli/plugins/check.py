@@ -11,6 +11,7 @@ from typing import Any
 import jsonargparse
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from x2kit.errors import PluginError, X2KitError
 from x2kit.plugin.choice import context_of
@@ -119,7 +120,7 @@ def _no_plugin(text: str, plugins: Plugins) -> str:
     )
 
 
-def _fault(component: type[ComponentConfig], fault: Mapping[str, Any]) -> str:
+def _fault(component: type[ComponentConfig], fault: ErrorDetails) -> str:
     """What is wrong with a setting, or that it is missing."""
     name = ".".join(map(str, fault["loc"]))
     fields = component.model_fields
@@ -130,7 +131,7 @@ def _fault(component: type[ComponentConfig], fault: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
         described = fields[name].description if name in fields else None
         return f"{name}: missing{f': {described}' if described else ''}"
-    return f"{name}: {value_fault(fault['type'], fault['msg'], fault['input'])}"
+    return f"{name}: {value_fault(fault)}"
 
 
 def _installed(plugins: Plugins, text: str) -> list[PluginState]:

@@ -12,7 +12,7 @@ from x2kit.data.sources.splits import SplitFiles, check_folders, check_root, in_
 from x2kit.data.storage import files
 from x2kit.data.storage.url_policy import ROOT, check_hosts
 from x2kit.errors import SettingError
-from x2kit.plugin.choice import FROM_HERE, HARMLESS, SourceChoice
+from x2kit.plugin.choice import FROM_HERE, HARMLESS
 from x2kit.plugin.components import Location, SourceConfig
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Mixture(SourceConfig):
     """Several sources as one, each with its share of the records, whatever their sizes."""
 
-    sources: dict[str, SourceChoice] = Field(min_length=1, description="the sources by names of your choice")
+    sources: dict[str, SourceConfig] = Field(min_length=1, description="the sources by names of your choice")
     weights: dict[str, Weight] = Field(
         description="the share of each source, by the same names: {web: 3, coco: 1} gives three records of web "
         "for one of coco, in every stretch of records"
