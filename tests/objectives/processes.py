@@ -1,4 +1,4 @@
-"""A function run in several processes that know each other, as training on several devices has them."""
+"""Run a function on several ranks, each a process of its own, joined by gloo."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import torch
 from torch import distributed
 
 PATIENCE = timedelta(seconds=60)
-"""How long a process waits for one that failed; only a broken run takes that long."""
+"""Timeout of a collective; only reached if another rank failed."""
 
 
 def in_processes(count: int, directory: Path, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What the function gives in each process, by rank.
+    """Return what the function returns on each rank, in order of ranks.
 
     Args:
-        directory: empty; the processes find each other there.
-        function: of a module, so that another process can import it.
+        directory: empty; for the rendezvous file.
+        function: importable, defined at the top of a module.
     """
-    call = pickle.dumps((function, arguments))  # plain pickle, for the pool would share tensors as open files
+    call = pickle.dumps((function, arguments))  # plain pickle: the pool would share tensors as open files
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        runs = [pool.submit(_run, rank, count, directory / "meeting", call) for rank in range(count)]
+        runs = [pool.submit(_run, rank, count, directory / "rendezvous", call) for rank in range(count)]
         return [pickle.loads(run.result()) for run in runs]
 
 
-def _run(rank: int, count: int, meeting: Path, call: bytes) -> bytes:
+def _run(rank: int, count: int, rendezvous: Path, call: bytes) -> bytes:
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=meeting.as_uri(), rank=rank, world_size=count, timeout=PATIENCE
+        "gloo", init_method=rendezvous.as_uri(), rank=rank, world_size=count, timeout=PATIENCE
     )
     try:
         function, arguments = pickle.loads(call)

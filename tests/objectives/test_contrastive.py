@@ -15,7 +15,7 @@ from x2kit.objectives import contrastive_logits, itc_loss
 
 
 def naive_itc(logits: Tensor, group: list[int]) -> float:
-    """Row by row, column by column: the mean of -log p over the right answers of each."""
+    """Row by row, column by column: the mean of -log p over the positives of each."""
 
     def one(answers: list[float], own: int) -> float:
         total = math.log(sum(math.exp(value) for value in answers))
@@ -38,25 +38,25 @@ def logits_and_groups(draw: st.DrawFn) -> tuple[Tensor, list[int]]:
 
 @settings(max_examples=50)
 @given(logits_and_groups())
-def test_the_loss_is_the_row_by_row_form(drawn: tuple[Tensor, list[int]]) -> None:
+def test_the_loss_equals_its_row_by_row_form(drawn: tuple[Tensor, list[int]]) -> None:
     logits, group = drawn
     # float32 sums of at most seven terms
     assert_close(itc_loss(logits, torch.tensor(group)).item(), naive_itc(logits, group), rtol=1e-5, atol=1e-5)
 
 
-def test_two_rows_by_hand() -> None:
+def test_the_loss_of_two_rows_computed_by_hand() -> None:
     logits = torch.tensor([[math.log(3), 0.0], [math.log(2), math.log(4)]])
     by_row = -(math.log(3 / 4) + math.log(4 / 6)) / 2
     by_column = -(math.log(3 / 5) + math.log(4 / 5)) / 2
     assert_close(itc_loss(logits).item(), (by_row + by_column) / 2)
 
 
-def test_groups_of_one_are_no_groups() -> None:
+def test_groups_of_one_row_change_nothing() -> None:
     logits = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
     assert_close(itc_loss(logits, torch.tensor([9, 4, 2, 7, 0])), itc_loss(logits))
 
 
-def test_one_group_of_all_wants_every_answer_alike() -> None:
+def test_a_single_group_has_a_uniform_target() -> None:
     even = torch.zeros(4, 4, requires_grad=True)
     loss = itc_loss(even, torch.zeros(4, dtype=torch.int64))
     assert_close(loss.item(), math.log(4))
@@ -74,8 +74,8 @@ def test_the_order_of_rows_changes_nothing(drawn: tuple[Tensor, list[int]], rand
     assert_close(shuffled, itc_loss(logits, torch.tensor(group)), rtol=1e-5, atol=1e-5)
 
 
-def test_logits_that_are_not_square_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"contrastive logits must be square, found \[2, 3\]"):
+def test_logits_that_are_not_square_are_rejected() -> None:
+    with pytest.raises(ShapeError, match=r"square, found \[2, 3\]"):
         itc_loss(torch.zeros(2, 3))
 
 

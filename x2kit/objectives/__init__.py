@@ -1,6 +1,7 @@
-"""The objectives of the paper as pure functions of tensors: no state, no random draws of their own.
+"""Objectives of the paper as pure functions of tensors.
 
-Over several processes the caller gathers rows first, with `gather_over_processes`.
+They keep no state and draw only from a generator that is passed in. With several ranks the caller first gathers
+the rows with `gather_over_processes`.
 """
 
 from x2kit.distributed.gather import GatherGradient, gather_over_processes

@@ -1,4 +1,4 @@
-"""Contrastive losses: image-text (itc), and text-text (ttc), which is the same formula."""
+"""Contrastive losses: image-text (itc), and text-text (ttc) by the same formula."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from x2kit.errors import ShapeError
 
 
 def contrastive_logits(first: Tensor, second: Tensor, temperature: Tensor) -> Tensor:
-    """Similarity over temperature, in float32 whatever the autocast.
+    """Divide similarities by the temperature, in float32 under any autocast.
 
     Args:
         first: [B, E], unit length.
@@ -19,17 +19,19 @@ def contrastive_logits(first: Tensor, second: Tensor, temperature: Tensor) -> Te
     Returns: [B, C] float32.
     """
     device = first.device.type
-    known = torch.amp.is_autocast_available(device)  # not for tensors without memory, of which costs are told
-    with torch.autocast(device if known else "cpu", enabled=False):  # else it takes the product back to half
+    has_autocast = torch.amp.is_autocast_available(device)  # False for meta tensors, as in cost estimates
+    with torch.autocast(
+        device if has_autocast else "cpu", enabled=False
+    ):  # autocast would return half precision
         return first.float() @ second.float().T / temperature.float()
 
 
 def itc_loss(logits: Tensor, group: Tensor | None = None) -> Tensor:
-    """Image-text contrastive loss, the mean of both directions (X-VLM, arXiv:2111.08276, equation 2).
+    """Average the contrastive loss of both directions (X-VLM, arXiv:2111.08276, equation 2).
 
     Args:
-        logits: [B, B], row i and column i belong together; see `contrastive_logits`.
-        group: [B] int64; rows of one group are right answers to each other and share the target.
+        logits: [B, B], row i and column i match; see `contrastive_logits`.
+        group: [B] int64; rows of one group are positives of each other and share the target.
     Returns: scalar, nats a row.
     Raises: ShapeError if logits are not square.
     """
@@ -39,5 +41,5 @@ def itc_loss(logits: Tensor, group: Tensor | None = None) -> Tensor:
         target = torch.arange(len(logits), device=logits.device)
     else:
         same = (group[:, None] == group).to(logits.dtype)
-        target = same / same.sum(1, keepdim=True)  # symmetric groups: the same target serves both directions
+        target = same / same.sum(1, keepdim=True)  # symmetric, so it is the target of both directions
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
