@@ -14,7 +14,7 @@ from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.sources.config import JsonLines
 from x2kit.data.validation.bad_records import BadRecords
-from x2kit.data.validation.check import Check, units_of
+from x2kit.data.validation.check import Check, check_units
 from x2kit.plugin import ImageSpec, Place, Reason
 
 SPEC = ImageSpec(size=broken_records.SIDE)
@@ -94,7 +94,7 @@ def test_the_check_finds_each_once_and_nothing_else(tmp_path: Path) -> None:
     file = broken_records.write(tmp_path, list(KINDS), 9)
     results = []
     for workers in (0, 2):
-        check = Check(units_of(data_of(file, 4).streams, {}), SPEC, 0, workers=workers)
+        check = Check(check_units(data_of(file, 4).streams, {}), SPEC, 0, workers=workers)
         assert list(check.run())[-1] == check.total == check.done == len(KINDS) * 10
         assert check.complete
         results.append((check.bad.state(), check.drawn))

@@ -24,7 +24,7 @@ LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
     "text": ("mlm",),
 }
 """The losses that each kind of stream has, in the order in which they are logged."""
-IMAGED: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
+IMAGE_KINDS: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
 """The kinds of stream whose texts stand beside images or the frames of a video."""
 
 
@@ -162,7 +162,7 @@ class StreamConfig(BaseModel):
         self._require_objectives_fit()
         if self.images_from is not None and self.kind != "region-text":
             raise ValueError("images_from is for region-text streams")
-        if self.positives == "image" and self.kind not in IMAGED:
+        if self.positives == "image" and self.kind not in IMAGE_KINDS:
             raise ValueError(f"positives: a {self.kind} stream has no images; it takes row or text")
         records = self.records_a_step
         if self.images_from is None and records % self.block:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import yaml
 
-from x2kit.data.config import IMAGED, DataConfig
+from x2kit.data.config import IMAGE_KINDS, DataConfig
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import Fault, RecipeError, X2KitError
 from x2kit.evaluation.config import EvaluationConfig
@@ -224,7 +224,7 @@ def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[s
         return languages
     seen: set[str] = set()
     for stream in data.streams.values():
-        if stream.kind in IMAGED:
+        if stream.kind in IMAGE_KINDS:
             spoken = stream.languages or stream.source.languages()
             if spoken is None:
                 return languages

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from x2kit.data.config import IMAGED, LOSSES, LossName, StreamConfig
+from x2kit.data.config import IMAGE_KINDS, LOSSES, LossName, StreamConfig
 from x2kit.errors import (
     DataError,
     Fault,
@@ -230,7 +230,7 @@ class _Checks:
                 f"which takes one width\n  set {self._one_width(facts)}, or "
                 + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
             )
-        if stream.kind in IMAGED and stream.transform.augment_operations:
+        if stream.kind in IMAGE_KINDS and stream.transform.augment_operations:
             self._augmented(name, stream, f"{key}.transform", vision.image)
 
     def _one_width(self, facts: ModelFacts) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.media.images import ImageLike
-from x2kit.data.pipeline.video_samples import seen_video
+from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.transforms.text import clean
 from x2kit.data.transforms.view import stack_pixels, whole_image
 from x2kit.distributed.ranks import Ranks
@@ -104,7 +104,7 @@ class MeasuredRecords:
             raise DataError("no image; evaluation needs one, or a video, in every record")
         if self._frames is None:
             raise DataError("a video, but this model has no positions for its frames (model.heads.frames)")
-        video = seen_video(record["video"], self._frames, self._spec)
+        video = read_video(record["video"], self._frames, self._spec)
         return stack_pixels(video.frames), video.size
 
 

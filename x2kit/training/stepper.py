@@ -11,7 +11,8 @@ from torch import Tensor
 
 from x2kit.data.config import DataConfig, LossName
 from x2kit.data.pipeline.batch import Batch, to_device
-from x2kit.data.pipeline.loader import StepBatches, training_texts
+from x2kit.data.pipeline.corpus import training_texts
+from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.order import Share
 from x2kit.data.pipeline.sharing import require_shares
 from x2kit.distributed.processes import ALONE, Processes

@@ -20,7 +20,8 @@ import yaml
 
 from x2kit.data.config import DataConfig, Phase, loss_phases
 from x2kit.data.pipeline.batch import Batch
-from x2kit.data.pipeline.loader import StepBatches, training_texts
+from x2kit.data.pipeline.corpus import training_texts
+from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import PluginError, X2KitError

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.data.clips_on_disk import base64_frames, grey, number_of, png, video_bytes, write_video
 from tests.data.stubs import stream
 from x2kit.data.media.videos import chosen_frames
-from x2kit.data.pipeline.video_samples import VideoSample, seen_video, video_sample
+from x2kit.data.pipeline.video_samples import VideoSample, read_video, video_sample
 from x2kit.data.sources.config import JsonLines
 from x2kit.errors import DataError, Reason
 from x2kit.plugin import ImageSpec
@@ -63,8 +63,8 @@ def test_training_draws_a_frame_of_each_segment_and_evaluation_takes_the_first()
     seen = [numbers(sample(record, seed=seed).frames) for seed in range(40)]
     assert {tuple(number // 4 for number in row) for row in seen} == {(0, 1, 2)}
     assert len(set(map(tuple, seen))) > 10
-    assert numbers(seen_video(record["video"], 3, SPEC).frames) == [0, 4, 8]
-    assert numbers(seen_video(record["video"][:2], 3, SPEC).frames) == [0, 0, 1]
+    assert numbers(read_video(record["video"], 3, SPEC).frames) == [0, 4, 8]
+    assert numbers(read_video(record["video"][:2], 3, SPEC).frames) == [0, 0, 1]
 
 
 def test_crop_flip_and_augmentation_are_the_same_for_all_frames_of_a_video() -> None:
@@ -150,7 +150,7 @@ def test_a_broken_record_is_told_by_its_reason(name: str, tmp_path: Path) -> Non
 
 def test_clips_are_not_measured() -> None:
     with pytest.raises(DataError, match="the video comes in clips"):
-        seen_video([[grey(0)]], 3, SPEC)
+        read_video([[grey(0)]], 3, SPEC)
     with pytest.raises(DataError, match="found clips"):
         chosen_frames([[grey(0)]], lambda frames: [0])
 

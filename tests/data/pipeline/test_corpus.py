@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.stubs import Scenes, StubScenes, stream
 from x2kit.data.config import DataConfig
-from x2kit.data.pipeline.loader import training_texts
+from x2kit.data.pipeline.corpus import training_texts
 
 
 def test_texts_are_cleaned_and_those_of_which_nothing_remains_left_out() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from x2kit.data.transforms.text import clean, clean_text_alone, draw, text_only_caption, variants
+from x2kit.data.transforms.text import all_texts, clean, clean_text_alone, draw, text_only_caption
 from x2kit.errors import DataError
 
 
@@ -66,8 +66,8 @@ def test_what_is_no_text_is_refused(text: Any, rng: np.random.Generator) -> None
 
 
 def test_variants_are_all_that_could_be_drawn() -> None:
-    assert list(variants([{"en": "a", "de": "b"}, {"en": "c"}])) == ["a", "b", "c"]
-    assert list(variants("a")) == ["a"]
+    assert list(all_texts([{"en": "a", "de": "b"}, {"en": "c"}])) == ["a", "b", "c"]
+    assert list(all_texts("a")) == ["a"]
 
 
 def test_texts_without_images_keep_an_em_space_until_the_stream_strips_it() -> None:

@@ -1,4 +1,4 @@
-"""Broken records are counted by reason, shown, and too many of them end the run."""
+"""BrokenRecord records are counted by reason, shown, and too many of them end the run."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 
 import pytest
 
-from x2kit.data.pipeline.batch import Batch, Broken
-from x2kit.data.validation.bad_records import BadRecords, broken, located
+from x2kit.data.pipeline.batch import Batch, BrokenRecord
+from x2kit.data.validation.bad_records import BadRecords, broken, describe_broken
 from x2kit.errors import DataError
 from x2kit.plugin import Place, Reason
 
 
-def batch(good: int, *faults: Broken) -> Batch:
+def batch(good: int, *faults: BrokenRecord) -> Batch:
     records = {"images": [str(number) for number in range(good)]}
     return Batch(0, None, {}, records, list(faults), good + len(faults))
 
 
-def fault(record: str, reason: Reason = Reason.TEXT_EMPTY, stream: str = "images") -> Broken:
-    return Broken(stream, record, reason, f"{reason} in {record}")
+def fault(record: str, reason: Reason = Reason.TEXT_EMPTY, stream: str = "images") -> BrokenRecord:
+    return BrokenRecord(stream, record, reason, f"{reason} in {record}")
 
 
 def test_an_error_says_why_and_of_which_record() -> None:
     place = Place("part-3.jsonl", line=21)
     found = broken("images", "#20", DataError("box of r7", reason=Reason.BOX_EMPTY, record="r7"), place)
-    assert found == Broken("images", "r7", Reason.BOX_EMPTY, "box of r7", place)
-    assert broken("images", "#20", DataError("odd")) == Broken("images", "#20", Reason.OTHER, "odd")
+    assert found == BrokenRecord("images", "r7", Reason.BOX_EMPTY, "box of r7", place)
+    assert broken("images", "#20", DataError("odd")) == BrokenRecord("images", "#20", Reason.OTHER, "odd")
 
 
 def test_what_is_counted_goes_on_from_its_state_as_plain_values() -> None:
@@ -110,4 +110,4 @@ def test_one_broken_record_in_the_first_step_does_not_end_a_run_unless_none_is_a
     ],
 )
 def test_a_sample_names_file_and_line_once(place: Place | None, message: str, line: str) -> None:
-    assert located(Broken("s", "r0", Reason.OTHER, message, place)) == line
+    assert describe_broken(BrokenRecord("s", "r0", Reason.OTHER, message, place)) == line

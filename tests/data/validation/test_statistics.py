@@ -10,8 +10,8 @@ from PIL import Image
 from tests.data.stubs import WordTokenizer, stream
 from x2kit.data.validation.duplicates import DuplicateIds, hashed
 from x2kit.data.validation.statistics import (
-    Limits,
     Statistics,
+    TextLimits,
     captions_of,
     image_hash,
     position,
@@ -41,9 +41,9 @@ def test_equal_contents_are_counted_within_and_between_units(tmp_path: Path) -> 
 def test_counts_of_chunks_add_up() -> None:
     whole, first, second = Statistics(), Statistics(), Statistics()
     texts = [("en", "dog"), ("en", "cat sun tree"), ("de", "hund")]
-    whole.count_texts("s", texts, Limits(2, 10), WordTokenizer())
-    first.count_texts("s", texts[:1], Limits(2, 10), WordTokenizer())
-    second.count_texts("s", texts[1:], Limits(2, 10), WordTokenizer())
+    whole.count_texts("s", texts, TextLimits(2, 10), WordTokenizer())
+    first.count_texts("s", texts[:1], TextLimits(2, 10), WordTokenizer())
+    second.count_texts("s", texts[1:], TextLimits(2, 10), WordTokenizer())
     first.add(second)
     for key, counts in whole.texts.items():
         assert vars(first.texts[key]) == vars(counts)
@@ -52,9 +52,10 @@ def test_counts_of_chunks_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "cut"), [(Limits(3, 5), 0), (Limits(2, 5), 1), (Limits(3, 4), 1), (Limits(2, 4), 1)]
+    ("limits", "cut"),
+    [(TextLimits(3, 5), 0), (TextLimits(2, 5), 1), (TextLimits(3, 4), 1), (TextLimits(2, 4), 1)],
 )
-def test_a_text_is_cut_by_words_or_by_tokens(limits: Limits, cut: int) -> None:
+def test_a_text_is_cut_by_words_or_by_tokens(limits: TextLimits, cut: int) -> None:
     found = Statistics()
     found.count_texts("s", [("en", "cat sun tree")], limits, WordTokenizer())
     assert found.texts["s", "en"].cut == cut
@@ -62,7 +63,7 @@ def test_a_text_is_cut_by_words_or_by_tokens(limits: Limits, cut: int) -> None:
 
 def test_words_are_counted_without_a_tokenizer() -> None:
     found = Statistics()
-    found.count_texts("s", [("en", "cat sun tree")], Limits(2, 3), None)
+    found.count_texts("s", [("en", "cat sun tree")], TextLimits(2, 3), None)
     assert (found.texts["s", "en"].lengths, found.texts["s", "en"].cut) == ({3: 1}, 1)
 
 

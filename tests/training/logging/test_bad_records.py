@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from x2kit.data.pipeline.batch import Batch, Broken
+from x2kit.data.pipeline.batch import Batch, BrokenRecord
 from x2kit.data.validation.bad_records import SAMPLES
 from x2kit.errors import DataError
 from x2kit.plugin import Place, Reason
@@ -17,7 +17,7 @@ from x2kit.training.logging.bad_records import BadRecordsOfRun
 
 def batch(step: int, *records: str, drawn: int = 100) -> Batch:
     place = Place("/data/part-0.jsonl", line=7)
-    faults = [Broken("images", name, Reason.TEXT_EMPTY, "nothing remains", place) for name in records]
+    faults = [BrokenRecord("images", name, Reason.TEXT_EMPTY, "nothing remains", place) for name in records]
     return Batch(step, None, {}, {}, faults, drawn)
 
 

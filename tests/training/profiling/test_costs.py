@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.conftest import Written
 from x2kit.data.config import loss_phases
-from x2kit.data.pipeline.loader import training_texts
+from x2kit.data.pipeline.corpus import training_texts
 from x2kit.model.build import build_model
 from x2kit.recipe.validation import losses_on
 from x2kit.training.profiling.costs import (

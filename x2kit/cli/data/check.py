@@ -18,7 +18,7 @@ from x2kit.terminal import PlainConsole
 if TYPE_CHECKING:
     from x2kit import Recipe
     from x2kit.data.validation.check import Check
-    from x2kit.data.validation.statistics import Limits
+    from x2kit.data.validation.statistics import TextLimits
     from x2kit.evaluation.config import EvaluationConfig
     from x2kit.plugin.components import SourceConfig
     from x2kit.plugin.tokenizers import Tokenizer
@@ -46,7 +46,7 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     if options.limit is not None and options.limit < 1:
         raise X2KitError(f"--limit: at least 1 record must be checked, found {options.limit}")
     recipe = resolved.recipe
-    from x2kit.data.validation.check import Check, units_of  # torch enters here
+    from x2kit.data.validation.check import Check, check_units  # torch enters here
     from x2kit.terminal import TaskProgress
 
     workers = _processors() if options.workers is None else options.workers
@@ -54,7 +54,7 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     tokenizer, without_tokens = _tokenizer(recipe)
     measured = _measured(recipe.evaluation, resolved.facts.text.max_length)
     check = Check(
-        units_of(recipe.data.streams, measured),
+        check_units(recipe.data.streams, measured),
         resolved.facts.vision.image,
         recipe.training.seed,
         options.limit,
@@ -94,7 +94,7 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
 
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
     """The tokenizer that a run would start with; or none, and why texts are counted in words."""
-    from x2kit.data.pipeline.loader import training_texts
+    from x2kit.data.pipeline.corpus import training_texts
     from x2kit.model.initialisation import build_started_tokenizer
 
     try:
@@ -103,10 +103,12 @@ def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
         return None, [f"tokens were not counted, for there is no tokenizer: {error}"]
 
 
-def _measured(evaluation: EvaluationConfig | None, max_length: int) -> dict[str, tuple[SourceConfig, Limits]]:
+def _measured(
+    evaluation: EvaluationConfig | None, max_length: int
+) -> dict[str, tuple[SourceConfig, TextLimits]]:
     """The evaluation's sources by name, and the least of what their tasks keep of a text."""
     from x2kit.data.validation.check import EVALUATION
-    from x2kit.data.validation.statistics import Limits
+    from x2kit.data.validation.statistics import TextLimits
 
     if evaluation is None:
         return {}
@@ -122,12 +124,12 @@ def _measured(evaluation: EvaluationConfig | None, max_length: int) -> dict[str,
             words = min((task["max_words"] for task in tasks if "max_words" in task), default=max_length)
             tokens = min(task.get("max_tokens", max_length) for task in tasks)
             name = EVALUATION if key == "source" else f"{EVALUATION}.{own}"
-            found[name] = source.for_split(evaluation.split), Limits(words, min(tokens, max_length))
+            found[name] = source.for_split(evaluation.split), TextLimits(words, min(tokens, max_length))
     return found
 
 
 def _expected_languages(
-    recipe: Recipe, measured: Mapping[str, tuple[SourceConfig, Limits]]
+    recipe: Recipe, measured: Mapping[str, tuple[SourceConfig, TextLimits]]
 ) -> dict[str, tuple[str, ...]]:
     wanted = {
         name: stream.languages or stream.source.languages() for name, stream in recipe.data.streams.items()
@@ -220,12 +222,12 @@ def _tables(check: Check) -> list[Table]:
 
 def _lines(check: Check, verdicts: list[str], problems: list[str]) -> list[str]:
     """Some records of each reason, whole lines that can be searched and copied, and the verdict."""
-    from x2kit.data.validation.bad_records import located
+    from x2kit.data.validation.bad_records import describe_broken
 
     lines = []
     for name, reason in sorted(check.bad.counts):
         lines.append(f"{name}, {reason}:")
-        lines += [f"  {located(fault)}" for fault in check.bad.kept(name, reason)[:SHOWN]]
+        lines += [f"  {describe_broken(fault)}" for fault in check.bad.kept(name, reason)[:SHOWN]]
     found = [*verdicts, *(f"problem: {problem}" for problem in problems)]
     if check.complete and not found:
         found = [f"sound: no stream has more broken records than it may ({check.done} checked)"]

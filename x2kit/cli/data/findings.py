@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from x2kit.data.validation.check import Check
-    from x2kit.data.validation.statistics import Shared, TextCounts
+    from x2kit.data.validation.statistics import SharedContents, TextCounts
 
 MUCH = 0.05
 """Share of texts above which cut, unknown or shared ones are a problem."""
@@ -85,7 +85,7 @@ class Findings:
             if second in self._measured and first not in self._measured:
                 yield f"{second}: {count} images are also in {first}, which is trained on; remove them from one"
 
-    def _between(self, shared: Shared) -> Iterator[tuple[str, str, int]]:
+    def _between(self, shared: SharedContents) -> Iterator[tuple[str, str, int]]:
         units = self._check.units
         for (first, second), count in sorted(shared.between.items()):
             yield units[first].name, units[second].name, count

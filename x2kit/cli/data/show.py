@@ -32,10 +32,8 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     if options.rows < 1:
         raise X2KitError(f"--rows: at least 1 row must be shown, found {options.rows}")
     assert facts is not None  # all checks were asked for
-    from x2kit.data.pipeline.loader import (
-        StepBatches,
-        training_texts,  # torch enters here
-    )
+    from x2kit.data.pipeline.corpus import training_texts
+    from x2kit.data.pipeline.loader import StepBatches
     from x2kit.evaluation.report.contact_sheet import draw_sheet
     from x2kit.model.initialisation import build_started_tokenizer
 

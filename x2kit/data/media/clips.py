@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from numpy.random import Generator
 
-from x2kit.data.transforms.text import variants
+from x2kit.data.transforms.text import all_texts
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Text
 
@@ -94,5 +94,5 @@ def _around(first: int, lengths: Sequence[int], least: int) -> range:
 
 
 def _is_music(caption: Any) -> bool:
-    words = list(variants(caption))
+    words = list(all_texts(caption))
     return bool(words) and all(text.strip() == NO_WORDS for text in words)

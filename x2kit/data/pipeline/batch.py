@@ -119,7 +119,7 @@ class TextRows(NamedTuple):
 Rows: TypeAlias = PairedRows | ParallelRows | TextRows
 
 
-class Broken(NamedTuple):
+class BrokenRecord(NamedTuple):
     """A record that was skipped.
 
     Attributes:
@@ -182,7 +182,7 @@ class Batch(NamedTuple):
     images: Tensor | None
     streams: dict[str, Rows]
     records: dict[str, list[str]]
-    broken: list[Broken]
+    broken: list[BrokenRecord]
     drawn: int = 0
     videos: tuple[int, ...] = ()
     regions: dict[str, RegionImages] | None = None

@@ -7,7 +7,7 @@ number alone, and the number of processes changes only how fast batches come.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -33,7 +33,6 @@ from x2kit.data.pipeline.streams import (
     draw_videos,
 )
 from x2kit.data.pipeline.workers import worker_results
-from x2kit.data.transforms.text import clean, clean_text_alone
 from x2kit.data.transforms.view import Pixels, stack_pixels
 from x2kit.errors import DataError, PluginError, X2KitError
 from x2kit.plugin.component_faults import component_faults
@@ -270,24 +269,3 @@ class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
             return self._batches._drawn(step)
         except X2KitError as error:
             return _Failure.of(error)
-
-
-def training_texts(data: DataConfig) -> Iterator[str]:
-    """Every text of every stream, cleaned as the stream cleans it; no image is opened.
-
-    Equal sources are read once. A text of which nothing remains is left out here: the stream that draws it
-    counts it as broken.
-    """
-    data.limits.apply()
-    read: list[tuple[SourceConfig, bool]] = []
-    for stream in data.streams.values():
-        plain = stream.kind == "text"
-        if (stream.source, plain) in read:
-            continue
-        read.append((stream.source, plain))
-        with component_faults(stream.source):
-            for text in stream.source.open().texts():
-                try:
-                    yield clean_text_alone(text, stream.max_words) if plain else clean(text, stream.max_words)
-                except DataError:
-                    continue

@@ -14,7 +14,7 @@ from numpy.random import Generator
 from x2kit.data.config import StreamConfig
 from x2kit.data.media.images import ImageLike
 from x2kit.data.transforms.boxes import WHOLE, guided_crop, place_boxes, read_boxes
-from x2kit.data.transforms.text import clean, clean_text_alone, draw, variants
+from x2kit.data.transforms.text import all_texts, clean, clean_text_alone, draw
 from x2kit.data.transforms.view import Pixels, View, draw_flip, draw_view, reduction, render_augmented
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.facts import ImageSpec
@@ -205,9 +205,9 @@ def _shown(
 
 
 def _all_texts(record: Record) -> Iterator[str]:
-    yield from variants(record.get("caption", []))
+    yield from all_texts(record.get("caption", []))
     for region in _regions(record) if "regions" in record else []:
-        yield from variants(field(region, "caption"))
+        yield from all_texts(field(region, "caption"))
 
 
 def _regions(record: Record) -> list[Region]:

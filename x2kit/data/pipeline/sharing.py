@@ -20,7 +20,7 @@ from torch import Tensor
 from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import (
     Batch,
-    Broken,
+    BrokenRecord,
     MaskedTexts,
     PairedRows,
     ParallelRows,
@@ -73,7 +73,7 @@ class Part(NamedTuple):
     videos: tuple[int, ...]
     drawn: dict[str, Drawn]
     places: dict[str, list[int]]
-    broken: list[Broken]
+    broken: list[BrokenRecord]
     tried: int
 
 
@@ -101,7 +101,7 @@ class _SharedRows(NamedTuple):
     """The message of one process."""
 
     outlines: dict[str, Outline]
-    broken: list[Broken]
+    broken: list[BrokenRecord]
     tried: int
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from numpy.random import Generator
 
 from x2kit.data.config import StreamConfig
-from x2kit.data.pipeline.batch import Broken, RegionImages
+from x2kit.data.pipeline.batch import BrokenRecord, RegionImages
 from x2kit.data.pipeline.order import ALL, Share, Slot, StreamOrder
 from x2kit.data.pipeline.samples import (
     ImageSample,
@@ -124,7 +124,7 @@ class Stream:
         )
 
 
-class Faults(list[Broken]):
+class Faults(list[BrokenRecord]):
     """The broken records of a step, and of how many records that were drawn for it."""
 
     drawn: int = 0

@@ -28,7 +28,7 @@ class VideoSample(NamedTuple):
     text: str
 
 
-class SeenVideo(NamedTuple):
+class VideoFrames(NamedTuple):
     """Frames as evaluation sees them; `size` is (width, height) of the video in pixels."""
 
     frames: list[Pixels]
@@ -69,7 +69,7 @@ def video_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Gen
     )
 
 
-def seen_video(video: Any, wanted: int, spec: ImageSpec) -> SeenVideo:
+def read_video(video: Any, wanted: int, spec: ImageSpec) -> VideoFrames:
     """The frames that evaluation sees: the first of each of equal segments, whole and unchanged.
 
     Args:
@@ -85,7 +85,7 @@ def seen_video(video: Any, wanted: int, spec: ImageSpec) -> SeenVideo:
         )
     images = _images(video, lambda frames: evaluation_frames(frames, wanted), spec)
     size = images[0].size
-    return SeenVideo([whole_image(image, spec) for image in images], size)
+    return VideoFrames([whole_image(image, spec) for image in images], size)
 
 
 def _images(video: Any, choose: Callable[[int], Sequence[int]], spec: ImageSpec) -> list[ImageLike]:

@@ -104,7 +104,7 @@ def _may_be_drawn(choice: str | dict[str, str], languages: Sequence[str] | None)
     return languages is None or not isinstance(choice, dict) or any(code in languages for code in choice)
 
 
-def variants(text: Text) -> Iterator[str]:
+def all_texts(text: Text) -> Iterator[str]:
     """Every text that `draw` could give, all languages included; what is no text is left to `draw` to refuse."""
     for choice in text if isinstance(text, list) else [text]:
         for found in choice.values() if isinstance(choice, dict) else [choice]:

@@ -6,24 +6,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from x2kit.data.pipeline.batch import Batch, Broken
+from x2kit.data.pipeline.batch import Batch, BrokenRecord
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
 
 LEAST_RECORDS = 1000
 """The share is taken of no fewer, so that one broken record in the first step does not end a run."""
 SAMPLES = 100
-"""Broken records that are kept for each stream and reason."""
+"""BrokenRecord records that are kept for each stream and reason."""
 SHOWN = 3
 """Those of them that a summary shows."""
 
 
-def broken(stream: str, record: str, error: DataError, place: Place | None = None) -> Broken:
+def broken(stream: str, record: str, error: DataError, place: Place | None = None) -> BrokenRecord:
     """What a batch says of a record that was skipped; an id that the error names comes before `record`."""
-    return Broken(stream, error.record or record, error.reason, str(error), place)
+    return BrokenRecord(stream, error.record or record, error.reason, str(error), place)
 
 
-def located(fault: Broken) -> str:
+def describe_broken(fault: BrokenRecord) -> str:
     """File and line, id and message of a broken record, as far as they are known, in one line."""
     if fault.place is None:
         return f"{fault.record}: {fault.message}"
@@ -43,13 +43,13 @@ class BadRecords:
         self.seen = 0
         self.counts: Counter[tuple[str, Reason]] = Counter()
         self._samples = samples
-        self._kept: dict[tuple[str, Reason], dict[str, Broken]] = {}
+        self._kept: dict[tuple[str, Reason], dict[str, BrokenRecord]] = {}
 
-    def add(self, batch: Batch) -> list[Broken]:
+    def add(self, batch: Batch) -> list[BrokenRecord]:
         """Count the records of a batch. Returns the broken ones that are new among those kept."""
         return self.count(batch.drawn, batch.broken)
 
-    def count(self, drawn: int, faults: Iterable[Broken]) -> list[Broken]:
+    def count(self, drawn: int, faults: Iterable[BrokenRecord]) -> list[BrokenRecord]:
         """Count records: how many were drawn, and the broken ones among them. Returns as `add` does."""
         self.seen += drawn
         new = []
@@ -59,7 +59,7 @@ class BadRecords:
                 new.append(fault)
         return new
 
-    def keep(self, fault: Broken) -> bool:
+    def keep(self, fault: BrokenRecord) -> bool:
         """Keep a broken record without counting it; False if it is kept already or enough of its kind are."""
         kept = self._kept.setdefault((fault.stream, fault.reason), {})
         if len(kept) >= self._samples or fault.record in kept:
@@ -69,15 +69,15 @@ class BadRecords:
 
     @property
     def total(self) -> int:
-        """Broken records so far; one that is drawn again in a later epoch counts again."""
+        """BrokenRecord records so far; one that is drawn again in a later epoch counts again."""
         return self.counts.total()
 
     @property
     def share(self) -> float:
-        """Broken records as a share of all that were drawn; 0 before the first batch."""
+        """BrokenRecord records as a share of all that were drawn; 0 before the first batch."""
         return self.total / self.seen if self.seen else 0.0
 
-    def kept(self, stream: str, reason: Reason) -> list[Broken]:
+    def kept(self, stream: str, reason: Reason) -> list[BrokenRecord]:
         """The broken records that are kept of one stream and reason."""
         return list(self._kept.get((stream, reason), {}).values())
 
@@ -103,7 +103,7 @@ class BadRecords:
         lines = [f"{self.total} of {self.seen} records are broken ({self.share:.2%})"]
         for (stream, reason), count in self.counts.most_common():
             lines.append(f"  {count} in stream {stream}: {reason}")
-            lines.extend(f"    {located(fault)}" for fault in self.kept(stream, reason)[:SHOWN])
+            lines.extend(f"    {describe_broken(fault)}" for fault in self.kept(stream, reason)[:SHOWN])
         return "\n".join(lines)
 
     def check(self, max_share: float) -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from x2kit.data.config import StreamConfig
 from x2kit.data.index.chain import Readable, flat_sources
 from x2kit.data.media.images import ImageLike
-from x2kit.data.pipeline.batch import Broken
+from x2kit.data.pipeline.batch import BrokenRecord
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import (
     field,
@@ -31,18 +31,18 @@ from x2kit.data.pipeline.samples import (
     text_sample,
 )
 from x2kit.data.pipeline.streams import place_of
-from x2kit.data.pipeline.video_samples import seen_video, video_sample
+from x2kit.data.pipeline.video_samples import read_video, video_sample
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.storage.limits import LimitsConfig
 from x2kit.data.transforms.boxes import read_boxes
-from x2kit.data.transforms.text import clean, clean_text_alone, variants
+from x2kit.data.transforms.text import all_texts, clean, clean_text_alone
 from x2kit.data.transforms.view import View
 from x2kit.data.validation.bad_records import SAMPLES, BadRecords, broken
 from x2kit.data.validation.duplicates import DuplicateIds, Hashed, hashed
 from x2kit.data.validation.statistics import (
-    Limits,
-    Shared,
+    SharedContents,
     Statistics,
+    TextLimits,
     captions_of,
     image_hash,
     position,
@@ -113,19 +113,19 @@ def _require_regions(record: Record, config: StreamConfig) -> None:
 def _require_measurable(record: Record, spec: ImageSpec) -> None:
     """What is there must be sound: an evaluation stops at a broken record, for to skip it would change the result."""
     if "video" in record:
-        seen_video(record["video"], 1, spec)
+        read_video(record["video"], 1, spec)
         size = None
     else:
         image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
         image.load()
         size = image.size
-    for text in variants(record.get("caption") or []):
+    for text in all_texts(record.get("caption") or []):
         clean(text)
     regions = record.get("regions") or []
     if regions and size is not None:
         read_boxes([field(region, "bbox") for region in regions], size)
     for region in regions:
-        for text in variants(field(region, "caption")):
+        for text in all_texts(field(region, "caption")):
             clean(text)
 
 
@@ -159,7 +159,7 @@ class CheckResult(NamedTuple):
     """
 
     drawn: dict[str, int]
-    faults: list[Broken]
+    faults: list[BrokenRecord]
     unit: int
     statistics: Statistics
     ids: Hashed | None = None
@@ -184,11 +184,11 @@ class Unit(NamedTuple):
     config: StreamConfig | None
     sharers: dict[str, StreamConfig]
     has_ids: bool
-    limits: Limits | None = None
+    limits: TextLimits | None = None
 
 
-def units_of(
-    streams: Mapping[str, StreamConfig], evaluation: Mapping[str, tuple[SourceConfig, Limits]]
+def check_units(
+    streams: Mapping[str, StreamConfig], evaluation: Mapping[str, tuple[SourceConfig, TextLimits]]
 ) -> list[Unit]:
     """What there is to check: every stream with those that share its images, then the evaluation's records.
 
@@ -247,7 +247,7 @@ class Check:
         self._workers = workers
         self.bad = BadRecords()
         self.statistics = Statistics()
-        self.captions = self.images = Shared(Counter(), Counter())
+        self.captions = self.images = SharedContents(Counter(), Counter())
         self.drawn = {name: 0 for unit in units for name in (unit.name, *unit.sharers)}
         self._counts = [self._checker.count(number) for number in range(len(units))]
         self.total, self.done, self.complete = sum(self._counts), 0, False
@@ -378,14 +378,14 @@ class _Checker:
         return found._replace(ids=hashed(ids), captions=hashed(captions), images=hashed(images))
 
     @staticmethod
-    def _limits(unit: Unit, name: str) -> Limits:
+    def _limits(unit: Unit, name: str) -> TextLimits:
         config = unit.sharers.get(name, unit.config)
         if config is not None:
-            return Limits(config.max_words, config.max_tokens)
+            return TextLimits(config.max_words, config.max_tokens)
         assert unit.limits is not None  # units without a stream have them
         return unit.limits
 
-    def duplicate(self, number: int, first: int, later: int) -> Broken:
+    def duplicate(self, number: int, first: int, later: int) -> BrokenRecord:
         """A record whose id an earlier one has."""
         source = self._open[number].source
         name = source[later].get("id", f"#{later}")
@@ -393,7 +393,7 @@ class _Checker:
         where = f"record {first}" if place is None else f"{place.file}:{place.line or place.offset}"
         message = f"the id {name!r} is that of {where} too; give each record its own"
         # Kept under its position: under its id only one of several would be.
-        return Broken(
+        return BrokenRecord(
             self.units[number].name,
             f"{name} (#{later})",
             Reason.DUPLICATE_ID,
@@ -422,7 +422,7 @@ class _Checker:
             texts[name] += region_texts_of(record, config)
             found.statistics.count_boxes(name, record, view.size)
 
-    def _broken(self, name: str, number: int, index: int, record: Record, error: DataError) -> Broken:
+    def _broken(self, name: str, number: int, index: int, record: Record, error: DataError) -> BrokenRecord:
         place = place_of(self._open[number].source, index)
         return broken(name, str(record.get("id", f"#{index}")), error, place)
 

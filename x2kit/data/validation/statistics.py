@@ -26,7 +26,7 @@ _UNCUT = 10**9
 _UNIT = 40  # bits of a record's position; the number of its unit is above
 
 
-class Limits(NamedTuple):
+class TextLimits(NamedTuple):
     """Where texts are cut: words, and tokens with the special ones."""
 
     max_words: int
@@ -78,7 +78,7 @@ class Statistics:
             self.areas[stream] += areas
 
     def count_texts(
-        self, stream: str, texts: Iterable[tuple[str, str]], limits: Limits, tokenizer: Tokenizer | None
+        self, stream: str, texts: Iterable[tuple[str, str]], limits: TextLimits, tokenizer: Tokenizer | None
     ) -> None:
         """Count texts: pairs of language and text as `cleaned_texts` gives them."""
         by_language: defaultdict[str, list[str]] = defaultdict(list)
@@ -160,7 +160,7 @@ def position(unit: int, index: int) -> int:
     return unit << _UNIT | index
 
 
-class Shared(NamedTuple):
+class SharedContents(NamedTuple):
     """Contents that several records have.
 
     Attributes:
@@ -172,9 +172,9 @@ class Shared(NamedTuple):
     between: Counter[tuple[int, int]]
 
 
-def shared_contents(contents: DuplicateIds) -> Shared:
+def shared_contents(contents: DuplicateIds) -> SharedContents:
     """Count equal contents, taken under `position`, within and between units."""
-    found = Shared(Counter(), Counter())
+    found = SharedContents(Counter(), Counter())
     for group in contents.groups():
         units = Counter((group >> _UNIT).tolist())
         found.within.update({unit: count for unit, count in units.items() if count > 1})

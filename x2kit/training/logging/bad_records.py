@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from x2kit.data.pipeline.batch import Batch, Broken
+from x2kit.data.pipeline.batch import Batch, BrokenRecord
 from x2kit.data.validation.bad_records import BadRecords
 from x2kit.errors import Reason
 from x2kit.io.atomic import atomic_file, storage_errors
@@ -59,7 +59,7 @@ class BadRecordsOfRun:
 
     @property
     def total(self) -> int:
-        """Broken records so far."""
+        """BrokenRecord records so far."""
         return self.bad.total
 
     def state(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class BadRecordsOfRun:
         return f"{counted}\n  more of them: {self._run / BAD_RECORDS}" if counted else ""
 
 
-def to_line(fault: Broken, step: int | None = None) -> dict[str, Any]:
+def to_line(fault: BrokenRecord, step: int | None = None) -> dict[str, Any]:
     """A broken record as plain values; `step` counts from 1."""
     place = fault.place or Place("")
     return {
@@ -105,10 +105,10 @@ def to_line(fault: Broken, step: int | None = None) -> dict[str, Any]:
     }
 
 
-def from_line(line: Mapping[str, Any]) -> Broken:
+def from_line(line: Mapping[str, Any]) -> BrokenRecord:
     """The broken record of a line."""
     place = Place(line["file"], line["line"], line["offset"]) if line["file"] else None
-    return Broken(line["stream"], line["record"], Reason(line["reason"]), line["message"], place)
+    return BrokenRecord(line["stream"], line["record"], Reason(line["reason"]), line["message"], place)
 
 
 def _text(line: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from x2kit.data.pipeline.loader import StepBatches, training_texts
+from x2kit.data.pipeline.corpus import training_texts
+from x2kit.data.pipeline.loader import StepBatches
 from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_device
 from x2kit.model.initialisation import build_started

@@ -23,7 +23,7 @@ from x2kit.data.pipeline.batch import (
     TextRows,
     Texts,
 )
-from x2kit.data.pipeline.loader import training_texts
+from x2kit.data.pipeline.corpus import training_texts
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
