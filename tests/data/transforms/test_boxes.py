@@ -1,4 +1,4 @@
-"""Boxes: refused where they are wrong, and following their image; tests/parity compares with recorded ones."""
+"""Validation, crop and flip of boxes; tests/parity compares them with recorded values of the official code."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from x2kit.model.regions import patch_mask
 
 
 @pytest.mark.parametrize(("beyond", "touched"), [(0.0, 1), (1e-9, 2)])
-def test_an_edge_that_passes_a_border_by_little_touches_the_next_patch(beyond: float, touched: int) -> None:
+def test_an_edge_just_beyond_a_patch_border_covers_the_next_patch(beyond: float, touched: int) -> None:
     placed = place_boxes(read_boxes([[0, 0, 16 + beyond, 16]], (224, 224)), View((224, 224)))
     bbox = regions_of(RegionTexts(["dog"], [tuple(placed.bbox[0])], [False])).bbox
     assert patch_mask(bbox, (14, 14)).sum() == touched
 
 
-def test_without_crop_and_flip_boxes_are_only_normalised() -> None:
+def test_boxes_are_only_normalised_without_crop_and_flip() -> None:
     placed = place_boxes(read_boxes([[10, 20, 30, 40]], (100, 200)), View((100, 200)))
     assert placed.kept.tolist() == [True]
     np.testing.assert_allclose(placed.bbox[0], [0.25, 0.2, 0.3, 0.2], rtol=0, atol=1e-7)
@@ -49,7 +49,7 @@ def test_without_crop_and_flip_boxes_are_only_normalised() -> None:
         ([0, 12, 5, 5], "box outside its image"),
     ],
 )
-def test_a_bad_box_is_refused_with_its_region_and_reason(box: Any, reason: str) -> None:
+def test_an_invalid_box_is_rejected_with_region_and_reason(box: Any, reason: str) -> None:
     with pytest.raises(DataError) as found:
         read_boxes([[1, 1, 5, 5], box], (32, 16))
     assert found.value.reason == reason
@@ -57,7 +57,7 @@ def test_a_bad_box_is_refused_with_its_region_and_reason(box: Any, reason: str) 
         assert "of region 1" in str(found.value)
 
 
-def test_a_box_may_reach_the_edge_and_stand_out_by_a_rounding_error() -> None:
+def test_a_box_may_exceed_the_edge_by_a_rounding_error() -> None:
     read_boxes([[0, 0, 32, 16], [-1e-5, 0, 32.0001, 16]], (32, 16))
 
 
@@ -82,9 +82,7 @@ def boxed(draw: st.DrawFn) -> tuple[tuple[int, int], list[list[float]]]:
 
 
 @given(scene=boxed(), seed=st.integers(0, 1000))
-def test_a_guided_crop_keeps_its_box_whole(
-    scene: tuple[tuple[int, int], list[list[float]]], seed: int
-) -> None:
+def test_a_guided_crop_contains_its_box(scene: tuple[tuple[int, int], list[list[float]]], seed: int) -> None:
     size, boxes = scene
     x0, y0, x1, y1 = guided_crop(boxes[0], size, np.random.default_rng(seed))
     x, y, w, h = boxes[0]
@@ -96,7 +94,7 @@ def test_a_guided_crop_keeps_its_box_whole(
 
 
 @given(scene=boxed(), seed=st.integers(0, 1000), flip=st.booleans())
-def test_kept_boxes_lie_in_the_view_and_show_the_same_pixels(
+def test_kept_boxes_lie_in_the_view_and_cover_the_same_pixels(
     scene: tuple[tuple[int, int], list[list[float]]], seed: int, flip: bool
 ) -> None:
     size, boxes = scene
@@ -110,13 +108,13 @@ def test_kept_boxes_lie_in_the_view_and_show_the_same_pixels(
         assert h > 0
         assert -1e-5 <= cx - w / 2 <= cx + w / 2 <= 1 + 1e-5
         assert -1e-5 <= cy - h / 2 <= cy + h / 2 <= 1 + 1e-5
-        left = (1 - cx - w / 2 if flip else cx - w / 2) * width + crop[0]  # back to the whole image
+        left = (1 - cx - w / 2 if flip else cx - w / 2) * width + crop[0]  # in pixels of the whole image
         assert left == pytest.approx(max(x, crop[0]), abs=1e-3)
         assert w * width == pytest.approx(min(x + bw, crop[2]) - max(x, crop[0]), abs=1e-3)
 
 
 def by_torchvision(boxes: Boxes, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """The plain form: boxes that torchvision moves along with its images."""
+    """Crop and flip boxes with torchvision's tv_tensors."""
     width, height = view.size
     moved = BoundingBoxes(torch.from_numpy(boxes), format=BoundingBoxFormat.XYWH, canvas_size=(height, width))
     if view.crop is not None:
@@ -131,7 +129,7 @@ def by_torchvision(boxes: Boxes, view: View) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(scene=boxed(), seed=st.integers(0, 1000), flip=st.booleans(), cropped=st.booleans())
-def test_boxes_move_as_torchvision_moves_them(
+def test_boxes_are_transformed_as_by_torchvision(
     scene: tuple[tuple[int, int], list[list[float]]], seed: int, flip: bool, cropped: bool
 ) -> None:
     size, listed = scene
@@ -144,7 +142,7 @@ def test_boxes_move_as_torchvision_moves_them(
     np.testing.assert_allclose(placed.bbox[placed.kept], expected[placed.kept], rtol=0, atol=1e-5)
 
 
-def test_guided_crops_reach_every_side() -> None:
+def test_guided_crops_reach_every_side_of_the_image() -> None:
     rng = np.random.default_rng(0)
     crops = np.array([guided_crop([10, 10, 5, 5], (30, 30), rng) for _ in range(500)])
     assert crops.min(0).tolist() == [0, 0, 15, 15]

@@ -1,4 +1,4 @@
-"""RandAugment: the strengths of the official code, drawn from the given generator alone."""
+"""RandAugment: magnitudes of the official code, drawn from the given generator only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 from x2kit.data.transforms.randaugment import COLOUR_OPERATIONS, SHAPE_OPERATIONS, augment
 
 
-def one_image(mode: str = "RGB") -> Image.Image:
+def noise(mode: str = "RGB") -> Image.Image:
     shape = (64, 64, 3) if mode == "RGB" else (64, 64)
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
@@ -18,39 +18,39 @@ def uniform(value: int) -> Image.Image:
     return Image.new("RGB", (64, 64), (value, value, value))
 
 
-def test_the_same_generator_gives_the_same_image() -> None:
-    first, second = (augment(one_image(), np.random.default_rng(5), 4, 7, False).tobytes() for _ in range(2))
+def test_equal_generators_give_equal_images() -> None:
+    first, second = (augment(noise(), np.random.default_rng(5), 4, 7, False).tobytes() for _ in range(2))
     assert first == second
-    others = {augment(one_image(), np.random.default_rng(seed), 4, 7, False).tobytes() for seed in range(20)}
+    others = {augment(noise(), np.random.default_rng(seed), 4, 7, False).tobytes() for seed in range(20)}
     assert len(others) > 10
 
 
-def test_no_operations_leave_the_image_and_the_generator_alone() -> None:
-    image, rng = one_image(), np.random.default_rng(5)
+def test_zero_operations_use_neither_image_nor_generator() -> None:
+    image, rng = noise(), np.random.default_rng(5)
     assert augment(image, rng, 0, 7, False) is image
     assert rng.random() == np.random.default_rng(5).random()
 
 
-def test_about_half_of_single_operations_are_applied() -> None:
-    image = one_image()
+def test_an_operation_is_applied_with_probability_one_half() -> None:
+    image = noise()
     changed = sum(
         augment(image, np.random.default_rng(seed), 1, 7, False) is not image for seed in range(400)
     )
     assert 140 < changed < 220  # half of nine in ten (identity changes nothing): 180
 
 
-def test_brightness_at_level_seven_is_the_papers() -> None:
+def test_brightness_at_level_7_is_that_of_the_official_code() -> None:
     _, _, _, brightness, _ = COLOUR_OPERATIONS
     assert brightness(uniform(100), 0.7, 1).getpixel((0, 0)) == (136, 136, 136)
 
 
 @pytest.mark.parametrize(("operation", "shift"), [(2, (7, 0)), (3, (0, 7))])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_translation_at_level_seven_is_seven_pixels_with_grey_behind(
+def test_translation_at_level_7_is_7_pixels_filled_with_grey(
     operation: int, shift: tuple[int, int], sign: int
 ) -> None:
-    before = np.asarray(one_image())
-    after = np.asarray(SHAPE_OPERATIONS[operation](one_image(), 0.7, sign))
+    before = np.asarray(noise())
+    after = np.asarray(SHAPE_OPERATIONS[operation](noise(), 0.7, sign))
     expected = np.full_like(before, 128)
     x, y = sign * shift[0], sign * shift[1]
     rows, columns = np.arange(max(y, 0), 64 + min(y, 0)), np.arange(max(x, 0), 64 + min(x, 0))
@@ -58,7 +58,7 @@ def test_translation_at_level_seven_is_seven_pixels_with_grey_behind(
     assert np.array_equal(after, expected)
 
 
-def test_shear_at_level_seven_moves_the_last_row_by_a_fifth_of_the_height() -> None:
+def test_shear_at_level_7_moves_the_last_row_by_a_fifth_of_the_height() -> None:
     image = Image.new("RGB", (200, 100), (0, 0, 0))
     image.paste((255, 255, 255), (100, 0, 110, 100))
     rows = np.asarray(SHAPE_OPERATIONS[0](image, 0.7, 1))[:, :, 0]
@@ -66,7 +66,7 @@ def test_shear_at_level_seven_moves_the_last_row_by_a_fifth_of_the_height() -> N
     assert abs(abs(last - first) - 0.21 * 99) < 1.5  # pixels, after rounding
 
 
-def test_rotation_turns_about_the_centre() -> None:
+def test_rotation_is_about_the_centre() -> None:
     turned = np.asarray(SHAPE_OPERATIONS[4](uniform(255), 0.7, 1))
     assert turned[32, 32].tolist() == [255, 255, 255]
     assert turned[0, 0].tolist() == [128, 128, 128]
@@ -75,7 +75,7 @@ def test_rotation_turns_about_the_centre() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_every_operation_keeps_size_and_mode(mode: str) -> None:
     for operation in COLOUR_OPERATIONS + SHAPE_OPERATIONS:
-        changed = operation(one_image(mode), 0.7, -1)
+        changed = operation(noise(mode), 0.7, -1)
         assert (changed.size, changed.mode) == ((64, 64), mode)
 
 
@@ -89,7 +89,7 @@ def test_colour_operations_move_no_pixel() -> None:
         assert np.array_equal(changed > middle, marked)
 
 
-def test_without_colour_operations_values_only_move() -> None:
+def test_shape_operations_add_no_darker_value() -> None:
     image = uniform(30)
     image.paste((200, 200, 200), (10, 20, 30, 25))
     for seed in range(60):
@@ -98,13 +98,13 @@ def test_without_colour_operations_values_only_move() -> None:
         assert changed.min() >= 30
 
 
-def test_with_neither_shape_nor_colour_nothing_changes() -> None:
-    image = one_image()
+def test_nothing_changes_if_shape_and_colour_are_kept() -> None:
+    image = noise()
     assert augment(image, np.random.default_rng(1), 9, 7, True, keep_colour=True) is image
 
 
 @pytest.mark.parametrize("by", [-9, 9])
-def test_an_array_that_is_moved_out_of_itself_is_grey(by: int) -> None:
+def test_an_array_shifted_by_more_than_its_size_is_grey(by: int) -> None:
     for operation in SHAPE_OPERATIONS[2:4]:
         moved = operation(np.ones((8, 8, 5), np.float32), 0.9, by // 9)
         assert (moved == 0.5).all()

@@ -1,4 +1,4 @@
-"""Images: what is refused, what a view shows, and that nothing global is drawn from."""
+"""Crop, flip, resize and augmentation of images and numeric arrays, from the given generator only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def test_read_image_gives_a_square_in_the_unit_range() -> None:
+def test_read_image_returns_a_square_in_the_unit_range() -> None:
     tensor = read_image(noise(), ImageSpec(size=16))
     assert tensor.shape == (3, 16, 16)
     assert tensor.dtype == torch.float32
@@ -46,7 +46,7 @@ def test_read_image_gives_a_square_in_the_unit_range() -> None:
     assert read_image(noise(mode="L"), ImageSpec(size=16, channels=1)).shape == (1, 16, 16)
 
 
-def test_a_image_of_the_right_size_is_left_as_it_is() -> None:
+def test_an_image_of_the_encoders_size_is_not_resized() -> None:
     image = noise(16, 16)
     expected = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     assert torch.equal(read_image(image, ImageSpec(size=16)), expected)
@@ -60,7 +60,7 @@ def test_a_view_is_cropped_then_flipped() -> None:
 
 @pytest.mark.parametrize("name", ["bicubic", "bilinear", "nearest"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_images_are_resized_as_the_encoder_says_by_pils_rule_to_one_grey_level(name: str, mode: str) -> None:
+def test_images_are_resized_as_by_pil_within_one_grey_level(name: str, mode: str) -> None:
     image = noise(20, 10, mode)
     channels = len(image.getbands())
     by_pil = np.asarray(image.resize((16, 16), getattr(Image.Resampling, name.upper())), np.int16)
@@ -69,7 +69,7 @@ def test_images_are_resized_as_the_encoder_says_by_pils_rule_to_one_grey_level(n
     assert np.abs(found - by_pil.reshape(found.shape)).max() <= 1
 
 
-def test_a_image_read_at_reduced_size_shows_the_same_view() -> None:
+def test_an_image_decoded_at_reduced_size_shows_the_same_view() -> None:
     colours = Image.new("RGB", (64, 64), (10, 20, 30))
     colours.paste((200, 100, 50), (32, 0, 64, 64))
     view = View((64, 64), (16, 0, 64, 48))
@@ -80,7 +80,7 @@ def test_a_image_read_at_reduced_size_shows_the_same_view() -> None:
 @pytest.mark.parametrize(
     ("crop", "by"), [(None, 2), ((0, 0, 64, 32), 2), ((0, 0, 64, 31), 1), ((0, 0, 8, 8), 1)]
 )
-def test_a_image_is_reduced_as_long_as_its_view_is_not_enlarged(crop: Any, by: int) -> None:
+def test_an_image_is_reduced_as_long_as_its_view_is_not_upsampled(crop: Any, by: int) -> None:
     assert reduction(View((64, 56), crop), ImageSpec(size=16)) == by
 
 
@@ -91,7 +91,7 @@ def test_a_image_is_reduced_as_long_as_its_view_is_not_enlarged(crop: Any, by: i
     high=st.floats(0.01, 1),
     seed=st.integers(0, 1000),
 )
-def test_a_random_crop_is_a_part_of_the_image(
+def test_a_random_crop_lies_inside_the_image(
     width: int, height: int, low: float, high: float, seed: int
 ) -> None:
     x0, y0, x1, y1 = random_crop(
@@ -101,7 +101,7 @@ def test_a_random_crop_is_a_part_of_the_image(
     assert 0 <= y0 < y1 <= height
 
 
-def test_random_crops_have_the_asked_share_of_the_area_and_reach_every_side() -> None:
+def test_random_crops_have_the_configured_area_and_reach_every_side() -> None:
     rng = np.random.default_rng(0)
     crops = np.array([random_crop((200, 200), (0.2, 0.9), rng) for _ in range(500)])
     widths, heights = crops[:, 2] - crops[:, 0], crops[:, 3] - crops[:, 1]
@@ -114,11 +114,11 @@ def test_random_crops_have_the_asked_share_of_the_area_and_reach_every_side() ->
     assert (crops.max(0) >= 199).tolist()[2:] == [True, True]
 
 
-def test_where_no_crop_fits_the_middle_is_taken() -> None:
+def test_the_centre_is_taken_if_no_crop_fits() -> None:
     assert random_crop((100, 3), (1.0, 1.0), np.random.default_rng(0)) == (48, 0, 52, 3)
 
 
-def test_flips_are_as_frequent_as_asked_and_never_where_they_may_not_be() -> None:
+def test_flips_have_the_configured_frequency_unless_forbidden() -> None:
     config = TransformConfig(crop_scale=None, flip=0.3)
     flips = [draw_view(noise().size, config, np.random.default_rng(seed)).flip for seed in range(400)]
     assert 80 < sum(flips) < 160  # 120, four standard deviations
@@ -127,7 +127,7 @@ def test_flips_are_as_frequent_as_asked_and_never_where_they_may_not_be() -> Non
     )
 
 
-def test_a_forbidden_flip_changes_nothing_else() -> None:
+def test_a_forbidden_flip_consumes_the_same_random_numbers() -> None:
     config = TransformConfig(crop_scale=(0.2, 1.0), flip=1.0)
     free, forbidden = np.random.default_rng(3), np.random.default_rng(3)
     assert (
@@ -137,7 +137,7 @@ def test_a_forbidden_flip_changes_nothing_else() -> None:
     assert free.random() == forbidden.random()
 
 
-def test_augmented_images_come_from_the_generator_and_no_global_state() -> None:
+def test_augmentation_draws_from_the_generator_and_no_global_state() -> None:
     config, spec, image = TransformConfig(augment_operations=3), ImageSpec(size=16), noise(16, 16)
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     found = {
@@ -149,7 +149,7 @@ def test_augmented_images_come_from_the_generator_and_no_global_state() -> None:
     assert np.random.get_state()[1].tolist() == numpy_before
 
 
-def test_a_grey_image_is_augmented_in_one_channel() -> None:
+def test_a_grey_image_keeps_one_channel() -> None:
     spec = ImageSpec(size=16, channels=1)
     config = TransformConfig(augment_operations=4)
     pixels = render_augmented(
@@ -174,13 +174,13 @@ def deep(height: int, width: int, channels: int, top: int = 10000) -> Any:
     return np.random.default_rng(0).integers(0, top, (height, width, channels), dtype=np.uint16)
 
 
-def test_an_array_of_the_right_size_is_scaled_by_its_range_and_nothing_else() -> None:
+def test_an_array_of_the_encoders_size_is_only_scaled_by_its_range() -> None:
     array = deep(16, 16, 8)
     found = read_image(array, BANDS)
     assert torch.equal(found, torch.from_numpy(array.astype(np.float32) / np.float32(10000)).permute(2, 0, 1))
 
 
-def test_sixteen_bits_are_not_rounded_to_eight() -> None:
+def test_arrays_of_16_bits_are_not_rounded_to_8() -> None:
     array = np.full((16, 16, 1), 1000, np.uint16)
     array[8:] = 1001
     found = read_image(array, RADIOGRAPH)
@@ -188,20 +188,18 @@ def test_sixteen_bits_are_not_rounded_to_eight() -> None:
 
 
 @pytest.mark.parametrize("name", ["bicubic", "bilinear", "nearest"])
-def test_an_array_is_resized_as_a_image_of_eight_bits_is(name: str) -> None:
-    pixels = np.asarray(noise(20, 10)) // 2 + np.uint8(
-        64
-    )  # far from the ends, at which bytes are cut off twice
+def test_an_array_is_resized_as_an_image_of_8_bits(name: str) -> None:
+    pixels = np.asarray(noise(20, 10)) // 2 + np.uint8(64)  # far from 0 and 255, where uint8 saturates
     view = View((20, 10), (2, 1, 20, 10), True)
-    one_image = render(Image.fromarray(pixels), view, ImageSpec(16, interpolation=name))
+    image = render(Image.fromarray(pixels), view, ImageSpec(16, interpolation=name))
     spec = ImageSpec(16, interpolation=name, value_range=(0, 255))
     found = render(pixels, view, spec)
     assert found.dtype == np.float32
     assert 0 <= found.min() < found.max() <= 1
-    assert np.abs(found * 255 - one_image).max() <= 1
+    assert np.abs(found * 255 - image).max() <= 1
 
 
-def test_bands_are_cropped_flipped_and_resized_each_for_itself() -> None:
+def test_channels_are_cropped_flipped_and_resized_independently() -> None:
     array, view = deep(30, 20, 8), View((20, 30), (3, 5, 19, 28), flip=True)
     together = render(array, view, BANDS)
     for band in range(8):
@@ -209,7 +207,7 @@ def test_bands_are_cropped_flipped_and_resized_each_for_itself() -> None:
         assert np.allclose(together[..., band : band + 1], alone, atol=1e-6)
 
 
-def test_bands_of_eight_bits_stay_bytes_until_they_are_stacked() -> None:
+def test_channels_of_8_bits_stay_uint8_until_they_are_stacked() -> None:
     array = np.random.default_rng(0).integers(0, 256, (20, 20, 8), dtype=np.uint8)
     spec = BANDS._replace(value_range=None)
     pixels = render(array, View((20, 20)), spec)
@@ -218,7 +216,7 @@ def test_bands_of_eight_bits_stay_bytes_until_they_are_stacked() -> None:
 
 
 @pytest.mark.parametrize("spec", [BANDS, RADIOGRAPH, BANDS._replace(value_range=None)])
-def test_arrays_of_any_channels_take_the_operations_of_shape(spec: ImageSpec) -> None:
+def test_arrays_of_any_channels_are_augmented_by_shape_operations(spec: ImageSpec) -> None:
     array = deep(16, 16, spec.channels, 4000)
     if spec.value_range is None:
         array = (array // 16).astype(np.uint8)
@@ -235,21 +233,21 @@ def test_arrays_of_any_channels_take_the_operations_of_shape(spec: ImageSpec) ->
     assert any((pixels[0] == grey).all() or (pixels[:, 0] == grey).all() for pixels in found)
 
 
-def test_the_same_operations_move_an_array_as_they_move_a_image() -> None:
+def test_shape_operations_move_arrays_as_they_move_images() -> None:
     wave = np.sin(np.arange(64) / 9)
     smooth = (127 + 100 * wave[:, None, None] * np.stack([wave, wave**2, -wave], -1)).astype(np.uint8)
     config = TransformConfig(augment_operations=2, augment_colour=False)
     bytes_, floats = ImageSpec(64), ImageSpec(64, value_range=(0, 255))
     for seed in range(20):
-        one_image, array = (
+        resized, array = (
             render_augmented(image, View((64, 64)), spec, config, np.random.default_rng(seed), False)
             for image, spec in ((Image.fromarray(smooth), bytes_), (smooth, floats))
         )
-        differs = np.abs(array * 255 - one_image)
-        assert differs.mean() < 2  # the libraries interpolate half a pixel apart where they shear
+        differs = np.abs(array * 255 - resized)
+        assert differs.mean() < 2  # PIL and torch shear half a pixel apart
 
 
-def test_an_edge_that_bicubic_resizing_overshoots_stays_in_the_unit_range() -> None:
+def test_bicubic_overshoot_is_clipped_to_the_unit_range() -> None:
     array = np.zeros((10, 10, 1), np.uint16)
     array[:, 5:] = 4095
     found = render(array, View((10, 10)), RADIOGRAPH)

@@ -1,1 +1,1 @@
-"""Views of images, RandAugment, boxes, text cleaning, masking."""
+"""Transforms: views of images, RandAugment, boxes, text cleaning, masking."""

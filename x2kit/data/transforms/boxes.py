@@ -1,4 +1,4 @@
-"""Boxes of regions: checked, and moved along with the image (X²-VLM, pre-training)."""
+"""Validate the boxes of regions, and crop and flip them with their image (X²-VLM, pre-training)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from x2kit.data.transforms.view import Crop, View
 from x2kit.errors import DataError, Reason
 
 Boxes: TypeAlias = NDArray[np.float64]
-"""[R, 4]; float64, so that they touch the patches that they touch in the official code."""
+"""[R, 4]; float64, so that boxes cover the same patches as in the official code."""
 WHOLE = (0.5, 0.5, 1.0, 1.0)
 """The box of the whole image, cxcywh."""
 MIN_SHARE = 0.5
-"""A box stays if more than this share of its area is inside the crop."""
-_TOLERANCE = 1e-3  # pixels: boxes that come from arithmetic may stand out by a rounding error
+"""A box is kept if more than this share of its area is inside the crop."""
+_TOLERANCE = 1e-3  # pixels: computed boxes may exceed the image by a rounding error
 
 
-class Placed(NamedTuple):
+class PlacedBoxes(NamedTuple):
     """Boxes after crop and flip.
 
     Attributes:
         kept: [R] bool.
-        bbox: [R, 4] cxcywh in [0, 1] of the view; without meaning where not kept.
+        bbox: [R, 4] cxcywh in [0, 1] of the view; undefined where not kept.
     """
 
     kept: NDArray[np.bool_]
@@ -35,24 +35,26 @@ class Placed(NamedTuple):
 
 
 def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
-    """Boxes as an array [R, 4] of x, y, width, height in pixels.
+    """Validate boxes of a record and return them as array [R, 4] of x, y, width, height in pixels.
 
     Args:
-        boxes: as records hold them.
+        boxes: as in the record.
         size: width and height of the image.
-    Raises: DataError for a box that is not four numbers, has no area, or lies partly outside.
+    Raises: DataError for a box that is not four numbers, has no area, or lies partly outside the image.
     """
     try:
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        with np.errstate(
+            over="ignore"
+        ):  # a number too large for float64 becomes infinite and is rejected below
             array = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"a box is x, y, width and height, found {list(boxes)}", reason=Reason.BOX_TYPE
+            f"a box must be [x, y, width, height], found {list(boxes)}", reason=Reason.BOX_TYPE
         ) from error
     x, y, w, h = array.T
-    sound = np.isfinite(array).all(1) & (w > 0) & (h > 0)
-    if not sound.all():
-        number = int(sound.argmin())
+    has_area = np.isfinite(array).all(1) & (w > 0) & (h > 0)
+    if not has_area.all():
+        number = int(has_area.argmin())
         raise DataError(f"box {boxes[number]} of region {number} has no area", reason=Reason.BOX_EMPTY)
     inside = (x >= -_TOLERANCE) & (y >= -_TOLERANCE)
     inside &= (x + w <= size[0] + _TOLERANCE) & (y + h <= size[1] + _TOLERANCE)
@@ -66,11 +68,12 @@ def read_boxes(boxes: Sequence[Any], size: tuple[int, int]) -> Boxes:
 
 
 def guided_crop(box: Sequence[float], size: tuple[int, int], rng: Generator) -> Crop:
-    """A random part of the image that keeps one box whole.
+    """Draw a random crop that contains one box entirely.
 
     Args:
         box: x, y, width, height in pixels.
         size: width and height of the image.
+        rng: the sample's generator.
     """
     left, top, right, bottom = rng.random(4).tolist()
     x, y, w, h = box
@@ -84,16 +87,17 @@ def guided_crop(box: Sequence[float], size: tuple[int, int], rng: Generator) -> 
     )
 
 
-def place_boxes(boxes: Boxes, view: View, min_share: float = MIN_SHARE) -> Placed:
-    """Boxes in a view of their image.
+def place_boxes(boxes: Boxes, view: View, min_share: float = MIN_SHARE) -> PlacedBoxes:
+    """Crop and flip boxes with their image.
 
-    A box stays if more than `min_share` of its area is inside the crop; it is clipped to it.
+    A box is kept if more than `min_share` of its area is inside the crop, and clipped to the crop.
 
     Args:
         boxes: [R, 4] x, y, width, height in pixels of the whole image.
-        view: what is seen.
+        view: crop and flip of the image.
+        min_share: share of the area.
     """
-    # The arithmetic of torchvision's crop and flip of boxes, whose calls cost more than a small image's rendering.
+    # The arithmetic of torchvision's crop and flip of boxes, whose calls take longer than rendering a small image.
     x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
     left, top = np.maximum(boxes[:, 0], x0) - x0, np.maximum(boxes[:, 1], y0) - y0
     right = np.minimum(boxes[:, 0] + boxes[:, 2], x1) - x0
@@ -104,4 +108,4 @@ def place_boxes(boxes: Boxes, view: View, min_share: float = MIN_SHARE) -> Place
     middle = (left + right) / 2
     x = width - middle if view.flip else middle
     bbox = np.stack([x / width, (top + bottom) / 2 / height, w / width, h / height], 1)
-    return Placed(kept, bbox)
+    return PlacedBoxes(kept, bbox)

@@ -1,9 +1,9 @@
-"""Which tokens are masked for masked language modelling (X²-VLM, section on pre-training). Imports no torch.
+"""Choose and replace tokens for masked language modelling (X²-VLM, pre-training). Imports no torch.
 
-At most n = min(max_masks, max(1, round(mask_prob x tokens))) tokens of a text are predicted, the special ones
-counted too. Every token but the first may be chosen, the closing one included (official code). Places are
-taken in random order; each takes one token or, with `skipgram_prob`, a span, widened to whole words if set;
-what is too much is left out at random. Of the chosen, 80 % become the mask, 10 % any id, 10 % stay.
+A text has n = min(max_masks, max(1, round(mask_prob x tokens))) tokens to predict at most; special tokens count.
+Any token except the first may be chosen, the closing one included (official code). Positions are visited in random
+order; each contributes one token or, with `skipgram_prob`, a span, extended to whole words if set; tokens beyond n
+are dropped at random. 80 % of the chosen tokens become the mask, 10 % a random id, 10 % stay.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from x2kit.plugin.tokenizers import Tokenizer
 
 MASK_SHARE = 0.8
 RANDOM_SHARE = 0.1
-_ORDER, _SPAN, _LENGTH, _CUT, _FATE, _ID = range(6)
+_ORDER, _SPAN, _LENGTH, _DROP, _REPLACE, _ID = range(6)
 
 
 class MaskedIds(NamedTuple):
-    """One masked text: its ids, the positions to predict in rising order, and what stood there."""
+    """One masked text.
+
+    Attributes:
+        ids: after masking.
+        positions: of the tokens to predict, ascending.
+        labels: the original ids at these positions.
+    """
 
     ids: list[int]
     positions: list[int]
@@ -32,7 +38,7 @@ class MaskedIds(NamedTuple):
 
 
 def num_masks(tokens: int, config: MaskingConfig) -> int:
-    """Most tokens to predict in a text of so many tokens, special ones included."""
+    """Return the largest number of tokens to predict in a text of this many tokens, special ones included."""
     return min(config.max_masks, max(1, round(tokens * config.mask_prob)))
 
 
@@ -42,24 +48,24 @@ def mask_texts(
     """Mask the tokens of texts.
 
     Args:
-        texts: ids of each, `cls` first; a text of `cls` alone has nothing to predict.
-        rng: all numbers are taken from it at once, so that a row costs no calls of its own.
+        texts: ids of each text, `cls` first; a text of `cls` alone has nothing to predict.
+        rng: called once for all texts, since a call per text is slow.
         config: shares and limits.
-        tokenizer: says which ids begin a word, what the mask is, and how many ids there are.
+        tokenizer: provides word starts, the id of the mask, and the vocabulary size.
     """
     longest = max((len(text) for text in texts), default=0)
     return mask_drawn(texts, draw_masks(rng, len(texts), longest), config, tokenizer)
 
 
 def draw_masks(rng: Generator, texts: int, longest: int) -> NDArray[np.float64]:
-    """The numbers that masks are made from: [texts, 6, tokens of the longest text], each in [0, 1)."""
+    """Draw the random numbers of masking: [texts, 6, tokens of the longest text], each in [0, 1)."""
     return rng.random((texts, 6, longest))
 
 
 def mask_drawn(
     texts: Sequence[Sequence[int]], draws: NDArray[np.float64], config: MaskingConfig, tokenizer: Tokenizer
 ) -> list[MaskedIds]:
-    """As `mask_texts`, given the numbers of each text (see `draw_masks`)."""
+    """Mask texts as `mask_texts` does, with the random numbers of `draw_masks`."""
     orders = draws[:, _ORDER].argsort(1)
     mask, vocab_size = tokenizer.special.mask, tokenizer.vocab_size
     masked = []
@@ -68,10 +74,10 @@ def mask_drawn(
         chosen = _choose(len(text), starts, order, rows, config)
         ids = list(text)
         for position in chosen:
-            fate = rows[_FATE][position]
-            if fate < MASK_SHARE:
+            draw = rows[_REPLACE][position]
+            if draw < MASK_SHARE:
                 ids[position] = mask
-            elif fate < MASK_SHARE + RANDOM_SHARE:
+            elif draw < MASK_SHARE + RANDOM_SHARE:
                 ids[position] = int(rows[_ID][position] * vocab_size)
         masked.append(MaskedIds(ids, chosen, [text[position] for position in chosen]))
     return masked
@@ -84,21 +90,23 @@ def _choose(
     draws: list[list[float]],
     config: MaskingConfig,
 ) -> list[int]:
-    wanted = num_masks(length, config)
+    limit = num_masks(length, config)
     chosen: set[int] = set()
-    for place in order:
-        if len(chosen) >= wanted:
+    for position in order:
+        if len(chosen) >= limit:
             break
-        if place == 0 or place >= length or place in chosen:  # `order` is as long as the longest text
+        if (
+            position == 0 or position >= length or position in chosen
+        ):  # `order` has the length of the longest text
             continue
-        first, end = place, place + 1
-        if draws[_SPAN][place] < config.skipgram_prob:
-            end += 1 + int(draws[_LENGTH][place] * (config.skipgram_size - 1))
+        first, end = position, position + 1
+        if draws[_SPAN][position] < config.skipgram_prob:
+            end += 1 + int(draws[_LENGTH][position] * (config.skipgram_size - 1))
         if starts is not None:
             first, end = _whole_words(first, end, starts)
         chosen.update(range(max(first, 1), min(end, length)))
-    if len(chosen) > wanted:
-        return sorted(sorted(chosen, key=draws[_CUT].__getitem__)[:wanted])
+    if len(chosen) > limit:
+        return sorted(sorted(chosen, key=draws[_DROP].__getitem__)[:limit])
     return sorted(chosen)
 
 

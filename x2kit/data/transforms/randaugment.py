@@ -1,8 +1,8 @@
-"""RandAugment as X²-VLM uses it (Cubuk et al., arXiv:1909.13719), seeded. Imports torch and torchvision.
+"""RandAugment with the operations of X²-VLM (Cubuk et al., arXiv:1909.13719). Imports torch and torchvision.
 
-The strengths are those of the official code: at level 7 brightness and sharpness 1.36, shear 0.21, 7 pixels,
-21 degrees; what comes in from outside is mid grey. Images with boxes take the colour operations alone, so
-that the boxes stay true; images that are arrays of numbers take the shape operations alone.
+Magnitudes are those of the official code: at level 7 brightness and sharpness 1.36, shear 0.21, 7 pixels, 21
+degrees; pixels from outside are mid grey. Images with boxes get colour operations only, so that the boxes stay
+valid; numeric arrays get shape operations only.
 """
 
 from __future__ import annotations
@@ -20,116 +20,65 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 PROBABILITY = 0.5
-"""Of each drawn operation to be applied."""
+"""Probability that a drawn operation is applied."""
 _FILL = 128
 _MAX_LEVEL = 10
 
 Array: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 """[H, W, C] of any channels: 0 to 255, or float from 0 to 1."""
-Shown: TypeAlias = Image.Image | Array
+ImageOrArray: TypeAlias = Image.Image | Array
 Operation: TypeAlias = Callable[[Any, float, int], Any]
-"""Image, strength in [0, 1], sign (-1 or 1); gives an image of the same type."""
+"""Takes an image, a magnitude in [0, 1] and a sign (-1 or 1); returns an image of the same type."""
 
 
-def _identity(image: Shown, strength: float, sign: int) -> Shown:
+def _identity(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
     return image
 
 
-def _auto_contrast(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _auto_contrast(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
     return F.autocontrast(image)  # type: ignore[no-any-return]
 
 
-def _equalise(image: Image.Image, strength: float, sign: int) -> Image.Image:
+def _equalise(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
     return F.equalize(image)  # type: ignore[no-any-return]
 
 
-def _brightness(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return F.adjust_brightness(image, strength * 1.8 + 0.1)  # type: ignore[no-any-return]
+def _brightness(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
+    return F.adjust_brightness(image, magnitude * 1.8 + 0.1)  # type: ignore[no-any-return]
 
 
-def _sharpness(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return sharpened(image, strength * 1.8 + 0.1)
-
-
-def sharpened(image: Image.Image, factor: float) -> Image.Image:
-    """As PIL's ImageEnhance.Sharpness, whose smoothing (centre 5, neighbours 1, of 13) takes three times as long."""
+def _sharpness(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
+    """Apply PIL's ImageEnhance.Sharpness, whose smoothing (centre 5, neighbours 1, of 13) is three times slower."""
     pixels = np.asarray(image)
     if min(image.size) < 3:
-        return image  # no pixel has all its neighbours, and the others stay as they are
+        return image  # no pixel has all neighbours; PIL leaves border pixels unchanged
     wide = pixels.astype(np.uint16)
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * wide[1:-1, 1:-1]
     smooth = pixels.astype(np.float32)
     smooth[1:-1, 1:-1] = (sums + 6) // np.uint16(13)
-    blended = smooth + np.float32(factor) * (pixels - smooth)
+    blended = smooth + np.float32(magnitude * 1.8 + 0.1) * (pixels - smooth)
     return Image.fromarray(blended.clip(0, 255).astype(np.uint8))
 
 
-def _affine(
-    image: Shown,
-    *,
-    angle: float = 0.0,
-    shear: tuple[float, float] = (0.0, 0.0),
-    center: list[float] | None = None,
-) -> Shown:
-    one_image: Any = image
-    if not isinstance(image, Image.Image):
-        one_image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    moved = F.affine(
-        one_image,
-        angle=angle,
-        translate=[0, 0],
-        scale=1.0,
-        shear=[math.degrees(math.atan(value)) for value in shear],
-        interpolation=InterpolationMode.BILINEAR,
-        fill=[_grey(image)] * _bands(image),
-        center=center,
-    )
-    return moved if isinstance(image, Image.Image) else moved.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+def _shear_x(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
+    return _affine(image, shear=(sign * magnitude * 0.3, 0.0), center=[0.0, 0.0])
 
 
-def _moved(image: Shown, x: int, y: int) -> Shown:
-    """Moved by whole pixels, which needs no interpolation."""
-    if isinstance(image, Image.Image):
-        moved = Image.new(image.mode, image.size, (_FILL,) * len(image.getbands()))
-        moved.paste(image, (x, y))
-        return moved
-    shifted = np.full_like(image, _grey(image))
-    height, width = image.shape[:2]
-    if abs(x) < width and abs(y) < height:
-        shifted[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = image[
-            max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
-        ]
-    return shifted
+def _shear_y(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
+    return _affine(image, shear=(0.0, sign * magnitude * 0.3), center=[0.0, 0.0])
 
 
-def _grey(image: Image.Image | Array) -> float:
-    floats = isinstance(image, np.ndarray) and image.dtype.kind == "f"
-    return 0.5 if floats else _FILL
+def _translate_x(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
+    return _shift(image, sign * round(magnitude * 10), 0)
 
 
-def _bands(image: Image.Image | Array) -> int:
-    return len(image.getbands()) if isinstance(image, Image.Image) else image.shape[2]
+def _translate_y(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
+    return _shift(image, 0, sign * round(magnitude * 10))
 
 
-def _shear_x(image: Shown, strength: float, sign: int) -> Shown:
-    return _affine(image, shear=(sign * strength * 0.3, 0.0), center=[0.0, 0.0])
-
-
-def _shear_y(image: Shown, strength: float, sign: int) -> Shown:
-    return _affine(image, shear=(0.0, sign * strength * 0.3), center=[0.0, 0.0])
-
-
-def _translate_x(image: Shown, strength: float, sign: int) -> Shown:
-    return _moved(image, sign * round(strength * 10), 0)
-
-
-def _translate_y(image: Shown, strength: float, sign: int) -> Shown:
-    return _moved(image, 0, sign * round(strength * 10))
-
-
-def _rotate(image: Shown, strength: float, sign: int) -> Shown:
-    return _affine(image, angle=sign * strength * 30)
+def _rotate(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
+    return _affine(image, angle=sign * magnitude * 30)
 
 
 COLOUR_OPERATIONS: tuple[Operation, ...] = (_identity, _auto_contrast, _equalise, _brightness, _sharpness)
@@ -137,17 +86,22 @@ SHAPE_OPERATIONS: tuple[Operation, ...] = (_shear_x, _shear_y, _translate_x, _tr
 
 
 def augment(
-    image: Shown, rng: Generator, operations: int, level: int, keep_shape: bool, keep_colour: bool = False
-) -> Shown:
-    """The image after random operations, drawn with replacement, each applied with probability 0.5.
+    image: ImageOrArray,
+    rng: Generator,
+    operations: int,
+    level: int,
+    keep_shape: bool,
+    keep_colour: bool = False,
+) -> ImageOrArray:
+    """Apply random operations, drawn with replacement, each with probability 0.5.
 
     Args:
         image: RGB or grey of 8 bits; or, with `keep_colour`, an array of any channels.
-        rng: the sample's own generator.
+        rng: the sample's generator.
         operations: how many are drawn.
         level: strength from 0 to 10.
-        keep_shape: draw from the operations alone that move no pixel.
-        keep_colour: draw from the operations alone that only move pixels.
+        keep_shape: draw colour operations only.
+        keep_colour: draw shape operations only.
     """
     choices: tuple[Operation, ...] = (_identity,) if keep_colour else COLOUR_OPERATIONS
     if not keep_shape:
@@ -156,3 +110,46 @@ def augment(
         if chance < PROBABILITY:
             image = choices[int(which * len(choices))](image, level / _MAX_LEVEL, 1 if sign < 0.5 else -1)
     return image
+
+
+def _affine(
+    image: ImageOrArray,
+    *,
+    angle: float = 0.0,
+    shear: tuple[float, float] = (0.0, 0.0),
+    center: list[float] | None = None,
+) -> ImageOrArray:
+    source: Any = image
+    channels = len(image.getbands()) if isinstance(image, Image.Image) else image.shape[2]
+    if isinstance(image, np.ndarray):
+        source = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    moved = F.affine(
+        source,
+        angle=angle,
+        translate=[0, 0],
+        scale=1.0,
+        shear=[math.degrees(math.atan(value)) for value in shear],
+        interpolation=InterpolationMode.BILINEAR,
+        fill=[_fill(image)] * channels,
+        center=center,
+    )
+    return moved if isinstance(image, Image.Image) else moved.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
+def _shift(image: ImageOrArray, x: int, y: int) -> ImageOrArray:
+    """Translate by whole pixels, without interpolation."""
+    if isinstance(image, Image.Image):
+        moved = Image.new(image.mode, image.size, (_FILL,) * len(image.getbands()))
+        moved.paste(image, (x, y))
+        return moved
+    shifted = np.full_like(image, _fill(image))
+    height, width = image.shape[:2]
+    if abs(x) < width and abs(y) < height:
+        shifted[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = image[
+            max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
+        ]
+    return shifted
+
+
+def _fill(image: ImageOrArray) -> float:
+    return 0.5 if isinstance(image, np.ndarray) and image.dtype.kind == "f" else _FILL

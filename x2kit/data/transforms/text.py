@@ -1,6 +1,6 @@
-"""Cleaning of texts, and the choice of one text where a record has several. Imports no torch.
+"""Clean texts, and draw one text where a record has several. Imports no torch.
 
-The cleaned text is all that a tokenizer ever sees, in training and in evaluation alike.
+A tokenizer sees cleaned texts only, in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _SEVERAL_SPACES = re.compile(r"\s{2,}")
 
 
 def clean(text: str, max_words: int | None = None) -> str:
-    """A caption as the official code cleans it (`pre_caption`), whatever its language.
+    """Clean a caption of any language as the official code does (`pre_caption`).
 
-    Lower case; punctuation becomes space; `<person>` loses its brackets; two or more white-space characters
-    become one space. Words are what single spaces part, so the limit does nothing where a language has none.
+    Lower case; punctuation becomes space; `<person>` loses its brackets; two or more white-space characters become
+    one space. Words are separated by single spaces, so `max_words` has no effect on languages without spaces.
 
     Args:
-        text: as it was written.
+        text: the raw caption.
         max_words: words that are kept; None for all.
-    Raises: DataError if nothing remains, or if it has characters that no encoding of Unicode can write.
+    Raises: DataError if nothing remains, or for an unpaired surrogate.
     """
     _require_unicode(text)
     cleaned = text.lower().translate(_TO_SPACE).replace("<person>", "person")
@@ -43,45 +43,47 @@ pre_caption = clean
 
 
 def pre_question(text: str, max_words: int) -> str:
-    """A question as the official code cleans it: like a caption, but spaces stay as many as they were."""
+    """Clean a question as the official code does: like a caption, but runs of spaces are kept."""
     cleaned = text.lower().translate(_TO_SPACE).rstrip(" ")
     return " ".join(cleaned.split(" ")[:max_words])
 
 
 def text_only_caption(text: str, max_words: int, min_words: int = 2) -> str:
-    """A text of a stream without images as the official code cleans it: lower case, single spaces, no more.
+    """Clean a text without image as the official code does: lower case and single spaces only.
 
-    Only line ends and plain spaces go at its ends; the official data set strips all white space before, as
+    Strips only line ends and plain spaces; the official data set strips all white space before, as
     `clean_text_alone` does.
 
-    Raises: DataError if it has fewer than `min_words` words, or characters that no encoding of Unicode can write.
+    Raises: DataError for fewer than `min_words` words, or for an unpaired surrogate.
     """
     _require_unicode(text)
     words = _SEVERAL_SPACES.sub(" ", text).rstrip("\n").strip(" ").lower().split(" ")
     if len(words) < min_words or words == [""]:
-        raise DataError(f"the text {text!r} has fewer than {min_words} words", reason=Reason.TEXT_EMPTY)
+        plural = "" if min_words == 1 else "s"
+        raise DataError(
+            f"the text {text!r} has fewer than {min_words} word{plural}", reason=Reason.TEXT_EMPTY
+        )
     return " ".join(words[:max_words])
 
 
 def clean_text_alone(text: str, max_words: int) -> str:
-    """Clean a text of a stream without images, however short; see `text_only_caption`."""
+    """Clean a text of a stream without images, of any length; see `text_only_caption`."""
     return text_only_caption(text.strip(), max_words, min_words=1)
 
 
 def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> str:
-    """One of the texts that a record offers, with equal chances: first one of the list, then a language.
+    """Draw one of a record's texts uniformly: first an entry of the list, then a language.
 
-    What has none of the languages is no choice.
+    Entries in none of the languages are excluded.
 
     Args:
         text: a str, or {code: str}, or a list of either.
-        rng: the sample's own generator; untouched where there is nothing to choose.
-        languages: codes that may be drawn; None for all. A text without a code always may.
-    Raises: DataError if the text is none of these, or has none of the languages.
+        rng: the sample's generator; not used if there is only one choice.
+        languages: codes that may be drawn; None for all. A text without a code may always be drawn.
+    Raises: DataError if the text has another type, or none of the languages.
     """
     if isinstance(text, list) and text:
-        # where each text of a list is of one language, those of the others are no choice
-        choices = [choice for choice in text if _may_be_drawn(choice, languages)] or text
+        choices = [choice for choice in text if _has_language(choice, languages)] or text
         text = choices[_pick(len(choices), rng)]
     if isinstance(text, dict):
         codes = [code for code in text if languages is None or code in languages]
@@ -94,31 +96,31 @@ def draw(text: Text, rng: Generator, languages: Sequence[str] | None = None) -> 
         text = text[codes[_pick(len(codes), rng)]]
     if not isinstance(text, str):
         raise DataError(
-            f"a text is a str, or {{code: str}}, or a list of either, found {text!r}",
+            f"a text must be a str, {{code: str}}, or a list of these, found {text!r}",
             reason=Reason.FIELD_TYPE,
         )
     return text
 
 
-def _may_be_drawn(choice: str | dict[str, str], languages: Sequence[str] | None) -> bool:
-    return languages is None or not isinstance(choice, dict) or any(code in languages for code in choice)
-
-
 def all_texts(text: Text) -> Iterator[str]:
-    """Every text that `draw` could give, all languages included; what is no text is left to `draw` to refuse."""
+    """Yield every text that `draw` could return, in all languages; other types are skipped, `draw` rejects them."""
     for choice in text if isinstance(text, list) else [text]:
         for found in choice.values() if isinstance(choice, dict) else [choice]:
             if isinstance(found, str):
                 yield found
 
 
+def _has_language(choice: str | dict[str, str], languages: Sequence[str] | None) -> bool:
+    return languages is None or not isinstance(choice, dict) or any(code in languages for code in choice)
+
+
 def _require_unicode(text: str) -> None:
-    """JSON can name half of a pair of surrogates, which tokenizers refuse."""
+    """Reject unpaired surrogates, which JSON can express and tokenizers do not accept."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"the text {text!r} has half a character at {error.start}", reason=Reason.NOT_UTF8
+            f"the text {text!r} has an unpaired surrogate at position {error.start}", reason=Reason.NOT_UTF8
         ) from error
 
 

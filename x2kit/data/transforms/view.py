@@ -1,6 +1,6 @@
-"""Images to tensors: crop, flip, augmentation, size. Imports torch and torchvision.
+"""Crop, flip, resize and augment images, and stack them as tensors. Imports torch and torchvision.
 
-What happens to an image is drawn first, as a `View`, so that the boxes of its regions can follow it.
+Crop and flip are drawn first, as a `View`, so that the boxes of regions can be transformed alike.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from x2kit.data.transforms.randaugment import augment
 from x2kit.plugin.facts import ImageSpec
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
-"""[S, S, C]: uint8 from 0 to 255, or float32 from 0 to 1 where the encoder names a range of values."""
+"""[S, S, C]: uint8 from 0 to 255, or float32 from 0 to 1 if the encoder declares a value range."""
 Crop: TypeAlias = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the whole image; x1 and y1 lie outside."""
+"""x0, y0, x1, y1 in pixels of the whole image; x1 and y1 are exclusive."""
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
 _NEAREST = InterpolationMode.NEAREST_EXACT
-"""PIL's rule."""
+"""The rule that PIL uses."""
 
 
 class View(NamedTuple):
-    """What is seen of an image: first cropped, then flipped.
+    """Crop of an image, and then a flip.
 
     Attributes:
         size: width and height of the whole image, in pixels.
-        crop: the part that is kept; None for all.
-        flip: mirrored left to right.
+        crop: None for the whole image.
+        flip: whether the crop is mirrored left to right.
     """
 
     size: tuple[int, int]
@@ -49,33 +49,34 @@ class View(NamedTuple):
     flip: bool = False
 
 
-def read_image(one_image: Any, spec: ImageSpec) -> Tensor:
-    """An image as the encoder wants it: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
-    return stack_pixels([whole_image(ImageLike(one_image, spec.channels, spec.value_range), spec)])[0]
+def read_image(image: Any, spec: ImageSpec) -> Tensor:
+    """Read an image as the encoder's input: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
+    return stack_pixels([whole_image(ImageLike(image, spec.channels, spec.value_range), spec)])[0]
 
 
-def whole_image(one_image: ImageLike, spec: ImageSpec) -> Pixels:
-    """All of an image, brought to the encoder's size. Raises DataError if it is damaged."""
-    return render(one_image.load(), View(one_image.size), spec)
+def whole_image(image: ImageLike, spec: ImageSpec) -> Pixels:
+    """Resize a whole image to the encoder's size. Raises DataError if it is damaged."""
+    return render(image.load(), View(image.size), spec)
 
 
 def draw_view(size: tuple[int, int], config: TransformConfig, rng: Generator, may_flip: bool = True) -> View:
-    """Crop and flip of an image of this size, drawn. The flip's coin is thrown even where it may not flip."""
+    """Draw crop and flip of an image; consumes the same random numbers whether or not it may flip."""
     crop = None if config.crop_scale is None else random_crop(size, config.crop_scale, rng)
     return View(size, crop, draw_flip(config, rng) and may_flip)
 
 
 def draw_flip(config: TransformConfig, rng: Generator) -> bool:
-    """Whether the coin says to flip."""
+    """Draw whether to flip."""
     return config.flip > 0 and rng.random() < config.flip
 
 
 def random_crop(size: tuple[int, int], scale: tuple[float, float], rng: Generator) -> Crop:
-    """A random part of an image: area and shape first, then the place (torchvision's RandomResizedCrop).
+    """Draw area and aspect ratio of a crop, then its position (torchvision's RandomResizedCrop).
 
     Args:
         size: width and height.
         scale: smallest and largest share of the area.
+        rng: the sample's generator.
     """
     width, height = size
     low, high = (math.log(ratio) for ratio in _ASPECT_RATIO)
@@ -86,35 +87,32 @@ def random_crop(size: tuple[int, int], scale: tuple[float, float], rng: Generato
         if 0 < w <= width and 0 < h <= height:
             x, y = int(left * (width - w + 1)), int(top * (height - h + 1))
             return x, y, x + w, y + h
-    w = min(
-        width, round(height * _ASPECT_RATIO[1])
-    )  # an image too long for any: as much of its middle as fits
+    # No crop fits an elongated image: take the centre.
+    w = min(width, round(height * _ASPECT_RATIO[1]))
     h = min(height, round(width / _ASPECT_RATIO[0]))
     x, y = (width - w) // 2, (height - h) // 2
     return x, y, x + w, y + h
 
 
 def reduction(view: View, spec: ImageSpec) -> int:
-    """By how much an image may be reduced before it is cropped, so that the view is never enlarged: 1, 2, 4 or 8."""
+    """Return the largest factor (1, 2, 4, 8) by which an image can be decoded smaller without upsampling the view."""
     x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
     shortest = min(x1 - x0, y1 - y0)
     return next((by for by in REDUCTIONS if shortest >= by * spec.size), 1)
 
 
 def render(image: Loaded, view: View, spec: ImageSpec) -> Pixels:
-    """The view of an image, brought to the encoder's size.
+    """Crop, resize and flip an image.
 
     Args:
-        image: the image, whole; it may have been read at reduced size.
+        image: the whole image; it may have been decoded at reduced size.
         view: in pixels of the image's full size.
-        spec: what the encoder wants.
+        spec: input of the encoder.
     """
-    return (
-        _rendered_array(image, view, spec) if isinstance(image, np.ndarray) else _rendered(image, view, spec)
-    )
+    return _render_array(image, view, spec) if isinstance(image, np.ndarray) else _render(image, view, spec)
 
 
-def _rendered(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
+def _render(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
     if view.crop is not None:
         across, down = image.width / view.size[0], image.height / view.size[1]
         x0, y0, x1, y1 = view.crop
@@ -123,54 +121,49 @@ def _rendered(image: Image.Image, view: View, spec: ImageSpec) -> Pixels:
         pixels = _pixels(image)
     elif spec.interpolation == "nearest":
         pixels = _pixels(image.resize((spec.size, spec.size), Image.Resampling.NEAREST))
-    else:
-        pixels = _resized(image, spec)
+    else:  # within one grey level of PIL's resize, in a fifth of its time
+        tensor = torch.from_numpy(_pixels(image)).permute(2, 0, 1)
+        resized = F.resize(tensor, [spec.size, spec.size], InterpolationMode(spec.interpolation))
+        pixels = resized.permute(1, 2, 0).numpy()
     return pixels[:, ::-1] if view.flip else pixels
 
 
-def _rendered_array(array: Numbers, view: View, spec: ImageSpec) -> Pixels:
+def _render_array(array: Numbers, view: View, spec: ImageSpec) -> Pixels:
     x0, y0, x1, y1 = view.crop or (0, 0, *view.size)
     cropped = array[y0:y1, x0:x1]
     pixels = np.array(cropped) if spec.value_range is None else to_unit(cropped, spec.value_range)
     if pixels.shape[:2] != (spec.size, spec.size):
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        how = _NEAREST if spec.interpolation == "nearest" else InterpolationMode(spec.interpolation)
-        pixels = F.resize(tensor, [spec.size, spec.size], how).permute(1, 2, 0).numpy()
+        mode = _NEAREST if spec.interpolation == "nearest" else InterpolationMode(spec.interpolation)
+        pixels = F.resize(tensor, [spec.size, spec.size], mode).permute(1, 2, 0).numpy()
         if spec.value_range is not None:
-            pixels = pixels.clip(0, 1)  # bicubic reaches beyond its neighbours
+            pixels = pixels.clip(0, 1)  # bicubic interpolation overshoots
     return pixels[:, ::-1] if view.flip else pixels
-
-
-def _resized(image: Image.Image, spec: ImageSpec) -> Pixels:
-    """What PIL's resize gives, to one grey level, in a fifth of its time."""
-    tensor = torch.from_numpy(_pixels(image)).permute(2, 0, 1)
-    resized = F.resize(tensor, [spec.size, spec.size], InterpolationMode(spec.interpolation))
-    return resized.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
 
 
 def render_augmented(
     image: Loaded, view: View, spec: ImageSpec, config: TransformConfig, rng: Generator, keep_shape: bool
 ) -> Pixels:
-    """As `render`, with random operations at the end; `keep_shape` leaves out those that move pixels."""
+    """Render, then apply random operations; `keep_shape` excludes those that move pixels."""
     pixels = render(image, view, spec)
     if config.augment_operations == 0:
         return pixels
-    small: Loaded = pixels
+    rendered: Loaded = pixels
     if isinstance(image, Image.Image):
-        small = Image.fromarray(pixels if spec.channels > 1 else pixels[..., 0])
-    changed = augment(
-        small, rng, config.augment_operations, config.augment_level, keep_shape, not config.augment_colour
+        rendered = Image.fromarray(pixels if spec.channels > 1 else pixels[..., 0])
+    augmented = augment(
+        rendered, rng, config.augment_operations, config.augment_level, keep_shape, not config.augment_colour
     )
-    return changed if isinstance(changed, np.ndarray) else _pixels(changed)
+    return augmented if isinstance(augmented, np.ndarray) else _pixels(augmented)
 
 
 def stack_pixels(images: Sequence[Pixels]) -> Tensor:
-    """[M, C, S, S] float32 in [0, 1]."""
+    """Stack images as [M, C, S, S] float32 in [0, 1]."""
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     floats = stacked.to(torch.float32, memory_format=torch.contiguous_format)
     return floats.div_(255) if stacked.dtype == torch.uint8 else floats
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    array = np.array(image)  # a copy: torch wants one that may be written to
+    array = np.array(image)  # a copy: torch requires a writable array
     return array if array.ndim == 3 else array[..., None]
