@@ -1,4 +1,4 @@
-"""Settings of data: streams of records and what is done to their images and texts. Imports no torch."""
+"""Settings of the data streams: sources, losses, transforms and masking. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
     "parallel-text": ("ttc", "ttm", "tlm"),
     "text": ("mlm",),
 }
-"""The losses that each kind of stream has, in the order in which they are logged."""
+"""The losses of each kind of stream, in the order in which they are logged."""
 IMAGE_KINDS: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
-"""The kinds of stream whose texts stand beside images or the frames of a video."""
+"""The kinds of stream that pair texts with images or the frames of a video."""
 
 
 class LossConfig(BaseModel):
-    """One loss of a stream: how much it counts, and when."""
+    """Weight of one loss of a stream, and the part of the run in which it is on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     shorthand: ClassVar[str] = "weight"
-    """The field that a number alone means; recipes that are laid over it may add the others."""
+    """The field that a plain number in a recipe sets; an overlay may add the others."""
 
-    weight: float = Field(1.0, ge=0, description="factor of this loss; 0 leaves it out")
-    start: float = Field(0.0, ge=0, le=1, description="share of all steps after which it is on")
-    stop: float = Field(1.0, ge=0, le=1, description="share of all steps after which it is off again")
+    weight: float = Field(1.0, ge=0, description="factor of this loss; 0 turns it off")
+    start: float = Field(0.0, ge=0, le=1, description="share of all steps after which the loss is on")
+    stop: float = Field(1.0, ge=0, le=1, description="share of all steps after which the loss is off again")
 
     def on(self, step: int, steps: int) -> bool:
-        """Whether the loss counts at this step (from 0) of a run of so many steps."""
+        """Return whether the loss is on at `step` (from 0) of a run of `steps`."""
         return self.weight > 0 and self.start * steps <= step < self.stop * steps
 
 
@@ -52,189 +52,195 @@ LossSetting = Annotated[LossConfig, BeforeValidator(_number_is_weight)]
 
 
 class TransformConfig(BaseModel):
-    """What is done to an image before the encoder sees it (paper, section on pre-training)."""
+    """Crop, flip and augmentation of an image (paper, section on pre-training)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crop_scale: tuple[float, float] | None = Field(
-        (0.2, 1.0), description="random resized crop: smallest and largest share of the area; null for none"
+        (0.2, 1.0),
+        description="random resized crop: smallest and largest share of the area; null for no crop",
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
-    careful_flip: bool = Field(False, description="no flip where a text says left or right")
+    careful_flip: bool = Field(False, description="do not flip an image with a text that says left or right")
     augment_operations: int = Field(
-        2, ge=0, description="random colour and shape operations an image (RandAugment)"
+        2, ge=0, description="random colour and shape operations per image (RandAugment)"
     )
     augment_colour: bool = Field(
         True,
-        description="colour operations are among them; false leaves those of shape, which fit images of any channels "
-        "and depth",
+        description="include colour operations; false keeps the shape operations, which work on images of any channels "
+        "and bit depth",
     )
-    augment_level: int = Field(7, ge=0, le=10, description="strength of these operations")
+    augment_level: int = Field(7, ge=0, le=10, description="magnitude of these operations")
     reduced_decoding: bool = Field(
         False,
-        description="decode JPEG images at half, a quarter or an eighth of their size where the crop stays at least "
-        "as large as what the encoder takes: faster for large images, which look the same",
+        description="decode JPEG images at half, a quarter or an eighth of their size if the crop stays at least as "
+        "large as the encoder's input: faster for large images, without a visible difference",
     )
 
 
 class MaskingConfig(BaseModel):
-    """Which tokens are masked for masked language modelling (paper, section on pre-training)."""
+    """Choice of the tokens for masked language modelling (paper, section on pre-training)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask_prob: float = Field(0.5, gt=0, le=1, description="share of the tokens to predict")
-    max_masks: int = Field(12, gt=0, description="most tokens to predict in a text")
+    max_masks: int = Field(12, gt=0, description="maximum number of tokens to predict per text")
     skipgram_prob: float = Field(
-        0.2, ge=0, le=1, description="probability that a span is masked, not one token"
+        0.2, ge=0, le=1, description="probability of masking a span instead of one token"
     )
-    skipgram_size: int = Field(3, ge=2, description="longest span")
+    skipgram_size: int = Field(3, ge=2, description="maximum length of a span, in tokens")
     whole_words: bool = Field(True, description="mask all pieces of a word together")
 
 
 class StreamConfig(BaseModel):
-    """One stream of training data."""
+    """One stream of training data: its records, rows and losses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: StreamKind = Field(
-        description="what a record is: image-text, region-text, video-text, parallel-text or text"
+        description="kind of its records: image-text, region-text, video-text, parallel-text or text"
     )
-    source: SourceConfig = Field(description="where the records come from")
+    source: SourceConfig = Field(description="source of the records")
     batch_size: int = Field(
-        gt=0, description="rows a step: texts for image, region, video and text streams, pairs else"
+        gt=0,
+        description="rows per step: texts for image, region, video and text streams, pairs for parallel-text",
     )
     images_from: str | None = Field(
         None,
-        description="region-text: take the images that this image-text stream has drawn, so that each is "
-        "decoded and encoded once for both; the source of this stream must be the same",
+        description="region-text: use the images drawn by this image-text stream, so that each is decoded and encoded "
+        "once for both; both streams must have the same source",
     )
     max_images: int | None = Field(
-        None, gt=0, description="region-text: images a step; rows beyond batch_size are drawn away"
+        None,
+        gt=0,
+        description="region-text: images per step; of more rows than batch_size a random subset is kept",
     )
-    max_regions: int = Field(5, gt=0, description="region-text: most texts of one image")
-    max_boxes: int = Field(
-        1000, gt=0, description="region-text: a record with more boxes than this counts as broken"
-    )
-    frames: int = Field(3, gt=0, description="video-text: frames of a video that are seen")
+    max_regions: int = Field(5, gt=0, description="region-text: maximum number of texts per image")
+    max_boxes: int = Field(1000, gt=0, description="region-text: a record with more boxes counts as broken")
+    frames: int = Field(3, gt=0, description="video-text: frames sampled per video")
     min_clip_frames: int = Field(
         8,
         gt=0,
-        description="video-text: clips that follow each other are joined until they have so many frames to draw from",
+        description="video-text: consecutive clips are joined until they have this many frames to sample from",
     )
-    languages: tuple[str, ...] | None = Field(None, description="languages to draw texts from; null for all")
+    languages: tuple[str, ...] | None = Field(
+        None, description="languages of the texts that are drawn; null for all"
+    )
     pivot: str | None = Field(
-        None, description="parallel-text: a language that is one side of every pair; null draws both sides"
+        None, description="parallel-text: a language on one side of every pair; null draws both sides"
     )
     fusion_rows: int | None = Field(
         None,
         gt=1,
-        description="rows that go through the fusion encoder, for matching, boxes and masked language; the rest "
-        "serves the contrastive loss and as negatives; null for all",
+        description="rows that pass the fusion encoder, for matching, boxes and masked language; the others serve the "
+        "contrastive loss and as negatives; null for all",
     )
     weight: float = Field(1.0, ge=0, description="factor of the sum of this stream's losses")
     losses: dict[LossName, LossSetting] = Field(
         {},
-        description="weight, start and stop of single losses; those not named have weight 1 from the start",
+        description="weight, start and stop of each loss; losses not listed have weight 1 from the start",
     )
     objectives: dict[str, ObjectiveConfig] = Field(
         {},
-        description="further losses of this stream, from plugins, by names of your choice: letters, digits, - and _. "
-        "They are logged as STREAM.NAME and count with weights of their own",
+        description="further losses of this stream from plugins, by names of your choice: letters, digits, - and _. "
+        "Each is logged as STREAM.NAME and has its own weight",
     )
     positives: Literal["row", "text", "image"] = Field(
         "row",
-        description="rows that count as right beside the own one: none, those of equal text or equal image",
+        description="rows that also count as positives of a row: none (row), those of equal text, or of equal image",
     )
     block: int = Field(
-        1, gt=0, description="records are shuffled in blocks of so many neighbours, which stay in one batch"
+        1, gt=0, description="shuffle blocks of this many consecutive records, which stay in one batch"
     )
-    max_words: int = Field(40, gt=0, description="words of a text that are kept")
-    max_tokens: int = Field(40, gt=2, description="tokens of a text that are kept, special tokens included")
-    transform: TransformConfig = Field(TransformConfig(), description="what is done to the images")
-    masking: MaskingConfig = Field(MaskingConfig(), description="which tokens are masked")
+    max_words: int = Field(40, gt=0, description="maximum words per text; the rest is cut")
+    max_tokens: int = Field(
+        40, gt=2, description="maximum tokens per text, special tokens included; the rest is cut"
+    )
+    transform: TransformConfig = Field(
+        TransformConfig(), description="crop, flip and augmentation of the images"
+    )
+    masking: MaskingConfig = Field(MaskingConfig(), description="choice of the masked tokens")
 
     @model_validator(mode="after")
-    def _losses_fit_kind(self) -> StreamConfig:
+    def _fits_kind(self) -> StreamConfig:
         surplus = [name for name in self.losses if name not in LOSSES[self.kind]]
         if surplus:
             allowed = ", ".join(LOSSES[self.kind])
             raise ValueError(f"a {self.kind} stream has no loss {', '.join(surplus)}; it has {allowed}")
         self._require_objectives_fit()
         if self.images_from is not None and self.kind != "region-text":
-            raise ValueError("images_from is for region-text streams")
+            raise ValueError(f"images_from: only for region-text streams, found {self.kind}")
         if self.positives == "image" and self.kind not in IMAGE_KINDS:
-            raise ValueError(f"positives: a {self.kind} stream has no images; it takes row or text")
+            raise ValueError(f"positives: a {self.kind} stream has no images; allowed are row and text")
         records = self.records_a_step
         if self.images_from is None and records % self.block:
-            raise ValueError(
-                f"block: {records} records a step cannot be blocks of {self.block}; choose a divisor"
-            )
+            raise ValueError(f"block: must divide the {records} records per step, found {self.block}")
         return self
 
     def _require_objectives_fit(self) -> None:
         if self.objectives and self.kind == "text":
             raise ValueError(
-                f"objectives: a text stream has masked texts alone, nothing for {', '.join(self.objectives)} to compare"
+                f"objectives: a text stream has no features to compare, found {', '.join(self.objectives)}"
             )
         require_own_names("objectives: a name", self.objectives)
         for name in self.objectives:
             logged = name == "padding" or name.startswith(("images_", "rows_")) or name.endswith("_accuracy")
             if name in get_args(LossName) or logged:
                 raise ValueError(
-                    f"objectives: {name} is logged of every such stream already; take another name"
+                    f"objectives: {name} is the name of another logged value; choose another name"
                 )
 
     @property
     def records_a_step(self) -> int:
-        """Records that a step draws; for regions without `images_from` 50 for 128 rows, as in the paper."""
+        """Records drawn per step; for regions without `images_from` 50 for 128 rows, as in the paper."""
         if self.kind != "region-text":
             return self.batch_size
         blocks = math.ceil(self.batch_size * 50 / 128 / self.block)
         return self.max_images or blocks * self.block
 
     def loss(self, name: LossName) -> LossConfig:
-        """The settings of one loss."""
+        """Return the settings of one loss."""
         return self.losses.get(name, LossConfig())
 
     def losses_on(self, step: int, steps: int) -> tuple[LossName, ...]:
-        """The losses that count at this step (from 0) of a run of so many steps, in the order of `LOSSES`."""
+        """Return the losses that are on at `step` (from 0) of a run of `steps`, in the order of `LOSSES`."""
         if self.weight == 0:
             return ()
         return tuple(name for name in LOSSES[self.kind] if self.loss(name).on(step, steps))
 
     def objectives_on(self, step: int, steps: int) -> tuple[str, ...]:
-        """The objectives that count at this step (from 0) of a run of so many steps."""
+        """Return the objectives that are on at `step` (from 0) of a run of `steps`."""
         if self.weight == 0:
             return ()
         return tuple(name for name, objective in self.objectives.items() if objective.on(step, steps))
 
-    def learned_from(self, step: int, steps: int) -> bool:
-        """Whether anything of the stream counts at this step (from 0) of a run of so many steps."""
+    def is_on(self, step: int, steps: int) -> bool:
+        """Return whether any loss or objective is on at `step` (from 0) of a run of `steps`."""
         return bool(self.losses_on(step, steps) or self.objectives_on(step, steps))
 
 
 class DataConfig(BaseModel):
-    """All streams of a run. Every step takes one batch of each."""
+    """All streams of a run; every step takes one batch of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     streams: dict[str, StreamConfig] = Field(
-        {}, description="the streams by name; none where nothing is trained"
+        {}, description="the streams by name; none in a recipe that only evaluates"
     )
     num_workers: Annotated[int, HARMLESS] = Field(
-        0, ge=0, description="processes that prepare batches; 0 prepares them in the main one"
+        0, ge=0, description="worker processes that prepare batches; 0 prepares them in the main process"
     )
     max_bad_share: Annotated[float, HARMLESS] = Field(
         0.01, ge=0, le=1, description="share of broken records above which the run stops with a summary"
     )
     limits: LimitsConfig = Field(
         LimitsConfig(),
-        description="how much a record may unpack to, and which image formats are decoded; also in evaluation",
+        description="limits on the decoded size of a record, and the image formats allowed; also in evaluation",
     )
 
 
 class Phase(NamedTuple):
-    """Steps `start` to `stop` (exclusive, counted from 0) with the losses that are on in all of them.
+    """Steps `start` to `stop` (exclusive, from 0) in which the same losses are on.
 
     Attributes:
         losses: of each stream.
@@ -253,7 +259,7 @@ class Phase(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """STREAM.LOSS and STREAM.OBJECTIVE as metrics.jsonl names them, in the order of the recipe."""
+        """STREAM.LOSS and STREAM.OBJECTIVE as in metrics.jsonl, in the order of the recipe."""
         return tuple(
             f"{stream}.{name}"
             for stream, on in self.losses.items()
@@ -262,18 +268,18 @@ class Phase(NamedTuple):
 
 
 def loss_phases(data: DataConfig, steps: int) -> list[Phase]:
-    """Split a run of so many steps where losses or objectives start or stop; the phases cover all steps."""
+    """Split a run of `steps` where losses or objectives start or stop; the phases cover all steps."""
     edges = {0, steps}
     for stream in data.streams.values():
         spans = [(loss.start, loss.stop) for loss in stream.losses.values()]
         spans += [(objective.start, objective.stop) for objective in stream.objectives.values()]
         edges |= {math.ceil(share * steps) for span in spans for share in span}
-    found: list[Phase] = []
+    phases: list[Phase] = []
     for start, stop in pairwise(sorted(edges)):
         losses = {name: stream.losses_on(start, steps) for name, stream in data.streams.items()}
         objectives = {name: stream.objectives_on(start, steps) for name, stream in data.streams.items()}
-        if found and (found[-1].losses, found[-1].objectives) == (losses, objectives):
-            found[-1] = found[-1]._replace(stop=stop)
+        if phases and (phases[-1].losses, phases[-1].objectives) == (losses, objectives):
+            phases[-1] = phases[-1]._replace(stop=stop)
         else:
-            found.append(Phase(start, stop, losses, objectives))
-    return found
+            phases.append(Phase(start, stop, losses, objectives))
+    return phases

@@ -150,9 +150,9 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str,
     ("streams", "heads", "key", "said"),
     [
         ({"images": {"objectives": {"one": "SigmoidContrastiv"}}}, None, "objectives.one", "nearest: \"SigmoidCon"),
-        ({"images": {"objectives": {"mlm": SIGMOID}}}, None, "images", "mlm is logged of every such stream"),
+        ({"images": {"objectives": {"mlm": SIGMOID}}}, None, "images", "objectives: mlm "),
         ({"images": {"objectives": {"a.b": SIGMOID}}}, None, "images", "letters, digits, - and _ alone"),
-        ({"alone": {"objectives": {"one": SIGMOID}}}, None, "alone", "nothing for one to compare"),
+        ({"alone": {"objectives": {"one": SIGMOID}}}, None, "alone", "found one"),
         (
             {"parallel": {"batch_size": 1, "losses": {"ttc": 0, "ttm": 0}, "objectives": {"one": SIGMOID}}},
             None,

@@ -91,7 +91,7 @@ class StepBatches:
         return self._whole(part) if self._share == ALL else part
 
     def _part(self, step: int) -> Part:
-        on = [name for name, stream in self._data.streams.items() if stream.learned_from(step, self._steps)]
+        on = [name for name, stream in self._data.streams.items() if stream.is_on(step, self._steps)]
         drawing = _Drawing(self._streams, step, self._image, on)
         pixels = [*drawing.all_images, *chain.from_iterable(drawing.videos)]
         return Part(
