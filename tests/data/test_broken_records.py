@@ -1,4 +1,4 @@
-"""Every way in which a record can be broken is found, named, and told with file and line; nothing else is lost."""
+"""Every kind of broken record is skipped and reported with reason, file and line; valid records are kept."""
 
 from __future__ import annotations
 

@@ -148,8 +148,8 @@ def test_a_broken_record_is_told_by_its_reason(name: str, tmp_path: Path) -> Non
     assert caught.value.reason == reason
 
 
-def test_clips_are_not_measured() -> None:
-    with pytest.raises(DataError, match="the video comes in clips"):
+def test_evaluation_rejects_a_list_of_clips() -> None:
+    with pytest.raises(DataError, match="one list of frames, found a list of clips"):
         read_video([[grey(0)]], 3, SPEC)
     with pytest.raises(DataError, match="found clips"):
         chosen_frames([[grey(0)]], lambda frames: [0])

@@ -1,4 +1,4 @@
-"""From texts to tensors: padding, masks, groups."""
+"""Padding, masks and groups of positives."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_texts_are_padded_to_a_multiple_of_eight_but_never_above_the_limit(
     assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
 
 
-def test_masked_texts_are_as_wide_as_the_plain_ones_and_unused_places_have_no_label() -> None:
+def test_masked_texts_are_padded_alike_and_unused_positions_are_ignored() -> None:
     masked = stack_masked([MaskedIds([0, 9, 2], [1], [7]), MaskedIds([0, 9, 9, 2], [1, 2], [5, 6])], 1, 40)
     assert masked.ids.tolist() == [[0, 9, 2, 1, 1, 1, 1, 1], [0, 9, 9, 2, 1, 1, 1, 1]]
     assert masked.positions.tolist() == [[1, 0], [1, 2]]
     assert masked.labels.tolist() == [[7, -100], [5, 6]]
 
 
-def test_masked_texts_without_any_mask_have_one_empty_place() -> None:
+def test_masked_texts_without_any_mask_have_one_ignored_position() -> None:
     masked = stack_masked([MaskedIds([0], [], [])], 1, 40)
     assert masked.positions.tolist() == [[0]]
     assert masked.labels.tolist() == [[-100]]
@@ -48,31 +48,31 @@ def test_equal_keys_share_a_group() -> None:
     assert groups(["a", "b", "a", "c"]).tolist() == [0, 1, 0, 2]
 
 
-def test_positives_are_rows_texts_or_images() -> None:
+def test_positives_share_a_row_a_text_or_an_image() -> None:
     drawn = DrawnPairs([0, 0, 1], ["dog", "cat", "dog"], ["r1", "r1", "r2"])
     for positives, expected in (("row", [0, 1, 2]), ("text", [0, 1, 0]), ("image", [0, 0, 1])):
         collator = Collator(stream("image-text", positives=positives), WordTokenizer())
         assert collator.pairs(drawn, None).group.tolist() == expected
 
 
-def test_a_image_drawn_twice_is_one_image_to_the_groups() -> None:
+def test_rows_of_one_record_share_a_group_even_if_it_is_drawn_repeatedly() -> None:
     drawn = DrawnPairs([0, 1], ["dog", "cat"], ["r1", "r1"])
     collator = Collator(stream("image-text", positives="image"), WordTokenizer())
     assert collator.pairs(drawn, None).group.tolist() == [0, 0]
 
 
-def test_pairs_that_share_a_text_of_one_language_are_one_group() -> None:
+def test_pairs_that_share_a_text_in_one_language_share_a_group() -> None:
     pairs = [
         PairSample("dog", "hund", ("en", "de")),
         PairSample("chien", "dog", ("fr", "en")),
         PairSample("hund", "chien", ("de", "fr")),
         PairSample("gift", "cadeau", ("en", "fr")),
-        PairSample("gift", "poison", ("de", "fr")),  # the same letters in another language: another meaning
+        PairSample("gift", "poison", ("de", "fr")),  # equal letters in another language differ in meaning
     ]
     assert groups_of_pairs(pairs).tolist() == [0, 0, 0, 1, 2]
 
 
-def test_regions_carry_their_boxes_and_whole_images_are_marked() -> None:
+def test_regions_have_boxes_and_whole_images_are_marked() -> None:
     boxes: list[tuple[float, ...]] = [(0.5, 0.5, 1, 1), (0.25, 0.5, 0.5, 0.5)]
     drawn = DrawnPairs([2, 2], ["all", "dog"], ["r", "r"], RegionTexts(["all", "dog"], boxes, [True, False]))
     rows = Collator(stream("region-text"), WordTokenizer()).pairs(drawn, seeded())
@@ -83,7 +83,7 @@ def test_regions_carry_their_boxes_and_whole_images_are_marked() -> None:
     assert rows.images.tolist() == [2, 2]
 
 
-def test_masked_rows_are_the_plain_ones_but_for_their_masks() -> None:
+def test_masked_texts_differ_from_the_texts_at_the_labels_only() -> None:
     rows = Collator(stream("text"), WordTokenizer()).texts(
         DrawnTexts(["a dog sleeps here", "cat"], ["r", "s"]), seeded()
     )
@@ -95,7 +95,7 @@ def test_masked_rows_are_the_plain_ones_but_for_their_masks() -> None:
     assert not torch.equal(rows.masked.ids, rows.texts.ids)
 
 
-def test_sides_of_a_pair_may_differ_in_length_and_only_the_first_is_masked() -> None:
+def test_only_the_first_text_of_a_pair_is_masked_and_lengths_may_differ() -> None:
     long = " ".join(["dog"] * 20)
     drawn = DrawnParallel([PairSample("dog", long, ("en", "de"))], ["r"])
     rows = Collator(stream("parallel-text"), WordTokenizer()).parallel(drawn, seeded())
@@ -105,8 +105,8 @@ def test_sides_of_a_pair_may_differ_in_length_and_only_the_first_is_masked() -> 
     assert rows.masked_first.ids.shape == (1, 8)
 
 
-def test_texts_are_cut_at_the_streams_limit() -> None:
+def test_texts_are_truncated_to_max_tokens() -> None:
     collator = Collator(stream("text", max_tokens=6), WordTokenizer())
     rows = collator.texts(DrawnTexts(["dog cat sun boat star fish"], ["r"]), seeded())
     assert rows.texts.ids.shape == (1, 6)
-    assert rows.texts.ids[0, -1] == 2  # still closed
+    assert rows.texts.ids[0, -1] == 2  # the closing token is kept

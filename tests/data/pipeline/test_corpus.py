@@ -1,4 +1,4 @@
-"""The texts that a tokenizer is trained on."""
+"""Texts to train a tokenizer on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.corpus import training_texts
 
 
-def test_texts_are_cleaned_and_those_of_which_nothing_remains_left_out() -> None:
+def test_texts_are_cleaned_and_empty_ones_skipped() -> None:
     texts = list(training_texts(DataConfig(streams={"images": stream("image-text")})))
     assert texts[:3] == ["dog", "dogchen", "le dog"]
     assert len(texts) == 24
@@ -24,6 +24,6 @@ def test_equal_sources_are_read_once_and_no_record_is_opened(monkeypatch: pytest
     assert len(list(training_texts(DataConfig(streams=streams)))) == 48
 
 
-def test_a_text_stream_sees_its_texts_as_it_cleans_them() -> None:
+def test_texts_of_a_text_stream_are_cleaned_as_the_stream_cleans_them() -> None:
     texts = list(training_texts(DataConfig(streams={"corpus": stream("text")})))
     assert texts[-1] == "..."

@@ -1,4 +1,4 @@
-"""The batch of a step is a pure function of the step, whoever prepares it and wherever one starts."""
+"""The batch of a step is a pure function of the step, for any number of workers and any first step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def recipe(num_workers: int = 0, **streams: Any) -> DataConfig:
 
 
 def everything(num_workers: int = 0) -> DataConfig:
-    """All kinds of streams, with augmentation and broken records."""
+    """Streams of all kinds, with augmentation and broken records."""
     return recipe(
         num_workers,
         images=stream("image-text", source=FAULTY, transform=AUGMENTED, positives="text", block=2),
@@ -41,7 +41,7 @@ def batches(data: DataConfig, steps: int = 10, seed: int = 0) -> StepBatches:
 
 
 def flat(value: Any) -> list[Any]:
-    """All tensors as lists and everything else as it is, to compare batches whole."""
+    """Flatten a batch, with tensors as lists, for comparison."""
     if isinstance(value, torch.Tensor):
         return [str(value.dtype), value.tolist()]
     if isinstance(value, dict):
@@ -56,10 +56,10 @@ def expected() -> list[Any]:
     return [flat(batch) for batch in map(batches(everything()).batch, range(10))]
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # three processes on two cores
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 @pytest.mark.parametrize("first", [0, 5])
-def test_batches_are_equal_for_any_number_of_processes_and_any_start(
+def test_batches_are_equal_for_any_number_of_workers_and_any_first_step(
     num_workers: int, first: int, expected: list[Any]
 ) -> None:
     found = list(batches(everything(num_workers)).iterate(first))
@@ -67,7 +67,7 @@ def test_batches_are_equal_for_any_number_of_processes_and_any_start(
     assert [flat(batch) for batch in found] == expected[first:]
 
 
-def test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for(expected: list[Any]) -> None:
+def test_batches_do_not_depend_on_the_order_of_calls(expected: list[Any]) -> None:
     fresh = batches(everything())
     assert [flat(fresh.batch(step)) for step in (7, 2, 7)] == [expected[7], expected[2], expected[7]]
 
@@ -78,7 +78,7 @@ def test_another_seed_gives_other_batches(expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_no_global_random_number_is_drawn(num_workers: int) -> None:
+def test_torchs_global_generator_is_not_used(num_workers: int) -> None:
     before = torch.get_rng_state()
     list(batches(everything(num_workers), steps=2).iterate())
     assert torch.equal(torch.get_rng_state(), before)
@@ -106,7 +106,7 @@ def test_every_stream_has_its_rows() -> None:
     assert pairs.first.ids.shape[0] == corpus.texts.ids.shape[0] == 4
 
 
-def test_images_and_boxes_of_shared_images_belong_together() -> None:
+def test_boxes_match_the_shared_images() -> None:
     source = StubScenes(count=6, side=16)
     data = recipe(
         images=stream("image-text", source=source, transform={"flip": 0.5}, batch_size=6),
@@ -134,7 +134,7 @@ def test_images_and_boxes_of_shared_images_belong_together() -> None:
     assert 0 < flips < len(rows.images)
 
 
-def test_a_image_that_regions_share_keeps_its_shape_even_while_their_losses_are_off() -> None:
+def test_shared_images_keep_their_shape_also_while_region_losses_are_off() -> None:
     source = StubScenes(count=4, side=16)
     late = {name: {"start": 0.9} for name in ("itc", "itm", "mlm", "bbox", "giou")}
     transform = {"augment_operations": 6}
@@ -151,7 +151,7 @@ def test_a_image_that_regions_share_keeps_its_shape_even_while_their_losses_are_
     assert not torch.equal(all_images(regions=shared), all_images())
 
 
-def test_masks_are_drawn_only_in_steps_that_need_them() -> None:
+def test_texts_are_masked_only_in_steps_with_a_masking_loss() -> None:
     data = recipe(
         images=stream("image-text", losses={"mlm": {"start": 0.5}}),
         pairs=stream("parallel-text", losses={"tlm": 0}),
@@ -161,7 +161,7 @@ def test_masks_are_drawn_only_in_steps_that_need_them() -> None:
     assert [late.streams[name][2] is None for name in ("images", "pairs")] == [False, True]
 
 
-def test_a_stream_is_absent_while_all_its_losses_are_off_and_its_images_with_it() -> None:
+def test_a_stream_and_its_images_are_absent_while_all_its_losses_are_off() -> None:
     late = {name: {"start": 0.5} for name in ("itc", "itm", "mlm")}
     data = recipe(images=stream("image-text", losses=late), corpus=stream("text"))
     early, later = batches(data).batch(4), batches(data).batch(5)
@@ -189,7 +189,7 @@ def test_a_stream_whose_images_have_no_region_is_absent(monkeypatch: pytest.Monk
     assert batch.broken == []
 
 
-def test_broken_records_are_listed_and_their_ids_are_not_among_the_rows(expected: list[Any]) -> None:
+def test_broken_records_are_reported_and_have_no_rows(expected: list[Any]) -> None:
     found = [batch for batch in batches(everything()).iterate() if batch.broken]
     assert {(fault.stream, fault.record, fault.reason) for batch in found for fault in batch.broken} == {
         ("images", "#4", "other"),
@@ -200,13 +200,13 @@ def test_broken_records_are_listed_and_their_ids_are_not_among_the_rows(expected
     assert not any("scene-6" in batch.records["regions"] for batch in found)
 
 
-def test_each_record_is_listed_once() -> None:
+def test_record_ids_are_not_repeated() -> None:
     batch = batches(everything()).batch(0)
     assert all(len(set(ids)) == len(ids) > 0 for ids in batch.records.values())
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_source_that_is_broken_throughout_stops_with_its_own_message(num_workers: int) -> None:
+def test_a_source_of_broken_records_only_raises_without_a_worker_traceback(num_workers: int) -> None:
     data = recipe(num_workers, corpus=stream("text", source=StubScenes(broken=tuple(range(12)))))
     with pytest.raises(DataError) as found:
         list(batches(data).iterate())
@@ -214,9 +214,7 @@ def test_a_source_that_is_broken_throughout_stops_with_its_own_message(num_worke
     assert "Traceback" not in str(found.value)
 
 
-def test_equal_sources_are_opened_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_equal_sources_are_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Scenes] = []
     plain = StubScenes.open
 
@@ -233,7 +231,7 @@ def test_equal_sources_are_opened_once(
     assert len(opened) == 1
 
 
-def test_a_process_reads_no_source_that_another_has_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_opens_its_own_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     plain_open, plain_read = StubScenes.open, Scenes.__getitem__
     owners: dict[int, int] = {}
 
@@ -243,7 +241,7 @@ def test_a_process_reads_no_source_that_another_has_opened(monkeypatch: pytest.M
         return source
 
     def read(self: Scenes, index: int) -> Any:
-        if owners[id(self)] != os.getpid():  # an open file would share its position with the other process
+        if owners[id(self)] != os.getpid():  # an inherited file shares its position with the other process
             raise DataError("opened by another process")
         return plain_read(self, index)
 
@@ -254,11 +252,13 @@ def test_a_process_reads_no_source_that_another_has_opened(monkeypatch: pytest.M
     assert [flat(batch) for batch in used.iterate(9)] == [expected]
 
 
-def test_a_process_never_collects_what_it_shares_with_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_does_not_garbage_collect_memory_shared_with_the_main_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plain = Scenes.__getitem__
 
     def read(self: Scenes, index: int) -> Any:
-        watched = len(gc.get_objects())  # those that a collection would look at, and so write into
+        watched = len(gc.get_objects())  # objects that a collection would visit, and so write to
         return {**plain(self, index), "id": f"{os.getpid()}/{watched}"}
 
     monkeypatch.setattr(Scenes, "__getitem__", read)
@@ -269,16 +269,16 @@ def test_a_process_never_collects_what_it_shares_with_the_main_one(monkeypatch: 
         assert watched < len(gc.get_objects()) / 10
 
 
-def test_fingerprints_name_every_stream() -> None:
+def test_every_stream_has_a_fingerprint() -> None:
     data = recipe(images=stream("image-text"), corpus=stream("text", source=StubScenes(count=3)))
     assert batches(data).fingerprints() == {"images": "12", "corpus": "3"}
 
 
-def test_a_run_that_is_over_has_no_batches() -> None:
+def test_there_are_no_batches_after_the_last_step() -> None:
     assert list(batches(everything(), steps=3).iterate(3)) == []
 
 
-def test_stopping_early_ends_the_processes() -> None:
+def test_closing_the_iterator_ends_the_workers() -> None:
     running = batches(everything(2)).iterate()
     first: Batch = next(running)
     assert first.step == 0

@@ -1,4 +1,4 @@
-"""The order of records and the randomness of samples are functions of seed, epoch and place."""
+"""Order of records and random generators as functions of seed, epoch and position."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BLOCKS = st.integers(1, 6)
 
 
 @given(seed=st.integers(0, 2**63), size=SIZES, epoch=st.integers(0, 3))
-def test_an_epoch_shows_every_record_once(seed: int, size: int, epoch: int) -> None:
+def test_an_epoch_contains_every_record_once(seed: int, size: int, epoch: int) -> None:
     order = StreamOrder(seed, "images", size)
     assert sorted(slot.record for slot in order.slots(epoch * size, size)) == list(range(size))
 
 
 @given(size=SIZES, block=BLOCKS, epoch=st.integers(0, 3))
-def test_neighbours_of_a_block_stay_together_in_every_epoch(size: int, block: int, epoch: int) -> None:
+def test_blocks_stay_together_in_every_epoch(size: int, block: int, epoch: int) -> None:
     order = StreamOrder(3, "images", size, block)
     slots = order.slots(epoch * order.epoch_length, order.epoch_length)
     assert {slot.record for slot in slots} == set(range(size))
@@ -30,12 +30,12 @@ def test_neighbours_of_a_block_stay_together_in_every_epoch(size: int, block: in
         records = [slot.record for slot in slots[start : start + block]]
         first = records[0]
         assert first % block == 0
-        whole = min(block, size - first)  # the short block is filled with others
+        whole = min(block, size - first)  # the last block is filled with other records
         assert records[:whole] == list(range(first, first + whole))
 
 
 @given(first=st.integers(0, 60), size=SIZES, block=BLOCKS)
-def test_a_slot_does_not_depend_on_where_one_starts(first: int, size: int, block: int) -> None:
+def test_a_slot_does_not_depend_on_the_first_slot(first: int, size: int, block: int) -> None:
     order = StreamOrder(1, "images", size, block)
     assert StreamOrder(1, "images", size, block).slots(first, 5) == order.slots(0, first + 5)[first:]
 
@@ -55,7 +55,7 @@ def test_epochs_seeds_and_streams_are_shuffled_differently() -> None:
     assert len({tuple(order) for order in orders}) == 5
 
 
-def test_generators_of_different_uses_give_different_numbers() -> None:
+def test_generators_of_different_uses_differ() -> None:
     order = StreamOrder(0, "images", 10)
     generators = [
         order.of_sample(0, 1),
@@ -70,19 +70,19 @@ def test_generators_of_different_uses_give_different_numbers() -> None:
     assert order.of_sample(0, 1).random() == StreamOrder(0, "images", 10).of_sample(0, 1).random()
 
 
-def test_replacements_differ_by_place_and_attempt_and_are_records_of_the_source() -> None:
+def test_replacements_depend_on_position_and_attempt() -> None:
     order = StreamOrder(0, "images", 1000)
     found = [order.replacement(0, position, attempt) for position in range(20) for attempt in range(20)]
     assert len(set(found)) > 250  # 400 draws of 1000 give about 330 different ones
     assert all(0 <= record < 1000 for record in found)
 
 
-def test_a_source_without_records_is_refused() -> None:
+def test_a_source_without_records_is_rejected() -> None:
     with pytest.raises(DataError, match="stream images: the source has no records"):
         StreamOrder(0, "images", 0)
 
 
-def test_an_epoch_costs_one_permutation_wherever_its_slots_are_asked_for(
+def test_an_epoch_is_permuted_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shuffled: list[int] = []
@@ -97,6 +97,6 @@ def test_an_epoch_costs_one_permutation_wherever_its_slots_are_asked_for(
     for step in range(0, 1000, 50):
         order.slots(step, 50)
         order.slot(step)
-    order.slots(980, 40)  # a step over the epoch's end
+    order.slots(980, 40)  # a step that spans two epochs
     order.slots(1000, 1000)
     assert shuffled == [0, 1]

@@ -1,4 +1,4 @@
-"""Several processes make the batch that one would make: the same rows, of the same images, masked alike."""
+"""Several ranks make the batch of a single process: equal rows, images and masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 6
 
 
 def everything(num_workers: int = 0) -> DataConfig:
-    """All kinds of streams, with broken records, rows that are drawn away, and rows that are not fused."""
+    """Streams of all kinds, with broken records, rows above the limit, and rows that are not fused."""
     return recipe(
         num_workers,
         images=stream(
@@ -39,8 +39,8 @@ def everything(num_workers: int = 0) -> DataConfig:
     )
 
 
-class Meeting:
-    """What processes use to tell each other of their rows, for threads that play them."""
+class ThreadGroup:
+    """All-gather for threads that act as ranks."""
 
     def __init__(self, count: int) -> None:
         self._barrier = threading.Barrier(count, timeout=60)
@@ -57,20 +57,20 @@ class Meeting:
         return gathered
 
 
-def made(data: DataConfig, share: Share, gather: Callable[[Any], list[Any]] | None) -> list[Batch]:
+def batches_of(data: DataConfig, share: Share, gather: Callable[[Any], list[Any]] | None) -> list[Batch]:
     batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, STEPS, share, gather)
     return list(batches.iterate())
 
 
-def made_by(count: int, data: DataConfig) -> list[list[Batch]]:
-    """The batches of each process."""
-    meeting = Meeting(count)
+def batches_of_ranks(count: int, data: DataConfig) -> list[list[Batch]]:
+    """Return the batches of each rank."""
+    group = ThreadGroup(count)
     found: list[list[Batch]] = [[] for _ in range(count)]
 
-    def play(rank: int) -> None:
-        found[rank] = made(data, Share(rank, count), meeting.gather(rank))
+    def run(rank: int) -> None:
+        found[rank] = batches_of(data, Share(rank, count), group.gather(rank))
 
-    threads = [threading.Thread(target=play, args=(rank,)) for rank in range(count)]
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -80,11 +80,11 @@ def made_by(count: int, data: DataConfig) -> list[list[Batch]]:
 
 @pytest.fixture(scope="module")
 def alone() -> list[Batch]:
-    return made(everything(), Share(), None)
+    return batches_of(everything(), Share(), None)
 
 
 def rows_of(batch: Batch, rows: Rows) -> list[list[Any]]:
-    """Every row with all that is its own: texts, image, masked text, box."""
+    """List texts, image and box of every row."""
     fields: list[Any] = []
     match rows:
         case PairedRows():
@@ -100,7 +100,7 @@ def rows_of(batch: Batch, rows: Rows) -> list[list[Any]]:
 
 
 def masked_of(rows: Rows) -> list[list[Any]]:
-    """Ids and the tokens to predict of every masked text; how many others have is left out."""
+    """List ids, positions and labels of every masked text, without padding."""
     masked = rows.masked_first if isinstance(rows, ParallelRows) else rows.masked
     assert masked is not None
     return [
@@ -110,18 +110,18 @@ def masked_of(rows: Rows) -> list[list[Any]]:
 
 
 def placed(count: int, numbers: list[Tensor], values: list[list[Any]]) -> list[Any]:
-    """Rows of all processes at their numbers."""
+    """Put the rows of all ranks at their numbers."""
     found: list[Any] = [None] * count
-    for own, of_process in zip(numbers, values, strict=True):
-        for number, value in zip(own.tolist(), of_process, strict=False):
+    for own, of_rank in zip(numbers, values, strict=True):
+        for number, value in zip(own.tolist(), of_rank, strict=False):
             assert found[number] is None
             found[number] = value
     return found
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_all_processes_together_have_the_rows_of_one(alone: list[Batch], count: int) -> None:
-    found = made_by(count, everything())
+def test_all_ranks_together_have_the_rows_of_one_process(alone: list[Batch], count: int) -> None:
+    found = batches_of_ranks(count, everything())
     for step, whole in enumerate(alone):
         parts = [batches[step] for batches in found]
         assert all(
@@ -136,38 +136,38 @@ def test_all_processes_together_have_the_rows_of_one(alone: list[Batch], count: 
             if name not in whole.streams:
                 continue
             rows, owned = whole.streams[name], [part.streams[name] for part in parts]
-            numbers = [of_process.whole.numbers for of_process in owned]
+            numbers = [of_rank.whole.numbers for of_rank in owned]
             expected = rows_of(whole, rows)
-            values = [rows_of(part, of_process) for part, of_process in zip(parts, owned, strict=True)]
+            values = [rows_of(part, of_rank) for part, of_rank in zip(parts, owned, strict=True)]
             assert placed(len(expected), numbers, values) == expected
             hidden = masked_of(rows)
-            assert placed(len(hidden), numbers, [masked_of(of_process) for of_process in owned]) == hidden
+            assert placed(len(hidden), numbers, [masked_of(of_rank) for of_rank in owned]) == hidden
             same = rows.group[:, None] == rows.group
-            for of_process in owned:
-                group = of_process.whole.group
+            for of_rank in owned:
+                group = of_rank.whole.group
                 assert torch.equal(group[:, None] == group, same)
-                assert torch.equal(of_process.group, group[of_process.whole.numbers])
+                assert torch.equal(of_rank.group, group[of_rank.whole.numbers])
 
 
-def test_the_whole_says_where_each_row_is(alone: list[Batch]) -> None:
-    found = made_by(3, everything())
+def test_whole_locates_every_row(alone: list[Batch]) -> None:
+    found = batches_of_ranks(3, everything())
     for step in range(STEPS):
         for name in ("images", "regions", "own", "pairs"):
             owned = [batches[step].streams[name] for batches in found if name in batches[step].streams]
             if not owned:
                 continue
-            behind_each_other = torch.cat([rows.whole.numbers for rows in owned])
+            concatenated = torch.cat([rows.whole.numbers for rows in owned])
             for rows in owned:
                 whole = rows.whole
-                assert torch.equal(behind_each_other[whole.order], torch.arange(len(whole.order)))
+                assert torch.equal(concatenated[whole.order], torch.arange(len(whole.order)))
                 for number, (rank, row) in enumerate(zip(whole.rank, whole.row, strict=True)):
                     assert owned[rank].whole.numbers[row] == number
                     if isinstance(rows, PairedRows):
                         assert owned[rank].images[row] == whole.image[number]
 
 
-def test_broken_records_are_told_to_all(alone: list[Batch]) -> None:
-    found = made_by(2, everything())
+def test_all_ranks_know_all_broken_records(alone: list[Batch]) -> None:
+    found = batches_of_ranks(2, everything())
     for step, whole in enumerate(alone):
         for batches in found:
             assert sorted(batches[step].broken) == sorted(whole.broken)
@@ -176,18 +176,18 @@ def test_broken_records_are_told_to_all(alone: list[Batch]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_change_nothing(alone: list[Batch]) -> None:
+def test_workers_do_not_change_the_batches_of_ranks(alone: list[Batch]) -> None:
     data = recipe(1, **{name: everything().streams[name] for name in ("images", "regions")})
     plain = data.model_copy(update={"num_workers": 0})
-    for worked, unworked in zip(made_by(2, data), made_by(2, plain), strict=True):
+    for worked, unworked in zip(batches_of_ranks(2, data), batches_of_ranks(2, plain), strict=True):
         for one, other in zip(worked, unworked, strict=True):
             assert one.records == other.records
             assert torch.equal(one.images, other.images)
 
 
-def test_each_process_decodes_its_own_images_alone() -> None:
+def test_each_rank_decodes_only_its_own_images() -> None:
     data = recipe(images=stream("image-text", source=StubScenes(count=9), batch_size=6))
-    assert [len(batches[0].images) for batches in made_by(3, data)] == [2, 2, 2]
+    assert [len(batches[0].images) for batches in batches_of_ranks(3, data)] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -198,20 +198,20 @@ def test_each_process_decodes_its_own_images_alone() -> None:
         (8, 8, [[0, 1, 2, 3], [4, 5, 6, 7]]),
     ],
 )
-def test_neighbours_stay_together_as_far_as_shares_allow(
+def test_blocks_stay_together_as_far_as_shares_allow(
     records: int, block: int, expected: list[list[int]]
 ) -> None:
     assert [Share(rank, 2).places(records, block) for rank in range(2)] == expected
 
 
-def test_more_processes_than_records_are_refused() -> None:
+def test_more_ranks_than_records_are_rejected() -> None:
     data = recipe(
         pairs=stream("parallel-text", source=StubScenes(), pivot="en", batch_size=3),
         images=stream("image-text", source=StubScenes(), batch_size=4),
         regions=stream(
             "region-text", source=StubScenes(), images_from="images", max_images=2
-        ),  # has none of its own
+        ),  # draws no records itself
     )
     require_shares(data, 3)
-    with pytest.raises(RecipeError, match=r"data.streams.pairs.batch_size: 3 records .* 4 processes"):
+    with pytest.raises(RecipeError, match=r"data\.streams\.pairs\.batch_size: 3 records .* 4 processes"):
         require_shares(data, 4)

@@ -1,4 +1,4 @@
-"""Rows of a step: which records they come from, and what happens to broken ones."""
+"""Records and rows of a step, and the replacement of broken records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_steps_follow_the_order_of_the_stream() -> None:
     assert sorted(expected) == sorted(f"scene-{index}" for index in range(12))
 
 
-def test_a_broken_record_is_noted_and_replaced(spec: ImageSpec) -> None:
+def test_a_broken_record_is_reported_and_replaced(spec: ImageSpec) -> None:
     source = StubScenes(broken=(3,), undecodable=(5,))
     faults = Faults()
     images = opened("image-text", source)
@@ -60,26 +60,26 @@ def test_replacements_do_not_depend_on_earlier_steps(spec: ImageSpec) -> None:
     assert faults == alone
 
 
-def test_every_place_has_its_own_replacement() -> None:
+def test_every_position_has_its_own_replacement() -> None:
     source = StubScenes(count=1000, broken=tuple(range(0, 1000, 2)))
     found = draw_texts(opened("text", source, batch_size=60), 0, Faults())
     assert len(set(found.records)) > 50
 
 
-def test_healthy_records_stay_where_they_are_when_others_break() -> None:
-    healthy = draw_texts(opened("text"), 1, Faults()).records
-    broken_one = int(healthy[2].removeprefix("scene-"))
-    found = draw_texts(opened("text", StubScenes(broken=(broken_one,))), 1, Faults()).records
-    assert [a == b for a, b in zip(healthy, found, strict=True)] == [True, True, False, True]
+def test_a_broken_record_does_not_move_the_others() -> None:
+    valid = draw_texts(opened("text"), 1, Faults()).records
+    broken_index = int(valid[2].removeprefix("scene-"))
+    found = draw_texts(opened("text", StubScenes(broken=(broken_index,))), 1, Faults()).records
+    assert [a == b for a, b in zip(valid, found, strict=True)] == [True, True, False, True]
 
 
-def test_a_source_that_is_broken_throughout_is_given_up_with_the_last_reason() -> None:
+def test_a_source_of_broken_records_only_raises_with_the_last_reason() -> None:
     texts = opened("text", StubScenes(broken=tuple(range(12))))
     with pytest.raises(DataError, match=r"stream text: 100 records in a row are broken.*not JSON"):
         draw_texts(texts, 0, Faults())
 
 
-def test_images_of_regions_that_lost_all_rows_are_not_encoded(spec: ImageSpec) -> None:
+def test_images_without_rows_are_not_returned(spec: ImageSpec) -> None:
     regions = opened("region-text", StubScenes(regions=4), batch_size=3, max_images=6)
     rows, all_images = draw_regions(regions, 0, spec, Faults(), offset=10)
     assert len(rows.texts) == 3
@@ -87,7 +87,7 @@ def test_images_of_regions_that_lost_all_rows_are_not_encoded(spec: ImageSpec) -
     assert len(all_images) <= 3
 
 
-def test_rows_of_regions_are_drawn_away_but_never_filled_up(spec: ImageSpec) -> None:
+def test_region_rows_are_limited_but_never_filled_up(spec: ImageSpec) -> None:
     many, _ = draw_regions(opened("region-text", batch_size=100, max_images=4), 0, spec, Faults(), 0)
     few, _ = draw_regions(opened("region-text", batch_size=7, max_images=4), 0, spec, Faults(), 0)
     rows = list(zip(many.records, many.texts, many.regions.bbox, strict=True))  # type: ignore[union-attr]
@@ -98,13 +98,13 @@ def test_rows_of_regions_are_drawn_away_but_never_filled_up(spec: ImageSpec) -> 
     assert places == sorted(places)
 
 
-def test_which_rows_stay_changes_with_the_step(spec: ImageSpec) -> None:
+def test_the_selected_rows_change_with_the_step(spec: ImageSpec) -> None:
     regions = opened("region-text", StubScenes(count=4), batch_size=5, max_images=4)
     kept = {tuple(sorted(draw_regions(regions, step, spec, Faults(), 0)[0].texts)) for step in range(12)}
     assert len(kept) > 3
 
 
-def test_shared_regions_point_to_the_images_of_their_records(spec: ImageSpec) -> None:
+def test_shared_regions_refer_to_the_images_of_their_records(spec: ImageSpec) -> None:
     images = draw_images(opened("image-text"), 0, spec, Faults(), True)
     rows = draw_shared_regions(opened("region-text", batch_size=99), 0, images, Faults(), offset=5)
     assert rows.regions is not None
@@ -114,7 +114,7 @@ def test_shared_regions_point_to_the_images_of_their_records(spec: ImageSpec) ->
     assert len(rows.texts) == expected
 
 
-def test_broken_regions_of_a_shared_image_are_noted_and_not_replaced(spec: ImageSpec) -> None:
+def test_broken_regions_of_a_shared_image_are_reported_and_not_replaced(spec: ImageSpec) -> None:
     source = StubScenes(outside=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
     images = draw_images(opened("image-text", source), 0, spec, Faults(), True)
     faults = Faults()
@@ -125,8 +125,8 @@ def test_broken_regions_of_a_shared_image_are_noted_and_not_replaced(spec: Image
     assert not set(rows.records) & set(bad)
 
 
-def test_images_of_regions_are_counted_by_what_left_them_out(spec: ImageSpec) -> None:
-    # 9 images of 4 records, and 3 rows: the rest of the images goes by the limit, or is of the same record.
+def test_images_of_regions_are_counted_by_why_they_have_no_row(spec: ImageSpec) -> None:
+    # 9 images of 4 records, and 3 rows: the other images are above the limit or repeat a record.
     regions = opened("region-text", StubScenes(count=4), batch_size=3, max_images=9)
     for step in range(6):
         rows, all_images = draw_regions(regions, step, spec, Faults(), 0)
@@ -137,7 +137,7 @@ def test_images_of_regions_are_counted_by_what_left_them_out(spec: ImageSpec) ->
         assert rows.counts.repeated == len(all_images) - len(set(rows.records))
 
 
-def test_images_without_a_region_and_with_broken_ones_are_counted_apart(spec: ImageSpec) -> None:
+def test_images_without_regions_and_with_broken_regions_are_counted_separately(spec: ImageSpec) -> None:
     source = StubScenes(count=8, outside=(0, 1, 2))
     crop = {"transform": {"crop_scale": (0.05, 0.1)}}  # most crops lose most regions
     images = draw_images(opened("image-text", source, batch_size=8, **crop), 0, spec, Faults(), True)
@@ -148,13 +148,13 @@ def test_images_without_a_region_and_with_broken_ones_are_counted_apart(spec: Im
     assert (rows.counts.over_limit, rows.counts.repeated, rows.counts.rows_over_limit) == (0, 0, 0)
 
 
-def test_rows_beyond_the_limit_are_counted(spec: ImageSpec) -> None:
+def test_rows_above_the_limit_are_counted(spec: ImageSpec) -> None:
     many, _ = draw_regions(opened("region-text", batch_size=100, max_images=4), 0, spec, Faults(), 0)
     few, _ = draw_regions(opened("region-text", batch_size=7, max_images=4), 0, spec, Faults(), 0)
     assert few.counts is not None
     assert few.counts.rows_over_limit == len(many.texts) - 7
 
 
-def test_pairs_come_one_a_record() -> None:
+def test_a_record_gives_one_pair() -> None:
     drawn = draw_pairs(opened("parallel-text"), 0, Faults())
     assert len(drawn.pairs) == len(drawn.records) == 4

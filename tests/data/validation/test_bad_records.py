@@ -1,4 +1,4 @@
-"""BrokenRecord records are counted by reason, shown, and too many of them end the run."""
+"""Counts of broken records, their summary, and the limit above which a run stops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from x2kit.data.pipeline.batch import Batch, BrokenRecord
-from x2kit.data.validation.bad_records import BadRecords, broken, describe_broken
+from x2kit.data.validation.bad_records import BadRecords, describe_broken
 from x2kit.errors import DataError
 from x2kit.plugin import Place, Reason
 
@@ -21,14 +21,18 @@ def fault(record: str, reason: Reason = Reason.TEXT_EMPTY, stream: str = "images
     return BrokenRecord(stream, record, reason, f"{reason} in {record}")
 
 
-def test_an_error_says_why_and_of_which_record() -> None:
+def test_an_error_gives_reason_and_record() -> None:
     place = Place("part-3.jsonl", line=21)
-    found = broken("images", "#20", DataError("box of r7", reason=Reason.BOX_EMPTY, record="r7"), place)
+    found = BrokenRecord.from_error(
+        "images", "#20", DataError("box of r7", reason=Reason.BOX_EMPTY, record="r7"), place
+    )
     assert found == BrokenRecord("images", "r7", Reason.BOX_EMPTY, "box of r7", place)
-    assert broken("images", "#20", DataError("odd")) == BrokenRecord("images", "#20", Reason.OTHER, "odd")
+    assert BrokenRecord.from_error("images", "#20", DataError("odd")) == BrokenRecord(
+        "images", "#20", Reason.OTHER, "odd"
+    )
 
 
-def test_what_is_counted_goes_on_from_its_state_as_plain_values() -> None:
+def test_counts_are_restored_from_a_json_state() -> None:
     bad = BadRecords()
     bad.add(batch(6, fault("a"), fault("b", Reason.BOX_EMPTY)))
     after = BadRecords()
@@ -38,7 +42,7 @@ def test_what_is_counted_goes_on_from_its_state_as_plain_values() -> None:
     assert (after.total, after.seen) == (3, 11)
 
 
-def test_some_records_of_each_kind_are_kept_each_once() -> None:
+def test_a_few_records_of_each_reason_are_kept_once_each() -> None:
     bad = BadRecords(samples=2)
     new = bad.add(batch(0, fault("a"), fault("a"), fault("b"), fault("c"), fault("a", Reason.BOX_EMPTY)))
     assert [(one.record, one.reason) for one in new] == [
@@ -49,7 +53,7 @@ def test_some_records_of_each_kind_are_kept_each_once() -> None:
     assert bad.total == 5
 
 
-def test_shares_and_counts_are_over_all_records() -> None:
+def test_shares_and_counts_are_over_all_batches() -> None:
     bad = BadRecords()
     assert bad.share == 0
     assert bad.summary() == ""
@@ -58,7 +62,7 @@ def test_shares_and_counts_are_over_all_records() -> None:
     assert (bad.total, bad.seen, bad.share) == (2, 10, 0.2)
 
 
-def test_the_summary_counts_by_stream_and_reason_and_shows_a_few_records() -> None:
+def test_the_summary_counts_by_stream_and_reason_with_a_few_records() -> None:
     bad = BadRecords()
     box = fault("x", Reason.BOX_EMPTY, "regions")
     bad.add(batch(93, *[fault(f"r{number}") for number in range(5)], box, fault("r0")))
@@ -73,25 +77,23 @@ def test_the_summary_counts_by_stream_and_reason_and_shows_a_few_records() -> No
     )
 
 
-def test_a_record_is_shown_once_however_often_it_is_drawn() -> None:
+def test_a_record_drawn_repeatedly_is_shown_once() -> None:
     bad = BadRecords()
     for _ in range(3):
         bad.add(batch(10, fault("r0")))
     assert bad.summary().count("r0: ") == 1
 
 
-def test_more_than_the_set_share_ends_the_run_with_what_to_do() -> None:
+def test_a_share_above_the_limit_raises_with_summary_and_advice() -> None:
     bad = BadRecords()
     bad.add(batch(1980, *[fault(str(number)) for number in range(20)]))
     bad.check(0.01)
     bad.add(batch(0, fault("one more")))
-    with pytest.raises(
-        DataError, match=r"data\.max_bad_share = 0\.01 allows\n21 of 2001(.|\n)*mend or leave out"
-    ):
+    with pytest.raises(DataError, match=r"data\.max_bad_share = 0\.01 .*\n21 of 2001(.|\n)*x2kit data check"):
         bad.check(0.01)
 
 
-def test_one_broken_record_in_the_first_step_does_not_end_a_run_unless_none_is_allowed() -> None:
+def test_one_broken_record_in_the_first_step_raises_only_with_a_limit_of_zero() -> None:
     bad = BadRecords()
     bad.add(batch(63, fault("a")))
     bad.check(0.01)
@@ -109,5 +111,7 @@ def test_one_broken_record_in_the_first_step_does_not_end_a_run_unless_none_is_a
         (Place("part"), "no image", "part: r0: no image"),
     ],
 )
-def test_a_sample_names_file_and_line_once(place: Place | None, message: str, line: str) -> None:
+def test_a_broken_record_is_described_with_file_and_line_once(
+    place: Place | None, message: str, line: str
+) -> None:
     assert describe_broken(BrokenRecord("s", "r0", Reason.OTHER, message, place)) == line

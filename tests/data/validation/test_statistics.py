@@ -1,3 +1,5 @@
+"""Counts of texts, boxes and equal contents."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -8,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.data.stubs import WordTokenizer, stream
-from x2kit.data.validation.duplicates import DuplicateIds, hashed
+from x2kit.data.validation.duplicates import DuplicateIds, hash_ids
 from x2kit.data.validation.statistics import (
     Statistics,
     TextLimits,
@@ -32,7 +34,7 @@ def test_equal_contents_are_counted_within_and_between_units(tmp_path: Path) -> 
         ("sun", (1, 0)),
     ]
     with DuplicateIds(tmp_path) as equal:
-        equal.add(hashed([(name, position(*place)) for name, place in contents]))
+        equal.add(hash_ids([(name, position(*place)) for name, place in contents]))
         found = shared_contents(equal)
     assert found.within == {0: 2}
     assert found.between == {(0, 2): 1, (1, 2): 1}
@@ -55,7 +57,7 @@ def test_counts_of_chunks_add_up() -> None:
     ("limits", "cut"),
     [(TextLimits(3, 5), 0), (TextLimits(2, 5), 1), (TextLimits(3, 4), 1), (TextLimits(2, 4), 1)],
 )
-def test_a_text_is_cut_by_words_or_by_tokens(limits: TextLimits, cut: int) -> None:
+def test_a_text_is_cut_by_words_or_tokens(limits: TextLimits, cut: int) -> None:
     found = Statistics()
     found.count_texts("s", [("en", "cat sun tree")], limits, WordTokenizer())
     assert found.texts["s", "en"].cut == cut
@@ -67,7 +69,7 @@ def test_words_are_counted_without_a_tokenizer() -> None:
     assert (found.texts["s", "en"].lengths, found.texts["s", "en"].cut) == ({3: 1}, 1)
 
 
-def test_texts_are_those_that_the_stream_draws_from() -> None:
+def test_texts_are_those_that_the_stream_draws() -> None:
     record: Record = {
         "caption": [{"en": "A dog.", "de": "Ein Hund"}, {"en": "dogs"}],
         "regions": [{"bbox": [0, 0, 1, 1], "caption": "Ear"}],
@@ -81,7 +83,7 @@ def test_texts_are_those_that_the_stream_draws_from() -> None:
     assert list(captions_of(record, None)) == [("en", "a dog"), ("de", "ein hund"), ("en", "dogs")]
 
 
-def test_a_quantile_is_a_counted_value() -> None:
+def test_a_quantile_is_one_of_the_counted_values() -> None:
     assert quantile(Counter({3: 5, 9: 4, 40: 1}), 0.5) == 3
     assert quantile(Counter({3: 5, 9: 4, 40: 1}), 0.9) == 9
     assert quantile(Counter({3: 5, 9: 4, 40: 1}), 1) == 40

@@ -1,8 +1,8 @@
-"""What a training step is given: the images of all streams once, the rows of each stream. Imports torch.
+"""Layout of a step's batch: images of all streams, rows of each stream. Imports torch.
 
-B rows of a stream, L its longest text rounded up to a multiple of 8, K most masked tokens of a row, M
-distinct images of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height)
-in [0, 1].
+B rows of a stream, L its longest text rounded up to a multiple of 8, K most masked tokens of a row, M distinct
+images of the step. Masks are bool and True is kept. Boxes are (centre x, centre y, width, height) in [0, 1].
+The classes and fields are part of the format of saved steps (`x2kit debug`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from x2kit.errors import Reason
+from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
 
 
@@ -24,12 +24,12 @@ class Texts(NamedTuple):
 
 
 class MaskedTexts(NamedTuple):
-    """The same texts with tokens masked, for masked language modelling.
+    """Texts of the stream after masking, for masked language modelling.
 
     Attributes:
-        ids: [B, L] int64, after masking; L may be less than that of the plain texts, whose padding is at the end.
+        ids: [B, L] int64, after masking; L may be smaller than that of the unmasked texts.
         positions: [B, K] int64, of the tokens to predict; 0 where a row has fewer.
-        labels: [B, K] int64, the tokens that stood there; -100 where a row has fewer.
+        labels: [B, K] int64, the original tokens; -100 where a row has fewer.
     """
 
     ids: Tensor
@@ -38,12 +38,12 @@ class MaskedTexts(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """The part of the image that each row is about.
+    """Boxes of the rows of a region-text stream.
 
     Attributes:
         bbox: [B, 4] float64, or float32 on a device without float64.
-        whole: [B] bool, True where the row is about the whole image; such rows have no box loss.
-        mask: [B, N] bool, the patches of each box; None leaves it to the model, which knows the grid.
+        whole: [B] bool, True for rows about the whole image, which have no box loss.
+        mask: [B, N] bool, the patches of each box; if None the model computes it from its grid.
     """
 
     bbox: Tensor
@@ -52,16 +52,16 @@ class Regions(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Where the rows of a stream are when several processes make them; W rows of all, in the order of one process.
+    """Position of a stream's rows over all ranks: W rows of all ranks, in the order of a single process.
 
     Attributes:
-        numbers: [B] int64, which of the W rows those of this process are.
-        order: [W] int64, the place of each row where those of all processes stand one process behind the other.
-        rank: [W] int64, the process that has the row.
-        row: [W] int64, its number there.
-        image: [W] int64, the number there of its image; -1 for texts.
+        numbers: [B] int64, the index among the W rows of each row of this rank.
+        order: [W] int64, the index of each row in the concatenation of the rows of all ranks.
+        rank: [W] int64, the rank that has the row.
+        row: [W] int64, its index on that rank.
+        image: [W] int64, the index of its image on that rank; -1 for texts.
         group: [W] int64, as in `PairedRows`.
-        fused: how many of the W rows go through the fusion encoder, the first.
+        fused: the first `fused` of the W rows pass the fusion encoder.
     """
 
     numbers: Tensor
@@ -77,13 +77,13 @@ class PairedRows(NamedTuple):
     """Rows of an image-text, region-text or video-text stream.
 
     Attributes:
-        images: [B] int64, the image of each row in `Batch.images`; videos are counted behind all images.
+        images: [B] int64, the index of each row's image in `Batch.images`; videos are numbered after all images.
         texts: of the rows.
-        masked: the same texts masked; None if no loss of the stream needs them.
-        group: [B] int64; rows of one group are right answers to each other.
-        regions: None for whole images.
-        fused: the first so many rows go through the fusion encoder, and `masked` has so many; None for all.
-        whole: the rows of all processes, where several make the batch.
+        masked: the texts after masking; None if no loss of the stream needs them.
+        group: [B] int64; rows of one group are positives of each other.
+        regions: boxes; None for whole images.
+        fused: the first `fused` rows pass the fusion encoder, and `masked` has only these; None for all.
+        whole: the rows of all ranks, if several make the batch.
     """
 
     images: Tensor
@@ -96,7 +96,7 @@ class PairedRows(NamedTuple):
 
 
 class ParallelRows(NamedTuple):
-    """Rows of a parallel-text stream: two texts of one meaning; L may differ between the sides.
+    """Rows of a parallel-text stream: a text and its translation; L may differ between the two.
 
     `group`, `fused` and `whole` are as in `PairedRows`.
     """
@@ -110,7 +110,7 @@ class ParallelRows(NamedTuple):
 
 
 class TextRows(NamedTuple):
-    """Rows of a text stream: texts alone."""
+    """Rows of a text stream."""
 
     texts: Texts
     masked: MaskedTexts
@@ -123,11 +123,11 @@ class BrokenRecord(NamedTuple):
     """A record that was skipped.
 
     Attributes:
-        stream: its stream.
-        record: its id, or its position in the source where it has none.
-        reason: why.
-        message: why, with where and what was found.
-        place: file and line or offset, where the source can say.
+        stream: name of its stream.
+        record: its id, or its position in the source if it has none.
+        reason: category of the fault.
+        message: place, what was found and what is allowed.
+        place: file and line or offset, if the source knows it.
     """
 
     stream: str
@@ -136,16 +136,23 @@ class BrokenRecord(NamedTuple):
     message: str = ""
     place: Place | None = None
 
+    @classmethod
+    def from_error(
+        cls, stream: str, record: str, error: DataError, place: Place | None = None
+    ) -> BrokenRecord:
+        """Describe the record that raised `error`; an id in the error takes precedence over `record`."""
+        return cls(stream, error.record or record, error.reason, str(error), place)
+
 
 class RegionImages(NamedTuple):
-    """Images that a region stream drew in a step, and those that it holds no row or no further image of.
+    """Counts of the images that a region stream drew in a step, and why some are missing from its rows.
 
     Attributes:
         drawn: images drawn.
-        broken: images that another stream drew, and whose regions are broken here.
-        empty: images without a text: the record has no region, or the crop leaves none.
+        broken: images drawn by another stream whose regions are broken.
+        empty: images without a text: the record has no region, or the crop keeps none.
         over_limit: images that lost all rows to `batch_size`.
-        repeated: images of a record that the step holds already.
+        repeated: further images of a record that the step already has.
         rows_over_limit: rows lost to `batch_size`.
     """
 
@@ -158,7 +165,7 @@ class RegionImages(NamedTuple):
 
     @property
     def held(self) -> int:
-        """Distinct records that the step's rows are of."""
+        """Number of distinct records among the step's rows."""
         return self.drawn - self.broken - self.empty - self.over_limit - self.repeated
 
 
@@ -167,15 +174,15 @@ class Batch(NamedTuple):
 
     Attributes:
         step: number of the step, from 0.
-        images: [M, C, H, W] float32 in [0, 1], images and behind them the frames of all videos; None if no stream
-            has any.
-        streams: rows by stream name, in the recipe's order; a stream is absent in a step in which none of its
+        images: [M, C, H, W] float32 in [0, 1], images followed by the frames of all videos; None if no stream has
+            any.
+        streams: rows by stream name, in the recipe's order; a stream is absent from a step in which none of its
             losses is on, or in which its images have no region.
-        records: ids of the records behind the rows, each once, by stream.
-        broken: records that were skipped on the way.
-        drawn: how many records were drawn for all streams, broken ones and those without rows included.
-        videos: the frames of each video, in order; its frames are next to each other.
-        regions: images of each region stream, over all processes; None where nothing was drawn.
+        records: ids of the records of the rows, without repetition, by stream.
+        broken: records that were skipped.
+        drawn: number of records drawn for all streams, including broken ones and those without rows.
+        videos: number of frames of each video, in order; the frames of a video are consecutive.
+        regions: counts of images of each region stream, over all ranks; None where nothing was drawn.
     """
 
     step: int
@@ -189,11 +196,11 @@ class Batch(NamedTuple):
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with all its tensors on a device."""
+    """Move all tensors of a batch to a device."""
 
     def move(value: Any) -> Any:
         if isinstance(value, Tensor):
-            if value.dtype == torch.float64 and device.type == "mps":  # which has no float64
+            if value.dtype == torch.float64 and device.type == "mps":  # MPS has no float64
                 value = value.float()
             return value.to(device, non_blocking=True)
         return type(value)(*map(move, value)) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""From drawn rows to tensors: tokens, padding, masks, groups. Imports torch."""
+"""Collate drawn rows into tensors: tokens, padding, masks, groups of positives. Imports torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Reg
 from x2kit.data.pipeline.samples import PairSample, RegionTexts
 from x2kit.data.pipeline.streams import DrawnPairs, DrawnParallel, DrawnTexts
 from x2kit.data.transforms.masking import MaskedIds, mask_texts
+from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin.tokenizers import Tokenizer
 
 LENGTH_STEP = 8
-"""Texts are as long as the longest of the batch, rounded up to a multiple of this: few shapes, few gaps."""
-NO_LABEL = -100
+"""Texts are padded to the longest of the batch, rounded up to a multiple of this."""
 
 
 class Collator:
-    """Makes the rows of one stream.
+    """Collate the rows of one stream.
 
     Args:
         config: of the stream.
@@ -34,7 +34,7 @@ class Collator:
         self.tokenizer = tokenizer
 
     def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
-        """Rows with images; `rng` draws the masks, None leaves them out."""
+        """Collate rows with images; without `rng` no texts are masked."""
         (encoded,) = self.encoded(drawn)
         regions = None if drawn.regions is None else regions_of(drawn.regions)
         return PairedRows(
@@ -47,7 +47,7 @@ class Collator:
         )
 
     def parallel(self, drawn: DrawnParallel, rng: Generator | None) -> ParallelRows:
-        """Rows of two texts; `rng` as in `pairs`."""
+        """Collate rows of two texts; `rng` as in `pairs`."""
         first, second = self.encoded(drawn)
         return ParallelRows(
             self._pad(first),
@@ -58,12 +58,12 @@ class Collator:
         )
 
     def texts(self, drawn: DrawnTexts, rng: Generator) -> TextRows:
-        """Rows of texts alone."""
+        """Collate rows of texts."""
         (encoded,) = self.encoded(drawn)
         return TextRows(self._pad(encoded), self._mask(encoded, rng))
 
     def encoded(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> list[list[list[int]]]:
-        """Ids of the texts of each row: one list of texts, or two of parallel ones."""
+        """Tokenise the texts of all rows: one list of texts, or two for parallel texts."""
         if not isinstance(drawn, DrawnParallel):
             return [self.tokenizer.encode(drawn.texts, self.config.max_tokens)]
         texts = [pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs]
@@ -71,7 +71,7 @@ class Collator:
         return [encoded[: len(drawn.pairs)], encoded[len(drawn.pairs) :]]
 
     def keys(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> Sequence[Hashable | PairSample]:
-        """What tells which rows are right answers to each other, for `group_numbers`; nothing if each has its own."""
+        """Return the keys of positives for `group_numbers`, one per row; empty if every row is its own group."""
         if self.config.positives == "row" or isinstance(drawn, DrawnTexts):
             return ()
         if isinstance(drawn, DrawnParallel):
@@ -89,10 +89,13 @@ class Collator:
 def pad_texts(
     encoded: Sequence[Sequence[int]], pad: int, max_tokens: int, longest: int | None = None
 ) -> Texts:
-    """Texts of one length: the longest, rounded up to a multiple of 8, but never above `max_tokens`.
+    """Pad texts to the longest, rounded up to a multiple of 8 but not above `max_tokens`.
 
     Args:
-        longest: tokens of the longest, where it is not among these.
+        encoded: ids of each text.
+        pad: id of padding.
+        max_tokens: of the stream.
+        longest: tokens of the longest text over all ranks; None for the longest of these.
     """
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     longest = int(lengths.max(initial=1)) if longest is None else longest
@@ -103,37 +106,37 @@ def pad_texts(
 def stack_masked(
     masked: Sequence[MaskedIds], pad: int, max_tokens: int, longest: int | None = None
 ) -> MaskedTexts:
-    """Masked texts of the length that `pad_texts` gives the plain ones."""
+    """Pad masked texts as `pad_texts` does, and their positions and labels to the most of a row."""
     most = max([len(text.positions) for text in masked] + [1])
     return MaskedTexts(
         pad_texts([text.ids for text in masked], pad, max_tokens, longest).ids,
         _rectangle([text.positions for text in masked], most, 0),
-        _rectangle([text.labels for text in masked], most, NO_LABEL),
+        _rectangle([text.labels for text in masked], most, IGNORED),
     )
 
 
 def regions_of(regions: RegionTexts) -> Regions:
-    """Boxes as tensors."""
+    """Convert boxes to tensors."""
     bbox = torch.tensor(regions.bbox, dtype=torch.float64).view(-1, 4)
     return Regions(bbox, torch.tensor(regions.whole, dtype=torch.bool))
 
 
 def group_numbers(keys: Sequence[Hashable | PairSample]) -> Tensor:
-    """[B] int64: rows that are right answers to each other share a number; by equal keys, or by pairs of texts."""
+    """Number the groups of positives, [B] int64: rows with equal keys, or pairs with a common text."""
     pairs = [key for key in keys if isinstance(key, PairSample)]
     return groups_of_pairs(pairs) if pairs else groups(keys)
 
 
 def groups(keys: Iterable[Hashable]) -> Tensor:
-    """[B] int64: rows of equal keys share a number, counted from 0 in the order of first sight."""
+    """Number rows by key, [B] int64, from 0 in order of first occurrence."""
     numbers: dict[Hashable, int] = {}
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
 
 
 def groups_of_pairs(pairs: Sequence[PairSample]) -> Tensor:
-    """[B] int64: pairs that share a text of one language share a number, also through a third pair.
+    """Number the connected components of pairs that share a text in one language, [B] int64.
 
-    Equal words of two languages are no sign of equal meaning, so the language counts.
+    Equal words in two languages may differ in meaning, so texts are compared with their language.
     """
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 

@@ -1,18 +1,14 @@
-"""The batch of any step, as a pure function of the step, and batches in a row. Imports torch.
+"""Load the batch of any step as a pure function of the step. Imports torch.
 
-Every step takes one batch of each stream. Nothing is kept from step to step, so a run goes on from a step
-number alone, and the number of processes changes only how fast batches come.
+Every step takes one batch of each stream. No state is carried from step to step, so a run resumes from a step number
+alone, and the number of workers changes only the speed.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Generator, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
-
-from torch.utils.data import Dataset
 
 from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch, Rows
@@ -31,33 +27,29 @@ from x2kit.data.pipeline.streams import (
     draw_shared_regions,
     draw_texts,
     draw_videos,
+    open_sources,
 )
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.transforms.view import Pixels, stack_pixels
-from x2kit.errors import DataError, PluginError, X2KitError
-from x2kit.plugin.component_faults import component_faults
-from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
-from x2kit.plugin.loading.file_modules import WithFilePlugins
-from x2kit.plugin.sources import Source
 from x2kit.plugin.tokenizers import Tokenizer
 
 MASKING_LOSSES = frozenset({"mlm", "tlm"})
 
 
 class StepBatches:
-    """The batches of a run.
+    """Prepare the batches of a run.
 
-    Sources are opened when the first batch is made, in each process for itself.
+    Each process opens the sources for itself, at its first batch.
 
     Args:
-        data: the recipe's streams.
+        data: streams of the recipe.
         tokenizer: of the text encoder.
-        image: what the vision encoder wants.
+        image: input of the vision encoder.
         seed: of the run.
-        steps: of the whole run; shares at which losses start and stop are of these.
-        share: of the records of each step that this process takes, where several make the batch.
-        gather: what each of these processes has of a value, by rank; they make batches in the same order.
+        steps: of the whole run; `start` and `stop` of losses are shares of it.
+        share: of each step's records, for one of several ranks.
+        gather: all-gathers an object over the ranks, which load batches in the same order; None for a single rank.
     """
 
     def __init__(
@@ -79,32 +71,47 @@ class StepBatches:
         self._gather = gather
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, from 0.
+        """Load the batch of a step, numbered from 0.
 
         Raises: DataError if a source cannot be opened, is empty, or has a hundred broken records in a row.
         """
-        return self._whole(self._drawn(step))
+        return self._complete(self._prepare(step))
 
-    def _drawn(self, step: int) -> Batch | Part:
-        """What needs no other process: the batch, or this process's part of it."""
-        part = self._part(step)
-        return self._whole(part) if self._share == ALL else part
+    def iterate(self, first_step: int = 0) -> Generator[Batch]:
+        """Yield batches from `first_step` to the end, prepared by `num_workers` processes, which end with it.
 
-    def _part(self, step: int) -> Part:
+        Raises: as `batch`, at the step that failed.
+        """
+        steps = range(first_step, self._steps)
+        if self._data.num_workers == 0:
+            yield from map(self.batch, steps)
+            return
+        unopened = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps, self._share)
+        with worker_results(unopened._prepare, steps, self._data.num_workers) as prepared:
+            yield from map(self._complete, prepared)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return a short hash of each stream's data, which changes with the data."""
+        return {name: stream.source.fingerprint() for name, stream in self._streams.items()}
+
+    def _prepare(self, step: int) -> Batch | Part:
+        """Do the work of a step that needs no other rank: the whole batch, or this rank's part of it."""
         on = [name for name, stream in self._data.streams.items() if stream.is_on(step, self._steps)]
-        drawing = _Drawing(self._streams, step, self._image, on)
-        pixels = [*drawing.all_images, *chain.from_iterable(drawing.videos)]
-        return Part(
+        draw = _StepDraw(self._streams, step, self._image, on)
+        pixels = [*draw.images, *chain.from_iterable(draw.videos)]
+        part = Part(
             step,
             stack_pixels(pixels) if pixels else None,
-            tuple(map(len, drawing.videos)),
-            drawing.rows,
-            drawing.places,
-            list(drawing.faults),
-            drawing.faults.drawn,
+            tuple(map(len, draw.videos)),
+            draw.rows,
+            draw.places,
+            list(draw.faults),
+            draw.faults.drawn,
         )
+        return self._complete(part) if self._share == ALL else part
 
-    def _whole(self, part: Batch | Part) -> Batch:
+    def _complete(self, part: Batch | Part) -> Batch:
+        """Collate the rows, after an exchange with the other ranks if there are any."""
         if isinstance(part, Batch):
             return part
         masked = [
@@ -116,55 +123,14 @@ class StepBatches:
             orders = {name: self._streams[name].order for name in part.drawn}
             return join(part, masked, self._collators, orders, self._share.rank, self._gather)
         drawn = {name: rows for name, rows in part.drawn.items() if rows.records}
-        rows = {
-            name: self._collate(name, of_stream, part.step, name in masked)
-            for name, of_stream in drawn.items()
-        }
-        records = {name: list(dict.fromkeys(of_stream.records)) for name, of_stream in drawn.items()}
+        rows = {name: self._collate(name, rows, part.step, name in masked) for name, rows in drawn.items()}
+        records = {name: list(dict.fromkeys(rows.records)) for name, rows in drawn.items()}
         regions = {
-            name: of_stream.counts
-            for name, of_stream in part.drawn.items()
-            if isinstance(of_stream, DrawnPairs) and of_stream.counts is not None
+            name: rows.counts
+            for name, rows in part.drawn.items()
+            if isinstance(rows, DrawnPairs) and rows.counts is not None
         }
         return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos, regions)
-
-    def iterate(self, first_step: int = 0) -> Generator[Batch]:
-        """Batches from `first_step` to the end, prepared by `num_workers` processes that end when it is closed.
-
-        Raises: as `batch`, at the step that a process failed to prepare.
-        """
-        steps = range(first_step, self._steps)
-        if self._data.num_workers == 0:
-            yield from map(self.batch, steps)
-            return
-        fresh = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps, self._share)
-        with worker_results(_Steps(fresh), steps, self._data.num_workers) as outcomes:
-            for outcome in outcomes:
-                if isinstance(outcome, _Failure):
-                    raise outcome.error()
-                yield self._whole(outcome)
-
-    def fingerprints(self) -> dict[str, str]:
-        """A short hash of each stream's data, which changes when the data changes."""
-        return {name: stream.source.fingerprint() for name, stream in self._streams.items()}
-
-    @cached_property
-    def _streams(self) -> dict[str, Stream]:
-        self._data.limits.apply()
-        opened: list[tuple[SourceConfig, Source]] = []  # equal sources are opened once
-        streams = {}
-        for name, config in self._data.streams.items():
-            source = next((source for known, source in opened if known == config.source), None)
-            if source is None:
-                with component_faults(config.source):
-                    source = config.source.open()
-                opened.append((config.source, source))
-            streams[name] = Stream(name, config, source, self._seed, self._share)
-        return streams
-
-    @cached_property
-    def _collators(self) -> dict[str, Collator]:
-        return {name: Collator(config, self._tokenizer) for name, config in self._data.streams.items()}
 
     def _collate(self, name: str, drawn: Drawn, step: int, masks: bool) -> Rows:
         collator = self._collators[name]
@@ -175,97 +141,80 @@ class StepBatches:
             return collator.parallel(drawn, rng if masks else None)
         return collator.texts(drawn, rng)
 
+    @cached_property
+    def _streams(self) -> dict[str, Stream]:
+        self._data.limits.apply()
+        streams = self._data.streams
+        sources = open_sources(config.source for config in streams.values())
+        return {
+            name: Stream(name, config, source, self._seed, self._share)
+            for (name, config), source in zip(streams.items(), sources, strict=True)
+        }
 
-class _Drawing:
-    """What a step draws: the images once, and the rows of the streams that are on, in order."""
+    @cached_property
+    def _collators(self) -> dict[str, Collator]:
+        return {name: Collator(config, self._tokenizer) for name, config in self._data.streams.items()}
+
+
+class _StepDraw:
+    """Draw the rows of the streams that are on in a step, and the images that they share.
+
+    Attributes:
+        images: of all streams, in order.
+        videos: the frames of each video.
+        faults: broken records, and the number drawn.
+        rows: of each stream.
+        places: of each stream, for each row the position in the step of its record.
+    """
 
     def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
-        self.all_images: list[Pixels] = []
+        self.images: list[Pixels] = []
         self.videos: list[list[Pixels]] = []
         self.faults = Faults()
         self.rows: dict[str, Drawn] = {}
         self.places: dict[str, list[int]] = {}
-        """Of each row, the place in the step of its record."""
-        self._places: list[int] = []  # of each image
+        self._image_places: list[int] = []
         self._streams, self._step, self._spec = streams, step, spec
-        self._givers: dict[str, tuple[DrawnImages, int]] = {}
-        # Whether a stream of regions shares the images is asked of the recipe, not of the step: a loss that
-        # starts later must not change how images look.
+        self._drawn_images: dict[str, tuple[DrawnImages, int]] = {}
+        # Read from the recipe, not from the step: a loss that starts later must not change the images of this step.
         self._shared = {stream.config.images_from for stream in streams.values()}
         for name in on:
             drawn = self._draw(streams[name])
             self.rows[name] = drawn
             self.places[name] = streams[name].places
             if isinstance(drawn, DrawnPairs) and drawn.regions is not None:
-                self.places[name] = [self._places[number] for number in drawn.images]
+                self.places[name] = [self._image_places[number] for number in drawn.images]
         for name, drawn in self.rows.items():
             if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
-                behind = [len(self.all_images) + number for number in drawn.images]
-                self.rows[name] = drawn._replace(images=behind)
+                after_images = [len(self.images) + number for number in drawn.images]
+                self.rows[name] = drawn._replace(images=after_images)
 
     def _draw(self, stream: Stream) -> Drawn:
-        if stream.config.kind == "image-text":
-            images, offset = self._images(stream.name)
+        config = stream.config
+        if config.kind == "image-text":
+            images, offset = self._images_of(stream.name)
             return images.rows(offset)
-        if stream.config.kind == "region-text":
-            if stream.config.images_from is not None:
-                images, offset = self._images(stream.config.images_from)
-                return draw_shared_regions(stream, self._step, images, self.faults, offset)
-            offset = len(self.all_images)
-            drawn, all_images = draw_regions(stream, self._step, self._spec, self.faults, offset)
-            self.all_images.extend(all_images)
-            self._places.extend(stream.places[: len(all_images)])
+        if config.kind == "region-text" and config.images_from is not None:
+            images, offset = self._images_of(config.images_from)
+            return draw_shared_regions(stream, self._step, images, self.faults, offset)
+        if config.kind == "region-text":
+            drawn, pixels = draw_regions(stream, self._step, self._spec, self.faults, len(self.images))
+            self.images.extend(pixels)
+            self._image_places.extend(stream.places[: len(pixels)])
             return drawn
-        if stream.config.kind == "video-text":
+        if config.kind == "video-text":
             drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
             self.videos.extend(videos)
             return drawn
-        draw = draw_pairs if stream.config.kind == "parallel-text" else draw_texts
+        draw = draw_pairs if config.kind == "parallel-text" else draw_texts
         return draw(stream, self._step, self.faults)
 
-    def _images(self, name: str) -> tuple[DrawnImages, int]:
-        if name not in self._givers:
+    def _images_of(self, name: str) -> tuple[DrawnImages, int]:
+        """Return the images of an image-text stream and the index of the first; draw them at the first call."""
+        if name not in self._drawn_images:
             stream = self._streams[name]
             images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
-            self._givers[name] = images, len(self.all_images)
-            self.all_images.extend(sample.pixels for sample in images.samples)
-            self._places.extend(stream.places)
-        return self._givers[name]
-
-
-class _Failure(NamedTuple):
-    """An error of ours on its way from a process: the loader would bury its message in a traceback.
-
-    Attributes:
-        message: of the error.
-        trace: the traceback of a component's error; empty for any other.
-    """
-
-    message: str
-    trace: str = ""
-
-    @classmethod
-    def of(cls, error: X2KitError) -> _Failure:
-        """Keep of an error what can be sent to another process."""
-        if isinstance(error, PluginError) and error.__cause__ is not None:
-            return cls(str(error), "".join(traceback.format_exception(error.__cause__)))
-        return cls(str(error))
-
-    def error(self) -> X2KitError:
-        """Make the error to be raised in the main process."""
-        if not self.trace:
-            return DataError(self.message)
-        error = PluginError(self.message)
-        error.__cause__ = RuntimeError(f"in a data worker:\n{self.trace}")
-        return error
-
-
-class _Steps(WithFilePlugins, Dataset[Batch | Part | _Failure]):
-    def __init__(self, batches: StepBatches) -> None:
-        self._batches = batches
-
-    def __getitem__(self, step: int) -> Batch | Part | _Failure:
-        try:
-            return self._batches._drawn(step)
-        except X2KitError as error:
-            return _Failure.of(error)
+            self._drawn_images[name] = images, len(self.images)
+            self.images.extend(sample.pixels for sample in images.samples)
+            self._image_places.extend(stream.places)
+        return self._drawn_images[name]

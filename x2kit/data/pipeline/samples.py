@@ -1,12 +1,12 @@
-"""From a record to what one visit of it shows: images, texts and boxes, drawn. Imports torch.
+"""Draw image, text and boxes of a training sample from a record. Imports torch.
 
-Everything is a pure function of the record, the stream's settings and the sample's own generator. Whatever is
-wrong with a record is a DataError: the stream skips and counts it.
+A sample is a pure function of the record, the stream's settings and the sample's generator. Any fault of a record
+raises DataError; the stream skips and counts the record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.random import Generator
@@ -22,7 +22,7 @@ from x2kit.plugin.sources import Record, Region, Text
 
 
 class ImageSample(NamedTuple):
-    """An image with its text; `record` and `view` are for the streams that share the image."""
+    """An image with a text; streams that share the image use `record` and `view`."""
 
     pixels: Pixels
     text: str
@@ -31,11 +31,15 @@ class ImageSample(NamedTuple):
 
 
 class RegionTexts(NamedTuple):
-    """Texts of one image with their boxes, cxcywh in [0, 1]; `whole` marks that of the whole image."""
+    """Texts of one image with their boxes, cxcywh in [0, 1]; `whole` is True for the text of the whole image."""
 
     texts: list[str]
     bbox: list[tuple[float, ...]]
     whole: list[bool]
+
+    def select(self, rows: Sequence[int]) -> RegionTexts:
+        """Return the given rows."""
+        return RegionTexts(*([values[row] for row in rows] for values in self))  # type: ignore[arg-type]
 
 
 class RegionSample(NamedTuple):
@@ -46,7 +50,7 @@ class RegionSample(NamedTuple):
 
 
 class PairSample(NamedTuple):
-    """Two texts of one meaning, with their languages."""
+    """A text and its translation, with their languages."""
 
     first: str
     second: str
@@ -54,7 +58,7 @@ class PairSample(NamedTuple):
 
 
 def field(record: Mapping[str, Any], name: str) -> Any:
-    """A field of a record. Raises DataError that lists the fields it has."""
+    """Return a field of a record. Raises DataError with the fields that the record has."""
     if name not in record:
         raise DataError(
             f"the record has no field {name!r}; it has {', '.join(record) or 'none'}",
@@ -66,30 +70,30 @@ def field(record: Mapping[str, Any], name: str) -> Any:
 def image_sample(
     record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator, keep_shape: bool = False
 ) -> ImageSample:
-    """An image and one text of it.
+    """Draw an image and one of its texts.
 
     Args:
         record: with `image` and `caption`.
         config: of the image-text stream.
-        spec: what the encoder wants.
-        rng: the sample's own generator.
-        keep_shape: augment with colours alone, since boxes of the image are needed.
-    Raises: DataError for a missing field, a bad image or a text of which nothing remains.
+        spec: input of the encoder.
+        rng: the sample's generator.
+        keep_shape: augment colours only, because a region stream uses the boxes of the image.
+    Raises: DataError for a missing field, an unreadable image, or a text that is empty after cleaning.
     """
     text = clean(_draw(field(record, "caption"), config, rng), config.max_words)
     image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
     may_flip = not config.transform.careful_flip or not has_sides(record)
     view = draw_view(image.size, config.transform, rng, may_flip)
-    pixels = _shown(image, view, config, spec, rng, keep_shape)
+    pixels = _render(image, view, config, spec, rng, keep_shape)
     return ImageSample(pixels, text, record, view)
 
 
 def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator) -> RegionSample:
-    """An image, cropped around one of its regions, and texts of what is left of it (X²-VLM, pre-training).
+    """Draw an image cropped around one of its regions, and texts of the regions in the crop (X²-VLM, pre-training).
 
-    With `crop_scale` null nothing is cropped; its numbers do not matter here, for the region rules the crop.
+    The region determines the crop: of `crop_scale` only null, no crop, has an effect.
 
-    Raises: DataError as `image_sample`, for a bad box, and for a record without any text.
+    Raises: DataError as `image_sample`, for an invalid box, and for a record without any text.
     """
     image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
     size = image.size
@@ -104,7 +108,7 @@ def region_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Ge
     flip = draw_flip(config.transform, rng)
     view = View(size, crop, flip and not (config.transform.careful_flip and has_sides(record)))
     chosen = region_texts(record, config, view, rng, order=order, with_caption=True)
-    return RegionSample(_shown(image, view, config, spec, rng, keep_shape=True), chosen)
+    return RegionSample(_render(image, view, config, spec, rng, keep_shape=True), chosen)
 
 
 def region_texts(
@@ -116,16 +120,16 @@ def region_texts(
     order: list[int] | None = None,
     with_caption: bool = False,
 ) -> RegionTexts:
-    """Texts of the regions that a view shows, at most `max_regions`.
+    """Draw texts of the regions in a view, at most `max_regions`.
 
     Args:
         record: with `regions`.
         config: of the region-text stream.
-        view: what is seen of the image.
-        rng: the sample's own generator.
-        order: in which the regions are offered; None draws it.
-        with_caption: the record's caption, if it has one, takes the first place, with the whole as its box.
-    Raises: DataError for a missing field, a bad box or a text of which nothing remains.
+        view: crop and flip of the image.
+        rng: the sample's generator.
+        order: in which regions are taken; None draws it.
+        with_caption: put the record's caption, if any, first, with the whole image as its box.
+    Raises: DataError for a missing field, an invalid box, or a text that is empty after cleaning.
     """
     regions = _few_regions(record, config)
     texts: list[str] = []
@@ -151,31 +155,26 @@ def region_texts(
 
 
 def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSample:
-    """Two texts of a record in different languages; which is first is a coin (CCLM, arXiv:2206.00621).
+    """Draw two texts of a record in different languages, in random order (CCLM, arXiv:2206.00621).
 
-    With `pivot` it is one side, and the other is drawn from `languages`; without, both are.
+    With `pivot`, one text is in that language and the other is drawn from `languages`; else both are drawn.
 
-    Raises: DataError if the record has not two such languages, or a text of which nothing remains.
+    Raises: DataError if the record lacks two such languages, or a text is empty after cleaning.
     """
     texts = field(record, "texts")
     if not isinstance(texts, dict):
-        raise DataError(f"texts is {{code: text}}, found {texts!r}", reason=Reason.FIELD_TYPE)
+        raise DataError(f"texts must be {{code: text}}, found {texts!r}", reason=Reason.FIELD_TYPE)
     allowed = [code for code in texts if config.languages is None or code in config.languages]
-    if config.pivot is not None:
-        others = [code for code in allowed if code != config.pivot]
-        if config.pivot not in texts or not others:
-            raise DataError(
-                f"the record has texts in {', '.join(texts) or 'no language'}; needed are {config.pivot} and "
-                f"another of {', '.join(config.languages or ()) or 'any language'}",
-                reason=Reason.LANGUAGE_MISSING,
-            )
-        codes = [config.pivot, others[int(rng.random() * len(others))]]
-    elif len(allowed) < 2:
+    others = [code for code in allowed if code != config.pivot]
+    if len(allowed) < 2 if config.pivot is None else config.pivot not in texts or not others:
+        needed = "two of" if config.pivot is None else f"{config.pivot} and another of"
         raise DataError(
-            f"the record has texts in {', '.join(texts) or 'no language'}; needed are two of "
-            f"{', '.join(config.languages or ()) or 'any languages'}",
+            f"the record has texts in {', '.join(texts) or 'no language'}; needed are {needed} "
+            f"{', '.join(config.languages or ()) or 'any language'}",
             reason=Reason.LANGUAGE_MISSING,
         )
+    if config.pivot is not None:
+        codes = [config.pivot, others[int(rng.random() * len(others))]]
     else:
         codes = [allowed[number] for number in rng.permutation(len(allowed))[:2].tolist()]
     if rng.random() < 0.5:
@@ -185,36 +184,37 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
 
 
 def text_sample(record: Record, config: StreamConfig, rng: Generator) -> str:
-    """The text of a record without an image: its caption. Raises DataError if nothing of it remains."""
+    """Draw the caption of a record without image. Raises DataError if it is empty after cleaning."""
     return clean_text_alone(_draw(field(record, "caption"), config, rng), config.max_words)
 
 
 def has_sides(record: Record) -> bool:
-    """Whether any text of the record has the letters "left" or "right"; so has "bright" (official code).
+    """Return whether any text contains "left" or "right", in any language; "bright" counts (official code).
 
-    All its languages count, so that a German text is not mirrored where its English counterpart would not be.
+    An image is thus flipped, or not, for all languages of its record alike.
     """
-    return any("left" in text or "right" in text for text in map(str.lower, _all_texts(record)))
+    texts = (text.lower() for caption in _captions(record) for text in all_texts(caption))
+    return any("left" in text or "right" in text for text in texts)
 
 
-def _shown(
+def _captions(record: Record) -> Iterator[Text]:
+    yield record.get("caption", [])
+    for region in _regions(record) if "regions" in record else []:
+        yield field(region, "caption")
+
+
+def _render(
     image: ImageLike, view: View, config: StreamConfig, spec: ImageSpec, rng: Generator, keep_shape: bool
 ) -> Pixels:
     by = reduction(view, spec) if config.transform.reduced_decoding else 1
     return render_augmented(image.load(by), view, spec, config.transform, rng, keep_shape)
 
 
-def _all_texts(record: Record) -> Iterator[str]:
-    yield from all_texts(record.get("caption", []))
-    for region in _regions(record) if "regions" in record else []:
-        yield from all_texts(field(region, "caption"))
-
-
 def _regions(record: Record) -> list[Region]:
     regions: list[Region] = field(record, "regions")
     if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
         raise DataError(
-            f"regions is a list of {{bbox, caption}}, found {regions!r}", reason=Reason.FIELD_TYPE
+            f"regions must be a list of {{bbox, caption}}, found {regions!r}", reason=Reason.FIELD_TYPE
         )
     return regions
 
@@ -223,7 +223,7 @@ def _few_regions(record: Record, config: StreamConfig) -> list[Region]:
     regions = _regions(record)
     if len(regions) > config.max_boxes:
         raise DataError(
-            f"the record has {len(regions)} boxes; the stream takes at most max_boxes = {config.max_boxes}",
+            f"the record has {len(regions)} boxes, more than max_boxes = {config.max_boxes}",
             reason=Reason.BOXES_TOO_MANY,
         )
     return regions

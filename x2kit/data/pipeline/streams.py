@@ -1,7 +1,7 @@
-"""From a stream and a step to drawn rows: each kind of stream in turn. Imports torch.
+"""Draw the rows of a step from a stream of each kind. Imports torch.
 
-A broken record is caught here and nowhere else. Its place is taken by another record of the stream, drawn
-from the place alone, so that a step is the same whoever prepares it.
+Broken records are caught here only. Another record takes the position of a broken one, drawn from the position alone,
+so that a step is the same whichever process prepares it.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from x2kit.data.pipeline.samples import (
 )
 from x2kit.data.pipeline.video_samples import video_sample
 from x2kit.data.transforms.view import Pixels
-from x2kit.data.validation.bad_records import broken
 from x2kit.errors import DataError
 from x2kit.plugin.component_faults import component_faults
+from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Located, Place, Record, Source, index_in
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 100
-"""Records tried for one place before the source is given up."""
+"""Records tried for one position before the stream stops with an error."""
 
 
 class Visit(NamedTuple):
-    """A record that was read without fault: its slot (that of the replacement, if one was needed) and id."""
+    """A record that was read: its slot (that of the replacement, if it replaces another) and id."""
 
     slot: Slot
     record: str
 
 
 class DrawnPairs(NamedTuple):
-    """Rows with images, not yet tensors; `images` are places in the step's images, `counts` those of regions."""
+    """Rows with images before collation; `images` are indices into the step's images, `counts` is for regions."""
 
     images: list[int]
     texts: list[str]
@@ -55,28 +55,28 @@ class DrawnPairs(NamedTuple):
 
 
 class DrawnParallel(NamedTuple):
-    """Rows of a parallel-text stream, not yet tensors."""
+    """Rows of a parallel-text stream before collation."""
 
     pairs: list[PairSample]
     records: list[str]
 
 
 class DrawnTexts(NamedTuple):
-    """Rows of a text stream, not yet tensors."""
+    """Rows of a text stream before collation."""
 
     texts: list[str]
     records: list[str]
 
 
 class Stream:
-    """One stream with its records open.
+    """A stream with its opened source and its order.
 
     Args:
         name: in the recipe.
         config: its settings.
         source: its records.
         seed: of the run.
-        share: of the records of every step that are taken here.
+        share: of each step's records, for one of several ranks.
     """
 
     def __init__(
@@ -91,17 +91,17 @@ class Stream:
     def take(
         self, step: int, make: Callable[[Record, Generator], T], faults: Faults
     ) -> list[tuple[Visit, T]]:
-        """What `make` draws from each record of a step; broken ones are replaced and noted in `faults`."""
+        """Apply `make` to each record of a step; broken records are replaced and added to `faults`."""
         count = self.config.records_a_step
         return [self._take(self.order.slot(step * count + place), make, faults) for place in self.places]
 
     @property
     def places(self) -> list[int]:
-        """The places in every step whose records are taken here."""
+        """Positions in every step that this rank reads."""
         return self.share.places(self.config.records_a_step, self.config.block)
 
     def index_of(self, slot: Slot) -> int:
-        """Where the source has the record of a slot."""
+        """Return the index in the source of a slot's record."""
         return index_in(self.source, slot.record, slot.epoch)
 
     def _take(self, slot: Slot, make: Callable[[Record, Generator], T], faults: Faults) -> tuple[Visit, T]:
@@ -111,13 +111,13 @@ class Stream:
             try:
                 with component_faults(self.config.source):
                     record = self.source[self.index_of(slot)]
-                made = make(record, self.order.of_sample(slot.epoch, slot.record))
+                sample = make(record, self.order.of_sample(slot.epoch, slot.record))
             except DataError as error:
                 place = place_of(self.source, self.index_of(slot))
-                faults.append(broken(self.name, record_id(record, slot), error, place))
+                faults.append(BrokenRecord.from_error(self.name, record_id(record, slot), error, place))
                 slot = slot._replace(record=self.order.replacement(slot.epoch, slot.position, attempt))
                 continue
-            return Visit(slot, record_id(record, slot)), made
+            return Visit(slot, record_id(record, slot)), sample
         raise DataError(
             f"stream {self.name}: {MAX_ATTEMPTS} records in a row are broken, the last because "
             f"{faults[-1].message}"
@@ -125,35 +125,49 @@ class Stream:
 
 
 class Faults(list[BrokenRecord]):
-    """The broken records of a step, and of how many records that were drawn for it."""
+    """Broken records of a step, with the number of records drawn for it."""
 
     drawn: int = 0
 
 
+def open_sources(configs: Iterable[SourceConfig]) -> list[Source]:
+    """Open the source of each config; equal configs share one source."""
+    opened: list[tuple[SourceConfig, Source]] = []
+    sources = []
+    for config in configs:
+        source = next((source for known, source in opened if known == config), None)
+        if source is None:
+            with component_faults(config):
+                source = config.open()
+            opened.append((config, source))
+        sources.append(source)
+    return sources
+
+
 def place_of(source: object, index: int) -> Place | None:
-    """Where a record stands, if the source can say."""
+    """Return the place of a record in its file, if the source knows it."""
     return source.place(index) if isinstance(source, Located) else None
 
 
 def record_id(record: Record, slot: Slot) -> str:
-    """The record's id, or its position in the source where it has none."""
+    """Return the record's id, or its position in the source if it has none."""
     return str(record.get("id", f"#{slot.record}"))
 
 
 class DrawnImages(NamedTuple):
-    """The records of an image-text stream in one step."""
+    """The samples of an image-text stream in one step."""
 
     visits: list[Visit]
     samples: list[ImageSample]
 
     def rows(self, offset: int) -> DrawnPairs:
-        """One row an image; `offset` is the place of the first one among the step's images."""
+        """Return a row for each image; `offset` is the index of the first among the step's images."""
         texts = [sample.text for sample in self.samples]
         return DrawnPairs(list(range(offset, offset + len(texts))), texts, [v.record for v in self.visits])
 
 
 def draw_images(stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep_shape: bool) -> DrawnImages:
-    """Images with their texts; `keep_shape` if a stream of regions shares the images."""
+    """Draw images with texts; `keep_shape` if a region stream shares the images."""
     taken = stream.take(
         step, lambda record, rng: image_sample(record, stream.config, spec, rng, keep_shape), faults
     )
@@ -163,11 +177,13 @@ def draw_images(stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep
 def draw_regions(
     stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
 ) -> tuple[DrawnPairs, list[Pixels]]:
-    """Regions of the stream's own records, with their images, which go to `offset` of the step's."""
+    """Draw regions and their images, which follow at `offset` in the step's images."""
     taken = stream.take(step, lambda record, rng: region_sample(record, stream.config, spec, rng), faults)
-    rows = _thin(stream, step, [(n, visit.record, sample.regions) for n, (visit, sample) in enumerate(taken)])
-    used = sorted(set(rows.images))  # an image that lost all its rows need not be encoded
-    if stream.share != ALL:  # rows are left out later, when those of all processes are known
+    rows = _limit_rows(
+        stream, step, [(n, visit.record, sample.regions) for n, (visit, sample) in enumerate(taken)]
+    )
+    used = sorted(set(rows.images))  # images without rows are not encoded
+    if stream.share != ALL:  # rows are dropped after the ranks have exchanged theirs
         used = list(range(len(taken)))
     place = {number: offset + position for position, number in enumerate(used)}
     return rows._replace(images=[place[n] for n in rows.images]), [taken[n][1].pixels for n in used]
@@ -176,9 +192,9 @@ def draw_regions(
 def draw_shared_regions(
     stream: Stream, step: int, images: DrawnImages, faults: Faults, offset: int
 ) -> DrawnPairs:
-    """Regions of images that an image-text stream has drawn; that stream has their captions already.
+    """Draw regions of the images of an image-text stream, which has the captions already.
 
-    A record whose regions are broken gives none and is noted; its image stays, so no other takes its place.
+    A record with broken regions is added to `faults` and not replaced, since its image stays in the batch.
     """
     found = []
     faults.drawn += len(images.visits)
@@ -188,22 +204,22 @@ def draw_shared_regions(
             regions = region_texts(sample.record, stream.config, sample.view, rng)
         except DataError as error:
             place = place_of(stream.source, stream.index_of(visit.slot))
-            faults.append(broken(stream.name, visit.record, error, place))
+            faults.append(BrokenRecord.from_error(stream.name, visit.record, error, place))
             continue
         found.append((offset + number, visit.record, regions))
-    return _thin(stream, step, found, broken=len(images.visits) - len(found))
+    return _limit_rows(stream, step, found, broken=len(images.visits) - len(found))
 
 
 def count_images(
     drawn: RegionImages, before: Iterable[T], kept: Iterable[T], records: Iterable[str]
 ) -> RegionImages:
-    """Count the images that lose their rows to the limit.
+    """Count the images that lost rows to `batch_size`.
 
     Args:
-        drawn: `drawn` and `broken` are known.
+        drawn: with `drawn` and `broken`.
         before: image of each row before the limit.
-        kept: image of each row after it.
-        records: record of each row after it.
+        kept: image of each row after the limit.
+        records: record of each row after the limit.
     """
     rows, left = list(before), list(kept)
     return drawn._replace(
@@ -214,12 +230,12 @@ def count_images(
     )
 
 
-def _thin(
+def _limit_rows(
     stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]], broken: int = 0
 ) -> DrawnPairs:
-    """At most `batch_size` of the rows, each with the same chance, in order; fewer are never filled up.
+    """Select `batch_size` rows at random, in order; fewer rows stay as they are.
 
-    A share of the rows stays as it is: what is left out depends on the shares of the other processes.
+    With several ranks nothing is dropped here: the selection is made over the rows of all ranks (`sharing`).
     """
     drawn = RegionImages(len(found) + broken, broken)
     rows = [
@@ -240,7 +256,7 @@ def _thin(
 def draw_videos(
     stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
 ) -> tuple[DrawnPairs, list[list[Pixels]]]:
-    """Videos with their texts, and the frames of each; `offset` is the place of the first among the step's videos."""
+    """Draw videos with texts, and their frames; `offset` is the index of the first among the step's videos."""
     taken = stream.take(step, lambda record, rng: video_sample(record, stream.config, spec, rng), faults)
     rows = DrawnPairs(
         list(range(offset, offset + len(taken))),
@@ -251,12 +267,12 @@ def draw_videos(
 
 
 def draw_pairs(stream: Stream, step: int, faults: Faults) -> DrawnParallel:
-    """Pairs of texts."""
+    """Draw pairs of texts."""
     taken = stream.take(step, lambda record, rng: pair_sample(record, stream.config, rng), faults)
     return DrawnParallel([pair for _, pair in taken], [visit.record for visit, _ in taken])
 
 
 def draw_texts(stream: Stream, step: int, faults: Faults) -> DrawnTexts:
-    """Texts alone."""
+    """Draw texts without images."""
     taken = stream.take(step, lambda record, rng: text_sample(record, stream.config, rng), faults)
     return DrawnTexts([text for _, text in taken], [visit.record for visit, _ in taken])

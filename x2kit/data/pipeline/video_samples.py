@@ -1,4 +1,4 @@
-"""From a record with a video to what one visit of it shows: a few frames that look alike, and a text. Imports torch."""
+"""Draw frames and a text from a record with a video. Imports torch."""
 
 from __future__ import annotations
 
@@ -22,38 +22,40 @@ from x2kit.plugin.sources import Record
 
 
 class VideoSample(NamedTuple):
-    """Frames of a video in their order, with its text."""
+    """Frames of a video in temporal order, with a text."""
 
     frames: list[Pixels]
     text: str
 
 
 class VideoFrames(NamedTuple):
-    """Frames as evaluation sees them; `size` is (width, height) of the video in pixels."""
+    """Frames for evaluation; `size` is (width, height) of the video in pixels."""
 
     frames: list[Pixels]
     size: tuple[int, int]
 
 
 def video_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator) -> VideoSample:
-    """Frames of a video, one of each of equal segments, and one text of it (X²-VLM, second stage).
+    """Draw a frame from each of equal segments of a video, and one text (X²-VLM, second stage).
 
-    Crop, flip and augmentation are drawn once, so that nothing moves but what moves in the video.
+    Crop, flip and augmentation are drawn once for all frames.
 
     Args:
-        record: with `video` and `caption`; `is_continuous` where the video comes in clips.
+        record: with `video` and `caption`; with `is_continuous` if the video is a list of clips.
         config: of the video-text stream.
-        spec: what the encoder wants.
-        rng: the sample's own generator.
-    Raises: DataError for a missing field, a video that cannot be read or has no frames, clips without a caption
-        each, and a text of which nothing remains.
+        spec: input of the encoder.
+        rng: the sample's generator.
+    Raises: DataError for a missing field, an unreadable video or one without frames, clips without a caption each,
+        and a text that is empty after cleaning.
     """
     video, caption = field(record, "video"), field(record, "caption")
     if is_clips(video):
-        follow = record.get("is_continuous", False)
-        if not isinstance(follow, bool):
-            raise DataError(f"is_continuous is true or false, found {follow!r}", reason=Reason.FIELD_TYPE)
-        video, caption = draw_clip(video, caption, follow, config.min_clip_frames, rng)
+        continuous = record.get("is_continuous", False)
+        if not isinstance(continuous, bool):
+            raise DataError(
+                f"is_continuous must be true or false, found {continuous!r}", reason=Reason.FIELD_TYPE
+            )
+        video, caption = draw_clip(video, caption, continuous, config.min_clip_frames, rng)
     text = clean(draw(caption, rng, config.languages), config.max_words)
     images = _images(video, lambda frames: training_frames(frames, config.frames, rng), spec)
     may_flip = not config.transform.careful_flip or not has_sides(record)
@@ -69,31 +71,31 @@ def video_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Gen
     )
 
 
-def read_video(video: Any, wanted: int, spec: ImageSpec) -> VideoFrames:
-    """The frames that evaluation sees: the first of each of equal segments, whole and unchanged.
+def read_video(video: Any, num_frames: int, spec: ImageSpec) -> VideoFrames:
+    """Read the frames for evaluation: the first of each of equal segments, resized only.
 
     Args:
-        video: of a record.
-        wanted: frames.
-        spec: what the encoder wants.
-    Raises: DataError for a video that cannot be read or has no frames, and for one in clips, which is several.
+        video: as in the record.
+        num_frames: number of frames.
+        spec: input of the encoder.
+    Raises: DataError for an unreadable video, one without frames, and one in clips.
     """
     if is_clips(video):
         raise DataError(
-            "the video comes in clips; to be measured it must be one list of frames, or each clip a record",
+            "evaluation takes one list of frames, found a list of clips; make each clip a record",
             reason=Reason.FIELD_TYPE,
         )
-    images = _images(video, lambda frames: evaluation_frames(frames, wanted), spec)
+    images = _images(video, lambda frames: evaluation_frames(frames, num_frames), spec)
     size = images[0].size
     return VideoFrames([whole_image(image, spec) for image in images], size)
 
 
 def _images(video: Any, choose: Callable[[int], Sequence[int]], spec: ImageSpec) -> list[ImageLike]:
-    """The chosen frames, their headers read."""
-    found = []
-    for place, frame in enumerate(chosen_frames(video, choose)):
+    """Open the chosen frames and read their headers."""
+    images = []
+    for number, frame in enumerate(chosen_frames(video, choose)):
         try:
-            found.append(ImageLike(frame, spec.channels, spec.value_range))
+            images.append(ImageLike(frame, spec.channels, spec.value_range))
         except DataError as error:
-            raise DataError(f"chosen frame {place}: {error}", reason=error.reason) from error
-    return found
+            raise DataError(f"chosen frame {number}: {error}", reason=error.reason) from error
+    return images

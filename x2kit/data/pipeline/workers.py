@@ -1,8 +1,8 @@
-"""Run a dataset in data worker processes that end with the main process. Imports torch.
+"""Compute results in data workers, which end with the main process. Imports torch.
 
 Workers ignore SIGINT and SIGTERM, because a terminal or a batch system sends both to every process of a job and the
-main process must save first. They end in one of two ways instead, within milliseconds even in the middle of a batch:
-the main process tells them to, or it dies.
+main process must save first. They end instead, within milliseconds even in the middle of a batch, when the main
+process asks them to or dies.
 """
 
 from __future__ import annotations
@@ -11,55 +11,59 @@ import atexit
 import gc
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from x2kit.errors import DataError
+from x2kit.errors import DataError, PluginError, X2KitError
 from x2kit.plugin.component_faults import WORKER_GONE
+from x2kit.plugin.loading.file_modules import WithFilePlugins
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
 @contextmanager
-def worker_results(dataset: Dataset[T], keys: Iterable[Any], count: int) -> Iterator[Iterator[T]]:
-    """Yield an iterator over `dataset[key]` in the order of the keys, computed in worker processes.
+def worker_results(function: Callable[[K], T], keys: Iterable[K], count: int) -> Iterator[Iterator[T]]:
+    """Yield an iterator over `function(key)` in the order of the keys, computed in worker processes.
 
     The workers end with the block, also when an exception leaves it, and at the latest when Python exits.
 
     Args:
-        dataset: its items are passed on unchanged.
-        keys: one for each item.
+        function: picklable; its results are passed on unchanged.
+        keys: one for each result.
         count: number of workers, at least 1.
+    Raises: DataError or PluginError from the iterator, with the message of an error of x2kit in a worker.
     """
-    told, telling = Pipe(duplex=False)
-    results = iter(
+    stop_receiver, stop_sender = Pipe(duplex=False)
+    loader = iter(
         DataLoader(
-            dataset,
+            _Calls(function),
             batch_size=None,
             sampler=keys,
             num_workers=count,
             collate_fn=_unchanged,
-            worker_init_fn=partial(_start, told),
-            generator=torch.Generator(),  # without one the loader would draw from torch's global generator
+            worker_init_fn=partial(_start, stop_receiver),
+            generator=torch.Generator(),  # else the loader would draw from torch's global generator
         )
     )
 
     def end() -> None:
-        telling.send(None)  # never received, so every worker sees that something is there
-        results._shutdown_workers()  # type: ignore[attr-defined]
+        stop_sender.send(None)  # nobody receives it, so that every worker sees it
+        loader._shutdown_workers()  # type: ignore[attr-defined]
 
-    # A generator that a traceback keeps alive is not closed before multiprocessing joins the workers at exit.
+    # A generator kept alive by a traceback is not closed before multiprocessing joins the workers at exit.
     atexit.register(end)
     try:
-        yield results
+        yield _raise_errors(loader)
     finally:
         atexit.unregister(end)
         end()
@@ -79,23 +83,68 @@ def worker_deaths() -> Iterator[None]:
         ) from error
 
 
+class _WorkerError(NamedTuple):
+    """An error of x2kit as sent to the main process; DataLoader would bury its message in a traceback.
+
+    Attributes:
+        message: of the error.
+        trace: traceback of a component's error; empty for other errors.
+    """
+
+    message: str
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: X2KitError) -> _WorkerError:
+        """Keep the picklable parts of an error."""
+        if isinstance(error, PluginError) and error.__cause__ is not None:
+            return cls(str(error), "".join(traceback.format_exception(error.__cause__)))
+        return cls(str(error))
+
+    def error(self) -> X2KitError:
+        """Build the error to raise in the main process."""
+        if not self.trace:
+            return DataError(self.message)
+        error = PluginError(self.message)
+        error.__cause__ = RuntimeError(f"in a data worker:\n{self.trace}")
+        return error
+
+
+class _Calls(WithFilePlugins, Dataset[Any], Generic[K, T]):
+    def __init__(self, function: Callable[[K], T]) -> None:
+        self._function = function
+
+    def __getitem__(self, key: K) -> T | _WorkerError:
+        try:
+            return self._function(key)
+        except X2KitError as error:
+            return _WorkerError.of(error)
+
+
+def _raise_errors(results: Iterator[T | _WorkerError]) -> Generator[T]:
+    for result in results:
+        if isinstance(result, _WorkerError):
+            raise result.error()
+        yield result
+
+
 def _unchanged(item: Any) -> Any:
     return item
 
 
-def _start(told: Connection, worker: int) -> None:
-    """Prepare a new worker process."""
+def _start(stop_receiver: Connection, worker: int) -> None:
+    """Initialise a worker process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    Thread(target=_end_when_told, args=(told,), daemon=True).start()
-    # A collection writes into every object that it looks at, and so would copy all that a forked process shares with
-    # the main one: some 75 MiB of modules alone.
+    Thread(target=_exit_on_stop, args=(stop_receiver,), daemon=True).start()
+    # The garbage collector writes to every object it visits, and would copy all memory that a forked worker shares
+    # with the main process: some 75 MiB of modules alone.
     gc.freeze()
     torch.set_num_threads(1)
 
 
-def _end_when_told(told: Connection) -> None:
+def _exit_on_stop(stop_receiver: Connection) -> None:
     parent = parent_process()
     assert parent is not None
-    wait([told, parent.sentinel])
+    wait([stop_receiver, parent.sentinel])
     os._exit(0)  # any other status would count as a failed worker

@@ -110,6 +110,19 @@ def all_texts(text: Text) -> Iterator[str]:
                 yield found
 
 
+def texts_of_languages(text: Text, languages: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield code and text of every text that `draw` could return in these languages; "" for texts without a code.
+
+    Raises: DataError for a value that is not a str.
+    """
+    for choice in text if isinstance(text, list) else [text]:
+        for code, found in (choice if isinstance(choice, dict) else {"": choice}).items():
+            if not isinstance(found, str):
+                raise DataError(f"a text must be a str, found {found!r}", reason=Reason.FIELD_TYPE)
+            if not code or languages is None or code in languages:
+                yield code, found
+
+
 def _has_language(choice: str | dict[str, str], languages: Sequence[str] | None) -> bool:
     return languages is None or not isinstance(choice, dict) or any(code in languages for code in choice)
 

@@ -1,1 +1,1 @@
-"""Checks of all records, duplicates, bad records."""
+"""Validation: check of all records, duplicates, statistics, bad records."""

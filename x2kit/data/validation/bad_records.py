@@ -1,4 +1,4 @@
-"""Counting of broken records: skipped, never silently. Imports torch through the batch's layout."""
+"""Count skipped broken records by stream and reason, and stop a run with too many. Imports torch."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ from typing import Any
 
 from x2kit.data.pipeline.batch import Batch, BrokenRecord
 from x2kit.errors import DataError, Reason
-from x2kit.plugin.sources import Place
 
 LEAST_RECORDS = 1000
-"""The share is taken of no fewer, so that one broken record in the first step does not end a run."""
+"""The share is computed over at least this many, so that one broken record in step 1 does not stop a run."""
 SAMPLES = 100
-"""BrokenRecord records that are kept for each stream and reason."""
+"""Broken records kept for each stream and reason."""
 SHOWN = 3
-"""Those of them that a summary shows."""
-
-
-def broken(stream: str, record: str, error: DataError, place: Place | None = None) -> BrokenRecord:
-    """What a batch says of a record that was skipped; an id that the error names comes before `record`."""
-    return BrokenRecord(stream, error.record or record, error.reason, str(error), place)
+"""Kept records that a summary shows."""
 
 
 def describe_broken(fault: BrokenRecord) -> str:
-    """File and line, id and message of a broken record, as far as they are known, in one line."""
+    """Format file and line (if known), id and message of a broken record in one line."""
     if fault.place is None:
         return f"{fault.record}: {fault.message}"
     line = fault.place.line or fault.place.offset
@@ -33,10 +27,14 @@ def describe_broken(fault: BrokenRecord) -> str:
 
 
 class BadRecords:
-    """Counts broken records by stream and reason, and keeps some of each.
+    """Counts of broken records by stream and reason, with some records of each.
+
+    Attributes:
+        seen: records drawn.
+        counts: broken records by stream and reason.
 
     Args:
-        samples: broken records that are kept for each stream and reason.
+        samples: broken records kept for each stream and reason.
     """
 
     def __init__(self, samples: int = SAMPLES) -> None:
@@ -46,11 +44,11 @@ class BadRecords:
         self._kept: dict[tuple[str, Reason], dict[str, BrokenRecord]] = {}
 
     def add(self, batch: Batch) -> list[BrokenRecord]:
-        """Count the records of a batch. Returns the broken ones that are new among those kept."""
+        """Count the records of a batch. Returns as `count`."""
         return self.count(batch.drawn, batch.broken)
 
     def count(self, drawn: int, faults: Iterable[BrokenRecord]) -> list[BrokenRecord]:
-        """Count records: how many were drawn, and the broken ones among them. Returns as `add` does."""
+        """Count drawn records and the broken ones among them. Returns the broken records newly kept."""
         self.seen += drawn
         new = []
         for fault in faults:
@@ -60,7 +58,7 @@ class BadRecords:
         return new
 
     def keep(self, fault: BrokenRecord) -> bool:
-        """Keep a broken record without counting it; False if it is kept already or enough of its kind are."""
+        """Keep a broken record without counting it; False if it or enough of its kind are kept already."""
         kept = self._kept.setdefault((fault.stream, fault.reason), {})
         if len(kept) >= self._samples or fault.record in kept:
             return False
@@ -69,20 +67,20 @@ class BadRecords:
 
     @property
     def total(self) -> int:
-        """BrokenRecord records so far; one that is drawn again in a later epoch counts again."""
+        """Number of broken records; one drawn in several epochs counts in each."""
         return self.counts.total()
 
     @property
     def share(self) -> float:
-        """BrokenRecord records as a share of all that were drawn; 0 before the first batch."""
+        """Broken records as a share of all drawn; 0 before the first batch."""
         return self.total / self.seen if self.seen else 0.0
 
     def kept(self, stream: str, reason: Reason) -> list[BrokenRecord]:
-        """The broken records that are kept of one stream and reason."""
+        """Return the records kept for one stream and reason."""
         return list(self._kept.get((stream, reason), {}).values())
 
     def state(self) -> dict[str, Any]:
-        """The counts as plain values, for a checkpoint and for readers."""
+        """Return the counts as plain values, for a checkpoint."""
         counts = [
             {"stream": stream, "reason": reason.value, "count": count}
             for (stream, reason), count in self.counts.most_common()
@@ -90,14 +88,14 @@ class BadRecords:
         return {"seen": self.seen, "broken": self.total, "counts": counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on counting from what `state` gave."""
+        """Restore the counts that `state` returned."""
         self.seen = state["seen"]
         self.counts = Counter(
             {(entry["stream"], Reason(entry["reason"])): entry["count"] for entry in state["counts"]}
         )
 
     def summary(self) -> str:
-        """The counts by stream and reason, most frequent first, with a few records of each; or nothing."""
+        """Format counts by stream and reason, most frequent first, with a few records of each; empty without any."""
         if not self.total:
             return ""
         lines = [f"{self.total} of {self.seen} records are broken ({self.share:.2%})"]
@@ -107,9 +105,9 @@ class BadRecords:
         return "\n".join(lines)
 
     def check(self, max_share: float) -> None:
-        """Raise DataError with the summary if more than this share is broken, of at least 1000 records."""
+        """Raise DataError with the summary if more than `max_share` of at least 1000 records is broken."""
         if self.total > max_share * max(self.seen, LEAST_RECORDS):
             raise DataError(
                 f"more records are broken than data.max_bad_share = {max_share:g} allows\n{self.summary()}\n"
-                "  mend or leave out these records, or raise data.max_bad_share; x2kit data check finds all of them"
+                "  fix or remove these records, or raise data.max_bad_share; x2kit data check lists all of them"
             )

@@ -1,10 +1,11 @@
-"""Count lengths, cut texts, box sizes and equal contents of the records that a check reads. Imports no torch."""
+"""Count text lengths, truncated texts, box areas and duplicate contents of records. Imports no torch."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +14,21 @@ from PIL import Image
 
 from x2kit.data.config import StreamConfig
 from x2kit.data.storage.files import read
-from x2kit.data.transforms.text import clean, text_only_caption
+from x2kit.data.transforms.text import clean, text_only_caption, texts_of_languages
 from x2kit.data.validation.duplicates import DuplicateIds
 from x2kit.plugin.sources import Record, Text
 from x2kit.plugin.tokenizers import Tokenizer
 
 NO_CODE = "und"
-"""Language of texts that are written without one (ISO 639: undetermined)."""
+"""Language code of texts without one (ISO 639: undetermined)."""
 AREAS = 10_000
-"""Classes of box areas: the area as a share of the image, rounded down to 1/10000."""
+"""Number of classes of box areas; the class is the share of the image in 1/10000, rounded down."""
 _UNCUT = 10**9
-_UNIT = 40  # bits of a record's position; the number of its unit is above
+_UNIT = 40  # bits of a record's index in `position`; higher bits hold the number of its unit
 
 
 class TextLimits(NamedTuple):
-    """Where texts are cut: words, and tokens with the special ones."""
+    """Maximum words and tokens (special ones included) of a text."""
 
     max_words: int
     max_tokens: int
@@ -37,9 +38,9 @@ class TextCounts:
     """Texts of one stream in one language.
 
     Attributes:
-        lengths: texts by their number of tokens before cutting, special ones included; words without a tokenizer.
-        cut: texts that lose words or tokens.
-        unknown: texts of which the tokenizer knows nothing.
+        lengths: number of texts by tokens before truncation, special ones included; by words without a tokenizer.
+        cut: truncated texts.
+        unknown: texts that consist of unknown tokens only.
     """
 
     def __init__(self) -> None:
@@ -59,11 +60,11 @@ class TextCounts:
 
 
 class Statistics:
-    """Counts that add up over chunks of records.
+    """Counts of texts and boxes, which add up over chunks of records.
 
     Attributes:
         texts: by stream and language.
-        areas: boxes by stream and class of area, see `AREAS`.
+        areas: boxes by stream and class of area (`AREAS`).
     """
 
     def __init__(self) -> None:
@@ -80,19 +81,19 @@ class Statistics:
     def count_texts(
         self, stream: str, texts: Iterable[tuple[str, str]], limits: TextLimits, tokenizer: Tokenizer | None
     ) -> None:
-        """Count texts: pairs of language and text as `cleaned_texts` gives them."""
+        """Count pairs of language and cleaned text, as `captions_of` and `region_texts_of` yield them."""
         by_language: defaultdict[str, list[str]] = defaultdict(list)
         for language, text in texts:
             by_language[language].append(text)
-        for language, found in by_language.items():
+        for language, of_language in by_language.items():
             counts = self.texts[stream, language]
-            words = [text.split(" ") for text in found]
+            words = [text.split(" ") for text in of_language]
             over = [len(one) > limits.max_words for one in words]
             if tokenizer is None:
                 counts.lengths.update(map(len, words))
                 counts.cut += sum(over)
                 continue
-            encoded = tokenizer.encode(found, _UNCUT)
+            encoded = tokenizer.encode(of_language, _UNCUT)
             kept = [" ".join(one[: limits.max_words]) for one in words]
             short = tokenizer.encode(kept, _UNCUT) if any(over) else encoded
             counts.lengths.update(map(len, encoded))
@@ -101,14 +102,14 @@ class Statistics:
             counts.unknown += sum(all(one == unk for one in ids[1:-1]) for ids in encoded)
 
     def count_boxes(self, stream: str, record: Record, size: tuple[int, int]) -> None:
-        """Count the boxes of a record whose image has this size."""
+        """Count the boxes of a record; `size` is width and height of its image."""
         for region in record.get("regions") or []:
             _, _, width, height = region["bbox"]
             self.areas[stream][int(AREAS * width * height / (size[0] * size[1]))] += 1
 
 
 def quantile(counts: Counter[int], share: float) -> int:
-    """The value below or at which this share of all counted ones lies."""
+    """Return the smallest value such that `share` of all counts is at or below it."""
     rank, passed = share * counts.total(), 0
     for value in sorted(counts):
         passed += counts[value]
@@ -118,30 +119,27 @@ def quantile(counts: Counter[int], share: float) -> int:
 
 
 def captions_of(record: Record, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
-    """Language and cleaned text of what is said of the whole record: captions, or parallel texts."""
+    """Yield language and cleaned text of a record's captions or parallel texts."""
     parallel = config is not None and config.kind == "parallel-text"
     texts = record.get("texts") if parallel else record.get("caption")
     yield from _cleaned(texts or [], config)
 
 
 def region_texts_of(record: Record, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
-    """Language and cleaned text of every region."""
+    """Yield language and cleaned text of every region."""
     if config is None or config.kind == "region-text":
         for region in record.get("regions") or []:
             yield from _cleaned(region["caption"], config)
 
 
 def _cleaned(text: Text, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
-    allowed = None if config is None else config.languages
-    plain = config is not None and config.kind == "text"
-    for choice in text if isinstance(text, list) else [text]:
-        for code, one in (choice if isinstance(choice, dict) else {NO_CODE: choice}).items():
-            if code == NO_CODE or allowed is None or code in allowed:
-                yield code, text_only_caption(one, _UNCUT, 1) if plain else clean(one)
+    text_only = config is not None and config.kind == "text"
+    for code, one in texts_of_languages(text, None if config is None else config.languages):
+        yield code or NO_CODE, text_only_caption(one, _UNCUT, 1) if text_only else clean(one)
 
 
 def image_hash(image: Any) -> str | None:
-    """A hash that equal files, or equal images in memory, share; None for what it cannot tell."""
+    """Hash the file or pixels of an image; None for other types."""
     if isinstance(image, str | Path):
         content, head = read(str(image)), b"file"
     elif isinstance(image, bytes | bytearray | memoryview):
@@ -156,16 +154,16 @@ def image_hash(image: Any) -> str | None:
 
 
 def position(unit: int, index: int) -> int:
-    """One number for a record of a unit, for `hashed`."""
+    """Encode unit and index of a record as one number, for `hash_ids`."""
     return unit << _UNIT | index
 
 
 class SharedContents(NamedTuple):
-    """Contents that several records have.
+    """Numbers of records with equal contents.
 
     Attributes:
-        within: contents of each unit that another record of it has too.
-        between: contents of the second unit that the first has too.
+        within: by unit, records whose content another record of the unit has.
+        between: by pair of units, records of the second whose content the first has.
     """
 
     within: Counter[int]
@@ -173,12 +171,12 @@ class SharedContents(NamedTuple):
 
 
 def shared_contents(contents: DuplicateIds) -> SharedContents:
-    """Count equal contents, taken under `position`, within and between units."""
-    found = SharedContents(Counter(), Counter())
+    """Count equal contents within and between units; `contents` was filled with `position` numbers."""
+    shared = SharedContents(Counter(), Counter())
     for group in contents.groups():
         units = Counter((group >> _UNIT).tolist())
-        found.within.update({unit: count for unit, count in units.items() if count > 1})
-        ordered: Sequence[int] = sorted(units)
-        for place, second in enumerate(ordered):
-            found.between.update({(first, second): units[second] for first in ordered[:place]})
-    return found
+        shared.within.update({unit: count for unit, count in units.items() if count > 1})
+        shared.between.update(
+            {(first, second): units[second] for first, second in combinations(sorted(units), 2)}
+        )
+    return shared

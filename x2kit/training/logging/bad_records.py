@@ -59,7 +59,7 @@ class BadRecordsOfRun:
 
     @property
     def total(self) -> int:
-        """BrokenRecord records so far."""
+        """Broken records so far."""
         return self.bad.total
 
     def state(self) -> dict[str, Any]:
