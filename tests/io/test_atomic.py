@@ -12,7 +12,7 @@ from x2kit.io.atomic import (
     atomic_folder,
     clear_leftovers,
     delete_folder,
-    describe_error,
+    format_bytes,
     storage_errors,
 )
 
@@ -76,7 +76,7 @@ def test_what_killed_processes_left_is_removed_and_named(tmp_path: Path) -> None
     said = clear_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
     assert said == [
-        f"{tmp_path}/.{name}: removed; a process was killed while it wrote it"
+        f"{tmp_path}/.{name}: removed; a process was killed while writing it"
         for name in ("recipe.yaml.4711.partial.yaml", "step-0000002.4711.partial")
     ]
 
@@ -85,7 +85,7 @@ def test_what_was_set_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> N
     (tmp_path / ".weights.4711.old").mkdir()
     (tmp_path / ".weights.4711.old/a").write_text("1")
     (said,) = clear_leftovers(tmp_path)
-    assert said == f"{tmp_path}/weights: put back; a process was killed while it replaced it"
+    assert said == f"{tmp_path}/weights: restored; a process was killed while replacing it"
     assert (tmp_path / "weights/a").read_text() == "1"
 
 
@@ -117,13 +117,13 @@ def fail(number: int, wrapped: bool = False) -> None:
 def test_a_full_disk_says_what_is_needed_and_what_is_free(tmp_path: Path, wrapped: bool) -> None:
     with pytest.raises(StorageError) as error, storage_errors(tmp_path / "state.pt", needs=3 * 2**20):
         fail(errno.ENOSPC, wrapped)
-    begin = f"{tmp_path}/state.pt: not written: the disk is full; 3.0 MiB are needed, "
+    begin = f"{tmp_path}/state.pt: not written: disk full; 3.0 MiB needed, "
     assert str(error.value).startswith(begin)
-    assert str(error.value).endswith(f" are free in {tmp_path}")
+    assert str(error.value).endswith(f" free in {tmp_path}")
 
 
 def test_a_library_that_only_quotes_the_system_is_understood(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="the disk is full"), storage_errors(tmp_path / "a"):
+    with pytest.raises(StorageError, match="disk full"), storage_errors(tmp_path / "a"):
         raise ValueError("Error: I/O error: No space left on device (os error 28)")
 
 
@@ -151,6 +151,6 @@ def test_an_error_in_its_own_chain_passes(tmp_path: Path) -> None:
 
 
 def test_sizes_in_words() -> None:
-    assert [describe_error(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
+    assert [format_bytes(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
         *("0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "1.0 MiB", "3.0 TiB", "1024.0 TiB"),
     ]

@@ -1,4 +1,4 @@
-"""Directories and files that appear whole or not at all, and what a disk says that takes no more. Imports no torch."""
+"""Write files and directories atomically, and explain disk errors. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,57 +13,58 @@ from pathlib import Path
 from x2kit.errors import StorageError, X2KitError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The disk is full, the user's quota is used up, or files may not grow so large."""
+"""The disk is full, the user's quota is exceeded, or the file would exceed the size limit."""
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ENAMETOOLONG)
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial|old)(?:\.[^.]+)?")
 
 
 @contextmanager
 def atomic_folder(path: Path, needs: int | None = None) -> Iterator[Path]:
-    """A directory to fill that takes the place of `path` when the block ends well, and vanishes otherwise.
+    """Fill a temporary directory, then rename it to `path`; remove it if the block raises.
 
     Args:
-        needs: its size in bytes where it is known before, for the message of a full disk.
-    Raises: StorageError if the disk takes no more, or refuses to be written.
+        path: final place; an existing directory there is replaced.
+        needs: size in bytes if known, for the message of a full disk.
+    Raises: StorageError if the disk is full or refuses the write.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _temporary(path, "partial")
     with storage_errors(path, needs):
         try:
-            shutil.rmtree(beside, ignore_errors=True)
-            make_folder(beside)
-            yield beside
-            for file in (*beside.rglob("*"), beside):
+            shutil.rmtree(partial, ignore_errors=True)
+            make_folder(partial)
+            yield partial
+            for file in (*partial.rglob("*"), partial):
                 _sync(file)
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = _temporary(path, "old")
             if path.exists():
                 path.rename(old)
-            beside.rename(path)
+            partial.rename(path)
             _sync(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` when the block ends well, and vanishes otherwise.
+    """Write a temporary file, then rename it to `path`; remove it if the block raises.
 
-    Raises: StorageError if the disk takes no more, or refuses to be written.
+    Raises: StorageError if the disk is full or refuses the write.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    partial = _temporary(path, f"partial{path.suffix}")
     with storage_errors(path):
         try:
             make_folder(path.parent)
-            yield beside
-            _sync(beside)
-            beside.replace(path)
+            yield partial
+            _sync(partial)
+            partial.replace(path)
             _sync(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
-    """A folder and those above it; each new name is on the disk before this returns."""
+    """Create a folder with its parents, and sync each new directory entry to disk."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for place in missing:
@@ -71,57 +72,59 @@ def make_folder(folder: Path) -> None:
 
 
 def delete_folder(path: Path) -> None:
-    """Remove a directory; a process that is killed meanwhile leaves no half of it under its name."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.rename(beside)
-    shutil.rmtree(beside)
+    """Rename a directory, then delete it, so that a killed process leaves no half under its name."""
+    partial = _temporary(path, "partial")
+    path.rename(partial)
+    shutil.rmtree(partial)
 
 
 def clear_leftovers(folder: Path) -> list[str]:
-    """Remove what killed processes left half written in a folder; what one had only set aside is put back.
+    """Remove partial files of killed processes, and restore a directory that was being replaced.
 
-    Nobody else may be writing there.
+    No other process may be writing in the folder.
 
-    Returns: a line for each.
+    Returns: a message for each.
     """
-    said = []
-    for left in sorted(folder.glob(".*")) if folder.is_dir() else []:
-        match = _LEFTOVER.fullmatch(left.name)
+    messages = []
+    for leftover in sorted(folder.glob(".*")) if folder.is_dir() else []:
+        match = _LEFTOVER.fullmatch(leftover.name)
         if match is None:
             continue
-        if match["kind"] == "old" and not (folder / match["name"]).exists():
-            left.rename(folder / match["name"])
-            said.append(f"{folder / match['name']}: put back; a process was killed while it replaced it")
+        original = folder / match["name"]
+        if match["kind"] == "old" and not original.exists():
+            leftover.rename(original)
+            messages.append(f"{original}: restored; a process was killed while replacing it")
             continue
-        if left.is_dir():
-            shutil.rmtree(left)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
         else:
-            left.unlink()
-        said.append(f"{left}: removed; a process was killed while it wrote it")
-    return said
+            leftover.unlink()
+        messages.append(f"{leftover}: removed; a process was killed while writing it")
+    return messages
 
 
 @contextmanager
 def storage_errors(path: Path, needs: int | None = None) -> Iterator[None]:
-    """Turn what goes wrong with the disk while `path` is written into a StorageError that says what to do.
+    """Convert disk errors raised while writing `path` into StorageError with instructions.
 
-    Libraries hide what the system said in errors of their own, so their messages and causes are looked at as well.
+    Libraries wrap the system's error in their own, so messages and causes are searched as well.
     """
     try:
         yield
     except X2KitError:
         raise
     except Exception as error:
-        number = _system_message(error)
+        number = _system_error(error)
         if number in FULL:
-            raise StorageError(f"{path}: not written: {_no_room(path, number, needs)}") from error
+            raise StorageError(f"{path}: not written: {_full_message(path, number, needs)}") from error
         if number in REFUSED:
             raise StorageError(f"{path}: not written: {os.strerror(number)}") from error
         raise
 
 
-def _system_message(error: BaseException) -> int | None:
-    seen: list[BaseException] = []  # an error that a signal handler raises can be in its own chain
+def _system_error(error: BaseException) -> int | None:
+    """Find the errno of an error or of one in its chain of causes."""
+    seen: list[BaseException] = []  # an error raised by a signal handler can occur in its own chain
     while error not in seen:
         seen.append(error)
         if isinstance(error, OSError) and error.errno is not None:
@@ -133,22 +136,26 @@ def _system_message(error: BaseException) -> int | None:
     return None
 
 
-def _no_room(path: Path, number: int, needs: int | None) -> str:
+def _full_message(path: Path, number: int, needs: int | None) -> str:
     folder = next(place for place in path.parents if place.exists())
-    free = describe_error(shutil.disk_usage(folder).free)
-    wanted = f"{describe_error(needs)} are needed, " if needs is not None else ""
+    free = format_bytes(shutil.disk_usage(folder).free)
+    needed = f"{format_bytes(needs)} needed, " if needs is not None else ""
     if number == errno.ENOSPC:
-        return f"the disk is full; {wanted}{free} are free in {folder}"
-    limit = "the quota is used up" if number == errno.EDQUOT else "files may not grow so large (ulimit -f)"
-    return f"{limit}; {wanted}the disk itself has {free} free"
+        return f"disk full; {needed}{free} free in {folder}"
+    limit = "quota exceeded" if number == errno.EDQUOT else "file size limit exceeded (ulimit -f)"
+    return f"{limit}; {needed}{free} free on the disk"
 
 
-def describe_error(size: int) -> str:
-    """A number of bytes: `3 bytes`, `1.5 MiB`."""
+def format_bytes(size: int) -> str:
+    """Format a number of bytes with a binary unit: `3 bytes`, `1.5 MiB`."""
     if size < 1024:
         return f"{size} bytes"
     power = min(4, (size.bit_length() - 1) // 10)
     return f"{size / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
+
+
+def _temporary(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{suffix}")
 
 
 def _sync(path: Path) -> None:
