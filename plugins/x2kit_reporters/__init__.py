@@ -1,4 +1,4 @@
-"""Reporters of x2kit: Weights & Biases and MLflow. Imports neither."""
+"""Report runs to TensorBoard, Weights & Biases and MLflow. Imports none of them."""
 
 from __future__ import annotations
 
@@ -77,6 +77,25 @@ class MLflow(ReporterConfig):
         return MLflowReporter(self)
 
 
+class TensorBoard(ReporterConfig):
+    """Write the metrics of a run as TensorBoard event files (extra `tensorboard`).
+
+    The files are in the reporter's folder of the run directory: `tensorboard --logdir RUN` finds them. After a resume
+    every step is shown once.
+    """
+
+    def check(self) -> None:
+        """Raises SettingError if tensorboard is not installed."""
+        _require("tensorboard", "tensorboard")
+
+    def build(self) -> Reporter:
+        """The reporter of one run. Raises SettingError if tensorboard is not installed."""
+        self.check()
+        from x2kit_reporters.tensorboard_events import TensorBoardReporter
+
+        return TensorBoardReporter()
+
+
 def _require(module: str, extra: str) -> None:
     if find_spec(module) is None:
         raise SettingError(
@@ -100,6 +119,7 @@ def x2kit_evaluation_done(directory: Path, recipe: Mapping[str, Any], result: Ma
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
-    """Add both reporters."""
+    """Add the reporters."""
+    registry.add(TensorBoard)
     registry.add(WeightsAndBiases)
     registry.add(MLflow)

@@ -122,7 +122,7 @@ def board(run: Run) -> dict[str, list[tuple[int, float]]]:
     """Step and value of everything that TensorBoard shows, without what the clock says."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(run.directory / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(run.directory / "reporters" / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     clock = {"time", "seconds", "samples_per_second", "data_wait_share"}
     return {

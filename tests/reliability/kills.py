@@ -119,7 +119,7 @@ def by_damage(run: Run, rng: random.Random) -> bool:
         return False
     newest = run.newest()[0]
     damage(newest, rng)
-    run.expected[:] = [f"{newest}: damaged, the one before is used"]
+    run.expected[:] = [f"{newest}: damaged, using the previous one"]
     return True
 
 

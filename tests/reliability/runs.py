@@ -112,7 +112,7 @@ class Run:
         return self._count_boards() > self._boards
 
     def _count_boards(self) -> int:
-        return sum(1 for _ in self.directory.glob("tensorboard/*"))
+        return sum(1 for _ in self.directory.glob("reporters/tensorboard/*"))
 
     def steps(self) -> int:
         """Lines of metrics, one a step."""
@@ -158,7 +158,12 @@ def write_recipe(folder: Path, steps: int = STEPS) -> Path:
     """A recipe of all kinds of streams and tiny encoders, one line of metrics a step."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = recipe_tree(folder)
-    tree["training"] |= {"steps": steps, "checkpoint_every": CHECKPOINT_EVERY, "log_every": 1}
+    tree["training"] |= {
+        "steps": steps,
+        "checkpoint_every": CHECKPOINT_EVERY,
+        "log_every": 1,
+        "reporters": {"tensorboard": "TensorBoard"},
+    }
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file
