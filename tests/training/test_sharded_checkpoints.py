@@ -21,6 +21,7 @@ from x2kit.training.checkpoint.checkpoints import checkpoints
 from .torchrun import torchrun
 
 WEIGHTS = "weights/model.safetensors"
+SHARD = "shard-{:05}-model-00001-of-00001.safetensors"
 
 
 def sharded(folder: Path, **training: Any) -> Path:
@@ -70,7 +71,7 @@ def test_one_process_exports_and_goes_on_from_the_shards_of_two(
 ) -> None:
     run = ended(tmp_path)
     assert [files(checkpoint) for checkpoint in checkpoints(run)] == [
-        [".metadata", "SHA256SUMS", "__0_0.distcp", "__1_0.distcp", "metrics.json", "shards.json", "state.pt"]
+        ["SHA256SUMS", "metrics.json", SHARD.format(1), SHARD.format(2), "state.pt"]
     ] * 2
     assert all(checkpoint.name.startswith("step-") for checkpoint in (run / "checkpoints").iterdir())
     earlier = stopped(run, tmp_path / "earlier")
@@ -80,7 +81,7 @@ def test_one_process_exports_and_goes_on_from_the_shards_of_two(
     assert (run / WEIGHTS).read_bytes() == weights
     go_on_alone(earlier)
     assert_same_run(earlier, run)
-    assert capsys.readouterr().out.count("goes on after step") == 2
+    assert capsys.readouterr().out.count("resumed after step") == 2
     assert files(checkpoints(earlier)[-1]) == [
         "SHA256SUMS",
         "metrics.json",
@@ -125,7 +126,7 @@ def test_another_number_of_processes_and_another_distribution_go_on(tmp_path: Pa
     two = stopped(four, tmp_path / "two")
     go_on(two, 2, "--training.steps", "4")
     assert_same_run(two, four)
-    assert "__3_0.distcp" not in files(checkpoints(two)[-1])
+    assert SHARD.format(4) not in files(checkpoints(two)[-1])
     alone = stopped(two, tmp_path / "alone")
     go_on_alone(alone)
     assert_same_run(alone, four)
@@ -141,13 +142,13 @@ def test_another_number_of_processes_and_another_distribution_go_on(tmp_path: Pa
 def test_one_of_a_damaged_shard_is_told_and_the_one_before_is_used(tmp_path: Path) -> None:
     run = ended(tmp_path)
     weights = (run / WEIGHTS).read_bytes()
-    shard = checkpoints(run)[-1] / "__1_0.distcp"
+    shard = checkpoints(run)[-1] / SHARD.format(2)
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     said = go_on(run, 2)
-    assert "step-0000004: damaged, the one before is used: __1_0.distcp: its checksum differs" in said
-    assert "goes on after step 2" in said
+    assert f"step-0000004: damaged, using the previous one: {SHARD.format(2)}: its checksum differs" in said
+    assert "resumed after step 2" in said
     assert (run / WEIGHTS).read_bytes() == weights
 
 
@@ -174,9 +175,9 @@ def test_a_full_disk_of_one_process_ends_the_run_and_leaves_what_was_there(tmp_p
     assert done.returncode != 0
     path = f"{run}/checkpoints/step-0000004"
     assert done.stderr.count("rank 1: ") == 1, done.stderr
-    assert f"rank 1: {path}: not written: files may not grow so large (ulimit -f); " in done.stderr
+    assert f"rank 1: {path}: not written: file size limit exceeded (ulimit -f); " in done.stderr
     assert (
-        f"  the checkpoint of step 2 is kept; make room, then go on with: x2kit train --resume --run-dir {run}"
+        f"  the checkpoint of step 2 is kept; free space, then resume with: x2kit train --resume --run-dir {run}"
         in (done.stderr)
     )
     assert "x2kit/training/" not in done.stderr  # torchrun shows where torchrun was, we show nothing
@@ -190,13 +191,13 @@ KILLED_WHILE_SAVING = """\
 
 import os
 import signal
-from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 def killed(self, plan, planner):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if os.environ.get("RANK") == "{rank}":
-    FileSystemWriter.write_data = killed
+    HuggingFaceStorageWriter.write_data = killed
 """
 
 

@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from x2kit.errors import CheckpointError, StorageError
-from x2kit.training.checkpoint.checkpoints import checkpoints, load_checkpoint, logged, save_checkpoint
+from x2kit.training.checkpoint.checkpoints import (
+    checkpoints,
+    load_checkpoint,
+    logged_metrics,
+    save_checkpoint,
+)
 from x2kit.training.checkpoint.checksums import verify_checksums, write_checksums
 
 
@@ -35,7 +40,7 @@ def leftovers(folder: Path) -> list[str]:
 def test_the_newest_state_comes_back(tmp_path: Path) -> None:
     save(tmp_path, 10, 200, 9)
     found, messages = load_checkpoint(tmp_path)
-    assert (found["step"], messages) == (200, ["goes on after step 200"])
+    assert (found["step"], messages) == (200, ["resumed after step 200"])
     assert torch.equal(found["model"]["weight"], torch.full((3,), 200.0))
     assert names(tmp_path) == ["step-0000009", "step-0000010", "step-0000200"]
 
@@ -51,7 +56,7 @@ def test_a_state_stays_in_its_file_until_it_is_copied(tmp_path: Path) -> None:
 
 def test_a_checkpoint_remembers_what_was_logged(tmp_path: Path) -> None:
     save(tmp_path, 3)
-    assert logged(checkpoints(tmp_path)[0]) == {"step": 3, "loss": 1 / 3}
+    assert logged_metrics(checkpoints(tmp_path)[0]) == {"step": 3, "loss": 1 / 3}
 
 
 def test_sha256sum_can_check_a_checkpoint(tmp_path: Path) -> None:
@@ -125,9 +130,9 @@ def lose_the_metrics(path: Path) -> None:
 def test_the_one_before_a_damaged_checkpoint_is_used(tmp_path: Path, damage: Any, reason: str) -> None:
     save(tmp_path, 1, 2, 3)
     damage(tmp_path / "checkpoints/step-0000003")
-    found, (message, goes_on) = load_checkpoint(tmp_path)
-    assert (found["step"], goes_on) == (2, "goes on after step 2")
-    assert message.startswith(f"{tmp_path}/checkpoints/step-0000003: damaged, the one before is used: ")
+    found, (message, resumed) = load_checkpoint(tmp_path)
+    assert (found["step"], resumed) == (2, "resumed after step 2")
+    assert message.startswith(f"{tmp_path}/checkpoints/step-0000003: damaged, using the previous one: ")
     assert reason in message
 
 
@@ -138,7 +143,7 @@ def test_a_run_of_damaged_checkpoints_is_refused_with_each(tmp_path: Path) -> No
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(tmp_path)
     first, *rest = str(error.value).splitlines()
-    assert first == "no checkpoint of this run can be read:"
+    assert first == "every checkpoint of this run is damaged:"
     assert [line.partition(":")[0] for line in rest] == [
         f"{tmp_path}/checkpoints/step-0000002",
         f"{tmp_path}/checkpoints/step-0000001",
@@ -148,7 +153,7 @@ def test_a_run_of_damaged_checkpoints_is_refused_with_each(tmp_path: Path) -> No
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) == (
         {},
-        [f"{tmp_path}: stopped before its first checkpoint, so it begins at the first step"],
+        [f"{tmp_path}: no checkpoint yet, starting at the first step"],
     )
 
 
@@ -161,11 +166,9 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_what_was_there(tmp_path: P
         save_checkpoint(tmp_path, 2, big, {})
     first, second = str(error.value).splitlines()
     path = f"{tmp_path}/checkpoints/step-0000002"
-    assert first.startswith(
-        f"{path}: not written: files may not grow so large (ulimit -f); 256.0 KiB are needed, "
-    )
+    assert first.startswith(f"{path}: not written: file size limit exceeded (ulimit -f); 256.0 KiB needed, ")
     assert second == (
-        "  the checkpoint of step 1 is kept; make room, then go on with: "
+        "  the checkpoint of step 1 is kept; free space, then resume with: "
         f"x2kit train --resume --run-dir {tmp_path}"
     )
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["step-0000001"]

@@ -21,7 +21,7 @@ def test_leftovers_are_cleared_before_the_newest_state_is_read(tmp_path: Path) -
     state, messages = resume_from(tmp_path, steps=3)
     assert state == {"step": 3}
     assert len(messages) == 3
-    assert messages[-1] == "goes on after step 3"
+    assert messages[-1] == "resumed after step 3"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
@@ -29,9 +29,7 @@ def test_fewer_steps_than_are_done_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 9, {"step": 9}, {})
     with pytest.raises(CheckpointError) as error:
         resume_from(tmp_path, steps=8)
-    assert (
-        str(error.value) == "training.steps: 8, but the run has done 9 steps already; give at least so many"
-    )
+    assert str(error.value) == "training.steps: 8, but the run has done 9 steps already; set it to 9 or more"
 
 
 def test_other_records_are_refused_by_stream(tmp_path: Path) -> None:
@@ -40,8 +38,8 @@ def test_other_records_are_refused_by_stream(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         require_same_data(tmp_path, {"images": "a1", "texts": "c3"})
     assert str(error.value).splitlines()[1:] == [
-        "  data.streams.texts: b2 then, c3 now",
-        "  bring back the data as it was, or start another run",
+        "  data.streams.texts: b2 before, c3 now",
+        "  restore the data, or start another run",
     ]
 
 

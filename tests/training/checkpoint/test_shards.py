@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.fuzzing import INPUTS, answered, damaged
-from tests.training.checkpoint.test_checkpoints import Code, largest_file
+from tests.training.checkpoint.test_checkpoints import largest_file
 from x2kit.distributed.processes import ALONE
 from x2kit.errors import CheckpointError, StorageError
 from x2kit.training.checkpoint.shards import Shards, write_shards
 
+FILE = "shard-00001-model-00001-of-00001.safetensors"
 TENSORS = {
     "model.a.weight": torch.arange(6.0).reshape(2, 3),
     "model.b": torch.tensor(3.5),
@@ -45,7 +48,7 @@ def test_tensors_come_back_with_size_and_dtype(tmp_path: Path) -> None:
     shards = Shards(tmp_path)
     assert shards.sizes == {name: tensor.shape for name, tensor in TENSORS.items()}
     assert shards.dtypes == {name: tensor.dtype for name, tensor in TENSORS.items()}
-    assert "__0_0.distcp" in sums
+    assert [*sums] == [FILE]
 
 
 def test_some_of_them_can_be_read(folder: Path) -> None:
@@ -54,25 +57,49 @@ def test_some_of_them_can_be_read(folder: Path) -> None:
     assert torch.equal(room, TENSORS["model.a.weight"])
 
 
-def test_the_tools_of_torch_read_them(folder: Path) -> None:
-    dcp_to_torch_save(folder, folder / "all.pt")
-    found = torch.load(folder / "all.pt", weights_only=True)
-    assert torch.equal(found["model.a.weight"], TENSORS["model.a.weight"])
+def test_safetensors_reads_them(folder: Path) -> None:
+    assert torch.equal(load_file(folder / FILE)["model.a.weight"], TENSORS["model.a.weight"])
 
 
-def test_the_pickle_of_torch_is_not_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / ".metadata").write_bytes(pickle.dumps(Code()))
-    read(folder)
-    assert capsys.readouterr().out == ""
+def rewrite(file: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str]], None]) -> None:
+    with safe_open(file, "pt") as opened:
+        metadata = dict(opened.metadata())
+    tensors = load_file(file)
+    change(tensors, metadata)
+    save_file(tensors, file, metadata)
 
 
-def test_shards_are_never_unpickled_freely(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = folder / "__0_0.distcp"
-    torch.save({"model.b": Code()}, file)
-    file.write_bytes(file.read_bytes() * 20)  # the index finds its bytes
-    with pytest.raises(CheckpointError, match=r"rank 0 cannot read it"):
-        read(folder)
-    assert capsys.readouterr().out == ""
+def drop_rows(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    offsets = json.loads(metadata["DCP_SHARDING_INFO"])
+    offsets["model.a.weight"]["saved_offsets"] = [1, 0]
+    metadata["DCP_SHARDING_INFO"] = json.dumps(offsets)
+    tensors["model.a.weight"] = tensors["model.a.weight"][1:].contiguous()
+
+
+def drop_offsets(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    metadata["DCP_SHARDING_INFO"] = "{}"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (drop_rows, "model.a.weight: the shards hold 3 of 6 values"),
+        (drop_offsets, "header of a shard: KeyError"),
+    ],
+)
+def test_a_header_that_does_not_cover_its_tensors_is_refused(
+    folder: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str]], None], reason: str
+) -> None:
+    rewrite(folder / FILE, change)
+    with pytest.raises(CheckpointError, match=reason):
+        Shards(folder)
+
+
+def test_a_file_lost_after_the_headers_were_read_is_named_with_its_rank(folder: Path) -> None:
+    shards = Shards(folder)
+    (folder / FILE).unlink()
+    with pytest.raises(CheckpointError, match="rank 0 cannot read it"):
+        shards.fill({"model.b": torch.zeros(())}, ALONE)
 
 
 @pytest.mark.parametrize("room", [0, 100, 3000, 100_000])
@@ -81,30 +108,27 @@ def test_a_disk_that_takes_no_more_is_told(tmp_path: Path, room: int) -> None:
     with largest_file(room), pytest.raises(StorageError) as error:
         write_shards(tmp_path, big, ALONE, tmp_path / "step-0000002")
     assert str(error.value).startswith(
-        f"rank 0: {tmp_path}/step-0000002: not written: files may not grow so large (ulimit -f); 256.0 KiB are needed"
+        f"rank 0: {tmp_path}/step-0000002: not written: file size limit exceeded (ulimit -f); 256.0 KiB needed"
     )
 
 
 @pytest.mark.slow
 def test_ten_thousand_damaged_ones_give_tensors_or_a_checkpoint_error(folder: Path) -> None:
     rng = random.Random(0)
-    file = folder / "__0_0.distcp"
+    file = folder / FILE
     written = file.read_bytes()
-    shards = Shards(folder)
     room = {name: torch.zeros_like(tensor) for name, tensor in TENSORS.items()}
 
     def fill(content: bytes) -> None:
         file.unlink()
         file.write_bytes(content)
-        shards.fill(room, ALONE)
+        Shards(folder).fill(room, ALONE)
 
     good, bad = answered((damaged(written, rng) for _ in range(INPUTS)), fill, CheckpointError)
     assert good + bad == INPUTS
-    assert bad > 1000
+    assert min(good, bad) > 10
 
 
 def test_a_folder_that_a_process_does_not_see_is_told(tmp_path: Path) -> None:
-    with pytest.raises(
-        StorageError, match=r"rank 0: .*: not there; all processes have to see the run directory"
-    ):
+    with pytest.raises(StorageError, match=r"rank 0: .*/elsewhere: not found; every rank needs access"):
         write_shards(tmp_path / "elsewhere", TENSORS, ALONE, tmp_path)

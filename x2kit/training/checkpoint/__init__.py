@@ -1,1 +1,1 @@
-"""Checkpoints: save, load, shards, retention, resume."""
+"""Save, shard, verify, delete and resume checkpoints."""

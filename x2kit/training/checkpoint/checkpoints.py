@@ -1,13 +1,13 @@
-"""Checkpoints of a run: they appear whole or not at all. Imports torch.
+"""Save and load the checkpoints of a run atomically. Imports torch.
 
     checkpoints/step-0000400/
       state.pt        model, optimiser, step; tensors and plain values only
-      metrics.json    the line of metrics.jsonl that was the newest then
-      SHA256SUMS      of every file, as `sha256sum --check` reads them
+      metrics.json    newest line of metrics.jsonl at that time
+      SHA256SUMS      of every file, for `sha256sum --check`
 
-With `training.sharded_checkpoints` the tensors lie beside state.pt, in files of `x2kit.training.checkpoint.shards`.
+With `training.sharded_checkpoints` the tensors are in files of `x2kit.training.checkpoint.shards` instead of state.pt.
 
-Order, draws and masks are functions of (seed, step), so the step number alone resumes them.
+Order, augmentation and masks are functions of (seed, step), so the step number alone resumes them.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import CheckpointError, StorageError
 from x2kit.io.atomic import atomic_folder
 from x2kit.plugin.toolkit.weights import UNREADABLE
 from x2kit.training.checkpoint.checksums import HashedFile, verify_checksums, write_checksums
-from x2kit.training.checkpoint.shard_index import INDEX
-from x2kit.training.checkpoint.shards import Shards, bytes_of_shards, write_shards
+from x2kit.training.checkpoint.shards import PATTERN, Shards, local_bytes, write_shards
 
 CHECKPOINTS, STATE, METRICS = "checkpoints", "state.pt", "metrics.json"
 _NAME = re.compile(r"step-(\d+)")
 
 
 def save_checkpoint(run: Path, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> Path:
-    """Write the state after `step` steps.
+    """Write the full state after `step` steps.
 
     Args:
         run: the run directory.
         step: steps done.
-        state: tensors, numbers, texts, and lists and dicts of them.
-        metrics: what was logged last.
-    Returns: the checkpoint, which is on the disk.
-    Raises: StorageError if the disk is full; then nothing of it is left, and earlier checkpoints are as they were.
+        state: tensors, numbers, strings, and lists and dicts of them.
+        metrics: last logged values.
+    Returns: the checkpoint directory, synced to disk.
+    Raises: StorageError if the disk is full; nothing is left of it, and earlier checkpoints are unchanged.
     """
     path = _path(run, step)
     try:
-        with atomic_folder(path, needs=bytes_of(state)) as directory:
+        with atomic_folder(path, needs=tensor_bytes(state)) as directory:
             _write_metrics(directory, metrics)
             write_state(directory, state)
     except StorageError as error:
-        raise StorageError(f"{error}\n{_what_to_do(run)}") from error
+        raise StorageError(f"{error}\n{_resume_hint(run)}") from error
     return path
 
 
@@ -63,55 +63,50 @@ def save_sharded(
     metrics: Mapping[str, float],
     processes: Processes,
 ) -> None:
-    """Write the state after `step` steps, of which every process has a part; all processes call this.
+    """Write the state after `step` steps with one file of shards per rank; every rank calls this.
 
     Args:
-        run: the run directory, as rank 0 knows it; that of the others is not looked at.
+        run: the run directory at rank 0; ignored on other ranks.
         step: steps done.
-        state: what rank 0 writes: all but the tensors.
-        tensors: those of model and optimiser, sharded or equal in all processes.
-        metrics: what was logged last.
-        processes: who writes.
-    Raises: StorageError, in all processes, if the disk is full for one; then nothing is left, as in `save_checkpoint`.
+        state: everything but the tensors, written by rank 0.
+        tensors: of model and optimiser, sharded or equal on all ranks.
+        metrics: last logged values.
+        processes: the ranks that write.
+    Raises: StorageError, on all ranks, if the disk of one is full; nothing is left, as with `save_checkpoint`.
     """
     try:
         if processes.is_rank_zero:
-            _lead(_path(run, step), state, tensors, metrics, processes)
-        else:
-            _follow(tensors, processes)
+            _write_rank_zero(_path(run, step), state, tensors, metrics, processes)
+        elif (folders := processes.from_rank_zero(None)) is not None:
+            directory, path = folders
+            write_shards(directory, tensors, processes, path)
         failed = None
     except StorageError as error:
         failed = str(error)
-    # Once all have come here, the checkpoint stands under its name, or nothing is left of it.
+    # After this gather the checkpoint is renamed, or removed.
     faults = [fault for fault in processes.gather(failed) if fault is not None]
     if faults:
-        raise StorageError(f"{faults[0]}\n{processes.from_rank_zero(_what_to_do(run))}")
+        raise StorageError(f"{faults[0]}\n{processes.from_rank_zero(_resume_hint(run))}")
 
 
-def _lead(
+def _write_rank_zero(
     path: Path,
     state: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     metrics: Mapping[str, float],
     processes: Processes,
 ) -> None:
+    """Create the directory, broadcast it or None to the other ranks, and write."""
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(atomic_folder(path, bytes_of_shards(tensors.values())))
+            directory = stack.enter_context(atomic_folder(path, local_bytes(tensors.values())))
         except StorageError:
             processes.from_rank_zero(None)
             raise
         processes.from_rank_zero((directory.absolute(), path))
-        sums = write_shards(directory, tensors, processes, path)
+        checksums = write_shards(directory, tensors, processes, path)
         _write_metrics(directory, metrics)
-        write_state(directory, state, sums)
-
-
-def _follow(tensors: Mapping[str, Tensor], processes: Processes) -> None:
-    told = processes.from_rank_zero(None)
-    if told is not None:
-        directory, path = told
-        write_shards(directory, tensors, processes, path)
+        write_state(directory, state, checksums)
 
 
 def _path(run: Path, step: int) -> Path:
@@ -123,65 +118,67 @@ def _write_metrics(directory: Path, metrics: Mapping[str, float]) -> None:
 
 
 def write_state(directory: Path, state: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
-    """state.pt in a directory whose other files are there, and the checksums of all.
+    """Write state.pt, then the checksums of all files in the directory.
 
     Args:
-        directory: to be made whole.
-        state: tensors, numbers, texts, and lists and dicts of them.
+        directory: its other files are complete.
+        state: tensors, numbers, strings, and lists and dicts of them.
         known: checksums of some of the other files.
     """
     with (directory / STATE).open("wb") as stream:
-        written = HashedFile(stream)
+        hashed = HashedFile(stream)
         try:
-            torch.save(state, cast(IO[bytes], written))
+            torch.save(state, cast(IO[bytes], hashed))
         except RuntimeError as error:
-            raise written.failed or error from error  # torch does not say why it could not write
-    write_checksums(directory, {**(known or {}), STATE: written.checksum})
+            raise hashed.failed or error from error  # torch hides the system's error
+    write_checksums(directory, {**(known or {}), STATE: hashed.checksum})
 
 
 def read_state(directory: Path, processes: Processes = ALONE) -> dict[str, Any]:
-    """What was written into a directory, on the CPU; its tensors, and the `shards` of a sharded state, are read later.
+    """Load state.pt on the CPU, memory-mapped; `shards` of a sharded state are read later.
 
     Args:
         directory: of a checkpoint.
-        processes: who read it; all of them call this, and each looks at the checksums of some of the files.
-    Raises: CheckpointError, in the process that found it, that names the directory if it is damaged.
+        processes: the ranks that load; each calls this and verifies the checksums of a part of the files.
+    Raises: CheckpointError, on the rank that found the damage, naming the directory.
     """
     try:
         verify_checksums(directory, processes.rank, processes.count)
-        # Mapped, so that a process reads what it copies and several on a machine share the pages.
+        # Memory-mapped: ranks on one machine share the pages, and copy only what they need.
         state: dict[str, Any] = torch.load(
             directory / STATE, map_location="cpu", weights_only=True, mmap=True
         )
-        if (directory / INDEX).exists():
+        if any(directory.glob(PATTERN)):
             state["shards"] = Shards(directory)
     except (*UNREADABLE, CheckpointError) as error:
-        first = str(error).partition("\n")[0]  # torch goes on for a screen
+        first = str(error).partition("\n")[0]  # torch's messages are a screen long
         raise CheckpointError(f"{directory}: damaged: {first}") from error
     return state
 
 
-def _what_to_do(run: Path) -> str:
+def _resume_hint(run: Path) -> str:
+    return f"  {newest_kept(run)}; free space, then resume with: x2kit train --resume --run-dir {run}"
+
+
+def newest_kept(run: Path) -> str:
+    """Describe the newest checkpoint, for a message about the end of a run."""
     kept = checkpoints(run)
-    newest = (
-        f"the checkpoint of step {step_of(kept[-1])} is kept" if kept else "the run has no checkpoint yet"
-    )
-    return f"  {newest}; make room, then go on with: x2kit train --resume --run-dir {run}"
+    return f"the checkpoint of step {step_of(kept[-1])} is kept" if kept else "the run has no checkpoint yet"
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """List the checkpoints of a run, oldest first."""
     found = (path for path in (run / CHECKPOINTS).glob("step-*") if _NAME.fullmatch(path.name))
     return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The steps done when it was saved."""
+    """Return the number of steps done at a checkpoint."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def logged(checkpoint: Path) -> dict[str, float]:
-    """What was logged last when it was saved; nothing if that cannot be read."""
+def logged_metrics(checkpoint: Path) -> dict[str, float]:
+    """Read the metrics saved with a checkpoint; empty if unreadable."""
     try:
         values: dict[str, float] = json.loads((checkpoint / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -190,13 +187,13 @@ def logged(checkpoint: Path) -> dict[str, float]:
 
 
 def load_checkpoint(run: Path, processes: Processes = ALONE) -> tuple[dict[str, Any], list[str]]:
-    """The newest undamaged state.
+    """Load the newest undamaged state.
 
     Args:
         run: the run directory.
-        processes: who load it; all of them call this, and get the same one.
-    Returns: the state, empty if the run was stopped before its first checkpoint; and a message for every newer
-        checkpoint that was damaged.
+        processes: the ranks that load; each calls this and gets the same state.
+    Returns: the state, empty if the run stopped before its first checkpoint; and messages, one for every newer
+        checkpoint that is damaged.
     Raises: CheckpointError if all are damaged.
     """
     damaged: list[str] = []
@@ -205,30 +202,17 @@ def load_checkpoint(run: Path, processes: Processes = ALONE) -> tuple[dict[str, 
         try:
             state = read_state(path, processes)
         except CheckpointError as error:
-            fault = str(error).replace(": damaged:", ": damaged, the one before is used:", 1)
+            fault = str(error).replace(": damaged:", ": damaged, using the previous one:", 1)
         faults = [found for found in processes.gather(fault) if found is not None]
         if not faults:
-            return state, [*damaged, f"goes on after step {step_of(path)}"]
+            return state, [*damaged, f"resumed after step {step_of(path)}"]
         damaged.append(faults[0])
     if damaged:
-        raise CheckpointError("no checkpoint of this run can be read:\n" + "\n".join(damaged))
-    return {}, [f"{run}: stopped before its first checkpoint, so it begins at the first step"]
+        raise CheckpointError("every checkpoint of this run is damaged:\n" + "\n".join(damaged))
+    return {}, [f"{run}: no checkpoint yet, starting at the first step"]
 
 
-def bytes_of(state: Any) -> int:
-    """The bytes of all tensors in it, shared ones once."""
-    seen: dict[int, int] = {}
-
-    def visit(value: Any) -> None:
-        if isinstance(value, Tensor):
-            storage = value.untyped_storage()
-            seen[storage._cdata] = storage.nbytes()
-        elif isinstance(value, Mapping):
-            for inner in value.values():
-                visit(inner)
-        elif isinstance(value, list | tuple):
-            for inner in value:
-                visit(inner)
-
-    visit(state)
-    return sum(seen.values())
+def tensor_bytes(state: Any) -> int:
+    """Sum the bytes of all tensors in nested containers; shared storage counts once."""
+    storages = (leaf.untyped_storage() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())

@@ -1,4 +1,4 @@
-"""SHA256SUMS of a directory, as `sha256sum --check` reads them. Imports no torch."""
+"""Write and verify SHA256SUMS of a directory, in the format of `sha256sum`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CHECKSUMS = "SHA256SUMS"
 
 
 class HashedFile:
-    """A file that is only appended to; it knows the checksum of what went in, and why it could not go on.
+    """Hash a file while it is written, and keep the error that stopped the write.
 
-    Libraries that write into it hide the second.
+    Libraries that write into it hide that error.
 
     Args:
-        stream: open for writing, at its beginning.
+        stream: open for writing, at its start; only appended to.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -28,11 +28,11 @@ class HashedFile:
 
     @property
     def checksum(self) -> str:
-        """Of what was written so far, in hexadecimal digits."""
+        """Hexadecimal SHA-256 of the bytes written so far."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes) -> int:
-        """Append all of the data; returns its number of bytes."""
+        """Append all of the data; return its number of bytes."""
         try:
             count = self._stream.write(data)
         except OSError as error:
@@ -42,27 +42,28 @@ class HashedFile:
         return count
 
     def tell(self) -> int:
-        """Bytes written so far."""
+        """Return the number of bytes written."""
         return self._stream.tell()
 
     def flush(self) -> None:
-        """Hand all of it to the system."""
+        """Flush the buffer."""
         self._stream.flush()
 
     def fileno(self) -> int:
-        """For `os.fsync`."""
+        """Return the descriptor, for `os.fsync`."""
         return self._stream.fileno()
 
     def close(self) -> None:
-        """End it."""
+        """Close the file."""
         self._stream.close()
 
 
 def write_checksums(directory: Path, known: Mapping[str, str]) -> None:
-    """SHA256SUMS of all files of a directory.
+    """Write SHA256SUMS of all files in a directory.
 
     Args:
-        known: sums of files that were taken while they were written, so that they need not be read again.
+        directory: of the files.
+        known: checksums taken while writing; these files are not read again.
     """
     files = sorted({path.name for path in directory.iterdir() if path.is_file()} - {CHECKSUMS})
     lines = [f"{known.get(name) or _checksum(directory / name)}  {name}\n" for name in files]
@@ -70,15 +71,16 @@ def write_checksums(directory: Path, known: Mapping[str, str]) -> None:
 
 
 def verify_checksums(directory: Path, rank: int = 0, count: int = 1) -> None:
-    """Raise CheckpointError or OSError unless every file is there and is what was written.
+    """Compare every file of a directory with SHA256SUMS.
 
     Args:
         directory: with its checksums.
-        rank: of this process, where several read the files together, each some of them.
-        count: of these processes.
+        rank: of this process; each rank verifies a part of the files.
+        count: number of ranks.
+    Raises: CheckpointError for a missing, unlisted or changed file; OSError.
     """
     lines = (directory / CHECKSUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    recorded = {name: sum_ for sum_, _, name in (line.partition("  ") for line in lines)}
+    recorded = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
     found = {path.name for path in directory.iterdir() if path.is_file()} - {CHECKSUMS}
     for name in sorted(found ^ set(recorded)):
         raise CheckpointError(f"{name}: {'not in ' + CHECKSUMS if name in found else 'missing'}")

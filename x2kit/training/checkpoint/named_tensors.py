@@ -1,7 +1,7 @@
-"""The tensors of a run by names that any number of processes gives them, and room to read them into. Imports torch.
+"""Name the tensors of model and optimiser independently of ranks and groups. Imports torch.
 
-`model.NAME` for parameters and buffers, `optimizer.NAME.KEY` for what the optimiser knows of a parameter. Tied
-tensors are there once.
+`model.NAME` for parameters and buffers, `optimizer.NAME.KEY` for the optimiser state of a parameter. Tied tensors
+occur once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a model, sharded or not; they share its memory."""
+    """Return parameters and buffers by name, sharded or not, sharing the model's memory."""
     once = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
     return {f"{MODEL}{name}": value for name, value in model.state_dict().items() if name in once}
 
 
 def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of an optimiser's `state_dict`, whose groups have `names`."""
-    names = dict(_numbered(state))
+    """Return the tensors of an optimiser's `state_dict` by name; its groups have `names`."""
+    names = dict(_numbered_names(state))
     return {
         f"{OPTIMIZER}{names[number]}.{key}": value
         for number, values in state["state"].items()
@@ -36,7 +36,7 @@ def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def without_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The rest of an optimiser's `state_dict`."""
+    """Copy an optimiser's `state_dict` without its tensors."""
     return {
         **state,
         "state": {
@@ -46,55 +46,56 @@ def without_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def room_for_model(model: nn.Module, shards: Shards) -> dict[str, Tensor]:
-    """The tensors of a model, to be filled. Raises CheckpointError unless the saved ones are the same."""
-    room = model_tensors(model)
+def with_tensors(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Merge named tensors into a state from `without_tensors`."""
+    numbers = {name: number for number, name in _numbered_names(state)}
+    values: dict[int, dict[str, Any]] = {number: dict(plain) for number, plain in state["state"].items()}
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.removeprefix(OPTIMIZER).rpartition(".")
+        values.setdefault(numbers[name], {})[key] = tensor
+    return {**state, "state": values}
+
+
+def model_targets(model: nn.Module, shards: Shards) -> dict[str, Tensor]:
+    """Return the model's tensors to load into; raise CheckpointError if names or sizes differ."""
+    targets = model_tensors(model)
     saved = {name: size for name, size in shards.sizes.items() if name.startswith(MODEL)}
-    for name in sorted(set(room) ^ set(saved)):
-        where = "the checkpoint" if name in saved else "the model"
-        raise CheckpointError(f"{name.removeprefix(MODEL)} is in {where} alone")
+    for name in sorted(set(targets) ^ set(saved)):
+        place = "the checkpoint" if name in saved else "the model"
+        raise CheckpointError(f"{name.removeprefix(MODEL)} is only in {place}")
     for name, size in saved.items():
-        if size != room[name].shape:
+        if size != targets[name].shape:
             raise CheckpointError(
-                f"{name.removeprefix(MODEL)}: {list(size)} in the checkpoint, {list(room[name].shape)} in the model"
+                f"{name.removeprefix(MODEL)}: {list(size)} in the checkpoint, {list(targets[name].shape)} in the model"
             )
-    return room
+    return targets
 
 
-def room_for_optimizer(optimizer: torch.optim.Optimizer, shards: Shards) -> dict[str, Tensor]:
-    """New tensors for what was saved of an optimiser's parameters, sharded as these are.
+def optimizer_targets(optimizer: torch.optim.Optimizer, shards: Shards) -> dict[str, Tensor]:
+    """Allocate tensors for the saved optimiser state, sharded like their parameters.
 
-    Raises: CheckpointError for a tensor that is neither of its parameter's size nor a scalar.
+    Raises: CheckpointError for a tensor that is neither a scalar nor of its parameter's size.
     """
     parameters = {
         name: parameter
         for group in optimizer.param_groups
         for name, parameter in zip(group["names"], group["params"], strict=True)
     }
-    room = {}
-    for full, size in shards.sizes.items():
-        parameter = parameters.get(full.removeprefix(OPTIMIZER).rpartition(".")[0])
-        if not full.startswith(OPTIMIZER) or parameter is None:
+    targets = {}
+    for full_name, size in shards.sizes.items():
+        parameter = parameters.get(full_name.removeprefix(OPTIMIZER).rpartition(".")[0])
+        if not full_name.startswith(OPTIMIZER) or parameter is None:
             continue
+        dtype = shards.dtypes[full_name]
         if size == parameter.shape:
-            room[full] = torch.zeros_like(parameter, dtype=shards.dtypes[full], requires_grad=False)
+            targets[full_name] = torch.zeros_like(parameter, dtype=dtype, requires_grad=False)
         elif not size:
-            room[full] = torch.zeros((), dtype=shards.dtypes[full], device=parameter.device)
+            targets[full_name] = torch.zeros((), dtype=dtype, device=parameter.device)
         else:
-            raise CheckpointError(f"{full}: {list(size)}, but the parameter has {list(parameter.shape)}")
-    return room
+            raise CheckpointError(f"{full_name}: {list(size)}, but the parameter has {list(parameter.shape)}")
+    return targets
 
 
-def with_tensors(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What `without_tensors` left, and the tensors again."""
-    numbers = {name: number for number, name in _numbered(state)}
-    values: dict[int, dict[str, Any]] = {number: dict(plain) for number, plain in state["state"].items()}
-    for full, tensor in tensors.items():
-        name, _, key = full.removeprefix(OPTIMIZER).rpartition(".")
-        values.setdefault(numbers[name], {})[key] = tensor
-    return {**state, "state": values}
-
-
-def _numbered(state: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+def _numbered_names(state: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     for group in state["param_groups"]:
         yield from zip(group["params"], group["names"], strict=True)

@@ -1,4 +1,4 @@
-"""A run that goes on: what it left is put in order, and it is still the same run. Imports torch."""
+"""Resume a run: clean its directory, check its data, load its state. Imports torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from x2kit.errors import CheckpointError
 from x2kit.io.atomic import clear_leftovers
 from x2kit.io.run_directory import VERSIONS
 from x2kit.training.checkpoint.checkpoints import CHECKPOINTS, load_checkpoint
-from x2kit.training.checkpoint.named_tensors import room_for_model, room_for_optimizer, with_tensors
+from x2kit.training.checkpoint.named_tensors import model_targets, optimizer_targets, with_tensors
 from x2kit.training.checkpoint.shards import Shards
 from x2kit.training.parallel.distribute import sharded_like
 
@@ -22,30 +22,31 @@ OTHER_MODEL = "the checkpoint is of another model, though the recipe is the same
 
 
 def resume_from(run: Path, steps: int, processes: Processes = ALONE) -> tuple[dict[str, Any], list[str]]:
-    """The state to go on from, empty if there is none yet, and what people should know.
+    """Load the state to resume from, after removing partial files of killed processes.
 
     Args:
-        run: the run directory; what a killed process left half written there is removed.
-        steps: of the recipe as it is now.
-        processes: who go on; all of them call this, and rank 0 puts the directory in order.
-    Raises: CheckpointError if no checkpoint can be read, or if the run has gone further than `steps`.
+        run: the run directory.
+        steps: of the current recipe.
+        processes: the ranks that resume; each calls this, and rank 0 cleans the directory.
+    Returns: the state, empty without a checkpoint; and messages for the user.
+    Raises: CheckpointError if no checkpoint is readable, or if the run has done more than `steps`.
     """
     messages = clear_leftovers(run) + clear_leftovers(run / CHECKPOINTS) if processes.is_rank_zero else []
     processes.wait()
-    state, said = load_checkpoint(run, processes)
+    state, loading_messages = load_checkpoint(run, processes)
     done = state.get("step", 0)
     if done > steps:
         raise CheckpointError(
-            f"training.steps: {steps}, but the run has done {done} steps already; give at least so many"
+            f"training.steps: {steps}, but the run has done {done} steps already; set it to {done} or more"
         )
-    return state, messages + said
+    return state, messages + loading_messages
 
 
 def require_same_data(run: Path, now: Mapping[str, str]) -> None:
-    """Raise CheckpointError if the data of a stream is not what the run was trained on so far.
+    """Raise CheckpointError if the fingerprint of a stream's data differs from the run's.
 
     Args:
-        run: the run directory; one that was stopped before it wrote down its data is not compared.
+        run: the run directory; without recorded fingerprints nothing is compared.
         now: fingerprints by stream.
     """
     try:
@@ -56,18 +57,18 @@ def require_same_data(run: Path, now: Mapping[str, str]) -> None:
         raise CheckpointError(f"{run / VERSIONS}: damaged, not JSON: {error}") from error
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
-        lines = (f"  data.streams.{name}: {before.get(name)} then, {now.get(name)} now" for name in changed)
+        lines = (f"  data.streams.{name}: {before.get(name)} before, {now.get(name)} now" for name in changed)
         raise CheckpointError(
-            f"{run}: the records are not those that this run learned from; fingerprints differ:\n"
+            f"{run}: the records differ from those of this run so far; fingerprints:\n"
             + "\n".join(lines)
-            + "\n  bring back the data as it was, or start another run"
+            + "\n  restore the data, or start another run"
         )
 
 
 def restore(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], processes: Processes
 ) -> None:
-    """Fill model and optimiser, sharded or not, from a checkpoint, sharded or not; all processes call this.
+    """Load model and optimiser, sharded or not, from a checkpoint, sharded or not; every rank calls this.
 
     Raises: CheckpointError if the checkpoint is of another model.
     """
@@ -77,7 +78,7 @@ def restore(
         return
     shards: Shards = state["shards"]
     try:
-        weights, averages = room_for_model(model, shards), room_for_optimizer(optimizer, shards)
+        weights, averages = model_targets(model, shards), optimizer_targets(optimizer, shards)
     except CheckpointError as error:
         raise CheckpointError(f"{OTHER_MODEL}: {error}") from error
     shards.fill({**weights, **averages}, processes)
@@ -85,7 +86,7 @@ def restore(
 
 
 def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
-    """Fill a model, sharded or not, strictly. Raises CheckpointError if the saved one was made of other parts."""
+    """Load a model strictly, sharded or not; raise CheckpointError if names or sizes differ."""
     try:
         now = model.state_dict()
         model.load_state_dict({name: sharded_like(value, now.get(name)) for name, value in saved.items()})
@@ -94,13 +95,13 @@ def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Fill an optimiser with a saved state; rates, decay and the like stay as they were built from the recipe.
+    """Load the optimiser state; learning rates and weight decay stay those of the recipe.
 
-    The parameters are matched by name, for another rate may have put them into other groups.
+    Parameters are matched by name, since another learning rate can change their groups.
 
     Args:
         optimizer: its groups have `names`.
-        saved: a `state_dict` of such an optimiser.
+        saved: `state_dict` of such an optimiser.
     """
     before = {
         name: number

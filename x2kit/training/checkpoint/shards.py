@@ -1,15 +1,16 @@
-"""Tensors that several processes write, each its own shards, and that any number of processes reads. Imports torch.
+"""Save tensors in one safetensors file per rank, and load them on any number of ranks. Imports torch.
 
-The files are those of torch.distributed.checkpoint (DCP):
+The files are those of torch.distributed.checkpoint (DCP) in the format of Hugging Face:
 
-    __0_0.distcp    the shards of rank 0, and what is no shard; tensors alone
-    __1_0.distcp    the shards of rank 1, …
-    shards.json     what lies where (see `x2kit.training.checkpoint.shard_index`)
-    .metadata       the same for the tools of torch; x2kit does not read it
+    shard-00001-model-00001-of-00001.safetensors    shards of rank 0, and tensors that are not sharded
+    shard-00002-model-00001-of-00001.safetensors    shards of rank 1, …
+
+Each header records the offsets of its shards in the full tensors. Nothing is pickled.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
@@ -28,154 +31,144 @@ from torch.distributed.tensor import DTensor
 from x2kit.distributed.processes import Processes
 from x2kit.errors import CheckpointError, StorageError
 from x2kit.io.atomic import storage_errors
+from x2kit.plugin.toolkit.weights import UNREADABLE
 from x2kit.training.checkpoint.checksums import HashedFile
-from x2kit.training.checkpoint.shard_index import Index, read_index, tensors_of, write_index
 
-SUFFIX = ".distcp"
+PATTERN = "shard-*.safetensors"
 
 
 def write_shards(
     directory: Path, tensors: Mapping[str, Tensor], processes: Processes, name: Path
 ) -> dict[str, str]:
-    """Write what this process has of the tensors; all processes call this, with the same names.
+    """Write this rank's shards; every rank calls this with the same names.
 
     Args:
-        directory: all of them see it; it is there.
-        tensors: sharded ones, or whole ones that are equal in all processes; these are written by rank 0.
-        processes: who writes.
-        name: what `directory` will be called, for messages.
-    Returns: the checksum of every file of shards, in all processes.
-    Raises: StorageError, in all processes, if one of them cannot write.
+        directory: exists and is visible to all ranks.
+        tensors: sharded, or full and equal on all ranks; rank 0 writes the latter.
+        processes: the ranks that write.
+        name: final path of `directory`, for messages.
+    Returns: the checksum of every shard file, on all ranks.
+    Raises: StorageError, on all ranks, if one of them cannot write.
     """
-    writer = _Writer(directory, name, bytes_of_shards(tensors.values()))
+    writer = _Writer(directory, name, local_bytes(tensors.values()))
     try:
-        with _without_warnings():
-            index = save(
+        with _ignore_warnings():
+            save(
                 dict(tensors),
                 storage_writer=writer,
                 planner=DefaultSavePlanner(dedup_save_to_lowest_rank=True),
                 process_group=processes.messages,
             )
     except CheckpointException as error:
-        rank, found = _first(error)
-        if not isinstance(found, StorageError):
+        rank, cause = _first_failure(error)
+        if not isinstance(cause, StorageError):
             raise RuntimeError(f"rank {rank} cannot write its shards: {error}") from error
-        raise StorageError(f"rank {rank}: {found}") from error
-    sums = {file: checksum for own in processes.gather(writer.files.sums) for file, checksum in own.items()}
-    if processes.is_rank_zero:
-        with storage_errors(name):
-            write_index(directory, index)
-    return sums
+        raise StorageError(f"rank {rank}: {cause}") from error
+    return {
+        file: checksum for own in processes.gather(writer.files.checksums) for file, checksum in own.items()
+    }
 
 
 class _Files(FileSystem):
-    """Takes the checksum of every file while it is written, and remembers why one could not be."""
+    """Hash every file while DCP writes it."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, str] = {}
-        self.failed: OSError | None = None
+        self.checksums: dict[str, str] = {}
 
     @contextmanager
     def create_stream(self, path: Any, mode: str) -> Iterator[Any]:
         with super().create_stream(path, mode) as stream:
-            written = HashedFile(cast(Any, stream))
-            try:
-                yield written
-            finally:
-                self.failed = written.failed
-        self.sums[Path(path).name] = written.checksum
+            hashed = HashedFile(cast(Any, stream))
+            yield hashed
+        self.checksums[Path(path).name] = hashed.checksum
 
     def mkdir(self, path: Any) -> None:
         if not Path(path).is_dir():
-            raise StorageError(f"{path}: not there; all processes have to see the run directory")
+            raise StorageError(f"{path}: not found; every rank needs access to the run directory")
 
 
-class _Writer(FileSystemWriter):
-    """DCP's, which says in words of ours what went wrong with the disk of its process."""
+class _Writer(HuggingFaceStorageWriter):
+    """DCP's safetensors writer with checksums and StorageError for disk errors."""
 
     def __init__(self, directory: Path, name: Path, needs: int) -> None:
-        super().__init__(directory, sync_files=True, overwrite=False)
+        super().__init__(str(directory), save_distributed=True)
         self.fs = self.files = _Files()
         self._name, self._needs = name, needs
 
     def write_data(self, plan: Any, planner: Any) -> Any:
         with storage_errors(self._name, self._needs):
-            try:
-                return super().write_data(plan, planner)
-            except RuntimeError as error:
-                raise self.files.failed or error from error  # torch does not say why it could not write
-
-    def finish(self, metadata: Any, results: Any) -> None:
-        with storage_errors(self._name):
-            super().finish(metadata, results)
-
-    def storage_meta(self) -> None:
-        """Nothing of the place where the files were written, which is not where they stay."""
+            return super().write_data(plan, planner)
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Of DCP: that there is one process, which is no accident, and of what it itself makes use of."""
+def _ignore_warnings() -> Iterator[None]:
+    """Ignore DCP's warnings about a single process and about its own use of TypedStorage."""
     with warnings.catch_warnings():
         for message in ("torch.distributed is ", "TypedStorage is deprecated"):
             warnings.filterwarnings("ignore", message, UserWarning)
         yield
 
 
-def _first(error: CheckpointException) -> tuple[int, BaseException]:
-    """The first of the processes that failed, and what it raised."""
+def _first_failure(error: CheckpointException) -> tuple[int, BaseException]:
     rank = min(error.failures)
     return rank, error.failures[rank][0]
 
 
-def bytes_of_shards(tensors: Any) -> int:
-    """The bytes that this process has of some tensors."""
+def local_bytes(tensors: Any) -> int:
+    """Sum the bytes of this rank's shards."""
     own = (tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors)
     return sum(tensor.numel() * tensor.element_size() for tensor in own)
 
 
 class Shards:
-    """The tensors of a sharded checkpoint, which are still on the disk.
+    """Index the tensors of a sharded checkpoint, and read them on demand.
 
     Args:
-        directory: that `write_shards` filled.
-    Raises: CheckpointError if its index is damaged.
+        directory: written by `write_shards`.
+    Raises: CheckpointError unless the shards of every tensor fill it.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._index = read_index(directory)
-        found = tensors_of(self._index)
-        self.sizes: dict[str, torch.Size] = {name: tensor.size for name, tensor in found.items()}
-        """Of the whole tensors, by their names."""
+        try:
+            self._index = HuggingFaceStorageReader(str(directory)).read_metadata()
+        except UNREADABLE as error:
+            raise CheckpointError(f"header of a shard: {type(error).__name__}: {error}") from error
+        tensors = cast(dict[str, TensorStorageMetadata], self._index.state_dict_metadata)
+        for name, tensor in tensors.items():
+            filled = sum(math.prod(chunk.sizes) for chunk in tensor.chunks)
+            if filled != math.prod(tensor.size):
+                raise CheckpointError(f"{name}: the shards hold {filled} of {math.prod(tensor.size)} values")
+        self.sizes: dict[str, torch.Size] = {name: tensor.size for name, tensor in tensors.items()}
+        """Sizes of the full tensors by name."""
         self.dtypes: dict[str, torch.dtype] = {
-            name: tensor.properties.dtype for name, tensor in found.items()
+            name: tensor.properties.dtype for name, tensor in tensors.items()
         }
 
     def fill(self, tensors: Mapping[str, Tensor], processes: Processes) -> None:
-        """Read tensors, or of a sharded one what this process has of it; all processes call this.
+        """Read tensors, or this rank's shards of them; every rank calls this.
 
         Args:
-            tensors: sharded or not, by their names; filled in place.
-            processes: who reads; how many wrote does not matter.
-        Raises: CheckpointError, in all processes, if one of them cannot read.
+            tensors: sharded or not, by name; filled in place.
+            processes: the ranks that read; any number may have written.
+        Raises: CheckpointError, on all ranks, if one of them cannot read.
         """
         reader = _Reader(self._directory, self._index)
         try:
-            with _without_warnings():
+            with _ignore_warnings():
                 load(dict(tensors), storage_reader=reader, process_group=processes.messages)
         except CheckpointException as error:
-            rank, found = _first(error)
-            first = str(found).partition("\n")[0]  # torch goes on for a screen
+            rank, cause = _first_failure(error)
+            first = str(cause).partition("\n")[0]  # torch's messages are a screen long
             raise CheckpointError(f"{self._directory}: rank {rank} cannot read it: {first}") from error
 
 
-class _Reader(FileSystemReader):
-    """DCP's, with an index that was read already; its own would be unpickled."""
+class _Reader(HuggingFaceStorageReader):
+    """DCP's safetensors reader with headers that were already read and checked."""
 
-    def __init__(self, directory: Path, index: Index) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, index: Metadata) -> None:
+        super().__init__(str(directory))
         self._index = index
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Index:
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         return self._index

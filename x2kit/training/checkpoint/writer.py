@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay. Imports no torch."""
+"""Write checkpoints, in a thread if wanted, and delete superseded ones. Imports torch."""
 
 from __future__ import annotations
 
@@ -10,72 +10,70 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.io.atomic import delete_folder
-from x2kit.training.checkpoint.checkpoints import checkpoints, logged, save_checkpoint, save_sharded, step_of
+from x2kit.training.checkpoint.checkpoints import (
+    checkpoints,
+    logged_metrics,
+    save_checkpoint,
+    save_sharded,
+    step_of,
+)
 from x2kit.training.config import TrainingConfig
 
 
 def superseded(metrics: Mapping[int, Mapping[str, float]], now: int, config: TrainingConfig) -> list[int]:
-    """The checkpoints to remove after one was saved.
+    """Return the checkpoints to delete after one was saved.
 
-    The newest `keep_last` stay, every one at a multiple of `keep_every`, and the best by `keep_best`. Those of later
-    steps than `now` go: the run went back behind them, because they were damaged, and is about to make them again.
+    Kept are the newest `keep_last`, every multiple of `keep_every`, and the best by `keep_best`. Checkpoints after
+    step `now` are deleted: they were damaged, so the run resumed before them and will write them again.
 
     Args:
-        metrics: of every checkpoint, by its step, what was logged last when it was saved.
-        now: the step that was just saved.
+        metrics: values logged with each checkpoint, by step.
+        now: the step just saved.
+        config: of the run.
     """
     past = sorted(step for step in metrics if step <= now)
-    stay = set(past[-config.keep_last :])
+    kept = set(past[-config.keep_last :])
     if config.keep_every is not None:
-        stay |= {step for step in past if step % config.keep_every == 0}
-    stay |= best({step: metrics[step] for step in past}, config)
-    return sorted(set(metrics) - stay)
-
-
-def best(metrics: Mapping[int, Mapping[str, float]], config: TrainingConfig) -> set[int]:
-    """The step of the best checkpoint by `keep_best`, the earliest of equals; none where nothing is compared."""
-    name = config.keep_best
-    if name is None:
-        return set()
-    sign = 1 if config.best_is == "lowest" else -1
-    ranked = sorted((sign * values[name], step) for step, values in metrics.items() if name in values)
-    return {step for _, step in ranked[:1]}
-
-
-Say = Callable[[str], None]
+        kept |= {step for step in past if step % config.keep_every == 0}
+    if (name := config.keep_best) is not None:
+        sign = 1 if config.best_is == "lowest" else -1
+        ranked = sorted((sign * metrics[step][name], step) for step in past if name in metrics[step])
+        kept |= {step for _, step in ranked[:1]}
+    return sorted(set(metrics) - kept)
 
 
 class CheckpointWriter:
-    """Use as a context manager: leaving it waits for what is still being written.
+    """Save checkpoints; a context manager that waits for pending writes on exit.
 
-    With `training.async_saving` the state is copied to the memory of the CPU and written by a thread; the training
-    goes on meanwhile. One checkpoint is written at a time. What is written is the state as it was, so results do not
-    change.
+    With `training.async_saving` the state is copied to the CPU and written by a thread while training continues, one
+    checkpoint at a time. The copy is of the saved step, so results do not change.
 
     Args:
         run: the run directory.
-        config: what is kept, and how it is saved.
-        say: told what people should know.
-        processes: those of the run; rank 0 alone calls `save`, and all of them `save_shards`.
-        saved: told at rank 0 of every checkpoint that is whole, in the thread that trains: its steps and directory.
+        config: retention and saving mode.
+        say: receives messages for the user.
+        processes: the ranks of the run; only rank 0 calls `save`, every rank calls `save_shards`.
+        saved: called at rank 0 with step and directory of each complete checkpoint, in the training thread.
     """
 
     def __init__(
         self,
         run: Path,
         config: TrainingConfig,
-        say: Say,
+        say: Callable[[str], None],
         processes: Processes = ALONE,
         saved: Callable[[int, Path], None] = lambda step, checkpoint: None,
     ) -> None:
-        self._saved, self._beside = saved, 0
         self._run, self._config, self._say, self._processes = run, config, say, processes
+        self._saved = saved
         self._thread: Thread | None = None
+        self._thread_step = 0
         self._failed: BaseException | None = None
-        self._unknown_said = False
+        self._warned = False
 
     def __enter__(self) -> Self:
         return self
@@ -88,20 +86,20 @@ class CheckpointWriter:
         except Exception as failed:
             if error is None:
                 raise
-            self._say(str(failed))  # the run ends for another reason, which must not be hidden by this one
+            self._say(str(failed))  # must not replace the error that ends the run
 
     def save(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """A checkpoint after so many steps. Raises: StorageError, of this one or of one written beside the training."""
+        """Save the full state. Raises StorageError of this checkpoint or of a pending one."""
         self.wait()
-        self._look_for_metric(metrics)
+        self._warn_of_unknown_metric(metrics)
         if not self._config.async_saving:
             self._write(step, state, metrics)
-            self._tell_of(step)
+            self._notify(step)
             return
-        self._beside = step
+        self._thread_step = step
         self._thread = Thread(
-            target=self._write_beside,
-            args=(step, on_cpu(state), dict(metrics)),
+            target=self._write_in_thread,
+            args=(step, copy_to_cpu(state), dict(metrics)),
             name="checkpoint",
             daemon=True,
         )
@@ -114,20 +112,20 @@ class CheckpointWriter:
         tensors: Mapping[str, Tensor],
         metrics: Mapping[str, float],
     ) -> None:
-        """A checkpoint after so many steps, of which every process writes its shards. Raises: StorageError in all."""
-        self._look_for_metric(metrics)
+        """Save the state with one file of shards per rank. Raises StorageError on all ranks."""
+        self._warn_of_unknown_metric(metrics)
         save_sharded(self._run, step, state, tensors, metrics, self._processes)
         if self._processes.is_rank_zero:
-            self._remove_superseded(step)
-            self._tell_of(step)
+            self._delete_superseded(step)
+            self._notify(step)
 
     def check(self) -> None:
-        """Raise what went wrong in the thread; does not wait."""
+        """Raise the error of a finished thread without waiting."""
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
 
     def wait(self) -> None:
-        """Return when nothing is being written any more. Raises what went wrong in the thread."""
+        """Wait for a pending write and raise its error."""
         if self._thread is None:
             return
         self._thread.join()
@@ -135,57 +133,50 @@ class CheckpointWriter:
         failed, self._failed = self._failed, None
         if failed is not None:
             raise failed
-        self._tell_of(self._beside)
+        self._notify(self._thread_step)
 
-    def _tell_of(self, step: int) -> None:
+    def _notify(self, step: int) -> None:
         for checkpoint in checkpoints(self._run):
             if step_of(checkpoint) == step:
                 self._saved(step, checkpoint)
 
-    def _write_beside(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def _write_in_thread(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         try:
             self._write(step, state, metrics)
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that trains
+        except BaseException as error:  # noqa: BLE001 - raised in the training thread
             self._failed = error
 
     def _write(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         save_checkpoint(self._run, step, state, metrics)
-        self._remove_superseded(step)
+        self._delete_superseded(step)
 
-    def _remove_superseded(self, step: int) -> None:
-        known = {step_of(path): path for path in checkpoints(self._run)}
-        found = {number: logged(path) for number, path in known.items()}
-        for number in superseded(found, step, self._config):
-            delete_folder(known[number])
+    def _delete_superseded(self, step: int) -> None:
+        paths = {step_of(path): path for path in checkpoints(self._run)}
+        metrics = {number: logged_metrics(path) for number, path in paths.items()}
+        for number in superseded(metrics, step, self._config):
+            delete_folder(paths[number])
 
-    def _look_for_metric(self, metrics: Mapping[str, float]) -> None:
+    def _warn_of_unknown_metric(self, metrics: Mapping[str, float]) -> None:
         name = self._config.keep_best
-        if name is None or name in metrics or self._unknown_said:
+        if name is None or name in metrics or self._warned:
             return
-        self._unknown_said = True
+        self._warned = True
         self._say(
-            f"training.keep_best: nothing called {name!r} is logged so far, so this checkpoint is not compared; "
-            f"logged are {', '.join(sorted(metrics)) or 'no values yet'}"
+            f"training.keep_best: no value {name!r} is logged so far, so this checkpoint is not compared; logged: "
+            f"{', '.join(sorted(metrics)) or 'nothing yet'}"
         )
 
 
-def on_cpu(value: Any) -> Any:
-    """A copy of a state in the memory of the CPU, which later steps do not change.
+def copy_to_cpu(state: Any) -> Any:
+    """Copy all tensors of nested containers to the CPU; tensors that share memory share it in the copy."""
+    copies: dict[tuple[Any, ...], Tensor] = {}
 
-    Tensors that share memory share it in the copy as well, so tied weights take their room once.
-    """
-    return _copy(value, {})
+    def copy(tensor: Tensor) -> Tensor:
+        memory = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
+        if memory not in copies:
+            copies[memory] = torch.empty_like(tensor, device="cpu", requires_grad=False).copy_(
+                tensor.detach()
+            )
+        return copies[memory]
 
-
-def _copy(value: Any, known: dict[tuple[Any, ...], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        place = (value.untyped_storage()._cdata, value.storage_offset(), value.shape, value.stride())
-        if place not in known:
-            known[place] = torch.empty_like(value, device="cpu", requires_grad=False).copy_(value.detach())
-        return known[place]
-    if isinstance(value, Mapping):
-        return {name: _copy(inner, known) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        copied = [_copy(inner, known) for inner in value]
-        return copied if isinstance(value, list) else tuple(copied)
-    return value
+    return tree_map_only(Tensor, copy, state)
