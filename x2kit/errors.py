@@ -1,4 +1,4 @@
-"""Why a record can be broken: one closed list, so that records broken alike are counted together."""
+"""Define the error classes of x2kit and the reasons of broken records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 
 class Reason(StrEnum):
-    """Why a record is left out; the value is what counts and summaries call it, `explanation` says more.
+    """Closed list of reasons for skipping a record; counts and summaries use the value.
 
     Attributes:
         explanation: one sentence.
@@ -17,90 +17,80 @@ class Reason(StrEnum):
 
     explanation: str
 
-    def __new__(cls, words: str, explanation: str = "") -> Self:
-        member = str.__new__(cls, words)
-        member._value_ = words
+    def __new__(cls, value: str, explanation: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
         member.explanation = explanation
         return member
 
-    NOT_UTF8 = "not UTF-8", "The bytes of a line, or the characters of a text, are no valid UTF-8."
-    NOT_JSON = "not JSON", "The line of a file is no JSON object; often it was cut off."
-    FIELD_MISSING = "field missing", "The record lacks a field that its source or its stream needs."
-    FIELD_TYPE = "field of a wrong type", "A field is there, but holds something else than it must."
-    TEXT_EMPTY = "empty text", "Nothing, or too few words, remain of a text once it is cleaned."
-    LANGUAGE_MISSING = "language missing", "The record has no text in the languages that the stream draws."
-    FILE_MISSING = (
-        "file missing",
-        "The file of an image, of a frame or of a video is not where the record says.",
-    )
-    FILE_UNREADABLE = "file not readable", "A file is there, but opening or reading it fails."
-    REMOTE_UNREADABLE = (
-        "remote file not readable",
-        "A remote file could not be read, however often it was tried.",
-    )
+    NOT_UTF8 = "not UTF-8", "The bytes of a line, or the characters of a text, are not valid UTF-8."
+    NOT_JSON = "not JSON", "A line of the file is not a JSON object; often it is truncated."
+    FIELD_MISSING = "field missing", "The record lacks a field that its source or stream requires."
+    FIELD_TYPE = "field of a wrong type", "A field has the wrong type."
+    TEXT_EMPTY = "empty text", "The text is empty or too short after cleaning."
+    LANGUAGE_MISSING = "language missing", "The record has no text in any language of the stream."
+    FILE_MISSING = "file missing", "The image, frame or video file does not exist at the record's path."
+    FILE_UNREADABLE = "file not readable", "The file exists, but cannot be opened or read."
+    REMOTE_UNREADABLE = "remote file not readable", "A remote file could not be read after all retries."
     ADDRESS_REFUSED = (
         "address refused",
-        "The record names a scheme or a host that the recipe does not allow, or a path that leaves its folder.",
+        "The record names a scheme or host that the recipe does not allow, or a path outside its folder.",
     )
-    SHARD_TRUNCATED = (
-        "shard truncated",
-        "The shard ends in the middle of this record, or its index is damaged.",
-    )
-    BASE64 = "not base64", "The field of an image is not whole base64; often it was cut off."
-    IMAGE_UNREADABLE = (
-        "image not readable",
-        "The bytes are no image that can be decoded, or end too early.",
-    )
-    IMAGE_EMPTY = "image empty", "The file of the image has no bytes, or the image has no pixels."
-    IMAGE_TOO_LARGE = "image too large", "So many pixels that a small file would fill the memory."
-    IMAGE_TOO_DEEP = "image too deep", "The pixels are deeper than the 8 bits that the encoder asks for."
+    SHARD_TRUNCATED = "shard truncated", "The shard ends inside this record, or its index is damaged."
+    BASE64 = "not base64", "The image field is not valid base64; often it is truncated."
+    IMAGE_UNREADABLE = "image not readable", "The bytes cannot be decoded as an image, or are truncated."
+    IMAGE_EMPTY = "image empty", "The image file has no bytes, or the image has no pixels."
+    IMAGE_TOO_LARGE = "image too large", "The image has more pixels than the limit that protects memory."
+    IMAGE_TOO_DEEP = "image too deep", "The image has more than the 8 bits per value that the encoder takes."
     IMAGE_TOO_SHALLOW = (
         "image too shallow",
-        "The pixels have 8 bits, and the encoder asks for numbers that are larger.",
+        "The image has 8 bits per value; the encoder takes a larger range.",
     )
     IMAGE_CHANNELS = (
         "image of other channels",
-        "The image has more or fewer channels than the encoder asks for, or its axes are no image's.",
+        "The number of channels differs from the encoder's, or the array does not have an image's axes.",
     )
-    IMAGE_NOT_FINITE = "image not finite", "A number in the image is infinite or no number at all."
-    VIDEO_UNREADABLE = "video not readable", "The bytes are no video that can be decoded, or end too early."
+    IMAGE_NOT_FINITE = "image not finite", "The image contains NaN or Inf."
+    VIDEO_UNREADABLE = "video not readable", "The bytes cannot be decoded as a video, or are truncated."
     VIDEO_EMPTY = "video empty", "The video has no frame."
     BYTES_TOO_MANY = (
         "too many bytes",
-        "The record unpacks to more bytes than `data.limits.max_record_bytes` allows.",
+        "The record decompresses to more bytes than `data.limits.max_record_bytes`.",
     )
-    BOX_TYPE = "box not four numbers", "A box is something else than x, y, width and height."
-    BOX_EMPTY = "box without area", "A box has no area, or a coordinate that is not finite."
-    BOX_OUTSIDE = "box outside its image", "A box lies outside its image, wholly or in part."
+    BOX_TYPE = "box not four numbers", "A box is not four numbers: x, y, width, height."
+    BOX_EMPTY = "box without area", "A box has no area, or a coordinate that is NaN or Inf."
+    BOX_OUTSIDE = "box outside its image", "A box lies outside its image, completely or in part."
     BOXES_TOO_MANY = "too many boxes", "The record has more boxes than the stream's `max_boxes`."
-    DUPLICATE_ID = "duplicate id", "An earlier record of the source has this id; `x2kit data check` finds it."
-    OTHER = "other", "The source, often one of a plugin, names no reason of this list; see the message."
+    DUPLICATE_ID = (
+        "duplicate id",
+        "An earlier record of the source has the same id; `x2kit data check` finds it.",
+    )
+    OTHER = "other", "The source, often a plugin's, gives no reason of this list; see the message."
 
 
 class X2KitError(Exception):
-    """The base of all errors meant for the person who reads them."""
+    """Base class of all errors with a message for the user."""
 
 
 class ShapeError(X2KitError, ValueError):
-    """Tensors whose shapes do not fit each other; the message names both."""
+    """Two tensors have incompatible shapes; the message names both."""
 
 
 class HeadError(X2KitError, AttributeError):
-    """A head was asked for that the model was built without; the message names it."""
+    """The model was built without the requested head; the message names it."""
 
 
 class PluginError(X2KitError):
-    """A plugin could not be used; the message names plugin, distribution and reason."""
+    """A plugin cannot be used; the message names plugin, distribution and reason."""
 
 
 class DataError(X2KitError):
-    """A source or a record could not be read; the message names file, record and reason.
+    """A source or record cannot be read; the message names file, record and reason.
 
     Args:
-        message: where, what was found, what is allowed.
-        reason: what kind of fault it is, by which broken records are counted; without it they count as
-            `Reason.OTHER`.
-        record: id of the record, where the record itself cannot be given.
+        message: place, value found, allowed values.
+        reason: broken records are counted by it.
+        record: id of the record, if the caller does not know it.
     """
 
     def __init__(self, message: str, *, reason: Reason = Reason.OTHER, record: str | None = None) -> None:
@@ -110,23 +100,23 @@ class DataError(X2KitError):
 
 
 class WeightsError(X2KitError):
-    """Weights do not fit the model, or a weights directory is not one."""
+    """Weights do not match the model, or a directory holds no weights."""
 
 
 class CheckpointError(X2KitError):
-    """A checkpoint is missing, damaged or of another run."""
+    """A checkpoint is missing, damaged or from another run."""
 
 
 class StorageError(X2KitError, OSError):
-    """A disk that is full or refuses to be written; the message names the file, and the room needed and free."""
+    """A disk is full or refuses a write; the message names the file and the bytes needed and free."""
 
 
 class SettingError(X2KitError, ValueError):
-    """A component setting that cannot be, found when the recipe is resolved.
+    """A component has an invalid setting, found when the recipe is resolved.
 
     Args:
         setting: the field of the component, for example "width".
-        message: what was found, what is allowed and what to do.
+        message: value found, allowed values and what to do.
     """
 
     def __init__(self, setting: str, message: str) -> None:
@@ -136,16 +126,16 @@ class SettingError(X2KitError, ValueError):
 
 
 class MissingFileError(SettingError):
-    """A file or folder of data that a setting names is not there; everything else about the recipe can be checked."""
+    """A setting names a missing data file or folder; the rest of the recipe is still checked."""
 
 
 class WidthError(SettingError):
-    """A setting that does not fit the width of another encoder; that encoder is blamed when the recipe is resolved.
+    """A setting does not match another encoder's width; the error is reported at that encoder.
 
     Args:
-        setting: as of SettingError.
-        message: as of SettingError.
-        encoder: "text" or "vision", the encoder whose width it is.
+        setting: see SettingError.
+        message: see SettingError.
+        encoder: "text" or "vision", the encoder with that width.
     """
 
     def __init__(self, setting: str, message: str, encoder: Literal["text", "vision"]) -> None:
@@ -155,7 +145,7 @@ class WidthError(SettingError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a recipe: the key, where it was written, and what to do about it."""
+    """One fault of a recipe: its key, file and line, and message."""
 
     key: str
     place: str
@@ -166,7 +156,7 @@ class Fault:
 
 
 class RecipeError(X2KitError):
-    """A recipe that cannot be used; holds every fault found, not only the first."""
+    """A recipe is invalid; holds every fault, not only the first."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))

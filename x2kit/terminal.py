@@ -1,4 +1,4 @@
-"""Terminal output that prints texts literally. Imports no torch."""
+"""Print texts literally on the terminal, with progress bars. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+PLAIN_SECONDS = 15.0
+"""Minimum seconds between progress lines if the output is not a terminal."""
 
 
 class PlainConsole(Console):
@@ -28,34 +31,15 @@ class PlainColumn(TextColumn):
         super().__init__(text_format, markup=False)
 
 
-PLAIN_SECONDS = 15.0
-"""Least seconds between lines where the output is no terminal."""
-
-
-class TaskProgress:
-    """Shows how far the tasks are. Use as a context manager; call it as `TaskContext.progress`.
+class LiveProgress:
+    """Show a live bar on a terminal; context manager, base class of progress displays.
 
     Args:
-        console: where to; standard error by default, so that the result alone is on standard output.
-        clock: seconds, of any beginning.
+        bar: its console decides whether it is live.
     """
 
-    def __init__(
-        self, console: PlainConsole | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._console = console or PlainConsole(stderr=True)
-        self._clock = clock
-        self._said = clock()
-        self._bar = Progress(
-            PlainColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("measuring", total=None)
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -66,10 +50,38 @@ class TaskProgress:
     ) -> None:
         self._bar.stop()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """`what` is at `done` of `total`."""
-        self._bar.update(self._task, description=what, completed=done, total=total)
+
+class TaskProgress(LiveProgress):
+    """Show the progress of evaluation tasks; call it as `TaskContext.progress`.
+
+    Args:
+        console: standard error by default, since results go to standard output.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self, console: PlainConsole | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console or PlainConsole(stderr=True)
+        self._clock = clock
+        self._last_line = clock()
+        super().__init__(
+            Progress(
+                PlainColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+                disable=not self._console.is_terminal,
+            )
+        )
+        self._task = self._bar.add_task("measuring", total=None)
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Show that `done` of `total` parts of a named task are done."""
+        self._bar.update(self._task, description=name, completed=done, total=total)
         now = self._clock()
-        if not self._console.is_terminal and now - self._said >= PLAIN_SECONDS:
-            self._said = now
-            self._console.print(f"{what}: {done}/{total}")
+        if not self._console.is_terminal and now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            self._console.print(f"{name}: {done}/{total}")

@@ -129,5 +129,5 @@ def test_a_process_alone_gathers_nothing(tmp_path: Path) -> None:
 
 
 def test_rows_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"as many in each tensor, found \[5, 4\]"):
+    with pytest.raises(ShapeError, match=r"equally many rows, found \[5, 4\]"):
         gather_over_processes(torch.zeros(5, 2), torch.zeros(4, 2))

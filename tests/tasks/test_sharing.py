@@ -172,5 +172,5 @@ def test_a_split_without_records_is_refused_with_its_name(context: Make) -> None
 
 
 def test_rows_that_no_process_has_are_refused() -> None:
-    with pytest.raises(ShapeError, match="no process has rows"):
+    with pytest.raises(ShapeError, match="no rank has rows"):
         Ranks().concatenate(None)

@@ -78,7 +78,6 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
         "plugins",
         "plugins.json",
         "recipe.yaml",
-        "tensorboard",
         "versions.json",
         "weights",
     ]
@@ -110,7 +109,7 @@ def test_a_run_leaves_weights_metrics_and_checkpoints(
     assert [path.name for path in checkpoints(directory)] == ["step-0000004", "step-0000006"]
     facts = json.loads((directory / "versions.json").read_text())
     assert facts["seed"] == 42
-    assert sorted(facts["data"]) == ["parallel", "images", "regions"]
+    assert sorted(facts["data"]) == ["images", "parallel", "regions"]
     assert not load(directory).training
     assert f"weights: {directory}/weights" in capsys.readouterr().out
 
@@ -274,7 +273,7 @@ def test_a_run_without_a_checkpoint_begins_again(
 ) -> None:
     plain = run(written(), tmp_path / "whole")
     assert run(written(), tmp_path / "run", resume=True) == plain
-    assert "stopped before its first checkpoint, so it begins at the first step" in capsys.readouterr().out
+    assert "no checkpoint yet, starting at the first step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("metric", ["loss", "images.itc"])
@@ -290,7 +289,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
     (checkpoints(tmp_path / "run")[-1] / "state.pt").write_bytes(b"")
     assert run(written(), tmp_path / "run", resume=True) == plain
     assert (
-        "step-0000006: damaged, the one before is used: state.pt: its checksum differs"
+        "step-0000006: damaged, using the previous one: state.pt: its checksum differs"
         in capsys.readouterr().out
     )
 

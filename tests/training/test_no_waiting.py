@@ -49,7 +49,7 @@ def test_no_value_is_asked_for_in_a_whole_step(written: Written, non_finite: str
     batch, stepper = parts.batches.batch(0), Stepper(recipe, parts, 0)
     with NobodyAsks():
         stepper.step(batch)
-    assert stepper.guard.read().left_out == []
+    assert stepper.guard.read().skipped == []
 
 
 def test_asking_is_noticed() -> None:

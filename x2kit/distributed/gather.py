@@ -1,17 +1,17 @@
-"""Rows of all processes side by side, so that the contrastive loss sees the whole batch. Imports torch.
+"""Gather rows from all ranks with a gradient, for the contrastive loss. Imports torch.
 
-The loss stays a pure function: who has several processes gathers first.
+The loss stays a pure function; with several ranks the caller gathers first.
 
     image, text, group = gather_over_processes(image, text, group)
     loss = itc_loss(contrastive_logits(image, text, temperature), group)
 
-Every process then has the loss of the whole batch. What each gets back for its own rows is a choice:
+Every rank then has the loss of the whole batch. The gradient of its own rows is one of:
 
-- `exact`: the sum of what all processes' losses say about these rows. With parameter gradients averaged over
-  processes, as data-parallel training does, it is the gradient that one process with the whole batch has.
-- `official`: what the process's own loss says, as the AllGather of the official code (X2-VLM repository,
-  models/xvlm.py) has it. The average then divides the encoders' contrastive gradient by the number of processes,
-  but not that of the temperature, which no gathering touches.
+- `exact`: the sum of the gradients of all ranks' losses. With parameter gradients averaged over ranks, as in
+  data-parallel training, it equals the gradient of one process with the whole batch.
+- `official`: the gradient of the rank's own loss, as in AllGather of the official code (X2-VLM repository,
+  models/xvlm.py). The average then divides the encoders' contrastive gradient by the number of ranks, but not the
+  gradient of the temperature, which is not gathered.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ GatherGradient = Literal["exact", "official"]
 def gather_over_processes(
     *rows: Tensor, gradient: GatherGradient = "exact", processes: distributed.ProcessGroup | None = None
 ) -> tuple[Tensor, ...]:
-    """The rows of all processes, in the order of their ranks; the same tensors where there is one process.
+    """Concatenate the rows of all ranks in rank order; return the tensors themselves without other ranks.
 
-    Every process has to call this, and backward through it, as often as the others and in the same order.
+    Every rank must call this, and backward through it, equally often and in the same order.
 
     Args:
-        rows: tensors [B, ...] of rows that belong together, such as features and groups; B may differ between
-            processes, the rest of the shape and the dtype may not. Numbers of groups have to mean the same in
-            all processes. Whole numbers and bool get no gradient.
-        gradient: see above.
-        processes: who takes part; by default all that torch.distributed was started with.
-    Returns: a tensor [sum of all B, ...] for each given one.
+        rows: tensors [B, ...] with matching rows, such as features and groups; B may differ between ranks, the other
+            dimensions and the dtype may not. Group numbers must mean the same on all ranks. Integer and bool tensors
+            get no gradient.
+        gradient: `exact` or `official`, see the module.
+        processes: the process group; by default the one of `torch.distributed`.
+    Returns: one tensor [sum of all B, ...] for each input.
     Raises: ShapeError if the tensors differ in B.
     """
     if len({len(tensor) for tensor in rows}) > 1:
-        raise ShapeError(f"rows to gather must be as many in each tensor, found {[len(t) for t in rows]}")
+        raise ShapeError(f"tensors to gather must have equally many rows, found {[len(t) for t in rows]}")
     if not rows or not distributed.is_initialized() or distributed.get_world_size(processes) == 1:
         return rows
     gathered: tuple[Tensor, ...] = _Gather.apply(gradient, processes, *rows)  # type: ignore[no-untyped-call]
@@ -52,17 +52,17 @@ def gather_over_processes(
 
 
 class _Gather(torch.autograd.Function):
-    """All tensors in one node of the graph: the order of messages is then the same in every process."""
+    """Gather all tensors in one graph node, so that every rank communicates in the same order."""
 
     @staticmethod
     def forward(
-        ctx: Any, gradient: GatherGradient, processes: distributed.ProcessGroup | None, *rows: Tensor
+        ctx: Any, gradient: GatherGradient, group: distributed.ProcessGroup | None, *rows: Tensor
     ) -> tuple[Tensor, ...]:
-        counts = _counts(rows[0], processes)
-        before = sum(counts[: distributed.get_rank(processes)])
-        ctx.gradient, ctx.processes = gradient, processes
+        counts = _row_counts(rows[0], group)
+        before = sum(counts[: distributed.get_rank(group)])
+        ctx.gradient, ctx.group = gradient, group
         ctx.own = slice(before, before + len(rows[0]))
-        return tuple(_gathered(tensor, counts, processes) for tensor in rows)
+        return tuple(_all_gather(tensor, counts, group) for tensor in rows)
 
     @staticmethod
     @once_differentiable
@@ -71,28 +71,25 @@ class _Gather(torch.autograd.Function):
 
 
 def _own_gradient(ctx: Any, gradient: Tensor) -> Tensor | None:
-    """The part of a gradient of all rows that is for the rows of this process."""
+    """Return the part of the gathered gradient that belongs to this rank's rows."""
     if not gradient.is_floating_point():
         return None
     if ctx.gradient == "exact":
-        gradient = (
-            gradient.contiguous().clone()
-        )  # the sum is written in place, and autograd may share what it gave
-        distributed.all_reduce(gradient, group=ctx.processes)
+        gradient = gradient.contiguous().clone()  # all_reduce writes in place; autograd may share its tensors
+        distributed.all_reduce(gradient, group=ctx.group)
     return gradient[ctx.own]
 
 
-def _counts(rows: Tensor, processes: distributed.ProcessGroup | None) -> list[int]:
-    """How many rows each process has."""
+def _row_counts(rows: Tensor, group: distributed.ProcessGroup | None) -> list[int]:
     own = torch.tensor([len(rows)], device=rows.device)
-    counts = [torch.empty_like(own) for _ in range(distributed.get_world_size(processes))]
-    distributed.all_gather(counts, own, group=processes)
+    counts = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(counts, own, group=group)
     return torch.cat(counts).tolist()
 
 
-def _gathered(rows: Tensor, counts: list[int], processes: distributed.ProcessGroup | None) -> Tensor:
-    padded = rows.new_zeros((max(counts), *rows.shape[1:]))  # messages have to be of one length
+def _all_gather(rows: Tensor, counts: list[int], group: distributed.ProcessGroup | None) -> Tensor:
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))  # all_gather needs equal shapes
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in counts]
-    distributed.all_gather(parts, padded, group=processes)
+    distributed.all_gather(parts, padded, group=group)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

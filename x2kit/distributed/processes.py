@@ -1,13 +1,13 @@
-"""Which processes make a run: one alone, or those that torchrun started. Imports torch when there are several.
+"""Join the ranks that torchrun started, and exchange values between them. Imports torch if there are several.
 
-    with started_processes() as processes:      # one process, unless torchrun says otherwise
-        values = processes.gather(mine)         # what each process has, by rank
+    with started_processes() as processes:      # one process unless started by torchrun
+        values = processes.gather(mine)         # one value per rank
 
-What torchrun tells of them is read here and nowhere else. Messages between processes are Python values, over gloo,
-whatever the device; tensors of the model go their own way (see `x2kit.training.step.remote_rows`).
+Torchrun's environment variables are read only here. Python values travel over gloo on any device; model tensors use
+their own group (see `x2kit.training.step.remote_rows`).
 
-A process that fails leaves its message in torchrun's store. The first to do so is the one whose message a person
-reads; the others see it there and end at once, even while they wait for a process that will not come.
+A rank that fails records itself in torchrun's store. The first one prints its message; the others read the store from
+a thread and exit at once, even while a collective waits for a rank that is gone.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ PARTNER_GONE = (
     "Broken pipe",
     "Connection refused",
 )
-"""How gloo says that the other end of a connection is gone."""
+"""Gloo's messages when the other end of a connection has exited."""
 FAILED = 2
-"""Exit status of a process that ends because of another."""
+"""Exit status of a rank that failed or exits because another failed."""
 INTERRUPTED = 130
-"""Exit status of a process that was asked to stop."""
-LOOK_SECONDS = 0.25
+"""Exit status of a rank that was asked to stop."""
+POLL_SECONDS = 0.25
 GRACE_SECONDS = 1.0
-"""How long a process whose partner is gone waits for the partner's message, before it speaks itself."""
-BYTES_AT_ONCE = 2**28
-"""Of tensors on their way between processes: far from what overflows a length of 32 bits."""
+"""How long a rank whose peer is gone waits for the peer's message before it prints its own."""
+BROADCAST_BYTES = 2**28
+"""Bytes per broadcast, well below the 32-bit limit."""
 PATIENCE = timedelta(minutes=30)
-"""Longest wait for another process, such as one whose data is slow; a failure is noticed at once, not by this."""
+"""Longest wait for a slow rank, such as one loading data; failures are found by the store, not by this."""
 
 
 @dataclass(frozen=True)
 class Processes(Ranks):
-    """The processes of a run, seen from one of them.
+    """The ranks of a run, seen from one of them.
 
     Attributes:
-        local_rank: number of this one on its machine; the CUDA device that it uses.
-        messages: whom Python values go to; None where there is one process.
+        local_rank: rank on this machine; index of the CUDA device.
+        messages: process group for Python values; None with one process.
     """
 
     local_rank: int = 0
@@ -66,16 +66,16 @@ class Processes(Ranks):
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one."""
+        """Whether there is more than one rank."""
         return self.count > 1
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the one that writes and speaks: rank 0."""
+        """Whether this is rank 0, the one that writes and prints."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of each process, by rank. All of them have to call this, as all that follows."""
+        """Return the values of all ranks in rank order. Every rank must call this, as the methods below."""
         if not self.several:
             return super().gather(value)
         from torch import distributed
@@ -85,11 +85,11 @@ class Processes(Ranks):
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
-        return any(self.gather(flag)) if self.several else flag
+        """Return whether the flag is set on any rank."""
+        return any(self.gather(flag))
 
     def from_rank_zero(self, value: Any) -> Any:
-        """What rank 0 has."""
+        """Broadcast the value of rank 0."""
         if not self.several:
             return super().from_rank_zero(value)
         from torch import distributed
@@ -99,70 +99,63 @@ class Processes(Ranks):
         return values[0]
 
     def concatenate(self, rows: Tensor | None) -> Tensor:
-        """The rows of all processes, those of rank 0 first; see `Ranks`. No copy of them is made on the way."""
+        """Concatenate the rows of all ranks without intermediate copies; see `Ranks.concatenate`."""
         if not self.several:
             return super().concatenate(rows)
         import torch
         from torch import distributed
 
-        found = self.gather(None if rows is None else (rows.shape, rows.dtype))
-        shape, dtype = next((each for each in found if each), (None, None))
+        layouts = self.gather(None if rows is None else (rows.shape, rows.dtype))
+        shape, dtype = next(filter(None, layouts), (None, None))
         if shape is None:
             return super().concatenate(None)
-        lengths = [each[0][0] if each else 0 for each in found]
+        lengths = [layout[0][0] if layout else 0 for layout in layouts]
         joined = torch.empty((sum(lengths), *shape[1:]), dtype=dtype)
         for rank, part in enumerate(torch.split(joined, lengths)):
             if rows is not None and rank == self.rank:
                 part.copy_(rows)
-            # As bytes: gloo does not know every dtype.
-            for piece in torch.split(part.view(-1).view(torch.uint8), BYTES_AT_ONCE):
+            # As bytes, since gloo does not support every dtype.
+            for piece in torch.split(part.view(-1).view(torch.uint8), BROADCAST_BYTES):
                 if len(piece):
                     distributed.broadcast(piece, rank, group=self.messages)
         return joined
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Block until all ranks have reached this point."""
         self.gather(None)
 
     def mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """The mean over the processes of each value; all have the same names."""
+        """Average each value over the ranks; all ranks have the same names."""
         own = {name: float(value) for name, value in values.items()}
         if not self.several:
             return own
-        found = self.gather(own)
-        return {name: sum(other[name] for other in found) / self.count for name in own}
+        gathered = self.gather(own)
+        return {name: sum(other[name] for other in gathered) / self.count for name in own}
 
 
 ALONE = Processes()
 
 
-def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 @contextmanager
 def started_processes() -> Iterator[Processes]:
-    """The processes of this run, while the block lasts: ALONE, unless torchrun started several.
+    """Join the ranks that torchrun started while the block runs; yield ALONE without torchrun.
 
-    An error that leaves the block in one process ends the others too, within seconds. Its message is printed by the
-    process that failed first, and by no other.
-
-    Where several processes run, this one ends here after an error; where one runs, the error goes on as it came.
+    An error that leaves the block on one rank ends all others within seconds; only the rank that failed first prints
+    its message. With several ranks this process exits here after an error; with one the error propagates.
     """
-    if not launched():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield ALONE
         return
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-    with _Failures(rank, store.clone()):
-        yield _join(store, rank, count)
+    with _FailureRelay(rank, store.clone()):
+        yield _init_process_group(store, rank, count)
         distributed.destroy_process_group()
 
 
-def _join(store: Store, rank: int, count: int) -> Processes:
+def _init_process_group(store: Store, rank: int, count: int) -> Processes:
     import torch
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
@@ -173,24 +166,20 @@ def _join(store: Store, rank: int, count: int) -> Processes:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(
-        backend,
-        store=PrefixStore("x2kit", store),
-        rank=rank,
-        world_size=count,
-        timeout=PATIENCE,
+        backend, store=PrefixStore("x2kit", store), rank=rank, world_size=count, timeout=PATIENCE
     )
-    # A group of their own: no message can meet one of the gradients on its way.
+    # A separate group, so that no message can be mistaken for a gradient in flight.
     return Processes(rank, count, local_rank, distributed.new_group(backend="gloo", timeout=PATIENCE))
 
 
-class _Failures:
-    """The first failure of a run, in the store that all its processes can read.
+class _FailureRelay:
+    """Share the first failure of a run through the store, and exit when another rank failed.
 
-    As a context manager it ends this process after an error in the block.
+    A context manager that ends this process after an error in the block.
 
     Args:
         rank: of this process.
-        store: a connection of its own, for it is read from a thread.
+        store: a separate connection, since a thread polls it.
     """
 
     KEY = "failed"
@@ -198,34 +187,33 @@ class _Failures:
     def __init__(self, rank: int, store: Store) -> None:
         self._rank = rank
         self._store = store
-        self._over = threading.Event()
-        self._lock = threading.Lock()  # one connection, used by two threads
+        self._closed = threading.Event()
+        self._lock = threading.Lock()  # two threads share the connection
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._poll, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._closed.set()
         if isinstance(error, KeyboardInterrupt):
-            if self._rank == 0:  # all stop after the same step, with the same words
+            if self._rank == 0:  # all ranks stop after the same step with the same message
                 sys.stderr.write(f"{str(error) or 'interrupted'}\n")
-            _leave(INTERRUPTED)
+            _exit(INTERRUPTED)
         elif isinstance(error, Exception):
             if not isinstance(error, X2KitError):
                 self._await_other()
-            if self._is_first():
+            if self._claim():
                 sys.stderr.write(f"{self._message(error)}\n")
-            _leave()
+            _exit()
 
     def _await_other(self) -> None:
-        """Let another process speak, if this one's error came of its end."""
-        waited = 0.0
-        while waited < GRACE_SECONDS and not self._known():
-            time.sleep(LOOK_SECONDS)
-            waited += LOOK_SECONDS
+        """Let another rank report first, in case this error is a consequence of its exit."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and not self._has_failed():
+            time.sleep(POLL_SECONDS)
 
     def _message(self, error: Exception) -> str:
         if isinstance(error, X2KitError):
@@ -233,32 +221,33 @@ class _Failures:
         first = str(error).partition("\n")[0]
         if any(sign in str(error) for sign in PARTNER_GONE):
             return (
-                f"rank {self._rank}: another process of the run has ended without a message; it was killed, or ran "
-                f"out of memory ({first})"
+                f"rank {self._rank}: another rank exited without a message; it was killed or ran out of memory "
+                f"({first})"
             )
         return f"rank {self._rank}:\n{''.join(traceback.format_exception(error))}"
 
-    def _is_first(self) -> bool:
+    def _claim(self) -> bool:
+        """Record this rank as the first that failed; return False if another one was earlier."""
         own = str(self._rank)
         with self._lock:
             return bool(self._store.compare_set(self.KEY, "", own).decode() == own)
 
-    def _known(self) -> bool:
+    def _has_failed(self) -> bool:
         with self._lock:
             return bool(self._store.check([self.KEY]))
 
-    def _watch(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
+    def _poll(self) -> None:
+        while not self._closed.wait(POLL_SECONDS):
             try:
-                failed = self._known()
-            except RuntimeError:  # the store has gone, and torchrun with it
+                failed = self._has_failed()
+            except RuntimeError:  # the store is gone, and torchrun with it
                 failed = True
-            if failed and not self._over.is_set():
-                _leave()
+            if failed and not self._closed.is_set():
+                _exit()
 
 
-def _leave(status: int = FAILED) -> NoReturn:
-    """End at once: who waits for a message that will not come can be ended in no other way."""
+def _exit(status: int = FAILED) -> NoReturn:
+    """Exit without cleanup, since a thread blocked in a collective cannot be ended otherwise."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""What a task sees of the ranks that measure together. Imports no torch."""
+"""Define the ranks that a task sees during evaluation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that measure together, seen from one of them. As it stands: one process alone.
+    """The ranks that evaluate together, seen from one of them; this base class is a single process.
 
-    Under torchrun every process runs every task with the same settings on the same records, and what the task
-    returns at rank 0 is the result. So a task need not know of them. One that does shares its work:
+    Under torchrun every rank runs every task with the same settings on the same records, and the value returned at
+    rank 0 is the result. A task may ignore ranks, or divide its work:
 
-        mine = [look_at(source[index]) for index in range(ranks.rank, len(source), ranks.count)]
+        mine = [evaluate(source[index]) for index in range(ranks.rank, len(source), ranks.count)]
         total = sum(sum(part) for part in ranks.gather(mine))
 
-    All processes make the same calls in the same order; each waits there for the others.
+    All ranks make the same calls in the same order; each call waits for the others.
 
     Attributes:
-        rank: number of this process, from 0.
-        count: how many there are.
+        rank: of this process, from 0.
+        count: number of ranks.
     """
 
     rank: int = 0
     count: int = 1
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of each process, by rank: any value that can be pickled."""
+        """Return the values of all ranks in rank order; any value that pickle accepts."""
         return [value]
 
     def from_rank_zero(self, value: Any) -> Any:
-        """What rank 0 has."""
+        """Broadcast the value of rank 0."""
         return value
 
     def concatenate(self, rows: Tensor | None) -> Tensor:
-        """The rows of all processes, those of rank 0 first.
+        """Concatenate the rows of all ranks in rank order.
 
         Args:
-            rows: [B, ...], in main memory; of one dtype and width in all processes. None of a process that has none,
-                which not all of them may be.
-        Returns: [B of all, ...].
+            rows: [B, ...] on the CPU, with the same dtype and width on all ranks; None on a rank without rows.
+        Returns: [sum of all B, ...].
+        Raises: ShapeError if no rank has rows.
         """
         if rows is None:
-            raise ShapeError("no process has rows to concatenate")
+            raise ShapeError("no rank has rows to concatenate")
         return rows

@@ -45,8 +45,8 @@ from x2kit.training.logging.callbacks import Callbacks
 from x2kit.training.logging.progress import StepProgress
 from x2kit.training.logging.run_record import RunRecord
 from x2kit.training.logging.watch import LossWatch
-from x2kit.training.nonfinite.guard import broken
-from x2kit.training.nonfinite.saved_step import SavedStep, end_of_run
+from x2kit.training.nonfinite.guard import nonfinite_names
+from x2kit.training.nonfinite.saved_step import SavedStep, save_and_describe
 from x2kit.training.parallel.distribute import gathered
 from x2kit.training.profiling.costs import phase_costs
 from x2kit.training.step.metrics import region_images
@@ -301,19 +301,21 @@ class Trainer(Stepper):
     def _look_for_non_finite(self) -> None:
         """Say which updates were left out; raise X2KitError if the run is to end after the last of them."""
         found = self.guard.read()
-        left_out = [(one.step, self.processes.mean(one.values)) for one in found.left_out]
+        skipped = [(one.step, self.processes.mean(one.values)) for one in found.skipped]
         if found.ends:
-            step, values = left_out[-1]
+            step, values = skipped[-1]
             model = self._whole(self.model.state_dict())
             message = ""
             if self.processes.is_rank_zero:
                 batch = self.batches.batch(step) if not self.processes.several else self._whole_batch(step)
                 scale = values.get("loss_scale", 1.0)
-                saved = SavedStep(step, batch, broken(values), model, self.record.recipe, scale)
-                message = end_of_run(self.run, saved, self.recipe.training, found.in_a_row)
+                saved = SavedStep(step, batch, nonfinite_names(values), model, self.record.recipe, scale)
+                message = save_and_describe(self.run, saved, self.recipe.training, found.in_a_row)
             raise X2KitError(self.processes.from_rank_zero(message))  # the others wait until it is saved
-        for step, values in left_out:
-            self.progress.say(f"step {step + 1}: update left out; not finite: {', '.join(broken(values))}")
+        for step, values in skipped:
+            self.progress.say(
+                f"step {step + 1}: update left out; not finite: {', '.join(nonfinite_names(values))}"
+            )
 
     def _whole_batch(self, step: int) -> Batch:
         """What all processes have of a step, as one process alone would make it."""

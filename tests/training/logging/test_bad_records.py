@@ -110,4 +110,4 @@ def test_the_summary_names_the_file(tmp_path: Path) -> None:
     run = BadRecordsOfRun(tmp_path)
     assert run.summary() == ""
     run.add(batch(0, "a"), 1.0)
-    assert run.summary().endswith(f"more of them: {tmp_path / 'bad-records.jsonl'}")
+    assert run.summary().endswith(f"more in {tmp_path / 'bad-records.jsonl'}")

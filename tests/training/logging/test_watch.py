@@ -23,8 +23,8 @@ def test_losses_that_start_or_stop_are_named_once_with_their_values() -> None:
         done: list(watched.messages(done, {"scenes.itm": 0.6931, "loss": 5.0})) for done in range(10, 101, 10)
     }
     assert {done: messages for done, messages in said.items() if messages} == {
-        60: ["losses that stopped since step 50: scenes.mlm; the total loss falls by them"],
-        80: ["losses that started since step 70: scenes.itm 0.693; the total loss rises by them"],
+        60: ["losses stopped since step 50: scenes.mlm; the total loss falls by them"],
+        80: ["losses started since step 70: scenes.itm 0.693; the total loss rises by them"],
     }
 
 

@@ -105,7 +105,7 @@ def test_after_the_step_that_ends_the_run_nothing_moves_any_more() -> None:
         guard.update(optimizer, step, {"loss": torch.tensor(loss)})
     assert torch.equal(model.weight, before)
     found = guard.read()
-    assert (found.ends, found.in_a_row, [one.step for one in found.left_out]) == (True, False, [0])
+    assert (found.ends, found.in_a_row, [one.step for one in found.skipped]) == (True, False, [0])
 
 
 @pytest.mark.parametrize(("losses", "ends"), [("1nn1nn", True), ("n1n1n1", False)])
@@ -118,7 +118,7 @@ def test_too_many_in_a_row_end_the_run(losses: str, ends: bool) -> None:
         guard.update(optimizer, step, {"loss": torch.tensor(float(loss.replace("n", "nan")))})
     found = guard.read()
     assert (found.ends, found.in_a_row) == (ends, ends)
-    assert [one.step for one in found.left_out] == ([1, 2] if ends else [0, 2, 4])
+    assert [one.step for one in found.skipped] == ([1, 2] if ends else [0, 2, 4])
 
 
 @pytest.mark.parametrize("log_every", [1, 4])
@@ -133,9 +133,10 @@ def test_the_run_stops_and_says_what_was_wrong(
     assert lines[0] == "step 3: not finite: loss, images.itc, gradient_norm"
     assert any(line.startswith("  records of stream images: scene-") for line in lines)
     assert (
-        f"  saved in {directory}/non-finite/step-0000003; to look into it: x2kit debug {directory}" in lines
+        f"  saved in {directory}/non-finite/step-0000003; to find the module: x2kit debug {directory}"
+        in lines
     )
-    assert "  the update was left out; the checkpoint of step 2 is kept" in lines
+    assert "  the update was skipped; the checkpoint of step 2 is kept" in lines
     assert lines[-1].endswith(f"x2kit train --resume --run-dir {directory} --training.non_finite skip")
     assert [path.name for path in checkpoints(directory)] == ["step-0000002"]
 

@@ -13,7 +13,7 @@ from tests.training.nonfinite.test_guard import spoil
 from tests.training.test_loop import after, run
 from x2kit import cli
 from x2kit.errors import CheckpointError, X2KitError
-from x2kit.training.nonfinite.replay import Place, replay, watched
+from x2kit.training.nonfinite.replay import Place, replay, watch_modules
 from x2kit.training.nonfinite.saved_step import saved_steps
 from x2kit.training.trainer import Trainer
 
@@ -62,7 +62,7 @@ def zeroed(root: nn.Module) -> Outer:
 
 def test_a_gradient_goes_wrong_in_the_inner_module_that_has_a_finite_one_behind_it() -> None:
     model = zeroed(Root())
-    with watched(model) as watch:
+    with watch_modules(model) as watch:
         model(torch.ones(1, 2)).sum().backward()
     assert watch.forward is None
     why = "the gradient of its output is finite, that of an input is not"
@@ -71,15 +71,15 @@ def test_a_gradient_goes_wrong_in_the_inner_module_that_has_a_finite_one_behind_
 
 def test_a_gradient_that_arrives_broken_is_of_the_losses() -> None:
     model = zeroed(nn.Linear(2, 2))
-    with watched(model) as watch:
+    with watch_modules(model) as watch:
         (model(torch.ones(1, 2)) * float("inf")).sum().backward()
-    why = "the gradient of its output is not finite where it arrives"
+    why = "the gradient of its output is not finite"
     assert watch.backward() == Place("pair.root", "Linear", why)
 
 
 def test_nothing_is_left_on_the_model_and_finite_numbers_are_no_place() -> None:
     model = zeroed(nn.Identity())
-    with watched(model) as watch:
+    with watch_modules(model) as watch:
         model(torch.ones(1, 2)).sum().backward()
     assert (watch.forward, watch.backward()) == (None, None)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -1,1 +1,1 @@
-"""Metrics, run record, callbacks, progress."""
+"""Record metrics and broken records, call reporters and hooks, show progress."""

@@ -1,8 +1,8 @@
-"""The broken records of a run, in its directory: all of them counted, some of each kind with file and line.
+"""Write the broken records of a run to its directory: all counts, a bounded number of lines.
 
-    bad-records.jsonl         one line a broken record, as it is met: step, stream, record, reason, file, line, offset,
-                              message; of each stream and reason at most the first 100
-    bad-records-counts.json   records drawn, records broken, and how many of each stream and reason: all of them
+    bad-records.jsonl         one line per broken record: step, stream, record, reason, file, line, offset, message;
+                              at most the first 100 of each stream and reason
+    bad-records-counts.json   records drawn, records broken, and counts by stream and reason
 
 Imports torch through the batch's layout.
 """
@@ -24,12 +24,12 @@ from x2kit.plugin.sources import Place
 
 
 class BadRecordsOfRun:
-    """Counts and writes what a run leaves out. A resumed run goes on where its checkpoint was.
+    """Count and write the records that a run skips; resumes from a checkpoint's counts.
 
     Args:
-        run: the run directory, which exists.
-        steps_done: lines of later steps are dropped; they are about to be written again.
-        state: what `state` gave at that step; None for a new run.
+        run: the run directory, exists.
+        steps_done: lines of later steps are dropped, since those steps run again.
+        state: returned by `state` at that step; None for a new run.
     """
 
     def __init__(self, run: Path, steps_done: int = 0, state: Mapping[str, Any] | None = None) -> None:
@@ -37,64 +37,64 @@ class BadRecordsOfRun:
         self._run = run
         kept = [line for line in read_lines(run / BAD_RECORDS) if line["step"] <= steps_done]
         for line in kept:
-            self.bad.keep(from_line(line))
+            self.bad.keep(_from_line(line))
         if state is not None:
             self.bad.restore(state)
-        with atomic_file(run / BAD_RECORDS) as beside:
-            beside.write_text("".join(map(_text, kept)), encoding="utf-8")
+        with atomic_file(run / BAD_RECORDS) as partial:
+            partial.write_text("".join(map(_dump, kept)), encoding="utf-8")
         self._file = (run / BAD_RECORDS).open("a", encoding="utf-8")
         self.write_counts()
 
     def add(self, batch: Batch, max_share: float) -> None:
-        """Count the records of a batch and write those that are new.
+        """Count the records of a batch and write new broken ones.
 
-        Raises: DataError with a summary if more than `max_share` of all are broken.
+        Raises: DataError with a summary if more than `max_share` of all records are broken.
         """
         new = self.bad.add(batch)
         if new:
             with storage_errors(self._run / BAD_RECORDS):
-                self._file.writelines(_text(to_line(fault, batch.step + 1)) for fault in new)
+                self._file.writelines(_dump(_to_line(fault, batch.step + 1)) for fault in new)
                 self._file.flush()
         self.bad.check(max_share)
 
     @property
     def total(self) -> int:
-        """Broken records so far."""
+        """Number of broken records so far."""
         return self.bad.total
 
     def state(self) -> dict[str, Any]:
-        """The counts as plain values, for a checkpoint."""
+        """Return the counts as plain values, for a checkpoint."""
         return self.bad.state()
 
     def write_counts(self) -> None:
-        """Bring the file of counts up to date."""
-        with atomic_file(self._run / BAD_COUNTS) as beside:
-            beside.write_text(json.dumps(self.state(), indent=1) + "\n", encoding="utf-8")
+        """Write the file of counts."""
+        with atomic_file(self._run / BAD_COUNTS) as partial:
+            partial.write_text(json.dumps(self.state(), indent=1) + "\n", encoding="utf-8")
 
     def sync(self) -> None:
-        """What was written is on the disk, the counts with it."""
+        """Sync lines and counts to disk."""
         with storage_errors(self._run / BAD_RECORDS):
             self._file.flush()
             os.fsync(self._file.fileno())
         self.write_counts()
 
     def close(self) -> None:
-        """The last counts, and the end of the file."""
+        """Close the file of lines and write the final counts."""
         with storage_errors(self._run / BAD_RECORDS):
             self._file.close()
         self.write_counts()
 
     def summary(self) -> str:
-        """The counts in words, with the file that tells more; nothing where no record is broken."""
+        """Summarise the counts, with the path of the lines; empty without broken records."""
         counted = self.bad.summary()
-        return f"{counted}\n  more of them: {self._run / BAD_RECORDS}" if counted else ""
+        return f"{counted}\n  more in {self._run / BAD_RECORDS}" if counted else ""
 
 
-def to_line(fault: BrokenRecord, step: int | None = None) -> dict[str, Any]:
-    """A broken record as plain values; `step` counts from 1."""
+def _to_line(fault: BrokenRecord, step: int) -> dict[str, Any]:
+    """Convert a broken record to plain values; `step` counts from 1."""
     place = fault.place or Place("")
     return {
-        **({} if step is None else {"step": step}),
+        "step": step,
         "stream": fault.stream,
         "record": fault.record,
         "reason": fault.reason.value,
@@ -105,12 +105,11 @@ def to_line(fault: BrokenRecord, step: int | None = None) -> dict[str, Any]:
     }
 
 
-def from_line(line: Mapping[str, Any]) -> BrokenRecord:
-    """The broken record of a line."""
+def _from_line(line: Mapping[str, Any]) -> BrokenRecord:
     place = Place(line["file"], line["line"], line["offset"]) if line["file"] else None
     return BrokenRecord(line["stream"], line["record"], Reason(line["reason"]), line["message"], place)
 
 
-def _text(line: Mapping[str, Any]) -> str:
-    # Escaped: a message may quote half a character, which no file could hold.
+def _dump(line: Mapping[str, Any]) -> str:
+    # Escaped to ASCII: a message may quote a lone surrogate, which UTF-8 cannot encode.
     return json.dumps(line) + "\n"

@@ -1,7 +1,7 @@
-"""Who is told of a run while it goes on: its reporters, and plugins by their hooks. Imports no torch.
+"""Call reporters and plugin hooks during a run. Imports no torch.
 
-What they raise harms no run: it is said once and counted. The exception is what is raised before the first step of a
-new run, when nothing is lost yet and somebody is still looking.
+Their errors do not end a run: each is printed once and counted. The exception is an error before the first step of a
+new run, when nothing is lost and the user is likely watching.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from x2kit.plugin.components import ReporterConfig
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 
-Say = Callable[[str], None]
 HOOKS = ("x2kit_run_started", "x2kit_step_done", "x2kit_checkpoint_saved", "x2kit_run_ended")
 
 
 class Callbacks:
-    """Those of one run, at rank 0.
+    """Call the reporters and hooks of one run, at rank 0.
 
     Args:
-        run: what they are told of it.
+        run: facts passed to them.
         reporters: by name.
-        say: told what went wrong.
+        say: receives messages for the user.
         plugins: whose hooks are called.
     """
 
@@ -38,17 +37,17 @@ class Callbacks:
         self,
         run: RunFacts,
         reporters: Mapping[str, ReporterConfig],
-        say: Say,
+        say: Callable[[str], None],
         plugins: Plugins | None = None,
     ) -> None:
         self._hooks = {hook: plugins.implementing(hook) if plugins else [] for hook in HOOKS}
         self._run, self._configs, self._say = run, reporters, say
         self._reporters: dict[str, Reporter] = {}
-        self._failed: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """They are told that the run starts, and how it ends."""
+        """Report the start of the run, then how the block ended."""
         status: RunStatus = "failed"
         try:
             self.started()
@@ -61,55 +60,55 @@ class Callbacks:
             self.ended(status)
 
     def started(self) -> None:
-        """Before the first step. Raises PluginError if one of them fails and the run is a new one."""
+        """Report the start. Raises PluginError if a callback of a new run fails."""
         for name, config in self._configs.items():
-            self._tell(self._key(name), partial(self._start, name, config), may_end=not self._run.resumed)
-        self._call("x2kit_run_started", may_end=not self._run.resumed)
+            self._guard(self._key(name), partial(self._start, name, config), fatal=not self._run.resumed)
+        self._call_hook("x2kit_run_started", fatal=not self._run.resumed)
 
     def step_done(self, step: int, values: Mapping[str, float] | None) -> None:
-        """After a step; with values where they were read."""
+        """Report a step; values are None unless it was logged."""
         if values is not None:
             for name, reporter in self._reporters.items():
-                self._tell(self._key(name), partial(reporter.log, step, dict(values)))
-        self._call("x2kit_step_done", step=step, values=None if values is None else dict(values))
+                self._guard(self._key(name), partial(reporter.log, step, dict(values)))
+        self._call_hook("x2kit_step_done", step=step, values=None if values is None else dict(values))
 
     def checkpoint_saved(self, step: int, checkpoint: Path) -> None:
-        """After a checkpoint that is whole."""
-        self._call("x2kit_checkpoint_saved", step=step, checkpoint=checkpoint)
+        """Report a complete checkpoint."""
+        self._call_hook("x2kit_checkpoint_saved", step=step, checkpoint=checkpoint)
 
     def ended(self, status: RunStatus) -> None:
-        """After the last step, or in place of those that will not come."""
+        """Report the end of the run, and print how often each callback failed."""
         for name, reporter in self._reporters.items():
-            self._tell(self._key(name), partial(reporter.end, status))
-        self._call("x2kit_run_ended", status=status)
-        for who, times in self._failed.items():
-            self._say(
-                f"{who} failed {times} {'time' if times == 1 else 'times'}; the run directory has every number"
-            )
+            self._guard(self._key(name), partial(reporter.end, status))
+        self._call_hook("x2kit_run_ended", status=status)
+        for name, count in self._failures.items():
+            times = "once" if count == 1 else f"{count} times"
+            self._say(f"{name} failed {times}; all values are in metrics.jsonl of the run directory")
 
     def _start(self, name: str, config: ReporterConfig) -> None:
         folder = self._run.directory / REPORTERS / name
         make_folder(folder)
         reporter = config.build()
         reporter.start(self._run, folder)
-        self._reporters[name] = reporter  # one that did not start is told nothing more
+        self._reporters[name] = reporter  # a reporter that failed to start is not called again
 
-    def _call(self, hook: str, may_end: bool = False, **facts: Any) -> None:
+    def _call_hook(self, hook: str, fatal: bool = False, **facts: Any) -> None:
         for plugin, call in self._hooks[hook]:
-            self._tell(f"{hook} of plugin {plugin}", partial(call, run=self._run, **facts), may_end)
+            self._guard(f"{hook} of plugin {plugin}", partial(call, run=self._run, **facts), fatal)
 
     def _key(self, name: str) -> str:
         return f"training.reporters.{name} ({self._configs[name].component_name()})"
 
-    def _tell(self, who: str, call: Callable[[], None], may_end: bool = False) -> None:
+    def _guard(self, name: str, call: Callable[[], None], fatal: bool = False) -> None:
+        """Call it; print its first error and count all, or raise PluginError if `fatal`."""
         try:
             call()
-        except Exception as error:  # a stranger's code and his network, which must not end a run of weeks
-            told = f"{who} failed: {type(error).__name__}: {' '.join(str(error).split())}"
-            if may_end:
+        except Exception as error:  # a plugin's or network error must not end a run of weeks
+            message = f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            if fatal:
                 raise PluginError(
-                    f"{told}\n  nothing was trained yet: mend it, or go on without it"
+                    f"{message}\n  no step was trained yet: fix it, or remove it from the recipe"
                 ) from error
-            if who not in self._failed:
-                self._say(f"{told}; training goes on, and this is said once")
-            self._failed[who] += 1
+            if name not in self._failures:
+                self._say(f"{message}; training continues, further failures are only counted")
+            self._failures[name] += 1

@@ -1,89 +1,77 @@
-"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+"""Show training progress as a live bar on a terminal, else as plain lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-from x2kit.terminal import PlainColumn, PlainConsole
-
-PLAIN_SECONDS = 15.0
-"""Seconds between lines where the output is no terminal."""
+from x2kit.terminal import PLAIN_SECONDS, LiveProgress, PlainColumn, PlainConsole
 
 
-class StepProgress:
-    """Shows steps, losses, speed and time left. Use as a context manager.
+class StepProgress(LiveProgress):
+    """Show steps, losses, speed and time left; context manager.
 
     Args:
         steps: of the run.
-        done: before it goes on.
-        quiet: show nothing, as where another process speaks.
+        done: steps before this start.
+        quiet: print nothing, as on ranks other than 0.
     """
 
     def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
         self._console = PlainConsole(quiet=quiet)
         self._steps, self._start = steps, done
-        self._bar = Progress(
-            PlainColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            PlainColumn("{task.fields[values]}"),
-            PlainColumn("{task.fields[left]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
+        super().__init__(
+            Progress(
+                PlainColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                PlainColumn("{task.fields[values]}"),
+                PlainColumn("{task.fields[left]}"),
+                console=self._console,
+                disable=not self._console.is_terminal,
+            )
         )
         self._task = self._bar.add_task("", total=steps, completed=done, values="", left="")
         self._costs: Sequence[tuple[int, float]] = [(steps, 1.0)]
 
     def __enter__(self) -> Self:
-        self._began = self._said = time.monotonic()
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+        self._started = self._last_line = time.monotonic()
+        return super().__enter__()
 
     def expect(self, costs: Sequence[tuple[int, float]]) -> None:
-        """Estimate the time left from steps that cost unequally.
+        """Set the cost of steps by span, to estimate the time left.
 
         Args:
-            costs: for each span of the run the step at which it stops (exclusive) and the cost of each of its steps,
-                in any unit.
+            costs: for each span of the run its stop step (exclusive) and the cost of one of its steps, in any unit.
         """
         self._costs = costs
 
     def advance(self, done: int) -> None:
-        """So many steps are done."""
+        """Move the bar to the number of steps done."""
         self._bar.update(self._task, completed=done)
 
     def show(self, done: int, values: dict[str, float]) -> None:
-        """The newest values after so many steps."""
+        """Show the newest values and the time left."""
         shown = "  ".join(f"{name} {value:.3g}" for name, value in values.items())
         now = time.monotonic()
-        left = f"{self.seconds_left(done, now - self._began) / 60:.1f} min left"
+        left = f"{self.seconds_left(done, now - self._started) / 60:.1f} min left"
         self._bar.update(self._task, completed=done, values=shown, left=left)
-        if self._console.is_terminal or (now - self._said < PLAIN_SECONDS and done < self._steps):
+        if self._console.is_terminal or (now - self._last_line < PLAIN_SECONDS and done < self._steps):
             return
-        self._said = now
-        speed = (done - self._start) / max(now - self._began, 1e-9)
-        self._console.print(
-            f"step {done}/{self._steps}  {shown}  {speed:.2f} steps/s  {left}",
-            soft_wrap=True,
-        )
+        self._last_line = now
+        speed = (done - self._start) / max(now - self._started, 1e-9)
+        self.say(f"step {done}/{self._steps}  {shown}  {speed:.2f} steps/s  {left}")
 
     def seconds_left(self, done: int, seconds: float) -> float:
-        """Estimate the rest of the run, given the seconds that the steps from its start up to `done` took."""
+        """Estimate the remaining time from the seconds that the steps up to `done` took since this start."""
         spent = self._cost(done) - self._cost(self._start)
         return seconds * (self._cost(self._steps) - self._cost(done)) / max(spent, 1e-9)
 
     def _cost(self, done: int) -> float:
-        """The cost of the first steps of the run."""
+        """Sum the cost of the first `done` steps of the run."""
         starts = [0, *(stop for stop, _ in self._costs)]
         return sum(
             max(0, min(done, stop) - start) * cost
@@ -91,5 +79,5 @@ class StepProgress:
         )
 
     def say(self, message: str) -> None:
-        """A line beside the progress."""
-        self._bar.console.print(message, soft_wrap=True)
+        """Print a line above the bar."""
+        self._console.print(message, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a person should know about the losses while a run goes on. Imports no torch."""
+"""Report losses that start or stop and matching heads that collapse. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,61 +8,61 @@ from x2kit.data.config import Phase
 from x2kit.objectives.matching import describe_collapse
 
 PATIENCE = 0.2
-"""Share of the run for which a matching head may stay collapsed: at its start it has not learned anything yet."""
+"""Share of the run that a matching head may stay collapsed: at the start it has not learned yet."""
 _POSITIVE, _NEGATIVE = "_positive_accuracy", "_negative_accuracy"
 
 
 class LossWatch:
-    """Messages about losses that start or stop, and about matching heads that have collapsed.
+    """Produce messages about losses that start or stop, and about collapsed matching heads.
 
     Args:
         phases: of the run; none for a run without steps.
-        done: steps before the first one that is watched.
+        done: steps done before the first watched one.
     """
 
     def __init__(self, phases: Sequence[Phase], done: int) -> None:
         self._phases, self._steps = phases, phases[-1].stop if phases else 0
-        self._shown = _phase_of(phases, max(done - 1, 0)) if phases else None
+        self._phase = _phase_of(phases, max(done - 1, 0)) if phases else None
         self._collapsed_since: dict[str, int] = {}
         self._warned: set[str] = set()
 
     def messages(self, done: int, values: Mapping[str, float]) -> Iterator[str]:
-        """Look at a line of metrics.
+        """Check one line of metrics.
 
         Args:
             done: steps done, at least 1.
             values: of the line.
         """
-        yield from self._changes(done, values)
+        yield from self._phase_changes(done, values)
         for name in values:
             if name.endswith(_POSITIVE) and name.replace(_POSITIVE, _NEGATIVE) in values:
-                yield from self._matching(done, name.removesuffix(_POSITIVE), values)
+                yield from self._collapse(done, name.removesuffix(_POSITIVE), values)
 
-    def _changes(self, done: int, values: Mapping[str, float]) -> Iterator[str]:
-        before, now = self._shown, _phase_of(self._phases, done - 1)
+    def _phase_changes(self, done: int, values: Mapping[str, float]) -> Iterator[str]:
+        before, now = self._phase, _phase_of(self._phases, done - 1)
         if now == before:
             return
-        self._shown = now
+        self._phase = now
         known = before.names if before else ()
         started = [_with_value(name, values) for name in now.names if name not in known]
         stopped = [name for name in known if name not in now.names]
         if started:
-            yield f"losses that started since step {now.start}: {', '.join(started)}; the total loss rises by them"
+            yield f"losses started since step {now.start}: {', '.join(started)}; the total loss rises by them"
         if stopped:
-            yield f"losses that stopped since step {now.start}: {', '.join(stopped)}; the total loss falls by them"
+            yield f"losses stopped since step {now.start}: {', '.join(stopped)}; the total loss falls by them"
 
-    def _matching(self, done: int, loss: str, values: Mapping[str, float]) -> Iterator[str]:
-        found = describe_collapse(values[loss + _POSITIVE], values[loss + _NEGATIVE])
-        if found is None:
+    def _collapse(self, done: int, loss: str, values: Mapping[str, float]) -> Iterator[str]:
+        collapse = describe_collapse(values[loss + _POSITIVE], values[loss + _NEGATIVE])
+        if collapse is None:
             self._collapsed_since.pop(loss, None)
             return
         since = self._collapsed_since.setdefault(loss, done)
-        long = done - since >= PATIENCE * self._steps
-        if loss not in self._warned and (long or done == self._steps):
+        expired = done - since >= PATIENCE * self._steps or done == self._steps
+        if loss not in self._warned and expired:
             self._warned.add(loss)
             yield (
-                f"warning: {loss}: after step {done} the matching head {found}; more steps, a lower training.lr or a "
-                "later start of this loss help most often"
+                f"warning: {loss}: after step {done} the matching head {collapse}; more steps, a lower training.lr or "
+                "a later start of this loss often help"
             )
 
 

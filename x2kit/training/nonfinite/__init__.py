@@ -1,1 +1,1 @@
-"""Non-finite losses: guard, saved batch, replay."""
+"""Skip updates with NaN or Inf, save such a step, and replay it."""

@@ -1,12 +1,11 @@
-"""Updates that are left out because a loss or the gradient is not finite. Imports torch.
+"""Skip updates whose loss or gradient is NaN or Inf. Imports torch.
 
-Whether they are is computed on the device, and decides there: the update rule is handed a flag (`found_inf`, as by
-torch's GradScaler) under which parameters, averages and counts stay as they are. Python asks what happened at the steps
-that are logged or saved, where it waits for the device anyhow. The official update rule, which counts in Python, asks
-at every step.
+The check runs on the device: the optimiser receives a flag (`found_inf`, as from torch's GradScaler) under which
+parameters, averages and counts stay unchanged. Python reads the result only at steps that are logged or saved, where it
+waits for the device anyway. The official update rule, which counts in Python, waits at every step.
 
-Once the run is to end, no later update is made either, so that the parameters are still those of the step that ended
-it when Python gets to know.
+Once the run must stop, no later update is made, so the parameters are still those of the step that stopped it when
+Python reads the result.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from torch import Tensor, nn
 from x2kit.training.config import TrainingConfig
 
 EXPECTED_OF_FP16 = ("gradient_norm",)
-"""What is not finite where the scale of the losses was too large; the scaler takes a smaller one for the next step."""
-
-Share = Callable[[Tensor], None]
+"""Overflows when the loss scale is too large; the scaler lowers it for the next step."""
 
 
 class SkippedUpdate(NamedTuple):
@@ -31,33 +28,33 @@ class SkippedUpdate(NamedTuple):
 
     Attributes:
         step: from 0.
-        values: the step's losses and gradient norm.
+        values: losses and gradient norm of the step.
     """
 
     step: int
     values: dict[str, Tensor]
 
 
-class NonFiniteValue(NamedTuple):
-    """What happened since it was asked for last.
+class GuardReport(NamedTuple):
+    """The skipped updates since the last report.
 
     Attributes:
-        left_out: the steps without an update.
-        ends: whether the run is to end after the last of them.
-        in_a_row: whether it ends because so many were left out in a row, not because of the last one alone.
+        skipped: in order.
+        ends: whether the run must stop after the last of them.
+        in_a_row: whether it stops for `max_skipped` updates in a row, rather than for the last one alone.
     """
 
-    left_out: list[SkippedUpdate]
+    skipped: list[SkippedUpdate]
     ends: bool
     in_a_row: bool
 
 
-def broken(values: Mapping[str, float]) -> list[str]:
-    """The names of values that are not finite, in order."""
+def nonfinite_names(values: Mapping[str, float]) -> list[str]:
+    """Return the names of values that are NaN or Inf, in order."""
     return [name for name, value in values.items() if not math.isfinite(value)]
 
 
-class _Seen(NamedTuple):
+class _Update(NamedTuple):
     step: int
     names: tuple[str, ...]
     values: Tensor
@@ -65,14 +62,14 @@ class _Seen(NamedTuple):
 
 
 class Guard:
-    """Makes the updates of a run, but for those that would spoil the parameters.
+    """Make the updates of a run, except those with NaN or Inf.
 
     Args:
-        model: whose running statistics, if any, are put back as well.
+        model: running statistics of its batch norms are restored at a skipped update.
         config: `non_finite` and `max_skipped`.
         device: of the model.
-        precision: fp16 expects gradients that overflow now and then, so these never end the run at once.
-        share: takes the maximum of a tensor over all processes, in place.
+        precision: fp16 expects gradients to overflow occasionally, so they never stop the run at once.
+        share: takes the maximum of a tensor over all ranks, in place.
     """
 
     def __init__(
@@ -81,15 +78,15 @@ class Guard:
         config: TrainingConfig,
         device: torch.device,
         precision: str = "fp32",
-        share: Share | None = None,
+        share: Callable[[Tensor], None] | None = None,
     ) -> None:
         self._stops = config.non_finite == "stop"
-        self._most = config.max_skipped
+        self._max_skipped = config.max_skipped
         self._expected = EXPECTED_OF_FP16 if precision == "fp16" else ()
         self._share = share
-        self._row = torch.zeros((), device=device)
-        self._over = torch.zeros((), device=device)
-        self._seen: list[_Seen] = []
+        self._row = torch.zeros((), device=device)  # updates skipped in a row
+        self._over = torch.zeros((), device=device)  # 1 once the run must stop
+        self._updates: list[_Update] = []
         self._statistics = [
             buffer
             for module in model.modules()
@@ -98,20 +95,20 @@ class Guard:
         ]
         self._before: list[Tensor] = []
         self.skipped = 0
-        """Updates left out so far, as far as was read."""
+        """Skipped updates, as of the last report."""
 
     def begin(self) -> None:
-        """A step begins: its forward pass may spoil running statistics."""
+        """Copy the running statistics before the forward pass of a step."""
         self._before = [buffer.clone() for buffer in self._statistics]
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, step: int, values: Mapping[str, Tensor]) -> None:
-        """Make the update of a step, unless one of its values is not finite. Does not wait for the device.
+        """Step the optimiser unless a value is NaN or Inf; does not wait for the device.
 
         Args:
-            optimizer: one that heeds `found_inf`: torch's fused ones and `OfficialAdamW`.
+            optimizer: one that supports `found_inf`: torch's fused ones and `OfficialAdamW`.
             step: from 0.
-            values: scalars: losses, and the norm of the gradient.
+            values: scalars: losses, and the gradient norm.
         """
         stacked = torch.stack([value.detach().float() for value in values.values()])
         not_finite = ~stacked.isfinite()
@@ -126,40 +123,39 @@ class Guard:
             self._share(flags)
         bad, fault = flags.unbind()
         self._row = (self._row + bad) * bad
-        self._over = torch.stack([self._over, fault, (self._row >= self._most).float()]).max()
-        left_out = torch.maximum(bad, self._over)
+        self._over = torch.stack([self._over, fault, (self._row >= self._max_skipped).float()]).max()
+        skip = torch.maximum(bad, self._over)
         for now, before in zip(self._statistics, self._before, strict=True):
-            now.copy_(torch.where(left_out > 0, before, now))
+            now.copy_(torch.where(skip > 0, before, now))
         self._before = []
-        optimizer.found_inf = left_out  # type: ignore[attr-defined]
+        optimizer.found_inf = skip  # type: ignore[attr-defined]
         try:
             optimizer.step()
         finally:
             del optimizer.found_inf  # type: ignore[attr-defined]
-        self._seen.append(_Seen(step, tuple(values), stacked, torch.stack([bad, fault, self._over])))
+        self._updates.append(_Update(step, tuple(values), stacked, torch.stack([bad, fault, self._over])))
 
-    def read(self) -> NonFiniteValue:
-        """What happened since the last call; waits for the device."""
-        seen, self._seen = self._seen, []
-        left_out: list[SkippedUpdate] = []
+    def read(self) -> GuardReport:
+        """Report the updates skipped since the last call; waits for the device."""
+        updates, self._updates = self._updates, []
+        skipped: list[SkippedUpdate] = []
         ends = in_a_row = False
-        flags = torch.stack([one.flags for one in seen]).tolist() if seen else []
-        for one, (bad, fault, over) in zip(seen, flags, strict=True):
+        flags = torch.stack([update.flags for update in updates]).tolist() if updates else []
+        for update, (bad, fault, over) in zip(updates, flags, strict=True):
             if bad:
-                left_out.append(
-                    SkippedUpdate(one.step, dict(zip(one.names, one.values.unbind(), strict=True)))
-                )
+                values = dict(zip(update.names, update.values.unbind(), strict=True))
+                skipped.append(SkippedUpdate(update.step, values))
             if over:
                 ends, in_a_row = True, not fault
-                break  # what came after was not to be
-        self.skipped += len(left_out)
-        return NonFiniteValue(left_out, ends, in_a_row)
+                break  # later updates were not made
+        self.skipped += len(skipped)
+        return GuardReport(skipped, ends, in_a_row)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: plain values; waits for the device."""
+        """Return plain values for a checkpoint; waits for the device."""
         return {"skipped": self.skipped, "in_a_row": int(self._row)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the counts of a checkpoint."""
         self.skipped = state["skipped"]
         self._row.fill_(state["in_a_row"])

@@ -1,6 +1,6 @@
-"""A saved step made again, with a look at every module: where is the first number that is not finite? Imports torch.
+"""Replay a saved step and find the first module with NaN or Inf. Imports torch.
 
-Every look waits for the device. Nothing is updated and nothing written.
+Every check waits for the device. Nothing is updated or written.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
@@ -19,37 +20,37 @@ from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_device
 from x2kit.model.initialisation import build_started
 from x2kit.training.checkpoint.resume import restore_model
-from x2kit.training.nonfinite.guard import broken
+from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import load_step
 from x2kit.training.optim.optimizer import build_optimizer
 from x2kit.training.stepper import Parts, Recipe, Stepper
 
 
 class Place(NamedTuple):
-    """Where a number is not finite.
+    """The module that produced NaN or Inf.
 
     Attributes:
         module: its name in the model.
         kind: its class.
-        why: what is known of it, for people.
+        reason: which of outputs, inputs, parameters and gradients are finite.
     """
 
     module: str
     kind: str
-    why: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"{self.module} ({self.kind}): {self.why}"
+        return f"{self.module} ({self.kind}): {self.reason}"
 
 
 class ReplayResult(NamedTuple):
-    """What a step gave when it was made again.
+    """The outcome of a replayed step.
 
     Attributes:
-        values: losses by stream, their sum, the norm of the gradient.
-        before: the names that were not finite in the run.
-        forward: the first module whose output is not finite; None if all are.
-        backward: the first module, on the way back, whose gradient is not finite; None if all are.
+        values: losses by stream, their sum, the gradient norm.
+        before: names of values that were NaN or Inf in the run.
+        forward: first module with a non-finite output; None if there is none.
+        backward: first module of the backward pass with a non-finite gradient; None if there is none.
     """
 
     values: dict[str, float]
@@ -59,102 +60,103 @@ class ReplayResult(NamedTuple):
 
     @property
     def broken(self) -> list[str]:
-        """The names that are not finite now."""
-        return broken(self.values)
+        """Names of values that are NaN or Inf in the replay."""
+        return nonfinite_names(self.values)
 
 
 def replay(folder: Path, recipe: Recipe, device: str | None = None) -> ReplayResult:
-    """Make a saved step again.
+    """Run forward and backward pass of a saved step, checking every module.
 
     Args:
-        folder: of the step, as training left it.
-        recipe: that of the step, resolved.
-        device: instead of the recipe's. Draws such as dropout differ between kinds of devices.
-    Raises: CheckpointError if the folder is damaged; X2KitError if the device is not there.
+        folder: of the step, written by training.
+        recipe: of the step, resolved.
+        device: overrides the recipe's. Random draws such as dropout differ between kinds of devices.
+    Raises: CheckpointError if the folder is damaged; X2KitError if the device is unavailable.
     """
     saved, config = load_step(folder), recipe.training
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    on = choose_device(device or config.device)
+    chosen = choose_device(device or config.device)
     with without_initialisation():
         model, _ = build_started(recipe.model, training_texts(recipe.data))
     restore_model(model, saved.model)
-    model.to(on).train()
+    model.to(chosen).train()
     batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
-    stepper = Stepper(recipe, Parts(model, build_optimizer(model, config), on, batches), saved.step)
+    stepper = Stepper(recipe, Parts(model, build_optimizer(model, config), chosen, batches), saved.step)
     if stepper.scaler.is_enabled():
         stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": saved.scale})
-    with watched(model) as watch:
-        found = stepper.differentiate(saved.batch)
-    values = {name: float(value) for name, value in found.items()}
+    with watch_modules(model) as watch:
+        values = {name: float(value) for name, value in stepper.differentiate(saved.batch).items()}
     return ReplayResult(values, saved.names, watch.forward, watch.backward())
 
 
-class Watch:
-    """Looks at what goes into and comes out of modules, and at the gradients of both.
+class ModuleWatch:
+    """Check inputs, outputs and gradients of modules for NaN and Inf.
 
-    A module is where a gradient goes wrong if that of all its outputs is finite, and that of an input or of a parameter
-    is not; of modules inside each other, the inner one.
+    The backward pass first fails in a module whose outputs all have finite gradients while an input or parameter does
+    not; of nested modules, the innermost.
     """
 
     def __init__(self) -> None:
         self.forward: Place | None = None
         self._kinds: dict[str, str] = {}
-        self._arrived: dict[str, None] = {}  # modules whose output's gradient is not finite, in order
-        self._left: dict[str, str] = {}  # modules with an input or parameter whose gradient is not, and which
+        self._bad_outputs: dict[str, None] = {}  # modules with a non-finite output gradient, in order
+        self._bad_inputs: dict[
+            str, str
+        ] = {}  # modules with a non-finite input or parameter gradient: which one
 
     def inputs(self, name: str, module: nn.Module, values: Any) -> None:
-        """A module is called."""
+        """Watch the gradients of a module's inputs."""
         self._kinds[name] = type(module).__name__
-        for value in _floats(values):
+        for value in _float_tensors(values):
             if value.requires_grad:
-                value.register_hook(lambda gradient: self._note_left(name, "an input", gradient))  # type: ignore[no-untyped-call]
+                value.register_hook(lambda gradient: self._check_input(name, "an input", gradient))  # type: ignore[no-untyped-call]
 
     def outputs(self, name: str, module: nn.Module, inputs: Any, values: Any) -> None:
-        """A module returns."""
-        for value in _floats(values):
+        """Check a module's outputs and watch their gradients."""
+        for value in _float_tensors(values):
             if value.requires_grad:
-                value.register_hook(lambda gradient: self._note_arrived(name, gradient))  # type: ignore[no-untyped-call]
+                value.register_hook(lambda gradient: self._check_output(name, gradient))  # type: ignore[no-untyped-call]
         if self.forward is None and not _all_finite(values):
-            self.forward = Place(name, type(module).__name__, _why(module, inputs))
+            self.forward = Place(name, type(module).__name__, _forward_reason(module, inputs))
 
     def parameter(self, name: str, parameter: nn.Parameter) -> Any:
-        """A parameter's gradient is to be looked at; returns the handle of its hook."""
+        """Watch the gradient of a parameter; return the handle of its hook."""
         module, _, own = name.rpartition(".")
-        return parameter.register_hook(lambda gradient: self._note_left(module, own, gradient))  # type: ignore[no-untyped-call]
+        return parameter.register_hook(lambda gradient: self._check_input(module, own, gradient))  # type: ignore[no-untyped-call]
 
-    def _note_arrived(self, name: str, gradient: Tensor) -> None:
+    def _check_output(self, name: str, gradient: Tensor) -> None:
         if not gradient.isfinite().all():
-            self._arrived.setdefault(name)
+            self._bad_outputs.setdefault(name)
 
-    def _note_left(self, name: str, of: str, gradient: Tensor) -> None:
+    def _check_input(self, name: str, of: str, gradient: Tensor) -> None:
         if not gradient.isfinite().all():
-            self._left.setdefault(name, of)
+            self._bad_inputs.setdefault(name, of)
 
     def backward(self) -> Place | None:
-        """Where the gradient goes wrong, after the backward pass."""
-        sources = [name for name in self._left if name not in self._arrived]
+        """Return the first module of the backward pass with a non-finite gradient."""
+        sources = [name for name in self._bad_inputs if name not in self._bad_outputs]
         for name in sources:
             if not any(other != name and other.startswith(f"{name}." if name else "") for other in sources):
-                why = f"the gradient of its output is finite, that of {self._left[name]} is not"
-                return Place(name or "the model", self._kinds.get(name, "X2VLM"), why)
-        for name in self._arrived:
-            return Place(name, self._kinds[name], "the gradient of its output is not finite where it arrives")
+                reason = f"the gradient of its output is finite, that of {self._bad_inputs[name]} is not"
+                return Place(name or "the model", self._kinds.get(name, "X2VLM"), reason)
+        for name in self._bad_outputs:
+            return Place(name, self._kinds[name], "the gradient of its output is not finite")
         return None
 
 
 @contextmanager
-def watched(model: nn.Module) -> Iterator[Watch]:
-    """A look at every module of a model, while the block lasts."""
-    watch = Watch()
+def watch_modules(model: nn.Module) -> Iterator[ModuleWatch]:
+    """Register hooks on every module and parameter of a model while the block runs."""
+    watch = ModuleWatch()
 
     def hooks(name: str, module: nn.Module) -> list[Any]:
         return [
             module.register_forward_pre_hook(
-                lambda module, values, named: watch.inputs(name, module, (values, named)), with_kwargs=True
+                lambda module, args, kwargs: watch.inputs(name, module, (args, kwargs)), with_kwargs=True
             ),
             module.register_forward_hook(
-                lambda module, values, named, out: watch.outputs(name, module, (values, named), out),
+                lambda module, args, kwargs, out: watch.outputs(name, module, (args, kwargs), out),
                 with_kwargs=True,
             ),
         ]
@@ -170,26 +172,18 @@ def watched(model: nn.Module) -> Iterator[Watch]:
             handle.remove()
 
 
-def _floats(values: Any) -> Iterator[Tensor]:
-    """The tensors of floating point numbers in what a module takes or gives."""
-    if isinstance(values, Tensor):
-        if values.is_floating_point():
-            yield values
-    elif isinstance(values, dict):
-        for value in values.values():
-            yield from _floats(value)
-    elif isinstance(values, tuple | list):
-        for value in cast(tuple[Any, ...], values):
-            yield from _floats(value)
+def _float_tensors(values: Any) -> Iterator[Tensor]:
+    """Yield the floating-point tensors in nested inputs or outputs of a module."""
+    leaves = tree_leaves(values)
+    return (leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point())
 
 
 def _all_finite(values: Any) -> bool:
-    return all(bool(value.isfinite().all()) for value in _floats(values))
+    return all(bool(value.isfinite().all()) for value in _float_tensors(values))
 
 
-def _why(module: nn.Module, inputs: Any) -> str:
-    spoiled = [name for name, value in module.named_parameters() if not value.isfinite().all()]
-    if spoiled:
-        return f"its output is not finite; neither is its parameter {spoiled[0]}"
-    arrived = "its inputs are" if _all_finite(inputs) else "neither are its inputs"
-    return f"its output is not finite; {arrived}"
+def _forward_reason(module: nn.Module, inputs: Any) -> str:
+    bad = [name for name, value in module.named_parameters() if not value.isfinite().all()]
+    if bad:
+        return f"its output is not finite; neither is its parameter {bad[0]}"
+    return f"its output is not finite; its inputs {'are' if _all_finite(inputs) else 'are not finite either'}"
