@@ -56,7 +56,7 @@ def test_a_warning_of_a_result_keeps_codes_and_brackets() -> None:
     assert TEXT in printed(render({"warnings": [TEXT]}))
 
 
-def test_no_other_module_makes_consoles_or_columns_of_its_own() -> None:
+def test_no_other_module_creates_consoles_or_columns() -> None:
     package = Path(x2kit.__file__).parent
     own = re.compile(r"import .*\b(Console|TextColumn)\b|\brich\.print\b|from rich import")
     found = [
@@ -65,3 +65,26 @@ def test_no_other_module_makes_consoles_or_columns_of_its_own() -> None:
         if file.name != "terminal.py" and own.search(file.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+def shown(terminal: bool, times: list[float]) -> str:
+    out = io.StringIO()
+    console = PlainConsole(file=out, force_terminal=terminal, width=80, color_system=None)
+    clock = iter(times)
+    with TaskProgress(console, lambda: next(clock)) as progress:
+        for done in range(1, len(times)):
+            progress(f"matching, l{done}", done, 9)
+    return out.getvalue()
+
+
+def test_a_file_gets_a_line_every_fifteen_seconds() -> None:
+    lines = shown(False, [0, 1, 16, 20, 30, 32]).splitlines()
+    assert lines == ["matching, l2: 2/9", "matching, l5: 5/9"]
+
+
+def test_a_short_measurement_leaves_no_line_in_a_file() -> None:
+    assert shown(False, [0, 1, 2]) == ""
+
+
+def test_a_terminal_shows_what_is_measured_now() -> None:
+    assert "matching, l2" in shown(True, [0, 1, 2])

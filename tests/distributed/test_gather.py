@@ -1,4 +1,4 @@
-"""Several processes have the contrastive loss, and if wanted the gradient, that one has with all their rows."""
+"""Gathered over ranks, the contrastive loss and its gradient equal those of one process with all rows."""
 
 from __future__ import annotations
 
@@ -90,36 +90,36 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
     return in_processes(len(COUNTS), tmp_path_factory.mktemp("processes"), seen)
 
 
-def test_rows_come_in_the_order_of_processes(processes: list[Seen]) -> None:
+def test_rows_are_in_rank_order(processes: list[Seen]) -> None:
     for process in processes:
         for found, whole in zip(process.gathered, (inputs()[0], GROUP, GROUP > 1), strict=True):
             assert found.dtype == whole.dtype
             assert torch.equal(found, whole)
 
 
-def test_the_loss_and_its_gradient_are_those_of_one_process_with_all_rows(processes: list[Seen]) -> None:
+def test_exact_loss_and_gradient_equal_those_of_one_process(processes: list[Seen]) -> None:
     for process in processes:
         assert_close(process.exact, trained(*inputs(), GROUP))
 
 
-def test_officially_the_encoders_get_their_share_and_the_temperature_all(processes: list[Seen]) -> None:
+def test_official_gradient_divides_encoders_but_not_temperature_by_ranks(processes: list[Seen]) -> None:
     whole = trained(*inputs(), GROUP)
     share = Trained(whole.loss, whole.image / len(COUNTS), whole.text / len(COUNTS), whole.temperature)
     for process in processes:
         assert_close(process.official, share)
 
 
-def test_losses_that_differ_are_summed_for_every_row(processes: list[Seen]) -> None:
+def test_gradients_of_different_losses_are_summed_for_every_row(processes: list[Seen]) -> None:
     for process, count in zip(processes, COUNTS, strict=True):
         assert torch.equal(process.unlike, torch.full((count, 1), 1.0 + 2.0 + 3.0))
 
 
-def test_without_other_processes_nothing_changes() -> None:
+def test_without_torch_distributed_rows_are_returned_unchanged() -> None:
     rows = inputs()
     assert all(a is b for a, b in zip(gather_over_processes(*rows), rows, strict=True))
 
 
-def test_a_process_alone_gathers_nothing(tmp_path: Path) -> None:
+def test_with_one_rank_rows_are_returned_unchanged(tmp_path: Path) -> None:
     distributed.init_process_group("gloo", init_method=(tmp_path / "meeting").as_uri(), rank=0, world_size=1)
     try:
         rows = inputs()
@@ -128,6 +128,6 @@ def test_a_process_alone_gathers_nothing(tmp_path: Path) -> None:
         distributed.destroy_process_group()
 
 
-def test_rows_that_do_not_belong_together_are_refused() -> None:
+def test_tensors_with_different_row_counts_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"equally many rows, found \[5, 4\]"):
         gather_over_processes(torch.zeros(5, 2), torch.zeros(4, 2))

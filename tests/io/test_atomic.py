@@ -21,7 +21,7 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 
-def test_a_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_directory_appears_once_complete(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     with atomic_folder(path) as beside:
         (beside / "a").write_text("1")
@@ -30,7 +30,7 @@ def test_a_directory_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
-def test_a_directory_that_fails_half_way_never_appears(tmp_path: Path) -> None:
+def test_a_directory_never_appears_if_the_block_raises(tmp_path: Path) -> None:
     def write() -> None:
         with atomic_folder(tmp_path / "weights") as beside:
             (beside / "a").write_text("1")
@@ -41,7 +41,7 @@ def test_a_directory_that_fails_half_way_never_appears(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_stood_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_a_directory_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     with atomic_folder(path) as beside:
         (beside / "old").write_text("1")
@@ -60,7 +60,7 @@ def test_what_stood_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> No
     assert leftovers(tmp_path) == []
 
 
-def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_once_complete(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "new/a.json") as beside:
         beside.write_text("1")
         assert not (tmp_path / "new/a.json").exists()
@@ -68,7 +68,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert leftovers(tmp_path / "new") == []
 
 
-def test_what_killed_processes_left_is_removed_and_named(tmp_path: Path) -> None:
+def test_partial_files_of_killed_processes_are_removed_and_named(tmp_path: Path) -> None:
     (tmp_path / ".step-0000002.4711.partial").mkdir()
     (tmp_path / ".step-0000002.4711.partial/state.pt").write_text("half")
     (tmp_path / ".recipe.yaml.4711.partial.yaml").write_text("half")
@@ -81,7 +81,7 @@ def test_what_killed_processes_left_is_removed_and_named(tmp_path: Path) -> None
     ]
 
 
-def test_what_was_set_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> None:
+def test_a_directory_is_restored_if_its_replacement_was_killed(tmp_path: Path) -> None:
     (tmp_path / ".weights.4711.old").mkdir()
     (tmp_path / ".weights.4711.old/a").write_text("1")
     (said,) = clear_leftovers(tmp_path)
@@ -89,18 +89,18 @@ def test_what_was_set_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> N
     assert (tmp_path / "weights/a").read_text() == "1"
 
 
-def test_what_was_replaced_already_is_not_put_back(tmp_path: Path) -> None:
+def test_a_replaced_directory_is_not_restored(tmp_path: Path) -> None:
     (tmp_path / ".weights.4711.old").mkdir()
     (tmp_path / "weights").mkdir()
     clear_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
 
 
-def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_leftovers(tmp_path: Path) -> None:
     assert clear_leftovers(tmp_path / "absent") == []
 
 
-def test_a_directory_vanishes_whole(tmp_path: Path) -> None:
+def test_a_deleted_directory_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     delete_folder(tmp_path / "old")
     assert list(tmp_path.iterdir()) == []
@@ -114,7 +114,7 @@ def fail(number: int, wrapped: bool = False) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_full_disk_says_what_is_needed_and_what_is_free(tmp_path: Path, wrapped: bool) -> None:
+def test_a_full_disk_error_has_bytes_needed_and_free(tmp_path: Path, wrapped: bool) -> None:
     with pytest.raises(StorageError) as error, storage_errors(tmp_path / "state.pt", needs=3 * 2**20):
         fail(errno.ENOSPC, wrapped)
     begin = f"{tmp_path}/state.pt: not written: disk full; 3.0 MiB needed, "
@@ -122,12 +122,12 @@ def test_a_full_disk_says_what_is_needed_and_what_is_free(tmp_path: Path, wrappe
     assert str(error.value).endswith(f" free in {tmp_path}")
 
 
-def test_a_library_that_only_quotes_the_system_is_understood(tmp_path: Path) -> None:
+def test_a_system_error_quoted_in_a_message_is_recognised(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="disk full"), storage_errors(tmp_path / "a"):
         raise ValueError("Error: I/O error: No space left on device (os error 28)")
 
 
-def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as error, storage_errors(tmp_path / "a"):
         fail(errno.EROFS)
     assert str(error.value) == f"{tmp_path}/a: not written: Read-only file system"
@@ -136,13 +136,13 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other", [ValueError("a bug"), FileNotFoundError(2, "no file"), WeightsError("ours")]
 )
-def test_other_errors_pass(tmp_path: Path, other: Exception) -> None:
+def test_other_errors_propagate(tmp_path: Path, other: Exception) -> None:
     with pytest.raises(type(other)) as error, storage_errors(tmp_path / "a"):
         raise other
     assert error.value is other
 
 
-def test_an_error_in_its_own_chain_passes(tmp_path: Path) -> None:
+def test_an_error_in_its_own_chain_propagates(tmp_path: Path) -> None:
     error, handled = RuntimeError("a worker is gone"), ValueError("meanwhile")
     error.__context__, handled.__context__ = handled, error
     with pytest.raises(RuntimeError) as found, storage_errors(tmp_path / "a"):
@@ -150,7 +150,7 @@ def test_an_error_in_its_own_chain_passes(tmp_path: Path) -> None:
     assert found.value is error
 
 
-def test_sizes_in_words() -> None:
+def test_bytes_are_formatted_with_binary_units() -> None:
     assert [format_bytes(size) for size in (0, 1023, 1024, 1536, 2**20, 3 * 2**40, 2**50)] == [
         *("0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "1.0 MiB", "3.0 TiB", "1024.0 TiB"),
     ]

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments end with the very weights of a run that nobody killed."""
+"""Runs killed at random moments end with the weights of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 
-def test_the_newest_state_comes_back(tmp_path: Path) -> None:
+def test_the_newest_state_is_loaded(tmp_path: Path) -> None:
     save(tmp_path, 10, 200, 9)
     found, messages = load_checkpoint(tmp_path)
     assert (found["step"], messages) == (200, ["resumed after step 200"])
@@ -46,15 +46,15 @@ def test_the_newest_state_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists what a process has mapped")
-def test_a_state_stays_in_its_file_until_it_is_copied(tmp_path: Path) -> None:
-    """Of the processes of a machine each would have a copy of model and optimiser otherwise."""
+def test_a_loaded_state_is_memory_mapped(tmp_path: Path) -> None:
+    """Otherwise every rank of a machine would hold a copy of model and optimiser."""
     save(tmp_path, 10)
     found, _ = load_checkpoint(tmp_path)
     assert found["model"]["weight"].sum() == 30
     assert str(checkpoints(tmp_path)[-1] / "state.pt") in Path("/proc/self/maps").read_text()
 
 
-def test_a_checkpoint_remembers_what_was_logged(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_last_logged_metrics(tmp_path: Path) -> None:
     save(tmp_path, 3)
     assert logged_metrics(checkpoints(tmp_path)[0]) == {"step": 3, "loss": 1 / 3}
 
@@ -66,14 +66,14 @@ def test_sha256sum_can_check_a_checkpoint(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_killed_process_left_behind_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_partial_directory_is_not_a_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 1)
     (tmp_path / "checkpoints/.step-0000002.4711.partial").mkdir()
     assert names(tmp_path) == ["step-0000001"]
     assert load_checkpoint(tmp_path)[0]["step"] == 1
 
 
-def test_a_save_that_is_interrupted_leaves_the_others(
+def test_an_interrupted_save_keeps_earlier_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, 1)
@@ -127,7 +127,9 @@ def lose_the_metrics(path: Path) -> None:
         (cut_the_checksums, "state.pt: not in SHA256SUMS"),
     ],
 )
-def test_the_one_before_a_damaged_checkpoint_is_used(tmp_path: Path, damage: Any, reason: str) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
+    tmp_path: Path, damage: Any, reason: str
+) -> None:
     save(tmp_path, 1, 2, 3)
     damage(tmp_path / "checkpoints/step-0000003")
     found, (message, resumed) = load_checkpoint(tmp_path)
@@ -136,7 +138,7 @@ def test_the_one_before_a_damaged_checkpoint_is_used(tmp_path: Path, damage: Any
     assert reason in message
 
 
-def test_a_run_of_damaged_checkpoints_is_refused_with_each(tmp_path: Path) -> None:
+def test_a_run_with_only_damaged_checkpoints_is_refused_naming_each(tmp_path: Path) -> None:
     save(tmp_path, 1, 2)
     for path in checkpoints(tmp_path):
         truncate(path)
@@ -150,7 +152,7 @@ def test_a_run_of_damaged_checkpoints_is_refused_with_each(tmp_path: Path) -> No
     ]
 
 
-def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+def test_a_run_without_checkpoint_starts_at_the_first_step(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) == (
         {},
         [f"{tmp_path}: no checkpoint yet, starting at the first step"],
@@ -158,7 +160,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_pat
 
 
 @pytest.mark.parametrize("room", [0, 100, 3000, 100_000])
-def test_a_disk_that_takes_no_more_is_told_and_leaves_what_was_there(tmp_path: Path, room: int) -> None:
+def test_a_full_disk_is_reported_and_keeps_earlier_checkpoints(tmp_path: Path, room: int) -> None:
     save(tmp_path, 1)
     before = (tmp_path / "checkpoints/step-0000001/state.pt").read_bytes()
     big = {"step": 2, "model": {"weight": torch.zeros(64, 1024)}}
@@ -190,7 +192,7 @@ class Code:
         return (print, ("this would run",))
 
 
-def test_a_checkpoint_is_never_unpickled_freely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_with_code_is_not_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path, 1, 2)
     path = tmp_path / "checkpoints/step-0000002"
     torch.save({"step": 2, "model": Code()}, path / "state.pt")

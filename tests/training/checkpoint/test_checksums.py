@@ -14,7 +14,7 @@ def files(folder: Path) -> None:
         (folder / name).write_text(name)
 
 
-def test_what_was_written_is_known_without_being_read_again(tmp_path: Path) -> None:
+def test_a_hashed_file_knows_its_checksum(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as stream:
         written = HashedFile(stream)
         written.write(b"one")
@@ -24,7 +24,7 @@ def test_what_was_written_is_known_without_being_read_again(tmp_path: Path) -> N
     assert written.failed is None
 
 
-def test_it_remembers_why_it_could_not_go_on(tmp_path: Path) -> None:
+def test_a_hashed_file_keeps_its_write_error(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as stream:
         written = HashedFile(stream)
         with pytest.raises(OSError, match="No space left"):
@@ -33,7 +33,7 @@ def test_it_remembers_why_it_could_not_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("damaged", "finder"), [("a", 0), ("b", 1), ("c", 0)])
-def test_several_processes_read_each_file_once(tmp_path: Path, damaged: str, finder: int) -> None:
+def test_each_rank_verifies_a_part_of_the_files(tmp_path: Path, damaged: str, finder: int) -> None:
     files(tmp_path)
     write_checksums(tmp_path, {})
     (tmp_path / damaged).write_text("other")
@@ -42,7 +42,7 @@ def test_several_processes_read_each_file_once(tmp_path: Path, damaged: str, fin
         verify_checksums(tmp_path, finder, 2)
 
 
-def test_every_process_sees_that_a_file_is_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_found_on_every_rank(tmp_path: Path) -> None:
     files(tmp_path)
     write_checksums(tmp_path, {})
     (tmp_path / "b").unlink()

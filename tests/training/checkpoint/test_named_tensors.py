@@ -43,7 +43,7 @@ def saved(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> S
     return Shards(folder)
 
 
-def test_tied_tensors_are_there_once(tmp_path: Path) -> None:
+def test_tied_tensors_occur_once(tmp_path: Path) -> None:
     shards = saved(tmp_path, *trained())
     assert sorted(shards.sizes) == [
         "model.count",
@@ -58,7 +58,7 @@ def test_tied_tensors_are_there_once(tmp_path: Path) -> None:
     ]
 
 
-def test_model_and_optimiser_come_back(tmp_path: Path) -> None:
+def test_model_and_optimiser_survive_a_round_trip(tmp_path: Path) -> None:
     model, optimizer = trained()
     shards = saved(tmp_path, model, optimizer)
     other, fresh = Tied(), torch.optim.AdamW([{"params": [], "names": []}])
@@ -79,7 +79,7 @@ def test_model_and_optimiser_come_back(tmp_path: Path) -> None:
         assert all(torch.equal(value, whole["state"][number][key]) for key, value in values.items())
 
 
-def test_plain_values_of_an_optimiser_are_kept_apart() -> None:
+def test_plain_values_of_an_optimiser_are_separated() -> None:
     state = {
         "state": {0: {"step": 3, "exp_avg": torch.ones(2)}},
         "param_groups": [{"params": [0], "names": ["a.b"]}],

@@ -14,7 +14,7 @@ from x2kit.training.config import TrainingConfig
 from x2kit.training.optim.optimizer import build_optimizer
 
 
-def test_leftovers_are_cleared_before_the_newest_state_is_read(tmp_path: Path) -> None:
+def test_leftovers_are_removed_before_loading(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 3, {"step": 3}, {})
     (tmp_path / "checkpoints/.step-0000004.4711.partial").mkdir()
     (tmp_path / ".weights.4711.partial").mkdir()
@@ -25,14 +25,14 @@ def test_leftovers_are_cleared_before_the_newest_state_is_read(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
-def test_fewer_steps_than_are_done_are_refused(tmp_path: Path) -> None:
+def test_fewer_steps_than_done_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 9, {"step": 9}, {})
     with pytest.raises(CheckpointError) as error:
         resume_from(tmp_path, steps=8)
     assert str(error.value) == "training.steps: 8, but the run has done 9 steps already; set it to 9 or more"
 
 
-def test_other_records_are_refused_by_stream(tmp_path: Path) -> None:
+def test_changed_records_are_refused_by_stream(tmp_path: Path) -> None:
     (tmp_path / "versions.json").write_text(json.dumps({"data": {"images": "a1", "texts": "b2"}}))
     require_same_data(tmp_path, {"images": "a1", "texts": "b2"})
     with pytest.raises(CheckpointError) as error:
@@ -43,17 +43,17 @@ def test_other_records_are_refused_by_stream(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_that_wrote_no_fingerprints_is_not_compared(tmp_path: Path) -> None:
+def test_a_run_without_fingerprints_is_not_compared(tmp_path: Path) -> None:
     require_same_data(tmp_path, {"images": "a1"})
 
 
-def test_a_model_of_other_parts_is_refused(model: X2VLM) -> None:
+def test_a_model_with_other_parameters_is_refused(model: X2VLM) -> None:
     with pytest.raises(CheckpointError, match="the checkpoint is of another model"):
         restore_model(model, {"absent": torch.zeros(1)})
 
 
-def test_averages_come_back_and_rates_are_those_of_the_recipe(model: X2VLM) -> None:
-    """Another rate puts the parameters into other groups; each must find its own averages."""
+def test_averages_are_restored_and_rates_are_the_recipes(model: X2VLM) -> None:
+    """Another learning rate changes the groups; averages are matched by name."""
     before = build_optimizer(model, TrainingConfig(lr=0.1, weight_decay=0.2))
     for parameter in model.parameters():
         parameter.grad = torch.rand_like(parameter)

@@ -1,4 +1,4 @@
-"""Shards in one process; `test_sharded_checkpoints` has several."""
+"""Shards of one rank; `test_sharded_checkpoints` has several."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("error")
-def test_tensors_come_back_with_size_and_dtype(tmp_path: Path) -> None:
+def test_tensors_keep_values_size_and_dtype(tmp_path: Path) -> None:
     sums = write_shards(tmp_path, TENSORS, ALONE, tmp_path)
     for name, tensor in read(tmp_path).items():
         assert torch.equal(tensor, TENSORS[name])
@@ -51,13 +51,13 @@ def test_tensors_come_back_with_size_and_dtype(tmp_path: Path) -> None:
     assert [*sums] == [FILE]
 
 
-def test_some_of_them_can_be_read(folder: Path) -> None:
+def test_a_subset_can_be_read(folder: Path) -> None:
     room = torch.zeros(2, 3)
     Shards(folder).fill({"model.a.weight": room}, ALONE)
     assert torch.equal(room, TENSORS["model.a.weight"])
 
 
-def test_safetensors_reads_them(folder: Path) -> None:
+def test_files_are_plain_safetensors(folder: Path) -> None:
     assert torch.equal(load_file(folder / FILE)["model.a.weight"], TENSORS["model.a.weight"])
 
 
@@ -103,7 +103,7 @@ def test_a_file_lost_after_the_headers_were_read_is_named_with_its_rank(folder: 
 
 
 @pytest.mark.parametrize("room", [0, 100, 3000, 100_000])
-def test_a_disk_that_takes_no_more_is_told(tmp_path: Path, room: int) -> None:
+def test_a_full_disk_is_reported_with_rank_and_path(tmp_path: Path, room: int) -> None:
     big = {"model.a": torch.zeros(64, 1024)}
     with largest_file(room), pytest.raises(StorageError) as error:
         write_shards(tmp_path, big, ALONE, tmp_path / "step-0000002")
@@ -113,7 +113,7 @@ def test_a_disk_that_takes_no_more_is_told(tmp_path: Path, room: int) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_damaged_ones_give_tensors_or_a_checkpoint_error(folder: Path) -> None:
+def test_damaged_files_give_tensors_or_a_checkpoint_error(folder: Path) -> None:
     rng = random.Random(0)
     file = folder / FILE
     written = file.read_bytes()
@@ -129,6 +129,6 @@ def test_ten_thousand_damaged_ones_give_tensors_or_a_checkpoint_error(folder: Pa
     assert min(good, bad) > 10
 
 
-def test_a_folder_that_a_process_does_not_see_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_a_rank_cannot_see_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"rank 0: .*/elsewhere: not found; every rank needs access"):
         write_shards(tmp_path / "elsewhere", TENSORS, ALONE, tmp_path)

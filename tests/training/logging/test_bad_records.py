@@ -1,4 +1,4 @@
-"""What a run says of the records that it left out."""
+"""Lines and counts of the records that a run skipped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def counts(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_each_broken_record_is_a_line_with_its_place_and_reason(tmp_path: Path) -> None:
+def test_each_broken_record_is_a_line_with_place_and_reason(tmp_path: Path) -> None:
     run = BadRecordsOfRun(tmp_path)
     run.add(batch(4, "r7"), 1.0)
     run.close()
@@ -62,7 +62,7 @@ def test_lines_are_bounded_and_counts_are_exact(tmp_path: Path) -> None:
     assert counts(tmp_path)["broken"] == 4 * (SAMPLES - 1) + 6
 
 
-def test_a_resumed_run_goes_on_where_its_checkpoint_was(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_lines_and_counts(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for directory in (whole, killed):
         directory.mkdir()
@@ -89,7 +89,7 @@ def test_a_resumed_run_goes_on_where_its_checkpoint_was(tmp_path: Path) -> None:
         assert (killed / file).read_text() == (whole / file).read_text()
 
 
-def test_too_many_end_the_run_and_are_written_all_the_same(tmp_path: Path) -> None:
+def test_too_many_end_the_run_and_are_still_written(tmp_path: Path) -> None:
     run = BadRecordsOfRun(tmp_path)
     with pytest.raises(DataError, match=r"max_bad_share = 0\.01 allows\n11 of 1000 records"):
         run.add(batch(0, *[f"r{number}" for number in range(11)], drawn=1000), 0.01)
@@ -97,7 +97,7 @@ def test_too_many_end_the_run_and_are_written_all_the_same(tmp_path: Path) -> No
     assert len(lines(tmp_path)) == 11
 
 
-def test_the_share_counts_what_was_drawn_before_the_run_was_resumed(tmp_path: Path) -> None:
+def test_the_share_includes_records_before_the_resume(tmp_path: Path) -> None:
     run = BadRecordsOfRun(tmp_path)
     run.add(batch(0, *[f"r{number}" for number in range(10)], drawn=1000), 0.01)
     run.close()

@@ -1,4 +1,4 @@
-"""Who is told of a run: when, of what, and what becomes of a run whose reporter fails."""
+"""Reporters of a run: calls, failures, resume."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def failing(step: int) -> dict[str, Any]:
     return {"class_path": "Diary", "init_args": {"fails_at": step}}
 
 
-def test_a_reporter_is_told_what_metrics_jsonl_is_told(tmp_path: Path) -> None:
+def test_a_reporter_gets_the_values_of_metrics_jsonl(tmp_path: Path) -> None:
     resolved, run = recipe(tmp_path, {"mine": "Diary", "other": "Diary"}), tmp_path / "run"
     train(resolved.recipe, resolved.plugins, run)
     start, *logs, end = diary(run)
@@ -106,7 +106,7 @@ def test_weights_are_the_same_with_and_without_reporters(tmp_path: Path) -> None
     assert weights[0] == weights[1] == weights[2]
 
 
-def test_a_reporter_goes_on_with_the_run_in_the_same_folder(tmp_path: Path) -> None:
+def test_a_reporter_keeps_its_folder_on_resume(tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = recipe(tmp_path, {"mine": "Diary"}, steps=4)
     train(first.recipe, first.plugins, run)
@@ -118,7 +118,7 @@ def test_a_reporter_goes_on_with_the_run_in_the_same_folder(tmp_path: Path) -> N
     assert diary(run, "new")[0][2:4] == [4, 6]
 
 
-def test_one_that_fails_is_told_once_and_counted_and_the_run_goes_on(
+def test_a_failing_reporter_is_reported_once_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resolved, run = recipe(tmp_path, {"bad": failing(3), "good": "Diary"}), tmp_path / "run"
@@ -132,7 +132,7 @@ def test_one_that_fails_is_told_once_and_counted_and_the_run_goes_on(
     assert [line["step"] for line in read_metrics(run)] == [2, 4, 6]
 
 
-def test_one_that_cannot_start_ends_a_new_run_before_its_first_step(tmp_path: Path) -> None:
+def test_a_reporter_that_cannot_start_ends_a_new_run(tmp_path: Path) -> None:
     resolved, run = recipe(tmp_path, {"bad": failing(0)}), tmp_path / "run"
     with pytest.raises(
         PluginError, match=r"training\.reporters\.bad \(Diary\) failed: ConnectionError"
@@ -142,7 +142,7 @@ def test_one_that_cannot_start_ends_a_new_run_before_its_first_step(tmp_path: Pa
     assert read_metrics(run) == []
 
 
-def test_one_that_cannot_start_leaves_a_run_that_goes_on_alone(
+def test_a_reporter_that_cannot_start_does_not_end_a_resumed_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -154,14 +154,14 @@ def test_one_that_cannot_start_leaves_a_run_that_goes_on_alone(
     assert read_metrics(run)[-1]["step"] == 6
 
 
-def test_what_it_lacks_is_said_when_the_recipe_is_resolved(tmp_path: Path) -> None:
+def test_a_missing_library_is_reported_when_the_recipe_is_resolved(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r'diary\.yaml.*pip install "diary"') as found:
         recipe(tmp_path, {"mine": {"class_path": "Diary", "init_args": {"missing": True}}})
     assert found.value.faults[0].key == "training.reporters.mine.init_args.missing"
 
 
 @pytest.mark.parametrize("name", ["../away", "", "a b", "ü"])
-def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_folder_name_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="letters, digits, - and _ alone"):
         TrainingConfig(reporters={name: Silent()})
 
@@ -189,7 +189,9 @@ class Remembering:
 @pytest.mark.parametrize(
     ("error", "status"), [(None, "finished"), (KeyboardInterrupt(), "stopped"), (ValueError(), "failed")]
 )
-def test_it_is_told_how_the_run_ended(error: BaseException | None, status: str, tmp_path: Path) -> None:
+def test_a_reporter_gets_the_status_of_the_run(
+    error: BaseException | None, status: str, tmp_path: Path
+) -> None:
     Remembering.ends.clear()
     observers = Callbacks(RunFacts(tmp_path, {}, 0, 1), {"mine": Silent()}, print)
     if error is None:
@@ -202,7 +204,7 @@ def test_it_is_told_how_the_run_ended(error: BaseException | None, status: str, 
 
 
 @pytest.mark.slow
-def test_of_several_processes_the_first_alone_reports(tmp_path: Path) -> None:
+def test_only_rank_zero_reports(tmp_path: Path) -> None:
     recipe(tmp_path, {"mine": "Diary"})
     done = torchrun(2, "train", tmp_path / "diary.yaml", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr

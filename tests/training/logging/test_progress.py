@@ -1,4 +1,4 @@
-"""The time left, estimated from what steps cost."""
+"""The time left, estimated from the cost of steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from x2kit.training.logging.progress import StepProgress
 
 
-def test_steps_that_cost_alike_take_as_long_as_those_before() -> None:
+def test_equal_steps_give_a_proportional_time_left() -> None:
     assert StepProgress(100, 0).seconds_left(25, 10.0) == pytest.approx(30)
     assert StepProgress(100, 50).seconds_left(75, 10.0) == pytest.approx(10)
 
@@ -15,7 +15,7 @@ def test_steps_that_cost_alike_take_as_long_as_those_before() -> None:
 @pytest.mark.parametrize(
     ("start", "done"), [(0, 10), (0, 30), (0, 50), (0, 80), (40, 60), (70, 80), (90, 99)]
 )
-def test_the_time_left_counts_steps_that_cost_more(start: int, done: int) -> None:
+def test_the_time_left_weighs_steps_by_cost(start: int, done: int) -> None:
     cost = [1.0] * 30 + [2.0] * 40 + [4.0] * 30
     progress = StepProgress(100, start)
     progress.expect([(30, 1.0), (70, 2.0), (100, 4.0)])

@@ -33,7 +33,7 @@ def test_a_run_leaves_recipe_versions_and_metrics(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "run")[1] == {"step": 2, "loss": 0.2, "images.itc": 1.0}
 
 
-def test_metrics_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_metrics_can_be_read_during_the_run(tmp_path: Path) -> None:
     record = open_record(tmp_path)
     record.write(1, {"loss": 0.5})
     assert steps(tmp_path) == [1]
@@ -49,7 +49,7 @@ def test_an_unfinished_last_line_is_dropped(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1, 2, 3]
 
 
-def test_a_resumed_run_writes_later_lines_again(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_later_lines(tmp_path: Path) -> None:
     write(tmp_path, 1, 2, 3, 4)
     write(tmp_path, 3, done=2)
     assert steps(tmp_path) == [1, 2, 3]
@@ -61,7 +61,7 @@ def test_a_new_run_has_no_lines(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
 
-def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
+def test_values_survive_a_round_trip(tmp_path: Path) -> None:
     record = open_record(tmp_path)
     record.write(1, {"loss": 1 / 3, "tiny": 5e-324})
     record.close()
@@ -70,7 +70,7 @@ def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
     assert (line["loss"], line["tiny"]) == (1 / 3, 5e-324)
 
 
-def test_what_is_synced_outlives_a_kill(tmp_path: Path) -> None:
+def test_synced_lines_survive_a_kill(tmp_path: Path) -> None:
     record = open_record(tmp_path)
     record.write(1, {"loss": 0.1})
     record.sync()
@@ -78,7 +78,7 @@ def test_what_is_synced_outlives_a_kill(tmp_path: Path) -> None:
     record.close()
 
 
-def test_the_recipe_of_the_steps_before_a_change_stays(tmp_path: Path) -> None:
+def test_the_previous_recipe_is_kept_after_a_change(tmp_path: Path) -> None:
     write(tmp_path, 1, 2)
     RunRecord(tmp_path, "model: tiny\n", {}, 2).close()
     assert list(tmp_path.glob("recipe.until*")) == []

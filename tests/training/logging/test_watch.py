@@ -1,4 +1,4 @@
-"""Messages about losses that start, and about a matching head that has collapsed."""
+"""Messages about losses that start or stop, and about collapsed matching heads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_resumed_run_does_not_repeat_them() -> None:
     assert list(watch(80).messages(90, {"scenes.itm": 0.5})) == []
 
 
-def test_a_head_that_stays_collapsed_is_warned_of_once() -> None:
+def test_a_collapsed_head_is_warned_of_once() -> None:
     watched = watch(75)
     said = {done: list(watched.messages(done, COLLAPSED)) for done in range(78, 100, 2)}
     (done,) = (done for done, messages in said.items() if messages)
@@ -47,7 +47,7 @@ def test_a_head_that_learns_is_not_warned_of() -> None:
     assert not [said for place, line in enumerate(lines) for said in watched.messages(76 + 4 * place, line)]
 
 
-def test_a_head_that_is_collapsed_at_the_end_is_warned_of() -> None:
+def test_a_head_collapsed_at_the_end_is_warned_of() -> None:
     assert len(list(watch(98).messages(100, COLLAPSED))) == 1
 
 

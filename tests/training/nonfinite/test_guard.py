@@ -1,4 +1,4 @@
-"""Updates that would spoil the parameters are left out; the run stops or goes on, as the recipe says."""
+"""Updates with NaN or Inf are skipped; the run stops or continues as the recipe says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SKIP = TrainingConfig(non_finite="skip", max_skipped=2)
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int], name: str = "images.itc") -> None:
-    """Make a loss of some steps, counted from 1, not a number, as a broken value in the batch would."""
+    """Make a loss NaN at some steps, counted from 1."""
     ordinary, bad = Stepper.total, set(steps)
 
     def total(self: Stepper, losses: Any) -> Tensor:
@@ -50,7 +50,7 @@ def optimizers(parameters: Any) -> dict[str, torch.optim.Optimizer]:
 
 @pytest.mark.parametrize("rule", ["torch", "official"])
 @pytest.mark.parametrize("step", [0, 2])
-def test_an_update_that_is_left_out_leaves_no_trace(rule: str, step: int) -> None:
+def test_a_skipped_update_changes_no_state(rule: str, step: int) -> None:
     def trained(bad: int | None) -> tuple[list[Tensor], dict[str, Any]]:
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
@@ -68,7 +68,7 @@ def test_an_update_that_is_left_out_leaves_no_trace(rule: str, step: int) -> Non
     torch.testing.assert_close(spoiled, plain, rtol=0, atol=0)
 
 
-def test_a_flag_that_is_off_changes_no_bit_of_an_update() -> None:
+def test_an_update_without_nan_is_unchanged_to_the_last_bit() -> None:
     torch.manual_seed(0)
     one, two = nn.Linear(64, 64), nn.Linear(64, 64)
     two.load_state_dict(one.state_dict())
@@ -82,7 +82,7 @@ def test_a_flag_that_is_off_changes_no_bit_of_an_update() -> None:
     assert torch.equal(one.weight, two.weight)
 
 
-def test_running_statistics_are_put_back() -> None:
+def test_running_statistics_are_restored() -> None:
     model = nn.BatchNorm1d(2)
     guard = Guard(model, SKIP, CPU)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -95,7 +95,7 @@ def test_running_statistics_are_put_back() -> None:
     assert model.num_batches_tracked == 0
 
 
-def test_after_the_step_that_ends_the_run_nothing_moves_any_more() -> None:
+def test_no_update_is_made_after_the_step_that_stops_the_run() -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     guard = Guard(model, TrainingConfig(), CPU)
@@ -109,7 +109,7 @@ def test_after_the_step_that_ends_the_run_nothing_moves_any_more() -> None:
 
 
 @pytest.mark.parametrize(("losses", "ends"), [("1nn1nn", True), ("n1n1n1", False)])
-def test_too_many_in_a_row_end_the_run(losses: str, ends: bool) -> None:
+def test_too_many_skipped_in_a_row_stop_the_run(losses: str, ends: bool) -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     guard = Guard(model, SKIP, CPU)
@@ -122,7 +122,7 @@ def test_too_many_in_a_row_end_the_run(losses: str, ends: bool) -> None:
 
 
 @pytest.mark.parametrize("log_every", [1, 4])
-def test_the_run_stops_and_says_what_was_wrong(
+def test_the_run_stops_with_losses_records_and_remedies(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
 ) -> None:
     spoil(monkeypatch, [3])
@@ -142,7 +142,7 @@ def test_the_run_stops_and_says_what_was_wrong(
 
 
 @pytest.mark.parametrize("log_every", [1, 4])
-def test_the_saved_step_is_the_batch_and_the_parameters_before_its_update(
+def test_the_saved_step_has_the_batch_and_parameters_before_its_update(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
 ) -> None:
     spoil(monkeypatch, [3])
@@ -196,7 +196,7 @@ def test_updates_are_skipped_and_counted(
     assert all(value.isfinite().all() for value in floats)
 
 
-def test_a_run_that_goes_on_counts_on(
+def test_a_resumed_run_continues_the_count(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recipe(most: int) -> Any:
@@ -213,7 +213,7 @@ def test_a_run_that_goes_on_counts_on(
     assert read_metrics(tmp_path / "run")[-1]["skipped"] == 3
 
 
-def test_a_full_disk_does_not_hide_what_went_wrong(
+def test_a_storage_error_does_not_hide_the_loss(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, [3])

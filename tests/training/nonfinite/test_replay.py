@@ -1,4 +1,4 @@
-"""A step whose numbers went wrong is made again from what training saved, and the place found."""
+"""A saved step is replayed, and the first module with NaN or Inf is found."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def zeroed(root: nn.Module) -> Outer:
     return model
 
 
-def test_a_gradient_goes_wrong_in_the_inner_module_that_has_a_finite_one_behind_it() -> None:
+def test_the_innermost_module_with_a_bad_input_gradient_is_named() -> None:
     model = zeroed(Root())
     with watch_modules(model) as watch:
         model(torch.ones(1, 2)).sum().backward()
@@ -69,7 +69,7 @@ def test_a_gradient_goes_wrong_in_the_inner_module_that_has_a_finite_one_behind_
     assert watch.backward() == Place("pair.root", "Root", why)
 
 
-def test_a_gradient_that_arrives_broken_is_of_the_losses() -> None:
+def test_a_bad_output_gradient_is_named_if_no_module_caused_it() -> None:
     model = zeroed(nn.Linear(2, 2))
     with watch_modules(model) as watch:
         (model(torch.ones(1, 2)) * float("inf")).sum().backward()
@@ -77,7 +77,7 @@ def test_a_gradient_that_arrives_broken_is_of_the_losses() -> None:
     assert watch.backward() == Place("pair.root", "Linear", why)
 
 
-def test_nothing_is_left_on_the_model_and_finite_numbers_are_no_place() -> None:
+def test_hooks_are_removed_and_finite_values_name_no_module() -> None:
     model = zeroed(nn.Identity())
     with watch_modules(model) as watch:
         model(torch.ones(1, 2)).sum().backward()
@@ -103,7 +103,7 @@ def test_the_first_module_is_named(
     assert found.backward is not None
 
 
-def test_a_step_is_made_again_to_the_last_bit(
+def test_a_step_is_replayed_bit_for_bit(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, [3], "images.mlm")
@@ -127,7 +127,7 @@ def test_a_step_is_made_again_to_the_last_bit(
     assert (found.broken, found.forward, found.backward) == ([], None, None)
 
 
-def test_the_subcommand_says_what_it_found(
+def test_the_subcommand_prints_values_and_modules(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = tmp_path / "run"
@@ -145,7 +145,7 @@ def test_the_subcommand_says_what_it_found(
     assert "step 4 is not saved; saved are 3" in capsys.readouterr().err
 
 
-def test_the_subcommand_says_that_all_is_well(
+def test_the_subcommand_reports_a_finite_replay(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -158,7 +158,7 @@ def test_the_subcommand_says_that_all_is_well(
     assert "not reproduced: all is finite; in the run it was not: loss, images.itc, gradient_norm" in out
 
 
-def test_a_run_without_a_saved_step_and_a_damaged_one_are_told(
+def test_missing_and_damaged_steps_are_reported(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["debug", str(tmp_path / "nowhere")]) == 2

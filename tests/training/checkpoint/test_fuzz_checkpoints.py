@@ -1,4 +1,4 @@
-"""Checkpoints, damaged in ten thousand ways, give a state or a CheckpointError, and nothing else."""
+"""Randomly damaged checkpoints give a state or a CheckpointError, nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return save_checkpoint(tmp_path, 7, STATE, {"step": 7, "loss": 1.5})
 
 
-def test_a_state_whose_names_are_damaged_is_refused(checkpoint: Path) -> None:
+def test_a_damaged_key_is_refused(checkpoint: Path) -> None:
     sound = (checkpoint / "state.pt").read_bytes()
     (checkpoint / "state.pt").write_bytes(sound.replace(b"exp_avg", b"exp\xdcavg"))
     write_checksums(checkpoint, {})
@@ -36,7 +36,7 @@ def test_a_state_whose_names_are_damaged_is_refused(checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_state_whose_checksum_fits(checkpoint: Path) -> None:
+def test_a_damaged_state_with_a_valid_checksum(checkpoint: Path) -> None:
     rng = random.Random(0)
     sound = (checkpoint / "state.pt").read_bytes()
 
@@ -51,7 +51,7 @@ def test_a_state_whose_checksum_fits(checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_any_file_and_its_checksums(checkpoint: Path) -> None:
+def test_a_damaged_file_with_any_checksum(checkpoint: Path) -> None:
     rng = random.Random(1)
     sound = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
     assert set(sound) == {"state.pt", "metrics.json", "SHA256SUMS"}

@@ -1,4 +1,4 @@
-"""Hooks of plugins at points of a run: when they are called, with what, and that none changes a number."""
+"""Plugin hooks of a run: when they are called, with which facts, and that they change no value."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.training.conftest import recipe_tree
+from tests.training.torchrun import torchrun
 from x2kit.errors import PluginError
 from x2kit.evaluation import evaluate
 from x2kit.io.run_directory import read_metrics
 from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import train
-
-from .conftest import recipe_tree
-from .torchrun import torchrun
 
 PLUGIN = """\
 import json, random, torch
@@ -77,7 +76,7 @@ def losses(run: Path) -> Mapping[int, float]:
     return {line["step"]: line["loss"] for line in read_metrics(run)}
 
 
-def test_each_point_of_a_run_is_told_in_order(tmp_path: Path) -> None:
+def test_hooks_are_called_in_order(tmp_path: Path) -> None:
     resolved, run = recipe(tmp_path), tmp_path / "run"
     train(resolved.recipe, resolved.plugins, run)
     logged = losses(run)
@@ -93,14 +92,14 @@ def test_each_point_of_a_run_is_told_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_checkpoints_written_beside_the_training_are_told_when_they_are_whole(tmp_path: Path) -> None:
+def test_async_checkpoints_are_reported_once_complete(tmp_path: Path) -> None:
     resolved = recipe(tmp_path, async_saving=True)
     train(resolved.recipe, resolved.plugins, tmp_path / "run")
     told = [note for note in notes(tmp_path) if note[0] == "checkpoint"]
     assert told == [["checkpoint", step, f"step-000000{step}", True] for step in (2, 4)]
 
 
-def test_a_run_that_goes_on_says_from_where(tmp_path: Path) -> None:
+def test_a_resumed_run_reports_its_step(tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = recipe(tmp_path, steps=2)
     train(first.recipe, first.plugins, run)
@@ -109,7 +108,7 @@ def test_a_run_that_goes_on_says_from_where(tmp_path: Path) -> None:
     assert [note for note in notes(tmp_path) if note[0] == "started"][1] == ["started", 2, 4, True, 42]
 
 
-def test_weights_are_the_same_with_callbacks_that_draw_and_that_fail(tmp_path: Path) -> None:
+def test_weights_are_the_same_with_drawing_and_failing_callbacks(tmp_path: Path) -> None:
     found = []
     for name, fails in (("draw", ()), ("fail", ("step", "checkpoint", "ended"))):
         resolved = recipe(tmp_path, fails)
@@ -123,7 +122,9 @@ def test_weights_are_the_same_with_callbacks_that_draw_and_that_fail(tmp_path: P
     assert first == second == third
 
 
-def test_one_that_fails_is_told_once_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_hook_is_reported_once_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     resolved = recipe(tmp_path, ("step",))
     train(resolved.recipe, resolved.plugins, tmp_path / "run")
     said = capsys.readouterr().out
@@ -131,14 +132,14 @@ def test_one_that_fails_is_told_once_and_counted(tmp_path: Path, capsys: pytest.
     assert "x2kit_step_done of plugin noting failed 4 times" in said
 
 
-def test_one_that_fails_at_the_start_of_a_new_run_ends_it_and_the_end_is_told(tmp_path: Path) -> None:
+def test_a_hook_that_fails_at_the_start_ends_a_new_run(tmp_path: Path) -> None:
     resolved = recipe(tmp_path, ("started",))
     with pytest.raises(PluginError, match="x2kit_run_started of plugin noting failed: ConnectionError: down"):
         train(resolved.recipe, resolved.plugins, tmp_path / "run")
     assert notes(tmp_path) == [["ended", "failed"]]
 
 
-def test_a_measurement_is_told_and_its_result_stands(
+def test_an_evaluation_is_reported_and_a_failing_hook_keeps_its_result(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     resolved, run = recipe(tmp_path, steps=1), tmp_path / "run"
@@ -152,7 +153,7 @@ def test_a_measurement_is_told_and_its_result_stands(
 
 
 @pytest.mark.slow
-def test_of_several_processes_the_first_alone_calls(tmp_path: Path) -> None:
+def test_only_rank_zero_calls_hooks(tmp_path: Path) -> None:
     recipe(tmp_path)
     done = torchrun(2, "train", tmp_path / "noting.yaml", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Every process writes its shards of a checkpoint; any number of processes goes on from it, sharded or not."""
+"""Each rank writes its shards; any number of ranks resumes from them, sharded or not."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from tests.training.parallel.test_distribute import CLOSE, losses, recipe
+from tests.training.torchrun import torchrun
 from x2kit import cli
 from x2kit.errors import RecipeError
 from x2kit.recipe import read_recipe
 from x2kit.training.checkpoint.checkpoints import checkpoints
-
-from .torchrun import torchrun
 
 WEIGHTS = "weights/model.safetensors"
 SHARD = "shard-{:05}-model-00001-of-00001.safetensors"
@@ -29,7 +28,7 @@ def sharded(folder: Path, **training: Any) -> Path:
 
 
 def ended(folder: Path, count: int = 2, **training: Any) -> Path:
-    """A run of four steps, with checkpoints of steps 2 and 4."""
+    """Train four steps, with checkpoints of steps 2 and 4."""
     run = folder / "run"
     done = torchrun(count, "train", sharded(folder, **training), "--run-dir", run)
     assert done.returncode == 0, done.stderr
@@ -41,32 +40,37 @@ def files(checkpoint: Path) -> list[str]:
 
 
 def stopped(run: Path, copy: Path) -> Path:
-    """The run as it was two steps before its end."""
+    """Copy a run without its last two steps."""
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "weights")
     shutil.rmtree(checkpoints(copy)[-1])
     return copy
 
 
-def go_on(run: Path, count: int, *options: str) -> str:
-    """Let so many processes train it to the end; what they said."""
-    done = torchrun(count, "train", "--resume", "--run-dir", run, *options)
+def resume(run: Path, count: int, *options: str) -> str:
+    """Resume with `count` ranks; return their output."""
+    done = torchrun(count, "train", "--resume", "--run-dir", run, *trusted(run), *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def go_on_alone(run: Path) -> None:
+def trusted(run: Path) -> list[str]:
+    """Allow the plugins of a copied run, which are trusted only at their first place."""
+    return [f"--plugin={file}" for file in sorted((run / "plugins").glob("*.py"))]
+
+
+def resume_alone(run: Path) -> None:
     assert cli.main(["train", "--resume", "--run-dir", str(run)]) == 0
 
 
 def assert_same_run(run: Path, expected: Path) -> None:
-    """But for sums in another order, a run is another one."""
+    """Compare two runs up to summation order."""
     for one, other in zip(losses(expected), losses(run), strict=True):
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
     assert_close(load_file(run / WEIGHTS), load_file(expected / WEIGHTS), rtol=0, atol=CLOSE)
 
 
-def test_one_process_exports_and_goes_on_from_the_shards_of_two(
+def test_one_process_exports_and_resumes_from_shards_of_two_ranks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = ended(tmp_path)
@@ -77,9 +81,9 @@ def test_one_process_exports_and_goes_on_from_the_shards_of_two(
     earlier = stopped(run, tmp_path / "earlier")
     weights = (run / WEIGHTS).read_bytes()
     (run / WEIGHTS).unlink()
-    go_on_alone(run)  # no step is left: the weights are written again
+    resume_alone(run)  # no step is left: the weights are written again
     assert (run / WEIGHTS).read_bytes() == weights
-    go_on_alone(earlier)
+    resume_alone(earlier)
     assert_same_run(earlier, run)
     assert capsys.readouterr().out.count("resumed after step") == 2
     assert files(checkpoints(earlier)[-1]) == [
@@ -102,7 +106,7 @@ def test_one_process_exports_and_goes_on_from_the_shards_of_two(
         ),
     ],
 )
-def test_what_cannot_be_is_refused_when_the_recipe_is_resolved(
+def test_unsupported_settings_are_refused_when_the_recipe_is_resolved(
     tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
     file = recipe(tmp_path, sharded_checkpoints=True, **settings)
@@ -112,41 +116,41 @@ def test_what_cannot_be_is_refused_when_the_recipe_is_resolved(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["torch", "official"])
-def test_as_many_processes_go_on_to_the_very_weights(tmp_path: Path, rule: str) -> None:
+def test_the_same_number_of_ranks_resumes_bit_for_bit(tmp_path: Path, rule: str) -> None:
     run = ended(tmp_path, update_rule=rule)
     earlier = stopped(run, tmp_path / "earlier")
-    go_on(earlier, 2)
+    resume(earlier, 2)
     assert losses(earlier) == losses(run)
     assert (earlier / WEIGHTS).read_bytes() == (run / WEIGHTS).read_bytes()
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_and_another_distribution_go_on(tmp_path: Path) -> None:
+def test_other_numbers_of_ranks_and_distributions_resume(tmp_path: Path) -> None:
     four = ended(tmp_path, 4)
     two = stopped(four, tmp_path / "two")
-    go_on(two, 2, "--training.steps", "4")
+    resume(two, 2, "--training.steps", "4")
     assert_same_run(two, four)
     assert SHARD.format(4) not in files(checkpoints(two)[-1])
     alone = stopped(two, tmp_path / "alone")
-    go_on_alone(alone)
+    resume_alone(alone)
     assert_same_run(alone, four)
     whole = stopped(four, tmp_path / "whole")
-    go_on(whole, 2, "--training.distribution", "ddp", "--training.sharded_checkpoints", "false")
+    resume(whole, 2, "--training.distribution", "ddp", "--training.sharded_checkpoints", "false")
     assert_same_run(whole, four)
     shards_again = stopped(whole, tmp_path / "again")  # of the checkpoint of four
-    go_on(shards_again, 4, "--training.distribution", "fsdp", "--training.sharded_checkpoints", "true")
+    resume(shards_again, 4, "--training.distribution", "fsdp", "--training.sharded_checkpoints", "true")
     assert_same_run(shards_again, four)
 
 
 @pytest.mark.slow
-def test_one_of_a_damaged_shard_is_told_and_the_one_before_is_used(tmp_path: Path) -> None:
+def test_a_damaged_shard_falls_back_to_the_previous_checkpoint(tmp_path: Path) -> None:
     run = ended(tmp_path)
     weights = (run / WEIGHTS).read_bytes()
     shard = checkpoints(run)[-1] / SHARD.format(2)
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    said = go_on(run, 2)
+    said = resume(run, 2)
     assert f"step-0000004: damaged, using the previous one: {SHARD.format(2)}: its checksum differs" in said
     assert "resumed after step 2" in said
     assert (run / WEIGHTS).read_bytes() == weights
@@ -162,7 +166,7 @@ if os.environ.get("RANK") == "1":  # as on a disk of its own
 
 
 @pytest.mark.slow
-def test_a_full_disk_of_one_process_ends_the_run_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_of_one_rank_ends_the_run_and_keeps_earlier_checkpoints(tmp_path: Path) -> None:
     run = ended(tmp_path)
     weights = (run / WEIGHTS).read_bytes()
     stopped(run, tmp_path / "earlier")
@@ -171,7 +175,7 @@ def test_a_full_disk_of_one_process_ends_the_run_and_leaves_what_was_there(tmp_p
     plugin = tmp_path / "scenes.py"
     ordinary = plugin.read_text()
     plugin.write_text(ordinary + FULL_ON_RANK_1)
-    done = torchrun(2, "train", "--resume", "--run-dir", run)
+    done = torchrun(2, "train", "--resume", "--run-dir", run, *trusted(run))
     assert done.returncode != 0
     path = f"{run}/checkpoints/step-0000004"
     assert done.stderr.count("rank 1: ") == 1, done.stderr
@@ -183,7 +187,7 @@ def test_a_full_disk_of_one_process_ends_the_run_and_leaves_what_was_there(tmp_p
     assert "x2kit/training/" not in done.stderr  # torchrun shows where torchrun was, we show nothing
     assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step-0000002"]
     plugin.write_text(ordinary)
-    go_on(run, 2)
+    resume(run, 2)
     assert (run / WEIGHTS).read_bytes() == weights
 
 
@@ -203,7 +207,7 @@ if os.environ.get("RANK") == "{rank}":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_while_it_saves_costs_the_steps_since_the_checkpoint_before(
+def test_a_rank_killed_while_saving_costs_the_steps_since_the_previous_checkpoint(
     tmp_path: Path, rank: int
 ) -> None:
     whole = ended(tmp_path)
@@ -211,11 +215,11 @@ def test_a_process_that_is_killed_while_it_saves_costs_the_steps_since_the_check
     plugin = tmp_path / "scenes.py"
     ordinary = plugin.read_text()
     plugin.write_text(ordinary + KILLED_WHILE_SAVING.format(rank=rank))
-    done = torchrun(2, "train", "--resume", "--run-dir", run)
+    done = torchrun(2, "train", "--resume", "--run-dir", run, *trusted(run))
     assert done.returncode != 0
     assert [path.name for path in checkpoints(run)] == ["step-0000002"]
     plugin.write_text(ordinary)
-    go_on(run, 2)
+    resume(run, 2)
     assert (run / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
     assert [folder.name for folder in sorted((run / "checkpoints").iterdir())] == [
         "step-0000002",
@@ -224,7 +228,7 @@ def test_a_process_that_is_killed_while_it_saves_costs_the_steps_since_the_check
 
 
 @pytest.mark.slow
-def test_what_need_not_stay_is_removed(tmp_path: Path) -> None:
+def test_superseded_checkpoints_are_deleted(tmp_path: Path) -> None:
     run = ended(
         tmp_path, checkpoint_every=1, keep_last=1, keep_every=3, keep_best="images.itc", best_is="highest"
     )
@@ -239,6 +243,6 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) ->
     tree = yaml.safe_load((run / "recipe.yaml").read_text())
     tree["model"]["heads"]["embed_dim"] = 4
     (run / "recipe.yaml").write_text(yaml.safe_dump(tree))
-    done = torchrun(2, "train", "--resume", "--run-dir", run)
+    done = torchrun(2, "train", "--resume", "--run-dir", run, *trusted(run))
     assert done.returncode != 0
     assert done.stderr.count("the checkpoint is of another model, though the recipe is the same: ") == 1
