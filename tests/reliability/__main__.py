@@ -1,9 +1,9 @@
-"""Kill runs, let them go on, and write docs/results/reliability.md: `make reliability`.
+"""Kill and resume runs, and write docs/results/reliability.md: `make reliability`.
 
     python -m tests.reliability [--seed N] [--only CHAIN]
 
-Every chain is one run that is killed nine times at random moments and then goes on to its end. The page is written
-only if all chains were followed; the exit status is 1 if one ended otherwise than the run that nobody killed.
+A chain is one run that is killed nine times at random moments and then resumed to its end. The page is written only
+without --only; the exit status is 1 if a chain ended differently from the uninterrupted run.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tests.reliability.runs import KINDS, STEPS, Kind, Run, write_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "reliability.md"
 WHAT: dict[Kind, str] = {
-    "SIGKILL": "`kill -9` at a random moment of a random step, of start-up too",
+    "SIGKILL": "`kill -9` at a random moment of a random step, including start-up",
     "SIGKILL while saving": "`kill -9` while a checkpoint is half written",
-    "SIGTERM": "what a batch system sends; the run saves, says how to go on, exit status 130",
-    "full disk": "a small file system (tmpfs) fills; the run says so, exit status 2; then room is made",
-    "file size limit": "no file may grow as large as a checkpoint (RLIMIT_FSIZE), as with a quota; exit status 2",
-    "damaged checkpoint": "`kill -9`, then the newest checkpoint loses a bit, its end, a file, or all it held",
+    "SIGTERM": "sent by batch systems; the run saves and prints how to resume, exit status 130",
+    "full disk": "a small file system (tmpfs) fills; the run reports it, exit status 2; then space is freed",
+    "file size limit": "files are limited below the size of a checkpoint (RLIMIT_FSIZE), as by a quota; exit status 2",
+    "damaged checkpoint": "`kill -9`, then the newest checkpoint is damaged: bit flip, truncation, zeros, lost file",
 }
 
 
 def main(seed: int, only: str | None) -> int:
-    """Follow the chains and report."""
+    """Run the chains and report."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="x2kit-reliability-"))
     try:
@@ -57,34 +57,34 @@ def main(seed: int, only: str | None) -> int:
 
 
 def same(result: Result) -> bool:
-    """Whether a run ended as if nobody had killed it."""
+    """Return whether a chain equals the uninterrupted run."""
     return result.equal_weights and result.equal_metrics and result.equal_board
 
 
 def line_of(result: Result) -> str:
-    """A row of the table of chains."""
+    """Format a row of the table of chains."""
     found = (result.equal_weights, result.equal_metrics, result.equal_board)
     words = ["equal" if equal else "**not equal**" for equal in found]
     return f"| {result.chain.name} | {result.kills.total()} | {result.starts} | {' | '.join(words)} |"
 
 
 def page(results: Sequence[Result], seed: int, seconds: float) -> str:
-    """The page, from what was counted."""
+    """Format the page from the results."""
     counts = sum((result.kills for result in results), Counter[Kind]())
     ended = sum(map(same, results))
     rows = "\n".join(f"| {kind} | {WHAT[kind]} | {counts[kind]} |" for kind in KINDS if counts[kind])
-    return f"""# What kills cannot do
+    return f"""# Reliability under kills
 
 Written by `make reliability`. A small recipe with every kind of loss trains for {STEPS} steps, with a checkpoint every
-five. Its processes are ended at random moments and go on with `--resume`; the moments follow from seed {seed} and from
-how busy the machine is. (The processes are real, and run what `x2kit train` runs; they are forked from one that has
-imported torch, so that a start takes a moment. `tests/training/test_resume.py` does the same with fresh ones.)
+five. Its processes are killed at random moments and resumed with `--resume`; the moments follow from seed {seed} and
+the load of the machine. (The processes are real and run `x2kit train`; they are forked from one that has imported
+torch, which makes starts fast. `tests/training/test_resume.py` does the same with fresh processes.)
 
-**{counts.total()} kills in {len(results)} runs; {ended} of {len(results)} runs ended as the run that nobody killed**:
-weights byte for byte, every logged number bit for bit, in `metrics.jsonl` and in TensorBoard no line twice and none
-missing, no half-written file left.
+**{counts.total()} kills in {len(results)} runs; {ended} of {len(results)} runs equal the uninterrupted run**: weights
+byte for byte, every logged value bit for bit, each step once in `metrics.jsonl` and in TensorBoard, and no partial file
+left.
 
-| kind | what is done | kills |
+| kind | action | kills |
 |---|---|---:|
 {rows}
 | **all** | | **{counts.total()}** |
@@ -94,8 +94,8 @@ missing, no half-written file left.
 {chr(10).join(map(line_of, results))}
 
 {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d},
-{seconds / 60:.0f} minutes. Where no file system may be mounted, the limit on the size of files stands in for the full
-disk. See [Order, randomness, resume](../concepts/order-and-resume.md) for why this holds.
+{seconds / 60:.0f} minutes. Without the permission to mount a file system, a file size limit replaces the full disk. The
+reasons are in [Order, randomness, resume](../concepts/order-and-resume.md).
 """
 
 
@@ -104,6 +104,6 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--only", help="one chain by its name; the page is left as it is")
+    parser.add_argument("--only", help="name of one chain; the page is not written")
     options = parser.parse_args()
     sys.exit(main(options.seed, options.only))

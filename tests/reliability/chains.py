@@ -1,4 +1,4 @@
-"""Runs that are killed again and again, each at random moments, and resumed to the end."""
+"""Kill a run repeatedly, resume it to the end, and compare it with an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.reliability.runs import Kind, Run, Settings
 
 @dataclass
 class Chain:
-    """One run that is killed in these ways one after the other.
+    """One run and the kinds of kills it gets.
 
     Args:
-        name: says what is special about it.
-        kinds: the kills.
-        settings: recipe keys, none of which changes a number.
-        room: MiB of a file system of its own, which must be given for kills by a full disk.
+        name: of the chain.
+        kinds: of kills, in any order.
+        settings: recipe keys that change no value.
+        room: size in MiB of a separate file system, required for kills by a full disk.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Chain:
 
 @dataclass
 class Result:
-    """What came of a chain: the kills that hit, the processes it took, and whether all is as if there had been none."""
+    """Kills and processes of a chain, and its equality with the uninterrupted run."""
 
     chain: Chain
     kills: Counter[Kind] = field(default_factory=Counter)
@@ -47,10 +47,10 @@ ASYNC = "--training.async_saving=true"
 
 
 def chains(full: Kind) -> tuple[Chain, ...]:
-    """All chains.
+    """Return all chains.
 
     Args:
-        full: how a disk gets full: "full disk" where a file system may be mounted, else "file size limit".
+        full: "full disk" if a file system can be mounted, else "file size limit".
     """
     room = 64 if full == "full disk" else None
     return (
@@ -76,7 +76,7 @@ def _kinds(
 
 
 def follow(chain: Chain, recipe: Path, folder: Path, whole: Run, seed: int) -> Result:
-    """Kill a run in all the ways of a chain, let it end, and compare it with the run that nobody killed."""
+    """Kill a run in random order of the chain's kinds, finish it, and compare it with `whole`."""
     rng = random.Random(f"{seed} {chain.name}")
     result = Result(chain)
     folder.mkdir(parents=True)
@@ -109,7 +109,7 @@ def _file_system(folder: Path, room: int | None) -> Iterator[None]:
 
 
 def how_disks_fill(folder: Path) -> Kind:
-    """By a small file system of its own where this user may mount one, else by a limit on the size of files."""
+    """Return "full disk" if this user can mount a file system, else "file size limit"."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _file_system(folder, 1):
@@ -119,7 +119,7 @@ def how_disks_fill(folder: Path) -> Kind:
 
 
 def board(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """Step and value of everything that TensorBoard shows, without what the clock says."""
+    """Read steps and values of all TensorBoard scalars except timings."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run.directory / "reporters" / "tensorboard"), size_guidance={"scalars": 0})

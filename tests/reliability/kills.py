@@ -1,4 +1,4 @@
-"""Each kind of kill, as one function of a run that goes on: it ends the process and says what must be true then."""
+"""Kill a run in one of several ways, and assert the state it leaves."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from pathlib import Path
 from tests.reliability.runs import CHECKPOINT_EVERY, Kind, Outcome, Run, damage
 
 Kill = Callable[[Run, random.Random], bool]
-"""Starts the next process of a run and ends it at a random moment; False if the run was over before."""
+"""Starts the next process of a run and ends it at a random moment; returns False if the run finished before."""
 
 
 def _some_steps(run: Run, rng: random.Random) -> None:
-    """Let the process go on for a random number of steps, and into the middle of the next."""
+    """Wait for a random number of steps and a part of the next."""
     wanted = run.saved() + rng.randint(0, 3 * CHECKPOINT_EVERY)
-    run.wait_until(run.going)
+    run.wait_until(run.training)
     run.wait_until(lambda: run.steps() >= wanted)
     time.sleep(rng.random() * 0.02)
 
 
 def _killed(run: Run) -> bool:
-    """kill -9; False if the process had ended before. What it had said of its start may be lost with it."""
+    """Send SIGKILL; return False if the process had ended. Its start messages may be lost."""
     outcome = run.end(signal.SIGKILL)
     run.expected.clear()
     return outcome.status == -signal.SIGKILL
 
 
 def by_sigkill(run: Run, rng: random.Random) -> bool:
-    """kill -9 between any two instructions."""
+    """Kill at any instruction."""
     run.start()
     _some_steps(run, rng)
     return _killed(run)
 
 
 def while_saving(run: Run, rng: random.Random) -> bool:
-    """kill -9 while a checkpoint is being written."""
+    """Kill while a checkpoint is being written."""
     run.start()
     _some_steps(run, rng)
     run.wait_until(run.saving)
@@ -48,7 +48,7 @@ def while_saving(run: Run, rng: random.Random) -> bool:
 
 
 def by_sigterm(run: Run, rng: random.Random) -> bool:
-    """The polite request: the run saves and says how to go on."""
+    """Ask the run to stop: it saves and prints how to resume."""
     run.start()
     _some_steps(run, rng)
     outcome = run.end(signal.SIGTERM)
@@ -60,9 +60,9 @@ def by_sigterm(run: Run, rng: random.Random) -> bool:
 
 
 def by_full_disk(run: Run, rng: random.Random) -> bool:
-    """The file system fills while the run goes on; room is made before it goes on. `run` is on a small one."""
+    """Fill the small file system during the run; free space before the resume."""
     run.start()
-    run.wait_until(lambda: run.going() and bool(run.newest()))
+    run.wait_until(lambda: run.training() and bool(run.newest()))
     _some_steps(run, rng)
     if not run.alive():
         return False
@@ -77,13 +77,13 @@ def by_full_disk(run: Run, rng: random.Random) -> bool:
 
 def _fill(filler: Path, leave: int) -> None:
     room = os.statvfs(filler.parent)
-    with suppress(OSError), filler.open("wb", buffering=0) as file:  # the run takes room meanwhile
+    with suppress(OSError), filler.open("wb", buffering=0) as file:  # the run writes at the same time
         for _ in range(max(0, room.f_bavail * room.f_frsize - leave) // 4096):
             file.write(bytes(4096))
 
 
 def by_file_size(run: Run, rng: random.Random) -> bool:
-    """Files may not grow so large as a checkpoint: what a quota does, without a file system of one's own."""
+    """Limit files below the size of a checkpoint, as a quota does."""
     run.start(file_size=int((0.2 + 0.75 * rng.random()) * (_size_of_state(run) or 40_000)))
     return _was_full(run, run.end())
 
@@ -102,7 +102,7 @@ def _was_full(run: Run, outcome: Outcome) -> bool:
 
 
 def readable(run: Run, outcome: Outcome, status: int) -> None:
-    """Assert that a process ended with this status, with a message, and not with a traceback."""
+    """Assert the exit status and expected messages, and that there is no traceback."""
     assert outcome.status == status, outcome
     assert "Traceback" not in outcome.errors, outcome
     for line in run.expected:
@@ -111,9 +111,9 @@ def readable(run: Run, outcome: Outcome, status: int) -> None:
 
 
 def by_damage(run: Run, rng: random.Random) -> bool:
-    """kill -9, then the newest checkpoint is damaged; the next process must say so and use the one before."""
+    """Kill, then damage the newest checkpoint; the next process must report it and use the previous one."""
     run.start()
-    run.wait_until(lambda: run.going() and len(run.newest()) >= 2)
+    run.wait_until(lambda: run.training() and len(run.newest()) >= 2)
     _some_steps(run, rng)
     if not _killed(run):
         return False

@@ -1,4 +1,4 @@
-"""A small run in processes of its own, and the ways in which it is stopped."""
+"""Run training in forked processes that can be signalled and inspected."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ KINDS: tuple[Kind, ...] = (
 CLOCK = {"time", "seconds", "samples_per_second", "data_wait_share"}
 STEPS, CHECKPOINT_EVERY = 200, 5
 PATIENCE = 300.0
-"""Seconds until a process that should have ended counts as hung."""
+"""Seconds until a process counts as hung."""
 Settings = tuple[str, ...]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["x2kit.training.trainer", "x2kit.cli.train", "tests.reliability.runs"])
-"""Processes are forked from one that has imported torch and done nothing else: a start takes a moment, not seconds."""
+"""Processes are forked from one that has only imported torch, so that starts take no seconds."""
 
 
 class Outcome(NamedTuple):
-    """How a process ended."""
+    """Exit status and output of a process."""
 
     status: int
     output: str
@@ -52,12 +52,12 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Run:
-    """A run directory, and the processes that train in it one after the other.
+    """A run directory and the processes that train in it, one at a time.
 
     Args:
         recipe: the recipe file.
-        directory: of the run; need not exist.
-        settings: recipe keys of the command line; none of them changes a number.
+        directory: of the run; may be missing.
+        settings: recipe keys of the command line that change no value.
     """
 
     recipe: Path
@@ -65,32 +65,32 @@ class Run:
     settings: Settings = ()
     starts: int = 0
     expected: list[str] = field(default_factory=list)
-    """What the next process that gets so far must print."""
-    _boards: int = 0
+    """Lines that the next process must print."""
+    _event_files: int = 0
     process: ForkServerProcess | None = field(default=None, repr=False)
 
     def start(self, file_size: int | None = None) -> None:
-        """Start the run, or go on with it, in a new process; `file_size` bounds its files, in bytes."""
-        begun = (self.directory / "recipe.yaml").exists()
-        what = ["--resume"] if begun else [str(self.recipe)]
-        command = ["train", *what, "--run-dir", str(self.directory), *self.settings]
+        """Start or resume the run in a new process; `file_size` limits its files in bytes."""
+        started = (self.directory / "recipe.yaml").exists()
+        source = ["--resume"] if started else [str(self.recipe)]
+        command = ["train", *source, "--run-dir", str(self.directory), *self.settings]
         self.starts += 1
-        self._boards = self._count_boards()
-        self._said.mkdir(parents=True, exist_ok=True)
-        self.process = FORKS.Process(target=_x2kit, args=(command, self._said, file_size))
+        self._event_files = self._count_event_files()
+        self._output.mkdir(parents=True, exist_ok=True)
+        self.process = FORKS.Process(target=_x2kit, args=(command, self._output, file_size))
         self.process.start()
 
     @property
-    def _said(self) -> Path:
-        return self.recipe.parent / "said" / self.directory.parent.name  # never on a file system that fills
+    def _output(self) -> Path:
+        return self.recipe.parent / "output" / self.directory.parent.name  # not on the file system that fills
 
     def alive(self) -> bool:
-        """Whether the process goes on."""
+        """Return whether the process is running."""
         assert self.process is not None
         return self.process.is_alive()
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
-        """Look again and again until something is so or the process has ended."""
+        """Poll until a condition holds or the process has ended."""
         deadline = time.monotonic() + PATIENCE
         while self.alive() and not reached():
             if time.monotonic() > deadline:
@@ -98,52 +98,52 @@ class Run:
             time.sleep(0.0005)
 
     def end(self, number: signal.Signals | None = None) -> Outcome:
-        """Send a signal if one is given, and wait for the end."""
+        """Send a signal if given, and wait for the end."""
         assert self.process is not None
         assert self.process.pid is not None
         if number is not None and self.alive():
             os.kill(self.process.pid, number)
         self.process.join(PATIENCE)
-        assert self.process.exitcode is not None, f"still going on after {PATIENCE} s"
-        return Outcome(self.process.exitcode, *((self._said / name).read_text() for name in ("out", "err")))
+        assert self.process.exitcode is not None, f"still running after {PATIENCE} s"
+        return Outcome(self.process.exitcode, *((self._output / name).read_text() for name in ("out", "err")))
 
-    def going(self) -> bool:
-        """Whether the process has read its checkpoint and begun to write its own metrics."""
-        return self._count_boards() > self._boards
+    def training(self) -> bool:
+        """Return whether the process has loaded its checkpoint and opened its reporters."""
+        return self._count_event_files() > self._event_files
 
-    def _count_boards(self) -> int:
+    def _count_event_files(self) -> int:
         return sum(1 for _ in self.directory.glob("reporters/tensorboard/*"))
 
     def steps(self) -> int:
-        """Lines of metrics, one a step."""
+        """Count the lines of metrics, one per step."""
         file = self.directory / "metrics.jsonl"
         return file.read_bytes().count(b"\n") if file.exists() else 0
 
     def saved(self) -> int:
-        """The step of the newest checkpoint; 0 if there is none."""
+        """Return the step of the newest checkpoint, 0 without one."""
         return int(self.newest()[0].name.removeprefix("step-")) if self.newest() else 0
 
     def saving(self) -> bool:
-        """Whether a checkpoint is half written."""
+        """Return whether a partial checkpoint exists."""
         return any(self.directory.glob("checkpoints/.step-*.partial"))
 
     def newest(self) -> list[Path]:
-        """The checkpoints, newest first."""
+        """List the checkpoints, newest first."""
         return sorted(self.directory.glob("checkpoints/step-*"), reverse=True)
 
     def weights(self) -> bytes:
-        """The final weights."""
+        """Read the final weights."""
         return (self.directory / "weights/model.safetensors").read_bytes()
 
     def numbers(self) -> list[dict[str, float]]:
-        """The metrics without what the clock says."""
+        """Read the metrics without timings."""
         return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(self.directory)]
 
 
-def _x2kit(command: list[str], said: Path, file_size: int | None) -> None:
-    """What a forked process does: what `python -m x2kit` does, with its output in two files."""
+def _x2kit(command: list[str], output: Path, file_size: int | None) -> None:
+    """Run `x2kit` in a forked process with its output in two files."""
     for name, number in (("out", 1), ("err", 2)):
-        descriptor = os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        descriptor = os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
     if file_size is not None:
@@ -155,7 +155,7 @@ def _x2kit(command: list[str], said: Path, file_size: int | None) -> None:
 
 
 def write_recipe(folder: Path, steps: int = STEPS) -> Path:
-    """A recipe of all kinds of streams and tiny encoders, one line of metrics a step."""
+    """Write a recipe with all kinds of streams, tiny encoders and one line of metrics per step."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = recipe_tree(folder)
     tree["training"] |= {
@@ -170,7 +170,7 @@ def write_recipe(folder: Path, steps: int = STEPS) -> Path:
 
 
 def damage(checkpoint: Path, rng: random.Random) -> str:
-    """Damage a checkpoint as disks and people do; what was done."""
+    """Damage a checkpoint in a random way; return its name."""
     state = checkpoint / "state.pt"
     content = bytearray(state.read_bytes())
     way = rng.choice(["bit", "cut", "gone", "zeros", "no sums"])
