@@ -19,8 +19,8 @@ from tests.data.stubs import stream
 from tests.fuzzing import INPUTS, VALUES, answered, damaged, damaged_value
 from x2kit.data.media.images import ImageLike
 from x2kit.data.sources.config import JsonLines
-from x2kit.data.sources.fields import as_object, parse_json
-from x2kit.data.sources.json_lines import every_text, record_of
+from x2kit.data.sources.fields import parse_object, record_texts
+from x2kit.data.sources.json_lines import record_of
 from x2kit.data.transforms.boxes import guided_crop, place_boxes, read_boxes
 from x2kit.data.transforms.view import View, draw_view, reduction, render_augmented
 from x2kit.data.validation.check import draw_record
@@ -57,7 +57,7 @@ def test_lines_of_json() -> None:
     config = JsonLines(files=(Path("records.jsonl"),))
 
     def read(line: bytes) -> None:
-        list(every_text(record_of(as_object(parse_json(line)), config, ".")))
+        list(record_texts(record_of(parse_object(line), config, ".")))
 
     good, bad = answered((damaged(rng.choice(lines), rng) for _ in range(INPUTS)), read)
     assert good + bad == INPUTS
@@ -70,7 +70,7 @@ def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
 
     def read(fields: Any) -> None:
-        record = record_of(as_object(parse_json(json.dumps(fields).encode())), config, str(tmp_path))
+        record = record_of(parse_object(json.dumps(fields).encode()), config, str(tmp_path))
         draw_record(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
 
     good, bad = answered(records(rng), read)

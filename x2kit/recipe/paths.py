@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from x2kit.data.storage.files import is_url
+from x2kit.data.storage.locations import is_url
 from x2kit.errors import PluginError
 from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
 from x2kit.plugin.loading.file_modules import is_path

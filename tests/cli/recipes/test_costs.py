@@ -76,7 +76,7 @@ def test_training_refuses_files_that_are_missing(x2kit: Run, folder: Path) -> No
     done = x2kit("train", "finetune/retrieval-coco", "--run-dir", str(folder / "run"))
     assert done.status == 2
     # The user's data lie where he works, not where the recipe lies.
-    assert f"{Path.cwd()}/data/finetune/coco_train.json leads to no file" in done.err
+    assert f"no file at {Path.cwd()}/data/finetune/coco_train.json" in done.err
 
 
 def test_other_faults_of_data_are_still_found_without_it(x2kit: Run) -> None:

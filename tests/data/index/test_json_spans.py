@@ -1,4 +1,4 @@
-"""The parts of a JSON document are found as a JSON reader finds them, however its bytes are cut."""
+"""The spans of a JSON document are those of a JSON parser, at any split of its bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from x2kit.data.index.json_spans import find_marks, parts
+from x2kit.data.index.json_spans import find_marks, spans_at
 from x2kit.errors import DataError
 
 texts = st.text(st.sampled_from('ab"\\[]{},: é狗\n'), max_size=8)
@@ -22,8 +22,8 @@ values = st.recursive(
 cuts = st.lists(st.integers(0, 400), max_size=6)
 
 
-def cut(data: bytes, at: list[int]) -> list[bytes]:
-    """The same bytes in chunks, some of them empty."""
+def split(data: bytes, at: list[int]) -> list[bytes]:
+    """Split bytes into chunks, some of them empty."""
     places = [0, *sorted(min(place, len(data)) for place in at), len(data)]
     return [data[start:end] for start, end in pairwise(places)]
 
@@ -34,29 +34,31 @@ def read(data: bytes, spans: Any) -> list[Any]:
 
 @given(st.lists(values, min_size=1, max_size=6), cuts, st.booleans(), st.sampled_from([None, 2]))
 @settings(max_examples=200, deadline=None)
-def test_the_elements_of_a_list_are_those_of_a_json_reader(
+def test_spans_of_a_list_parse_to_its_elements(
     elements: list[Any], at: list[int], ascii_only: bool, indent: int | None
 ) -> None:
     data = json.dumps(elements, ensure_ascii=ascii_only, indent=indent).encode()
-    assert read(data, parts(find_marks(cut(data, at), 1), 1)) == elements
+    assert read(data, spans_at(find_marks(split(data, at), 1), 1)) == elements
 
 
 @given(st.dictionaries(texts, st.lists(values, min_size=1, max_size=4), min_size=1, max_size=4), cuts)
 @settings(max_examples=200, deadline=None)
-def test_the_elements_of_lists_in_an_object_are_too(members: dict[str, list[Any]], at: list[int]) -> None:
+def test_spans_of_lists_in_an_object_parse_to_their_elements(
+    members: dict[str, list[Any]], at: list[int]
+) -> None:
     data = json.dumps(members, ensure_ascii=False).encode()
-    marks = find_marks(cut(data, at), 2)
-    spans = parts(marks, 1)
+    marks = find_marks(split(data, at), 2)
+    spans = spans_at(marks, 1)
     read_back = {}
     for start, end in spans.tolist():
         read_back.update(json.loads(b"{" + data[start:end] + b"}"))
     assert read_back == members
     for (start, end), elements in zip(spans.tolist(), members.values(), strict=True):
-        assert read(data, parts(marks, 2, start, end)) == elements
+        assert read(data, spans_at(marks, 2, start, end)) == elements
 
 
-def test_an_empty_list_has_one_part_of_nothing() -> None:
-    assert parts(find_marks([b" [ ] "], 1), 1).tolist() == [[2, 3]]
+def test_an_empty_list_has_one_blank_span() -> None:
+    assert spans_at(find_marks([b" [ ] "], 1), 1).tolist() == [[2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -64,12 +66,12 @@ def test_an_empty_list_has_one_part_of_nothing() -> None:
     [
         (b"", "not a JSON list or object"),
         (b"17", "not a JSON list or object"),
-        (b"[1, 2", "ends in the middle"),
-        (b'["a', "ends in the middle"),
-        (b"[1]]", "closes that none has opened"),
-        (b"[1] [2]", "something follows its end"),
+        (b"[1, 2", "truncated"),
+        (b'["a', "truncated"),
+        (b"[1]]", "unmatched closing bracket"),
+        (b"[1] [2]", "extra data"),
     ],
 )
-def test_what_is_no_document_is_refused(data: bytes, message: str) -> None:
+def test_invalid_documents_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         find_marks([data], 1)

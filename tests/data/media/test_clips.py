@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from x2kit.data.media.clips import Clip, draw_clip, joined
+from x2kit.data.media.clips import Clip, draw_clip, join_captions
 from x2kit.errors import DataError, Reason
 
 CLIPS = [["a0", "a1", "a2"], ["b0"], ["c0", "c1", "c2", "c3"], ["d0", "d1", "d2"]]
@@ -64,21 +64,21 @@ def test_one_clip_alone_is_used_as_it_is(follow: bool) -> None:
     assert drawn([["a"]], ["[Music]"], follow)[0] == (["a"], "[Music]")
 
 
-@pytest.mark.parametrize(("captions", "told"), [(["one"], "1"), (["one"] * 5, "5"), ("one", "a single one")])
-def test_unequal_numbers_of_clips_and_captions_are_refused(captions: Any, told: str) -> None:
+@pytest.mark.parametrize(("captions", "count"), [(["one"], "1"), (["one"] * 5, "5"), ("one", "no list")])
+def test_unequal_numbers_of_clips_and_captions_are_refused(captions: Any, count: str) -> None:
     found = refusal(CLIPS, captions)
-    assert str(found) == f"4 clips need a list of as many captions, found {told}"
+    assert str(found) == f"4 clips need a list of 4 captions, found {count}"
     assert found.reason == Reason.FIELD_TYPE
 
 
 def test_a_frame_among_clips_is_refused() -> None:
-    assert str(refusal([["a"], "b"], ["one", "two"])) == "clip 1 is no list of frames but str"
+    assert str(refusal([["a"], "b"], ["one", "two"])) == "clip 1: expected a list of frames, found str"
 
 
 def test_captions_are_joined_in_each_language_that_all_have() -> None:
     spoken = [{"en": "one", "de": "eins"}, {"de": "zwei", "fr": "deux"}]
-    assert joined(spoken) == {"de": "eins zwei"}
-    with pytest.raises(DataError, match="share no language"):
-        joined([{"en": "one"}, {"de": "zwei"}])
+    assert join_captions(spoken) == {"de": "eins zwei"}
+    with pytest.raises(DataError, match="no common language"):
+        join_captions([{"en": "one"}, {"de": "zwei"}])
     with pytest.raises(DataError, match="must all be texts"):
-        joined(["one", {"de": "zwei"}])
+        join_captions(["one", {"de": "zwei"}])

@@ -44,9 +44,9 @@ def deep_png(array: np.ndarray) -> bytes:
     return packed.getvalue()
 
 
-def refused(image: Any, *asked: Any) -> tuple[Reason, str]:
+def refused(image: Any, *encoder: Any) -> tuple[Reason, str]:
     with pytest.raises(DataError) as found:
-        decode(image, *asked)
+        decode(image, *encoder)
     return found.value.reason, str(found.value)
 
 
@@ -108,9 +108,9 @@ def test_colour_of_sixteen_bits_keeps_them_in_npy_and_tiff_and_is_refused_in_png
     png = bytearray(deep_png(array[..., 0]))
     png[25] = 2  # the colour type; PIL opens it and would read 8 of the 16 bits
     png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
-    assert refused(bytes(png), 3, DEEP) == (
-        Reason.IMAGE_TOO_DEEP, "PIL reads colours of 16 bits as 8; save the image as .npy or .tif"
-    )  # fmt: skip
+    reason, message = refused(bytes(png), 3, DEEP)
+    assert reason == Reason.IMAGE_TOO_DEEP
+    assert ".npy or .tif" in message
 
 
 def test_arrays_of_eight_bits_are_images_like_any_other() -> None:
@@ -133,38 +133,38 @@ def test_the_ends_of_the_range_become_0_and_1_and_the_rest_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "asked", "reason", "said"),
+    ("array", "encoder", "reason", "fact"),
     [
-        ((10, 20, 8), (13, DEEP), Reason.IMAGE_CHANNELS, "of shape [10, 20, 8]; the encoder asks for 13 channels"),
-        ((10, 20), (8, DEEP), Reason.IMAGE_CHANNELS, "an image of 1 channel; the encoder asks for 8 channels"),
-        ((10, 20, 3), (1, DEEP), Reason.IMAGE_CHANNELS, "of shape [10, 20, 3]; the encoder asks for 1 channel"),
-        ((20,), (1, DEEP), Reason.IMAGE_CHANNELS, "of shape [20]; an image is [H, W], [H, W, C] or [C, H, W]"),
+        ((10, 20, 8), (13, DEEP), Reason.IMAGE_CHANNELS, "of shape [10, 20, 8]; the encoder needs 13 channels"),
+        ((10, 20), (8, DEEP), Reason.IMAGE_CHANNELS, "an image of 1 channel; the encoder needs 8 channels"),
+        ((10, 20, 3), (1, DEEP), Reason.IMAGE_CHANNELS, "of shape [10, 20, 3]; the encoder needs 1 channel"),
+        ((20,), (1, DEEP), Reason.IMAGE_CHANNELS, "of shape [20]; expected [H, W], [H, W, C] or [C, H, W]"),
         ((2, 3, 4, 5), (5, DEEP), Reason.IMAGE_CHANNELS, "shape [2, 3, 4, 5]"),
         ((0, 20), (1, DEEP), Reason.IMAGE_EMPTY, "an image of 20 x 0 pixels"),
-        ((10, 20), (1,), Reason.IMAGE_TOO_DEEP, "pixels of type uint16 are deeper than 8 bits"),
-        ((10, 20, 8), (8,), Reason.IMAGE_TOO_DEEP, "which the encoder asks for"),
+        ((10, 20), (1,), Reason.IMAGE_TOO_DEEP, "pixels of type uint16 have more than the 8 bits"),
+        ((10, 20, 8), (8,), Reason.IMAGE_TOO_DEEP, "8 bits of the encoder"),
     ],
 )  # fmt: skip
-def test_an_array_that_does_not_fit_is_refused_with_what_it_is_and_what_is_asked_for(
-    array: tuple[int, ...], asked: Any, reason: Reason, said: str
+def test_an_unsuitable_array_is_refused_with_shape_and_requirement(
+    array: tuple[int, ...], encoder: Any, reason: Reason, fact: str
 ) -> None:
-    found, message = refused(npy(numbers(*array)), *asked)
+    found, message = refused(npy(numbers(*array)), *encoder)
     assert found == reason
-    assert said in message
+    assert fact in message
 
 
 def test_eight_bits_are_refused_where_larger_numbers_are_asked_for() -> None:
     array = numbers(10, 20, dtype=np.uint8)
     reason, message = refused(array, 1, DEEP)
     assert reason == Reason.IMAGE_TOO_SHALLOW
-    assert message == "pixels of 8 bits, but the encoder asks for numbers from 0 to 65535"
+    assert message == "pixels of 8 bits; the encoder needs values from 0 to 65535"
     assert np.array_equal(decode(array, 1, (0, 255))[..., 0], array)
 
 
 def test_images_of_another_number_of_channels_are_refused_by_any_reader() -> None:
     reason, message = refused(Image.new("RGB", (4, 4)), 8, DEEP)
     assert (reason, message) == (
-        Reason.IMAGE_CHANNELS, "an image of shape [4, 4, 3]; the encoder asks for 8 channels"
+        Reason.IMAGE_CHANNELS, "an image of shape [4, 4, 3]; the encoder needs 8 channels"
     )  # fmt: skip
     bands = tiff(numbers(10, 20, 8, dtype=np.uint8), photometric="minisblack", planarconfig="contig")
     assert refused(bands)[0] == Reason.IMAGE_CHANNELS
@@ -182,7 +182,7 @@ def test_nothing_in_a_file_is_unpickled() -> None:
     packed = io.BytesIO()
     np.save(packed, np.array([[object()]]), allow_pickle=True)
     assert refused(packed.getvalue(), 1, DEEP) == (
-        Reason.IMAGE_UNREADABLE, "pixels of type object are no numbers"
+        Reason.IMAGE_UNREADABLE, "pixels of type object are not numeric"
     )  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_what_would_fill_the_memory_is_refused_by_its_header(
     content = written(numbers(20, 10, 3))
     reason, message = refused(content, 3, DEEP)
     assert reason == Reason.IMAGE_TOO_LARGE
-    assert "10 x 20 pixels with 3 channels of 16 bits; at most 200 pixels and 600 bytes are read" in message
+    assert "10 x 20 pixels with 3 channels of 16 bits; the limit is 200 pixels and 600 bytes" in message
     assert refused(written(numbers(21, 10)), 1, DEEP)[0] == Reason.IMAGE_TOO_LARGE
     assert decode(written(numbers(20, 10)), 1, DEEP).shape == (20, 10, 1)
 
@@ -235,7 +235,7 @@ def test_pages_of_a_tiff_that_go_round_in_a_circle_are_damage(to: int) -> None:
     struct.pack_into("<I", content, pages[1] + 2 + 12 * entries, pages[to])
     reason, message = refused(bytes(content), 1, DEEP)
     assert reason == Reason.IMAGE_UNREADABLE
-    assert "names one of the pages before it as the next" in message
+    assert "page 2 repeats an earlier page" in message
 
 
 def test_a_tiff_of_more_pages_than_any_instrument_has_bands_is_refused(

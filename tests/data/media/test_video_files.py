@@ -114,7 +114,7 @@ def test_a_file_that_was_cut_off_is_refused(share: float, front: bool) -> None:
 def test_a_cut_file_whose_header_does_not_count_frames_is_refused_by_its_length(tmp_path: Path) -> None:
     data = write_video(tmp_path / "v.mkv", 40, times="growing").read_bytes()
     found = refusal(data[: len(data) // 2])
-    assert str(found).startswith("v.mp4 is cut off: it ends after ")
+    assert str(found).startswith("v.mp4 is truncated: it ends after ")
     assert found.reason == Reason.VIDEO_UNREADABLE
 
 
@@ -129,7 +129,7 @@ def test_a_damaged_frame_is_refused() -> None:
 
 def test_a_sound_is_no_video(tmp_path: Path) -> None:
     found = refusal(write_sound(tmp_path / "s.mp4").read_bytes())
-    assert str(found) == "v.mp4 has no video stream; it has audio"
+    assert str(found) == "v.mp4 has no video stream; its streams are audio"
     assert found.reason == Reason.VIDEO_UNREADABLE
 
 

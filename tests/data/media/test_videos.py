@@ -188,5 +188,5 @@ def test_another_field_and_another_form_may_be_named(tmp_path: Path) -> None:
 
 
 def test_a_list_in_a_clip_is_no_frame(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="video_frames: expected text, found"):
+    with pytest.raises(DataError, match="video_frames: expected base64 text, found"):
         written(tmp_path, video_frames=[[["a"]]], text=["a dog"]).open()[0]

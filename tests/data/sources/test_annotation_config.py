@@ -199,7 +199,7 @@ def test_pairs_of_images_are_read_with_their_label(tmp_path: Path, document: Wri
     [
         (
             '[{"image": "1.jpg", "caption": "a"}, {"image": "2.jpg", "cap',
-            "test.json: not JSON: it ends in the middle",
+            "test.json: not JSON: the document is truncated",
         ),
         ("", "test.json: not a JSON list or object"),
         ("[]", "no record in .*test.json"),
@@ -243,7 +243,7 @@ def test_a_comma_too_many_in_an_object_is_an_entry_that_is_named(tmp_path: Path)
     file.write_text('{"a": {"image": "1.jpg", "caption": "fine"},\n}')
     source = AnnotationFiles(files=(file,)).open()
     assert source[0]["caption"] == "fine"
-    with pytest.raises(DataError, match=f"{file} entry 2: not JSON: nothing stands between two commas"):
+    with pytest.raises(DataError, match=f"{file} entry 2: not JSON: no member between two commas"):
         source[1]
 
 
@@ -290,15 +290,15 @@ def test_files_and_images_may_lie_in_a_remote_store() -> None:
 
 def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, document: Write) -> None:
     file = document("test.json", [])
-    with pytest.raises(SettingError, match=r"files: .*none.json leads to no file"):
+    with pytest.raises(SettingError, match=r"files: no file at .*none.json"):
         AnnotationFiles(files=(tmp_path / "none.json",)).check()
     with pytest.raises(SettingError, match=r"image_root: no folder .*images"):
         AnnotationFiles(files=(file,), image_root={"": tmp_path / "images"}).check()
-    with pytest.raises(SettingError, match="image_root_key: image_root has no names"):
+    with pytest.raises(SettingError, match="image_root_key: image_root has no keys"):
         AnnotationFiles(files=(file,), image_root_key="dataset").check()
-    with pytest.raises(ValidationError, match="keep: an image has several entries"):
+    with pytest.raises(ValidationError, match=r"keep: .* set one_record: entry"):
         AnnotationFiles(files=(file,), keep=("answer",))
-    with pytest.raises(SettingError, match=r"split: these files have no part 'val': write \{split\}"):
+    with pytest.raises(SettingError, match=r"split: no file for split 'val': put \{split\} in the path"):
         AnnotationFiles(files=(file,)).for_split("val")
 
 
@@ -314,7 +314,7 @@ def test_what_a_large_file_holds_is_remembered(
     tmp_path: Path, document: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
     entries = [{"image": f"{n % 3}.jpg", "caption": f"{n}", "other": ["{", '"']} for n in range(9)]
     config = AnnotationFiles(files=(document("train.json", entries),))
     first = records(config.open())

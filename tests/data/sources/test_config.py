@@ -153,16 +153,16 @@ def test_a_split_is_another_file_where_the_path_says_so(tmp_path: Path) -> None:
 def test_a_split_that_no_path_stands_for_is_refused(tmp_path: Path) -> None:
     config = JsonLines(files=(write(tmp_path / "a.jsonl", {"caption": "a"}),), split="test")
     assert config.for_split("test") == config
-    with pytest.raises(SettingError, match=r"split: these files have no part 'val': write \{split\} where"):
+    with pytest.raises(SettingError, match=r"split: no file for split 'val': put \{split\} in the path"):
         config.for_split("val")
 
 
 def test_missing_files_and_folders_are_found_when_settings_are_checked(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", {"caption": "a"})
     JsonLines(files=(tmp_path / "a.jsonl",), image_root=tmp_path).check()
-    with pytest.raises(SettingError, match=r"files: .*b-\*\.jsonl leads to no file"):
+    with pytest.raises(SettingError, match=r"files: no file at .*b-\*\.jsonl"):
         JsonLines(files=(tmp_path / "b-*.jsonl",)).check()
-    with pytest.raises(SettingError, match=r"files: .*train\.jsonl leads to no file"):
+    with pytest.raises(SettingError, match=r"files: no file at .*train\.jsonl"):
         JsonLines(files=(tmp_path / "{split}.jsonl",)).check()
     with pytest.raises(SettingError, match="image_root: no folder"):
         JsonLines(files=(tmp_path / "a.jsonl",), image_root=tmp_path / "none").check()
@@ -176,13 +176,13 @@ def test_missing_files_and_folders_are_found_when_settings_are_checked(tmp_path:
         (b'{"caption": ', "not JSON: Expecting value"),
         (b"\xff\xfe", "not UTF-8 at byte 0"),
         (b'"a dog"', "expected a JSON object, found str"),
-        (b'{"video_frames": 3}', "video_frames: expected text, found 3"),
+        (b'{"video_frames": 3}', "video_frames: expected base64 text, found 3"),
         (b"{}", "no image, no video and no text; its fields are none"),
         (b'{"caption": 3}', "caption: expected text, {code: text} or a list of these, found 3"),
         (b'{"caption": []}', "caption: expected text"),
-        (b'{"caption": {"en": 3}}', "caption: expected text"),
+        (b'{"caption": {"en": 3}}', "caption.en: expected text, found 3"),
         (b'{"binary": "?"}', "binary: not base64"),
-        (b'{"binary": null}', "binary: expected text, found None"),
+        (b'{"binary": null}', "binary: expected base64 text, found None"),
         (b'{"elems": {}}', "elems: expected a list, found {}"),
         (b'{"elems": [{"caption": "a"}]}', "elems[0]: expected bb and caption, found {'caption': 'a'}"),
         (
@@ -227,7 +227,7 @@ def test_one_json_list_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> 
     file = tmp_path / "a.json"
     file.write_text('[{"caption": "a"}]', encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"a\.json: is one JSON list, not JSON Lines; .* jq -c '\.\[\]' a\.json"
+        DataError, match=r"a\.json: a JSON list, expected JSON Lines; .* jq -c '\.\[\]' a\.json"
     ):
         JsonLines(files=(file,)).open()
 
@@ -284,7 +284,7 @@ def test_texts_are_all_texts_of_sound_lines_and_broken_ones_are_counted(
     source = JsonLines(files=(file,)).open()
     with caplog.at_level(logging.WARNING):
         assert list(source.texts()) == ["a", "b", "c", "e d", "f d", "g", "h"]
-    assert "1 of 4 records gave no texts" in caplog.text
+    assert "no texts from 1 of 4 records" in caplog.text
 
 
 def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
@@ -316,5 +316,5 @@ def test_a_file_that_shrank_is_named(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", {"caption": "a"}, {"caption": "b"})
     source = JsonLines(files=(file,)).open()
     file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.jsonl:2: .*has become shorter"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: .*truncated"):
         source[1]

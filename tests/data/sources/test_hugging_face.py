@@ -24,7 +24,7 @@ OBJECTS = datasets.List(
 
 
 @pytest.fixture
-def saved(tmp_path: Path, one_image: Write) -> Any:
+def saved(tmp_path: Path, image: Write) -> Any:
     """Saves rows with images of 64 x 48 pixels."""
 
     def save(columns: dict[str, Any], split: str | None = None, **features: Any) -> Path:
@@ -132,7 +132,7 @@ def test_a_broken_box_is_named(saved: Any) -> None:
     [
         (
             [{"bbox": [0, 0, 1, 4], "category": -1}],
-            r"objects.category\[0\]: -1 is no label; there are 0 to 1",
+            r"objects.category\[0\]: no label -1; the labels are 0 to 1",
         ),
         ([None], r"objects.bbox\[0\]: expected \[x, y, width, height\], found None"),
         (None, "objects.bbox, objects.category: expected two lists of one length, found None and None"),
@@ -168,13 +168,13 @@ def test_settings_that_lead_nowhere_are_refused(
 ) -> None:
     with pytest.raises(SettingError, match="folder: no folder"):
         HuggingFaceDataset(folder=tmp_path / "none", caption_column="text").check()
-    with pytest.raises(DataError, match="no folder that datasets saved"):
+    with pytest.raises(DataError, match="no folder saved by datasets"):
         HuggingFaceDataset(folder=tmp_path, caption_column="text").open()
     with pytest.raises(SettingError, match="caption_column: no column 'texts'; the columns are image, text"):
         HuggingFaceDataset(folder=saved({"image": [b"x"], "text": ["a"]}), caption_column="texts").open()
-    with pytest.raises(ValidationError, match="name at least one"):
+    with pytest.raises(ValidationError, match="set at least one"):
         HuggingFaceDataset(folder=tmp_path)
-    with pytest.raises(ValidationError, match="boxes_column and names_column: name both or none"):
+    with pytest.raises(ValidationError, match="boxes_column and names_column: set both or none"):
         HuggingFaceDataset(folder=tmp_path, boxes_column="boxes")
     monkeypatch.setattr("x2kit.data.sources.config.find_spec", lambda name: None)
     with pytest.raises(SettingError, match=r"pip install 'x2kit\[datasets\]'"):

@@ -84,13 +84,13 @@ def test_the_release_tells_the_boxes(tmp_path: Path, release: Any) -> None:
 def test_a_split_of_the_references_is_chosen(release: Any) -> None:
     assert [len(release(refs_split=split).open()) for split in ("testA", "testB")] == [1, 1]
     assert list(release(refs_split="testB").open().texts()) == ["man"]
-    with pytest.raises(DataError, match="no reference is in the split 'val'; there are testA, testB"):
+    with pytest.raises(DataError, match="no reference is in the split 'val'; the splits are testA, testB"):
         release(refs_split="val").open()
 
 
 def test_a_large_pickle_is_read_once(tmp_path: Path, release: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
     config = release(refs_split="testA")
     first = config.open()[0]
     monkeypatch.setattr(referring_records, "read_plain_pickle", None)
@@ -139,7 +139,7 @@ def test_a_pickle_takes_no_more_memory_than_what_it_holds(tmp_path: Path) -> Non
 def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, release: Any, protocol: int) -> None:
     refs = pickle.dumps([*REFS, Harmful(tmp_path / "harm")], protocol=protocol)
     with pytest.raises(
-        DataError, match=r"not a pickle of plain values: it asks for .*only plain values are read"
+        DataError, match=r"not a pickle of plain values: object .* is not allowed; only plain values are read"
     ):
         release(refs).open()
     assert not (tmp_path / "harm").exists()
@@ -153,7 +153,7 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, release: A
         ({"refs": {"a": 1}}, "expected a list of references"),
         ({"refs": [{"ref_id": 1, "ann_id": 1}]}, "reference 1: no field 'split'"),
         ({"refs": NESTED}, r"expected a list of references, found \[\[\[\["),
-        ({"refs": [{**REFS[0], "ref_id": (1,)}]}, "it has the operation .*, and only plain values are read"),
+        ({"refs": [{**REFS[0], "ref_id": (1,)}]}, "operation .* is not allowed; only plain values are read"),
         ({"refs": [{**REFS[0], "split": ["testA"]}]}, "reference 1: split: expected a text or a number"),
         ({"refs": ENDLESS}, "reference 1: ann_id: expected a whole number"),
         ({"instances": []}, "expected an object with the lists images, annotations"),
@@ -181,9 +181,9 @@ def test_an_entry_without_its_box_is_named(release: Any, change: Any, message: s
 
 def test_settings_of_half_a_release_are_refused(document: Write, release: Any) -> None:
     file = document("a.json", ENTRIES)
-    with pytest.raises(ValidationError, match="name both or none"):
+    with pytest.raises(ValidationError, match="set both or none"):
         ReferringExpressions(files=(file,), refs="refs.p")
-    with pytest.raises(ValidationError, match=r"refs_split: the splits are told by refs"):
+    with pytest.raises(ValidationError, match=r"refs_split: splits are defined in refs"):
         ReferringExpressions(files=(file,), refs_split="testA")
-    with pytest.raises(SettingError, match=r"instances: .*none.json leads to no file"):
+    with pytest.raises(SettingError, match=r"instances: no file at .*none.json"):
         release().model_copy(update={"instances": "none.json"}).check()

@@ -24,7 +24,7 @@ from x2kit.testing import check_source
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
     return tmp_path / "cache"
 
 
@@ -69,7 +69,7 @@ def test_the_file_is_gone_through_once(tmp_path: Path, cache: Path, monkeypatch:
     def never(*_: Any) -> Any:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(gzip_files, "_notes", never)
+    monkeypatch.setattr(gzip_files, "_build_index", never)
     monkeypatch.setattr(line_index, "_lines", never)
     assert source(path)[50] == first
 

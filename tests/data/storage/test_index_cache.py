@@ -14,7 +14,7 @@ from x2kit.data.index.lines import LineIndex
 from x2kit.data.sources.annotation_config import AnnotationFiles
 from x2kit.data.sources.config import JsonLines
 from x2kit.data.storage import files, index_cache
-from x2kit.data.storage.index_cache import cache_folder, remembered
+from x2kit.data.storage.index_cache import cache_folder, cached
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.sources import Source
 
@@ -25,7 +25,7 @@ CONTENT = "one\n\ntwo\r\n\r\nthree"
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as large, with a cache of its own."""
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 0)
+    monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
     path = tmp_path / "data.jsonl"
     path.write_bytes(CONTENT.encode())
     return path
@@ -89,12 +89,12 @@ def test_a_file_that_grows_while_it_is_read_is_not_remembered(file: Path) -> Non
             more.write(b"\nfour")
         return np.zeros(1)
 
-    remembered(file, find)
+    cached(file, find)
     assert not (cache_folder() / "lines").exists()
 
 
 def test_a_small_file_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", len(CONTENT) + 1)
+    monkeypatch.setattr(index_cache, "CACHED_FROM", len(CONTENT) + 1)
     LineIndex(file)
     assert not cache_folder().exists()
 
@@ -173,7 +173,7 @@ def test_a_fingerprint_from_the_cache_is_that_of_the_content(
     source: Source, file: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = source.fingerprint()
-    monkeypatch.setattr(index_cache, "REMEMBERED_FROM", 2**40)
+    monkeypatch.setattr(index_cache, "CACHED_FROM", 2**40)
     assert source.fingerprint() == first
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from x2kit.data.media.images import decode
-from x2kit.data.storage import files
+from x2kit.data.storage import files, locations
 from x2kit.data.storage.limits import LimitsConfig
 from x2kit.data.storage.url_policy import AllowedUrl
 from x2kit.data.storage.web_files import MAX_REDIRECTS
@@ -116,7 +116,7 @@ def test_an_empty_body_is_an_empty_image(server: str) -> None:
 
 
 def test_a_missing_file_is_missing(server: str) -> None:
-    with pytest.raises(files.FileMissing):
+    with pytest.raises(locations.FileMissing):
         files.read(f"{server}/nothing")
 
 

@@ -1,4 +1,4 @@
-"""Records of several files, or of several sources, counted as one list. Imports no torch."""
+"""Concatenate the records of several files or sources. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from x2kit.plugin.sources import Composed, Located, Place, Record, Source
 
 
 class Chain:
-    """Which part a position lies in, and where.
+    """Map positions in a concatenation to a part and the position in it.
 
     Args:
-        lengths: of the parts, in order.
+        lengths: lengths of the parts in order.
     """
 
     def __init__(self, lengths: Iterable[int]) -> None:
         self.first = np.cumsum([0, *lengths])
-        """[parts + 1]: the position at which each part begins, and the end of all."""
+        """[parts + 1]: start of each part, and the total length."""
 
     def __len__(self) -> int:
         return int(self.first[-1])
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The part, and the position in it. Raises IndexError."""
+        """Return the part and the position in it. Raises IndexError."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         part = int(np.searchsorted(self.first, index, side="right")) - 1
@@ -33,9 +33,9 @@ class Chain:
 
 
 class FlatSources:
-    """The parts of a composed source one after the other, whatever the shares in which it draws from them.
+    """The parts of a composed source concatenated, each record once, whatever their shares.
 
-    Ids are those that records have in the composed source, `part/id`.
+    Ids are those of the composed source, `part/id`.
     """
 
     def __init__(self, parts: Mapping[str, Source]) -> None:
@@ -46,11 +46,11 @@ class FlatSources:
         return len(self._chain)
 
     def __getitem__(self, index: int) -> Record:
-        """The record at `index`. Raises DataError as its source does, with the part's name in the record's."""
+        """Read the record at `index`. Raises the DataError of its source, with the part in the record id."""
         return record_of_part(*self._locate(index))
 
     def place(self, index: int) -> Place:
-        """As `Located.place`; the name of the part where it cannot say."""
+        """Return the place of a record, or the name of a part without places."""
         return place_in_part(*self._locate(index))
 
     def _locate(self, index: int) -> tuple[str, Readable, int]:
@@ -59,24 +59,24 @@ class FlatSources:
 
 
 Readable = Source | FlatSources
-"""What gives records by position."""
+"""Records by position."""
 
 
 def flat_sources(source: Source) -> Readable:
-    """The source itself, or its parts one after the other if it is composed of others."""
+    """Return the source, or the concatenation of its parts if it is composed."""
     return FlatSources(source.parts()) if isinstance(source, Composed) else source
 
 
 def record_of_part(name: str, source: Readable, index: int) -> Record:
-    """A record with the name of its source before its id; a DataError names it so too."""
+    """Read a record and put the name of its source before its id, also in a DataError."""
     try:
         record = source[index]
     except DataError as error:
-        known = None if error.record is None else f"{name}/{error.record}"
-        raise DataError(str(error), reason=error.reason, record=known) from error
+        record_id = None if error.record is None else f"{name}/{error.record}"
+        raise DataError(str(error), reason=error.reason, record=record_id) from error
     return {**record, "id": f"{name}/{record.get('id', index)}"}
 
 
 def place_in_part(name: str, source: Readable, index: int) -> Place:
-    """File and line or offset of a record; the name of its source where that does not know."""
+    """Return file and line or offset of a record, or the name of a source without places."""
     return source.place(index) if isinstance(source, Located) else Place(name)

@@ -1,6 +1,6 @@
-"""The elements of lists in large annotation documents, found by the whole numbers they hold. Imports no torch.
+"""Index the elements of lists in large JSON documents by their integer fields. Imports no torch.
 
-An index is one array: what it takes of memory is known, and forked processes share it.
+An index is a single array, which forked processes share.
 """
 
 from __future__ import annotations
@@ -13,78 +13,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from x2kit.data.index.json_spans import Spans, find_marks, parts
-from x2kit.data.sources.entry_files import filled, read_span
-from x2kit.data.sources.fields import as_object, number_of, parse_json
+from x2kit.data.index.json_spans import Spans, find_marks, spans_at
+from x2kit.data.sources.entry_files import drop_blank, read_span
+from x2kit.data.sources.fields import int_field, parse_object
 from x2kit.data.storage import files
-from x2kit.data.storage.index_cache import remembered_if_slow
+from x2kit.data.storage.index_cache import cached_if_slow
 from x2kit.errors import DataError, Reason
 
 ABSENT = -(2**63)
-"""Stands for a number that an element does not hold."""
+"""Value of a missing integer field."""
 
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:')
 _LONGEST_NAME = 1024
 
 
 class ElementIndex:
-    """The elements of one file.
+    """The elements of the lists in a file.
 
     Attributes:
-        location: of the file.
+        location: local path or URL.
 
     Args:
-        location: of the file.
-        members: names of the lists in the outermost object; none for a document that is one list.
-        keys: names of fields that hold whole numbers.
-    Raises: DataError if the file is no such document, or an element no object.
+        location: local path or URL.
+        lists: names of the lists in the outermost object; empty if the document is a list.
+        keys: names of the integer fields to index.
+    Raises: DataError if the document has another structure, or an element is no object.
     """
 
-    def __init__(self, location: str, members: Sequence[str], keys: Sequence[str]) -> None:
+    def __init__(self, location: str, lists: Sequence[str], keys: Sequence[str]) -> None:
         self.location = location
-        self._members, self._keys = tuple(members), tuple(keys)
-        find = partial(_find, members=self._members, keys=self._keys)
-        self._table = remembered_if_slow(location, find, f"elements {self._members} {self._keys}")
+        self._lists, self._keys = tuple(lists), tuple(keys)
+        find = partial(_find, lists=self._lists, keys=self._keys)
+        self._table = cached_if_slow(location, find, f"elements {self._lists} {self._keys}")
 
     def __len__(self) -> int:
         return int(self._table.shape[1])
 
-    def of(self, member: str) -> NDArray[np.int64]:
-        """Places of the elements of one list; none if the document has no such list."""
-        return np.flatnonzero(self._table[0] == self._members.index(member))
+    def of(self, name: str) -> NDArray[np.int64]:
+        """Return the elements of one list; empty if the document has no such list."""
+        return np.flatnonzero(self._table[0] == self._lists.index(name))
 
     def column(self, key: str) -> NDArray[np.int64]:
-        """[K]: the number that each element holds; `ABSENT` where there is none."""
+        """Return [K]: the field of each element, `ABSENT` if it is missing."""
         return np.asarray(self._table[3 + self._keys.index(key)])
 
-    def read(self, place: int) -> dict[str, Any]:
-        """The fields of an element. Raises DataError if the file can no longer be read."""
+    def read(self, element: int) -> dict[str, Any]:
+        """Read an element. Raises DataError if the file cannot be read."""
         try:
-            return as_object(parse_json(read_span(self.location, self._table[1:3, place])))
+            return parse_object(read_span(self.location, self._table[1:3, element]))
         except DataError as error:
-            raise self.error(place, error) from error
+            raise self.error(element, error) from error
 
-    def error(self, place: int, error: DataError) -> DataError:
-        """The same error with file, list and number of the element, counted from 1."""
+    def error(self, element: int, error: DataError) -> DataError:
+        """Add file, list and number of the element, from 1, to an error."""
         return DataError(
-            f"{self.location} {self.label(place)}: {error}", reason=error.reason, record=error.record
+            f"{self.location} {self.label(element)}: {error}", reason=error.reason, record=error.record
         )
 
-    def label(self, place: int) -> str:
-        """List and number of an element."""
-        member = int(self._table[0, place])
-        number = int((self._table[0, :place] == member).sum()) + 1
-        return f"{self._members[member] if self._members else 'entry'} {number}"
+    def label(self, element: int) -> str:
+        """Return list and number of an element, from 1."""
+        member = int(self._table[0, element])
+        number = int((self._table[0, :element] == member).sum()) + 1
+        return f"{self._lists[member] if self._lists else 'entry'} {number}"
 
-    def offset(self, place: int) -> int:
-        """Where an element begins."""
-        return int(self._table[1, place])
+    def offset(self, element: int) -> int:
+        """Return the offset of an element in bytes."""
+        return int(self._table[1, element])
 
 
-def _find(location: str, members: Sequence[str], keys: Sequence[str]) -> NDArray[np.int64]:
-    """[3 + keys, K]: number of the list, first byte, byte after the last, and the number at each key."""
+def _find(location: str, lists: Sequence[str], keys: Sequence[str]) -> NDArray[np.int64]:
+    """Return [3 + keys, K]: list, start, end, and the integer fields of each element."""
     try:
-        spans = _spans(location, members)
+        spans = _spans(location, lists)
     except DataError as error:
         raise DataError(f"{location}: {error}", reason=error.reason) from error
     table = np.full((3 + len(keys), sum(map(len, spans))), ABSENT, np.int64)
@@ -93,28 +93,28 @@ def _find(location: str, members: Sequence[str], keys: Sequence[str]) -> NDArray
         for member, found in enumerate(spans):
             for number, span in enumerate(found, 1):
                 try:
-                    fields = as_object(parse_json(read_span(file, span)))
-                    values = [number_of(fields, key) if key in fields else ABSENT for key in keys]
+                    fields = parse_object(read_span(file, span))
+                    values = [int_field(fields, key) if key in fields else ABSENT for key in keys]
                 except DataError as error:
-                    name = members[member] if members else "entry"
+                    name = lists[member] if lists else "entry"
                     raise DataError(f"{location} {name} {number}: {error}", reason=error.reason) from error
                 table[:, column] = [member, *span, *values]
                 column += 1
     return table
 
 
-def _spans(location: str, members: Sequence[str]) -> list[Spans]:
-    """The elements of each list, in the order of `members`."""
-    depth = 2 if members else 1
+def _spans(location: str, lists: Sequence[str]) -> list[Spans]:
+    """Return the spans of the elements of each list, in the order of `lists`."""
+    depth = 2 if lists else 1
     marks = find_marks(files.chunks(location), depth)
-    if bool(members) != (marks.characters[0] == ord("{")):
-        wanted = f"an object with the lists {', '.join(members)}" if members else "a list"
-        raise DataError(f"expected {wanted}", reason=Reason.FIELD_TYPE)
-    if not members:
-        return [filled(location, parts(marks, 1))]
-    found = {name: np.zeros((0, 2), np.int64) for name in members}
-    for start, end in parts(marks, 1).tolist():
+    if bool(lists) != (marks.characters[0] == ord("{")):
+        expected = f"an object with the lists {', '.join(lists)}" if lists else "a list"
+        raise DataError(f"expected {expected}", reason=Reason.FIELD_TYPE)
+    if not lists:
+        return [drop_blank(location, spans_at(marks, 1))]
+    found = {name: np.zeros((0, 2), np.int64) for name in lists}
+    for start, end in spans_at(marks, 1).tolist():
         name = _MEMBER.match(files.read(location, start, min(end, start + _LONGEST_NAME)))
         if name is not None and (member := name[1].decode(errors="replace")) in found:
-            found[member] = filled(location, parts(marks, 2, start, end))
+            found[member] = drop_blank(location, spans_at(marks, 2, start, end))
     return list(found.values())

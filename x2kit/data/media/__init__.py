@@ -1,1 +1,1 @@
-"""Images, arrays of numbers, video and frame sampling."""
+"""Images, pixel arrays, videos and frame sampling."""

@@ -1,9 +1,7 @@
-"""One clip of a video that comes in clips with a caption each (X²-VLM, second stage; X2-VLM repository, loader of
-frames). Imports no torch.
+"""Draw a clip from a video of captioned clips. Imports no torch.
 
-Of several clips one is drawn, or, where the record says that they follow each other, clips around a random one are
-joined until they are long enough to draw frames from. Clips of which there is nothing to say but "[Music]" are left
-out.
+X²-VLM, second stage; X2-VLM repository, loader of frames. One clip is drawn; if the clips of a record are continuous,
+its neighbours are joined until there are enough frames. Clips captioned "[Music]" are skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ NO_WORDS = "[Music]"
 
 
 class Clip(NamedTuple):
-    """Frames and their text."""
+    """Frames and caption of a clip."""
 
     frames: list[Any]
     caption: Text
@@ -30,59 +28,64 @@ class Clip(NamedTuple):
 def draw_clip(
     clips: Sequence[Any], captions: Any, is_continuous: bool, min_frames: int, rng: Generator
 ) -> Clip:
-    """One clip, or neighbours joined.
+    """Draw one clip, or join continuous neighbours.
 
     Args:
         clips: lists of frames.
-        captions: one of each clip.
-        is_continuous: whether the clips follow each other; one alone is used as it is either way.
-        min_frames: joined clips have so many frames, where there are enough.
-        rng: the sample's own generator.
+        captions: list of one caption a clip.
+        is_continuous: whether the clips are continuous; without effect on a single clip.
+        min_frames: frames of the joined clips, if there are enough.
+        rng: generator of the sample.
     Raises: DataError for unequal numbers of clips and captions, a clip that is no list, captions that cannot be
-        joined, and a video without any words.
+        joined, and a video of music alone.
     """
     if not isinstance(captions, list) or len(captions) != len(clips):
-        found = len(captions) if isinstance(captions, list) else "a single one"
+        found = len(captions) if isinstance(captions, list) else "no list"
         raise DataError(
-            f"{len(clips)} clips need a list of as many captions, found {found}", reason=Reason.FIELD_TYPE
+            f"{len(clips)} clips need a list of {len(clips)} captions, found {found}",
+            reason=Reason.FIELD_TYPE,
         )
     for number, frames in enumerate(clips):
         if not isinstance(frames, list):
             raise DataError(
-                f"clip {number} is no list of frames but {type(frames).__name__}", reason=Reason.FIELD_TYPE
+                f"clip {number}: expected a list of frames, found {type(frames).__name__}",
+                reason=Reason.FIELD_TYPE,
             )
     if len(clips) == 1:
         return Clip(clips[0], captions[0])
-    told = [number for number, caption in enumerate(captions) if not _is_music(caption)]
-    if not told:
+    spoken = [number for number, caption in enumerate(captions) if not _is_music(caption)]
+    if not spoken:
         raise DataError(f"all {len(clips)} clips are captioned {NO_WORDS}", reason=Reason.TEXT_EMPTY)
-    first = int(rng.random() * len(told))
+    first = int(rng.random() * len(spoken))
     if not is_continuous:
-        return Clip(clips[told[first]], captions[told[first]])
-    chosen = [told[place] for place in _around(first, [len(clips[number]) for number in told], min_frames)]
+        return Clip(clips[spoken[first]], captions[spoken[first]])
+    chosen = [
+        spoken[place] for place in _neighbours(first, [len(clips[number]) for number in spoken], min_frames)
+    ]
     frames = [frame for number in chosen for frame in clips[number]]
-    return Clip(frames, joined([captions[number] for number in chosen]))
+    return Clip(frames, join_captions([captions[number] for number in chosen]))
 
 
-def joined(captions: Sequence[Text]) -> Text:
-    """Captions one after the other, in each language that all have. Raises DataError if there is none."""
+def join_captions(captions: Sequence[Text]) -> Text:
+    """Join captions in every language that all have. Raises DataError if there is none."""
     if len(captions) == 1:
         return captions[0]
     if all(isinstance(caption, str) for caption in captions):
         return " ".join(cast("Sequence[str]", captions))
     if all(isinstance(caption, dict) for caption in captions):
-        spoken = cast("Sequence[dict[str, str]]", captions)
-        codes = [code for code in spoken[0] if all(code in caption for caption in spoken)]
-        if codes:
-            return {code: " ".join(caption[code] for caption in spoken) for code in codes}
-        raise DataError("the captions of joined clips share no language", reason=Reason.LANGUAGE_MISSING)
+        texts = cast("Sequence[dict[str, str]]", captions)
+        if codes := [code for code in texts[0] if all(code in text for text in texts)]:
+            return {code: " ".join(text[code] for text in texts) for code in codes}
+        raise DataError(
+            "the captions of joined clips have no common language", reason=Reason.LANGUAGE_MISSING
+        )
     raise DataError(
-        "the captions of joined clips must all be texts, or all texts by language", reason=Reason.FIELD_TYPE
+        "the captions of joined clips must all be texts, or all be {code: text}", reason=Reason.FIELD_TYPE
     )
 
 
-def _around(first: int, lengths: Sequence[int], least: int) -> range:
-    """The first place and its neighbours, taken after and before in turn until they are long enough."""
+def _neighbours(first: int, lengths: Sequence[int], least: int) -> range:
+    """Extend a range by the next and the previous clip in turn, until it has `least` frames."""
     start, end, after = first, first + 1, True
     while sum(lengths[start:end]) < least and (start > 0 or end < len(lengths)):
         if (after and end < len(lengths)) or start == 0:

@@ -1,7 +1,6 @@
-"""Which frames of a clip a model sees (X²-VLM, section 3.3; X2-VLM repository, dataset/utils.py). Imports no torch.
+"""Sample frames of a clip (X²-VLM, section 3.3; X2-VLM repository, dataset/utils.py). Imports no torch.
 
-A clip of more frames than wanted is cut into as many segments as frames are wanted, of lengths that differ by one
-at most, and each segment gives one frame. A clip of fewer repeats frames.
+A long clip is divided into one segment a frame, of lengths that differ by at most one; a short clip repeats frames.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from x2kit.errors import DataError, Reason
 
 
 def evaluation_frames(frames: int, wanted: int) -> list[int]:
-    """The first frame of each segment, the longer segments first; the same at every call.
+    """Select the first frame of each segment, longer segments first.
 
     Args:
-        frames: of the clip.
-        wanted: at least 1.
-    Returns: `wanted` numbers of frames, in order; of a short clip each as often as the others, or once more.
+        frames: number of frames in the clip.
+        wanted: number of frames to select, at least 1.
+    Returns: `wanted` frame numbers in order; those of a short clip repeat evenly.
     Raises: DataError if the clip has no frames.
     """
     if _is_short(frames, wanted):
@@ -27,33 +26,33 @@ def evaluation_frames(frames: int, wanted: int) -> list[int]:
 
 
 def training_frames(frames: int, wanted: int, random: Generator) -> list[int]:
-    """A frame of each segment by chance, where chance also says which segments are the longer ones.
+    """Draw a random frame of each segment; the order of longer segments is random, too.
 
     Args:
-        frames: of the clip.
-        wanted: at least 1.
-        random: of the sample.
-    Returns: `wanted` numbers of frames, in order; of a short clip every frame, and some again by chance.
+        frames: number of frames in the clip.
+        wanted: number of frames to select, at least 1.
+        random: generator of the sample.
+    Returns: `wanted` frame numbers in order; every frame of a short clip, and random repetitions.
     Raises: DataError if the clip has no frames.
     """
     if _is_short(frames, wanted):
-        again = random.integers(frames, size=wanted - frames)
-        return sorted([*range(frames), *again.tolist()])
+        repeated = random.integers(frames, size=wanted - frames)
+        return sorted([*range(frames), *repeated.tolist()])
     lengths = random.permutation(_even_lengths(frames, wanted))
-    found: list[int] = (np.array(_starts(lengths.tolist())) + random.integers(lengths)).tolist()
-    return found
+    chosen: list[int] = (np.array(_starts(lengths.tolist())) + random.integers(lengths)).tolist()
+    return chosen
 
 
 def _is_short(frames: int, wanted: int) -> bool:
     if frames < 1:
         raise DataError(
-            f"a video needs at least 1 frame, found {frames}; leave the record out", reason=Reason.VIDEO_EMPTY
+            f"a video needs at least 1 frame, found {frames}; remove the record", reason=Reason.VIDEO_EMPTY
         )
     return frames < wanted
 
 
 def _even_lengths(frames: int, segments: int) -> list[int]:
-    """Lengths of segments that cover a clip, the longer ones first."""
+    """Divide a clip into segments, longer ones first, and return their lengths."""
     length, longer = divmod(frames, segments)
     return [length + 1] * longer + [length] * (segments - longer)
 

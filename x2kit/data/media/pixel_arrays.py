@@ -1,7 +1,6 @@
-"""Images that are arrays of numbers: `.npy`, TIFF, deep PNG, arrays in memory. Imports no torch.
+"""Read images as pixel arrays: `.npy`, TIFF, 16-bit PNG, arrays in memory. Imports no torch.
 
-What a file says of itself is looked at before its numbers are read, so that an image that does not fit, or that is
-meant to fill the memory, costs a header.
+Headers are checked before the pixels are read, so that an unsuitable or huge image costs a header.
 """
 
 from __future__ import annotations
@@ -19,27 +18,27 @@ from PIL import Image
 from x2kit.errors import DataError, Reason
 
 Numbers: TypeAlias = NDArray[Any]
-"""[H, W, C], as the file has them."""
+"""[H, W, C], in the type of the file."""
 ValueRange: TypeAlias = tuple[float, float] | None
-"""As `ImageSpec.value_range`."""
+"""As in `ImageSpec.value_range`."""
 
 NPY = b"\x93NUMPY"
 TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 MAX_PAGES = 4096
-"""Of a TIFF file: more bands than any instrument has."""
+"""Limit of pages in a TIFF file: more than the bands of any instrument."""
 _EIGHT_BITS = 255
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_PLACES = ("P", "PA", "1")
-"""Modes of PIL whose numbers are places in a palette, or bits: they measure nothing."""
+_NOT_NUMERIC = ("P", "PA", "1")
+"""PIL modes whose values are palette indices or bits."""
 
 
 class PixelArray(NamedTuple):
-    """An array whose header has been read.
+    """An array with its header read.
 
     Attributes:
-        shape: of the array, its axes in any order that `fitted` knows.
-        dtype: of its numbers.
-        read: reads them.
+        shape: [H, W], [H, W, C] or [C, H, W].
+        dtype: type of its pixels.
+        read: reads the pixels.
     """
 
     shape: tuple[int, ...]
@@ -48,12 +47,12 @@ class PixelArray(NamedTuple):
 
 
 class FittedArray(NamedTuple):
-    """An array that is what an encoder asks for.
+    """An array that meets the requirements of an encoder.
 
     Attributes:
         size: width and height in pixels.
-        axis: of the channels; None where there is one channel and no axis for it.
-        source: where it comes from.
+        axis: axis of the channels; None for [H, W].
+        source: the array.
     """
 
     size: tuple[int, int]
@@ -61,25 +60,25 @@ class FittedArray(NamedTuple):
     source: PixelArray
 
     def load(self) -> Numbers:
-        """The numbers, [H, W, C]. Raises DataError if one is not finite, and what the file's reader raises."""
+        """Read the pixels, [H, W, C]. Raises DataError if one is not finite, and errors of the reader."""
         array = self.source.read()
         if array.shape != self.source.shape:
-            raise ValueError(f"shape {list(self.source.shape)} is told and {list(array.shape)} is there")
+            raise ValueError(f"the header has shape {list(self.source.shape)}, the data {list(array.shape)}")
         array = array[..., None] if self.axis is None else np.moveaxis(array, self.axis, -1)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DataError(
-                "a number in it is not finite; fill what was not measured before",
+                "the image contains NaN or Inf; fill missing pixels first",
                 reason=Reason.IMAGE_NOT_FINITE,
             )
         return array
 
 
 def npy_array(source: io.BytesIO | Path) -> PixelArray:
-    """What a `.npy` file holds; nothing in it is ever unpickled. Raises ValueError for a damaged header."""
+    """Open a `.npy` file without unpickling. Raises ValueError for a damaged header."""
     with _opened(source) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
-            raise ValueError(f"version {version} of the .npy format holds no plain numbers")
+            raise ValueError(f"version {version} of the .npy format is not supported")
         shape, _, dtype = _HEADERS[version](file)
 
     def read() -> Numbers:
@@ -90,55 +89,55 @@ def npy_array(source: io.BytesIO | Path) -> PixelArray:
 
 
 def tiff_array(source: io.BytesIO | Path) -> PixelArray:
-    """The first image of a TIFF file, its bands as samples or as pages.
+    """Open the first image of a TIFF file, with bands as samples or as pages.
 
     Raises: DataError if the reader is not installed, TiffFileError or ValueError for a damaged file.
     """
     try:
-        import imagecodecs  # noqa: F401  # its decoders stop at a tile's size, those of tifffile itself do not
+        import imagecodecs  # noqa: F401  # its decoders stop at the size of a tile, those of tifffile do not
         import tifffile
     except ImportError as error:
         raise DataError(
-            f"TIFF images of many channels or deep numbers are read by tifffile and imagecodecs ({error}); "
+            f"TIFF images of many channels or more than 8 bits need tifffile and imagecodecs ({error}); "
             'pip install "x2kit[tiff]"',
             reason=Reason.IMAGE_UNREADABLE,
         ) from error
     with _opened(source) as file, tifffile.TiffFile(file) as tiff:
-        _require_an_end(tiff.pages)
+        _check_pages(tiff.pages)
         first = tiff.series[0]
         shape, dtype = tuple(first.shape), first.dtype
     if dtype is None:
-        raise ValueError("its numbers are of a type that NumPy has not")
+        raise ValueError("the type of its pixels is not supported by NumPy")
 
     def read() -> Numbers:
         with _opened(source) as file, tifffile.TiffFile(file) as tiff:
-            return np.asarray(tiff.series[0].asarray(maxworkers=1))  # loading has processes of its own
+            return np.asarray(tiff.series[0].asarray(maxworkers=1))  # the loader has its workers
 
     return PixelArray(shape, dtype, read)
 
 
-def _require_an_end(pages: Iterable[Any]) -> None:
-    """Raise ValueError for pages without an end, which tifffile would follow for ever: each names the next one."""
+def _check_pages(pages: Iterable[Any]) -> None:
+    """Raise ValueError for a cycle of pages, which tifffile would follow for ever."""
     seen: set[int] = set()
     for page in pages:
         if page.offset in seen:
-            raise ValueError(f"its page {len(seen)} names one of the pages before it as the next")
+            raise ValueError(f"page {len(seen)} repeats an earlier page")
         if len(seen) == MAX_PAGES:
             raise ValueError(f"more than {MAX_PAGES} pages")
         seen.add(page.offset)
 
 
 def pil_array(image: Image.Image) -> PixelArray:
-    """An image that PIL has opened. Raises DataError if PIL would change its numbers."""
-    if image.mode in _PLACES:
+    """Convert an opened PIL image. Raises DataError if PIL changes its values."""
+    if image.mode in _NOT_NUMERIC:
         raise DataError(
-            f"pixels of mode {image.mode} are no measured numbers; convert the image first",
+            f"pixels of mode {image.mode} are palette indices or bits; convert the image first",
             reason=Reason.IMAGE_CHANNELS,
         )
     wide = image.mode.startswith(("I", "F"))
     if not wide and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         raise DataError(
-            "PIL reads colours of 16 bits as 8; save the image as .npy or .tif",
+            "PIL reduces colours of 16 bits to 8; save the image as .npy or .tif",
             reason=Reason.IMAGE_TOO_DEEP,
         )
     bands = len(image.getbands())
@@ -148,17 +147,16 @@ def pil_array(image: Image.Image) -> PixelArray:
 
 
 def fitted(array: PixelArray, channels: int, value_range: ValueRange) -> FittedArray:
-    """The array as an encoder of these channels and numbers sees it.
+    """Check an array against the channels and values of an encoder.
 
-    Of two axes there is one channel. Of three, the last or else the first is that of the channels, whichever is as
-    long as there are channels.
+    Two axes are one channel. Of three axes, the last, else the first, of length `channels` is the channel axis.
 
-    Raises: DataError for other axes, other channels, numbers of another type or depth, no pixels, or too many.
+    Raises: DataError for other axes, channels, types or bit depths, and for no or too many pixels.
     """
     shape, dtype = array.shape, array.dtype
     if len(shape) not in (2, 3):
         raise DataError(
-            f"an array of shape {list(shape)}; an image is [H, W], [H, W, C] or [C, H, W]",
+            f"an array of shape {list(shape)}; expected [H, W], [H, W, C] or [C, H, W]",
             reason=Reason.IMAGE_CHANNELS,
         )
     axis = None
@@ -177,15 +175,15 @@ def fitted(array: PixelArray, channels: int, value_range: ValueRange) -> FittedA
         width * height > limit or width * height * channels * dtype.itemsize > 3 * limit
     ):
         raise DataError(
-            f"an image of {width} x {height} pixels with {channels} channels of {8 * dtype.itemsize} bits; at most "
-            f"{limit} pixels and {3 * limit} bytes are read; cut it into tiles",
+            f"an image of {width} x {height} pixels with {channels} channels of {8 * dtype.itemsize} bits; the limit "
+            f"is {limit} pixels and {3 * limit} bytes: cut it into tiles",
             reason=Reason.IMAGE_TOO_LARGE,
         )
     return FittedArray((width, height), axis, array)
 
 
 def to_unit(array: Numbers, value_range: tuple[float, float]) -> NDArray[np.float32]:
-    """Numbers as float32 in [0, 1]: the ends of the range become 0 and 1, what lies outside becomes its end."""
+    """Scale values to float32 in [0, 1], clipped to the value range."""
     low, high = value_range
     scaled = (array.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     return np.clip(scaled, 0, 1, out=scaled)
@@ -193,31 +191,30 @@ def to_unit(array: Numbers, value_range: tuple[float, float]) -> NDArray[np.floa
 
 def _require_depth(dtype: np.dtype[Any], value_range: ValueRange) -> None:
     if dtype.kind not in "uif":
-        raise DataError(f"pixels of type {dtype} are no numbers", reason=Reason.IMAGE_UNREADABLE)
+        raise DataError(f"pixels of type {dtype} are not numeric", reason=Reason.IMAGE_UNREADABLE)
     if value_range is None:
         if dtype != np.uint8:
             raise DataError(
-                f"pixels of type {dtype} are deeper than 8 bits, which the encoder asks for; convert the image to "
-                "8 bits first",
+                f"pixels of type {dtype} have more than the 8 bits of the encoder; convert the image to 8 bits first",
                 reason=Reason.IMAGE_TOO_DEEP,
             )
     elif dtype == np.uint8 and value_range[1] > _EIGHT_BITS:
         raise DataError(
-            f"pixels of 8 bits, but the encoder asks for numbers from {value_range[0]:g} to {value_range[1]:g}",
+            f"pixels of 8 bits; the encoder needs values from {value_range[0]:g} to {value_range[1]:g}",
             reason=Reason.IMAGE_TOO_SHALLOW,
         )
 
 
 def _other_channels(found: str, channels: int) -> DataError:
     return DataError(
-        f"an image of {found}; the encoder asks for {channels} channel{'s' if channels > 1 else ''}",
+        f"an image of {found}; the encoder needs {channels} channel{'s' if channels > 1 else ''}",
         reason=Reason.IMAGE_CHANNELS,
     )
 
 
 @contextmanager
 def _opened(source: io.BytesIO | Path) -> Iterator[BinaryIO]:
-    """The file from its beginning; bytes in memory stay open."""
+    """Open a file at its start; bytes in memory stay open."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             yield file

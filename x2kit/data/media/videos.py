@@ -1,8 +1,8 @@
-"""The video of a record in its forms, and the frames of it that are seen. Imports no torch.
+"""Select frames of the video of a record. Imports no torch.
 
 a path or bytes         a video file, decoded with PyAV; a path that ends in .json is a list of frames in base64
-a list of images      the frames, each a path, the bytes of an encoded image, or a PIL image
-a list of such lists    clips, each with a caption of its own
+a list of images        the frames, each a path, the bytes of an encoded image, or a PIL image
+a list of such lists    clips with a caption each
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from typing import Any, TypeGuard
 
 from x2kit.data.media.video_files import decode_frames
 from x2kit.data.sources.fields import decode_base64, parse_json
-from x2kit.data.storage.files import name_of, open_file, read_limited
+from x2kit.data.storage.files import open_file, read_limited
+from x2kit.data.storage.locations import name_of
 from x2kit.errors import DataError, Reason
 
 FRAME_LIST = ".json"
-"""Ending of the files that hold a video as a JSON list of frames in base64 (X2-VLM repository, MSRVTT and others)."""
+"""Ending of files with a JSON list of frames in base64 (X2-VLM repository, MSRVTT and others)."""
 
 
 def is_clips(video: Any) -> TypeGuard[list[list[Any]]]:
-    """Whether a video is a list of clips."""
+    """Return whether a video is a list of clips."""
     return isinstance(video, list) and any(isinstance(clip, list) for clip in video)
 
 
 def chosen_frames(video: Any, choose: Callable[[int], Sequence[int]]) -> list[Any]:
-    """Frames of a video, as images that `Image` takes.
+    """Select frames of a video, as images for `ImageLike`.
 
     Args:
-        video: a file or a list of frames; not clips, of which one is chosen before.
-        choose: from the number of frames to the numbers that are wanted, in rising order.
+        video: a file or a list of frames; draw one of several clips first.
+        choose: maps the number of frames to frame numbers in ascending order.
     Raises: DataError for a video of another type or without frames, and for a file that cannot be read.
     """
     if isinstance(video, bytes | bytearray | memoryview):
@@ -44,20 +45,21 @@ def chosen_frames(video: Any, choose: Callable[[int], Sequence[int]]) -> list[An
                 return list(decode_frames(file, choose, location))
         frames = read_frame_list(location)
     if not isinstance(frames, list) or is_clips(frames):
+        found = "clips" if is_clips(video) else type(video).__name__
         raise DataError(
-            f"a video is a path, bytes or a list of frames, found {'clips' if is_clips(video) else _kind(video)}",
+            f"expected a path, bytes or a list of frames, found {found}",
             reason=Reason.FIELD_TYPE,
         )
     return [frames[number] for number in choose(len(frames))]
 
 
 def first_frame(video: Any) -> Any:
-    """The first frame of a video that is not in clips, to show which one it is; see `chosen_frames`."""
+    """Return the first frame of a video without clips, as a thumbnail. Raises as `chosen_frames`."""
     return chosen_frames(video, lambda frames: [0])[0]
 
 
 def read_frame_list(location: str) -> list[bytes]:
-    """The frames of a JSON file. Raises DataError for one that is missing or no list of base64 texts."""
+    """Read the frames of a JSON file. Raises DataError if it is missing or no list of base64 texts."""
     data = read_limited(location)
     try:
         content = parse_json(data)
@@ -65,11 +67,7 @@ def read_frame_list(location: str) -> list[bytes]:
         raise DataError(f"{location}: {error}", reason=error.reason) from error
     if not isinstance(content, list):
         raise DataError(
-            f"{location}: expected a list of frames in base64, found {_kind(content)}",
+            f"{location}: expected a list of frames in base64, found {type(content).__name__}",
             reason=Reason.FIELD_TYPE,
         )
     return [decode_base64(frame, f"frame {number} of {location}") for number, frame in enumerate(content)]
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__

@@ -1,4 +1,4 @@
-"""The core's own data sources, registered like anybody's. Imports no torch."""
+"""Register the data sources of the core through the plugin hook. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ x2kit_api = "1"
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
-    """Add the sources."""
+    """Register all sources."""
     registry.add(JsonLines)
     registry.add(Mixture)
     registry.add(TarShards)

@@ -1,7 +1,7 @@
-"""The entries of annotation files by position, each read when it is asked for. Imports no torch.
+"""Read the entries of annotation files by position, each on access. Imports no torch.
 
-Three layouts, told apart by their content: a JSON list of objects, a JSON object of objects (whose keys become the
-field `id` where an object has none), and JSON Lines.
+The content decides the layout: a JSON list of objects, a JSON object of objects (whose keys become the field `id` of
+objects without one), or JSON Lines.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from x2kit.data.index.json_spans import Spans, find_marks, parts
+from x2kit.data.index.json_spans import Spans, find_marks, spans_at
 from x2kit.data.index.lines import LineIndex
-from x2kit.data.sources.fields import as_object, parse_json
+from x2kit.data.sources.fields import as_object, parse_json, parse_object
 from x2kit.data.storage import files
-from x2kit.data.storage.index_cache import remembered_if_slow
-from x2kit.data.storage.limits import require_few_bytes
+from x2kit.data.storage.index_cache import cached_if_slow
+from x2kit.data.storage.limits import check_size
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
 
@@ -38,25 +38,25 @@ class EntryFile(ABC):
 
     @abstractmethod
     def place(self, entry: int) -> Place:
-        """Where an entry stands."""
+        """Return file and line or offset of an entry."""
 
     @abstractmethod
     def label(self, entry: int) -> str:
-        """Line or number of an entry, counted from 1, to stand behind the name of the file."""
+        """Return line or number of an entry from 1, as the text that follows the file in messages."""
 
     @abstractmethod
     def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
-        """The fields of an entry; DataError without its place. A file that is open already need not be opened."""
+        """Read an entry, from `file` if it is open already. Raises DataError without its place."""
 
     def read(self, entry: int, file: BinaryIO | None = None) -> dict[str, Any]:
-        """The fields of an entry. Raises DataError with file and entry if it is no object."""
+        """Read an entry. Raises DataError, with file and entry, if it is no JSON object."""
         try:
             return self._fields(entry, file)
         except DataError as error:
             raise DataError(f"{self.location}{self.label(entry)}: {error}", reason=error.reason) from error
 
     def scan(self) -> Iterator[dict[str, Any] | None]:
-        """All entries in order; None stands for one that `read` refuses."""
+        """Yield all entries in order; None for a broken one."""
         with files.open_file(self.location) as file:
             for entry in range(len(self)):
                 try:
@@ -71,7 +71,7 @@ class DocumentEntries(EntryFile):
     def __init__(self, location: str) -> None:
         super().__init__(location)
         self._keyed = first_character(location) == b"{"
-        self._spans = outer_parts(location)
+        self._spans = element_spans(location)
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -85,10 +85,10 @@ class DocumentEntries(EntryFile):
     def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
         data = read_span(file or self.location, self._spans[entry])
         if not self._keyed:
-            return as_object(parse_json(data))
-        member = as_object(parse_json(b"{" + data + b"}"))
+            return parse_object(data)
+        member = parse_object(b"{" + data + b"}")
         if len(member) != 1:
-            raise DataError("not JSON: nothing stands between two commas", reason=Reason.NOT_JSON)
+            raise DataError("not JSON: no member between two commas", reason=Reason.NOT_JSON)
         ((key, value),) = member.items()
         return {"id": key, **as_object(value)}
 
@@ -110,66 +110,62 @@ class LineEntries(EntryFile):
         return f":{self._lines.numbers[entry]}"
 
     def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
-        return as_object(parse_json(self._lines.read(entry)))
+        return parse_object(self._lines.read(entry))
 
 
 def open_entries(location: str) -> EntryFile:
-    """The entries of a file of any layout. Raises DataError if it is unreadable or in none of them."""
+    """Open a file of any of the three layouts. Raises DataError if it cannot be read or has another layout."""
     if first_character(location) != b"{":
         return DocumentEntries(location)
     lines = LineIndex(location)
     try:
         first = parse_json(lines.read(0))
+        is_document = len(lines) == 1 and all(isinstance(value, dict) for value in first.values())
     except DataError:  # an object over several lines, or a broken first line before others
-        return LineEntries(lines) if _is_object(lines, 1) else DocumentEntries(location)
-    keyed = len(lines) == 1 and all(isinstance(value, dict) for value in first.values())
-    return DocumentEntries(location) if keyed else LineEntries(lines)
-
-
-def _is_object(lines: LineIndex, line: int) -> bool:
-    try:
-        return line < len(lines) and isinstance(parse_json(lines.read(line)), dict)
-    except DataError:
-        return False
+        try:
+            is_document = len(lines) < 2 or not isinstance(parse_json(lines.read(1)), dict)
+        except DataError:
+            is_document = True
+    return DocumentEntries(location) if is_document else LineEntries(lines)
 
 
 def first_character(location: str) -> bytes:
-    """The first one that is not white space; nothing of an empty file. Raises DataError if it cannot be read."""
+    """Return the first non-space character; empty for an empty file. Raises DataError if it cannot be read."""
     for chunk in files.chunks(location, 4096):
         if stripped := chunk.removeprefix(b"\xef\xbb\xbf").lstrip():
             return stripped[:1]
     return b""
 
 
-def outer_parts(location: str) -> Spans:
-    """[K, 2]: the elements of the outermost list, or the members of the outermost object."""
-    return remembered_if_slow(location, _outer_parts, "outer parts")
+def element_spans(location: str) -> Spans:
+    """Return [K, 2]: the elements of the outermost list, or the members of the outermost object."""
+    return cached_if_slow(location, _find_spans, "outer parts")
 
 
-def _outer_parts(location: str) -> Spans:
+def _find_spans(location: str) -> Spans:
     try:
-        return filled(location, parts(find_marks(files.chunks(location), 1), 1))
+        return drop_blank(location, spans_at(find_marks(files.chunks(location), 1), 1))
     except DataError as error:
         raise DataError(f"{location}: {error}", reason=error.reason) from error
 
 
-def filled(location: str, spans: Spans) -> Spans:
-    """The spans themselves, but none instead of the one part that an empty list has."""
+def drop_blank(location: str, spans: Spans) -> Spans:
+    """Drop the single blank span of an empty list."""
     return spans[:0] if len(spans) == 1 and not read_span(location, spans[0]).strip() else spans
 
 
 def read_span(file: str | BinaryIO, span: NDArray[np.int64]) -> bytes:
-    """The bytes between two offsets of a file, or of one that is open already.
+    """Read the bytes of a span from a location or an open file.
 
-    Raises: DataError if it has become shorter, or cannot be read.
+    Raises: DataError if the file has been truncated, or cannot be read.
     """
     start, end = int(span[0]), int(span[1])
-    require_few_bytes(end - start, "the entry")
+    check_size(end - start, "the entry")
     if isinstance(file, str):
         data = files.read(file, start, end)
     else:
         file.seek(start)
         data = file.read(end - start)
     if len(data) < end - start:
-        raise DataError("has become shorter since it was opened", reason=Reason.FILE_UNREADABLE)
+        raise DataError("the file has been truncated since it was opened", reason=Reason.FILE_UNREADABLE)
     return data

@@ -1,4 +1,4 @@
-"""Values that files hold as text: JSON and base64, checked. Imports no torch."""
+"""Parse JSON and base64, and check the texts, numbers and boxes of records. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from x2kit.data.storage.limits import require_few_bytes
+from x2kit.data.storage.limits import check_size
 from x2kit.errors import DataError, Reason
-from x2kit.plugin.sources import Text
+from x2kit.plugin.sources import Record, Text
+
+_SLACK = 1.0
+"""Pixels by which a box may exceed its image: many files have rounded boxes."""
+_DIGITS = 64
+"""Digits of a number, leading zeros included; more than any id has."""
+_MESSAGE_CHARS = 60
 
 
 def parse_json(data: bytes) -> Any:
-    """What JSON says. Raises DataError if it is none, or not UTF-8."""
+    """Parse UTF-8 JSON. Raises DataError if it is invalid."""
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -24,185 +30,210 @@ def parse_json(data: bytes) -> Any:
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """The value itself. Raises DataError if it is no JSON object."""
+    """Return the value. Raises DataError if it is no JSON object."""
     if not isinstance(value, dict):
         raise DataError(f"expected a JSON object, found {type(value).__name__}", reason=Reason.NOT_JSON)
     return value
 
 
-def decode_base64(text: Any, name: str) -> bytes:
-    """The bytes that a text stands for. Raises DataError, with `name`, for what is no base64 text."""
-    if not isinstance(text, str):
-        raise DataError(
-            f"{name}: expected text in base64, found {type(text).__name__}", reason=Reason.FIELD_TYPE
-        )
-    require_few_bytes(len(text) // 4 * 3, name)
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object. Raises DataError if it is invalid or no object."""
+    return as_object(parse_json(data))
+
+
+def decode_base64(value: Any, key: str) -> bytes:
+    """Decode base64. Raises DataError, with `key`, if it is no base64 text, empty or above the size limit."""
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{key}: expected base64 text, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
+    check_size(len(value) // 4 * 3, key)
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(value, validate=True)
     except ValueError as error:
-        raise DataError(f"{name}: not base64: {error}", reason=Reason.BASE64) from error
-
-
-_SLACK = 1.0
-"""Pixels that a box may reach over the edge: many files were rounded on the way."""
-
-_DIGITS = 64
-"""Of a number that is written as a text: more than any can have, zeros in front included."""
-_SHOWN = 60
+        raise DataError(f"{key}: not base64: {error}", reason=Reason.BASE64) from error
 
 
 def required(fields: Mapping[str, Any], key: str) -> Any:
-    """A field. Raises DataError that lists the fields there are."""
+    """Return the value of a field. Raises DataError, with the existing fields, if it is missing."""
     if key not in fields:
-        names = [name if isinstance(name, str) else shown(name) for name in fields]  # of a pickle, any value
+        names = [
+            name if isinstance(name, str) else short_repr(name) for name in fields
+        ]  # pickles have any key
         raise DataError(
             f"no field {key!r}; its fields are {', '.join(names) or 'none'}", reason=Reason.FIELD_MISSING
         )
     return fields[key]
 
 
-def name_of(fields: Mapping[str, Any], key: str) -> str:
-    """A field that is a text with something in it, or a number. Raises DataError for anything else."""
+def str_field(fields: Mapping[str, Any], key: str) -> str:
+    """Return a non-empty text or a number as text. Raises DataError for any other value."""
     value = required(fields, key)
-    endless = isinstance(value, int) and abs(value) >= 10**_DIGITS
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or endless:
-        raise DataError(f"{key}: expected a text or a number, found {shown(value)}", reason=Reason.FIELD_TYPE)
+    too_long = isinstance(value, int) and abs(value) >= 10**_DIGITS
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or too_long:
+        raise DataError(
+            f"{key}: expected a text or a number, found {short_repr(value)}", reason=Reason.FIELD_TYPE
+        )
     return str(value)
 
 
-def number_of(fields: Mapping[str, Any], key: str) -> int:
-    """A field that is a whole number, written as one or as a text of digits. Raises DataError for anything else."""
+def int_field(fields: Mapping[str, Any], key: str) -> int:
+    """Return a whole number of 64 bits, also from a text of digits. Raises DataError for any other value."""
     value = required(fields, key)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
-        raise DataError(f"{key}: expected a whole number, found {shown(value)}", reason=Reason.FIELD_TYPE)
+        raise DataError(
+            f"{key}: expected a whole number, found {short_repr(value)}", reason=Reason.FIELD_TYPE
+        )
     return value
 
 
-def text_of(value: Any, key: str, code: str | None) -> Text:
-    """A text as records hold it.
+def size_of(fields: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return width and height in pixels; None without a field `width`. Raises DataError for no numbers."""
+    if "width" not in fields:
+        return None
+    return int_field(fields, "width"), int_field(fields, "height")
+
+
+def check_text(value: Any, key: str, code: str | None, *, allow_empty: bool = False) -> Text:
+    """Convert a field to the text of a record.
 
     Args:
-        value: a text, texts by language, or a list of either.
-        key: of the field, for messages.
-        code: language of texts that say none; None leaves them without one.
-    Raises: DataError for another form, and for a text without anything in it.
+        value: a text, texts by language code, or a list of either.
+        key: name of the field, for messages.
+        code: language of texts without one; None leaves them without.
+        allow_empty: accept empty texts.
+    Raises: DataError for any other value, and for an empty text unless `allow_empty`.
     """
     if isinstance(value, list) and value:
-        return cast(Text, [_one(item, f"{key}[{place}]", code) for place, item in enumerate(value)])
-    return _one(value, key, code)
+        # files may mix both forms in a list; the type of records has pure lists only
+        choices = [_check_choice(item, f"{key}[{n}]", code, allow_empty) for n, item in enumerate(value)]
+        return cast(Text, choices)
+    return _check_choice(value, key, code, allow_empty)
 
 
-def sentences_of(values: list[Any], key: str) -> list[str]:
-    """Texts that say no language. Raises DataError for anything else among them, and for an empty text."""
-    return [_sentence(value, f"{key}[{place}]") for place, value in enumerate(values)]
+def check_sentence(value: Any, key: str, *, allow_empty: bool = False) -> str:
+    """Return a text without a language. Raises DataError for any other value, and for an empty text."""
+    if not isinstance(value, str):
+        raise DataError(f"{key}: expected text, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
+    if not allow_empty and not value.strip():
+        raise DataError(f"{key}: the text is empty", reason=Reason.TEXT_EMPTY)
+    return value
+
+
+def _check_choice(value: Any, key: str, code: str | None, allow_empty: bool) -> str | dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {
+            str(name): check_sentence(text, f"{key}.{name}", allow_empty=allow_empty)
+            for name, text in value.items()
+        }
+    if not isinstance(value, str):
+        raise DataError(
+            f"{key}: expected text, {{code: text}} or a list of these, found {short_repr(value)}",
+            reason=Reason.FIELD_TYPE,
+        )
+    sentence = check_sentence(value, key, allow_empty=allow_empty)
+    return sentence if code is None else {code: sentence}
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a caption is missing or says nothing: no text, an empty one, or a list of such."""
+    """Return whether a caption is missing, empty, or a list of empty texts."""
     if isinstance(value, list):
         return all(is_empty(item) for item in value)
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def listed(text: Text) -> list[Any]:
-    """The choices of a text, one or many."""
+def as_list(text: Text) -> list[Any]:
+    """Return the choices of a text as a list."""
     return text if isinstance(text, list) else [text]
 
 
-def every_text(text: Text) -> Iterator[str]:
-    """All single texts."""
-    for choice in listed(text):
+def iter_texts(text: Text) -> Iterator[str]:
+    """Yield every single text of a text with choices and languages."""
+    for choice in as_list(text):
         yield from choice.values() if isinstance(choice, dict) else [choice]
 
 
-def box_of(value: Any, key: str, size: tuple[int, int] | None, clip: bool = False) -> list[float] | None:
-    """A box [x, y, width, height] in pixels.
+def record_texts(record: Record) -> Iterator[str]:
+    """Yield every single text of a record: caption, regions, parallel texts."""
+    for text in (record.get("caption", []), *(region["caption"] for region in record.get("regions", []))):
+        yield from iter_texts(text)
+    yield from record.get("texts", {}).values()
 
-    Args:
-        value: as the file has it.
-        key: of the field, for messages.
-        size: width and height of the image where they are known; what reaches over it by a pixel is cut off.
-        clip: cut off whatever reaches over the image.
-    Returns: None where `clip` leaves nothing.
-    Raises: DataError if it is not four finite numbers; and without `clip` if it has no area or lies outside.
-    """
-    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(one) for one in value):
+
+def box_numbers(value: Any, key: str) -> list[float]:
+    """Return [x, y, width, height] as floats. Raises DataError if the value is not four numbers."""
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(number) for number in value):
         raise DataError(
-            f"{key}: expected [x, y, width, height], found {shown(value)}", reason=Reason.BOX_TYPE
+            f"{key}: expected [x, y, width, height], found {short_repr(value)}", reason=Reason.BOX_TYPE
         )
     try:
-        x, y, w, h = box = [float(number) for number in value]
-    except OverflowError as error:  # JSON sets no limit to whole numbers
-        raise DataError(f"{key}: {shown(value)} is beyond all numbers", reason=Reason.BOX_TYPE) from error
+        return [float(number) for number in value]
+    except OverflowError as error:  # JSON does not limit whole numbers
+        raise DataError(
+            f"{key}: {short_repr(value)} is beyond the range of floats", reason=Reason.BOX_TYPE
+        ) from error
+
+
+def check_box(value: Any, key: str, size: tuple[int, int] | None, clip: bool = False) -> list[float] | None:
+    """Check a box [x, y, width, height] in pixels against its image.
+
+    Args:
+        value: value of the field.
+        key: name of the field, for messages.
+        size: width and height of the image, if known; a box that exceeds it by up to a pixel is clipped.
+        clip: clip every box to the image.
+    Returns: the box; None if clipping leaves no area.
+    Raises: DataError if it is not four finite numbers, and without `clip` if it has no area or lies outside.
+    """
+    x, y, w, h = box = box_numbers(value, key)
     if not all(map(math.isfinite, box)) or ((w <= 0 or h <= 0) and not clip):
-        raise DataError(f"{key}: the box {shown(value)} has no area", reason=Reason.BOX_EMPTY)
+        raise DataError(f"{key}: the box {short_repr(value)} has no area", reason=Reason.BOX_EMPTY)
     if size is None:
         return box if w > 0 and h > 0 else None
     left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, size[0]), min(y + h, size[1])
-    cut_off = max(left - x, top - y, x + w - right, y + h - bottom)
-    if not clip and (cut_off > _SLACK or right <= left or bottom <= top):
+    excess = max(left - x, top - y, x + w - right, y + h - bottom)
+    if not clip and (excess > _SLACK or right <= left or bottom <= top):
         raise DataError(
-            f"{key}: the box {shown(value)} lies outside its image, {size[0]} x {size[1]} pixels",
+            f"{key}: the box {short_repr(value)} lies outside its image, {size[0]} x {size[1]} pixels",
             reason=Reason.BOX_OUTSIDE,
         )
-    if cut_off <= 0:
+    if excess <= 0:
         return box
     return [left, top, right - left, bottom - top] if right > left and bottom > top else None
 
 
-def shown(value: Any) -> str:
-    """A value for a message, cut where it is long; what is cut off is not looked at."""
+def short_repr(value: Any) -> str:
+    """Return the start of `repr(value)`; the rest of a deep or large value is not visited."""
     text = ""
-    for piece in _pieces(value):
-        text += piece
-        if len(text) > _SHOWN:
-            return f"{text[: _SHOWN - 3]}..."
+    for part in _repr_parts(value):
+        text += part
+        if len(text) > _MESSAGE_CHARS:
+            return f"{text[: _MESSAGE_CHARS - 3]}..."
     return text
 
 
-def _pieces(value: Any) -> Iterator[str]:
-    """What `repr` gives, piece by piece: a damaged file can nest values deeper, or repeat them more often, than `repr`
-    could write in a life."""
+def _repr_parts(value: Any) -> Iterator[str]:
+    """Yield `repr(value)` in parts: values of damaged files can be too deep, or repeat too often, for `repr`."""
     if isinstance(value, list):
         yield "["
         for number, item in enumerate(value):
             yield ", " if number else ""
-            yield from _pieces(item)
+            yield from _repr_parts(item)
         yield "]"
     elif isinstance(value, dict):
         yield "{"
         for number, (key, item) in enumerate(value.items()):
             yield ", " if number else ""
-            yield from _pieces(key)
+            yield from _repr_parts(key)
             yield ": "
-            yield from _pieces(item)
+            yield from _repr_parts(item)
         yield "}"
     elif isinstance(value, str | bytes):
-        yield repr(value[: _SHOWN + 1])
+        yield repr(value[: _MESSAGE_CHARS + 1])
     elif isinstance(value, int) and abs(value) >= 10**_DIGITS:
         yield f"a number of {value.bit_length()} bits"
     else:
         yield repr(value)
-
-
-def _one(value: Any, key: str, code: str | None) -> str | dict[str, str]:
-    if isinstance(value, dict) and value:
-        return {str(name): _sentence(text, f"{key}.{name}") for name, text in value.items()}
-    sentence = _sentence(value, key)
-    return sentence if code is None else {code: sentence}
-
-
-def _sentence(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise DataError(
-            f"{key}: expected text, {{code: text}} or a list of these, found {shown(value)}",
-            reason=Reason.FIELD_TYPE,
-        )
-    if not value.strip():
-        raise DataError(f"{key}: the text is empty", reason=Reason.TEXT_EMPTY)
-    return value
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Records of Hugging Face `datasets` folders: one a row, read from the mapped file when it is asked for."""
+"""Read records from folders of Hugging Face `datasets`, one a row, each on access."""
 
 from __future__ import annotations
 
@@ -6,34 +6,44 @@ import json
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
-from x2kit.data.sources.config import HuggingFaceDataset
-from x2kit.data.sources.fields import box_of, every_text, name_of, shown, text_of
+from x2kit.data.sources.fields import (
+    as_list,
+    check_box,
+    check_sentence,
+    check_text,
+    record_texts,
+    short_repr,
+    str_field,
+)
 from x2kit.data.sources.splits import root_in_split
-from x2kit.data.storage.limits import require_few_bytes
+from x2kit.data.storage.limits import check_size
 from x2kit.data.storage.url_policy import locate
 from x2kit.errors import DataError, Reason, SettingError
 from x2kit.plugin.sources import Place, Record, Region
 
+if TYPE_CHECKING:
+    from x2kit.data.sources.config import HuggingFaceDataset
+
 
 class HuggingFaceSource:
-    """The rows of one split."""
+    """The rows of one split of a folder."""
 
     def __init__(self, config: HuggingFaceDataset) -> None:
         self.config = config
-        rows = _split_of(_loaded(config.folder), config)
-        wanted = _columns(config)
-        for setting, column in wanted.items():
+        rows = _split_of(_load(config.folder), config)
+        columns = _columns(config)
+        for setting, column in columns.items():
             _feature(rows.features, setting, column)
         if config.image_column is not None and isinstance(rows.features[config.image_column], datasets.Image):
-            # the bytes as they were saved: what decodes them caps their size and says what is wrong
+            # undecoded: our image reader limits their size and explains errors
             rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
         if not len(rows):
-            raise DataError(f"{config.folder}: no row in the split {config.split}")
-        top = {column.split(".")[0] for column in wanted.values()}
+            raise DataError(f"{config.folder}: split {config.split!r} has no rows")
+        top = {column.split(".")[0] for column in columns.values()}
         self._rows = _Rows(rows.select_columns(sorted(top)), config.folder)
         self._names = _label_names(rows.features, config.names_column)
 
@@ -41,16 +51,15 @@ class HuggingFaceSource:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        """The row at `index`. Raises DataError with folder, row and reason."""
+        """Read the row at `index`. Raises DataError with folder, row and reason."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         row = self._rows[index]
         name = str(index)
         try:
             if self.config.id_column is not None:
-                name = name_of(
-                    {self.config.id_column: _at(row, self.config.id_column)}, self.config.id_column
-                )
+                value = _at(row, self.config.id_column)
+                name = str_field({self.config.id_column: value}, self.config.id_column)
             record = self._texts(row)
             if self.config.image_column is not None:
                 record["image"] = _image(row[self.config.image_column], self.config)
@@ -62,26 +71,26 @@ class HuggingFaceSource:
         return record
 
     def place(self, index: int) -> Place:
-        """Folder and row, counted from 0 as `datasets` does."""
+        """Return folder and row, counted from 0 as in `datasets`."""
         return Place(f"{self.config.folder} row {index}")
 
     def texts(self) -> Iterator[str]:
-        """Every text, row by row; no image is read."""
+        """Yield every text, row by row; images are not read."""
         rows = self._rows.without(self.config.image_column)
         for index in range(len(rows)):
             try:
                 record = self._texts(rows[index])
             except DataError:
-                continue  # the stream that draws it counts it as broken
-            yield from every_text(record.get("caption", []))
-            for region in record.get("regions", []):
-                yield from every_text(region["caption"])
-            yield from record.get("texts", {}).values()
+                continue  # counted when the record is drawn
+            yield from record_texts(record)
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records, of the fingerprint of `datasets`, and of the number of rows."""
+        """Hash the settings that change records, the fingerprint of `datasets` and the number of rows."""
         settings = self.config.model_dump_json(exclude={"folder", "root"})
-        facts = json.dumps([settings, _state(self.config), len(self)])
+        folders = (self.config.folder / self.config.split, self.config.folder)
+        file = next(each / "state.json" for each in folders if (each / "state.json").is_file())
+        state = json.loads(file.read_text(encoding="utf-8"))  # differs for other rows
+        facts = json.dumps([settings, state, len(self)])
         return blake2b(facts.encode(), digest_size=8).hexdigest()
 
     def _texts(self, row: Mapping[str, Any]) -> Record:
@@ -90,11 +99,13 @@ class HuggingFaceSource:
         if isinstance(column, dict):
             by_language = {code: _at(row, name) for code, name in column.items()}
             if self.config.texts == "parallel":
-                record["texts"] = {code: _sentence(text, column[code]) for code, text in by_language.items()}
+                record["texts"] = {
+                    code: check_sentence(text, column[code]) for code, text in by_language.items()
+                }
             else:
                 record["caption"] = _captions(by_language, column)
         elif column is not None:
-            record["caption"] = text_of(_at(row, column), column, self.config.language)
+            record["caption"] = check_text(_at(row, column), column, self.config.language)
         if self.config.boxes_column is not None and self.config.names_column is not None:
             record["regions"] = self._regions(
                 _at(row, self.config.boxes_column), _at(row, self.config.names_column)
@@ -105,31 +116,33 @@ class HuggingFaceSource:
         if not isinstance(boxes, list) or not isinstance(names, list) or len(boxes) != len(names):
             raise DataError(
                 f"{self.config.boxes_column}, {self.config.names_column}: expected two lists of one length, "
-                f"found {shown(boxes)} and {shown(names)}",
+                f"found {short_repr(boxes)} and {short_repr(names)}",
                 reason=Reason.FIELD_TYPE,
             )
         regions: list[Region] = []
         for number, (value, name) in enumerate(zip(boxes, names, strict=True)):
-            box = box_of(value, f"{self.config.boxes_column}[{number}]", None, self.config.outside == "clip")
+            box = check_box(
+                value, f"{self.config.boxes_column}[{number}]", None, self.config.outside == "clip"
+            )
             if self._names is not None and isinstance(name, int):
                 name = self._label(name, f"{self.config.names_column}[{number}]")
-            text = text_of(name, f"{self.config.names_column}[{number}]", self.config.language)
+            text = check_text(name, f"{self.config.names_column}[{number}]", self.config.language)
             if box is not None:
                 regions.append({"bbox": box, "caption": text})
         return regions
 
     def _label(self, number: int, key: str) -> str:
         assert self._names is not None
-        if not 0 <= number < len(self._names):  # -1 stands for no label
+        if not 0 <= number < len(self._names):  # -1 is no label
             raise DataError(
-                f"{key}: {number} is no label; there are 0 to {len(self._names) - 1}",
+                f"{key}: no label {number}; the labels are 0 to {len(self._names) - 1}",
                 reason=Reason.FIELD_MISSING,
             )
         return self._names[number]
 
 
 class _Rows:
-    """Rows of a mapped Arrow file, each looked at before it is read: reading damaged bytes ends the process."""
+    """Rows of a mapped Arrow file, each validated before it is read: damaged bytes crash the process."""
 
     def __init__(self, rows: Any, folder: Path) -> None:
         self._rows, self._folder = rows, folder
@@ -139,41 +152,39 @@ class _Rows:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises DataError with folder and row if it is damaged."""
+        """Read a row. Raises DataError, with folder and row, if it is damaged."""
         try:
             table = self._tables[index]
             table.validate(full=True)
-            require_few_bytes(table.nbytes, "the row")
+            check_size(table.nbytes, "the row")
             row: dict[str, Any] = self._rows[index]
         except DataError as error:
             raise DataError(f"{self._folder} row {index}: {error}", reason=error.reason) from error
-        except Exception as error:  # a damaged Arrow file makes its reader raise nearly anything
+        except Exception as error:  # the reader raises nearly any error on a damaged file
             raise DataError(
                 f"{self._folder} row {index}: cannot be read: {error}", reason=Reason.FILE_UNREADABLE
             ) from error
         return row
 
     def without(self, column: str | None) -> _Rows:
-        """The same rows, one column not read."""
+        """Return the same rows without a column."""
         return self if column is None else _Rows(self._rows.remove_columns([column]), self._folder)
 
 
-def _loaded(folder: Path) -> Any:
+def _load(folder: Path) -> Any:
     try:
         return datasets.load_from_disk(str(folder))
-    except Exception as error:  # a folder of another kind makes its readers raise nearly anything
+    except Exception as error:  # the readers raise nearly any error on another folder
         raise DataError(
-            f"{folder}: no folder that datasets saved: {error}", reason=Reason.FILE_UNREADABLE
+            f"{folder}: no folder saved by datasets: {error}", reason=Reason.FILE_UNREADABLE
         ) from error
 
 
 def _split_of(loaded: Any, config: HuggingFaceDataset) -> Any:
     if not isinstance(loaded, datasets.DatasetDict):
-        own = str(loaded.split) if loaded.split is not None else config.split
-        if own != config.split:
-            raise SettingError(
-                "split", f"{config.folder} is the split {own!r}, and {config.split!r} is asked for"
-            )
+        split = str(loaded.split) if loaded.split is not None else config.split
+        if split != config.split:
+            raise SettingError("split", f"{config.folder} has split {split!r} alone, found {config.split!r}")
         return loaded
     if config.split not in loaded:
         raise SettingError(
@@ -183,23 +194,18 @@ def _split_of(loaded: Any, config: HuggingFaceDataset) -> Any:
 
 
 def _columns(config: HuggingFaceDataset) -> dict[str, str]:
-    """The columns that are read, by the setting that names each."""
-    single = {
-        key: getattr(config, key) for key in ("image_column", "boxes_column", "names_column", "id_column")
-    }
-    captions = config.caption_column
-    many = (
-        {f"caption_column.{code}": name for code, name in captions.items()}
-        if isinstance(captions, dict)
-        else {}
-    )
-    if isinstance(captions, str):
-        many = {"caption_column": captions}
-    return {key: name for key, name in {**single, **many}.items() if name is not None}
+    """Return the columns to read by the setting that names each."""
+    keys = ("image_column", "boxes_column", "names_column", "id_column")
+    columns: dict[str, str | None] = {key: getattr(config, key) for key in keys}
+    if isinstance(config.caption_column, dict):
+        columns |= {f"caption_column.{code}": name for code, name in config.caption_column.items()}
+    else:
+        columns["caption_column"] = config.caption_column
+    return {key: name for key, name in columns.items() if name is not None}
 
 
 def _feature(features: Any, setting: str, column: str) -> Any:
-    """The feature of a column. Raises SettingError if there is none."""
+    """Return the feature of a column. Raises SettingError for an unknown column."""
     found = features
     for part in column.split("."):
         while isinstance(found, datasets.List | datasets.LargeList):
@@ -220,37 +226,29 @@ def _label_names(features: Any, column: str | None) -> list[str] | None:
 
 
 def _at(row: Any, column: str) -> Any:
-    """What a column holds in a row; of a list of structs, the list of what each holds. Null holds null."""
-    found = row
+    """Return the value of a column in a row; of a list of structs, the list of values. Null stays null."""
+    value = row
     for part in column.split("."):
-        found = [_in(each, part) for each in found] if isinstance(found, list) else _in(found, part)
-    return found
-
-
-def _in(struct: Any, part: str) -> Any:
-    return None if struct is None else struct[part]
+        if isinstance(value, list):
+            value = [None if struct is None else struct[part] for struct in value]
+        else:
+            value = None if value is None else value[part]
+    return value
 
 
 def _captions(by_language: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
-    there = {code: text for code, text in by_language.items() if text is not None}
-    if not there:
+    texts_by_code = {code: text for code, text in by_language.items() if text is not None}
+    if not texts_by_code:
         raise DataError(
             f"{', '.join(columns.values())}: no text in any language", reason=Reason.LANGUAGE_MISSING
         )
-    if all(isinstance(text, str) for text in there.values()):
-        return {code: _sentence(text, columns[code]) for code, text in there.items()}
+    if all(isinstance(text, str) for text in texts_by_code.values()):
+        return {code: check_sentence(text, columns[code]) for code, text in texts_by_code.items()}
     return [
-        {code: _sentence(text, columns[code])}
-        for code, texts in there.items()
-        for text in (texts if isinstance(texts, list) else [texts])
+        {code: check_sentence(text, columns[code])}
+        for code, texts in texts_by_code.items()
+        for text in as_list(texts)
     ]
-
-
-def _sentence(value: Any, column: str) -> str:
-    text = text_of(value, column, None)
-    if not isinstance(text, str):
-        raise DataError(f"{column}: expected one text, found {shown(value)}", reason=Reason.FIELD_TYPE)
-    return text
 
 
 def _image(value: Any, config: HuggingFaceDataset) -> Any:
@@ -263,13 +261,6 @@ def _image(value: Any, config: HuggingFaceDataset) -> Any:
         root = True if config.root is None else root_in_split(config.root, config.split)
         return locate(value, start, (), root, start)
     raise DataError(
-        f"{config.image_column}: expected an image, bytes or a path, found {shown(value)}",
+        f"{config.image_column}: expected an image, bytes or a path, found {short_repr(value)}",
         reason=Reason.FIELD_TYPE,
     )
-
-
-def _state(config: HuggingFaceDataset) -> Any:
-    """What `datasets` wrote of the rows; it is another one for other rows."""
-    folders = (config.folder / config.split, config.folder)
-    file = next(each / "state.json" for each in folders if (each / "state.json").is_file())
-    return json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""From the fields of a JSON object to a record, by x2kit's own names and the official ones. Imports no torch.
+"""Read records from JSON Lines, in x2kit's own fields and the official ones. Imports no torch.
 
 | record    | own field               | official field                                                  |
 |-----------|-------------------------|-----------------------------------------------------------------|
@@ -13,44 +13,118 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from x2kit.data.index.chain import Chain
 from x2kit.data.index.lines import LineIndex
-from x2kit.data.sources.config import JsonLines
-from x2kit.data.sources.fields import as_object, decode_base64, parse_json
+from x2kit.data.sources.fields import (
+    as_list,
+    box_numbers,
+    check_sentence,
+    check_text,
+    decode_base64,
+    parse_object,
+    record_texts,
+    required,
+    short_repr,
+)
 from x2kit.data.sources.splits import root_in_split
-from x2kit.data.storage import files
-from x2kit.data.storage.files import is_url
-from x2kit.data.storage.index_cache import remembered_fingerprint
+from x2kit.data.storage.index_cache import file_fingerprint
+from x2kit.data.storage.locations import folder_of, is_url, relative_names
 from x2kit.data.storage.url_policy import locate
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place, Record, Region, Text
 
+if TYPE_CHECKING:
+    from x2kit.data.sources.config import JsonLines
+
+_log = logging.getLogger(__name__)
 CAPTION_KEYS = ("caption", "desc", "text")
 PAIR_KEYS = ("source_text", "target_text")
-_LARGEST = 2**53
-"""Whole numbers of JSON may be too large for a float; nobody's image has so many pixels."""
+
+
+class JsonLinesSource:
+    """The records of JSON Lines files in order, each read from its file on access."""
+
+    def __init__(self, config: JsonLines) -> None:
+        self.config = config
+        paths = config.paths()
+        self._files = [LineIndex(path) for path in paths]
+        self._chain = Chain(map(len, self._files))
+        if not len(self):
+            raise DataError(f"no record in {', '.join(paths)}")
+        self._names = relative_names(paths)
+
+    def __len__(self) -> int:
+        return len(self._chain)
+
+    def __getitem__(self, index: int) -> Record:
+        """Read the record at `index`; without a field `id`, its id is file and line.
+
+        Raises: DataError with file, line and reason for an invalid line.
+        """
+        file, line = self._chain.locate(index)
+        lines = self._files[file]
+        number = int(lines.numbers[line])
+        name = None
+        try:
+            fields = parse_object(lines.read(line))
+            name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
+            record = record_of(fields, self.config, folder_of(lines.location))
+        except DataError as error:
+            raise DataError(
+                f"{lines.location}:{number}: {error}", reason=error.reason, record=name
+            ) from error
+        record["id"] = name
+        return record
+
+    def place(self, index: int) -> Place:
+        """Return file and line of a record."""
+        file, line = self._chain.locate(index)
+        lines = self._files[file]
+        return Place(lines.location, line=int(lines.numbers[line]))
+
+    def texts(self) -> Iterator[str]:
+        """Yield every text of every record in order; broken lines are logged and skipped."""
+        config, broken = self.config, 0
+        for lines in self._files:
+            for line in range(len(lines)):
+                try:
+                    fields = parse_object(lines.read(line))
+                    record = texts_of(fields, config.caption_key, config.language, config.pair_languages)
+                except DataError as error:
+                    broken += 1
+                    _log.debug("%s:%d: %s", lines.location, lines.numbers[line], error)
+                    continue
+                yield from record_texts(record)
+        if broken:
+            _log.warning("no texts from %d of %d records: they are broken", broken, len(self))
+
+    def fingerprint(self) -> str:
+        """Hash the contents of the files and the settings that change records; images are not read."""
+        settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
+        return file_fingerprint(settings, [lines.location for lines in self._files], self._names)
 
 
 def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Record:
-    """The record without its id.
+    """Convert the fields of a line to a record without an id.
 
     Args:
-        fields: what the line holds.
-        folder: of the file that holds it; paths of images start there if `config` names no other.
-    Raises: DataError that says which field is missing or of the wrong form, without file and line.
+        fields: JSON object of the line.
+        config: settings of the source.
+        folder: folder of the file; paths of images are relative to it unless `config` names another.
+    Raises: DataError, without file and line, for a missing or invalid field.
     """
-    record = texts_of(fields, config)
-    key = _image_key(fields, config)
-    if key is not None:
-        record["image"] = _image(key, fields[key], config, folder)
-    key = _video_key(fields, config)
-    if key is not None:
-        record["video"] = _video(key, fields[key], config, folder)
+    record = texts_of(fields, config.caption_key, config.language, config.pair_languages)
+    if (key := _key(fields, config.image_key, ("image", "binary"))) is not None:
+        form = config.image_as or ("base64" if key == "binary" else "path")
+        record["image"] = _file_or_bytes(fields[key], key, form, config, folder)
+    if (key := _key(fields, config.video_key, ("video", "video_frames"))) is not None:
+        form = config.video_as or ("base64" if key == "video_frames" else "path")
+        record["video"] = _video(fields[key], key, form, config, folder)
         if "is_continuous" in fields:
             record["is_continuous"] = fields["is_continuous"]
     if not record:
@@ -61,276 +135,109 @@ def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Reco
     return record
 
 
-def texts_of(fields: Mapping[str, Any], config: JsonLines) -> Record:
-    """The record without its id and image. Raises DataError as `record_of` does."""
+def texts_of(
+    fields: Mapping[str, Any],
+    caption_key: str | None,
+    language: str | None,
+    pair_languages: tuple[str, str] = ("source", "target"),
+) -> Record:
+    """Convert the fields of a line to a record of its caption, regions and parallel texts.
+
+    Args:
+        fields: JSON object of the line.
+        caption_key: field of the caption; None for the first of `CAPTION_KEYS`.
+        language: code of texts without one; None leaves them without.
+        pair_languages: codes of the official fields source_text and target_text.
+    Raises: DataError, without file and line, for a missing or invalid field.
+    """
     record: Record = {}
-    key = _caption_key(fields, config)
-    if key is not None:
-        record["caption"] = _text(fields[key], key, config)
-    if "regions" in fields:
-        record["regions"] = _regions(fields["regions"], "regions", "bbox", config)
-    elif "elems" in fields:
-        record["regions"] = _regions(fields["elems"], "elems", "bb", config)
+    if (key := _key(fields, caption_key, CAPTION_KEYS)) is not None:
+        record["caption"] = check_text(fields[key], key, language, allow_empty=True)
+    if (key := _key(fields, None, ("regions", "elems"))) is not None:
+        record["regions"] = _regions(fields[key], key, "bbox" if key == "regions" else "bb", language)
     if "texts" in fields:
         texts = fields["texts"]
-        if not _is_by_language(texts):
+        if not isinstance(texts, dict) or not texts:
             raise DataError(
-                f"texts: expected {{code: sentence}}, found {_show(texts)}", reason=Reason.FIELD_TYPE
+                f"texts: expected {{code: sentence}}, found {short_repr(texts)}", reason=Reason.FIELD_TYPE
             )
-        record["texts"] = dict(texts)
+        record["texts"] = {
+            code: check_sentence(text, f"texts.{code}", allow_empty=True) for code, text in texts.items()
+        }
     elif any(key in fields for key in PAIR_KEYS):
-        record["texts"] = _pair(fields, config)
+        record["texts"] = {
+            code: check_sentence(required(fields, key), key, allow_empty=True)
+            for code, key in zip(pair_languages, PAIR_KEYS, strict=True)
+        }
     return record
 
 
-def every_text(record: Record) -> Iterator[str]:
-    """All single texts of a record."""
-    if "caption" in record:
-        yield from _flat(record["caption"])
-    for region in record.get("regions", []):
-        yield from _flat(region["caption"])
-    yield from record.get("texts", {}).values()
+def _key(fields: Mapping[str, Any], setting: str | None, defaults: Sequence[str]) -> str | None:
+    """Return the field named by the setting, else the first default that exists."""
+    if setting is not None:
+        required(fields, setting)
+        return setting
+    return next((key for key in defaults if key in fields), None)
 
 
-def _caption_key(fields: Mapping[str, Any], config: JsonLines) -> str | None:
-    if config.caption_key is not None:
-        return _required(fields, config.caption_key)
-    return next((key for key in CAPTION_KEYS if key in fields), None)
-
-
-def _image_key(fields: Mapping[str, Any], config: JsonLines) -> str | None:
-    if config.image_key is not None:
-        return _required(fields, config.image_key)
-    return next((key for key in ("image", "binary") if key in fields), None)
-
-
-def _video_key(fields: Mapping[str, Any], config: JsonLines) -> str | None:
-    if config.video_key is not None:
-        return _required(fields, config.video_key)
-    return next((key for key in ("video", "video_frames") if key in fields), None)
-
-
-def _video(key: str, value: Any, config: JsonLines, folder: str) -> Any:
-    """A file, or a list of frames, or a list of clips, which are such lists."""
-    form = config.video_as or ("base64" if key == "video_frames" else "path")
-
-    def encoded(value: Any) -> bytes | Path | str:
-        return _encoded(key, value, form, config, folder)
-
+def _video(value: Any, key: str, form: str, config: JsonLines, folder: str) -> Any:
+    """Convert a file, a list of frames, or a list of clips, which are lists of frames."""
     if not isinstance(value, list):
-        return encoded(value)
-    return [[encoded(frame) for frame in one] if isinstance(one, list) else encoded(one) for one in value]
+        return _file_or_bytes(value, key, form, config, folder)
+    return [
+        [_file_or_bytes(frame, key, form, config, folder) for frame in item]
+        if isinstance(item, list)
+        else _file_or_bytes(item, key, form, config, folder)
+        for item in value
+    ]
 
 
-def _required(fields: Mapping[str, Any], key: str) -> str:
-    if key not in fields:
-        raise DataError(
-            f"no field {key!r}; its fields are {', '.join(fields) or 'none'}", reason=Reason.FIELD_MISSING
-        )
-    return key
-
-
-def _image(key: str, value: Any, config: JsonLines, folder: str) -> bytes | Path | str:
-    form = config.image_as or ("base64" if key == "binary" else "path")
-    return _encoded(key, value, form, config, folder)
-
-
-def _encoded(key: str, value: Any, form: str, config: JsonLines, folder: str) -> bytes | Path | str:
+def _file_or_bytes(value: Any, key: str, form: str, config: JsonLines, folder: str) -> bytes | Path | str:
+    if form == "base64":
+        return decode_base64(value, key)
     if not isinstance(value, str) or not value:
-        raise DataError(f"{key}: expected text, found {_show(value)}", reason=Reason.FIELD_TYPE)
-    if form == "path":
-        start = config.paths_start() or folder
-        root = root_in_split(config.root, config.split)
-        location = locate(value, start, config.image_hosts, root, folder)
-        return location if is_url(location) else Path(location)
-    return decode_base64(value, key)
+        raise DataError(f"{key}: expected a path, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
+    start, root = config.paths_start() or folder, root_in_split(config.root, config.split)
+    location = locate(value, start, config.image_hosts, root, folder)
+    return location if is_url(location) else Path(location)
 
 
-def _regions(entries: Any, key: str, box_key: str, config: JsonLines) -> list[Region]:
+def _regions(entries: Any, key: str, box_key: str, language: str | None) -> list[Region]:
     if not isinstance(entries, list):
-        raise DataError(f"{key}: expected a list, found {_show(entries)}", reason=Reason.FIELD_TYPE)
+        raise DataError(f"{key}: expected a list, found {short_repr(entries)}", reason=Reason.FIELD_TYPE)
     regions: list[Region] = []
     for number, entry in enumerate(entries):
         place = f"{key}[{number}]"
         if not isinstance(entry, dict) or box_key not in entry or "caption" not in entry:
             raise DataError(
-                f"{place}: expected {box_key} and caption, found {_show(entry)}",
+                f"{place}: expected {box_key} and caption, found {short_repr(entry)}",
                 reason=Reason.FIELD_MISSING if isinstance(entry, dict) else Reason.FIELD_TYPE,
             )
-        box = entry[box_key]
-        if not _is_box(box):
-            raise DataError(
-                f"{place}.{box_key}: expected [x, y, width, height], found {_show(box)}",
-                reason=Reason.BOX_TYPE,
-            )
-        caption = _text(entry["caption"], f"{place}.caption", config)
+        box = box_numbers(entry[box_key], f"{place}.{box_key}")
+        caption = check_text(entry["caption"], f"{place}.caption", language, allow_empty=True)
         if key == "elems" and entry.get("attributes"):
-            caption = _joined(_text(entry["attributes"], f"{place}.attributes", config), caption, place)
-        regions.append({"bbox": [float(value) for value in box], "caption": caption})
+            attributes = check_text(entry["attributes"], f"{place}.attributes", language, allow_empty=True)
+            caption = _with_attributes(attributes, caption, place)
+        regions.append({"bbox": box, "caption": caption})
     return regions
 
 
-def _pair(fields: Mapping[str, Any], config: JsonLines) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for code, key in zip(config.pair_languages, PAIR_KEYS, strict=True):
-        sentence = fields[_required(fields, key)]
-        if not isinstance(sentence, str):
-            raise DataError(f"{key}: expected text, found {_show(sentence)}", reason=Reason.FIELD_TYPE)
-        texts[code] = sentence
-    return texts
-
-
-def _text(value: Any, place: str, config: JsonLines) -> Text:
-    """A text as records hold it; one without a code gets the code of the settings, if they have one."""
-    code = config.language
-    if isinstance(value, str):
-        return value if code is None else {code: value}
-    if _is_by_language(value):
-        return value
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(one, str) or _is_by_language(one) for one in value)
-    ):
-        # the official data may mix both forms in one list; the type of records names the pure lists only
-        return cast(Text, [_text(one, place, config) for one in value])
-    raise DataError(
-        f"{place}: expected text, {{code: text}} or a list of these, found {_show(value)}",
-        reason=Reason.FIELD_TYPE,
-    )
-
-
-def _joined(attributes: Text, caption: Text, place: str) -> Text:
-    """Every attribute before every caption, in one language where both have one."""
-    pairs = [(one, two) for one in _listed(attributes) for two in _listed(caption)]
-    joined = [text for one, two in pairs if (text := _before(one, two))]
-    if not joined:
+def _with_attributes(attributes: Text, caption: Text, place: str) -> Text:
+    """Put every attribute before every caption, in the languages that both have."""
+    pairs = product(as_list(attributes), as_list(caption))
+    texts = [text for attribute, name in pairs if (text := _concatenated(attribute, name))]
+    if not texts:
         raise DataError(
-            f"{place}: attributes and caption have no language in common",
-            reason=Reason.LANGUAGE_MISSING,
+            f"{place}: attributes and caption have no language in common", reason=Reason.LANGUAGE_MISSING
         )
-    return cast(Text, joined if isinstance(attributes, list) or isinstance(caption, list) else joined[0])
+    return cast(Text, texts if isinstance(attributes, list) or isinstance(caption, list) else texts[0])
 
 
-def _before(one: str | dict[str, str], two: str | dict[str, str]) -> str | dict[str, str]:
-    if isinstance(one, str):
-        return (
-            f"{one} {two}" if isinstance(two, str) else {code: f"{one} {text}" for code, text in two.items()}
-        )
-    if isinstance(two, str):
-        return {code: f"{text} {two}" for code, text in one.items()}
-    return {code: f"{one[code]} {text}" for code, text in two.items() if code in one}
-
-
-def _listed(text: Text) -> list[str] | list[dict[str, str]]:
-    return text if isinstance(text, list) else cast("list[str]", [text])
-
-
-def _flat(text: Text) -> Iterator[str]:
-    for one in _listed(text):
-        yield from [one] if isinstance(one, str) else one.values()
-
-
-def _is_by_language(value: Any) -> TypeGuard[dict[str, str]]:
-    return isinstance(value, dict) and bool(value) and all(isinstance(text, str) for text in value.values())
-
-
-def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in value)
-        and not any(abs(number) > _LARGEST for number in value)
-    )
-
-
-def _show(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
-
-
-_log = logging.getLogger(__name__)
-
-
-class JsonLinesSource:
-    """The records of all files, one after the other; each is read from disk when it is asked for."""
-
-    def __init__(self, config: JsonLines) -> None:
-        self.config = config
-        paths = config.paths()
-        self._files = [LineIndex(path) for path in paths]
-        self._chain = Chain(map(len, self._files))
-        if not len(self):
-            raise DataError(f"no record in {', '.join(paths)}")
-        self._names = files.shared_names(paths)
-
-    def __len__(self) -> int:
-        return len(self._chain)
-
-    def __getitem__(self, index: int) -> Record:
-        """The record at `index`; one without a field `id` is called by file and line.
-
-        Raises: DataError with file, line and reason for a line that is no record.
-        """
-        file, line = self._chain.locate(index)
-        lines = self._files[file]
-        number = int(lines.numbers[line])
-        name = None
-        try:
-            fields = as_object(parse_json(lines.read(line)))
-            name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
-            record = record_of(fields, self.config, files.folder_of(lines.location))
-        except DataError as error:
-            raise DataError(
-                f"{lines.location}:{number}: {error}", reason=error.reason, record=name
-            ) from error
-        record["id"] = name
-        return record
-
-    def place(self, index: int) -> Place:
-        """File and line of a record."""
-        file, line = self._chain.locate(index)
-        lines = self._files[file]
-        return Place(lines.location, line=int(lines.numbers[line]))
-
-    def texts(self) -> Iterator[str]:
-        """Every text of every record, in the order of the files; broken lines have none and are logged."""
-        broken = 0
-        for lines in self._files:
-            for line in range(len(lines)):
-                try:
-                    record = texts_of(as_object(parse_json(lines.read(line))), self.config)
-                except DataError as error:
-                    broken += 1
-                    _log.debug("%s:%d: %s", lines.location, lines.numbers[line], error)
-                    continue
-                yield from every_text(record)
-        if broken:
-            _log.warning("%d of %d records gave no texts: they are broken", broken, len(self))
-
-    def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that the files hold; no image beside them is read.
-
-        Of a remote file its size and its version stand for its content, where the store tells one.
-        """
-        shaping = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
-        return remembered_fingerprint(
-            [lines.location for lines in self._files],
-            lambda: self._hashed(shaping),
-            f"lines {shaping} {self._names}",
-        )
-
-    def _hashed(self, shaping: str) -> str:
-        digest = blake2b(shaping.encode(), digest_size=8)
-        for name, lines in zip(self._names, self._files, strict=True):
-            digest.update(f"\0{name}\0".encode())
-            _add_content(digest, lines.location)
-        return digest.hexdigest()
-
-
-def _add_content(digest: blake2b, location: str) -> None:
-    if files.is_url(location) and (file := files.state(location)).version is not None:
-        digest.update(f"{file.size} {file.version}".encode())
-        return
-    for chunk in files.chunks(location, 2**20):
-        digest.update(chunk)
+def _concatenated(first: str | dict[str, str], second: str | dict[str, str]) -> str | dict[str, str]:
+    if isinstance(second, str):
+        if isinstance(first, str):
+            return f"{first} {second}"
+        second = dict.fromkeys(first, second)
+    elif isinstance(first, str):
+        first = dict.fromkeys(second, first)
+    return {code: f"{first[code]} {text}" for code, text in second.items() if code in first}

@@ -1,23 +1,25 @@
-"""Records of tar shards by position. Imports no torch."""
+"""Read records from tar shards in the layout of webdataset. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from x2kit.data.index.chain import Chain
-from x2kit.data.index.tar_members import Member, MemberIndex, cut, key_and_ending
-from x2kit.data.sources.config import JsonLines, TarShards
-from x2kit.data.sources.fields import as_object, parse_json
-from x2kit.data.sources.json_lines import CAPTION_KEYS, every_text, texts_of
-from x2kit.data.storage import files
+from x2kit.data.index.tar_members import Member, MemberIndex, key_and_ending, truncated
+from x2kit.data.sources.fields import parse_object, record_texts
+from x2kit.data.sources.json_lines import CAPTION_KEYS, texts_of
+from x2kit.data.storage.locations import relative_names
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place, Record
 
+if TYPE_CHECKING:
+    from x2kit.data.sources.config import TarShards
+
 
 class TarShardsSource:
-    """The records of all shards, one after the other; each is read from its shard when it is asked for."""
+    """The records of tar shards in order, each read from its shard on access."""
 
     def __init__(self, config: TarShards) -> None:
         self.config = config
@@ -26,33 +28,32 @@ class TarShardsSource:
         self._chain = Chain(map(len, self._shards))
         if not len(self):
             raise DataError(f"no record in {', '.join(paths)}")
-        self._names = files.shared_names(paths)
-        self._fields = JsonLines(files=paths, caption_key=config.caption_key, language=config.language)
+        self._names = relative_names(paths)
 
     def __len__(self) -> int:
         return len(self._chain)
 
     def __getitem__(self, index: int) -> Record:
-        """The record at `index`, called by its shard and its key.
+        """Read the record at `index`; its id is shard and key.
 
-        Raises: DataError with shard, key and reason, with the byte where a shard was cut.
+        Raises: DataError with shard, key and reason, and with the byte where a shard is truncated.
         """
         at, number = self._chain.locate(index)
         shard = self._shards[at]
         members = shard.members(number)
-        parts, name = self._parts(self._names[at], members)
+        by_ending, name = _by_ending(self._names[at], members)
         try:
             if members[-1].size is None:
-                raise cut(shard.location, members[-1])
-            image = self._chosen(parts, self.config.image_parts)
-            texts = self._text_parts(parts)
-            contents = shard.read([parts[ending] for ending in [*texts, *image]])
+                raise truncated(shard.location, members[-1])
+            image = _first(by_ending, self.config.image_parts)
+            texts = self._text_endings(by_ending)
+            contents = shard.read([by_ending[ending] for ending in [*texts, *image]])
             record = self._texts(dict(zip(texts, contents, strict=False)))
             if image:
                 record["image"] = contents[-1]
             if not record:
                 raise DataError(
-                    f"no image and no text; its files are {', '.join(parts)}", reason=Reason.FIELD_MISSING
+                    f"no image and no text; its files are {', '.join(by_ending)}", reason=Reason.FIELD_MISSING
                 )
         except DataError as error:
             where = "" if shard.location in str(error) else f"{shard.location}: {members[0].name}: "
@@ -61,65 +62,56 @@ class TarShardsSource:
         return record
 
     def place(self, index: int) -> Place:
-        """Shard and first byte of a record."""
+        """Return shard and first byte of a record."""
         at, number = self._chain.locate(index)
         shard = self._shards[at]
         return Place(shard.location, offset=shard.members(number)[0].start)
 
     def texts(self) -> Iterator[str]:
-        """Every text of every record, in the order of the shards; broken records have none."""
+        """Yield every text of every record in order; broken records are skipped."""
         for name, shard in zip(self._names, self._shards, strict=True):
             for number in range(len(shard)):
                 members = shard.members(number)
-                parts, _ = self._parts(name, members)
-                wanted = self._text_parts(parts)
-                if members[-1].size is None or not wanted:
+                by_ending, _ = _by_ending(name, members)
+                endings = self._text_endings(by_ending)
+                if members[-1].size is None or not endings:
                     continue
                 try:
-                    contents = shard.read([parts[ending] for ending in wanted])
-                    record = self._texts(dict(zip(wanted, contents, strict=True)))
+                    contents = shard.read([by_ending[ending] for ending in endings])
+                    record = self._texts(dict(zip(endings, contents, strict=True)))
                 except DataError:
-                    continue  # whoever draws the record counts it
-                yield from every_text(record)
+                    continue  # counted when the record is drawn
+                yield from record_texts(record)
 
     def fingerprint(self) -> str:
-        """A hash of the settings that shape records and of all that headers say: names, sizes and times."""
+        """Hash the settings that change records, and names, sizes and times in the tar headers."""
         digest = blake2b(self.config.model_dump_json(exclude={"files"}).encode(), digest_size=8)
         for name, shard in zip(self._names, self._shards, strict=True):
             digest.update(f"\0{name}\0".encode() + shard.digest)
         return digest.hexdigest()
 
-    def _parts(self, name: str, members: Sequence[Member]) -> tuple[dict[str, Member], str]:
-        """The files of a record by their endings, and its id, given the name of the shard."""
-        named = [(found, member) for member in members if (found := key_and_ending(member.name))]
-        parts: dict[str, Member] = {}
-        for (_, ending), member in named:
-            parts.setdefault(ending, member)
-        return parts, f"{name}/{named[0][0][0]}" if named else f"{name}:{members[0].start}"
-
-    def _text_parts(self, parts: dict[str, Member]) -> list[str]:
-        """Endings of the files that can have a part in the texts."""
-        classes = ["cls"] if self.config.class_names is not None and "cls" in parts else []
-        fields = [self.config.fields_part] if self.config.fields_part in parts else []
-        return [*self._chosen(parts, self.config.caption_parts), *fields, *classes]
-
-    @staticmethod
-    def _chosen(parts: dict[str, Any], endings: Sequence[str]) -> list[str]:
-        return [ending for ending in endings if ending in parts][:1]
+    def _text_endings(self, by_ending: dict[str, Member]) -> list[str]:
+        """Return the endings of the files that hold texts."""
+        classes = ["cls"] if self.config.class_names is not None and "cls" in by_ending else []
+        fields = [self.config.fields_part] if self.config.fields_part in by_ending else []
+        return [*_first(by_ending, self.config.caption_parts), *fields, *classes]
 
     def _texts(self, contents: dict[str, bytes]) -> Record:
-        """The record without its id and image, from the contents of its files."""
+        """Build the record, without id and image, from the contents of its files by ending."""
+        config = self.config
         fields: dict[str, Any] = {}
-        if self.config.fields_part in contents:
-            fields = _object(contents[self.config.fields_part], self.config.fields_part)
-        beside = self._chosen(contents, self.config.caption_parts)
-        classed = "cls" in contents and not any(key in fields for key in CAPTION_KEYS)
-        if self.config.caption_key is None and (beside or classed):
+        if config.fields_part in contents:
+            try:
+                fields = parse_object(contents[config.fields_part])
+            except DataError as error:
+                raise DataError(f"{config.fields_part}: {error}", reason=error.reason) from error
+        captions = _first(contents, config.caption_parts)
+        is_class = "cls" in contents and not any(key in fields for key in CAPTION_KEYS)
+        if config.caption_key is None and (captions or is_class):
             fields = {key: value for key, value in fields.items() if key not in CAPTION_KEYS}
-            fields["caption"] = (
-                _text(contents[beside[0]], beside[0]) if beside else self._class(contents["cls"])
-            )
-        return texts_of(fields, self._fields)
+            caption = _text(contents[captions[0]], captions[0]) if captions else self._class(contents["cls"])
+            fields["caption"] = caption
+        return texts_of(fields, config.caption_key, config.language)
 
     def _class(self, content: bytes) -> str:
         names = self.config.class_names or ()
@@ -131,15 +123,22 @@ class TarShardsSource:
         return names[int(number)]
 
 
+def _by_ending(shard: str, members: Sequence[Member]) -> tuple[dict[str, Member], str]:
+    """Return the files of a record by ending, and its id."""
+    named = [(found, member) for member in members if (found := key_and_ending(member.name))]
+    by_ending: dict[str, Member] = {}
+    for (_, ending), member in named:
+        by_ending.setdefault(ending, member)
+    return by_ending, f"{shard}/{named[0][0][0]}" if named else f"{shard}:{members[0].start}"
+
+
+def _first(endings: Container[str], wanted: Sequence[str]) -> list[str]:
+    """Return a list of the first wanted ending that exists, or an empty list."""
+    return [ending for ending in wanted if ending in endings][:1]
+
+
 def _text(content: bytes, ending: str) -> str:
     try:
         return content.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{ending}: not UTF-8 at byte {error.start}", reason=Reason.NOT_UTF8) from error
-
-
-def _object(content: bytes, ending: str) -> dict[str, Any]:
-    try:
-        return as_object(parse_json(content))
-    except DataError as error:
-        raise DataError(f"{ending}: {error}", reason=error.reason) from error

@@ -1,7 +1,7 @@
-"""What reading a large file once has told, kept for the next time. Imports no torch.
+"""Cache arrays and fingerprints computed from large or remote files. Imports no torch.
 
 The cache is in `$X2KIT_CACHE`, else in `x2kit` under the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`). It can be
-deleted at any time; what nobody has used for three months is deleted when something new is kept.
+deleted at any time; each new entry deletes those unused for three months.
 """
 
 from __future__ import annotations
@@ -18,126 +18,133 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data.storage import files
+from x2kit.data.storage.locations import FileInfo, is_url, name_of
 
 L = TypeVar("L", str, Path)
 _log = logging.getLogger(__name__)
 _LAYOUT = 2
-"""Part of every name, so that an index of another version is not taken for one of this."""
-REMEMBERED_FROM = 16 * 2**20
-"""Bytes of a local file from which on what it holds is remembered; smaller ones are read in no time."""
+"""Part of every key, so that versions of x2kit with different indices share no entry."""
+CACHED_FROM = 16 * 2**20
+"""Bytes from which a local file is cached; smaller ones are read faster than looked up."""
 UNUSED_SECONDS = 90 * 24 * 3600
-"""After which an entry is deleted: files are moved and changed, and nobody asks for their old entries again."""
+"""Age of the last use after which an entry is deleted; entries of moved and changed files are never used again."""
 
 
 def cache_folder() -> Path:
-    """Where the cache is."""
-    if own := os.environ.get("X2KIT_CACHE"):
-        return Path(own)
+    """Return the folder of the cache."""
+    if path := os.environ.get("X2KIT_CACHE"):
+        return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2kit"
 
 
-def is_slow(location: str) -> bool:
-    """Whether a file is so large, or so far away, that what reading it tells is worth remembering.
-
-    Raises: DataError if it cannot be looked at.
-    """
-    return files.is_url(location) or files.state(location).size >= REMEMBERED_FROM
-
-
-def remembered_if_slow(
-    location: str, find: Callable[[str], NDArray[Any]], what: str = "lines"
+def cached_if_slow(
+    location: str, compute: Callable[[str], NDArray[Any]], what: str = "lines"
 ) -> NDArray[Any]:
-    """As `remembered`, of large and of remote files alone."""
-    return remembered(location, find, what) if is_slow(location) else find(location)
+    """Return `compute(location)`, cached as in `cached` if the file is large or remote."""
+    slow = is_url(location) or files.stat(location).size >= CACHED_FROM
+    return cached(location, compute, what) if slow else compute(location)
 
 
-def remembered(location: L, find: Callable[[L], NDArray[Any]], what: str = "lines") -> NDArray[Any]:
-    """What `find` finds in a file; from the cache if the file has the size and the version that it had then.
+def cached(location: L, compute: Callable[[L], NDArray[Any]], what: str = "lines") -> NDArray[Any]:
+    """Return `compute(location)`, from the cache if size and version of the file are unchanged.
 
     Args:
-        location: of the file, a local path or a URL. One whose store tells no version is never remembered.
-        find: reads the file; its result must follow from the content and `what` alone.
-        what: is found, in a word or two; one file can have several such arrays.
-    Returns: the array, read-only and mapped into memory where it is cached, so that processes share it.
+        location: local path or URL. Files without a version are not cached.
+        compute: reads the file; its result depends on the content and `what` alone.
+        what: names the array; a file can have several.
+    Returns: the array, read-only and memory-mapped if cached, so that processes share it.
     Raises: DataError if the file cannot be read.
     """
-    return _remembered([str(location)], lambda: find(location), what)
+    return _cached([str(location)], lambda: compute(location), what)
 
 
-def remembered_fingerprint(locations: Sequence[str], find: Callable[[], str], what: str) -> str:
-    """The hash of the content of several files; from the cache if each has the size and the version that it had then.
+def file_fingerprint(settings: str, locations: Sequence[str], names: Sequence[str] | None = None) -> str:
+    """Hash settings, names and contents of files, cached if they are large or remote.
 
-    Files that are local and together small are hashed every time.
+    Size and version represent the content of a remote file whose store reports a version.
 
     Args:
-        locations: of the files.
-        find: hashes them; its result must follow from their contents and `what` alone.
-        what: is hashed beside the contents.
+        settings: text that is hashed with the files.
+        locations: local paths or URLs.
+        names: one a file, independent of its folder; None for the file names.
     Raises: DataError if a file cannot be read.
     """
-    local = [location for location in locations if not files.is_url(location)]
-    if len(local) == len(locations) and sum(files.state(each).size for each in local) < REMEMBERED_FROM:
-        return find()
-    found = _remembered(locations, lambda: np.frombuffer(find().encode(), np.uint8), f"fingerprint {what}")
-    return found.tobytes().decode()
+    names = list(map(name_of, locations)) if names is None else names
+
+    def compute() -> str:
+        digest = blake2b(settings.encode(), digest_size=8)
+        for name, location in zip(names, locations, strict=True):
+            digest.update(f"\0{name}\0".encode())
+            if is_url(location) and (file := files.stat(location)).version is not None:
+                digest.update(f"{file.size} {file.version}".encode())
+            else:
+                for chunk in files.chunks(location):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    local = not any(map(is_url, locations))
+    if local and sum(files.stat(each).size for each in locations) < CACHED_FROM:
+        return compute()
+    what = f"fingerprint {settings} {names}"
+    return _cached(locations, lambda: np.frombuffer(compute().encode(), np.uint8), what).tobytes().decode()
 
 
-def _remembered(locations: Sequence[str], find: Callable[[], NDArray[Any]], what: str) -> NDArray[Any]:
-    before = [files.state(location) for location in locations]
+def _cached(locations: Sequence[str], compute: Callable[[], NDArray[Any]], what: str) -> NDArray[Any]:
+    before = [files.stat(location) for location in locations]
     if any(file.version is None for file in before):
-        return find()
-    kept = cache_folder() / "lines" / f"{_name(before, what)}.npy"
+        return compute()
+    entry = cache_folder() / "lines" / f"{_key(before, what)}.npy"
     try:
-        cached: NDArray[Any] = np.load(kept, mmap_mode="r", allow_pickle=False)
-        _used(kept)
-        return cached
+        array: NDArray[Any] = np.load(entry, mmap_mode="r", allow_pickle=False)
+        _touch(entry)
+        return array
     except FileNotFoundError:
         pass
     except (OSError, ValueError, EOFError) as error:
-        _log.info("%s: damaged (%s), so %s is read again", kept, error, ", ".join(locations))
-    found = find()
-    if [files.state(location) for location in locations] == before:  # not of a file that is still written
-        _keep(kept, found)
-    return found
+        _log.info("%s: damaged cache entry (%s); reading %s again", entry, error, ", ".join(locations))
+    array = compute()
+    if [files.stat(location) for location in locations] == before:  # not while it is still being written
+        _store(entry, array)
+    return array
 
 
-def _name(found: Sequence[files.File], what: str) -> str:
+def _key(found: Sequence[FileInfo], what: str) -> str:
     facts: list[Any] = [_LAYOUT, what]
     for file in found:
-        location = file.location if files.is_url(file.location) else str(Path(file.location).absolute())
+        location = file.location if is_url(file.location) else str(Path(file.location).absolute())
         facts += [location, file.size, file.version]
     return blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
-def _keep(kept: Path, found: NDArray[Any]) -> None:
-    """Write beside, then rename: who reads at the same time finds all of it or nothing."""
-    beside = kept.with_name(f"{kept.stem}.{os.getpid()}.tmp")
+def _store(entry: Path, array: NDArray[Any]) -> None:
+    """Write a temporary file and rename it, so that readers find a whole entry or none."""
+    temporary = entry.with_name(f"{entry.stem}.{os.getpid()}.tmp")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.save(file, found, allow_pickle=False)
-        beside.replace(kept)
-        _forget_unused(kept.parent)
-    except OSError as error:  # a cache is not needed: on a full disk the file is read again next time
-        _log.info("%s: cannot be kept: %s", kept, error)
-        if beside.exists():
-            beside.unlink()
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        temporary.replace(entry)
+        _delete_unused(entry.parent)
+    except OSError as error:  # the cache is optional: on a full disk the file is read again next time
+        _log.info("%s: cannot be cached: %s", entry, error)
+        if temporary.exists():
+            temporary.unlink()
 
 
-def _used(kept: Path) -> None:
-    """Its time is that of its last use; many file systems do not keep the time of reading."""
+def _touch(entry: Path) -> None:
+    """Set the time of last use; many file systems record no access time."""
     try:
-        os.utime(kept)
-    except OSError as error:  # a cache that is only read, which nobody else may delete from either
-        _log.debug("%s: its use cannot be noted: %s", kept, error)
+        os.utime(entry)
+    except OSError as error:  # a read-only cache, from which nothing is deleted either
+        _log.debug("%s: cannot update its time: %s", entry, error)
 
 
-def _forget_unused(folder: Path) -> None:
-    """Delete what was not used for long, and what writers that were killed have left."""
+def _delete_unused(folder: Path) -> None:
+    """Delete entries not used for long, and temporary files of killed processes."""
     oldest = time.time() - UNUSED_SECONDS
     for entry in folder.iterdir():
         try:
             if entry.suffix in (".npy", ".tmp") and entry.stat().st_mtime < oldest:
                 entry.unlink()
-        except FileNotFoundError:  # another process has just done so
+        except FileNotFoundError:  # deleted by another process
             continue

@@ -1,7 +1,7 @@
-"""Limits on what one record may make a process read and decode. Imports no torch.
+"""Limit the bytes and image formats that one record may read and decode. Imports no torch.
 
-One set of limits is in force in a process, as Pillow's own limit of pixels is: the defaults, until a recipe's are
-applied. Every reader obeys it, those of plugin sources included. Each process that opens sources applies its own.
+The limits are global to a process, like Pillow's pixel limit: the defaults until those of a recipe are applied. All
+readers obey them, those of plugin sources included. Every process that opens sources applies them itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from x2kit.errors import DataError, Reason
 from x2kit.plugin.choice import FROM_HERE
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""Formats that Pillow may decode by default: raster images, decoded without starting another program."""
+"""Formats that Pillow decodes by default: raster images that start no other program."""
 
 
 class LimitsConfig(BaseModel):
@@ -25,12 +25,12 @@ class LimitsConfig(BaseModel):
     max_record_bytes: Annotated[int, FROM_HERE] = Field(
         256 * 2**20,
         gt=0,
-        description="bytes that a record may unpack to: a line, an entry, the members of a tar record, a row, an "
-        "encoded image or the body of a web server's answer; a larger record is broken",
+        description="largest decompressed size of a record: a line, an entry, the members of a tar record, a row, an "
+        "encoded image or the body of a web response; a larger record is broken",
     )
     image_formats: Annotated[tuple[str, ...], FROM_HERE] = Field(
         (),
-        description=f"Pillow formats that are decoded beside {', '.join(IMAGE_FORMATS)}: [TGA, ICNS]; EPS starts "
+        description=f"Pillow formats allowed in addition to {', '.join(IMAGE_FORMATS)}: [TGA, ICNS]; EPS runs "
         "Ghostscript on the bytes of a record",
     )
 
@@ -48,34 +48,34 @@ class LimitsConfig(BaseModel):
         return names
 
     def apply(self) -> None:
-        """Put these limits in force in this process."""
-        _in_force[0] = self
+        """Set these limits in this process."""
+        _current[0] = self
 
 
-_in_force = [LimitsConfig()]
+_current = [LimitsConfig()]
 
 
 def image_formats() -> tuple[str, ...]:
-    """The formats that Pillow may decode."""
-    return IMAGE_FORMATS + _in_force[0].image_formats
+    """Return the formats that Pillow may decode."""
+    return IMAGE_FORMATS + _current[0].image_formats
 
 
 def max_record_bytes() -> int:
-    """Bytes that a record may unpack to."""
-    return _in_force[0].max_record_bytes
+    """Return the largest decompressed size of a record in bytes."""
+    return _current[0].max_record_bytes
 
 
-def require_few_bytes(size: int, what: str) -> None:
-    """Raise DataError if something has more bytes than a record may unpack to."""
+def check_size(size: int, what: str) -> None:
+    """Raise DataError if something has more bytes than a record may have."""
     if size > max_record_bytes():
-        raise too_many_bytes(what, size)
+        raise size_error(what, size)
 
 
-def too_many_bytes(what: str, size: int | None = None) -> DataError:
-    """The error for something that is larger than a record may be, of a size that may be unknown."""
+def size_error(what: str, size: int | None = None) -> DataError:
+    """Build the error for an object above the size limit; `size` is None if unknown."""
     found = "more bytes" if size is None else f"{size} bytes, more"
     return DataError(
         f"{what} has {found} than data.limits.max_record_bytes = {max_record_bytes()}; "
-        "raise the limit if the record is sound",
+        "raise the limit if the record is valid",
         reason=Reason.BYTES_TOO_MANY,
     )

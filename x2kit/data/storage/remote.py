@@ -1,8 +1,8 @@
-"""Remote stores through fsspec, with patience: what fails for the moment is tried again. Imports no torch.
+"""Read remote stores through fsspec, with retries of transient failures. Imports no torch.
 
-File systems are looked up anew for every call: fsspec keeps one for each process and never shares one across a fork.
-Credentials, end points and other options of a store are its own affair, set by its environment variables or in
-fsspec's own configuration (`~/.config/fsspec`, `FSSPEC_S3_ANON`), never in a recipe.
+Every call looks up its file system: fsspec keeps one a process and shares none across a fork. Credentials, end points
+and other options of a store are set by its environment variables or the configuration of fsspec (`~/.config/fsspec`,
+`FSSPEC_S3_ANON`), not in a recipe. fsspec is imported with the first URL, not at start-up.
 """
 
 from __future__ import annotations
@@ -14,30 +14,29 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
-import fsspec
-
-from x2kit.data.storage.files import File, FileMissing
-from x2kit.data.storage.limits import too_many_bytes
+from x2kit.data.storage.limits import size_error
+from x2kit.data.storage.locations import FileInfo, FileMissing
 from x2kit.data.storage.url_policy import hosts_of
-from x2kit.data.storage.web_files import final_address, is_web, read_body
+from x2kit.data.storage.web_files import final_url, is_web, read_body
 from x2kit.errors import DataError, Reason
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_sleep = time.sleep
 
 ATTEMPTS = 6
-"""How often one read is tried."""
+"""Attempts of one read."""
 FIRST_WAIT = 0.5
-"""Seconds before the second attempt; each later wait is twice as long, so 15.5 s in all."""
+"""Seconds before the second attempt; every further wait doubles, 15.5 s in total."""
 BLOCK = 8 * 2**20
-"""Bytes that one request fetches where a file is read from front to end."""
+"""Bytes of one request in a sequential read."""
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http"}
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _STORES = frozenset({"aiohttp", "aiobotocore", "botocore", "gcsfs", "httpx", "requests", "urllib3"})
-"""Packages whose errors come from the network even where they are no OSError."""
-_VERSIONS = (
+"""Packages whose errors come from the network although they are no OSError."""
+_VERSIONS = [
     "ETag",
     "etag",
     "generation",
@@ -47,39 +46,34 @@ _VERSIONS = (
     "LastModified",
     "last_modified",
     "created",
-)
+]
+"""Keys of fsspec's file information that change with the content."""
 
 
-def kind(location: str) -> str | None:
-    """`file`, `directory`, or None if nothing is there. Raises DataError if the store cannot be asked."""
-    try:
-        return str(_ask(location, lambda fs, path: fs.info(path))["type"])
-    except FileMissing:
-        return None
-
-
-def state(location: str) -> File:
-    """As `x2kit.data.storage.files.state`."""
-    # the address of a record has been followed to its end, see `open_file`
+def stat(location: str) -> FileInfo:
+    """As `x2kit.data.storage.files.stat`."""
+    # redirects of a URL in a record are followed in `open_file`
     options = {} if hosts_of(location) is None else {"allow_redirects": False}
 
     def request(fs: Any, path: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = _fresh(fs).info(path, **(options if is_web(fs) else {}))
+        found: Mapping[str, Any] = _without_cache(fs).info(path, **(options if is_web(fs) else {}))
         return found
 
-    return _file(location, _ask(location, request))
+    return _file(location, _request(location, request))
 
 
-def matching(location: str) -> list[File]:
-    """As `x2kit.data.storage.files.matching`, unsorted and with hidden files."""
+def list_files(location: str) -> list[FileInfo]:
+    """As `x2kit.data.storage.files.list_files`, unsorted and with hidden files."""
     if "*" in location or "[" in location:
-        found: Mapping[str, Any] = _ask(location, lambda fs, path: _fresh(fs).glob(path, detail=True))
+        found: Mapping[str, Any] = _request(
+            location, lambda fs, path: _without_cache(fs).glob(path, detail=True)
+        )
         return _files(location, found)
     try:
-        info = _ask(location, lambda fs, path: _fresh(fs).info(path))
+        info = _request(location, lambda fs, path: _without_cache(fs).info(path))
         if info["type"] != "directory":
             return [_file(location, info)]
-        entries = _ask(location, lambda fs, path: fs.ls(path, detail=True))
+        entries = _request(location, lambda fs, path: fs.ls(path, detail=True))
     except FileMissing:
         return []
     return _files(location, {entry["name"]: entry for entry in entries})
@@ -96,42 +90,42 @@ def read(location: str, start: int = 0, end: int | None = None) -> bytes:
         content: bytes = fs.cat_file(path, start=start or None, end=end)
         return content
 
-    return _ask(location, request)
+    return _request(location, request)
 
 
-def read_limited(location: str, most: int) -> bytes:
-    """A whole file. Raises DataError as `read`, and if it has more than `most` bytes, which are not read."""
+def read_limited(location: str, limit: int) -> bytes:
+    """Read a whole file. Raises DataError as `read`, and above `limit` bytes, which are not read."""
 
     def request(fs: Any, path: str) -> bytes:
         if is_web(fs):
-            return read_body(fs, path, most=most, hosts=hosts_of(location))
+            return read_body(fs, path, limit=limit, hosts=hosts_of(location))
         try:
-            content: bytes = fs.cat_file(path, end=most + 1)
+            content: bytes = fs.cat_file(path, end=limit + 1)
         except Exception:
             if fs.info(path).get("size") == 0:
-                return b""  # stores refuse a range of nothing
+                return b""  # stores reject an empty range
             raise
-        if len(content) > most:
-            raise too_many_bytes(location)
+        if len(content) > limit:
+            raise size_error(location)
         return content
 
-    return _ask(location, request)
+    return _request(location, request)
 
 
 def open_file(location: str) -> BinaryIO:
     """As `x2kit.data.storage.files.open_file`."""
     hosts = hosts_of(location)
     if hosts is not None:
-        location = _ask(location, lambda fs, path: final_address(fs, path, hosts) if is_web(fs) else location)
-    return cast(BinaryIO, io.BufferedReader(_RemoteFile(state(location)), buffer_size=BLOCK))
+        location = _request(location, lambda fs, path: final_url(fs, path, hosts) if is_web(fs) else location)
+    return cast(BinaryIO, io.BufferedReader(_RemoteFile(stat(location)), buffer_size=BLOCK))
 
 
 class _RemoteFile(io.RawIOBase):
-    """A file read by ranges, each with its own attempts."""
+    """A file read in ranges, each with its own retries."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: FileInfo) -> None:
         super().__init__()
-        self._file, self._place = file, 0
+        self._file, self._position = file, 0
 
     def readable(self) -> bool:
         return True
@@ -140,58 +134,61 @@ class _RemoteFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._place = (
-            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._file.size}[whence]
+        self._position = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
         )
-        return self._place
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        end = min(self._place + len(buffer), self._file.size)
-        content = read(self._file.location, self._place, end)
+        end = min(self._position + len(buffer), self._file.size)
+        content = read(self._file.location, self._position, end)
         buffer[: len(content)] = content
-        self._place += len(content)
+        self._position += len(content)
         return len(content)
 
 
-def _ask(location: str, request: Callable[[Any, str], T]) -> T:
-    """Make a request of the store, again after a wait where it fails for the moment."""
+def _request(location: str, request: Callable[[Any, str], T]) -> T:
+    """Send a request to the store, with retries of transient failures."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            fs, path = fsspec.url_to_fs(location)
-            return request(fs, path)
+            return request(*_file_system(location))
         except DataError:
             raise
         except FileNotFoundError as error:
             raise FileMissing(location) from error
         except ImportError as error:
             raise DataError(
-                f"{location}: {_remedy(location, error)}", reason=Reason.REMOTE_UNREADABLE
+                f"{location}: {_install_hint(location, error)}", reason=Reason.REMOTE_UNREADABLE
             ) from error
-        except Exception as error:  # stores raise what their libraries raise, and nothing in common
-            if not _passing(error):
+        except Exception as error:  # the libraries of the stores share no base class of errors
+            if attempt == ATTEMPTS or not _is_transient(error):
+                failure = "cannot be read" if attempt == 1 else f"cannot be read, tried {attempt} times"
                 raise DataError(
-                    f"{location}: cannot be read: {_said(error)}", reason=Reason.REMOTE_UNREADABLE
-                ) from error
-            if attempt == ATTEMPTS:
-                raise DataError(
-                    f"{location}: cannot be read, tried {ATTEMPTS} times: {_said(error)}",
-                    reason=Reason.REMOTE_UNREADABLE,
+                    f"{location}: {failure}: {_describe(error)}", reason=Reason.REMOTE_UNREADABLE
                 ) from error
             wait = FIRST_WAIT * 2 ** (attempt - 1)
-            _log.warning("%s: %s; trying again in %g s", location, _said(error), wait)
+            _log.warning("%s: %s; retrying in %g s", location, _describe(error), wait)
             _sleep(wait)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _passing(error: Exception) -> bool:
-    """Whether a failure may be over in a moment."""
+def _file_system(location: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it."""
+    import fsspec
+
+    fs, path = fsspec.url_to_fs(location)
+    return fs, path
+
+
+def _is_transient(error: Exception) -> bool:
+    """Return whether a retry may succeed."""
     status = getattr(error, "status", None) or getattr(error, "code", None)
     if isinstance(status, int):
-        return status in _PASSING_STATUS
-    if isinstance(error, _FINAL):
+        return status in _TRANSIENT_STATUS
+    if isinstance(error, _PERMANENT):
         return False
     return (
         isinstance(error, OSError | EOFError | TimeoutError)
@@ -199,7 +196,7 @@ def _passing(error: Exception) -> bool:
     )
 
 
-def _remedy(location: str, error: ImportError) -> str:
+def _install_hint(location: str, error: ImportError) -> str:
     scheme = urlsplit(location).scheme
     if scheme in _EXTRAS:
         extra = f"x2kit[{_EXTRAS[scheme]}]"
@@ -207,18 +204,18 @@ def _remedy(location: str, error: ImportError) -> str:
     return f"{scheme}:// needs another package: {error}"
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _fresh(fs: Any) -> Any:
-    """The file system without what it remembers of folders, which may have changed."""
+def _without_cache(fs: Any) -> Any:
+    """Drop the cached folder listings of a file system; the folders may have changed."""
     fs.invalidate_cache()
     return fs
 
 
-def _files(location: str, found: Mapping[str, Any]) -> list[File]:
-    fs, _ = fsspec.url_to_fs(location)
+def _files(location: str, found: Mapping[str, Any]) -> list[FileInfo]:
+    fs, _ = _file_system(location)
     return [
         _file(fs.unstrip_protocol(name), info)
         for name, info in found.items()
@@ -226,14 +223,8 @@ def _files(location: str, found: Mapping[str, Any]) -> list[File]:
     ]
 
 
-def _file(location: str, info: Mapping[str, Any]) -> File:
+def _file(location: str, info: Mapping[str, Any]) -> FileInfo:
     if info.get("size") is None:
-        raise DataError(
-            f"{location}: the server does not say how large it is", reason=Reason.REMOTE_UNREADABLE
-        )
+        raise DataError(f"{location}: the server reports no file size", reason=Reason.REMOTE_UNREADABLE)
     version = next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
-    return File(location, int(info["size"]), version)
-
-
-def _sleep(seconds: float) -> None:
-    time.sleep(seconds)
+    return FileInfo(location, int(info["size"]), version)

@@ -1,7 +1,6 @@
-"""Where a record may lead: hosts for its URLs, a folder for its paths. Imports no torch.
+"""Restrict the URLs of records to hosts and their paths to a folder. Imports no torch.
 
-Data decides nothing about where a run connects to, and, where it comes from elsewhere, nothing about which files of
-this machine are opened.
+Data cannot choose the hosts that a run connects to; remote data cannot choose which local files are opened.
 """
 
 from __future__ import annotations
@@ -13,66 +12,67 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from x2kit.data.storage.files import is_url, join
+from x2kit.data.storage.locations import is_url, join
 from x2kit.errors import DataError, Reason, SettingError
 
 Root = str | bool | None
 """The setting `root` of a source; see `locate`."""
 ROOT = (
-    "folder that paths in records may not leave, symbolic links resolved, {split} allowed; true for the folder in "
-    "which they start, false for none; null for true where that folder or the file of the records is remote, else false"
+    "folder that paths in records may not leave, symbolic links resolved, {split} allowed; true for the folder that "
+    "they are relative to, false for no limit; null for true if that folder or the file of the records is remote, "
+    "else false"
 )
-"""What the setting says of itself."""
+"""Description of the setting."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class AllowedUrl(str):
-    """A URL that a record names, with the hosts that redirects from it may lead to.
+    """A URL of a record, with the hosts that its redirects may lead to.
 
     Attributes:
-        hosts: as `require_allowed` takes them.
+        hosts: as in `require_allowed`.
     """
 
     hosts: tuple[str, ...]
 
     def __new__(cls, url: str, hosts: Iterable[str]) -> Self:
-        made = super().__new__(cls, url)
-        made.hosts = tuple(hosts)
-        return made
+        allowed = super().__new__(cls, url)
+        allowed.hosts = tuple(hosts)
+        return allowed
 
     def __str__(self) -> str:
-        return self  # str() would lose the hosts
+        return self  # a plain str would lose the hosts
 
     def __reduce__(self) -> tuple[type[AllowedUrl], tuple[str, tuple[str, ...]]]:
         return AllowedUrl, (str.__str__(self), self.hosts)
 
 
 def hosts_of(location: str) -> Sequence[str] | None:
-    """The hosts that redirects from a location may lead to; None for any, where a recipe names the location."""
+    """Return the hosts that redirects may lead to; None for any, if the recipe names the location."""
     return location.hosts if isinstance(location, AllowedUrl) else None
 
 
 def check_hosts(setting: str, hosts: Iterable[str]) -> None:
-    """Raise SettingError for a host that is written without its scheme."""
+    """Raise SettingError for a host without a scheme."""
     for host in hosts:
         if not is_url(host) or not urlsplit(host).netloc:
             raise SettingError(
-                setting, f"expected a scheme and a host, such as https://{host.strip('/:')}; found {host}"
+                setting, f"expected scheme and host, such as https://{host.strip('/:')}; found {host}"
             )
 
 
 def locate(name: str, start: str, hosts: Sequence[str], root: Root, file: str) -> str:
-    """Where the path or URL of a record leads.
+    """Resolve the path or URL of a record.
 
     Args:
-        name: as the record has it.
-        start: folder in which paths start.
-        hosts: that URLs may lead to.
-        root: folder that paths may not leave. True: `start`. False: they may leave it. None: `start` if it or `file`
-            is remote, else they may leave it.
-        file: that holds the record.
-    Raises: DataError for a URL that leads to none of the hosts, and for a path that leaves its folder.
+        name: path or URL in the record.
+        start: folder that paths are relative to.
+        hosts: allowed hosts of URLs.
+        root: folder that paths may not leave. True: `start`. False: no limit. None: `start` if it or `file` is
+            remote, else no limit.
+        file: file that contains the record.
+    Raises: DataError for a URL of another host, and for a path outside the folder.
     """
     if is_url(name):
         return require_allowed(name, hosts)
@@ -85,39 +85,39 @@ def locate(name: str, start: str, hosts: Sequence[str], root: Root, file: str) -
 
 
 def require_allowed(url: str, hosts: Iterable[str]) -> AllowedUrl:
-    """The URL itself. Raises DataError if it leads to none of these hosts, or out of their folders.
+    """Return the URL. Raises DataError if it is outside all hosts and their folders.
 
     Args:
-        url: as a record names it.
-        hosts: scheme, host (or bucket) and perhaps a folder: `https://images.example.org`, `s3://bucket/photos`.
+        url: URL in a record.
+        hosts: scheme, host (or bucket) and optional folder: `https://images.example.org`, `s3://bucket/photos`.
     """
     hosts = tuple(hosts)
     if not is_allowed(url, hosts):
-        raise refused(f"the record names {url}", hosts)
+        raise url_error(f"the record names {url}", hosts)
     return AllowedUrl(url, hosts)
 
 
 def is_allowed(url: str, hosts: Iterable[str]) -> bool:
-    """Whether a URL leads to one of the hosts and stays in its folder."""
+    """Return whether a URL is on one of the hosts and in its folder."""
     return any(_is_inside(url, host) for host in hosts)
 
 
-def refused(found: str, hosts: Iterable[str]) -> DataError:
-    """The error for a URL that `is_allowed` denies; `found` says who leads there."""
+def url_error(found: str, hosts: Iterable[str]) -> DataError:
+    """Build the error for a URL that is not allowed; `found` begins the message."""
     return DataError(
-        f"{found}, and the recipe allows {', '.join(hosts) or 'no URL in records'}; "
-        "to allow it, write its scheme and host into the hosts of the source (image_hosts)",
+        f"{found}, but the recipe allows {', '.join(hosts) or 'no URL in records'}; "
+        "to allow it, add its scheme and host to image_hosts of the source",
         reason=Reason.ADDRESS_REFUSED,
     )
 
 
 def require_inside(location: str, root: str, name: str) -> str:
-    """The location itself. Raises DataError if it lies outside a folder once symbolic links are resolved.
+    """Return the location. Raises DataError if it is outside a folder, symbolic links resolved.
 
     Args:
         location: local path or URL.
-        root: folder, local or remote.
-        name: what the record says.
+        root: local or remote folder.
+        name: path in the record, for the message.
     """
     if is_url(location) and is_url(root):
         inside = _is_inside(location, root)
@@ -127,8 +127,8 @@ def require_inside(location: str, root: str, name: str) -> str:
         inside = _is_below(location, root)
     if not inside:
         raise DataError(
-            f"the record names {name}, which leads to {location}, outside {root}; if the record is trusted, set root "
-            "of the source to a folder that holds it, or to false",
+            f"the record names {name}, which resolves to {location}, outside {root}; if you trust the record, set root "
+            "of the source to a folder that contains it, or to false",
             reason=Reason.ADDRESS_REFUSED,
         )
     return location
@@ -138,22 +138,22 @@ def _is_below(location: str, root: str) -> bool:
     try:
         folder = os.path.realpath(root)
         return os.path.commonpath([folder, os.path.realpath(location)]) == folder
-    except ValueError:  # the character 0, or half a character
+    except ValueError:  # a null character or a lone surrogate
         return False
 
 
 def _is_inside(url: str, host: str) -> bool:
-    """Whether a URL has the scheme and host of another, and a path below its path however it is written."""
-    if "::" in url or _CONTROL.search(url):  # "::" makes fsspec open one address through another
+    """Compare scheme and host of two URLs, and check that the normalised path is below the other."""
+    if "::" in url or _CONTROL.search(url):  # "::" chains URLs in fsspec
         return False
     (origin, path), (allowed_origin, folder) = _origin_and_path(url), _origin_and_path(host)
     return origin == allowed_origin and (path == folder or path.startswith(folder.rstrip("/") + "/"))
 
 
 def _origin_and_path(url: str) -> tuple[tuple[str, str], str]:
-    """Scheme and host, and the normalised path.
+    """Split a URL into (scheme, host) and normalised path.
 
-    Elsewhere than on the web a path has no query, and the host may be its first folder.
+    URLs of other stores have no query, and their host may be the first folder.
     """
     parts = urlsplit(url)
     scheme, host = parts.scheme.lower(), parts.netloc.lower()
@@ -163,7 +163,7 @@ def _origin_and_path(url: str) -> tuple[tuple[str, str], str]:
 
 
 def _normal(path: str) -> str:
-    """A path with nothing percent-encoded and no dot segments, as a server that decodes it again and again reads it."""
+    """Decode a path until no percent-encoding is left, and remove dot segments."""
     while (decoded := unquote(path)) != path:
         path = decoded
     return posixpath.normpath("/" + path.replace("\\", "/").lstrip("/"))
