@@ -221,7 +221,7 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path, ranks: int) -> None:
         began = time.time()
         os.killpg(run.process.pid, signal.SIGINT)
         report("Ctrl-C", ranks, run.seconds_to_end(began))
-        assert "go on with: x2kit train --resume" in run.said.read_text()
+        assert "resume with: x2kit train --resume" in run.said.read_text()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

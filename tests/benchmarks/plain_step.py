@@ -22,7 +22,7 @@ from x2kit_fusion.cross_bert import Attention, CrossBertLayer
 from x2kit.data.pipeline.batch import Batch, PairedRows
 from x2kit.model import X2VLM
 from x2kit.model.regions import patch_mask
-from x2kit.training.step.losses import Negatives
+from x2kit.training.step.plan import Negatives
 
 LIMIT = 40
 """Tokens that every text is padded to (configs/pretrain/x2vlm_base_4m.yaml: max_tokens)."""

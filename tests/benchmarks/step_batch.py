@@ -15,7 +15,7 @@ from x2kit.data.pipeline.collation import groups, pad_texts
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model
 from x2kit.recipe import read_recipe
-from x2kit.training.step.losses import Negatives
+from x2kit.training.step.plan import Negatives
 
 MODEL = "official/x2vlm-base"
 DROPOUT = (

@@ -11,7 +11,8 @@ from torch import Tensor
 from x2kit.data.config import LOSSES, LossName
 from x2kit.data.pipeline.batch import Batch, PairedRows
 from x2kit.model import X2VLM
-from x2kit.training.step.losses import Negatives, step_losses
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.plan import Negatives
 
 from .conftest import Recording, image_batch, parallel_batch, record, region_batch
 

@@ -27,7 +27,8 @@ from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.tokenizers import IdsOnly
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optim.optimizer import parameter_groups
-from x2kit.training.step.losses import Negatives, step_losses
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.plan import Negatives
 
 from .conftest import REFERENCE, image_batch
 from .evidence import check, check_equal

@@ -20,7 +20,8 @@ from x2kit.model import X2VLM
 from x2kit.training import stepper as stepping
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optim.optimizer import build_optimizer
-from x2kit.training.step.losses import Active, Negatives, step_losses
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.plan import Active, Negatives
 
 from .conftest import Recording
 from .evidence import check

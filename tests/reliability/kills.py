@@ -55,7 +55,7 @@ def by_sigterm(run: Run, rng: random.Random) -> bool:
     if outcome.status == 0:
         return False
     readable(run, outcome, 130)
-    assert "saved; go on with: x2kit train --resume" in outcome.errors, outcome
+    assert "saved; resume with: x2kit train --resume" in outcome.errors, outcome
     return True
 
 

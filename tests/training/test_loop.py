@@ -233,7 +233,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
         with pytest.raises(KeyboardInterrupt) as stopped:
             run(written(), tmp_path / "run")
     assert str(stopped.value) == (
-        f"stopped after step 3, saved; go on with: x2kit train --resume --run-dir {tmp_path}/run"
+        f"stopped after step 3, saved; resume with: x2kit train --resume --run-dir {tmp_path}/run"
     )
     assert checkpoints(tmp_path / "run")[-1].name == "step-0000003"
     assert not (tmp_path / "run/weights").exists()

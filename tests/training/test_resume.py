@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on(
         assert status == -signal.SIGKILL
     else:
         assert status == 130, errors
-        assert f"saved; go on with: x2kit train --resume --run-dir {directory}" in errors
+        assert f"saved; resume with: x2kit train --resume --run-dir {directory}" in errors
         assert "Traceback" not in errors
     assert cli.main(["train", "--resume", "--run-dir", str(directory)]) == 0
     assert weights(directory) == whole

@@ -4,7 +4,7 @@
         values = processes.gather(mine)         # one value per rank
 
 Torchrun's environment variables are read only here. Python values travel over gloo on any device; model tensors use
-their own group (see `x2kit.training.step.remote_rows`).
+their own group (see `x2kit.training.step.rank_exchange`).
 
 A rank that fails records itself in torchrun's store. The first one prints its message; the others read the store from
 a thread and exit at once, even while a collective waits for a rank that is gone.

@@ -1,4 +1,4 @@
-"""Training: the step, the optimiser, the loop, run directories and checkpoints. Torch is imported on first use."""
+"""Train models: step, optimiser, loop, checkpoints, logs. Torch is imported on first use."""
 
 from __future__ import annotations
 

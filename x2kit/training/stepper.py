@@ -1,9 +1,10 @@
-"""What makes the steps of a run: its parts, put together, and one optimiser step. Imports torch."""
+"""Build model, data and optimiser of a run, and make optimiser steps. Imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 import torch
@@ -33,14 +34,14 @@ from x2kit.training.parallel.activation_checkpointing import checkpoint_activati
 from x2kit.training.parallel.compile import compile_layers
 from x2kit.training.parallel.distribute import Distributed, distribute
 from x2kit.training.step.accumulation import accumulate, describe_accumulation, require_whole_model
-from x2kit.training.step.losses import Active, Losses, step_losses
+from x2kit.training.step.losses import step_losses
 from x2kit.training.step.metrics import StepMetrics, temperatures
 from x2kit.training.step.objectives import Objectives, build_objectives
-from x2kit.training.step.remote_rows import RankExchange
+from x2kit.training.step.plan import Active, Losses
 
 
 class Recipe(Protocol):
-    """What training needs of a recipe; `x2kit.Recipe` has it."""
+    """Sections of a recipe that training reads; see `x2kit.Recipe`."""
 
     @property
     def model(self) -> ModelConfig: ...
@@ -52,7 +53,7 @@ class Recipe(Protocol):
 
 
 class Parts(NamedTuple):
-    """What makes the steps of a run."""
+    """Objects that a stepper works on; `distributed` is None in a run of one rank."""
 
     model: X2VLM
     optimizer: torch.optim.Optimizer
@@ -66,23 +67,23 @@ def assemble(
     recipe: Recipe,
     say: Callable[[str], None],
     processes: Processes = ALONE,
-    built: Callable[[X2VLM], None] = lambda model: None,
+    on_model: Callable[[X2VLM], None] = lambda model: None,
 ) -> tuple[Parts, Initialisation | None]:
-    """The parts of a run as they are before its first step.
+    """Build the parts of a run in their state before the first step.
 
     Args:
         recipe: resolved.
-        say: told what was switched on, for people.
-        processes: who makes the steps.
-        built: called with the model before anything is wrapped, compiled or sharded.
-    Returns: parts, and where the model's weights began if they came from another's.
-    Raises: X2KitError if the recipe asks for what this machine does not have.
+        say: receives messages about the features that are on.
+        processes: ranks of the run.
+        on_model: callback with the model before it is wrapped, compiled or sharded.
+    Returns: parts, and the source of the initial weights if they are those of another model.
+    Raises: X2KitError if the recipe needs a device or compiler that this machine lacks.
     """
     config = recipe.training
     require_whole_model(config, processes)
     torch.manual_seed(config.seed)
-    model, began = build_started(recipe.model, training_texts(recipe.data))
-    built(model)
+    model, initialisation = build_started(recipe.model, training_texts(recipe.data))
+    on_model(model)
     share = Share(processes.rank, processes.count)
     gather = processes.gather if processes.several else None
     require_shares(recipe.data, processes.count)
@@ -92,23 +93,31 @@ def assemble(
     device = choose_device(config.device)
     model.to(device).train()
     if config.compile:
-        say(f"training.compile: {compile_layers(model, device)} layers, compiled when they are first called")
+        say(f"training.compile: {compile_layers(model, device)} layers, compiled at their first call")
     if config.accumulation > 1:
         say(describe_accumulation(model, config.accumulation))
     if config.activation_checkpointing:
         precision = choose_precision(config.precision, device)
         layers = checkpoint_activations(model, lambda: autocast(device, precision))
-        say(f"training.activation_checkpointing: {layers} layers are computed again on the way back")
+        say(f"training.activation_checkpointing: {layers} layers are recomputed in the backward pass")
     distributed = None
     if processes.several:
         distributed = distribute(model, config, processes, device)
-        say(f"{processes.count} processes, training.distribution {config.distribution}")
-    return Parts(model, build_optimizer(model, config), device, batches, processes, distributed), began
+        say(f"{processes.count} ranks, training.distribution {config.distribution}")
+    return Parts(
+        model, build_optimizer(model, config), device, batches, processes, distributed
+    ), initialisation
 
 
 @dataclass
 class Stepper:
-    """Makes optimiser steps, and writes nothing."""
+    """Make optimiser steps; writes no files.
+
+    Attributes:
+        recipe: resolved.
+        parts: from `assemble`.
+        done: steps done so far.
+    """
 
     recipe: Recipe
     parts: Parts
@@ -119,96 +128,76 @@ class Stepper:
         if self.recipe.training.deterministic:
             use_deterministic_algorithms()
         self.precision = choose_precision(self.recipe.training.precision, self.device)
-        share = None if self.distributed is None else self.distributed.maximum
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.objectives = build_objectives(self.recipe.data)
-        self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, share)
+        maximum = None if self.distributed is None else self.distributed.maximum
+        self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, maximum)
 
     def step(self, batch: Batch) -> dict[str, Tensor | float]:
-        """One optimiser step, whose update is left out if it would spoil the parameters."""
+        """Make one optimiser step; its update is skipped if a value is NaN or Inf."""
         config = self.recipe.training
         factor = rate_factor(self.done, config)
         set_rate(self.optimizer, factor)
         self.guard.begin()
-        found = self.differentiate(batch)
-        self.guard.update(self.optimizer, self.done, found)
+        values = self.differentiate(batch)
+        self.guard.update(self.optimizer, self.done, values)
         self.scaler.update()
-        values: dict[str, Tensor | float] = {**found, "lr": config.lr * factor}
-        return values | temperatures(self.model)
+        return {**values, "lr": config.lr * factor, **temperatures(self.model)}
 
     def differentiate(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of a step and the norm of its gradient, which is then at the parameters, clipped.
+        """Compute losses and clipped gradients of a step, and the gradient norm before clipping.
 
-        All draws follow (seed, step), so that a resumed run makes the same ones.
+        Random draws depend on (seed, step) alone, so that a resumed run repeats them.
         """
         config, data = self.recipe.training, self.recipe.data
         torch.manual_seed(_seed(config.seed, self.done, self.processes.rank))
         self.model.clamp_temperature()
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        self.measures, batch = StepMetrics(), to_device(batch, self.device)
-        self.measures.padding(batch.streams)
-        losses, total = self._differentiated(batch, active)
+        self.metrics, batch = StepMetrics(), to_device(batch, self.device)
+        self.metrics.padding(batch.streams)
+        losses, total = self._backpropagate(batch, active)
         if self.distributed is not None:
             self.distributed.average()
-        found = {
+        values = {
             f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
         }
         if self.scaler.is_enabled():
-            found["loss_scale"] = self.scaler.scale(torch.ones((), device=self.device))
+            values["loss_scale"] = self.scaler.scale(torch.ones((), device=self.device))
             self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.model, config.clip_norm)
-        return {"loss": total.detach(), **found, "gradient_norm": norm}
+        return {"loss": total.detach(), **values, "gradient_norm": norm}
 
-    def _losses(self, batch: Batch, active: Active) -> Losses:
-        if self.distributed is None:
-            return step_losses(
-                self.model, batch, active, measures=self.measures, objectives=self._objectives()
-            )
-        found: Losses = self.distributed.forward(
-            step_losses,
-            batch,
-            active,
-            partners=self._partners(),
-            measures=self.measures,
-            objectives=self._objectives(),
-        )
-        return found
-
-    def _objectives(self) -> Objectives:
-        """Those that are on at this step."""
-        steps, streams = self.recipe.training.steps, self.recipe.data.streams
-        return {
-            name: {own: built[own] for own in streams[name].objectives_on(self.done, steps)}
+    def _backpropagate(self, batch: Batch, active: Active) -> tuple[Losses, Tensor]:
+        """Compute the losses of a step and their weighted sum, and backpropagate it."""
+        config, data = self.recipe.training, self.recipe.data
+        objectives: Objectives = {
+            name: {key: built[key] for key in data.streams[name].objectives_on(self.done, config.steps)}
             for name, built in self.objectives.items()
         }
-
-    def _partners(self) -> RankExchange | None:
-        """The other processes, who draw from the same numbers in this step."""
-        if self.distributed is None:
-            return None
-        self.distributed.partners.generator.manual_seed(_seed(self.recipe.training.seed, self.done))
-        return self.distributed.partners
-
-    def _differentiated(self, batch: Batch, active: Active) -> tuple[Losses, Tensor]:
-        """The losses of a step and their total, whose gradients are then at the parameters."""
-        parts = self.recipe.training.accumulation
-        if parts > 1:
+        exchange = None
+        if self.distributed is not None:
+            exchange = self.distributed.exchange
+            exchange.generator.manual_seed(_seed(config.seed, self.done))  # the same on every rank
+        if config.accumulation > 1:
             losses = accumulate(
                 self.model,
                 batch,
                 active,
-                parts,
+                config.accumulation,
                 self.weight,
-                around=lambda: autocast(self.device, self.precision),
-                measures=self.measures,
+                forward_context=lambda: autocast(self.device, self.precision),
+                metrics=self.metrics,
                 backward=self._backward,
-                partners=self._partners(),
-                objectives=self._objectives(),
+                exchange=exchange,
+                objectives=objectives,
             )
             return losses, self.total(losses)
+        forward = partial(step_losses, self.model)
+        if self.distributed is not None:
+            forward = partial(self.distributed.forward, step_losses)
         with autocast(self.device, self.precision):
-            losses = self._losses(batch, active)
+            losses = forward(batch, active, exchange=exchange, metrics=self.metrics, objectives=objectives)
         total = self.total(losses)
         self._backward(total)
         return losses, total
@@ -217,13 +206,12 @@ class Stepper:
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
 
     def weight(self, stream: str, loss: str) -> float:
-        """What a stream's loss is multiplied by in the total."""
+        """Return the weight of a stream's loss or objective in the total."""
         config = self.recipe.data.streams[stream]
-        own = config.objectives.get(loss) or config.loss(cast(LossName, loss))
-        return config.weight * own.weight
+        return config.weight * (config.objectives.get(loss) or config.loss(cast(LossName, loss))).weight
 
     def total(self, losses: dict[str, dict[str, Tensor]]) -> Tensor:
-        """The weighted sum of a step's losses; the forward pass ends with it."""
+        """Sum the weighted losses of a step; the last operation of the forward pass."""
         terms = [
             value * self.weight(name, loss)
             for name in self.recipe.data.streams
@@ -235,5 +223,5 @@ class Stepper:
 
 
 def _seed(seed: int, step: int, rank: int = 0) -> int:
-    """Neighbouring steps, seeds and processes must not share draws; the odd factors keep them apart."""
+    """Mix seed, step and rank: odd factors give neighbouring values different seeds."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank * 0xA24BAED4963EE407 + 1) % 2**63

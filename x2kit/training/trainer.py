@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, and the SIGTERM of a batch system. Imports no torch."""
+"""Train a recipe: the loop over steps, with logs, checkpoints and requests to stop. Imports torch."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ from x2kit.training.stepper import Parts, Recipe, Stepper, assemble
 
 @contextmanager
 def stop_requests(passed_on: bool = False) -> Iterator[list[int]]:
-    """A list that fills when the process is asked to stop (Ctrl-C, SIGTERM); a second Ctrl-C stops at once.
+    """Collect Ctrl-C and SIGTERM in a list; a second Ctrl-C interrupts at once.
 
     Args:
-        passed_on: a launcher sends each Ctrl-C once more, as torchrun does, so a second one is the third signal.
+        passed_on: a launcher such as torchrun repeats each Ctrl-C, so the second one is the third signal.
     """
-    asked: list[int] = []
+    signals: list[int] = []
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if len(asked) > passed_on and number == signal.SIGINT:
+    def collect(number: int, frame: FrameType | None) -> None:
+        if len(signals) > passed_on and number == signal.SIGINT:
             raise KeyboardInterrupt("stopped at once; the newest checkpoint is kept")
-        asked.append(number)
+        signals.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, collect) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -78,32 +78,32 @@ def stop_requests(passed_on: bool = False) -> Iterator[list[int]]:
 def train(
     recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False, processes: Processes = ALONE
 ) -> Path:
-    """Train what a recipe describes.
+    """Train the model of a recipe.
 
     Args:
         recipe: resolved.
-        plugins: those that the recipe was resolved with; they are named in the record.
+        plugins: those that the recipe was resolved with; the run directory records them.
         run: the run directory.
-        resume: go on from its newest checkpoint; equal to a run that was never interrupted, on a GPU if
+        resume: start from its newest checkpoint; the result equals that of an uninterrupted run, on a GPU if
             `training.deterministic` is set.
-        processes: who trains; all of them call this, and rank 0 alone writes to the run directory.
+        processes: ranks of the run; all of them call this, and rank 0 alone writes to the run directory.
     Returns: the weights directory.
     Raises: CheckpointError if there is nothing to resume, or another process trains in this directory;
-        KeyboardInterrupt after saving, if asked to stop; X2KitError if a loss is not finite or too many records are
-        broken; PluginError for an error in a plugin's code, with its traceback in the run directory.
+        KeyboardInterrupt after a requested stop, once the run is saved; X2KitError if a loss is not finite or too many
+        records are broken; PluginError for an error in a plugin's code, with its traceback in the run directory.
     """
     if processes.is_rank_zero:
-        with run_lock(run) as unheld, _traceback_in(run):
-            return _train(recipe, plugins, run, run if resume else None, processes, unheld)
-    # what others would write of their own is what rank 0 writes
-    with TemporaryDirectory() as unread, _traceback_in(run):
-        _train(recipe, plugins, Path(unread), run if resume else None, processes)
+        with run_lock(run) as warning, _plugin_traceback(run):
+            return _train(recipe, plugins, run, run if resume else None, processes, warning)
+    # Other ranks would write the same files as rank 0.
+    with TemporaryDirectory() as discarded, _plugin_traceback(run):
+        _train(recipe, plugins, Path(discarded), run if resume else None, processes)
     return run / WEIGHTS
 
 
 @contextmanager
-def _traceback_in(run: Path) -> Iterator[None]:
-    """Write the traceback of an error in a plugin's code into the run directory, and add its path to the message."""
+def _plugin_traceback(run: Path) -> Iterator[None]:
+    """Save the traceback of a plugin's error in the run directory, and name the file in the message."""
     try:
         yield
     except PluginError as error:
@@ -131,19 +131,19 @@ def _train(
     state: dict[str, Any] = {}
     messages = [] if warning is None else [warning]
     if resumed is not None:
-        state, told = resume_from(resumed, config.steps, processes)
-        messages += told
+        state, resume_messages = resume_from(resumed, config.steps, processes)
+        messages += resume_messages
     progress = StepProgress(config.steps, state.get("step", 0), quiet=not processes.is_rank_zero)
-    for message in messages:  # said before anything is written, which may fail
+    for message in messages:  # before the first write, which may fail
         progress.say(message)
     phases = loss_phases(recipe.data, config.steps)
-    built = partial(_expect_phases, progress, recipe.data, phases)
-    parts, began = assemble(
-        recipe, progress.say, processes, built if processes.is_rank_zero else lambda model: None
+    on_model = partial(_expect_phases, progress, recipe.data, phases)
+    parts, initialisation = assemble(
+        recipe, progress.say, processes, on_model if processes.is_rank_zero else lambda model: None
     )
     if state:
         restore(parts.model, parts.optimizer, state, processes)
-        # The run outlives the tensors that it began from.
+        # Free the tensors of the checkpoint.
         state = {name: value for name, value in state.items() if name not in ("model", "optimizer", "shards")}
     facts = _facts(recipe, plugins, parts.batches, processes) | {
         "device": str(parts.device),
@@ -151,18 +151,18 @@ def _train(
     }
     if resumed is not None:
         require_same_data(resumed, facts["data"])
-    with stop_requests(
-        passed_on=processes.several
-    ) as stop:  # from here on there is a run, which a request has to leave in order
-        trainer = _begun(recipe, plugins, run, parts, state, facts, stop, progress)
+    with stop_requests(passed_on=processes.several) as stop:  # from here on, a stop saves the run
+        trainer = _build_trainer(recipe, plugins, run, parts, state, facts, stop, progress)
         if processes.is_rank_zero and (warning := remember(plugins_of(recipe.to_yaml()), run)):
             progress.say(warning)
-        if began is not None:
-            trainer.record.keep(INITIALISATION, began.to_json())
-        for message in [*(began.lines() if began else []), *_about_device(config, parts.device)]:
+        if initialisation is not None:
+            trainer.record.keep(INITIALISATION, initialisation.to_json())
+            for message in initialisation.lines():
+                progress.say(message)
+        for message in _device_messages(config, parts.device):
             progress.say(message)
         try:
-            with trainer.observers.watching(), worker_deaths():
+            with trainer.callbacks.watching(), worker_deaths():
                 trainer.run_steps()
         finally:
             trainer.bad.close()
@@ -177,21 +177,21 @@ def _train(
 
 
 def _expect_phases(progress: StepProgress, data: DataConfig, phases: Sequence[Phase], model: X2VLM) -> None:
-    """Let the time left follow the losses that start or stop later."""
+    """Estimate the time left from the operations of each phase of losses."""
     if len(phases) == 1:
         return
     try:
         costs = phase_costs(model, data, phases)
-    except Exception as error:  # noqa: BLE001 (an encoder of a plugin need not run on tensors without memory)
+    except Exception as error:  # noqa: BLE001 (an encoder of a plugin may fail on meta tensors)
         progress.say(
-            f"time left: taken as if all steps cost alike, though losses start or stop later; counting the operations "
-            f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            "time left: estimated from equal steps, though losses start or stop later; counting operations failed: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
         )
         return
     progress.expect([(phase.stop, cost) for phase, cost in zip(phases, costs, strict=True)])
 
 
-def _begun(
+def _build_trainer(
     recipe: Recipe,
     plugins: Plugins,
     run: Path,
@@ -201,25 +201,25 @@ def _begun(
     stop: list[int],
     progress: StepProgress,
 ) -> Trainer:
-    """What makes the steps that are left, with the counts of the state that it goes on from."""
+    """Build the trainer, restoring counters from a checkpoint."""
     done = state.get("step", 0)
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
     trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop, progress)
     if state.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
-    if "non_finite" in state:  # earlier versions wrote none
+    if "non_finite" in state:  # missing in checkpoints of earlier versions
         trainer.guard.restore(state["non_finite"])
     return trainer
 
 
-def _about_device(config: TrainingConfig, device: torch.device) -> Iterator[str]:
+def _device_messages(config: TrainingConfig, device: torch.device) -> Iterator[str]:
     precision = choose_precision(config.precision, device)
     yield f"device: {describe_device(device, precision)}"
     if precision != choose_precision("auto", device) and precision == "bf16":
         yield (
-            "training.precision bf16: this device has no instructions for it and takes many times as long as with "
-            "fp32; auto chooses what is faster"
+            "training.precision bf16: this device has no bf16 instructions and is many times slower than with fp32; "
+            "auto chooses the faster one"
         )
 
 
@@ -227,79 +227,84 @@ def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches, processes: Pr
     return {
         "seed": recipe.training.seed,
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
-        # hashed by rank 0 alone: it reads the files of records whole
+        # Rank 0 alone reads the record files for their hashes.
         "data": processes.from_rank_zero(batches.fingerprints() if processes.is_rank_zero else None),
     }
 
 
 @dataclass
 class Trainer(Stepper):
-    """One run: the loop over its steps, and what is written on the way."""
+    """Run the training loop, and write its logs and checkpoints.
+
+    Attributes:
+        run: the run directory.
+        record: writer of metrics and facts.
+        bad: counts of broken records.
+        plugins: of the recipe.
+        stop: from `stop_requests`; the run stops after a step at which it is not empty.
+        progress: progress bar and messages.
+    """
 
     run: Path
     record: RunRecord
     bad: BadRecordsOfRun
     plugins: Plugins
     stop: list[int]
-    """Filled from outside when the run is to stop."""
     progress: StepProgress
 
     def __post_init__(self) -> None:
         super().__post_init__()
         config, say = self.recipe.training, self.progress.say
-        told = RunFacts(self.run, yaml.safe_load(self.recipe.to_yaml()), self.done, config.steps)
-        leads = self.processes.is_rank_zero  # nobody else is watched
-        self.observers = Callbacks(
-            told, config.reporters if leads else {}, say, self.plugins if leads else None
-        )
+        facts = RunFacts(self.run, yaml.safe_load(self.recipe.to_yaml()), self.done, config.steps)
+        reporters, plugins = (config.reporters, self.plugins) if self.processes.is_rank_zero else ({}, None)
+        self.callbacks = Callbacks(facts, reporters, say, plugins)
         self.watch = LossWatch(loss_phases(self.recipe.data, config.steps), self.done)
-        self.writer = CheckpointWriter(self.run, config, say, self.processes, self.observers.checkpoint_saved)
+        self.writer = CheckpointWriter(self.run, config, say, self.processes, self.callbacks.checkpoint_saved)
 
     def run_steps(self) -> None:
-        """All steps that are left. Saves and raises KeyboardInterrupt when asked to stop."""
+        """Make the remaining steps.
+
+        Raises: KeyboardInterrupt after saving, if a stop was requested.
+        """
         config = self.recipe.training
-        began = waited = 0.0
-        counted = 0
         with self.progress, self.writer, closing(self.batches.iterate(self.done)) as source:
-            began = time.monotonic()
+            start, data_wait, samples = time.monotonic(), 0.0, 0
             while self.done < config.steps:
-                fetched = time.monotonic()
+                fetch_start = time.monotonic()
                 batch = next(source)
-                waited += time.monotonic() - fetched
-                counted += sum(len(ids) for ids in batch.records.values())
+                data_wait += time.monotonic() - fetch_start
+                samples += sum(map(len, batch.records.values()))
                 self.bad.add(batch, self.recipe.data.max_bad_share)
                 values = self.step(batch)
                 self.writer.check()
                 self.done += 1
                 self.progress.advance(self.done)
-                # Looked at once: a request that comes while saving waits for the next step.
-                asked = self.processes.any(bool(self.stop))
-                last = self.done == config.steps or asked
-                log, keep = (
-                    last or self.done % config.log_every == 0,
-                    last or self.done % config.checkpoint_every == 0,
-                )
-                if log or keep:
-                    self._look_for_non_finite()
-                    numbers = self.processes.mean(values) | self.measures.read(self.processes)
+                # Read once a step: a request during saving counts at the next step.
+                stopped = self.processes.any(bool(self.stop))
+                last = self.done == config.steps or stopped
+                log = last or self.done % config.log_every == 0
+                save = last or self.done % config.checkpoint_every == 0
+                if log or save:
+                    self._check_finite()
+                    numbers = self.processes.mean(values) | self.metrics.read(self.processes)
                 if log:
-                    took = time.monotonic() - began
-                    rates = {"samples_per_second": counted / took, "data_wait_share": waited / took}
-                    self._log(numbers | region_images(batch) | {"seconds": took} | rates)
-                    began, waited, counted = time.monotonic(), 0.0, 0
+                    seconds = time.monotonic() - start
+                    rates = {"samples_per_second": samples / seconds, "data_wait_share": data_wait / seconds}
+                    self._log(numbers | region_images(batch) | {"seconds": seconds} | rates)
+                    start, data_wait, samples = time.monotonic(), 0.0, 0
                 else:
-                    self.observers.step_done(self.done, None)
-                if keep:
+                    self.callbacks.step_done(self.done, None)
+                if save:
                     self.save(wait=last)
-                if asked and self.done < config.steps:
+                if stopped and self.done < config.steps:
                     raise KeyboardInterrupt(
-                        f"stopped after step {self.done}, saved; go on with: x2kit train --resume --run-dir {self.run}"
+                        f"stopped after step {self.done}, saved; resume with: x2kit train --resume --run-dir {self.run}"
                     )
         if summary := self.bad.summary():
             self.progress.say(summary)
 
-    def _look_for_non_finite(self) -> None:
-        """Say which updates were left out; raise X2KitError if the run is to end after the last of them."""
+    def _check_finite(self) -> None:
+        """Report skipped updates. Raises X2KitError if the run ends after the last of them."""
         found = self.guard.read()
         skipped = [(one.step, self.processes.mean(one.values)) for one in found.skipped]
         if found.ends:
@@ -311,19 +316,17 @@ class Trainer(Stepper):
                 scale = values.get("loss_scale", 1.0)
                 saved = SavedStep(step, batch, nonfinite_names(values), model, self.record.recipe, scale)
                 message = save_and_describe(self.run, saved, self.recipe.training, found.in_a_row)
-            raise X2KitError(self.processes.from_rank_zero(message))  # the others wait until it is saved
+            raise X2KitError(self.processes.from_rank_zero(message))  # other ranks wait until it is saved
         for step, values in skipped:
             self.progress.say(
-                f"step {step + 1}: update left out; not finite: {', '.join(nonfinite_names(values))}"
+                f"step {step + 1}: update skipped; not finite: {', '.join(nonfinite_names(values))}"
             )
 
     def _whole_batch(self, step: int) -> Batch:
-        """What all processes have of a step, as one process alone would make it."""
-        config = self.recipe.training
-        spec = self.model.image_spec
-        return StepBatches(self.recipe.data, self.model.tokenizer, spec, config.seed, config.steps).batch(
-            step
-        )
+        """Build the batch of all ranks, as a run of one rank does."""
+        config, spec = self.recipe.training, self.model.image_spec
+        batches = StepBatches(self.recipe.data, self.model.tokenizer, spec, config.seed, config.steps)
+        return batches.batch(step)
 
     def _log(self, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -331,7 +334,7 @@ class Trainer(Stepper):
             values["skipped"] = self.guard.skipped
         values["bad_records"] = self.bad.total
         self.record.write(self.done, {"time": time.time(), **values})
-        self.observers.step_done(self.done, values)
+        self.callbacks.step_done(self.done, values)
         for message in self.watch.messages(self.done, values):
             self.progress.say(message)
         shown = {"loss": "loss", "gradient_norm": "gradient", "samples_per_second": "samples/s"}
@@ -340,14 +343,14 @@ class Trainer(Stepper):
         )
 
     def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Gather a state's shards on the CPU of rank 0; what is not sharded stays where it is."""
+        """Gather a state's shards on the CPU of rank 0; an unsharded state is returned unchanged."""
         if self.distributed is None or not self.distributed.shards:
             return state
-        found: dict[str, Any] = gathered(state, self.processes.is_rank_zero)
-        return found
+        whole: dict[str, Any] = gathered(state, self.processes.is_rank_zero)
+        return whole
 
     def whole_model(self) -> X2VLM | None:
-        """Return the model with all its weights at rank 0, None elsewhere; every process calls this."""
+        """Return the model with all its weights on rank 0, None elsewhere; collective."""
         weights = self._whole(self.model.state_dict())
         if not self.processes.is_rank_zero:
             return None
@@ -359,10 +362,14 @@ class Trainer(Stepper):
         return whole
 
     def save(self, wait: bool) -> None:
-        """A checkpoint of the steps done, and `wait` until it is on the disk even with `training.async_saving`."""
+        """Save a checkpoint, and `wait` for the disk even with `training.async_saving`."""
         sharded = self.distributed is not None and self.distributed.shards
         if sharded and self.recipe.training.sharded_checkpoints:
-            self._save_shards()
+            self._sync()
+            optimizer_state = self.optimizer.state_dict()
+            tensors = {**model_tensors(self.model), **optimizer_tensors(optimizer_state)}
+            state = {**self._state(), "optimizer": without_tensors(optimizer_state)}
+            self.writer.save_shards(self.done, state, tensors, self.record.newest)
             return
         model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
         if not self.processes.is_rank_zero:
@@ -373,20 +380,12 @@ class Trainer(Stepper):
         if wait:
             self.writer.wait()
 
-    def _save_shards(self) -> None:
-        """Nothing is gathered: every process writes what it has."""
-        self._sync()
-        optimizer = self.optimizer.state_dict()
-        tensors = {**model_tensors(self.model), **optimizer_tensors(optimizer)}
-        state = {**self._state(), "optimizer": without_tensors(optimizer)}
-        self.writer.save_shards(self.done, state, tensors, self.record.newest)
-
     def _sync(self) -> None:
         self.record.sync()
         self.bad.sync()
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside model and optimiser."""
+        """Return the state of a checkpoint apart from model and optimiser."""
         return {
             "step": self.done,
             "bad_records": self.bad.state(),

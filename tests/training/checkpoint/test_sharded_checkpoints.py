@@ -98,11 +98,11 @@ def test_one_process_exports_and_resumes_from_shards_of_two_ranks(
     [
         (
             {"distribution": "ddp"},
-            "sharded_checkpoints: with distribution ddp every process has the whole model, so there are no shards",
+            "sharded_checkpoints: distribution ddp has no shards, as every rank has the whole model",
         ),
         (
             {"distribution": "fsdp", "async_saving": True},
-            "sharded_checkpoints and async_saving: shards are written while the training waits",
+            "sharded_checkpoints and async_saving: shards are written synchronously",
         ),
     ],
 )

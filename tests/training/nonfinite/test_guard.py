@@ -187,8 +187,8 @@ def test_updates_are_skipped_and_counted(
     assert [line["skipped"] for line in lines] == [1, 1, 2]
     assert ["loss" in line for line in lines] == [False, True, True]
     said = capsys.readouterr().out
-    assert "step 2: update left out; not finite: loss, images.itc, gradient_norm" in said
-    assert "step 5: update left out" in said
+    assert "step 2: update skipped; not finite: loss, images.itc, gradient_norm" in said
+    assert "step 5: update skipped" in said
     state = read_state(checkpoints(tmp_path / "run")[-1])
     assert state["non_finite"] == {"skipped": 2, "in_a_row": 0}
     floats = [value for value in state["model"].values() if value.is_floating_point()]

@@ -1,4 +1,4 @@
-"""Compiled layers give the losses and gradients of layers that are not, and no batch needs new code for its shape."""
+"""torch.compile of the layers: equal losses and gradients, no recompilation for other batch shapes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS: dict[str, object] = {
     f"model.{part}.init_args.{key}": value for part, of in SIZES.items() for key, value in of.items()
 }
 TOLERANCE = 1e-5
-"""Of losses, and of gradients relative to their norm: compiled code adds in another order."""
+"""Of losses, and of gradients relative to their norm: compiled code sums in another order."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def task() -> Iterator[Task]:
 
 
 def differentiated(task: Task) -> tuple[dict[str, Tensor], Tensor]:
-    """Losses and all gradients in one row."""
+    """Return the losses and all gradients in one vector."""
     losses = our_step(task)()
     gradients = [p.grad.flatten() for p in task.model.parameters() if p.grad is not None]
     return losses, torch.cat(gradients)
@@ -58,12 +58,10 @@ def test_losses_and_gradients_are_the_same(task: Task) -> None:
     assert float((found - gradients).norm() / gradients.norm()) < TOLERANCE
 
 
-def test_other_lengths_and_counts_of_rows_need_no_new_code(
+def test_other_lengths_and_numbers_of_rows_cause_no_recompilation(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        torch, "compile", partial(torch.compile, backend="eager")
-    )  # what is asked of sizes alone
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # guards on sizes alone
     compile_layers(task.model, CPU)
     for images, tokens in ((2, None), (3, 24), (5, 32)):
         differentiated(make_task(images, SETTINGS, tokens=tokens)._replace(model=task.model))
@@ -73,7 +71,7 @@ def test_other_lengths_and_counts_of_rows_need_no_new_code(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before > 0
 
 
-def test_a_machine_without_a_compiler_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_error_without_a_compiler_names_the_requirement(tmp_path: Path) -> None:
     program = (
         "import torch\nfrom x2kit.errors import X2KitError\n"
         "from x2kit.training.parallel.compile import require_compiler\n"
@@ -83,16 +81,16 @@ def test_a_machine_without_a_compiler_is_told_what_is_missing(tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("training.compile: nothing can be compiled for cpu here: ")
+    assert done.stdout.startswith("training.compile: cannot compile for cpu: ")
     assert "a C++ compiler (g++ or clang, or the one that CXX names)" in done.stdout
     assert "--training.compile false" in done.stdout
 
 
-def test_a_recipe_switches_it_on(written: Written) -> None:
+def test_recipe_key_turns_it_on(written: Written) -> None:
     assert not written().recipe.training.compile
     assert written(compile=True).recipe.training.compile
 
 
-def test_layers_that_are_computed_again_are_not_compiled() -> None:
+def test_compile_refuses_activation_checkpointing() -> None:
     with pytest.raises(ValidationError, match="compile: not together with activation_checkpointing"):
         TrainingConfig(compile=True, activation_checkpointing=True)

@@ -1,4 +1,4 @@
-"""A step in parts against the step in one: the same losses and gradients, from less that is kept."""
+"""Accumulation against the step in one pass: equal losses and gradients, fewer activations in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ from x2kit.training.step.accumulation import (
     require_whole_model,
     slices,
 )
-from x2kit.training.step.losses import Active, Losses, step_losses
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.plan import Active, Losses
 
 ALL: dict[str, tuple[LossName, ...]] = {
     "images": LOSSES["image-text"],
@@ -52,33 +53,37 @@ Gradients = dict[str, Tensor]
 
 
 def weight(stream: str, loss: LossName) -> float:
-    """Another one for each, so that a mix-up is seen."""
+    """A different weight for each loss, so that a mix-up changes the gradients."""
     losses = LOSSES["image-text"] if stream == "films" else ALL.get(stream, BASE_ACTIVE.get(stream, ()))
     return 0.5 + len(stream) / 8 + losses.index(loss) / 4
 
 
-def taken(model: nn.Module) -> Gradients:
-    """The gradients at the parameters, which are then cleared."""
+def take_gradients(model: nn.Module) -> Gradients:
+    """Return and clear the gradients of the parameters."""
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return found
 
 
-def in_one(model: X2VLM, batch: Batch, active: Active, precision: str = "fp32") -> tuple[Losses, Gradients]:
+def in_one_pass(
+    model: X2VLM, batch: Batch, active: Active, precision: str = "fp32"
+) -> tuple[Losses, Gradients]:
     torch.manual_seed(5)
     with autocast(CPU, precision):
         losses = step_losses(model, batch, active)
     terms = [value * weight(name, loss) for name, on in losses.items() for loss, value in on.items()]
     torch.stack(terms).sum().backward()
-    return {name: {k: v.detach() for k, v in on.items()} for name, on in losses.items()}, taken(model)
+    return {name: {k: v.detach() for k, v in on.items()} for name, on in losses.items()}, take_gradients(
+        model
+    )
 
 
 def in_parts(
     model: X2VLM, batch: Batch, active: Active, parts: int = 4, precision: str = "fp32"
 ) -> tuple[Losses, Gradients]:
     torch.manual_seed(5)
-    losses = accumulate(model, batch, active, parts, weight, around=lambda: autocast(CPU, precision))
-    return losses, taken(model)
+    losses = accumulate(model, batch, active, parts, weight, forward_context=lambda: autocast(CPU, precision))
+    return losses, take_gradients(model)
 
 
 def require_equal(found: tuple[Losses, Gradients], expected: tuple[Losses, Gradients]) -> None:
@@ -92,33 +97,33 @@ def require_equal(found: tuple[Losses, Gradients], expected: tuple[Losses, Gradi
 @pytest.mark.parametrize(
     "active", SINGLE, ids=lambda active: ".".join([*active, *next(iter(active.values()))])
 )
-def test_each_loss_is_that_of_the_whole_batch(model: X2VLM, batch: Batch, active: Active) -> None:
-    require_equal(in_parts(model, batch, active), in_one(model, batch, active))
+def test_each_loss_equals_that_of_the_whole_batch(model: X2VLM, batch: Batch, active: Active) -> None:
+    require_equal(in_parts(model, batch, active), in_one_pass(model, batch, active))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 9])
-def test_all_losses_together_are_those_of_the_whole_batch(model: X2VLM, batch: Batch, parts: int) -> None:
+def test_all_losses_together_equal_those_of_the_whole_batch(model: X2VLM, batch: Batch, parts: int) -> None:
     found = in_parts(model, batch, ALL, parts)
-    require_equal(found, in_one(model, batch, ALL))
+    require_equal(found, in_one_pass(model, batch, ALL))
     assert {"temperature", "text_temperature"} <= found[1].keys()
 
 
-def test_negatives_lie_in_other_parts_and_rows_without_any_do_not_count(model: X2VLM, batch: Batch) -> None:
-    alike = torch.tensor([0, 0, 0, 0])  # all of one group: the matched pairs alone are left
+def test_negatives_from_other_parts_and_rows_without_negatives(model: X2VLM, batch: Batch) -> None:
+    alike = torch.tensor([0, 0, 0, 0])  # one group: only positives count
     few = torch.tensor([0, 0, 0, 1])
     for group in (alike, few):
         streams = {"images": batch.streams["images"]._replace(group=group)}
         all_images = batch._replace(streams=streams)
-        require_equal(in_parts(model, all_images, ALL), in_one(model, all_images, ALL))
+        require_equal(in_parts(model, all_images, ALL), in_one_pass(model, all_images, ALL))
 
 
-def test_a_batch_without_images_and_one_without_boxes(model: X2VLM, batch: Batch) -> None:
+def test_batches_without_images_or_without_boxes(model: X2VLM, batch: Batch) -> None:
     texts = batch._replace(images=None, streams={n: batch.streams[n] for n in ("parallel", "alone")})
-    require_equal(in_parts(model, texts, ALL), in_one(model, texts, ALL))
+    require_equal(in_parts(model, texts, ALL), in_one_pass(model, texts, ALL))
     rows = batch.streams["regions"]
     whole = rows._replace(regions=rows.regions._replace(whole=torch.ones(5, dtype=torch.bool)))
     all_images = batch._replace(streams={"regions": whole})
-    require_equal(in_parts(model, all_images, ALL), in_one(model, all_images, ALL))
+    require_equal(in_parts(model, all_images, ALL), in_one_pass(model, all_images, ALL))
 
 
 def test_frames_of_a_video_stay_together(model: X2VLM, batch: Batch) -> None:
@@ -128,12 +133,12 @@ def test_frames_of_a_video_stay_together(model: X2VLM, batch: Batch) -> None:
     streams = {"films": films, "regions": batch.streams["regions"]}
     filmed = batch._replace(images=torch.cat([batch.images, frames]), videos=(3, 1, 2), streams=streams)
     active = {"films": LOSSES["image-text"], "regions": LOSSES["region-text"]}
-    require_equal(in_parts(model, filmed, active, parts=2), in_one(model, filmed, active))
+    require_equal(in_parts(model, filmed, active, parts=2), in_one_pass(model, filmed, active))
 
 
-def test_a_frozen_encoder_stays_without_gradients(model: X2VLM, batch: Batch) -> None:
+def test_frozen_encoder_gets_no_gradients(model: X2VLM, batch: Batch) -> None:
     model.vision.requires_grad_(False)
-    require_equal(in_parts(model, batch, ALL), in_one(model, batch, ALL))
+    require_equal(in_parts(model, batch, ALL), in_one_pass(model, batch, ALL))
 
 
 @pytest.fixture
@@ -157,41 +162,39 @@ def dropping() -> Task:
     )
 
 
-def apart(found: Gradients, expected: Gradients) -> float:
+def relative_difference(found: Gradients, expected: Gradients) -> float:
     """The norm of the difference of all gradients, as a share of their norm."""
     difference = torch.stack([(found[name] - expected[name]).norm() for name in expected]).norm()
     return float(difference / torch.stack([g.norm() for g in expected.values()]).norm())
 
 
-def test_real_encoders_have_the_gradients_of_the_whole_batch(task: Task) -> None:
+def test_gradients_of_real_encoders_equal_those_of_the_whole_batch(task: Task) -> None:
     found, expected = (
         in_parts(task.model, task.batch, BASE_ACTIVE),
-        in_one(task.model, task.batch, BASE_ACTIVE),
+        in_one_pass(task.model, task.batch, BASE_ACTIVE),
     )
     assert_close(found[0], expected[0], rtol=0, atol=1e-5)
     assert found[1].keys() == expected[1].keys()
-    assert apart(found[1], expected[1]) < 1e-5
+    assert relative_difference(found[1], expected[1]) < 1e-5
 
 
-def test_under_bf16_they_are_as_close_as_bf16_is(task: Task) -> None:
-    exact = in_one(task.model, task.batch, BASE_ACTIVE)[1]
-    rounded = in_one(task.model, task.batch, BASE_ACTIVE, "bf16")[1]
+def test_gradients_under_bf16_differ_by_rounding_alone(task: Task) -> None:
+    exact = in_one_pass(task.model, task.batch, BASE_ACTIVE)[1]
+    rounded = in_one_pass(task.model, task.batch, BASE_ACTIVE, "bf16")[1]
     found = in_parts(task.model, task.batch, BASE_ACTIVE, precision="bf16")[1]
     assert found.keys() == exact.keys()
-    assert apart(found, exact) < 1.5 * apart(rounded, exact)
+    assert relative_difference(found, exact) < 1.5 * relative_difference(rounded, exact)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_with_activation_checkpointing_they_are_the_same_dropout_included(
-    dropping: Task, precision: str
-) -> None:
+def test_activation_checkpointing_changes_nothing_dropout_included(dropping: Task, precision: str) -> None:
     expected = in_parts(dropping.model, dropping.batch, BASE_ACTIVE, precision=precision)
     checkpoint_activations(dropping.model, lambda: autocast(CPU, precision))
     found = in_parts(dropping.model, dropping.batch, BASE_ACTIVE, precision=precision)
     assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_the_second_run_draws_what_the_first_drew(dropping: Task) -> None:
+def test_recomputation_repeats_dropout_masks(dropping: Task) -> None:
     seen: list[Tensor] = []
     dropping.model.text.register_forward_hook(lambda module, given, tokens: seen.append(tokens.detach()))
     in_parts(dropping.model, dropping.batch, BASE_ACTIVE, parts=2)
@@ -206,9 +209,9 @@ def _texts(task: Task) -> tuple[Tensor, Tensor]:
     return rows.texts.ids[:1], rows.texts.mask[:1]
 
 
-def test_less_is_kept(task: Task) -> None:
-    """Of what autograd keeps for the way back, at the moment at which it keeps most."""
-    one = most_kept(lambda: in_one(task.model, task.batch, BASE_ACTIVE))
+def test_fewer_activations_are_kept(task: Task) -> None:
+    """Compare the peak of the bytes that autograd keeps for the backward pass."""
+    one = most_kept(lambda: in_one_pass(task.model, task.batch, BASE_ACTIVE))
     three = most_kept(lambda: in_parts(task.model, task.batch, BASE_ACTIVE, parts=3))
     assert three < one / 2
 
@@ -234,7 +237,7 @@ def most_kept(work: Callable[[], object]) -> int:
     return most
 
 
-def test_batch_statistics_are_found_and_count_every_part_once(model: X2VLM, batch: Batch) -> None:
+def test_batch_statistics_count_every_part_once(model: X2VLM, batch: Batch) -> None:
     assert batch_statistics(model) == []
     model.vision.norm = PatchNorm(8)
     assert batch_statistics(model) == ["vision.norm.norm"]
@@ -280,15 +283,15 @@ def metrics_of_a_run(folder: Path, parts: int) -> list[dict[str, float]]:
     return read_metrics(folder / str(parts))
 
 
-def test_the_run_says_what_is_promised(model: X2VLM) -> None:
+def test_description_names_modules_with_batch_statistics(model: X2VLM) -> None:
     assert describe_accumulation(model, 2).endswith("in 2 parts, with the gradients of the whole batch")
     model.vision.norm = PatchNorm(8)
-    assert "are not those of the whole batch, as 1 modules with batch statistics" in describe_accumulation(
-        model, 2
-    )
+    message = describe_accumulation(model, 2)
+    assert "the gradients differ from those of the whole batch" in message
+    assert message.endswith("vision.norm.norm")
 
 
-def test_processes_with_shards_of_the_model_are_refused() -> None:
+def test_accumulation_with_fsdp_is_refused() -> None:
     two = replace(ALONE, count=2)
     require_whole_model(TrainingConfig(accumulation=2), two)
     require_whole_model(TrainingConfig(distribution="fsdp"), two)
@@ -297,7 +300,7 @@ def test_processes_with_shards_of_the_model_are_refused() -> None:
         require_whole_model(TrainingConfig(accumulation=2, distribution="fsdp"), two)
 
 
-def test_two_processes_have_in_parts_the_gradients_of_one_in_one(tmp_path: Path) -> None:
+def test_two_ranks_with_parts_have_the_gradients_of_one_rank(tmp_path: Path) -> None:
     require_gradients_of_one(tmp_path, 2, 2)
 
 
@@ -307,11 +310,11 @@ def test_two_processes_have_in_parts_the_gradients_of_one_in_one(tmp_path: Path)
     [
         (3, 1, {}),
         (2, 3, {}),
-        (4, 2, {}),  # a process has one row of some streams, in as many parts
+        (4, 2, {}),  # a rank has one row of some streams
         (2, 9, {"activation_checkpointing": True}),
     ],
 )
-def test_any_number_of_processes_and_parts_has_the_gradients_of_one_in_one(
+def test_any_number_of_ranks_and_parts_has_the_gradients_of_one_rank(
     tmp_path: Path, count: int, parts: int, settings: dict[str, object]
 ) -> None:
     require_gradients_of_one(tmp_path, count, parts, **settings)
@@ -332,9 +335,7 @@ def require_gradients_of_one(folder: Path, count: int, parts: int, **training: o
 
 @pytest.mark.slow
 @pytest.mark.parametrize("negatives", ["global", "local"])
-def test_a_run_of_two_processes_in_parts_logs_the_losses_of_the_run_in_one(
-    tmp_path: Path, negatives: str
-) -> None:
+def test_two_ranks_with_parts_log_the_losses_of_two_ranks_without(tmp_path: Path, negatives: str) -> None:
     file = recipe(tmp_path, negatives=negatives)
     lines = []
     for parts in (1, 2):

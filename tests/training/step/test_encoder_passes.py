@@ -1,4 +1,4 @@
-"""Images and the frames of videos go through the vision encoder together, and nothing changes by it."""
+"""Images and the frames of videos in one call give the features of separate calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model() -> X2VLM:
 
 @pytest.mark.parametrize("still", [0, 2])
 @pytest.mark.parametrize("videos", [(), (3,), (3, 3), (2, 3, 3, 1)])
-def test_one_pass_gives_what_passes_of_their_own_give(
+def test_one_pass_equals_separate_passes(
     model: X2VLM, still: int, videos: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not still and not videos:

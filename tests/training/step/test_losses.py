@@ -18,7 +18,8 @@ from x2kit.model import X2VLM
 from x2kit.model.regions import patch_mask
 from x2kit.objectives import bbox_loss, giou_loss
 from x2kit.plugin import Context
-from x2kit.training.step.losses import Negatives, step_losses
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.plan import Negatives
 
 ACTIVE: dict[str, tuple[LossName, ...]] = {
     "images": LOSSES["image-text"],
@@ -184,7 +185,7 @@ class Calls:
         )
 
 
-def test_all_losses_and_gradients_are_those_of_the_plain_step(model: X2VLM, batch: Batch) -> None:
+def test_losses_and_gradients_equal_those_of_the_plain_step(model: X2VLM, batch: Batch) -> None:
     found = step_losses(model, batch, ACTIVE, NEGATIVES)
     expected = Plain(model, batch.images).losses(batch)
     pairs = []
@@ -204,7 +205,7 @@ def test_all_losses_and_gradients_are_those_of_the_plain_step(model: X2VLM, batc
 
 
 @pytest.mark.parametrize("fused", [2, 4])
-def test_only_the_fused_regions_have_boxes(model: X2VLM, batch: Batch, fused: int) -> None:
+def test_only_fused_regions_have_box_losses(model: X2VLM, batch: Batch, fused: int) -> None:
     few = batch.streams["regions"]._replace(fused=fused, masked=None)
     losses = step_losses(model, batch._replace(streams={"regions": few}), {"regions": ("bbox", "giou")})
     expected = dict(Plain(model, batch.images).paired(few, ("bbox", "giou"), NEGATIVES["regions"]))
@@ -212,7 +213,7 @@ def test_only_the_fused_regions_have_boxes(model: X2VLM, batch: Batch, fused: in
         assert_close(value, expected[name], rtol=0, atol=1e-5)
 
 
-def test_a_step_calls_each_encoder_as_rarely_as_it_can(model: X2VLM, batch: Batch) -> None:
+def test_number_of_encoder_calls_and_rows(model: X2VLM, batch: Batch) -> None:
     calls = Calls(model)
     step_losses(model, batch, ACTIVE, NEGATIVES)
     assert calls.vision == [3]  # distinct images, whatever the number of rows and streams
@@ -229,7 +230,7 @@ def test_a_step_calls_each_encoder_as_rarely_as_it_can(model: X2VLM, batch: Batc
     )
 
 
-def test_losses_that_are_off_cost_nothing(model: X2VLM, batch: Batch) -> None:
+def test_losses_that_are_off_add_no_calls(model: X2VLM, batch: Batch) -> None:
     calls = Calls(model)
     found = step_losses(model, batch, {"images": ("itc",), "parallel": ("ttc",)})
     assert {name: list(losses) for name, losses in found.items()} == {
@@ -242,12 +243,12 @@ def test_losses_that_are_off_cost_nothing(model: X2VLM, batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("on", [("bbox",), ("giou",), ("bbox", "giou")])
-def test_only_the_losses_that_are_on_come_back(model: X2VLM, batch: Batch, on: tuple[LossName, ...]) -> None:
+def test_only_losses_that_are_on_are_returned(model: X2VLM, batch: Batch, on: tuple[LossName, ...]) -> None:
     losses = step_losses(model, batch, {"regions": on})
     assert tuple(losses["regions"]) == on
 
 
-def test_only_the_fused_rows_are_matched_and_masked(model: X2VLM, batch: Batch) -> None:
+def test_only_fused_rows_are_matched_and_masked(model: X2VLM, batch: Batch) -> None:
     few = batch.streams["images"]._replace(fused=2, masked=None)
     calls = Calls(model)
     losses = step_losses(model, batch._replace(streams={"images": few}), {"images": ("itc", "itm")})
@@ -256,7 +257,7 @@ def test_only_the_fused_rows_are_matched_and_masked(model: X2VLM, batch: Batch) 
     assert_close(losses["images"]["itc"], whole["images"]["itc"])  # all four rows
 
 
-def test_negatives_are_drawn_by_the_seed_and_from_all_rows(model: X2VLM, batch: Batch) -> None:
+def test_negatives_depend_on_the_seed_and_come_from_all_rows(model: X2VLM, batch: Batch) -> None:
     pairs = batch.streams["images"]._replace(fused=2)
     seen: set[int] = set()
 
@@ -275,7 +276,7 @@ def test_negatives_are_drawn_by_the_seed_and_from_all_rows(model: X2VLM, batch: 
     assert seen == {0, 1, 2}  # rows 2 and 3 are not fused themselves, but serve as negatives
 
 
-def test_rows_of_one_group_are_no_negatives(model: X2VLM, batch: Batch) -> None:
+def test_rows_of_one_group_are_no_negatives_of_each_other(model: X2VLM, batch: Batch) -> None:
     alike = batch.streams["images"]._replace(group=torch.zeros(4, dtype=torch.int64))
     losses = step_losses(model, batch._replace(streams={"images": alike}), {"images": ("itm",)})
     text = Plain(model, batch.images)
@@ -286,7 +287,7 @@ def test_rows_of_one_group_are_no_negatives(model: X2VLM, batch: Batch) -> None:
     assert_close(losses["images"]["itm"], matched, rtol=0, atol=1e-5)  # nothing but matched pairs is left
 
 
-def test_no_images_and_only_text_is_a_step_too(model: X2VLM, batch: Batch) -> None:
+def test_step_of_texts_alone(model: X2VLM, batch: Batch) -> None:
     streams = {name: batch.streams[name] for name in ("parallel", "alone")}
     calls = Calls(model)
     losses = step_losses(model, batch._replace(images=None, streams=streams), ACTIVE)
@@ -294,12 +295,12 @@ def test_no_images_and_only_text_is_a_step_too(model: X2VLM, batch: Batch) -> No
     assert [list(found) for found in losses.values()] == [["ttc", "ttm", "tlm"], ["mlm"]]
 
 
-def test_rows_of_images_without_images_are_refused(model: X2VLM, batch: Batch) -> None:
+def test_rows_of_images_in_a_batch_without_images_are_refused(model: X2VLM, batch: Batch) -> None:
     with pytest.raises(ShapeError, match="stream images has rows of images, but the batch has no image"):
         step_losses(model, batch._replace(images=None), ACTIVE)
 
 
-def test_a_stream_that_is_absent_is_left_out(model: X2VLM, batch: Batch) -> None:
+def test_absent_stream_has_no_losses(model: X2VLM, batch: Batch) -> None:
     streams = {"regions": batch.streams["regions"]}
     losses = step_losses(model, batch._replace(streams=streams), ACTIVE, NEGATIVES)
     whole = step_losses(model, batch, ACTIVE, NEGATIVES)

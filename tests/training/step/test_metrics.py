@@ -1,4 +1,4 @@
-"""What is logged beside the losses, against counts by hand."""
+"""Accuracies, padding and temperatures of the log, against counts by hand."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ def answers(matched: list[int]) -> Tensor:
     return torch.tensor([[-1.0, 1.0] if one else [1.0, -1.0] for one in matched])
 
 
-def test_accuracy_is_counted_apart_for_pairs_that_match_and_for_hard_negatives() -> None:
-    measures = StepMetrics()
-    measures.matching("images.itm", answers([1, 1, 0, 0, 0, 1]), None)
-    assert measures.read(ALONE) == {
+def test_accuracy_of_positives_and_of_hard_negatives() -> None:
+    metrics = StepMetrics()
+    metrics.matching("images.itm", answers([1, 1, 0, 0, 0, 1]), None)
+    assert metrics.read(ALONE) == {
         "images.itm_positive_accuracy": 1.0,
         "images.itm_negative_accuracy": 0.75,
     }
 
 
-def test_rows_without_a_negative_do_not_count() -> None:
-    measures = StepMetrics()
+def test_invalid_rows_do_not_count() -> None:
+    metrics = StepMetrics()
     valid = torch.tensor([True, True, False, True, False, False])
-    measures.matching("images.itm", answers([1, 0, 1, 1, 1, 1]), valid)
-    assert measures.read(ALONE) == {
+    metrics.matching("images.itm", answers([1, 0, 1, 1, 1, 1]), valid)
+    assert metrics.read(ALONE) == {
         "images.itm_positive_accuracy": 0.5,
         "images.itm_negative_accuracy": 0.0,
     }
 
 
-def test_a_share_of_nothing_is_left_out() -> None:
-    measures = StepMetrics()
-    measures.matching("regions.itm", answers([]).view(0, 2), None)
-    assert measures.read(ALONE) == {}
+def test_empty_shares_are_not_logged() -> None:
+    metrics = StepMetrics()
+    metrics.matching("regions.itm", answers([]).view(0, 2), None)
+    assert metrics.read(ALONE) == {}
 
 
 def test_padding_is_counted_for_each_stream(batch: Batch) -> None:
-    measures = StepMetrics()
-    measures.padding(batch.streams)
-    found = measures.read(ALONE)
+    metrics = StepMetrics()
+    metrics.padding(batch.streams)
+    found = metrics.read(ALONE)
     assert found["images.padding"] == 1 - (7 + 5 + 12 + 4) / 64
     assert found["parallel.padding"] == 1 - (5 + 3 + 8 + 9 + 4 + 6) / (24 + 48)
     assert found["alone.padding"] == 1 - (10 + 4) / len(texts([10, 4], 16, 0).mask.flatten())
 
 
-def test_a_step_in_parts_counts_what_the_step_in_one_does(model: X2VLM, batch: Batch) -> None:
+def test_accumulation_counts_the_same(model: X2VLM, batch: Batch) -> None:
     def weight(stream: str, loss: str) -> float:
         return 1.0
 
     whole, parts = StepMetrics(), StepMetrics()
     torch.manual_seed(0)
-    step_losses(model, batch, ACTIVE, measures=whole)  # type: ignore[arg-type]
+    step_losses(model, batch, ACTIVE, metrics=whole)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    accumulate(model, batch, ACTIVE, 2, weight, measures=parts)  # type: ignore[arg-type]
+    accumulate(model, batch, ACTIVE, 2, weight, metrics=parts)  # type: ignore[arg-type]
     one, two = whole.read(ALONE), parts.read(ALONE)
     assert one.keys() == two.keys()
     assert one["images.itm_positive_accuracy"] == two["images.itm_positive_accuracy"]
@@ -77,7 +77,7 @@ def test_a_step_in_parts_counts_what_the_step_in_one_does(model: X2VLM, batch: B
 
 
 @pytest.mark.parametrize(("value", "clamped"), [(0.07, 0), (0.001, 1), (0.5, 1), (0.0, 1), (9.0, 1)])
-def test_a_temperature_at_an_end_of_its_range_is_told(model: X2VLM, value: float, clamped: int) -> None:
+def test_temperature_at_a_limit_of_its_range_is_flagged(model: X2VLM, value: float, clamped: int) -> None:
     torch.nn.init.constant_(model.temperature, value)
     found = {name: round(one.item(), 4) for name, one in temperatures(model).items()}
     assert found == {
@@ -88,7 +88,7 @@ def test_a_temperature_at_an_end_of_its_range_is_told(model: X2VLM, value: float
     }
 
 
-def test_images_of_regions_are_told_with_the_reasons_that_left_some_out(batch: Batch) -> None:
+def test_images_of_region_streams_are_counted_by_reason(batch: Batch) -> None:
     assert region_images(batch) == {}
     counted = batch._replace(regions={"regions": RegionImages(50, empty=1, over_limit=2, rows_over_limit=40)})
     assert region_images(counted) == {

@@ -1,4 +1,4 @@
-"""Objectives of plugins: logged and weighted like the losses of the paper, in one pass, in parts, in processes."""
+"""Objectives of plugins: logged and weighted like the paper's losses, with accumulation and several ranks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import train
 from x2kit.training.step.accumulation import accumulate
-from x2kit.training.step.losses import Active, step_losses
+from x2kit.training.step.losses import step_losses
 from x2kit.training.step.objectives import StreamObjective, build_objectives
+from x2kit.training.step.plan import Active
 
 PLUGIN = """\
 from typing import ClassVar
@@ -69,7 +70,7 @@ def metrics(resolved: ResolvedRecipe, run: Path) -> list[dict[str, float]]:
     return read_metrics(run)
 
 
-def test_it_is_logged_of_its_stream_and_counts_with_its_weight(tmp_path: Path) -> None:
+def test_objective_is_logged_by_stream_and_weighted(tmp_path: Path) -> None:
     streams = {
         "images": {"weight": 0.5, "objectives": {"sigmoid": SIGMOID, "tokens": "Rows"}},
         "regions": {"objectives": {"sigmoid": "SigmoidContrastive"}},
@@ -91,7 +92,7 @@ def test_it_is_logged_of_its_stream_and_counts_with_its_weight(tmp_path: Path) -
     assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
 
 
-def test_a_stream_of_which_nothing_else_counts_is_drawn(tmp_path: Path) -> None:
+def test_stream_whose_only_loss_is_an_objective_is_loaded(tmp_path: Path) -> None:
     off = dict.fromkeys(("itc", "itm", "mlm"), 0)
     late = {"class_path": "SigmoidContrastive", "init_args": {"start": 0.5}}
     streams = {"images": {"losses": off, "objectives": {"only": late}}}
@@ -107,7 +108,7 @@ def rows(features: StreamFeatures) -> Tensor:
 
 
 @pytest.mark.parametrize("parts", [2, 3])
-def test_a_step_in_parts_has_the_same_losses_and_gradients(model: X2VLM, batch: Batch, parts: int) -> None:
+def test_accumulation_gives_the_same_losses_and_gradients(model: X2VLM, batch: Batch, parts: int) -> None:
     sigmoid = SigmoidContrastive().build()
     both = {"sigmoid": StreamObjective("a", "pairs", sigmoid), "rows": StreamObjective("b", "rows", rows)}
     objectives = dict.fromkeys(("images", "regions", "parallel"), both)
@@ -130,7 +131,7 @@ def test_a_step_in_parts_has_the_same_losses_and_gradients(model: X2VLM, batch: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("distribution", "accumulation"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
-def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str, accumulation: int) -> None:
+def test_two_ranks_have_the_losses_of_one(tmp_path: Path, distribution: str, accumulation: int) -> None:
     both = {"objectives": {"sigmoid": "SigmoidContrastive", "rows": "Rows"}}
     streams = {"images": {**both, "batch_size": 5}, "regions": {**both, "batch_size": 5}, "parallel": both}
     one = metrics(recipe(tmp_path, streams), tmp_path / "one")
@@ -167,7 +168,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, distribution: str,
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_with_its_key(
+def test_invalid_objectives_are_refused_with_their_key(
     streams: Mapping[str, Any], heads: list[str] | None, key: str, said: str, tmp_path: Path
 ) -> None:
     tree = recipe_tree(tmp_path)
@@ -185,7 +186,7 @@ def test_what_cannot_be_is_refused_with_its_key(
 
 
 class Given(ObjectiveConfig):
-    """Gives what a test wants."""
+    """Builds the objective that a test puts into `GIVEN`."""
 
     over: ClassVar[MeanOver] = "rows"
 
@@ -206,18 +207,18 @@ def built(objective: Any) -> Mapping[str, Mapping[str, StreamObjective]]:
 @pytest.mark.parametrize(
     ("objective", "said"),
     [
-        (lambda features: features.first, r"gives a scalar of floating point, found \[4, 6\] torch\.float32"),
+        (lambda features: features.first, r"returns a floating-point scalar, found \[4, 6\] torch\.float32"),
         (lambda features: 0.5, "found <class 'float'>"),
         (lambda features: features.first.sum().long(), r"found \[\] torch\.int64"),
         (lambda features: features.nothing, "failed: AttributeError: 'StreamFeatures' object has no"),
     ],
 )
-def test_one_that_fails_is_told_with_its_key(model: X2VLM, batch: Batch, objective: Any, said: str) -> None:
+def test_failing_objective_is_named_by_its_key(model: X2VLM, batch: Batch, objective: Any, said: str) -> None:
     objectives = built(objective)
     with pytest.raises(PluginError, match=r"^data\.streams\.images\.objectives\.own \(Given\).*" + said):
         step_losses(model, batch, {"images": ()}, objectives=objectives)
 
 
-def test_one_with_parameters_is_refused() -> None:
-    with pytest.raises(PluginError, match="an objective has no parameters"):
+def test_objective_with_parameters_is_refused() -> None:
+    with pytest.raises(PluginError, match="an objective has no parameters.* found weight, bias"):
         built(nn.Linear(2, 2))

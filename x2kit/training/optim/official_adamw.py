@@ -1,7 +1,7 @@
-"""AdamW as the official code has it (X2-VLM repository, optim/adamw.py, after transformers' own). Imports torch.
+"""Implement the AdamW of the official code (X2-VLM repository, optim/adamw.py). Imports torch.
 
-It differs from `torch.optim.AdamW` in two ways: epsilon is added to √v before the bias correction, so that it weighs
-more in the first steps, and the decay comes after the Adam step and shrinks the parameter as that step left it.
+It differs from `torch.optim.AdamW` in two ways: epsilon is added to √v before the bias correction, so it has more
+weight in the first steps, and the decay is applied after the Adam step, to the updated parameter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class OfficialAdamW(torch.optim.Optimizer):
-    """The official rule, on all parameters of a group at once.
+    """Update all parameters of a group at once by the official rule.
 
         m <- β₁ m + (1 - β₁) g
         v <- β₂ v + (1 - β₂) g²
@@ -23,11 +23,11 @@ class OfficialAdamW(torch.optim.Optimizer):
         p <- p - lr · weight_decay · p
 
     Args:
-        params: parameters, or groups of them with `lr` and `weight_decay` of their own.
-        lr: learning rate of groups that name none.
+        params: parameters, or groups of them, which may set `lr` and `weight_decay`.
+        lr: default learning rate of groups.
         betas: β₁ and β₂.
         eps: ε.
-        weight_decay: of groups that name none.
+        weight_decay: default of groups.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class OfficialAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of all parameters that have a gradient; t counts a parameter's own updates.
+        """Update all parameters that have a gradient; t counts the updates of each.
 
-        None is made where the optimiser was given a `found_inf` that is not 0, as torch's fused ones have it. As t is
-        counted in Python, this waits for the device.
+        The update is skipped if the attribute `found_inf` is not 0, as in torch's fused optimisers. As t is counted in
+        Python, this synchronises the device.
 
         Args:
-            closure: computes the loss again and returns it, as in torch's optimisers.
+            closure: recomputes the loss and returns it, as in torch's optimisers.
         """
         loss = None
         if closure is not None:
@@ -89,7 +89,7 @@ class OfficialAdamW(torch.optim.Optimizer):
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
 
     def _count(self, parameter: Tensor) -> dict[str, Any]:
-        """The parameter's state, with one update more."""
+        """Return the parameter's state with its count increased by one."""
         state: dict[str, Any] = self.state[parameter]
         if not state:
             state |= {

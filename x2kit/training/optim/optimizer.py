@@ -1,4 +1,4 @@
-"""AdamW with the paper's parameter groups, and its schedule. Imports torch."""
+"""Build parameter groups and AdamW, set the learning rate, clip gradients. Imports torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from x2kit.training.optim.official_adamw import OfficialAdamW
 ENCODERS = ("vision", "text", "fusion")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
 HEADS_WITHOUT_NORMS = ("itm_head", "bbox_head")
-"""Heads whose layer norms the official code does let decay: it tells norms by name, and theirs have none."""
+"""Heads whose layer norms decay, as in the official code, which finds norms by name and theirs have none."""
 
 
 def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, object]]:
-    """One group for each learning rate and weight decay (X²-VLM's optimiser).
+    """Group parameters by learning rate and weight decay (X²-VLM's optimiser).
 
-    Biases, relative position bias tables among them, and norms of the encoders do not decay. Parameters that no
-    pretrained weights filled learn `lr_mult` times as fast; an encoder's own rate wins over that.
+    Biases, including relative position bias tables, and norms of encoders do not decay. Parameters without pretrained
+    weights have `lr_mult` times the learning rate; an encoder's own rate takes precedence.
 
     Returns: groups with `params`, `names`, `peak` (learning rate after warm-up), `weight_decay`.
     """
@@ -38,7 +38,7 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
         rate = getattr(config, f"{name.partition('.')[0]}_lr", None)
         if rate is None:
             rate = config.lr * (config.lr_mult if name in fresh else 1)
-        # The update takes sharded and whole parameters in groups of their own.
+        # Foreach updates do not mix sharded and whole parameters.
         key = (rate, name not in without_decay, isinstance(parameter, DTensor))
         group = groups.setdefault(
             key,
@@ -71,52 +71,50 @@ def _fresh(model: X2VLM) -> Iterator[str]:
 
 
 def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW over the parameter groups, by torch's rule fused where the device has it, or by the official one."""
+    """Build AdamW over the parameter groups: torch's fused one, or the official one."""
     groups = parameter_groups(model, config)
     if config.update_rule == "official":
         return OfficialAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def warmup_steps(config: TrainingConfig) -> int:
-    """Steps of linear warm-up; a share of all steps is rounded down, as in the official code."""
-    return config.warmup_steps
-
-
 def rate_factor(step: int, config: TrainingConfig) -> float:
-    """The share of the peak rate at a step: linear from 0 over the warm-up, then down to `min_lr_factor`.
+    """Compute the factor of the peak rate: linear warm-up from 0, then decay to `min_lr_factor`.
 
-    As in the official code the linear schedule lies `min_lr_factor` * warm-up / (steps - warm-up) above the line from
-    1 to `min_lr_factor`: a little above 1 right after the warm-up, and above the smallest share at the end.
+    As in the official code, the linear schedule lies `min_lr_factor` * warm-up / (steps - warm-up) above the line from
+    1 to `min_lr_factor`: slightly above 1 after the warm-up, and above `min_lr_factor` at the end.
 
     Args:
         step: from 0; the first step has rate 0 unless there is no warm-up.
     """
-    warmup, lowest = warmup_steps(config), config.min_lr_factor
+    warmup, lowest = config.warmup_steps, config.min_lr_factor
     if step < warmup:
         return step / warmup
-    falling = max(1, config.steps - warmup)
+    decay_steps = max(1, config.steps - warmup)
     if config.schedule == "cosine":
-        left = max(0.0, (config.steps - step) / falling)
+        left = max(0.0, (config.steps - step) / decay_steps)
         return lowest + (1 - lowest) * (1 - math.cos(math.pi * left)) / 2
-    return max(lowest, (config.steps - (1 - lowest) * step) / falling)
+    return max(lowest, (config.steps - (1 - lowest) * step) / decay_steps)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to this share of its peak."""
+    """Set the learning rate of every group to `factor` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 
 
 def clip_gradients(model: X2VLM, largest: float | None) -> Tensor:
-    """Scale the gradients down to a norm; returns the norm before, a scalar."""
+    """Clip gradients to a norm of at most `largest`; None for no limit.
+
+    Returns: the norm before clipping, a scalar.
+    """
     largest = math.inf if largest is None else largest
     parameters = list(model.parameters())
     sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
     if not sharded:
-        before: Tensor = torch.nn.utils.clip_grad_norm_(parameters, largest)
-        return before
-    # torch's own takes sharded and whole gradients, but not both at once.
+        norm: Tensor = torch.nn.utils.clip_grad_norm_(parameters, largest)
+        return norm
+    # torch.nn.utils.clip_grad_norm_ takes sharded or whole gradients, not both at once.
     whole = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     norm = _norm_over([[p.grad for p in some if p.grad is not None] for some in (sharded, whole)])
     for some in (sharded, whole):
@@ -125,7 +123,7 @@ def clip_gradients(model: X2VLM, largest: float | None) -> Tensor:
 
 
 def _norm_over(groups: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Compute the norm over groups of gradients; an empty group has no device and is left out."""
+    """Compute the norm over groups of gradients; empty groups, which have no device, are ignored."""
     norms = [get_total_norm(gradients) for gradients in groups if gradients]
     if not norms:
         return torch.zeros(())

@@ -1,42 +1,42 @@
-"""Activation checkpointing: layers keep what went in and are computed again on the way back. Imports torch.
+"""Recompute the activations of layers in the backward pass. Imports torch.
 
-It costs one more forward pass of the layers and saves most of the memory of a step (arXiv:1604.06174). The results are
-the same, dropout included, as the random state is put back.
+Activation checkpointing (arXiv:1604.06174) costs one more forward pass of the layers and saves most of the memory of a
+step. Results are equal, dropout included, as the random state is restored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-Around = Callable[[], AbstractContextManager[None]]
+from x2kit.training.step.gradient_cache import ForwardContext
 
 
-def checkpoint_activations(model: nn.Module, around: Around = nullcontext) -> int:
-    """Let each layer of the model keep nothing but what went in, in training mode; parameters keep their names.
+def checkpoint_activations(model: nn.Module, context: ForwardContext = nullcontext) -> int:
+    """Make each layer keep only its inputs in training; parameters keep their names.
 
     Args:
-        model: whose stacks of layers are looked for, so that encoders need not know of it.
-        around: what the step's forward pass runs in, and the second one has to as well.
-    Returns: how many layers.
+        model: its layers are those of `layers_of`, so encoders need no code for it.
+        context: of the step's forward pass, used for the recomputation too.
+    Returns: number of layers.
     """
     layers = list(layers_of(model))
     for layer in layers:
-        layer.forward = _again(layer, layer.forward, around)
+        layer.forward = _checkpointed(layer, layer.forward, context)
     return len(layers)
 
 
 def layers_of(module: nn.Module) -> Iterator[nn.Module]:
-    """The members of the innermost stacks: lists and sequences of several modules of one class with parts."""
+    """Yield the members of the innermost stacks: lists of several modules of one class with submodules."""
     for child in module.children():
-        inside = list(layers_of(child))
-        if inside:
-            yield from inside
+        inner = list(layers_of(child))
+        if inner:
+            yield from inner
         elif _is_stack(child):
             yield from child.children()
 
@@ -51,12 +51,14 @@ def _is_stack(module: nn.Module) -> bool:
     )
 
 
-def _again(layer: nn.Module, forward: Callable[..., Any], around: Around) -> Callable[..., Any]:
+def _checkpointed(
+    layer: nn.Module, forward: Callable[..., Any], context: ForwardContext
+) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         if not (layer.training and torch.is_grad_enabled()):
             return forward(*args, **kwargs)
         return checkpoint(
-            forward, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), around()), **kwargs
+            forward, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), context()), **kwargs
         )
 
     return run

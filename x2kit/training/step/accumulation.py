@@ -1,28 +1,29 @@
-"""A step in parts: the losses and gradients of the whole batch with the activations of one part. Imports torch.
+"""Compute a step in parts with the losses and gradients of the whole batch. Imports torch.
 
-Contrastive losses compare every row with every other, so the parts' own losses do not add up to the batch's. As in
-GradCache (Gao et al. 2021, arXiv:2101.06983) the encoders therefore run twice: once for their values alone, part by
-part, and, when the gradient of these values is known, once more with a graph, for the way back. Between the two
+Contrastive losses compare every row with every other, so losses of the parts do not add up to those of the batch.
+Gradient caching (`gradient_cache.py`) solves this:
 
-- the contrastive losses and the hard negatives are those of the whole batch;
-- the fusion pass runs part by part, with its graph, on the values of all rows, so that a part's negatives may lie in
-  any other part. A part's losses count by its share of the rows or tokens that their means are over.
+1. The encoders run part by part without a graph; their outputs for the whole batch are kept as leaves.
+2. The contrastive losses and the hard negatives are computed on these leaves, over the whole batch.
+3. The fusion pass runs part by part with a graph, on the leaves of all rows, so that a negative may lie in any part.
+   A part's loss is weighted by its share of the rows or tokens that the loss averages over.
+4. The encoders are recomputed part by part with a graph, and the leaves' gradients go through it.
 
-What is drawn (dropout) is drawn once: the second run puts the random state of the first back. So the gradient is
-exactly that of one batch, and, where nothing is drawn, equal to that of the step in one. The exception are modules
-that compute statistics over a batch: they see a part at a time; `batch_statistics` finds them.
+Memory holds the activations of one part, and one output and gradient per encoder for the whole batch. The gradient is
+that of the step in one pass; dropout masks are equal in both encoder runs. The exception are modules with batch
+statistics, which see one part at a time (`batch_statistics` lists them).
 
-What is kept of the whole batch is what the encoders gave and its gradient: one layer's output, not all layers'.
-
-Where several processes share the batch (DDP), each computes its share in parts. What they do together, they do between
-the encoders' two runs: the contrastive losses of the whole batch, and the rows that are negatives elsewhere.
+Under DDP each rank computes its share of the batch in parts; the collectives run in step 2, and before and after
+step 3 for the rows that are negatives on other ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,25 +36,24 @@ from x2kit.plugin import VisionFeatures
 from x2kit.training.config import TrainingConfig
 from x2kit.training.step.encoder_passes import by_stream, encode_pieces, text_pieces, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
-from x2kit.training.step.gradient_cache import Around, Found, Recomputed, RemoteRows
-from x2kit.training.step.losses import (
-    Active,
-    Losses,
-    Negatives,
-    StepPlan,
-    View,
-    add_rows,
-    contrast,
-    fused_losses,
-    needs_masked,
-    view_of,
-)
+from x2kit.training.step.gradient_cache import CachedForward, ForwardContext, Outputs
+from x2kit.training.step.hard_negatives import RemoteRows
+from x2kit.training.step.losses import add_rows, contrastive_losses, fused_losses
 from x2kit.training.step.metrics import StepMetrics
 from x2kit.training.step.objectives import Objectives, objective_losses
-from x2kit.training.step.remote_rows import RankExchange
+from x2kit.training.step.plan import (
+    Active,
+    ImageContext,
+    Losses,
+    Negatives,
+    StreamPlan,
+    image_context,
+    needs_masked,
+)
+from x2kit.training.step.rank_exchange import RankExchange
 
-NONE = [slice(0, 0)]
-"""The one part of a stream of which another process has the rows."""
+NO_ROWS = [slice(0, 0)]
+"""The only part of a stream whose rows are all on other ranks."""
 
 
 def accumulate(
@@ -63,57 +63,60 @@ def accumulate(
     parts: int,
     weight: Callable[[str, str], float],
     *,
-    around: Around = nullcontext,
+    forward_context: ForwardContext = nullcontext,
     backward: Callable[[Tensor], None] = Tensor.backward,
     negatives: Mapping[str, Negatives] | None = None,
-    measures: StepMetrics | None = None,
-    partners: RankExchange | None = None,
+    metrics: StepMetrics | None = None,
+    exchange: RankExchange | None = None,
     objectives: Objectives | None = None,
 ) -> Losses:
-    """All losses of a step, and their gradients added to the parameters'.
+    """Compute all losses of a step in parts, and add their gradients to the parameters'.
 
     Args:
         model: in training mode, on the batch's device.
-        batch: the whole one.
-        active: the losses that are on.
-        parts: how many; a stream of fewer rows has fewer.
+        batch: the whole batch of this rank.
+        active: losses that are on.
+        parts: a stream with fewer rows has fewer parts.
         weight: of a stream's loss in the total.
-        around: what a forward pass runs in, such as autocast.
-        backward: of a scalar; one that scales it first scales all gradients.
-        negatives: as of `step_losses`.
-        measures: as of `step_losses`.
-        partners: as of `step_losses`; the gradients are still to be averaged over the processes.
-        objectives: as of `step_losses`.
-    Returns: scalars without graph, by stream and loss, unweighted.
+        forward_context: of every forward pass, such as autocast.
+        backward: of a scalar; if it scales the scalar, all gradients are scaled.
+        negatives: as in `step_losses`.
+        metrics: as in `step_losses`.
+        exchange: as in `step_losses`; the caller averages the gradients over the ranks.
+        objectives: as in `step_losses`.
+    Returns: scalars without a graph, by stream and loss, unweighted.
     """
-    step = _Step(model, batch, active, parts, weight, around, backward, measures, partners, objectives or {})
+    step = _Step(
+        model, batch, active, parts, weight, forward_context, backward, metrics, exchange, objectives or {}
+    )
     return step.run(negatives or {})
 
 
 def require_whole_model(config: TrainingConfig, processes: Processes) -> None:
-    """Raises X2KitError if processes that have shards of a model alone are to compute their steps in parts."""
+    """Raise X2KitError for accumulation with FSDP."""
     if config.accumulation > 1 and processes.several and config.distribution == "fsdp":
         raise X2KitError(
-            f"training.accumulation: {config.accumulation} parts with training.distribution fsdp: processes that need "
-            "each other's shards for every part must have equally many; set accumulation to 1 (each process holds its "
-            "share of the batch alone), or distribution to ddp, or use training.activation_checkpointing"
+            f"training.accumulation: {config.accumulation} parts with training.distribution fsdp: ranks with shards "
+            "of the model need equally many parts; set accumulation to 1 (each rank computes its share of the batch "
+            "in one pass), or distribution to ddp, or use training.activation_checkpointing"
         )
 
 
 def batch_statistics(model: nn.Module) -> list[str]:
-    """Names of the modules that compute statistics over a batch in training."""
+    """List the modules that compute statistics over a batch in training."""
     return [name for name, module in model.named_modules() if _has_statistics(module)]
 
 
 def describe_accumulation(model: nn.Module, parts: int) -> str:
-    """What accumulation promises for a model, for people."""
-    said = f"training.accumulation: each step in {parts} parts"
-    found = batch_statistics(model)
-    if not found:
-        return f"{said}, with the gradients of the whole batch"
+    """Describe whether accumulation gives the gradients of the whole batch."""
+    message = f"training.accumulation: each step in {parts} parts"
+    names = batch_statistics(model)
+    if not names:
+        return f"{message}, with the gradients of the whole batch"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"{said}; the gradients are not those of the whole batch, as {len(found)} modules with batch statistics see "
-        f"one part at a time ({', '.join(found[:3])}{', …' if len(found) > 3 else ''})"
+        f"{message}; the gradients differ from those of the whole batch, as batch statistics cover one part at a time "
+        f"in {', '.join(names[:3])}{more}"
     )
 
 
@@ -122,186 +125,179 @@ def _has_statistics(module: nn.Module) -> bool:
 
 
 def slices(count: int, parts: int) -> list[slice]:
-    """At most `parts` runs of rows, none empty, that differ by one row at most."""
-    sizes = [count // parts + (part < count % parts) for part in range(parts)]
-    ends = [sum(sizes[: part + 1]) for part in range(parts)]
-    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True) if size]
+    """Cut rows into at most `parts` slices, none empty, whose sizes differ by one at most."""
+    ends = [0]
+    for part in range(parts):
+        ends.append(ends[-1] + count // parts + (part < count % parts))
+    return [slice(start, end) for start, end in pairwise(ends) if end > start]
 
 
+@dataclass
 class _Step:
-    """One step; see `accumulate`."""
+    """One step; see `accumulate` for the fields."""
 
-    def __init__(
-        self,
-        model: X2VLM,
-        batch: Batch,
-        active: Active,
-        parts: int,
-        weight: Callable[[str, str], float],
-        around: Around,
-        backward: Callable[[Tensor], None],
-        measures: StepMetrics | None,
-        partners: RankExchange | None,
-        objectives: Objectives,
-    ) -> None:
-        self._objectives = objectives
-        self._measures, self._partners = measures, partners
-        self._model, self._batch, self._active, self._parts = model, batch, active, parts
-        self._weight, self._around, self._backward = weight, around, backward
+    model: X2VLM
+    batch: Batch
+    active: Active
+    parts: int
+    weight: Callable[[str, str], float]
+    forward_context: ForwardContext
+    backward: Callable[[Tensor], None]
+    metrics: StepMetrics | None
+    exchange: RankExchange | None
+    objectives: Objectives
 
     def run(self, negatives: Mapping[str, Negatives]) -> Losses:
-        vision = self._twice(self._vision())
-        features = self._features(vision.values)
-        texts = self._twice(self._texts())
-        views = self._twice(self._views(features))
-        losses, planned = self._contrast(texts.values, views.values, features, negatives)
-        borrowed = None
-        if self._partners is not None:
-            borrowed = RemoteRows(self._partners, planned, features)
-            planned, features = borrowed.planned, borrowed.features
-        weights = self._begin(planned, losses)
-        for part in range(self._parts):
-            self._fuse(part, planned, features, losses, weights)
-        if borrowed is not None:
-            borrowed.backward()
-        with _statistics_at_rest(self._model):
-            views.backward()
+        vision = self._cached(self._vision_chunks())
+        features = None
+        if vision.outputs:
+            summary, patches = vision.outputs["summary"], vision.outputs["patches"]
+            features = VisionFeatures(summary, patches, self.model.vision.grid)
+        pieces = text_pieces(self.batch.streams, needs_masked(self.batch.streams, self.active))
+        texts = self._cached(self._text_chunks(pieces))
+        images = self._cached(self._image_chunks(features))
+        encoded = by_stream(self.batch.streams, pieces, texts.outputs)
+        plans = {
+            name: StreamPlan(rows, self.active.get(name, ()), encoded[name], _image(images.outputs, name))
+            for name, rows in self.batch.streams.items()
+        }
+        losses, plans = self._contrastive(plans, features, negatives)
+        remote = None
+        if self.exchange is not None:
+            remote = RemoteRows(self.exchange, plans, features)
+            plans, features = remote.plans, remote.features
+        weights = self._start_fused(plans, losses)
+        for part in range(self.parts):
+            self._fuse(part, plans, features, losses, weights)
+        if remote is not None:
+            remote.backward()
+        with _frozen_statistics(self.model):
+            images.backward()
             texts.backward()
             vision.backward()
         return losses
 
-    def _twice(self, runs: Sequence[Callable[[], Found]]) -> Recomputed:
-        return Recomputed(self._around, self._model.device, runs)
+    def _cached(self, chunks: Sequence[Callable[[], Outputs]]) -> CachedForward:
+        return CachedForward(self.forward_context, self.model.device, chunks)
 
-    def _vision(self) -> Sequence[Callable[[], Found]]:
-        images, videos = self._batch.images, self._batch.videos
+    def _vision_chunks(self) -> Sequence[Callable[[], Outputs]]:
+        images, videos = self.batch.images, self.batch.videos
         if images is None:
             return []
-        all_images = len(images) - sum(videos)
-        starts = [all_images + sum(videos[:number]) for number in range(len(videos) + 1)]
+        still = len(images) - sum(videos)
+        starts = [still + sum(videos[:number]) for number in range(len(videos) + 1)]
 
-        def encode(rows: slice, videos: tuple[int, ...] = ()) -> Found:
-            features = vision_pass(self._model, images[rows], videos)
+        def encode(rows: slice, videos: tuple[int, ...] = ()) -> Outputs:
+            features = vision_pass(self.model, images[rows], videos)
             return {"summary": features.summary, "patches": features.patches}
 
-        still = [partial(encode, rows) for rows in slices(all_images, self._parts)]
-        moving = [
+        return [partial(encode, rows) for rows in slices(still, self.parts)] + [
             partial(encode, slice(starts[part.start], starts[part.stop]), videos[part])
-            for part in slices(len(videos), self._parts)
+            for part in slices(len(videos), self.parts)
         ]
-        return still + moving
 
-    def _features(self, values: Found) -> VisionFeatures | None:
-        if not values:
-            return None
-        return VisionFeatures(values["summary"], values["patches"], self._model.vision.grid)
-
-    def _texts(self) -> list[Callable[[], Found]]:
-        pieces = text_pieces(self._batch.streams, needs_masked(self._batch, self._active))
-        parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self._parts)]
+    def _text_chunks(self, pieces: Mapping[tuple[str, str], Texts]) -> list[Callable[[], Outputs]]:
+        parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self.parts)]
         for key, texts in pieces.items():
-            for part, some in zip(parts, slices(len(texts.ids), self._parts) or NONE, strict=False):
-                part[key] = Texts(texts.ids[some], texts.mask[some])
-        return [partial(encode_pieces, self._model, part) for part in parts if part]
+            for part, rows in zip(parts, slices(len(texts.ids), self.parts) or NO_ROWS, strict=False):
+                part[key] = Texts(texts.ids[rows], texts.mask[rows])
+        return [partial(encode_pieces, self.model, part) for part in parts if part]
 
-    def _views(self, features: VisionFeatures | None) -> list[Callable[[], Found]]:
-        def look(name: str, rows: PairedRows) -> Found:
-            view = view_of(self._model, name, rows, features)
-            assert view is not None
-            if view.mask is None:
-                return {(name, "whole"): view.whole}
-            return {(name, "whole"): view.whole, (name, "summary"): view.summary, (name, "mask"): view.mask}
+    def _image_chunks(self, features: VisionFeatures | None) -> list[Callable[[], Outputs]]:
+        def pool(name: str, rows: PairedRows) -> Outputs:
+            image = image_context(self.model, name, rows, features)
+            assert image is not None
+            outputs = {(name, "image_summary"): image.image_summary}
+            if image.mask is None:
+                return outputs
+            return outputs | {(name, "summary"): image.summary, (name, "mask"): image.mask}
 
         return [
-            partial(look, name, _some(rows, part))
-            for name, rows in self._batch.streams.items()
+            partial(pool, name, _rows_of_part(rows, part))
+            for name, rows in self.batch.streams.items()
             if isinstance(rows, PairedRows)
-            for part in slices(len(rows.images), self._parts) or NONE
+            for part in slices(len(rows.images), self.parts) or NO_ROWS
         ]
 
-    def _contrast(
+    def _contrastive(
         self,
-        tokens: Found,
-        views: Found,
+        plans: Mapping[str, StreamPlan],
         features: VisionFeatures | None,
         negatives: Mapping[str, Negatives],
-    ) -> tuple[Losses, dict[str, StepPlan]]:
-        """The losses that compare the rows of the whole batch, with their gradients, and the hard negatives."""
-        streams = self._batch.streams
-        pieces = text_pieces(streams, needs_masked(self._batch, self._active))
-        encoded = by_stream(streams, pieces, tokens)
+    ) -> tuple[Losses, dict[str, StreamPlan]]:
+        """Compute contrastive losses and objectives with their gradients, and draw the hard negatives."""
         losses: Losses = {}
-        planned: dict[str, StepPlan] = {}
-        with self._around():
-            for name, rows in streams.items():
-                whole = views.get((name, "whole"))
-                view = (
-                    whole
-                    if whole is None
-                    else View(views.get((name, "summary"), whole), views.get((name, "mask")), whole)
+        drawn: dict[str, StreamPlan] = {}
+        with self.forward_context():
+            for name, plan in plans.items():
+                losses[name], drawn[name] = contrastive_losses(
+                    self.model, plan, negatives.get(name), self.exchange
                 )
-                stream = StepPlan(rows, self._active.get(name, ()), encoded[name], view)
-                losses[name], planned[name] = contrast(
-                    self._model, stream, negatives.get(name), self._partners
-                )
-                further = self._objectives.get(name, {})
-                losses[name] |= objective_losses(self._model, stream, features, further, self._partners)
+                objectives = self.objectives.get(name, {})
+                losses[name] |= objective_losses(self.model, plan, features, objectives, self.exchange)
         self._differentiate(losses)
-        return losses, planned
+        return losses, drawn
 
-    def _begin(self, planned: Mapping[str, StepPlan], losses: Losses) -> dict[tuple[str, str], Tensor]:
-        """The other losses are 0 so far. Returns: what they count by among those of all processes."""
+    def _start_fused(
+        self, plans: Mapping[str, StreamPlan], losses: Losses
+    ) -> Mapping[tuple[str, str], Tensor]:
+        """Set the losses of the fusion pass to 0. Returns: this rank's weight of each."""
         counts: dict[tuple[str, str], Tensor] = {
             (name, loss): count.sum()
-            for name, stream in planned.items()
-            for loss in stream.on
-            if (count := stream.counts(loss)) is not None
+            for name, plan in plans.items()
+            for loss in plan.on
+            if (count := plan.counts(loss)) is not None
         }
         for name, loss in counts:
-            losses[name][loss] = torch.zeros((), device=self._model.device)
-        return {} if self._partners is None else self._partners.weights(counts)
+            losses[name][loss] = torch.zeros((), device=self.model.device)
+        return {} if self.exchange is None else self.exchange.loss_weights(counts)
 
     def _fuse(
         self,
         number: int,
-        planned: Mapping[str, StepPlan],
+        plans: Mapping[str, StreamPlan],
         features: VisionFeatures | None,
         losses: Losses,
         weights: Mapping[tuple[str, str], Tensor],
     ) -> None:
-        """The other losses of one part, with their gradients; they are added to the losses."""
-        fusion = FusionPass(few=True)
-        found: Losses = {}
-        runs = {name: slices(stream.fused, self._parts) for name, stream in planned.items()}
-        some = {name: run[number] for name, run in runs.items() if number < len(run)}
-        with self._around():
-            for name, part in some.items():
-                add_rows(fusion, name, planned[name], part)
-            fused = fusion.run(self._model, features)
-            for name, part in some.items():
-                means = fused_losses(self._model, name, planned[name], fused, part, self._measures)
-                found[name] = {
-                    loss: mean * _share(planned[name], loss, part) * weights.get((name, loss), 1)
+        """Run the fusion pass of one part, with gradients, and add its losses to `losses`."""
+        fusion = FusionPass(prune=True)
+        of_part: Losses = {}
+        cuts = {name: slices(plan.fused, self.parts) for name, plan in plans.items()}
+        rows = {name: cut[number] for name, cut in cuts.items() if number < len(cut)}
+        with self.forward_context():
+            for name, part in rows.items():
+                add_rows(fusion, name, plans[name], part)
+            fused = fusion.run(self.model, features)
+            for name, part in rows.items():
+                means = fused_losses(self.model, name, plans[name], fused, part, self.metrics)
+                of_part[name] = {
+                    loss: mean * _share(plans[name], loss, part) * weights.get((name, loss), 1)
                     for loss, mean in means.items()
                 }
-        self._differentiate(found)
-        for name, on in found.items():
+        self._differentiate(of_part)
+        for name, on in of_part.items():
             for loss, value in on.items():
                 losses[name][loss] = losses[name][loss] + value
 
     def _differentiate(self, losses: Losses) -> None:
-        """Gradients of the weighted sum; the losses lose their graph."""
-        terms = [
-            value * self._weight(name, loss) for name, on in losses.items() for loss, value in on.items()
-        ]
+        """Backpropagate the weighted sum, and detach the losses."""
+        terms = [value * self.weight(name, loss) for name, on in losses.items() for loss, value in on.items()]
         if terms:
-            self._backward(torch.stack(terms).sum())
+            self.backward(torch.stack(terms).sum())
         for on in losses.values():
             on.update({loss: value.detach() for loss, value in on.items()})
 
 
-def _some(rows: PairedRows, part: slice) -> PairedRows:
-    """What decides the views of a part of the rows."""
+def _image(outputs: Outputs, name: str) -> ImageContext | None:
+    whole = outputs.get((name, "image_summary"))
+    if whole is None:
+        return None
+    return ImageContext(outputs.get((name, "summary"), whole), outputs.get((name, "mask")), whole)
+
+
+def _rows_of_part(rows: PairedRows, part: slice) -> PairedRows:
+    """Select the images and regions of a part; the texts stay whole."""
     regions = rows.regions
     if regions is not None:
         mask = None if regions.mask is None else regions.mask[part]
@@ -309,17 +305,19 @@ def _some(rows: PairedRows, part: slice) -> PairedRows:
     return rows._replace(images=rows.images[part], regions=regions)
 
 
-def _share(stream: StepPlan, loss: str, part: slice) -> Tensor:
-    """How much of what a loss is a mean over lies in a part of the fused rows: scalar in [0, 1]."""
-    counts = stream.counts(loss)
+def _share(plan: StreamPlan, loss: str, part: slice) -> Tensor:
+    """Return the share of a loss's rows, tokens or boxes that lies in a part of the fused rows, in [0, 1]."""
+    counts = plan.counts(loss)
     if counts is None:
-        raise X2KitError(f"training.accumulation: it is not known what {loss} is a mean over")
+        raise X2KitError(
+            f"training.accumulation: {loss} has no count of rows, so it cannot be split in parts"
+        )
     return counts[part].sum() / counts.sum().clamp_min(1)
 
 
 @contextmanager
-def _statistics_at_rest(model: nn.Module) -> Iterator[None]:
-    """Running statistics stay as they are: the second run must not count a part again."""
+def _frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep running statistics unchanged: recomputation must not count a part a second time."""
     running = [m for m in model.modules() if _has_statistics(m) and m.track_running_stats]
     for module in running:
         module.track_running_stats = False  # type: ignore[assignment]

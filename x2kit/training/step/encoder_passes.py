@@ -1,6 +1,6 @@
-"""The vision pass of a step: the images of all streams and the frames of their videos together. Imports torch.
+"""Encode the images, frames and texts of all streams together. Imports torch.
 
-M images, V videos of F frames each, which may differ, N patches, D width.
+M images, V videos of F frames each (F may differ), B rows of a stream, L text tokens, N patches, D width.
 """
 
 from __future__ import annotations
@@ -21,25 +21,19 @@ def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> Vis
     """Encode the images of a step in one call of the vision encoder.
 
     Args:
-        model: whose vision encoder is used.
+        model: provides the vision encoder and the pooling of frames.
         images: [M + sum of F, C, H, W] float in [0, 1], the frames behind the images.
-        videos: the frames F of each video, in order.
+        videos: the number of frames F of each video, in order.
     Returns: features of M images, then of V videos.
-    """
-    return join_frames(model, model.encode_images(images), videos)
-
-
-def join_frames(model: X2VLM, features: VisionFeatures, videos: Sequence[int]) -> VisionFeatures:
-    """The features of images and frames with those of each video's frames made one; arguments as of `vision_pass`.
-
     Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
     """
+    features = model.encode_images(images)
     if not videos:
         return features
     start = len(features.summary) - sum(videos)
     parts = [_slice(features, 0, start)]
-    for frames, alike in groupby(videos):
-        end = start + frames * len(list(alike))
+    for frames, group in groupby(videos):
+        end = start + frames * len(list(group))
         parts.append(model.pool_frames(_slice(features, start, end), frames))
         start = end
     return VisionFeatures(
@@ -54,15 +48,15 @@ def _slice(features: VisionFeatures, start: int, end: int) -> VisionFeatures:
 
 
 Key = tuple[str, str]
-"""Stream, and which of its texts: "0" and "1" for the sides, "masked"."""
+"""Stream, and one of its texts: "0" and "1" for the sides, "masked"."""
 
 
-class Encoded(NamedTuple):
-    """A stream's texts after the pass; [B, L, D] each.
+class StreamTexts(NamedTuple):
+    """Encoded texts of a stream.
 
     Attributes:
-        clean: the texts, for parallel texts first and second.
-        masked: None if no loss needs them.
+        clean: [B, L, D] each; first and second for parallel texts, none for texts alone.
+        masked: [B, L, D]; None if no loss needs them.
         masked_mask: [B, L] bool, of the masked texts.
     """
 
@@ -71,11 +65,13 @@ class Encoded(NamedTuple):
     masked_mask: Tensor | None
 
 
-def text_pass(model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict[str, Encoded]:
-    """Encode the texts of all streams, in one call of the text encoder for each padded length.
+def text_pass(
+    model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bool]
+) -> dict[str, StreamTexts]:
+    """Encode the texts of all streams, with one encoder call per padded length.
 
     Args:
-        model: whose text encoder is used.
+        model: provides the text encoder.
         streams: rows by stream.
         masked: whether a loss of the stream needs its masked texts.
     """
@@ -84,19 +80,19 @@ def text_pass(model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bo
 
 
 def text_pieces(streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict[Key, Texts]:
-    """What there is to encode; arguments as of `text_pass`."""
+    """List the texts to encode; arguments as in `text_pass`."""
     pieces: dict[Key, Texts] = {}
     for name, rows in streams.items():
         for side, texts in enumerate(_clean(rows)):
             pieces[name, str(side)] = texts
-        hidden = _masked(rows) if masked[name] else None
-        if hidden is not None:
-            pieces[name, "masked"] = hidden
+        masked_texts = _masked(rows) if masked[name] else None
+        if masked_texts is not None:
+            pieces[name, "masked"] = masked_texts
     return pieces
 
 
 def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor]:
-    """Tokens [B, L, D] of each piece, in one call for each padded length."""
+    """Encode each text to [B, L, D], with one encoder call per padded length."""
     tokens: dict[Key, Tensor] = {}
     for length in sorted({texts.ids.shape[1] for texts in pieces.values()}):
         keys = [key for key, texts in pieces.items() if texts.ids.shape[1] == length]
@@ -109,10 +105,10 @@ def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor
 
 def by_stream(
     streams: Mapping[str, Rows], pieces: Mapping[Key, Texts], tokens: Mapping[Key, Tensor]
-) -> dict[str, Encoded]:
-    """The tokens of the pieces where the step looks for them."""
+) -> dict[str, StreamTexts]:
+    """Group encoded texts by stream."""
     return {
-        name: Encoded(
+        name: StreamTexts(
             [tokens[name, str(side)] for side in range(len(_clean(rows)))],
             tokens.get((name, "masked")),
             pieces[name, "masked"].mask if (name, "masked") in pieces else None,
@@ -128,7 +124,7 @@ def _clean(rows: Rows) -> list[Texts]:
 
 
 def _masked(rows: Rows) -> Texts | None:
-    """The masked texts: the first of the plain ones, perhaps with less padding at the end."""
+    """Return the masked texts: the first rows of the plain ones, perhaps with less padding."""
     masked, plain = (
         (rows.masked_first, rows.first) if isinstance(rows, ParallelRows) else (rows.masked, rows.texts)
     )

@@ -1,6 +1,6 @@
-"""The fusion pass of a step: rows of all losses that look at images go through the encoder together.
+"""Run the rows of all losses through the fusion encoder together. Imports torch.
 
-R rows, L text tokens, N context tokens, D width. Imports torch.
+R rows, L text tokens, N context tokens, D width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from x2kit.plugin import Context, VisionFeatures, gather_rows
 Key = tuple[str, str]
 """Stream and loss."""
 
-
 IMAGES = ("images",)
 
 
@@ -30,37 +29,36 @@ class _Piece(NamedTuple):
 
 
 class FusionPass:
-    """Collects rows, then runs one call of the fusion encoder for each padded length and kind of context.
+    """Collect rows, then call the fusion encoder once per padded length and kind of context.
 
     Args:
-        few: the rows look at few of the contexts, so only those are prepared. Which they are is asked of the device,
-            which waits for it.
+        prune: prepare only the contexts that a row attends to. This synchronises the device.
     """
 
-    def __init__(self, few: bool = False) -> None:
+    def __init__(self, prune: bool = False) -> None:
         self._pieces: list[_Piece] = []
-        self._few = few
+        self._prune = prune
 
     def add(
         self, key: Key, text: Tensor, mask: Tensor, context: Context | None, summary: bool = False
     ) -> None:
-        """Rows to fuse.
+        """Add rows to fuse.
 
         Args:
-            key: under which `run` gives the result.
+            key: of the result of `run`.
             text: [R, L, D].
             mask: [R, L] bool.
-            context: what they look at; None for text alone. A context with a lead looks at the step's images, so
-                that its tokens need not be given.
-            summary: only position 0 of the result will be read.
+            context: of the rows; None for text alone. A context with a lead attends to the step's images, and its
+                tokens may be empty.
+            summary: only position 0 of the result is read.
         """
         self._pieces.append(_Piece(key, text, mask, context, summary))
 
     def run(self, model: X2VLM, features: VisionFeatures | None) -> dict[Key, Tensor]:
-        """Fuse all rows that were added: [R, L, D] for each key."""
+        """Fuse all added rows. Returns: [R, L, D] for each key."""
         pieces = self._pieces
-        if self._few:
-            pieces, features = _only_seen(pieces, features)
+        if self._prune:
+            pieces, features = _prune_contexts(pieces, features)
         groups: dict[tuple[object, ...], list[_Piece]] = {}
         for piece in pieces:
             groups.setdefault((piece.text.shape[1], *_kind(piece)), []).append(piece)
@@ -83,32 +81,32 @@ class FusionPass:
 
 
 def _kind(piece: _Piece) -> tuple[object, ...]:
-    """Pieces of one kind can share a call: text alone, images, or one stream's own texts."""
+    """Return what must be equal in pieces that share a call: text alone, images, or one stream's texts."""
     if piece.context is None:
         return ("alone",)
     return IMAGES if piece.context.lead is not None else ("texts", *piece.key)
 
 
-def _only_seen(
+def _prune_contexts(
     pieces: list[_Piece], features: VisionFeatures | None
 ) -> tuple[list[_Piece], VisionFeatures | None]:
-    """The same pieces over no more images and no more texts than they look at."""
-    looking = [piece.context for piece in pieces if piece.context is not None and _kind(piece) == IMAGES]
-    places: Iterator[Tensor] = iter([])
-    if features is not None and looking:
-        seen, place = torch.unique(torch.cat([context.rows for context in looking]), return_inverse=True)
-        places = iter(torch.split(place, [len(context.rows) for context in looking]))
-        features = VisionFeatures(features.summary, gather_rows(features.patches, seen), features.grid)
-    fewer = []
+    """Restrict the contexts to the images and texts that any row attends to."""
+    of_images = [piece.context for piece in pieces if piece.context is not None and _kind(piece) == IMAGES]
+    image_rows: Iterator[Tensor] = iter([])
+    if features is not None and of_images:
+        used, rows = torch.unique(torch.cat([context.rows for context in of_images]), return_inverse=True)
+        image_rows = iter(torch.split(rows, [len(context.rows) for context in of_images]))
+        features = VisionFeatures(features.summary, gather_rows(features.patches, used), features.grid)
+    pruned = []
     for piece in pieces:
         context = piece.context
         if context is not None and _kind(piece) == IMAGES:
-            context = context._replace(rows=next(places))
+            context = context._replace(rows=next(image_rows))
         elif context is not None:
-            seen, place = torch.unique(context.rows, return_inverse=True)
-            context = context._replace(tokens=gather_rows(context.tokens, seen), rows=place)
-        fewer.append(piece._replace(context=context))
-    return fewer, features
+            used, rows = torch.unique(context.rows, return_inverse=True)
+            context = context._replace(tokens=gather_rows(context.tokens, used), rows=rows)
+        pruned.append(piece._replace(context=context))
+    return pruned, features
 
 
 def _join(pieces: list[_Piece], patches: Context | None) -> Context | None:

@@ -1,6 +1,7 @@
-"""Values that are computed in parts without a graph, and once more, with one, on the way back. Imports torch.
+"""Run a forward pass in chunks without a graph, and recompute it in the backward pass. Imports torch.
 
-What is drawn on the way (dropout) is drawn once: the second run puts the random state of the first back.
+This is the gradient caching of GradCache (Gao et al. 2021, arXiv:2101.06983). Dropout draws the same masks in both
+runs, as the second restores the random state of the first.
 """
 
 from __future__ import annotations
@@ -12,65 +13,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from x2kit.plugin import VisionFeatures
-from x2kit.training.step.global_negatives import with_negatives
-from x2kit.training.step.losses import StepPlan
-from x2kit.training.step.remote_rows import RankExchange
-
-Around = Callable[[], AbstractContextManager[None]]
-"""What a forward pass runs in, such as autocast."""
-Found = Mapping[Any, Tensor]
+ForwardContext = Callable[[], AbstractContextManager[None]]
+"""Context that a forward pass runs in, such as autocast."""
+Outputs = Mapping[Any, Tensor]
 """[rows, ...] by key."""
 
 
-class Recomputed:
-    """Values that are computed in parts, and once more on the way back."""
+class CachedForward:
+    """Outputs of a chunked forward pass as leaves whose gradients are cached until `backward`.
 
-    def __init__(self, around: Around, device: torch.device, runs: Sequence[Callable[[], Found]]) -> None:
-        """The values alone.
+    Args:
+        context: of every forward run.
+        device: whose random state is restored, with that of the CPU.
+        chunks: each returns [rows of the chunk, ...] by key; run at once without a graph.
+    """
 
-        Args:
-            runs: the parts; each gives [rows of the part, ...] by key.
-        """
-        self._around, self._device, self._runs = around, device, runs
+    def __init__(
+        self, context: ForwardContext, device: torch.device, chunks: Sequence[Callable[[], Outputs]]
+    ) -> None:
+        self._context, self._device, self._chunks = context, device, chunks
         self._states: list[list[Tensor]] = []
-        found: dict[Any, list[Tensor]] = {}
-        for run in runs:
+        parts: dict[Any, list[Tensor]] = {}
+        for chunk in chunks:
             self._states.append(_random_state(device))
-            with torch.no_grad(), around():
-                for key, value in run().items():
-                    found.setdefault(key, []).append(value)
-        self._sizes = {key: [len(value) for value in values] for key, values in found.items()}
-        self.values = {key: _leaf(values) for key, values in found.items()}
-        """[all rows, ...] by key; leaves, whose gradients `backward` hands on."""
+            with torch.no_grad(), context():
+                for key, output in chunk().items():
+                    parts.setdefault(key, []).append(output)
+        self._sizes = {key: list(map(len, outputs)) for key, outputs in parts.items()}
+        self.outputs = {key: _leaf(outputs) for key, outputs in parts.items()}
+        """[all rows, ...] by key; leaves."""
 
     def backward(self) -> None:
-        """Take the gradients of the values to what they were computed from."""
+        """Recompute each chunk with a graph and backpropagate the cached gradients through it."""
         gradients = {
-            key: iter(torch.split(value.grad, self._sizes[key]))
-            for key, value in self.values.items()
-            if value.grad is not None
+            key: iter(torch.split(output.grad, self._sizes[key]))
+            for key, output in self.outputs.items()
+            if output.grad is not None
         }
         if not gradients:
             return
-        for run, state in zip(self._runs, self._states, strict=True):
-            with _replayed(self._device, state), self._around():
-                found = run()
-            pairs = [(value, next(gradients[key])) for key, value in found.items() if key in gradients]
-            learned = [(value, gradient) for value, gradient in pairs if value.requires_grad]
+        for chunk, state in zip(self._chunks, self._states, strict=True):
+            with _random_state_of(self._device, state), self._context():
+                outputs = chunk()
+            pairs = [(output, next(gradients[key])) for key, output in outputs.items() if key in gradients]
+            learned = [(output, gradient) for output, gradient in pairs if output.requires_grad]
             if learned:
-                torch.autograd.backward(
-                    [value for value, _ in learned], [gradient for _, gradient in learned]
-                )
+                torch.autograd.backward(*zip(*learned, strict=True))
 
 
-def _leaf(values: list[Tensor]) -> Tensor:
-    whole = torch.cat(values)
+def _leaf(parts: list[Tensor]) -> Tensor:
+    whole = torch.cat(parts)
     return whole.requires_grad_(whole.is_floating_point())
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
-    """What the next draws of the processor and of the device follow."""
+    """Return the random states of the CPU and of the device."""
     states = [torch.get_rng_state()]
     if device.type != "cpu":
         states.append(torch.get_device_module(device).get_rng_state())
@@ -84,61 +81,11 @@ def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
 
 
 @contextmanager
-def _replayed(device: torch.device, states: list[Tensor]) -> Iterator[None]:
-    """The draws that followed this state, again; those after it go on where they were."""
+def _random_state_of(device: torch.device, states: list[Tensor]) -> Iterator[None]:
+    """Use an earlier random state inside the block, and the current one after it."""
     now = _random_state(device)
     _set_random_state(device, states)
     try:
         yield
     finally:
         _set_random_state(device, now)
-
-
-class RemoteRows:
-    """Streams with the negatives that other processes have.
-
-    Every process has to make it for the same streams, and to call `backward`.
-
-    Args:
-        partners: the other processes.
-        planned: streams over leaves.
-        features: of the process's own images, leaves as well; None if the batch has none.
-    """
-
-    def __init__(
-        self, partners: RankExchange, planned: Mapping[str, StepPlan], features: VisionFeatures | None
-    ) -> None:
-        self._fetched: list[Tensor] = []
-        self._leaves: list[Tensor] = []
-        extended = {}
-        for name, stream in planned.items():
-            extended[name], features = with_negatives(partners, stream, features)
-        self.planned = {name: self._over_leaves(stream) for name, stream in extended.items()}
-        """The streams, with the rows of other processes behind their own."""
-        self.features = features
-        """With the images of other processes behind their own."""
-        if features is not None:
-            self.features = features._replace(
-                summary=self._leaf(features.summary), patches=self._leaf(features.patches)
-            )
-
-    def _over_leaves(self, stream: StepPlan) -> StepPlan:
-        texts = stream.texts._replace(clean=[self._leaf(tokens) for tokens in stream.texts.clean])
-        view = stream.view
-        if view is not None:
-            view = view._replace(summary=self._leaf(view.summary))
-        return stream._replace(texts=texts, view=view)
-
-    def _leaf(self, tensor: Tensor) -> Tensor:
-        if tensor.is_leaf:  # nothing was fetched
-            return tensor
-        self._fetched.append(tensor)
-        self._leaves.append(tensor.detach().requires_grad_())
-        return self._leaves[-1]
-
-    def backward(self) -> None:
-        """Hand the gradients on, to the leaves of this process and of those that the rows came from."""
-        if self._fetched:
-            # Zeros too: a process whose parts looked at nothing still has gradients to receive.
-            gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in self._leaves]
-            torch.autograd.backward(self._fetched, gradients)

@@ -1,6 +1,6 @@
-"""What is logged beside the losses: shares that are counted on the device, and only read where a line is written.
+"""Count accuracies and padding on the device, read only when they are logged. Imports torch.
 
-`docs/reference/metrics.md` has the names. Imports torch.
+`docs/reference/metrics.md` lists the names.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from x2kit.model.x2vlm import TEMPERATURE_RANGE
 
 
 class StepMetrics:
-    """Counts of one step: what is right, or padding, out of how many."""
+    """Accumulate hits and totals of one step."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def add(self, name: str, hits: Tensor, counted: Tensor) -> None:
-        """More of a share: bool tensors of one shape; hits count where `counted` is True."""
-        found, of = (hits & counted).sum(), counted.sum()
-        before = self._counts.get(name)
-        self._counts[name] = (found, of) if before is None else (before[0] + found, before[1] + of)
+        """Add to a share: bool tensors of one shape; hits count where `counted` is True."""
+        total, of = self._counts.get(name, (0, 0))
+        self._counts[name] = (total + (hits & counted).sum(), of + counted.sum())
 
     def matching(self, name: str, logits: Tensor, valid: Tensor | None) -> None:
-        """Accuracy of the matching head.
+        """Count the correct answers of the matching head.
 
         Args:
             name: stream and loss.
-            logits: [3B, 2], a third pairs that match, two thirds hard negatives.
-            valid: [3B] bool, which count; None for all.
+            logits: [3B, 2], one third matching pairs, two thirds hard negatives.
+            valid: [3B] bool, rows that count; None for all.
         """
         matched = logits.detach().argmax(1) == 1
         counted = torch.ones_like(matched) if valid is None else valid
@@ -44,46 +43,46 @@ class StepMetrics:
         self.add(f"{name}_negative_accuracy", ~matched[rows:], counted[rows:])
 
     def padding(self, streams: Mapping[str, Rows]) -> None:
-        """Share of padding in the texts of each stream."""
+        """Count the padding in the texts of each stream."""
         for name, rows in streams.items():
             texts = [rows.first, rows.second] if isinstance(rows, ParallelRows) else [rows.texts]
             for one in texts:
                 self.add(f"{name}.padding", ~one.mask, torch.ones_like(one.mask))
 
     def read(self, processes: Processes) -> dict[str, float]:
-        """The shares, over all processes; waits for the device. A share of nothing is left out."""
+        """Return the shares over all ranks that have a total above 0; synchronises the device."""
         parts = {
             f"{name}/{part}": value
             for name, counts in self._counts.items()
             for part, value in zip(("hits", "counted"), counts, strict=True)
         }
-        found = processes.mean(parts)
+        means = processes.mean(parts)
         return {
-            name: found[f"{name}/hits"] / found[f"{name}/counted"]
+            name: means[f"{name}/hits"] / means[f"{name}/counted"]
             for name in self._counts
-            if found[f"{name}/counted"]
+            if means[f"{name}/counted"]
         }
 
 
 def region_images(batch: Batch) -> dict[str, float]:
-    """Images of each region stream, and those left out by reason; what is 0 is left out. The same on every rank."""
+    """Count images of each region stream, and those dropped, by reason, if any. Equal on every rank."""
     values: dict[str, float] = {}
     for name, images in (batch.regions or {}).items():
         values[f"{name}.images_held"] = images.held
-        left_out = {
+        dropped = {
             "images_broken": images.broken,
             "images_empty": images.empty,
             "images_over_limit": images.over_limit,
             "images_repeated": images.repeated,
             "rows_over_limit": images.rows_over_limit,
         }
-        values |= {f"{name}.{reason}": count for reason, count in left_out.items() if count}
+        values |= {f"{name}.{reason}": count for reason, count in dropped.items() if count}
     return values
 
 
 @torch.no_grad()
 def temperatures(model: X2VLM) -> dict[str, Tensor]:
-    """The temperatures of a model, and 1 or 0: whether each is at an end of its range. Scalars on the device."""
+    """Return the temperatures, and 1 for each at a limit of its range, else 0; scalars on the device."""
     if not hasattr(model, "temperature"):
         return {}
     named = {"temperature": model.temperature}
