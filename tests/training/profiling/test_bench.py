@@ -15,7 +15,7 @@ from x2kit.training.profiling.bench import (
     MeasuredPhase,
     bench,
     find_batch_size,
-    larger,
+    scale_batches,
 )
 from x2kit.training.stepper import Stepper
 
@@ -71,7 +71,7 @@ def _phase(phase: Phase, seconds: float, samples: float) -> MeasuredPhase:
 
 def test_larger_batches_keep_their_shape(written: Written) -> None:
     data = written().recipe.data
-    for name, found in larger(data, 4).streams.items():
+    for name, found in scale_batches(data, 4).streams.items():
         before = data.streams[name]
         assert found.batch_size == 4 * before.batch_size
         assert found.fusion_rows == (before.fusion_rows and 4 * before.fusion_rows)

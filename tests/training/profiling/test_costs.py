@@ -61,9 +61,9 @@ def test_twice_the_rows_keep_twice_the_activations(written: Written) -> None:
     image, model = recipe.model.vision.describe().image, meta_model(recipe.model, recipe.data)
 
     def kept(factor: int) -> int:
-        from x2kit.training.profiling.bench import larger
+        from x2kit.training.profiling.bench import scale_batches
 
-        data = larger(recipe.data, factor)
+        data = scale_batches(recipe.data, factor)
         active = {name: losses_on(stream) for name, stream in data.streams.items()}
         return step_costs(model, image, data, active).activations
 

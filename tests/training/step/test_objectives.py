@@ -220,5 +220,5 @@ def test_failing_objective_is_named_by_its_key(model: X2VLM, batch: Batch, objec
 
 
 def test_objective_with_parameters_is_refused() -> None:
-    with pytest.raises(PluginError, match="an objective has no parameters.* found weight, bias"):
+    with pytest.raises(PluginError, match=r"an objective has no parameters.* found weight, bias"):
         built(nn.Linear(2, 2))

@@ -1,7 +1,7 @@
-"""What a training step of a recipe costs on this machine, and in which part of it. Imports torch.
+"""Measure time and memory of a recipe's training steps, part by part. Imports torch.
 
-A few steps of each phase of the recipe are made from fresh weights and timed part by part; on an accelerator each part
-is waited for, so a run is a little faster than what is measured. Nothing is written.
+A few steps of each phase of the recipe run from fresh weights. On an accelerator every part is synchronised, so a run
+is slightly faster than measured. No files are written.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from x2kit.data.config import DataConfig, Phase, StreamConfig, loss_phases
-from x2kit.data.pipeline.batch import Batch, ParallelRows, Rows, Texts
+from x2kit.data.pipeline.batch import Batch
 from x2kit.model.device import choose_device, describe_device
 from x2kit.training.profiling.costs import count_operations
+from x2kit.training.step.encoder_passes import clean_texts
 from x2kit.training.stepper import Recipe, Stepper, assemble
 
 PARTS = ("data", "vision", "text", "fusion", "other forward", "backward", "optimiser")
@@ -31,9 +32,9 @@ _METHODS = {
     "fusion": ("fuse",),
 }
 WARM_UP = 1
-"""Steps before the clock runs: the first ones allocate memory and choose kernels."""
+"""Untimed steps at the start of a phase: the first steps allocate memory and choose kernels."""
 MIN_GAIN = 1.05
-"""A larger batch is worth its memory only if it makes samples faster by this factor."""
+"""Smallest gain in samples a second for which a larger batch is worth its memory."""
 _MAX_DOUBLINGS = 6
 
 
@@ -41,13 +42,13 @@ class MeasuredPhase(NamedTuple):
     """Cost of a step in a phase of the run.
 
     Attributes:
-        phase: its steps and losses.
-        seconds: a step, data included.
+        phase: steps and losses.
+        seconds: per step, data included.
         samples: records a second.
-        tokens: of texts a second, without padding.
+        tokens: text tokens a second, without padding.
         shares: of the time, by part; they sum to 1.
-        flops: floating point operations a second in the step, data left out; those of `count_operations`.
-        memory: peak in bytes: of the device's memory, or on a CPU of the whole process so far.
+        flops: floating-point operations a second, data excluded; counted by `count_operations`.
+        memory: peak in bytes: of the device, or on a CPU of the process so far.
     """
 
     phase: Phase
@@ -63,10 +64,10 @@ class Measured(NamedTuple):
     """Cost of a run.
 
     Attributes:
-        device: and precision, for people.
-        rows: texts and pairs a step, by stream.
+        device: description, with the precision.
+        rows: texts and pairs per step, by stream.
         phases: at least one, in order.
-        peak_flops: floating point operations a second of one large matrix product.
+        peak_flops: floating-point operations a second of a large matrix product.
     """
 
     device: str
@@ -76,26 +77,27 @@ class Measured(NamedTuple):
 
     @property
     def run_seconds(self) -> float:
-        """All steps of the run, without checkpoints and start."""
-        return sum(one.seconds * one.phase.steps for one in self.phases)
+        """Duration of all steps of the run, without start and checkpoints."""
+        return sum(phase.seconds * phase.phase.steps for phase in self.phases)
 
     @property
     def samples(self) -> float:
         """Records a second over the whole run."""
-        return sum(one.samples * one.seconds * one.phase.steps for one in self.phases) / self.run_seconds
+        records = (phase.samples * phase.seconds * phase.phase.steps for phase in self.phases)
+        return sum(records) / self.run_seconds
 
     @property
     def memory(self) -> int:
         """Largest peak in bytes."""
-        return max(one.memory for one in self.phases)
+        return max(phase.memory for phase in self.phases)
 
-    def utilisation(self, one: MeasuredPhase) -> float:
-        """Share of the peak that a step of a phase reaches."""
-        return one.flops / self.peak_flops
+    def utilisation(self, phase: MeasuredPhase) -> float:
+        """Share of the peak that the steps of a phase reach."""
+        return phase.flops / self.peak_flops
 
 
 class _Clock:
-    """Seconds by part, on a device whose work may lag behind."""
+    """Sum seconds by part, synchronising the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -110,41 +112,43 @@ class _Clock:
         return time.perf_counter()
 
     @contextmanager
-    def on(self, part: str) -> Iterator[None]:
-        began = self.now()
+    def time(self, part: str) -> Iterator[None]:
+        start = self.now()
         yield
-        self.seconds[part] += self.now() - began
+        self.seconds[part] += self.now() - start
 
 
 class _TimedStepper(Stepper):
-    """Notes when the forward pass ends."""
+    """Call back at the end of the forward pass."""
 
-    forward_ended: Callable[[], None]
+    on_forward_end: Callable[[], None]
 
     def total(self, losses: dict[str, dict[str, Tensor]]) -> Tensor:
         total = super().total(losses)
-        self.forward_ended()
+        self.on_forward_end()
         return total
 
 
 def bench(recipe: Recipe, steps: int) -> Measured:
-    """Time steps of each phase of a recipe's run, a phase being a span in which the same losses are on.
+    """Time steps of each phase of a run; within a phase the same losses are on.
 
     Args:
         recipe: resolved, with at least one stream.
-        steps: that are timed in each phase.
+        steps: timed steps of each phase.
     Raises: X2KitError as training does.
     """
     config = recipe.training
     phases = loss_phases(recipe.data, config.steps)
-    total, starts = _with_room(recipe.data, config.steps, phases, WARM_UP + steps + 1)
-    recipe = _changed(recipe, training=config.model_copy(update={"steps": total}))
+    total, starts = _lengthen(recipe.data, config.steps, phases, WARM_UP + steps + 1)
+    recipe = _replace(recipe, training=config.model_copy(update={"steps": total}))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    parts, _ = assemble(recipe, lambda switched_on: None)
+    parts, _ = assemble(recipe, lambda message: None)
     stepper = _TimedStepper(recipe, parts, 0)
     clock = _Clock(parts.device)
-    _watch(stepper, clock)
+    for part, names in _METHODS.items():
+        for name in names:
+            setattr(stepper.model, name, _timed(getattr(stepper.model, name), part, clock))
     measured = []
     for phase, stepper.done in zip(phases, starts, strict=True):
         measured.append(_measure(stepper, phase, steps, clock))
@@ -156,31 +160,32 @@ def bench(recipe: Recipe, steps: int) -> Measured:
     )
 
 
-def _with_room(data: DataConfig, steps: int, phases: Sequence[Phase], needed: int) -> tuple[int, list[int]]:
-    """Find a longer run in which each phase has the steps needed: its steps, and where the phases start in it."""
+def _lengthen(data: DataConfig, steps: int, phases: Sequence[Phase], needed: int) -> tuple[int, list[int]]:
+    """Double a run until each phase has the steps needed. Returns: its steps, and the first step of each phase."""
     while True:
-        longest = {one.names: one for one in sorted(loss_phases(data, steps), key=lambda one: one.steps)}
-        found = [longest[phase.names] for phase in phases]
-        if min(one.steps for one in found) >= needed:
-            return steps, [one.start for one in found]
+        longest = {phase.names: phase for phase in sorted(loss_phases(data, steps), key=lambda p: p.steps)}
+        long = [longest[phase.names] for phase in phases]
+        if min(phase.steps for phase in long) >= needed:
+            return steps, [phase.start for phase in long]
         steps *= 2
 
 
 def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) -> MeasuredPhase:
     """Time the steps from `stepper.done` on."""
-    _reset_memory(stepper.device)
+    if stepper.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(stepper.device)
     source = stepper.batches.iterate(stepper.done)
     for _ in range(WARM_UP):
         _step(stepper, next(source), clock)
     clock.reset()
     samples = tokens = 0
     for _ in range(steps):
-        with clock.on("data"):
+        with clock.time("data"):
             batch = next(source)
         samples += sum(map(len, batch.records.values()))
-        tokens += sum(int(texts.mask.sum()) for rows in batch.streams.values() for texts in _texts(rows))
+        tokens += sum(int(texts.mask.sum()) for rows in batch.streams.values() for texts in clean_texts(rows))
         _step(stepper, batch, clock)
-    spent = dict(clock.seconds)  # of these steps alone: the next one is slow, since it is counted
+    spent = dict(clock.seconds)  # before the next step, which counting slows down
     seconds = sum(spent.values())
     with count_operations() as counter:
         stepper.step(next(source))
@@ -191,70 +196,70 @@ def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) ->
         tokens / seconds,
         {part: time_in / seconds for part, time_in in spent.items()},
         counter.get_total_flops() * steps / (seconds - spent["data"]),
-        _memory(stepper.device),
+        _peak_memory(stepper.device),
     )
 
 
 def find_batch_size(recipe: Recipe, steps: int) -> Iterator[tuple[int, Measured]]:
-    """Double all streams' batches as long as samples get faster and the memory lasts.
+    """Double all batches while samples a second rise and the memory suffices.
 
-    Yields: the factor and what was measured, from 1 on.
+    Yields: the factor, from 1 on, and its measurement.
     """
-    best, memory = 0.0, _memory_in_all(choose_device(recipe.training.device))
+    best, memory = 0.0, _total_memory(choose_device(recipe.training.device))
     for doublings in range(_MAX_DOUBLINGS):
         factor = 2**doublings
         try:
-            measured = bench(_changed(recipe, data=larger(recipe.data, factor)), steps)
+            measured = bench(_replace(recipe, data=scale_batches(recipe.data, factor)), steps)
         except torch.OutOfMemoryError:
             return
         yield factor, measured
-        # twice the rows take up to twice the memory, and a CPU's does not end in an error but in swapping
+        # Twice the rows take up to twice the memory; without memory a CPU swaps instead of raising an error.
         if measured.samples < MIN_GAIN * best or 2 * measured.memory > memory:
             return
         best = measured.samples
 
 
-def larger(data: DataConfig, factor: int) -> DataConfig:
-    """The streams with so many times the rows."""
+def scale_batches(data: DataConfig, factor: int) -> DataConfig:
+    """Multiply the rows and images of all streams."""
 
-    def of(stream: StreamConfig) -> StreamConfig:
-        counts = ("batch_size", "max_images", "fusion_rows")
-        found = {name: getattr(stream, name) for name in counts}
+    def scaled(stream: StreamConfig) -> StreamConfig:
+        counts = {name: getattr(stream, name) for name in ("batch_size", "max_images", "fusion_rows")}
         return stream.model_copy(
-            update={name: count * factor for name, count in found.items() if count is not None}
+            update={name: count * factor for name, count in counts.items() if count is not None}
         )
 
-    return data.model_copy(update={"streams": {name: of(stream) for name, stream in data.streams.items()}})
+    streams = {name: scaled(stream) for name, stream in data.streams.items()}
+    return data.model_copy(update={"streams": streams})
 
 
 def matmul_peak(device: torch.device, precision: str, repeats: int = 5) -> float:
-    """Floating point operations a second of the best of some large square matrix products."""
-    # long enough for the clock that a step runs at, not of a burst
+    """Return floating-point operations a second of the fastest of some large square matrix products."""
+    # Long enough to leave the burst clock of the processor.
     side = 2048 if device.type == "cpu" else 8192
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     clock, best = _Clock(device), float("inf")
     for _ in range(1 + repeats):
-        began = clock.now()
+        start = clock.now()
         left @ right
-        best = min(best, clock.now() - began)
+        best = min(best, clock.now() - start)
     return 2 * side**3 / best
 
 
-def _changed(recipe: Recipe, **sections: Any) -> Recipe:
-    changed: Recipe = recipe.model_copy(update=sections)  # type: ignore[attr-defined]
-    return changed
+def _replace(recipe: Recipe, **sections: Any) -> Recipe:
+    replaced: Recipe = recipe.model_copy(update=sections)  # type: ignore[attr-defined]
+    return replaced
 
 
 def _step(stepper: _TimedStepper, batch: Batch, clock: _Clock) -> None:
-    """One step, its time booked to parts; what is in no encoder's call is the other forward pass."""
-    inside = sum(clock.seconds[part] for part in _METHODS)
+    """Make one step and book its time to parts; forward time outside the encoders is "other forward"."""
+    before = sum(clock.seconds[part] for part in _METHODS)
     marks = {"start": clock.now()}
 
     def mark(name: str) -> Callable[..., None]:
         return lambda *_: marks.__setitem__(name, clock.now())
 
-    stepper.forward_ended = mark("forward")
+    stepper.on_forward_end = mark("forward")
     hooks = (
         stepper.optimizer.register_step_pre_hook(mark("backward")),
         stepper.optimizer.register_step_post_hook(mark("optimiser")),
@@ -263,46 +268,28 @@ def _step(stepper: _TimedStepper, batch: Batch, clock: _Clock) -> None:
     stepper.done += 1
     for hook in hooks:
         hook.remove()
-    inside = sum(clock.seconds[part] for part in _METHODS) - inside
-    clock.seconds["other forward"] += marks["forward"] - marks["start"] - inside
+    encoders = sum(clock.seconds[part] for part in _METHODS) - before
+    clock.seconds["other forward"] += marks["forward"] - marks["start"] - encoders
     clock.seconds["backward"] += marks["backward"] - marks["forward"]
     clock.seconds["optimiser"] += marks["optimiser"] - marks["backward"]
-
-
-def _watch(stepper: Stepper, clock: _Clock) -> None:
-    """Book the calls of the model's encoders to their parts."""
-    for part, names in _METHODS.items():
-        for name in names:
-            setattr(stepper.model, name, _timed(getattr(stepper.model, name), part, clock))
 
 
 def _timed(method: Callable[..., Any], part: str, clock: _Clock) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any, **named: Any) -> Any:
-        with clock.on(part):
+        with clock.time(part):
             return method(*arguments, **named)
 
     return call
 
 
-def _texts(rows: Rows) -> list[Texts]:
-    if isinstance(rows, ParallelRows):
-        return [rows.first, rows.second]
-    return [rows.texts]
-
-
-def _reset_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _memory_in_all(device: torch.device) -> int:
+def _total_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

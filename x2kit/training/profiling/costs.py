@@ -1,4 +1,4 @@
-"""Floating point operations of what runs inside: matrix products, convolutions and attention. Imports torch."""
+"""Count operations and activations of a step on the meta device, without computing it. Imports torch."""
 
 from __future__ import annotations
 
@@ -29,85 +29,83 @@ from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import ImageSpec, Tokenizer
-from x2kit.training.step.losses import Active, Negatives, step_losses
+from x2kit.training.step.losses import step_losses
+from x2kit.training.step.plan import Active, Negatives
 
 Shape = tuple[int, ...]
+META = torch.device("meta")
+BYTES = 4
+"""Per parameter, gradient and each of AdamW's two averages, which are float32 at every precision."""
+BACKWARD = 2
+"""Operations of the backward pass per operation of the forward pass: gradients of inputs and of weights."""
 
 
 def count_operations() -> FlopCounterMode:
-    """A context that counts, in `get_total_flops()`; torch's own one passes over the attention kernel of CPUs."""
+    """Count the floating-point operations of a block: matrix products, convolutions and attention.
+
+    The result is `get_total_flops()`. torch's counter alone ignores the attention kernel of CPUs.
+    """
     aten = torch.ops.aten
-    of_cpus = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
+    cpu_attention = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     }
-    return FlopCounterMode(display=False, custom_mapping=of_cpus)
+    return FlopCounterMode(display=False, custom_mapping=cpu_attention)
 
 
-def _forward(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Scores, then the mean of the values; [B, H, L, D] each."""
-    return _pairs(query, key) * 2 * (query[-1] + value[-1])
+def _attention_forward(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Count scores and weighted values; [B, H, L, D] each."""
+    return _token_pairs(query, key) * 2 * (query[-1] + value[-1])
 
 
-def _backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Scores once more, and the gradients of scores, values, queries and keys."""
-    return _pairs(query, key) * 2 * (3 * query[-1] + 2 * value[-1])
+def _attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Count recomputed scores, and gradients of scores, values, queries and keys."""
+    return _token_pairs(query, key) * 2 * (3 * query[-1] + 2 * value[-1])
 
 
-def _pairs(query: Shape, key: Shape) -> int:
+def _token_pairs(query: Shape, key: Shape) -> int:
     batch, heads, length, _ = query
     return batch * heads * length * key[-2]
 
 
-META = torch.device("meta")
-
-
 def images_of(stream: StreamConfig) -> int:
-    """Images and frames that a step encodes for a stream; those of another stream are counted there."""
+    """Count the images and frames that a step encodes for a stream, without those shared with another stream."""
     if stream.images_from is not None or stream.kind not in ("image-text", "region-text", "video-text"):
         return 0
     return stream.records_a_step * (stream.frames if stream.kind == "video-text" else 1)
 
 
 def tokens_of(stream: StreamConfig) -> int:
-    """Tokens of the texts of a step, each as long as it may be."""
+    """Count the tokens of a stream's texts in a step, each of `max_tokens`."""
     return stream.batch_size * stream.max_tokens * (2 if stream.kind == "parallel-text" else 1)
 
 
 def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:
-    """The batch of a step: every row there, every text of `max_tokens` tokens."""
+    """Build a full batch on the meta device, every text of `max_tokens` tokens."""
     streams = data.streams
-    all_images = sum(map(images_of, streams.values()))
+    num_images = sum(map(images_of, streams.values()))
+    shape = (num_images, image.channels, image.size, image.size)
+    images = torch.empty(shape, device=META) if num_images else None
     videos = [stream for stream in streams.values() if stream.kind == "video-text"]
-    images = (
-        torch.empty(all_images, image.channels, image.size, image.size, device=META) if all_images else None
-    )
-    return Batch(
-        0,
-        images,
-        {name: _rows(stream) for name, stream in streams.items()},
-        {},
-        [],
-        videos=tuple(stream.frames for stream in videos for _ in range(stream.records_a_step)),
-    )
+    frames = tuple(stream.frames for stream in videos for _ in range(stream.records_a_step))
+    return Batch(0, images, {name: _rows(stream) for name, stream in streams.items()}, {}, [], videos=frames)
 
 
 def meta_negatives(batch: Batch) -> dict[str, Negatives]:
-    """Hard negatives of the rows that are fused, of each stream that has pairs."""
-    fused = {
-        name: len(rows.group[: rows.fused])
+    """Build hard negatives of the fused rows of each stream of pairs."""
+    return {
+        name: Negatives(*[_ids(len(rows.group[: rows.fused]))] * 2)
         for name, rows in batch.streams.items()
         if not isinstance(rows, TextRows)
     }
-    return {name: Negatives(_numbers(rows), _numbers(rows)) for name, rows in fused.items()}
 
 
 def _rows(stream: StreamConfig) -> Rows:
-    count, group = stream.batch_size, _numbers(stream.batch_size)
+    count, group = stream.batch_size, _ids(stream.batch_size)
     fused = count if stream.fusion_rows is None else min(count, stream.fusion_rows)
     masking = stream.masking
     masks = min(masking.max_masks, max(1, round(masking.mask_prob * stream.max_tokens)))
-    masked = MaskedTexts(_numbers(fused, stream.max_tokens), _numbers(fused, masks), _numbers(fused, masks))
+    masked = MaskedTexts(_ids(fused, stream.max_tokens), _ids(fused, masks), _ids(fused, masks))
     if stream.kind == "text":
         return TextRows(_texts(stream), masked)
     if stream.kind == "parallel-text":
@@ -116,30 +114,24 @@ def _rows(stream: StreamConfig) -> Rows:
     if stream.kind == "region-text":
         whole = torch.empty(count, dtype=torch.bool, device=META)
         regions = Regions(torch.empty(count, 4, device=META), whole)
-    return PairedRows(_numbers(count), _texts(stream), masked, group, regions, stream.fusion_rows)
+    return PairedRows(_ids(count), _texts(stream), masked, group, regions, stream.fusion_rows)
 
 
 def _texts(stream: StreamConfig) -> Texts:
-    ids = _numbers(stream.batch_size, stream.max_tokens)
+    ids = _ids(stream.batch_size, stream.max_tokens)
     return Texts(ids, torch.empty(ids.shape, dtype=torch.bool, device=META))
 
 
-def _numbers(*shape: int) -> Tensor:
+def _ids(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.int64, device=META)
-
-
-BYTES = 4
-"""Of a parameter, a gradient and each of AdamW's two averages: all are float32, whatever the precision."""
-BACKWARD = 2
-"""Operations of the backward pass over those of the forward one: gradients of inputs and of weights."""
 
 
 class StepCosts(NamedTuple):
     """One step of the global batch.
 
     Attributes:
-        flops: floating point operations, forward and backward.
-        activations: bytes that the forward pass keeps for the backward one, in float32.
+        flops: floating-point operations, forward and backward.
+        activations: bytes kept for the backward pass, in float32.
     """
 
     flops: int
@@ -147,17 +139,18 @@ class StepCosts(NamedTuple):
 
 
 def meta_model(config: ModelConfig, data: DataConfig) -> X2VLM:
-    """The model of a recipe, with shapes and without memory.
+    """Build the model of a recipe on the meta device.
 
-    Pretrained weights, which alone know their sizes, are read, and a tokenizer that the run would train is trained;
-    where there are no texts, or their files are missing, the model has the largest vocabulary that it can get.
-    Raises: X2KitError where that cannot be done.
+    Pretrained weights are read, as their sizes are in the files, and a tokenizer that the run would train is trained;
+    without texts, or if their files are missing, the vocabulary has its largest size.
+
+    Raises: X2KitError if a file cannot be read or a setting is invalid.
     """
     if any(getattr(part, "pretrained", None) for part in (config.vision, config.text, config.fusion)):
         return build_model(config, training_texts(data)).to("meta").eval()
     try:
         tokenizer = config.text.official_tokenizer(None)
-    except SettingError:  # only the official encoders know their ids without a tokenizer
+    except SettingError:  # only official encoders have ids without a tokenizer
         tokenizer = _tokenizer(config, data)
     with torch.device("meta"), without_initialisation():
         return build_model(config, tokenizer=tokenizer).eval()
@@ -178,27 +171,27 @@ def _tokenizer(config: ModelConfig, data: DataConfig) -> Tokenizer:
 
 
 def parameter_count(model: X2VLM) -> int:
-    """Parameters, shared ones counted once."""
+    """Count parameters, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active) -> StepCosts:
-    """What a step of these streams costs.
+    """Count operations and activations of one step.
 
     Args:
         model: on the meta device.
-        image: what the vision encoder takes.
-        data: the streams, at least one.
-        active: the losses that count, by stream.
+        image: input of the vision encoder.
+        data: at least one stream.
+        active: losses that are on, by stream.
     """
     batch = meta_batch(image, data)
     kept: dict[int, Tensor] = {}
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata
-        if storage not in own:
-            kept[storage] = tensor  # which also keeps the storage's address from being used again
+        if storage not in weights:
+            kept[storage] = tensor  # the reference also prevents reuse of the storage's address
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
@@ -211,22 +204,22 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
 def phase_costs(model: X2VLM, data: DataConfig, phases: Sequence[Phase]) -> list[int]:
     """Count the operations of a step in each phase of a run.
 
-    Objectives of plugins and streams from which nothing is learned in a phase are left out.
+    Objectives of plugins, and streams without a loss in a phase, are not counted.
 
     Args:
-        model: on any device, as it was built; it is not changed and its weights are not copied.
+        model: on any device, as built; it is not changed and its weights are not copied.
         data: the streams.
         phases: of the run.
     """
-    on_meta = _meta_copy(model)
+    meta = _meta_copy(model)
     return [
-        step_costs(on_meta, model.image_spec, _learned_in(data, phase), phase.losses).flops
+        step_costs(meta, model.image_spec, _active_streams(data, phase), phase.losses).flops
         for phase in phases
     ]
 
 
 def _meta_copy(model: X2VLM) -> X2VLM:
-    """Copy the modules with tensors that have shapes and no memory; the tokenizer is shared."""
+    """Copy the modules with meta tensors; the tokenizer is shared."""
     tokenizer = model.text.tokenizer
     memo: dict[int, Any] = {id(tokenizer): tokenizer}
     for parameter in model.parameters():
@@ -236,7 +229,7 @@ def _meta_copy(model: X2VLM) -> X2VLM:
     return deepcopy(model, memo).eval()
 
 
-def _learned_in(data: DataConfig, phase: Phase) -> DataConfig:
+def _active_streams(data: DataConfig, phase: Phase) -> DataConfig:
     streams = {
         name: stream for name, stream in data.streams.items() if phase.losses[name] or phase.objectives[name]
     }
@@ -244,7 +237,7 @@ def _learned_in(data: DataConfig, phase: Phase) -> DataConfig:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as accelerators make it, which keeps no weights of pairs of tokens."""
+    """Replace attention by a fused one, as on accelerators, which keeps no weights of token pairs."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -256,14 +249,14 @@ class _FusedAttention(TorchFunctionMode):
 
 
 class _Attention(torch.autograd.Function):
-    """The two products of attention; [B, H, L, D] each. There is no way back."""
+    """Multiply queries, keys and values [B, H, L, D] without softmax; forward only."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mixed = query @ key.transpose(-2, -1) @ value
-        ctx.save_for_backward(query, key, value, mixed)
-        return mixed
+        out = query @ key.transpose(-2, -1) @ value
+        ctx.save_for_backward(query, key, value, out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise NotImplementedError("costs are those of the forward pass")
+        raise NotImplementedError("step_costs runs the forward pass alone")

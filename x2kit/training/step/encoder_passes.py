@@ -5,7 +5,7 @@ M images, V videos of F frames each (F may differ), B rows of a stream, L text t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -83,7 +83,8 @@ def text_pieces(streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict
     """List the texts to encode; arguments as in `text_pass`."""
     pieces: dict[Key, Texts] = {}
     for name, rows in streams.items():
-        for side, texts in enumerate(_clean(rows)):
+        # The masked texts of a text stream are its only input.
+        for side, texts in enumerate([] if isinstance(rows, TextRows) else clean_texts(rows)):
             pieces[name, str(side)] = texts
         masked_texts = _masked(rows) if masked[name] else None
         if masked_texts is not None:
@@ -104,22 +105,21 @@ def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor
 
 
 def by_stream(
-    streams: Mapping[str, Rows], pieces: Mapping[Key, Texts], tokens: Mapping[Key, Tensor]
+    streams: Iterable[str], pieces: Mapping[Key, Texts], tokens: Mapping[Key, Tensor]
 ) -> dict[str, StreamTexts]:
     """Group encoded texts by stream."""
     return {
         name: StreamTexts(
-            [tokens[name, str(side)] for side in range(len(_clean(rows)))],
+            [tokens[name, side] for side in ("0", "1") if (name, side) in pieces],
             tokens.get((name, "masked")),
             pieces[name, "masked"].mask if (name, "masked") in pieces else None,
         )
-        for name, rows in streams.items()
+        for name in streams
     }
 
 
-def _clean(rows: Rows) -> list[Texts]:
-    if isinstance(rows, TextRows):
-        return []
+def clean_texts(rows: Rows) -> list[Texts]:
+    """Return the unmasked texts of a stream: two for parallel texts, else one."""
     return [rows.first, rows.second] if isinstance(rows, ParallelRows) else [rows.texts]
 
 

@@ -58,7 +58,8 @@ class CachedForward:
             pairs = [(output, next(gradients[key])) for key, output in outputs.items() if key in gradients]
             learned = [(output, gradient) for output, gradient in pairs if output.requires_grad]
             if learned:
-                torch.autograd.backward(*zip(*learned, strict=True))
+                recomputed, of_outputs = zip(*learned, strict=True)
+                torch.autograd.backward(recomputed, of_outputs)
 
 
 def _leaf(parts: list[Tensor]) -> Tensor:

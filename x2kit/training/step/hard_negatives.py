@@ -71,22 +71,25 @@ def with_remote_negatives(
     Collective: every rank calls it for the same streams in the same order.
     """
     rows, negatives = plan.rows, plan.negatives
-    if isinstance(rows, TextRows) or negatives is None or rows.whole is None or exchange.negatives == "local":
+    whole = None if isinstance(rows, TextRows) else rows.whole
+    if isinstance(rows, TextRows) or negatives is None or whole is None or exchange.negatives == "local":
         return plan, features
     if isinstance(rows, ParallelRows):
-        first = fetch_rows(exchange, rows.whole, negatives.image, [plan.texts.clean[0], rows.first.mask])
-        second = fetch_rows(exchange, rows.whole, negatives.text, [plan.texts.clean[1], rows.second.mask])
+        first = fetch_rows(exchange, whole, negatives.image, [plan.texts.clean[0], rows.first.mask])
+        second = fetch_rows(exchange, whole, negatives.text, [plan.texts.clean[1], rows.second.mask])
         rows = rows._replace(
             first=rows.first._replace(mask=first.tables[1]),
             second=rows.second._replace(mask=second.tables[1]),
             fused=plan.fused,
         )
         texts = plan.texts._replace(clean=[first.tables[0], second.tables[0]])
-        negatives = negatives._replace(image=first.index[negatives.image], text=second.index[negatives.text])
+        negatives = negatives._replace(
+            image=first.positions[negatives.image], text=second.positions[negatives.text]
+        )
         return plan._replace(rows=rows, texts=texts, negatives=negatives), features
     if plan.image is None or features is None:
         return plan, features
-    return _with_remote_images(exchange, plan, rows, rows.whole, plan.image, negatives, features)
+    return _with_remote_images(exchange, plan, rows, whole, plan.image, negatives, features)
 
 
 def _with_remote_images(
@@ -108,7 +111,9 @@ def _with_remote_images(
         fused=plan.fused,
     )
     image = image._replace(summary=region.tables[0], mask=None if image.mask is None else region.tables[1])
-    negatives = negatives._replace(image=region.index[negatives.image], text=text.index[negatives.text])
+    negatives = negatives._replace(
+        image=region.positions[negatives.image], text=text.positions[negatives.text]
+    )
     texts = plan.texts._replace(clean=[text.tables[0]])
     return plan._replace(rows=rows, image=image, texts=texts, negatives=negatives), features
 

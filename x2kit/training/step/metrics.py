@@ -10,10 +10,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from x2kit.data.pipeline.batch import Batch, ParallelRows, Rows
+from x2kit.data.pipeline.batch import Batch, Rows
 from x2kit.distributed.processes import Processes
 from x2kit.model import X2VLM
 from x2kit.model.x2vlm import TEMPERATURE_RANGE
+from x2kit.training.step.encoder_passes import clean_texts
 
 
 class StepMetrics:
@@ -45,9 +46,8 @@ class StepMetrics:
     def padding(self, streams: Mapping[str, Rows]) -> None:
         """Count the padding in the texts of each stream."""
         for name, rows in streams.items():
-            texts = [rows.first, rows.second] if isinstance(rows, ParallelRows) else [rows.texts]
-            for one in texts:
-                self.add(f"{name}.padding", ~one.mask, torch.ones_like(one.mask))
+            for texts in clean_texts(rows):
+                self.add(f"{name}.padding", ~texts.mask, torch.ones_like(texts.mask))
 
     def read(self, processes: Processes) -> dict[str, float]:
         """Return the shares over all ranks that have a total above 0; synchronises the device."""

@@ -145,12 +145,12 @@ class FetchedRows(NamedTuple):
 
     Attributes:
         tables: [B + n, ...] each, in the order given.
-        index: [W] int64, the row in the tables of each row of the whole batch; -1 if it was not fetched.
+        positions: [W] int64, the row in the tables of each row of the whole batch; -1 if it was not fetched.
         remote: [n] int64, numbers in the whole batch of the fetched rows.
     """
 
     tables: list[Tensor]
-    index: Tensor
+    positions: Tensor
     remote: Tensor
 
 
@@ -162,12 +162,12 @@ def fetch_rows(exchange: RankExchange, whole: Whole, needed: Tensor, tables: lis
         needed: numbers in the whole batch; duplicates are allowed.
         tables: [B, ...] each, local rows.
     """
-    index = torch.full_like(whole.rank, -1)
-    index[whole.numbers] = torch.arange(len(whole.numbers), device=index.device)
+    positions = torch.full_like(whole.rank, -1)
+    positions[whole.numbers] = torch.arange(len(whole.numbers), device=positions.device)
     remote = torch.unique(needed[whole.rank[needed] != exchange.processes.rank])
-    index[remote] = torch.arange(len(remote), device=index.device) + len(whole.numbers)
+    positions[remote] = torch.arange(len(remote), device=positions.device) + len(whole.numbers)
     request = exchange.request(whole.rank[remote], whole.row[remote])
-    return FetchedRows([torch.cat([table, request.fetch(table)]) for table in tables], index, remote)
+    return FetchedRows([torch.cat([table, request.fetch(table)]) for table in tables], positions, remote)
 
 
 def fetch_images(
