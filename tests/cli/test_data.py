@@ -166,7 +166,7 @@ def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
     assert twice["count"] == 3
     assert [one["line"] for one in twice["samples"]] == [41, 42, 43]
     assert "'good-3'" in twice["samples"][1]["message"]
-    assert "records.jsonl:4 too" in twice["samples"][1]["message"]
+    assert "records.jsonl:4;" in twice["samples"][1]["message"]
     assert found["streams"]["regions"]["reasons"] == {}  # the same source, counted once
     assert found["streams"]["evaluation"]["reasons"]["duplicate id"]["count"] == 3
 
