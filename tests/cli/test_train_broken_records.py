@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tests.data import broken_records
-from tests.data.broken_records import KINDS, MAX_BOXES, one_image, packed
+from tests.data.broken_records import KINDS, MAX_BOXES, encoded_image, packed
 from tests.data.clips_on_disk import video_bytes
-from tests.data.test_broken_records import NEVER_PARSED, OF_REGIONS, SOUND_BETWEEN
+from tests.data.validation.test_check import NEVER_PARSED, OF_REGIONS, SOUND_BETWEEN
 from tests.model import tiny
 from x2kit.errors import Reason
 from x2kit.training.trainer import Trainer
@@ -37,7 +37,7 @@ def write_clips(folder: Path) -> Path:
     """Records of one frame each, and the broken ones among them."""
     video = video_bytes(6)
     (folder / "cut.mp4").write_bytes(video[: len(video) // 2])
-    frames = {"video_frames": [packed(one_image(1))]}
+    frames = {"video_frames": [packed(encoded_image(1))]}
     clips = [{"id": f"clip-{line}", "caption": f"a dog {line}", **frames} for line in range(1, CLIPS + 1)]
     for name, (line, _, video) in BROKEN_CLIPS.items():
         clips[line - 1] = {"id": name, "caption": "a cat", **video}

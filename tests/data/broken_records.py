@@ -1,4 +1,4 @@
-"""Real files with records that are broken in every way that JSON Lines can be, among sound ones."""
+"""JSON Lines files with records broken in every way, among valid ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from x2kit.plugin import Reason
 SIDE = 16
 
 
-def one_image(number: int, form: str = "PNG") -> bytes:
-    """Coloured noise that follows from the number."""
+def encoded_image(number: int, form: str = "PNG") -> bytes:
+    """Encode coloured noise seeded by the number."""
     pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     packed = io.BytesIO()
     Image.fromarray(pixels).save(packed, form)
@@ -28,7 +28,7 @@ def one_image(number: int, form: str = "PNG") -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is so large, and has no pixels."""
+    """A PNG that declares this size and has no pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -40,29 +40,29 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def deep_image() -> bytes:
-    """16 bits a pixel."""
+    """An image with 16 bits per pixel."""
     packed = io.BytesIO()
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint16)).save(packed, "PNG")
     return packed.getvalue()
 
 
 def many_channels() -> bytes:
-    """Eight bands of 8 bits."""
+    """An array with eight channels of 8 bits."""
     packed = io.BytesIO()
     np.save(packed, np.zeros((SIDE, SIDE, 8), np.uint8))
     return packed.getvalue()
 
 
 def packed(content: bytes) -> str:
-    """Base64, as a record holds it."""
+    """Encode as base64, as in a record."""
     return base64.b64encode(content).decode()
 
 
 def sound(number: int) -> dict[str, Any]:
-    """A record of an image, a caption in two languages, and two regions."""
+    """A valid record with an image, a caption in two languages, and two regions."""
     return {
         "id": f"good-{number}",
-        "binary": packed(one_image(number)),
+        "binary": packed(encoded_image(number)),
         "caption": {"en": f"a dog {number}", "de": f"ein Hund {number}"},
         "regions": [
             {"bbox": [0, 0, 8, 8], "caption": "left ear"},
@@ -121,8 +121,8 @@ KINDS: dict[str, tuple[Reason, Callable[[dict[str, Any]], bytes]]] = {
         _with(image="."),
     ),
     "no-image-bytes": (Reason.IMAGE_UNREADABLE, _with(binary=packed(b"no image at all"))),
-    "truncated-png": (Reason.IMAGE_UNREADABLE, _with(binary=packed(one_image(1)[:400]))),
-    "truncated-jpeg": (Reason.IMAGE_UNREADABLE, _with(binary=packed(one_image(1, "JPEG")[:-200]))),
+    "truncated-png": (Reason.IMAGE_UNREADABLE, _with(binary=packed(encoded_image(1)[:400]))),
+    "truncated-jpeg": (Reason.IMAGE_UNREADABLE, _with(binary=packed(encoded_image(1, "JPEG")[:-200]))),
     "no-bytes": (
         Reason.IMAGE_EMPTY,
         _with(image="empty.png"),
@@ -143,12 +143,12 @@ KINDS: dict[str, tuple[Reason, Callable[[dict[str, Any]], bytes]]] = {
         _with(regions=[{"bbox": [0, 0, 2, 2], "caption": "ear"}] * 41),
     ),
 }
-"""How a record can be broken: its name, the reason that must be found, and the line made of a sound record."""
+"""By name of the fault: the expected reason, and a function that makes the broken line of a valid record."""
 MAX_BOXES = 40
 
 
 def write(folder: Path, kinds: list[str], sound_between: int) -> Path:
-    """A file of records: one of each kind, its id the kind's name, each after so many sound ones."""
+    """Write a file with one record of each kind, its id the kind's name, each after `sound_between` valid ones."""
     (folder / "empty.png").write_bytes(b"")
     lines = []
     for number, kind in enumerate(kinds):

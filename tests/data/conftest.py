@@ -1,4 +1,4 @@
-"""What the tests of the data pipeline share."""
+"""Fixtures of the data pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source without files and a tokenizer of words: what the tests of the data pipeline run on."""
+"""A source without files and a word tokenizer, for tests of the data pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LANGUAGES = ("en", "de", "fr")
 
 
 class Scenes:
-    """Scenes of coloured noise whose content follows from their number."""
+    """Scenes of coloured noise, seeded by their number."""
 
     def __init__(self, config: StubScenes) -> None:
         self.config = config
@@ -89,7 +89,7 @@ class StubScenes(SourceConfig):
 
 
 class WordTokenizer(Tokenizer):
-    """One id a word; a word of more than four letters has a second piece."""
+    """One id per word; words of more than four letters have a second piece."""
 
     special = SpecialIds(pad=1, cls=0, sep=2, unk=3, mask=999)
     vocab_size = 1000

@@ -39,13 +39,13 @@ def records(rng: random.Random) -> Iterator[dict[str, Any]]:
         broken_records.sound(1),
         {
             "id": 3,
-            "binary": broken_records.packed(broken_records.image(2, "JPEG")),
+            "binary": broken_records.packed(broken_records.encoded_image(2, "JPEG")),
             "desc": ["one", {"de": "zwei"}],
             "elems": [{"bb": [0, 0, 4, 4], "caption": "ear", "attributes": ["red", "big"]}],
         },
         {"source_text": "a dog", "target_text": "ein Hund"},
         {"texts": {"en": "a dog", "de": "ein Hund"}, "caption": {"en": "a dog"}},
-        {"video_frames": [[broken_records.packed(broken_records.image(3))]], "caption": ["a", "b"]},
+        {"video_frames": [[broken_records.packed(broken_records.encoded_image(3))]], "caption": ["a", "b"]},
     ]
     for _ in range(INPUTS):
         yield damaged_value(rng.choice(forms), rng)
@@ -83,7 +83,7 @@ def test_records_of_sources_that_check_nothing() -> None:
     draws = np.random.default_rng(0)
     sound = {
         "id": "a",
-        "image": broken_records.image(1),
+        "image": broken_records.encoded_image(1),
         "caption": ["a", {"en": "b", "de": "c"}],
         "regions": [{"bbox": [0, 0, 4, 4], "caption": "ear"}],
         "texts": {"en": "a", "de": "b"},

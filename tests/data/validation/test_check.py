@@ -19,14 +19,14 @@ from x2kit.plugin import ImageSpec, Place, Reason
 
 SPEC = ImageSpec(size=broken_records.SIDE)
 NEVER_PARSED = ("truncated-line", "a-list", "endless-number", "latin-1")
-"""Kinds of which no id can be known."""
+"""Kinds whose id cannot be read."""
 OF_REGIONS = {Reason.BOX_EMPTY, Reason.BOX_OUTSIDE, Reason.BOXES_TOO_MANY}
-"""Found when regions are placed in their image; the image itself is sound and stays."""
+"""Faults of regions; the image itself is valid and stays."""
 SOUND_BETWEEN = 99
 
 
 def data_of(file: Path, batch_size: int, workers: int = 0) -> DataConfig:
-    """Images with captions, and the regions of the same images."""
+    """An image-text stream, and a region-text stream that shares its images."""
     common = {"source": JsonLines(files=(file,)), "languages": ("en", "de")}
     return DataConfig(
         streams={
@@ -42,7 +42,7 @@ def steps_of(data: DataConfig, steps: int) -> StepBatches:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_is_found_with_its_reason_and_place(kind: str, tmp_path: Path) -> None:
+def test_each_kind_is_reported_with_reason_and_place(kind: str, tmp_path: Path) -> None:
     file = broken_records.write(tmp_path, [kind], 3)
     batch = steps_of(data_of(file, 4), 1).batch(0)
     reason = KINDS[kind][0]
@@ -50,24 +50,24 @@ def test_each_kind_is_found_with_its_reason_and_place(kind: str, tmp_path: Path)
     assert {fault.record for fault in batch.broken} == {"#3" if kind in NEVER_PARSED else kind}
 
 
-def test_every_reason_of_such_records_has_a_kind() -> None:
+def test_every_reason_is_tested() -> None:
     elsewhere = {
-        Reason.REMOTE_UNREADABLE,  # tests/data/test_remote_files.py
+        Reason.REMOTE_UNREADABLE,  # tests/data/storage/test_files.py
         Reason.ADDRESS_REFUSED,  # tests/data/storage/test_url_policy.py
         Reason.BYTES_TOO_MANY,  # tests/data/storage/test_limits.py
         Reason.SHARD_TRUNCATED,  # tests/data/sources
-        Reason.IMAGE_TOO_SHALLOW,  # of encoders that ask for more than 8 bits: tests/data/media/test_pixel_arrays.py
+        Reason.IMAGE_TOO_SHALLOW,  # tests/data/media/test_pixel_arrays.py
         Reason.IMAGE_NOT_FINITE,  # the same
         Reason.VIDEO_UNREADABLE,  # tests/data/media/test_videos.py
         Reason.VIDEO_EMPTY,  # the same
-        Reason.DUPLICATE_ID,  # below, and tests/data/validation/test_duplicates.py
+        Reason.DUPLICATE_ID,  # tests/data/validation/test_duplicates.py
         Reason.OTHER,  # tests/data/validation/test_bad_records.py
     }
     assert {reason for reason, _ in KINDS.values()} | elsewhere == set(Reason)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_with_one_percent_of_every_kind_loses_exactly_those(tmp_path: Path, workers: int) -> None:
+def test_an_epoch_with_one_percent_broken_records_skips_exactly_those(tmp_path: Path, workers: int) -> None:
     file = broken_records.write(tmp_path, list(KINDS), SOUND_BETWEEN)
     records, batch_size = len(KINDS) * (SOUND_BETWEEN + 1), 50
     assert records % batch_size == 0
@@ -90,7 +90,7 @@ def test_an_epoch_with_one_percent_of_every_kind_loses_exactly_those(tmp_path: P
     assert bad.seen == 2 * records + of_images
 
 
-def test_the_check_finds_each_once_and_nothing_else(tmp_path: Path) -> None:
+def test_a_check_finds_every_broken_record_once(tmp_path: Path) -> None:
     file = broken_records.write(tmp_path, list(KINDS), 9)
     results = []
     for workers in (0, 2):
