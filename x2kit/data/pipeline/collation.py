@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from x2kit.data.config import StreamConfig
 from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
 from x2kit.data.pipeline.samples import PairSample, RegionTexts
-from x2kit.data.pipeline.streams import DrawnPairs, DrawnParallel, DrawnTexts
+from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, DrawnTexts
 from x2kit.data.transforms.masking import MaskedIds, mask_texts
 from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin.tokenizers import Tokenizer
@@ -21,6 +22,7 @@ LENGTH_STEP = 8
 """Texts are padded to the longest of the batch, rounded up to a multiple of this."""
 
 
+@dataclass(frozen=True)
 class Collator:
     """Collate the rows of one stream.
 
@@ -29,9 +31,8 @@ class Collator:
         tokenizer: of the text encoder.
     """
 
-    def __init__(self, config: StreamConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
+    config: StreamConfig
+    tokenizer: Tokenizer
 
     def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
         """Collate rows with images; without `rng` no texts are masked."""
@@ -62,7 +63,7 @@ class Collator:
         (encoded,) = self.encoded(drawn)
         return TextRows(self._pad(encoded), self._mask(encoded, rng))
 
-    def encoded(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> list[list[list[int]]]:
+    def encoded(self, drawn: Drawn) -> list[list[list[int]]]:
         """Tokenise the texts of all rows: one list of texts, or two for parallel texts."""
         if not isinstance(drawn, DrawnParallel):
             return [self.tokenizer.encode(drawn.texts, self.config.max_tokens)]
@@ -70,7 +71,7 @@ class Collator:
         encoded = self.tokenizer.encode(texts, self.config.max_tokens)
         return [encoded[: len(drawn.pairs)], encoded[len(drawn.pairs) :]]
 
-    def keys(self, drawn: DrawnPairs | DrawnParallel | DrawnTexts) -> Sequence[Hashable | PairSample]:
+    def keys(self, drawn: Drawn) -> Sequence[Hashable | PairSample]:
         """Return the keys of positives for `group_numbers`, one per row; empty if every row is its own group."""
         if self.config.positives == "row" or isinstance(drawn, DrawnTexts):
             return ()

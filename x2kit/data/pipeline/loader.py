@@ -6,7 +6,8 @@ alone, and the number of workers changes only the speed.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
@@ -14,29 +15,17 @@ from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch, Rows
 from x2kit.data.pipeline.collation import Collator
 from x2kit.data.pipeline.order import ALL, Share
-from x2kit.data.pipeline.sharing import Drawn, Gather, Part, join
-from x2kit.data.pipeline.streams import (
-    DrawnImages,
-    DrawnPairs,
-    DrawnParallel,
-    Faults,
-    Stream,
-    draw_images,
-    draw_pairs,
-    draw_regions,
-    draw_shared_regions,
-    draw_texts,
-    draw_videos,
-    open_sources,
-)
+from x2kit.data.pipeline.sharing import Gather, Part, join
+from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, StepDraw, Stream, open_sources
 from x2kit.data.pipeline.workers import worker_results
-from x2kit.data.transforms.view import Pixels, stack_pixels
+from x2kit.data.transforms.view import stack_pixels
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.tokenizers import Tokenizer
 
 MASKING_LOSSES = frozenset({"mlm", "tlm"})
 
 
+@dataclass(eq=False)
 class StepBatches:
     """Prepare the batches of a run.
 
@@ -52,23 +41,13 @@ class StepBatches:
         gather: all-gathers an object over the ranks, which load batches in the same order; None for a single rank.
     """
 
-    def __init__(
-        self,
-        data: DataConfig,
-        tokenizer: Tokenizer,
-        image: ImageSpec,
-        seed: int,
-        steps: int,
-        share: Share = ALL,
-        gather: Gather | None = None,
-    ) -> None:
-        self._data = data
-        self._tokenizer = tokenizer
-        self._image = image
-        self._seed = seed
-        self._steps = steps
-        self._share = share
-        self._gather = gather
+    data: DataConfig
+    tokenizer: Tokenizer
+    image: ImageSpec
+    seed: int
+    steps: int
+    share: Share = ALL
+    gather: Gather | None = None
 
     def batch(self, step: int) -> Batch:
         """Load the batch of a step, numbered from 0.
@@ -82,12 +61,12 @@ class StepBatches:
 
         Raises: as `batch`, at the step that failed.
         """
-        steps = range(first_step, self._steps)
-        if self._data.num_workers == 0:
+        steps = range(first_step, self.steps)
+        if self.data.num_workers == 0:
             yield from map(self.batch, steps)
             return
-        unopened = StepBatches(self._data, self._tokenizer, self._image, self._seed, self._steps, self._share)
-        with worker_results(unopened._prepare, steps, self._data.num_workers) as prepared:
+        unopened = replace(self, gather=None)
+        with worker_results(unopened._prepare, steps, self.data.num_workers) as prepared:
             yield from map(self._complete, prepared)
 
     def fingerprints(self) -> dict[str, str]:
@@ -96,8 +75,8 @@ class StepBatches:
 
     def _prepare(self, step: int) -> Batch | Part:
         """Do the work of a step that needs no other rank: the whole batch, or this rank's part of it."""
-        on = [name for name, stream in self._data.streams.items() if stream.is_on(step, self._steps)]
-        draw = _StepDraw(self._streams, step, self._image, on)
+        on = [name for name, stream in self.data.streams.items() if stream.is_on(step, self.steps)]
+        draw = StepDraw(self._streams, step, self.image, on)
         pixels = [*draw.images, *chain.from_iterable(draw.videos)]
         part = Part(
             step,
@@ -108,7 +87,7 @@ class StepBatches:
             list(draw.faults),
             draw.faults.drawn,
         )
-        return self._complete(part) if self._share == ALL else part
+        return self._complete(part) if self.share == ALL else part
 
     def _complete(self, part: Batch | Part) -> Batch:
         """Collate the rows, after an exchange with the other ranks if there are any."""
@@ -117,11 +96,11 @@ class StepBatches:
         masked = [
             name
             for name in part.drawn
-            if not MASKING_LOSSES.isdisjoint(self._data.streams[name].losses_on(part.step, self._steps))
+            if not MASKING_LOSSES.isdisjoint(self.data.streams[name].losses_on(part.step, self.steps))
         ]
-        if self._gather is not None:
+        if self.gather is not None:
             orders = {name: self._streams[name].order for name in part.drawn}
-            return join(part, masked, self._collators, orders, self._share.rank, self._gather)
+            return join(part, masked, self._collators, orders, self.share.rank, self.gather)
         drawn = {name: rows for name, rows in part.drawn.items() if rows.records}
         rows = {name: self._collate(name, rows, part.step, name in masked) for name, rows in drawn.items()}
         records = {name: list(dict.fromkeys(rows.records)) for name, rows in drawn.items()}
@@ -143,78 +122,14 @@ class StepBatches:
 
     @cached_property
     def _streams(self) -> dict[str, Stream]:
-        self._data.limits.apply()
-        streams = self._data.streams
+        self.data.limits.apply()
+        streams = self.data.streams
         sources = open_sources(config.source for config in streams.values())
         return {
-            name: Stream(name, config, source, self._seed, self._share)
+            name: Stream(name, config, source, self.seed, self.share)
             for (name, config), source in zip(streams.items(), sources, strict=True)
         }
 
     @cached_property
     def _collators(self) -> dict[str, Collator]:
-        return {name: Collator(config, self._tokenizer) for name, config in self._data.streams.items()}
-
-
-class _StepDraw:
-    """Draw the rows of the streams that are on in a step, and the images that they share.
-
-    Attributes:
-        images: of all streams, in order.
-        videos: the frames of each video.
-        faults: broken records, and the number drawn.
-        rows: of each stream.
-        places: of each stream, for each row the position in the step of its record.
-    """
-
-    def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
-        self.images: list[Pixels] = []
-        self.videos: list[list[Pixels]] = []
-        self.faults = Faults()
-        self.rows: dict[str, Drawn] = {}
-        self.places: dict[str, list[int]] = {}
-        self._image_places: list[int] = []
-        self._streams, self._step, self._spec = streams, step, spec
-        self._drawn_images: dict[str, tuple[DrawnImages, int]] = {}
-        # Read from the recipe, not from the step: a loss that starts later must not change the images of this step.
-        self._shared = {stream.config.images_from for stream in streams.values()}
-        for name in on:
-            drawn = self._draw(streams[name])
-            self.rows[name] = drawn
-            self.places[name] = streams[name].places
-            if isinstance(drawn, DrawnPairs) and drawn.regions is not None:
-                self.places[name] = [self._image_places[number] for number in drawn.images]
-        for name, drawn in self.rows.items():
-            if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
-                after_images = [len(self.images) + number for number in drawn.images]
-                self.rows[name] = drawn._replace(images=after_images)
-
-    def _draw(self, stream: Stream) -> Drawn:
-        config = stream.config
-        if config.kind == "image-text":
-            images, offset = self._images_of(stream.name)
-            return images.rows(offset)
-        if config.kind == "region-text" and config.images_from is not None:
-            images, offset = self._images_of(config.images_from)
-            return draw_shared_regions(stream, self._step, images, self.faults, offset)
-        if config.kind == "region-text":
-            drawn, pixels = draw_regions(stream, self._step, self._spec, self.faults, len(self.images))
-            self.images.extend(pixels)
-            self._image_places.extend(stream.places[: len(pixels)])
-            return drawn
-        if config.kind == "video-text":
-            drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
-            self.videos.extend(videos)
-            return drawn
-        draw = draw_pairs if config.kind == "parallel-text" else draw_texts
-        return draw(stream, self._step, self.faults)
-
-    def _images_of(self, name: str) -> tuple[DrawnImages, int]:
-        """Return the images of an image-text stream and the index of the first; draw them at the first call."""
-        if name not in self._drawn_images:
-            stream = self._streams[name]
-            images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
-            self._drawn_images[name] = images, len(self.images)
-            self.images.extend(sample.pixels for sample in images.samples)
-            self._image_places.extend(stream.places)
-        return self._drawn_images[name]
+        return {name: Collator(config, self.tokenizer) for name, config in self.data.streams.items()}

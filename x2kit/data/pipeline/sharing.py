@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from numpy.random import Generator
@@ -33,11 +33,10 @@ from x2kit.data.pipeline.batch import (
 from x2kit.data.pipeline.collation import Collator, group_numbers, pad_texts, regions_of, stack_masked
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import PairSample
-from x2kit.data.pipeline.streams import DrawnPairs, DrawnParallel, DrawnTexts, count_images
+from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, count_images
 from x2kit.data.transforms.masking import draw_masks, mask_drawn
 from x2kit.errors import Fault, RecipeError
 
-Drawn: TypeAlias = DrawnPairs | DrawnParallel | DrawnTexts
 Gather = Callable[[Any], list[Any]]
 """All-gathers an object; the results are in the order of ranks."""
 

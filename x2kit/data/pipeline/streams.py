@@ -6,8 +6,8 @@ so that a step is the same whichever process prepares it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from numpy.random import Generator
 
@@ -66,6 +66,9 @@ class DrawnTexts(NamedTuple):
 
     texts: list[str]
     records: list[str]
+
+
+Drawn: TypeAlias = DrawnPairs | DrawnParallel | DrawnTexts
 
 
 class Stream:
@@ -276,3 +279,67 @@ def draw_texts(stream: Stream, step: int, faults: Faults) -> DrawnTexts:
     """Draw texts without images."""
     taken = stream.take(step, lambda record, rng: text_sample(record, stream.config, rng), faults)
     return DrawnTexts([text for _, text in taken], [visit.record for visit, _ in taken])
+
+
+class StepDraw:
+    """Draw the rows of the streams that are on in a step, and the images that they share.
+
+    Attributes:
+        images: of all streams, in order.
+        videos: the frames of each video.
+        faults: broken records, and the number drawn.
+        rows: of each stream.
+        places: of each stream, for each row the position in the step of its record.
+    """
+
+    def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
+        self.images: list[Pixels] = []
+        self.videos: list[list[Pixels]] = []
+        self.faults = Faults()
+        self.rows: dict[str, Drawn] = {}
+        self.places: dict[str, list[int]] = {}
+        self._image_places: list[int] = []
+        self._streams, self._step, self._spec = streams, step, spec
+        self._drawn_images: dict[str, tuple[DrawnImages, int]] = {}
+        # Read from the recipe, not from the step: a loss that starts later must not change the images of this step.
+        self._shared = {stream.config.images_from for stream in streams.values()}
+        for name in on:
+            drawn = self._draw(streams[name])
+            self.rows[name] = drawn
+            self.places[name] = streams[name].places
+            if isinstance(drawn, DrawnPairs) and drawn.regions is not None:
+                self.places[name] = [self._image_places[number] for number in drawn.images]
+        for name, drawn in self.rows.items():
+            if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
+                after_images = [len(self.images) + number for number in drawn.images]
+                self.rows[name] = drawn._replace(images=after_images)
+
+    def _draw(self, stream: Stream) -> Drawn:
+        config = stream.config
+        if config.kind == "image-text":
+            images, offset = self._images_of(stream.name)
+            return images.rows(offset)
+        if config.kind == "region-text" and config.images_from is not None:
+            images, offset = self._images_of(config.images_from)
+            return draw_shared_regions(stream, self._step, images, self.faults, offset)
+        if config.kind == "region-text":
+            drawn, pixels = draw_regions(stream, self._step, self._spec, self.faults, len(self.images))
+            self.images.extend(pixels)
+            self._image_places.extend(stream.places[: len(pixels)])
+            return drawn
+        if config.kind == "video-text":
+            drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
+            self.videos.extend(videos)
+            return drawn
+        draw = draw_pairs if config.kind == "parallel-text" else draw_texts
+        return draw(stream, self._step, self.faults)
+
+    def _images_of(self, name: str) -> tuple[DrawnImages, int]:
+        """Return the images of an image-text stream and the index of the first; draw them at the first call."""
+        if name not in self._drawn_images:
+            stream = self._streams[name]
+            images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
+            self._drawn_images[name] = images, len(self.images)
+            self.images.extend(sample.pixels for sample in images.samples)
+            self._image_places.extend(stream.places)
+        return self._drawn_images[name]

@@ -31,58 +31,20 @@ Operation: TypeAlias = Callable[[Any, float, int], Any]
 """Takes an image, a magnitude in [0, 1] and a sign (-1 or 1); returns an image of the same type."""
 
 
-def _identity(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
-    return image
-
-
-def _auto_contrast(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
-    return F.autocontrast(image)  # type: ignore[no-any-return]
-
-
-def _equalise(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
-    return F.equalize(image)  # type: ignore[no-any-return]
-
-
-def _brightness(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
-    return F.adjust_brightness(image, magnitude * 1.8 + 0.1)  # type: ignore[no-any-return]
-
-
-def _sharpness(image: Image.Image, magnitude: float, sign: int) -> Image.Image:
-    """Apply PIL's ImageEnhance.Sharpness, whose smoothing (centre 5, neighbours 1, of 13) is three times slower."""
-    pixels = np.asarray(image)
-    if min(image.size) < 3:
-        return image  # no pixel has all neighbours; PIL leaves border pixels unchanged
-    wide = pixels.astype(np.uint16)
-    rows = wide[:-2] + wide[1:-1] + wide[2:]
-    sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * wide[1:-1, 1:-1]
-    smooth = pixels.astype(np.float32)
-    smooth[1:-1, 1:-1] = (sums + 6) // np.uint16(13)
-    blended = smooth + np.float32(magnitude * 1.8 + 0.1) * (pixels - smooth)
-    return Image.fromarray(blended.clip(0, 255).astype(np.uint8))
-
-
-def _shear_x(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
-    return _affine(image, shear=(sign * magnitude * 0.3, 0.0), center=[0.0, 0.0])
-
-
-def _shear_y(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
-    return _affine(image, shear=(0.0, sign * magnitude * 0.3), center=[0.0, 0.0])
-
-
-def _translate_x(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
-    return _shift(image, sign * round(magnitude * 10), 0)
-
-
-def _translate_y(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
-    return _shift(image, 0, sign * round(magnitude * 10))
-
-
-def _rotate(image: ImageOrArray, magnitude: float, sign: int) -> ImageOrArray:
-    return _affine(image, angle=sign * magnitude * 30)
-
-
-COLOUR_OPERATIONS: tuple[Operation, ...] = (_identity, _auto_contrast, _equalise, _brightness, _sharpness)
-SHAPE_OPERATIONS: tuple[Operation, ...] = (_shear_x, _shear_y, _translate_x, _translate_y, _rotate)
+COLOUR_OPERATIONS: tuple[Operation, ...] = (
+    lambda image, magnitude, sign: image,
+    lambda image, magnitude, sign: F.autocontrast(image),
+    lambda image, magnitude, sign: F.equalize(image),
+    lambda image, magnitude, sign: F.adjust_brightness(image, magnitude * 1.8 + 0.1),
+    lambda image, magnitude, sign: _sharpen(image, magnitude * 1.8 + 0.1),
+)
+SHAPE_OPERATIONS: tuple[Operation, ...] = (
+    lambda image, magnitude, sign: _affine(image, shear=(sign * magnitude * 0.3, 0.0), center=[0.0, 0.0]),
+    lambda image, magnitude, sign: _affine(image, shear=(0.0, sign * magnitude * 0.3), center=[0.0, 0.0]),
+    lambda image, magnitude, sign: _shift(image, sign * round(magnitude * 10), 0),
+    lambda image, magnitude, sign: _shift(image, 0, sign * round(magnitude * 10)),
+    lambda image, magnitude, sign: _affine(image, angle=sign * magnitude * 30),
+)
 
 
 def augment(
@@ -103,13 +65,27 @@ def augment(
         keep_shape: draw colour operations only.
         keep_colour: draw shape operations only.
     """
-    choices: tuple[Operation, ...] = (_identity,) if keep_colour else COLOUR_OPERATIONS
+    choices = COLOUR_OPERATIONS[:1] if keep_colour else COLOUR_OPERATIONS  # the first is the identity
     if not keep_shape:
         choices += SHAPE_OPERATIONS
     for which, chance, sign in rng.random((operations, 3)).tolist():
         if chance < PROBABILITY:
             image = choices[int(which * len(choices))](image, level / _MAX_LEVEL, 1 if sign < 0.5 else -1)
     return image
+
+
+def _sharpen(image: Image.Image, factor: float) -> Image.Image:
+    """Apply PIL's ImageEnhance.Sharpness, whose smoothing (centre 5, neighbours 1, of 13) is three times slower."""
+    pixels = np.asarray(image)
+    if min(image.size) < 3:
+        return image  # no pixel has all neighbours; PIL leaves border pixels unchanged
+    wide = pixels.astype(np.uint16)
+    rows = wide[:-2] + wide[1:-1] + wide[2:]
+    sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * wide[1:-1, 1:-1]
+    smooth = pixels.astype(np.float32)
+    smooth[1:-1, 1:-1] = (sums + 6) // np.uint16(13)
+    blended = smooth + np.float32(factor) * (pixels - smooth)
+    return Image.fromarray(blended.clip(0, 255).astype(np.uint8))
 
 
 def _affine(

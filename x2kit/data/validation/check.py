@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -286,7 +287,8 @@ class Check:
         if self._workers == 0:
             yield from map(self._checker.check, chunks)
             return
-        with worker_results(self._checker.unopened().check, chunks, self._workers) as results:
+        unopened = replace(self._checker)
+        with worker_results(unopened.check, chunks, self._workers) as results:
             yield from results
 
 
@@ -299,34 +301,26 @@ class _Opened(NamedTuple):
     orders: dict[str, StreamOrder]
 
 
+@dataclass(eq=False)
 class _Checker:
     """Check chunks of records. Each process opens the sources for itself, at its first chunk."""
 
-    def __init__(
-        self,
-        units: Sequence[Unit],
-        spec: ImageSpec,
-        seed: int,
-        limit: int | None,
-        limits: LimitsConfig,
-        tokenizer: Tokenizer | None,
-    ) -> None:
-        self._units, self._tokenizer = units, tokenizer
-        self._spec, self._seed, self._limit, self._size_limits = spec, seed, limit, limits
-
-    def unopened(self) -> _Checker:
-        """Return a copy without opened sources, for other processes."""
-        return _Checker(self._units, self._spec, self._seed, self._limit, self._size_limits, self._tokenizer)
+    units: Sequence[Unit]
+    spec: ImageSpec
+    seed: int
+    limit: int | None
+    size_limits: LimitsConfig
+    tokenizer: Tokenizer | None
 
     def count(self, unit: int) -> int:
         """Return the number of records of a unit to check."""
         size = len(self._opened[unit].source)
-        return size if self._limit is None else min(size, self._limit)
+        return size if self.limit is None else min(size, self.limit)
 
     def check(self, chunk: tuple[int, int]) -> CheckResult:
         """Check up to `CHUNK` records of a unit, from the given one on."""
         number, start = chunk
-        unit, source = self._units[number], self._opened[number].source
+        unit, source = self.units[number], self._opened[number].source
         result = CheckResult(dict.fromkeys((unit.name, *unit.sharers), 0), [], number, Statistics())
         ids: list[tuple[str, int]] = []
         captions: list[tuple[str, int]] = []
@@ -353,7 +347,7 @@ class _Checker:
             if "id" in record:
                 ids.append((str(record["id"]), index))
         for name, of_stream in texts.items():
-            result.statistics.count_texts(name, of_stream, unit.text_limits(name), self._tokenizer)
+            result.statistics.count_texts(name, of_stream, unit.text_limits(name), self.tokenizer)
         if not unit.has_ids:
             return result
         return result._replace(ids=hash_ids(ids), captions=hash_ids(captions), images=hash_ids(images))
@@ -367,7 +361,7 @@ class _Checker:
         message = f"duplicate id {name!r}, first at {where}; give each record its own id"
         # Kept by its position, since all duplicates of an id have the same id.
         return BrokenRecord(
-            self._units[number].name,
+            self.units[number].name,
             f"{name} (#{later})",
             Reason.DUPLICATE_ID,
             message,
@@ -375,13 +369,13 @@ class _Checker:
         )
 
     def _draw(self, number: int, index: int, record: Record, result: CheckResult, texts: _Texts) -> None:
-        unit, opened = self._units[number], self._opened[number]
+        unit, opened = self.units[number], self._opened[number]
         view = draw_record(
-            record, unit.config, self._spec, opened.orders[unit.name].of_sample(0, index), bool(unit.sharers)
+            record, unit.config, self.spec, opened.orders[unit.name].of_sample(0, index), bool(unit.sharers)
         )
         texts[unit.name] += [*captions_of(record, unit.config), *region_texts_of(record, unit.config)]
         if (unit.config is None or unit.config.kind == "region-text") and record.get("image") is not None:
-            size = ImageLike(record["image"], self._spec.channels, self._spec.value_range).size
+            size = ImageLike(record["image"], self.spec.channels, self.spec.value_range).size
             result.statistics.count_boxes(unit.name, record, size)
         for name, config in unit.sharers.items():
             if view is None:
@@ -401,11 +395,11 @@ class _Checker:
 
     @cached_property
     def _opened(self) -> list[_Opened]:
-        self._size_limits.apply()
+        self.size_limits.apply()
         opened = []
-        for unit, source in zip(self._units, open_sources(_sources(self._units)), strict=True):
+        for unit, source in zip(self.units, open_sources(_sources(self.units)), strict=True):
             readable = flat_sources(source)
             names = (unit.name, *unit.sharers)
-            orders = {name: StreamOrder(self._seed, name, len(readable)) for name in names}
+            orders = {name: StreamOrder(self.seed, name, len(readable)) for name in names}
             opened.append(_Opened(readable, orders))
         return opened

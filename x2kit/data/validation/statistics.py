@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
@@ -34,6 +35,7 @@ class TextLimits(NamedTuple):
     max_tokens: int
 
 
+@dataclass
 class TextCounts:
     """Texts of one stream in one language.
 
@@ -43,9 +45,9 @@ class TextCounts:
         unknown: texts that consist of unknown tokens only.
     """
 
-    def __init__(self) -> None:
-        self.lengths: Counter[int] = Counter()
-        self.cut = self.unknown = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    cut: int = 0
+    unknown: int = 0
 
     @property
     def total(self) -> int:
