@@ -11,7 +11,16 @@ from numpy.random import Generator
 from torch import Tensor
 
 from x2kit.data.config import StreamConfig
-from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
+from x2kit.data.pipeline.batch import (
+    MaskedTexts,
+    PairedRows,
+    ParallelRows,
+    Regions,
+    Rows,
+    TextRows,
+    Texts,
+    Whole,
+)
 from x2kit.data.pipeline.samples import PairSample, RegionTexts
 from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, DrawnTexts
 from x2kit.data.transforms.masking import MaskedIds, mask_texts
@@ -34,34 +43,16 @@ class Collator:
     config: StreamConfig
     tokenizer: Tokenizer
 
-    def pairs(self, drawn: DrawnPairs, rng: Generator | None) -> PairedRows:
-        """Collate rows with images; without `rng` no texts are masked."""
-        (encoded,) = self.encoded(drawn)
-        regions = None if drawn.regions is None else regions_of(drawn.regions)
-        return PairedRows(
-            torch.tensor(drawn.images, dtype=torch.int64),
-            self._pad(encoded),
-            None if rng is None else self._mask(encoded, rng),
-            group_numbers(self.keys(drawn) or range(len(encoded))),
-            regions,
+    def rows(self, drawn: Drawn, rng: Generator | None) -> Rows:
+        """Collate rows of any kind; without `rng` no texts are masked."""
+        encoded = self.encoded(drawn)
+        return build_rows(
+            drawn,
+            [pad_texts(texts, self.tokenizer.special.pad, self.config.max_tokens) for texts in encoded],
+            None if rng is None else self._mask(encoded[0], rng),
+            group_numbers(self.keys(drawn) or range(len(encoded[0]))),
             self.config.fusion_rows,
         )
-
-    def parallel(self, drawn: DrawnParallel, rng: Generator | None) -> ParallelRows:
-        """Collate rows of two texts; `rng` as in `pairs`."""
-        first, second = self.encoded(drawn)
-        return ParallelRows(
-            self._pad(first),
-            self._pad(second),
-            None if rng is None else self._mask(first, rng),
-            group_numbers(self.keys(drawn) or range(len(first))),
-            self.config.fusion_rows,
-        )
-
-    def texts(self, drawn: DrawnTexts, rng: Generator) -> TextRows:
-        """Collate rows of texts."""
-        (encoded,) = self.encoded(drawn)
-        return TextRows(self._pad(encoded), self._mask(encoded, rng))
 
     def encoded(self, drawn: Drawn) -> list[list[list[int]]]:
         """Tokenise the texts of all rows: one list of texts, or two for parallel texts."""
@@ -79,12 +70,28 @@ class Collator:
             return drawn.pairs
         return drawn.texts if self.config.positives == "text" else drawn.records
 
-    def _pad(self, encoded: Sequence[Sequence[int]]) -> Texts:
-        return pad_texts(encoded, self.tokenizer.special.pad, self.config.max_tokens)
-
     def _mask(self, encoded: Sequence[Sequence[int]], rng: Generator) -> MaskedTexts:
         masked = mask_texts(encoded[: self.config.fusion_rows], rng, self.config.masking, self.tokenizer)
         return stack_masked(masked, self.tokenizer.special.pad, self.config.max_tokens)
+
+
+def build_rows(
+    drawn: Drawn,
+    texts: Sequence[Texts],
+    masked: MaskedTexts | None,
+    group: Tensor,
+    fused: int | None,
+    whole: Whole | None = None,
+) -> Rows:
+    """Build the rows of a stream of any kind; arguments as in `PairedRows`, `texts` has two entries for pairs."""
+    if isinstance(drawn, DrawnPairs):
+        images = torch.tensor(drawn.images, dtype=torch.int64)
+        regions = None if drawn.regions is None else regions_of(drawn.regions)
+        return PairedRows(images, texts[0], masked, group, regions, fused, whole)
+    if isinstance(drawn, DrawnParallel):
+        return ParallelRows(texts[0], texts[1], masked, group, fused, whole)
+    assert masked is not None  # a text stream is on only with its masking loss
+    return TextRows(texts[0], masked)
 
 
 def pad_texts(

@@ -12,11 +12,11 @@ from functools import cached_property
 from itertools import chain
 
 from x2kit.data.config import DataConfig
-from x2kit.data.pipeline.batch import Batch, Rows
+from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.collation import Collator
 from x2kit.data.pipeline.order import ALL, Share
 from x2kit.data.pipeline.sharing import Gather, Part, join
-from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, StepDraw, Stream, open_sources
+from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.transforms.view import stack_pixels
 from x2kit.plugin.facts import ImageSpec
@@ -102,7 +102,12 @@ class StepBatches:
             orders = {name: self._streams[name].order for name in part.drawn}
             return join(part, masked, self._collators, orders, self.share.rank, self.gather)
         drawn = {name: rows for name, rows in part.drawn.items() if rows.records}
-        rows = {name: self._collate(name, rows, part.step, name in masked) for name, rows in drawn.items()}
+        rows = {
+            name: self._collators[name].rows(
+                rows, self._streams[name].order.of_masks(part.step) if name in masked else None
+            )
+            for name, rows in drawn.items()
+        }
         records = {name: list(dict.fromkeys(rows.records)) for name, rows in drawn.items()}
         regions = {
             name: rows.counts
@@ -110,15 +115,6 @@ class StepBatches:
             if isinstance(rows, DrawnPairs) and rows.counts is not None
         }
         return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos, regions)
-
-    def _collate(self, name: str, drawn: Drawn, step: int, masks: bool) -> Rows:
-        collator = self._collators[name]
-        rng = self._streams[name].order.of_masks(step)
-        if isinstance(drawn, DrawnPairs):
-            return collator.pairs(drawn, rng if masks else None)
-        if isinstance(drawn, DrawnParallel):
-            return collator.parallel(drawn, rng if masks else None)
-        return collator.texts(drawn, rng)
 
     @cached_property
     def _streams(self) -> dict[str, Stream]:

@@ -23,17 +23,14 @@ from x2kit.data.pipeline.batch import (
     Batch,
     BrokenRecord,
     MaskedTexts,
-    PairedRows,
-    ParallelRows,
     RegionImages,
     Rows,
-    TextRows,
     Whole,
 )
-from x2kit.data.pipeline.collation import Collator, group_numbers, pad_texts, regions_of, stack_masked
+from x2kit.data.pipeline.collation import Collator, build_rows, group_numbers, pad_texts, stack_masked
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import PairSample
-from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, count_images
+from x2kit.data.pipeline.streams import Drawn, DrawnPairs, count_images
 from x2kit.data.transforms.masking import draw_masks, mask_drawn
 from x2kit.errors import Fault, RecipeError
 
@@ -206,18 +203,18 @@ class _RankCollator:
             pad_texts(texts, self._pad, self._config.max_tokens, max(self._lengths(side)))
             for side, texts in enumerate(sides)
         ]
-        masked = None if rng is None else self._masked(sides[0], rng)
         whole = self._whole()
-        fused = None if self._config.fusion_rows is None else len(self._own_fused)
-        group = whole.group[whole.numbers]
         if isinstance(drawn, DrawnPairs):
-            images = torch.tensor([drawn.images[row] for row in kept], dtype=torch.int64)
-            regions = None if drawn.regions is None else regions_of(drawn.regions.select(kept))
-            return PairedRows(images, padded[0], masked, group, regions, fused, whole)
-        if isinstance(drawn, DrawnParallel):
-            return ParallelRows(padded[0], padded[1], masked, group, fused, whole)
-        assert masked is not None  # a text stream is on only with its masking loss
-        return TextRows(padded[0], masked)
+            regions = None if drawn.regions is None else drawn.regions.select(kept)
+            drawn = drawn._replace(images=[drawn.images[row] for row in kept], regions=regions)
+        return build_rows(
+            drawn,
+            padded,
+            None if rng is None else self._masked(sides[0], rng),
+            whole.group[whole.numbers],
+            None if self._config.fusion_rows is None else len(self._own_fused),
+            whole,
+        )
 
     def _masked(self, texts: Sequence[Sequence[int]], rng: Generator) -> MaskedTexts:
         longest = max(self._lengths(0)[: self._fused])

@@ -199,7 +199,7 @@ def draw_shared_regions(
 
     A record with broken regions is added to `faults` and not replaced, since its image stays in the batch.
     """
-    found = []
+    with_regions = []
     faults.drawn += len(images.visits)
     for number, (visit, sample) in enumerate(zip(images.visits, images.samples, strict=True)):
         rng = stream.order.of_sample(visit.slot.epoch, visit.slot.record)
@@ -209,8 +209,8 @@ def draw_shared_regions(
             place = place_of(stream.source, stream.index_of(visit.slot))
             faults.append(BrokenRecord.from_error(stream.name, visit.record, error, place))
             continue
-        found.append((offset + number, visit.record, regions))
-    return _limit_rows(stream, step, found, broken=len(images.visits) - len(found))
+        with_regions.append((offset + number, visit.record, regions))
+    return _limit_rows(stream, step, with_regions, broken=len(images.visits) - len(with_regions))
 
 
 def count_images(
@@ -234,16 +234,16 @@ def count_images(
 
 
 def _limit_rows(
-    stream: Stream, step: int, found: list[tuple[int, str, RegionTexts]], broken: int = 0
+    stream: Stream, step: int, sampled: list[tuple[int, str, RegionTexts]], broken: int = 0
 ) -> DrawnPairs:
     """Select `batch_size` rows at random, in order; fewer rows stay as they are.
 
     With several ranks nothing is dropped here: the selection is made over the rows of all ranks (`sharing`).
     """
-    drawn = RegionImages(len(found) + broken, broken)
+    counts = RegionImages(len(sampled) + broken, broken)
     rows = [
         (image, record, text, bbox, whole)
-        for image, record, regions in found
+        for image, record, regions in sampled
         for text, bbox, whole in zip(*regions, strict=True)
     ]
     before = [row[0] for row in rows]
@@ -253,7 +253,7 @@ def _limit_rows(
     texts = [row[2] for row in rows]
     regions = RegionTexts(texts, [row[3] for row in rows], [row[4] for row in rows])
     images, records = [row[0] for row in rows], [row[1] for row in rows]
-    return DrawnPairs(images, texts, records, regions, count_images(drawn, before, images, records))
+    return DrawnPairs(images, texts, records, regions, count_images(counts, before, images, records))
 
 
 def draw_videos(
