@@ -1,4 +1,4 @@
-"""Readers of records answer ten thousand damaged inputs with a result or a DataError, and with nothing else."""
+"""Readers of records return a result or raise DataError for ten thousand damaged inputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STREAMS = {
 
 
 def records(rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Records of every form, each damaged anew."""
+    """Yield records of every form, each damaged differently."""
     forms: list[dict[str, Any]] = [
         broken_records.sound(1),
         {
@@ -51,7 +51,7 @@ def records(rng: random.Random) -> Iterator[dict[str, Any]]:
         yield damaged_value(rng.choice(forms), rng)
 
 
-def test_lines_of_json() -> None:
+def test_damaged_json_lines_are_read_or_rejected() -> None:
     rng = random.Random(0)
     lines = [json.dumps(record).encode() for record, _ in zip(records(rng), range(50), strict=False)]
     config = JsonLines(files=(Path("records.jsonl"),))
@@ -64,7 +64,7 @@ def test_lines_of_json() -> None:
     assert min(good, bad) > 10
 
 
-def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
+def test_records_with_damaged_fields_are_drawn_or_rejected(tmp_path: Path) -> None:
     rng = random.Random(1)
     config = JsonLines(files=(Path("records.jsonl"),))
     draws = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_fields_of_records_down_to_the_sample(tmp_path: Path) -> None:
     assert min(good, bad) > 10
 
 
-def test_records_of_sources_that_check_nothing() -> None:
+def test_damaged_records_of_unchecked_sources_are_drawn_or_rejected() -> None:
     rng = random.Random(2)
     draws = np.random.default_rng(0)
     sound = {
@@ -99,7 +99,7 @@ def test_records_of_sources_that_check_nothing() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "TIFF"])
-def test_images(form: str) -> None:
+def test_damaged_images_are_rendered_or_rejected(form: str) -> None:
     rng = random.Random(3)
     draws = np.random.default_rng(0)
     config = STREAMS["image-text"].transform
@@ -118,7 +118,7 @@ def test_images(form: str) -> None:
     assert bad > 100
 
 
-def test_boxes() -> None:
+def test_damaged_boxes_are_placed_or_rejected() -> None:
     rng = random.Random(4)
     draws = np.random.default_rng(0)
     numbers = (0, 1, -1, 0.5, 8, 15.9999, 16, 16.0005, 17, 1e-9, 1e30, float("nan"), float("inf"))
