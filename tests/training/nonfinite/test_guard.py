@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor, nn
 
 from tests.training.conftest import Written
-from tests.training.test_loop import run
+from tests.training.test_trainer import run
 from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
 from x2kit.training.checkpoint.checkpoints import checkpoints, read_state

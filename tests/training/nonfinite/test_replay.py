@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.training.conftest import Written
 from tests.training.nonfinite.test_guard import spoil
-from tests.training.test_loop import after, run
+from tests.training.test_trainer import after, run
 from x2kit import cli
 from x2kit.errors import CheckpointError, X2KitError
 from x2kit.training.nonfinite.replay import Place, replay, watch_modules

@@ -1,4 +1,4 @@
-"""The parts of a measured step, on tiny encoders; no test depends on how long anything takes."""
+"""Measured steps of tiny encoders; no test depends on durations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from x2kit.training.profiling.bench import (
 from x2kit.training.stepper import Stepper
 
 
-def test_the_parts_of_a_step_make_up_its_time(written: Written) -> None:
+def test_shares_of_the_parts_sum_to_one(written: Written) -> None:
     (phase,) = bench(written().recipe, steps=2).phases
     assert tuple(phase.shares) == PARTS
     assert sum(phase.shares.values()) == pytest.approx(1)
     assert all(share > 0 for share in phase.shares.values())
 
 
-def test_rates_and_work_are_counted(written: Written) -> None:
+def test_tokens_samples_and_operations_are_counted(written: Written) -> None:
     recipe = written().recipe
     measured = bench(recipe, steps=1)
     (phase,) = measured.phases
@@ -38,14 +38,12 @@ def test_rates_and_work_are_counted(written: Written) -> None:
     assert measured.memory == phase.memory > 2**20
 
 
-def test_every_phase_of_losses_is_measured_with_its_own(
-    written: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[set[str]] = []
+def test_each_phase_is_measured_with_its_losses(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[set[str]] = []
     ordinary = Stepper.total
 
     def noted(self: Stepper, losses: dict[str, dict[str, Tensor]]) -> Tensor:
-        made.append({f"{name}.{loss}" for name, on in losses.items() for loss in on})
+        computed.append({f"{name}.{loss}" for name, on in losses.items() for loss in on})
         return ordinary(self, losses)
 
     monkeypatch.setattr(Stepper, "total", noted)
@@ -53,11 +51,11 @@ def test_every_phase_of_losses_is_measured_with_its_own(
     measured = bench(written({"images": {"losses": losses}}, steps=10).recipe, steps=2)
     assert [(one.phase.start, one.phase.stop) for one in measured.phases] == [(0, 4), (4, 9), (9, 10)]
     expected = [set(one.phase.names) for one in measured.phases for _ in range(WARM_UP + 2 + 1)]
-    assert made == expected
+    assert computed == expected
     assert expected[0] > expected[4]
 
 
-def test_the_time_of_a_run_is_that_of_all_its_phases() -> None:
+def test_time_of_a_run_sums_over_its_phases() -> None:
     data = DataConfig(streams={"scenes": stream("image-text", losses={"itm": {"start": 0.7}})})
     first, second = loss_phases(data, 100)
     measured = Measured("cpu", {}, [_phase(first, 0.5, 40.0), _phase(second, 2.0, 10.0)], 1.0)
@@ -69,7 +67,7 @@ def _phase(phase: Phase, seconds: float, samples: float) -> MeasuredPhase:
     return MeasuredPhase(phase, seconds, samples, 0.0, {}, 1.0, 1)
 
 
-def test_larger_batches_keep_their_shape(written: Written) -> None:
+def test_scaled_batches_keep_their_proportions(written: Written) -> None:
     data = written().recipe.data
     for name, found in scale_batches(data, 4).streams.items():
         before = data.streams[name]
@@ -77,7 +75,7 @@ def test_larger_batches_keep_their_shape(written: Written) -> None:
         assert found.fusion_rows == (before.fusion_rows and 4 * before.fusion_rows)
 
 
-def test_the_first_size_tried_is_the_recipes(written: Written) -> None:
+def test_first_batch_size_is_the_recipes(written: Written) -> None:
     recipe = written().recipe
     factor, measured = next(find_batch_size(recipe, 1))
     assert factor == 1

@@ -1,4 +1,4 @@
-"""Costs told without computing anything are those of a real step."""
+"""Counted operations and activations against real steps and counts by hand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.training.conftest import Written
 from x2kit.data.config import loss_phases
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.model.build import build_model
 from x2kit.recipe.validation import losses_on
+from x2kit.training.profiling.bench import scale_batches
 from x2kit.training.profiling.costs import (
     count_operations,
     meta_batch,
@@ -24,9 +26,11 @@ from x2kit.training.profiling.costs import (
 )
 from x2kit.training.step.losses import step_losses
 
+B, H, L, N, D = 2, 3, 5, 7, 8
+
 
 def _real(value: Any) -> Any:
-    """The same with memory: numbers 0, all texts and patches there."""
+    """Replace meta tensors by zeros, and masks by True."""
     if isinstance(value, Tensor):
         return (torch.ones if value.dtype == torch.bool else torch.zeros)(value.shape, dtype=value.dtype)
     if isinstance(value, dict):
@@ -36,12 +40,12 @@ def _real(value: Any) -> Any:
     )
 
 
-def test_operations_are_those_of_a_real_step(written: Written) -> None:
+def test_operations_equal_those_of_a_real_step(written: Written) -> None:
     recipe = written().recipe
     active = {name: losses_on(stream) for name, stream in recipe.data.streams.items()}
     image = recipe.model.vision.describe().image
     model = meta_model(recipe.model, recipe.data)
-    told = step_costs(model, image, recipe.data, active)
+    estimated = step_costs(model, image, recipe.data, active)
 
     real = build_model(recipe.model, training_texts(recipe.data)).eval()
     assert parameter_count(real) == parameter_count(model)
@@ -50,19 +54,17 @@ def test_operations_are_those_of_a_real_step(written: Written) -> None:
         losses = step_losses(real, batch, active, _real(meta_negatives(batch)))
         forward = counter.get_total_flops()
         torch.stack([loss for each in losses.values() for loss in each.values()]).sum().backward()
-    assert told.flops == 3 * forward
-    # The backward pass is taken as twice the forward one: attention makes its scores again, the first layer has no
-    # inputs to learn.
-    assert told.flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+    assert estimated.flops == 3 * forward
+    # The backward pass is estimated as twice the forward pass: attention recomputes its scores, and the first layer
+    # needs no gradient of its inputs.
+    assert estimated.flops == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_twice_the_rows_keep_twice_the_activations(written: Written) -> None:
+def test_activations_double_with_the_rows(written: Written) -> None:
     recipe = written().recipe
     image, model = recipe.model.vision.describe().image, meta_model(recipe.model, recipe.data)
 
     def kept(factor: int) -> int:
-        from x2kit.training.profiling.bench import scale_batches
-
         data = scale_batches(recipe.data, factor)
         active = {name: losses_on(stream) for name, stream in data.streams.items()}
         return step_costs(model, image, data, active).activations
@@ -70,7 +72,7 @@ def test_twice_the_rows_keep_twice_the_activations(written: Written) -> None:
     assert kept(2) == pytest.approx(2 * kept(1), rel=0.05)
 
 
-def test_a_phase_costs_what_a_step_with_its_losses_costs(written: Written) -> None:
+def test_phase_costs_equal_costs_of_a_step_with_its_losses(written: Written) -> None:
     recipe = written({"images": {"losses": {"itm": {"start": 0.5}, "mlm": {"start": 0.5}}}}).recipe
     phases = loss_phases(recipe.data, 10)
     real = build_model(recipe.model, training_texts(recipe.data))
@@ -83,10 +85,41 @@ def test_a_phase_costs_what_a_step_with_its_losses_costs(written: Written) -> No
     assert real.training
 
 
-def test_a_stream_from_which_nothing_is_learned_yet_costs_nothing(written: Written) -> None:
+def test_stream_without_a_loss_in_a_phase_is_not_counted(written: Written) -> None:
     later = {name: {"start": 0.5} for name in ("ttc", "ttm", "tlm")}
     recipe = written({"parallel": {"losses": later}}).recipe
     first, second = phase_costs(
         build_model(recipe.model, training_texts(recipe.data)), recipe.data, loss_phases(recipe.data, 10)
     )
     assert first < second
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_has_two_products_forward_and_five_backward(masked: bool) -> None:
+    query = torch.randn(B, H, L, D, requires_grad=True)
+    key, value = (torch.randn(B, H, N, D, requires_grad=True) for _ in range(2))
+    mask = torch.ones(B, 1, L, N, dtype=torch.bool) if masked else None
+    product = 2 * B * H * L * N * D
+    with count_operations() as forward:
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    assert forward.get_total_flops() == 2 * product
+    with count_operations() as backward:
+        out.sum().backward()
+    assert backward.get_total_flops() == 5 * product
+
+
+def test_attention_with_a_learned_bias() -> None:
+    """The fused kernel has no gradient of a bias, so products are separate and scores are not recomputed."""
+    query, key, value = (torch.randn(B, H, L, D, requires_grad=True) for _ in range(3))
+    bias = torch.zeros(1, H, L, L, requires_grad=True)
+    with count_operations() as counter:
+        F.scaled_dot_product_attention(query, key, value, attn_mask=bias).sum().backward()
+    assert counter.get_total_flops() == 6 * (2 * B * H * L * L * D)
+
+
+def test_linear_layer_has_one_product_forward_and_two_backward() -> None:
+    layer = nn.Linear(D, 4 * D)
+    inputs = torch.randn(B, L, D, requires_grad=True)
+    with count_operations() as counter:
+        layer(inputs).sum().backward()
+    assert counter.get_total_flops() == 3 * (2 * B * L * D * 4 * D)

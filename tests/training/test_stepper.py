@@ -1,32 +1,77 @@
-"""fp16: losses are scaled, updates whose gradient overflowed are left out, and the scale goes on where it was."""
+"""Optimiser steps: no device synchronisation, and half precision against float32."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.benchmarks.step_batch import ACTIVE, make_task
 from tests.training.nonfinite.test_guard import spoil
+from tests.training.parallel.test_activation_checkpointing import SIZES
 from x2kit.data.config import LossName
 from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
 from x2kit.training.checkpoint.checkpoints import checkpoints, read_state
 from x2kit.training.nonfinite.replay import replay
 from x2kit.training.nonfinite.saved_step import saved_steps
+from x2kit.training.step.losses import step_losses
 from x2kit.training.stepper import Stepper, assemble
 
 from .conftest import Written
-from .test_loop import Crash, after, crash, run
-from .test_no_waiting import NobodyAsks
+from .test_trainer import Crash, after, crash, run
+
+aten = torch.ops.aten
+SYNCHRONISING = {
+    aten._local_scalar_dense,
+    aten.is_nonzero,
+    aten.equal,
+    aten.nonzero,
+    aten.masked_select,
+    aten._unique2,
+}
+
+
+class NoSynchronisation(TorchDispatchMode):
+    """Refuse operations that return a value, or a shape that depends on one, to Python."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket not in SYNCHRONISING, f"{func} synchronises"
+        return func(*args, **(kwargs or {}))
+
+
+def test_forward_and_backward_do_not_synchronise() -> None:
+    sizes = {f"model.{part}.init_args.{key}": v for part, of in SIZES.items() for key, v in of.items()}
+    task = make_task(2, sizes)
+    with NoSynchronisation():
+        found = step_losses(task.model, task.batch, ACTIVE)  # negatives are drawn
+        torch.stack([value for on in found.values() for value in on.values()]).sum().backward()
+
+
+@pytest.mark.parametrize("non_finite", ["stop", "skip"])
+def test_optimiser_step_does_not_synchronise(written: Written, non_finite: str) -> None:
+    recipe = written(non_finite=non_finite).recipe
+    parts, _ = assemble(recipe, lambda message: None)
+    batch, stepper = parts.batches.batch(0), Stepper(recipe, parts, 0)
+    with NoSynchronisation():
+        stepper.step(batch)
+    assert stepper.guard.read().skipped == []
+
+
+def test_synchronisation_is_detected() -> None:
+    with NoSynchronisation(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        torch.ones(1).item()
+
 
 FP16 = {"precision": "fp16", "lr": 0.001}
 LOSSES = get_args(LossName)
 
 
-def begin_with(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
-    """Begin with another scale than torch's."""
+def set_initial_scale(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """Replace the initial scale of torch's GradScaler."""
     plain = torch.amp.GradScaler.__init__
 
     def init(self: torch.amp.GradScaler, device: str, enabled: bool) -> None:
@@ -37,15 +82,15 @@ def begin_with(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_losses_and_gradients_are_those_of_float32_but_for_rounding(
+def test_half_precision_differs_from_float32_by_rounding(
     written: Written, monkeypatch: pytest.MonkeyPatch, precision: str, accumulation: int
 ) -> None:
-    """Within 1 % and 3 %: bf16 keeps 8 bits of a number, fp16 keeps 11."""
-    begin_with(monkeypatch, 2.0**8)
+    """Within 1 % and 3 %: bf16 has 8 bits of precision, fp16 has 11."""
+    set_initial_scale(monkeypatch, 2.0**8)
     found = {}
     for name in ("fp32", precision):
         recipe = written(precision=name, accumulation=accumulation).recipe
-        parts, _ = assemble(recipe, lambda switched_on: None)
+        parts, _ = assemble(recipe, lambda message: None)
         stepper = Stepper(recipe, parts, 0)
         found[name] = stepper.differentiate(parts.batches.batch(0))
     losses = [name for name in found["fp32"] if name.rpartition(".")[2] in LOSSES]
@@ -57,18 +102,18 @@ def test_losses_and_gradients_are_those_of_float32_but_for_rounding(
     assert norms[0] != norms[1]
 
 
-def test_a_step_asks_for_no_value(written: Written) -> None:
+def test_fp16_step_does_not_synchronise(written: Written) -> None:
     recipe = written(**FP16).recipe
-    parts, _ = assemble(recipe, lambda switched_on: None)
+    parts, _ = assemble(recipe, lambda message: None)
     batch, stepper = parts.batches.batch(0), Stepper(recipe, parts, 0)
-    with NobodyAsks():
+    with NoSynchronisation():
         stepper.step(batch)
 
 
-def test_a_gradient_that_overflows_halves_the_scale_and_the_run_goes_on(
+def test_overflow_of_a_gradient_halves_the_scale(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin_with(monkeypatch, 2.0**127)
+    set_initial_scale(monkeypatch, 2.0**127)
     run(written(**FP16), tmp_path / "run")
     lines = read_metrics(tmp_path / "run")
     assert [line["loss_scale"] for line in lines[:2]] == [2.0**127, 2.0**126]
@@ -77,10 +122,10 @@ def test_a_gradient_that_overflows_halves_the_scale_and_the_run_goes_on(
     assert not saved_steps(tmp_path / "run")
 
 
-def test_a_run_that_crashed_goes_on_with_its_scale_to_the_same_weights(
+def test_crashed_fp16_run_resumes_with_its_scale_to_the_same_weights(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin_with(monkeypatch, 2.0**127)
+    set_initial_scale(monkeypatch, 2.0**127)
     plain = run(written(**FP16), tmp_path / "plain")
     with monkeypatch.context() as patch:
         after(patch, 3, crash)
@@ -90,10 +135,10 @@ def test_a_run_that_crashed_goes_on_with_its_scale_to_the_same_weights(
     assert run(written(**FP16), tmp_path / "run", resume=True) == plain
 
 
-def test_a_loss_that_is_not_finite_is_a_fault_in_fp16_too(
+def test_non_finite_loss_stops_an_fp16_run(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin_with(monkeypatch, 2.0**8)
+    set_initial_scale(monkeypatch, 2.0**8)
     resolved = written(**FP16)
     with monkeypatch.context() as patch:
         spoil(patch, [2])
@@ -105,10 +150,10 @@ def test_a_loss_that_is_not_finite_is_a_fault_in_fp16_too(
     assert found.broken == []
 
 
-def test_too_many_overflows_in_a_row_end_the_run(
+def test_consecutive_overflows_stop_the_run(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin_with(monkeypatch, 2.0**127)
+    set_initial_scale(monkeypatch, 2.0**127)
     resolved = written(**FP16, max_skipped=2)
     with pytest.raises(X2KitError, match=r"step 2: not finite: gradient_norm\n  the last of 2 in a row"):
         run(resolved, tmp_path / "run")
