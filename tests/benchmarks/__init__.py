@@ -1,1 +1,1 @@
-"""Each benchmark compares x2kit with the plain way: equal results first, then `ratio: X.XX` as its last line."""
+"""Compare x2kit with plain formulations: check equal results, then print `ratio: X.XX` as the last line."""

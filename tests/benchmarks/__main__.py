@@ -29,7 +29,7 @@ PARTS_OF_A_STEP = (
     "--training.device",
     "cpu",
 )
-"""What `x2kit bench` measures on the page: the base model in float32, 12 image-texts and 24 region-texts a step."""
+"""Settings of `x2kit bench` on the page: base model, float32, 12 image-texts and 24 region-texts a step."""
 HEAD = """# How fast it is
 
 Written by `make bench`. Each benchmark does the same work in the plain way that the field uses and as x2kit does it,
@@ -55,7 +55,7 @@ quoted, not measured by `make bench`.
 
 
 def machine() -> str:
-    """What it ran on, in words."""
+    """Describe the machine and the versions."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -69,7 +69,7 @@ def machine() -> str:
 
 
 def command_of(name: str) -> tuple[str, list[str]]:
-    """What a section is about, and what it runs after `python`."""
+    """A section of the page, and its command after `python`."""
     if name == "bench":
         return "Where a step of the base model spends its time, in float32.", [
             "-m",
@@ -82,7 +82,7 @@ def command_of(name: str) -> tuple[str, list[str]]:
 
 
 def section(name: str) -> str:
-    """Run one benchmark. Raises SystemExit if it fails, for then nothing can be said about it."""
+    """Run one benchmark. Raises SystemExit if it fails."""
     title, command = command_of(name)
     done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
     sys.stdout.write(done.stdout)
@@ -93,13 +93,13 @@ def section(name: str) -> str:
 
 
 def sections_of(page: str) -> dict[str, str]:
-    """The sections of the page as it is, by the name of their benchmark."""
+    """Read the sections of the current page, by benchmark."""
     parts = page.split("\n## ")[1:]
     return {_name(part.partition("\n")[0]): part.partition("\n")[2].strip("\n") + "\n" for part in parts}
 
 
 def main(names: list[str]) -> None:
-    """Run those that are named, all of them by default; each replaces its section of the page once it has ended."""
+    """Run the named benchmarks, by default all, and replace the section of each on the page."""
     for name in names or NAMES:
         new = section(name)
         known = sections_of(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}

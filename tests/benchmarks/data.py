@@ -1,4 +1,4 @@
-"""How many images one core prepares in a second: x2kit against the plain PIL pipeline.
+"""Measure the images that one core prepares in a second: x2kit against the plain PIL pipeline.
 
     python -m tests.benchmarks.data
 
@@ -54,7 +54,7 @@ WORDS = ["".join(letters) for letters in product(*["bdfgklmnprstvz", "aeiou", "b
 
 
 def lines(sizes: Sequence[tuple[int, int]], count: int) -> list[str]:
-    """Records with photographs of these sizes in turn."""
+    """Build records with photographs of these sizes in turn."""
     found = []
     for number in range(count):
         image = base64.b64encode(jpeg(photograph(number, *sizes[number % len(sizes)]))).decode()
@@ -63,12 +63,12 @@ def lines(sizes: Sequence[tuple[int, int]], count: int) -> list[str]:
 
 
 def caption(number: int) -> str:
-    """Twelve words of a made-up vocabulary."""
+    """Build a caption of twelve words of an invented vocabulary."""
     return " ".join(WORDS[word] for word in np.random.default_rng(number).integers(0, len(WORDS), 12))
 
 
 def plain_images(records: Sequence[str], config: StreamConfig, resize: Resize = in_one_call) -> Tensor:
-    """[M, 3, S, S], one image after the other through PIL."""
+    """Prepare images with PIL, one after the other: [M, 3, S, S]."""
     images = []
     for seed, line in enumerate(records):
         rng = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def plain_images(records: Sequence[str], config: StreamConfig, resize: Resize = 
 
 
 def images(records: Sequence[str], config: StreamConfig) -> Tensor:
-    """[M, 3, S, S], as x2kit prepares it; texts are cleaned on the way."""
+    """Prepare images with x2kit, which also cleans the texts: [M, 3, S, S]."""
     source = config.source
     assert isinstance(source, JsonLines)
     samples = [
@@ -88,7 +88,7 @@ def images(records: Sequence[str], config: StreamConfig) -> Tensor:
 
 
 def stream(file: Path = Path("photographs.jsonl"), **transform: object) -> StreamConfig:
-    """An image-text stream with the paper's transform, and these changes."""
+    """Build an image-text stream with the paper's transform and some changes."""
     return StreamConfig(
         kind="image-text",
         source=JsonLines(files=(file,)),
@@ -98,7 +98,7 @@ def stream(file: Path = Path("photographs.jsonl"), **transform: object) -> Strea
 
 
 def main() -> None:
-    """Check that both show the same, then time them in turns."""
+    """Check that both give equal pixels, then time them in alternation."""
     torch.set_num_threads(1)
     check(lines(SMALL, IMAGES))
     for sizes, reduced in ((SMALL, False), (SMALL, True), (SIZES, False), (SIZES, True)):
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def measure(sizes: Sequence[tuple[int, int]], config: StreamConfig) -> None:
-    """Time both cases on photographs of these sizes, and print it."""
+    """Time both cases on photographs of these sizes and print the result."""
     records, tokenizer = lines(sizes, IMAGES), Bert().build_tokenizer(map(caption, range(2000)))
     ours = whole_batches(records, config, tokenizer)
     require_equal_texts(plain_batch(records, config, SPEC.size, tokenizer), ours.batch(0), tokenizer)
@@ -131,14 +131,14 @@ def measure(sizes: Sequence[tuple[int, int]], config: StreamConfig) -> None:
 
 
 def whole_batches(records: Sequence[str], config: StreamConfig, tokenizer: Tokenizer) -> StepBatches:
-    """The batches of a run over a file of these records, which is written first."""
+    """Write a file of these records and return the batches of a run over it."""
     assert isinstance(config.source, JsonLines)
     Path(config.source.files[0]).write_text("\n".join(records) + "\n")
     return StepBatches(DataConfig(streams={"photographs": config}), tokenizer, SPEC, 0, 10**6)
 
 
 def require_equal_texts(plain: PlainBatch, ours: Batch, tokenizer: Tokenizer) -> None:
-    """Raise SystemExit unless both have the same texts and hide as many tokens of each."""
+    """Raise SystemExit unless both have equal texts and numbers of masked tokens."""
     rows = ours.streams["photographs"]
     assert isinstance(rows, PairedRows)
     assert rows.masked is not None
@@ -154,7 +154,7 @@ def require_equal_texts(plain: PlainBatch, ours: Batch, tokenizer: Tokenizer) ->
 
 
 def difference(records: Sequence[str], config: StreamConfig) -> float:
-    """Grey levels between the two, at most."""
+    """Return the largest difference in grey levels."""
     return float((plain_images(records, config, rows_first) - images(records, config)).abs().max() * 255)
 
 

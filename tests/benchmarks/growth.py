@@ -1,4 +1,4 @@
-"""What twice the work costs: each size that a user chooses is doubled, and cost and arithmetic have an exponent each.
+"""Double each size that a user chooses, and fit exponents of cost and arithmetic.
 
     python -m tests.benchmarks.growth
 
@@ -32,7 +32,7 @@ from x2kit.data.sources.json_lines import JsonLinesSource
 from x2kit.training.profiling.costs import count_operations
 
 MARGIN = 0.25
-"""Twice the size may take 2 ** 0.25 = 1.19 times what its arithmetic asks for: larger tensors leave the caches."""
+"""Twice the size may cost 2 ** 0.25 = 1.19 times its arithmetic: larger tensors do not fit the caches."""
 MEMORY_MARGIN = 0.35
 """A learned bias of attention, as BEiT has, keeps a number for each two patches, while most of the arithmetic of a
 small model is still for each patch."""
@@ -54,7 +54,7 @@ Work = Callable[[], object]
 
 
 class Cost(NamedTuple):
-    """Of one size."""
+    """Cost of one size."""
 
     seconds: float
     operations: float
@@ -62,7 +62,7 @@ class Cost(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A size's work: what is timed, what it has to compute, and the bytes that it holds at most."""
+    """Work of one size: the timed function, its arithmetic, and its peak of bytes."""
 
     work: Work
     operations: Callable[[Work], float]
@@ -70,7 +70,7 @@ class Measured(NamedTuple):
 
 
 class Dimension(NamedTuple):
-    """What is doubled, from the first of the sizes on."""
+    """A size that is doubled, and the work of each value."""
 
     name: str
     unit: str
@@ -79,7 +79,7 @@ class Dimension(NamedTuple):
 
 
 def exponents(sizes: Sequence[int], costs: Sequence[Cost]) -> Cost:
-    """Of each cost between the first size and the last: 1 where twice the size costs twice as much."""
+    """Fit the exponent of each cost between the first and the last size; 1 for linear growth."""
     doublings = math.log2(sizes[-1] / sizes[0])
     return Cost(
         *(math.log2(last / first) / doublings for first, last in zip(costs[0], costs[-1], strict=True))
@@ -87,7 +87,7 @@ def exponents(sizes: Sequence[int], costs: Sequence[Cost]) -> Cost:
 
 
 def faults(name: str, found: Cost) -> list[str]:
-    """Which costs grow clearly faster than the arithmetic does."""
+    """List the costs that grow faster than the arithmetic."""
     return [
         f"{name}: {what} grows with exponent {value:.2f}, its arithmetic with {found.operations:.2f}"
         for what, value, margin in (("time", found.seconds, MARGIN), ("memory", found.memory, MEMORY_MARGIN))
@@ -96,7 +96,7 @@ def faults(name: str, found: Cost) -> list[str]:
 
 
 def measure(dimension: Dimension) -> list[Cost]:
-    """The cost of each size."""
+    """Measure the cost of each size."""
     made = [dimension.make(size) for size in dimension.sizes]
     operations = [each.operations(each.work) for each in made]  # which is the warm-up, too
     memory = [each.memory(each.work) for each in made]
@@ -111,7 +111,7 @@ def measure(dimension: Dimension) -> list[Cost]:
 
 
 def table(dimension: Dimension, costs: Sequence[Cost]) -> Iterator[str]:
-    """Lines for people."""
+    """Format costs and exponents as a table."""
     unit = "million" if dimension.name == "records" else "GFLOP"
     scale = 1e6 if dimension.name == "records" else 1e9
     yield f"{dimension.name}: {dimension.unit}"
@@ -145,7 +145,7 @@ def _ranking(candidates: int) -> Measured:
 
 
 def _opening(records: int) -> Measured:
-    """A file that was never opened; its lines are the work."""
+    """Open a file for the first time; its lines are the work."""
     file = Path(os.environ["X2KIT_CACHE"]).parent / f"{records}.jsonl"
     if not file.exists():
         million.write(file, records)
@@ -187,7 +187,7 @@ DIMENSIONS = (
 
 @contextmanager
 def _own_cache() -> Iterator[None]:
-    """Nothing is left in the user's cache."""
+    """Use a temporary cache instead of the user's."""
     before = os.environ.get("X2KIT_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["X2KIT_CACHE"] = str(Path(folder) / "cache")
@@ -200,7 +200,7 @@ def _own_cache() -> Iterator[None]:
 
 
 def main() -> None:
-    """Print a table of each size, then fail if one of them is too dear."""
+    """Print a table of each size, then fail if a cost grows too fast."""
     torch.set_num_threads(1)
     wrong = []
     with _own_cache():

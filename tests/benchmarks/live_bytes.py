@@ -1,4 +1,4 @@
-"""The most bytes that tensors held at a time, whatever the allocator kept beside them."""
+"""Measure the peak of bytes that tensors hold, without the allocator's reserve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Inside it, memory that operations make is counted as long as it lives; memory from before it is not.
+    """Count memory that operations allocate inside the block while it is alive; earlier memory is ignored.
 
     Attributes:
         now: bytes.

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at most, in a process of its own, so that nothing before it counts."""
+"""Measure the peak memory of a function in a fresh process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def peak_memory(work: Callable[..., object], *arguments: Any) -> int:
-    """Largest resident memory in bytes of a fresh process that imports what `work` needs and does it.
+    """Return the largest resident memory in bytes of a fresh process that imports and runs `work`.
 
     Args:
         work: a function of a module.

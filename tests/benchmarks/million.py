@@ -1,4 +1,4 @@
-"""Opening a file of a million records: seconds and memory, for the first time and again.
+"""Measure seconds and memory of opening a file of a million records, with and without its index.
 
     python -m tests.benchmarks.million
 
@@ -34,7 +34,7 @@ source[len(source) - 1]
 
 
 def write(file: Path, records: int) -> None:
-    """Records with a caption and a path, as a data set of images in folders has them."""
+    """Write records with a caption and a path, as of a data set in folders."""
     with file.open("w") as lines:
         for number in range(records):
             record = {
@@ -45,7 +45,7 @@ def write(file: Path, records: int) -> None:
 
 
 def opened(file: Path) -> tuple[int, float, float]:
-    """Records, seconds and MiB of one opening, with a cache beside the file."""
+    """Return records, seconds and MiB of one opening with a cache folder."""
     command = [sys.executable, "-c", _OPEN, str(file)]
     environment = {**os.environ, "X2KIT_CACHE": str(file.parent / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -54,7 +54,7 @@ def opened(file: Path) -> tuple[int, float, float]:
 
 
 def main() -> None:
-    """Open twice, and print both."""
+    """Open the file two times and print both results."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "million.jsonl"
         write(file, RECORDS)

@@ -1,4 +1,4 @@
-"""Two ways to do the same work, timed in turns, so that a noisy machine slows both alike and does not decide."""
+"""Time two implementations in alternation, so that noise of the machine affects both."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 
 class Ratio(NamedTuple):
-    """Seconds of each round; round i of both ran one right after the other."""
+    """Seconds of each round; round i of both ran back to back."""
 
     plain: list[float]
     ours: list[float]
 
     @property
     def value(self) -> float:
-        """How many times faster ours is: the median over the rounds of plain / ours."""
+        """Speed-up: the median over the rounds of plain / ours."""
         return median(plain / ours for plain, ours in zip(self.plain, self.ours, strict=True))
 
     def lines(self) -> list[str]:
-        """What a benchmark prints at its end."""
+        """Format the last lines of a benchmark."""
         return [
             f"plain: {median(self.plain):.3f} s, median of {len(self.plain)}",
             f"x2kit: {median(self.ours):.3f} s, median of {len(self.ours)}",
@@ -36,7 +36,7 @@ def paired(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Ratio:
-    """Run both, in turns that change who is first.
+    """Run both in rounds that alternate which is first.
 
     Args:
         plain: the plain formulation; what it returns is dropped.

@@ -1,4 +1,4 @@
-"""Images that cost a JPEG decoder what photographs cost it: soft colours, things with edges, a sensor's noise."""
+"""Generate images that cost a JPEG decoder as much as photographs: gradients, edges and noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENSOR_NOISE = 3.0
 
 
 def photograph(seed: int, width: int, height: int) -> Image.Image:
-    """An image of soft patterns and things with edges, with noise."""
+    """Generate an image of soft patterns, shapes with edges, and noise."""
     rng = np.random.default_rng(seed)
     colours = np.zeros((height, width, 3), np.float32)
     for detail in _DETAILS:
@@ -35,7 +35,7 @@ def photograph(seed: int, width: int, height: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """The image as a camera or a web site writes it."""
+    """Encode the image as JPEG with usual settings."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The plain image pipeline: every operation by PIL, on the whole image, one image after the other.
+"""Prepare images the plain way: every operation by PIL, on the whole image, one image after the other.
 
 It is written as the official code does it (dataset/pretrain_dataset.py, dataset/randaugment.py), with PIL in the place
 of OpenCV: base64 → PIL → RandomResizedCrop (bicubic) → flip → RandAugment → tensor. Chance is a generator from which
@@ -36,12 +36,12 @@ Operation = Callable[[Image.Image, float, int], Image.Image]
 
 
 def in_one_call(image: Image.Image, size: int) -> Image.Image:
-    """To a square, bicubic."""
+    """Resize to a square, bicubic."""
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def rows_first(image: Image.Image, size: int) -> Image.Image:
-    """The same, each row first and then each column.
+    """Resize rows first, then columns.
 
     In one call Pillow orders the two passes as it finds quicker, by rules that change between its versions. Between
     them it rounds, so that its own results differ by up to two grey levels; comparisons need one order.
@@ -53,7 +53,7 @@ def rows_first(image: Image.Image, size: int) -> Image.Image:
 def plain_image(
     binary: str, config: TransformConfig, size: int, rng: Generator, resize: Resize = in_one_call
 ) -> Tensor:
-    """An image as the encoder wants it, [3, S, S] float32 in [0, 1].
+    """Prepare an image for the encoder: [3, S, S] float32 in [0, 1].
 
     Args:
         binary: an encoded image in base64.
@@ -115,7 +115,7 @@ class PlainBatch(NamedTuple):
 
 
 def plain_batch(records: Sequence[str], config: StreamConfig, size: int, tokenizer: Tokenizer) -> PlainBatch:
-    """A batch from lines of JSON, one record after the other."""
+    """Build a batch from lines of JSON, one record after the other."""
     rows = []
     for seed, line in enumerate(records):
         record = json.loads(line)
@@ -140,7 +140,7 @@ def plain_batch(records: Sequence[str], config: StreamConfig, size: int, tokeniz
 def plain_masks(
     ids: list[int], config: MaskingConfig, tokenizer: Tokenizer, rng: random.Random
 ) -> tuple[list[int], list[int], list[int]]:
-    """Masked ids, the positions to predict and what stood there, by the rules of `x2kit.data.transforms.masking`."""
+    """Mask tokens by the rules of `x2kit.data.transforms.masking`. Returns: ids, positions and labels."""
     wanted = min(config.max_masks, max(1, round(len(ids) * config.mask_prob)))
     order, chosen = list(range(1, len(ids))), set[int]()
     rng.shuffle(order)

@@ -1,4 +1,4 @@
-"""The ranking as the official evaluation does it (X2-VLM, `Retrieval.py`, `evaluation`): plain, one query at a time.
+"""Rank as the official evaluation (X2-VLM, `Retrieval.py`, `evaluation`): one query at a time.
 
 M images, T texts, N image tokens (summary and patches), L text tokens, D width, K candidates.
 
@@ -19,7 +19,7 @@ from x2kit.tasks.retrieval.metric import REST, Scores
 
 
 def attention(block: Attention, states: Tensor, source: Tensor, source_mask: Tensor) -> Tensor:
-    """states [K, L, D] look at the tokens of source [K, S, D] that source_mask [K, S] keeps."""
+    """Attend from states [K, L, D] to the tokens of source [K, S, D] where source_mask [K, S] is True."""
 
     def heads(x: Tensor) -> Tensor:
         return x.unflatten(-1, (block.heads, -1)).transpose(1, 2)
@@ -33,7 +33,7 @@ def attention(block: Attention, states: Tensor, source: Tensor, source_mask: Ten
 
 
 def fuse(encoder: CrossBertEncoder, text: Tensor, text_mask: Tensor, image: Tensor) -> Tensor:
-    """Texts [K, L, D], each with the image [K, N, D] beside it: BERT layers with cross-attention, [K, L, D]."""
+    """Fuse texts [K, L, D] with images [K, N, D] in BERT layers with cross-attention: [K, L, D]."""
     everything = torch.ones(image.shape[:2], dtype=torch.bool)
     for layer in encoder.layers:
         text = attention(layer.self_attention, text, text, text_mask)
@@ -46,7 +46,7 @@ def fuse(encoder: CrossBertEncoder, text: Tensor, text_mask: Tensor, image: Tens
 def plain_scores(
     model: X2VLM, images: Tensor, texts: Tensor, text_mask: Tensor, similarity: Tensor, top_k: int
 ) -> Scores:
-    """Matching logits of the candidates, -100 elsewhere, in both directions.
+    """Compute matching logits of the candidates in both directions, -100 elsewhere.
 
     Args:
         model: with a CrossBert as fusion encoder, in evaluation mode.

@@ -1,4 +1,4 @@
-"""A training step as the field writes it, from the definitions (X²-VLM, arXiv:2211.12402; X-VLM, arXiv:2111.08276).
+"""Compute a training step by the definitions (X²-VLM, arXiv:2211.12402; X-VLM, arXiv:2111.08276).
 
 One call of an encoder for each stream and loss, an image's patches copied out for every text row, texts padded to
 the limit, attention written out. Whole images come one for each text, as loaders of pairs bring them; the images
@@ -47,7 +47,7 @@ class PlainRows(NamedTuple):
 
 
 def plain_rows(batch: Batch, rows: PairedRows, negatives: Negatives) -> PlainRows:
-    """A stream of a step as loaders of the field bring it."""
+    """Convert a stream to the form of a usual data loader."""
     assert batch.images is not None
     assert rows.masked is not None
     padding = LIMIT - rows.texts.ids.shape[1]
@@ -65,7 +65,7 @@ def plain_rows(batch: Batch, rows: PairedRows, negatives: Negatives) -> PlainRow
 
 
 def plain_twin(model: X2VLM) -> X2VLM:
-    """The same parameters behind attention that is written out, as in the official encoders."""
+    """Copy the model with shared parameters and unfused attention, as in the official encoders."""
     twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     twin.text.model.set_attn_implementation("eager")
     for block in twin.vision.model.blocks:
@@ -74,7 +74,7 @@ def plain_twin(model: X2VLM) -> X2VLM:
 
 
 def plain_losses(model: X2VLM, rows: PlainRows) -> dict[str, Tensor]:
-    """The losses of one stream.
+    """Compute the losses of one stream.
 
     Args:
         model: see `plain_twin`.
@@ -109,7 +109,7 @@ def plain_losses(model: X2VLM, rows: PlainRows) -> dict[str, Tensor]:
 
 
 def _images(model: X2VLM, rows: PlainRows) -> tuple[Tensor, Tensor, Tensor]:
-    """What each row looks at [B, 1 + N, D] with its mask, summary first; and the row's whole image likewise."""
+    """Return the image context of each row [B, 1 + N, D], summary first, its mask, and the whole image."""
     features = model.encode_images(rows.images)
     whole = torch.cat([features.summary[:, None], features.patches], 1)
     if rows.bbox is None or rows.one_image is None:
@@ -122,7 +122,7 @@ def _images(model: X2VLM, rows: PlainRows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _fuse(model: X2VLM, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor) -> Tensor:
-    """Texts [B, L, D] that look at images [B, 1 + N, D], through all layers at all positions."""
+    """Fuse texts [B, L, D] with images [B, 1 + N, D], all layers at all positions."""
     for layer in model.fusion.layers:
         assert isinstance(layer, CrossBertLayer)
         text = _attend(layer.self_attention, text, text, text_mask)

@@ -1,4 +1,4 @@
-"""The ranking of retrieval: `python -m tests.benchmarks.retrieval`.
+"""Compare retrieval ranking with its plain formulation: `python -m tests.benchmarks.retrieval`.
 
 Images and texts are encoded once on both sides, so the time is that of scoring the candidates. What is measured is
 "128 candidates of 1,000 images with 5 captions each" made smaller: the share of candidates, the captions of a
@@ -37,7 +37,7 @@ TOKENS = 8, 5.5, 40
 
 
 class Shape(NamedTuple):
-    """What is ranked. By default a round takes seconds on one core, with the layers and patches of the base model."""
+    """Sizes of the ranking. By default a round takes seconds on one core, with layers and patches of the base model."""
 
     images: int = 32
     side: int = 14
@@ -51,7 +51,7 @@ class Shape(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Images and texts as the encoders leave them; the images' similarity to their own texts is the highest."""
+    """Encoded images and texts; images are most similar to their own texts."""
 
     model: X2VLM
     images: ImageBank
@@ -63,7 +63,7 @@ class Encoded(NamedTuple):
 
 
 def encoded(shape: Shape, seed: int = 0) -> Encoded:
-    """Random states of images and texts, and unit vectors like those of a trained model."""
+    """Draw random states of images and texts, and unit vectors like those of a trained model."""
     torch.manual_seed(seed)
     config = ModelConfig(
         vision=TinyVision(width=shape.width),
@@ -88,7 +88,7 @@ def encoded(shape: Shape, seed: int = 0) -> Encoded:
 
 
 def plain(given: Encoded, top_k: int) -> Scores:
-    """By the plain formulation, with texts padded to the 40 tokens of the official evaluation."""
+    """Rank by the plain formulation, with texts padded to the 40 tokens of the official evaluation."""
     _, _, most = TOKENS
     mask = torch.arange(most) < given.texts.lengths[:, None]
     texts = torch.zeros(*mask.shape, given.texts.tokens.shape[1])
@@ -98,26 +98,26 @@ def plain(given: Encoded, top_k: int) -> Scores:
 
 
 def ours(given: Encoded, top_k: int) -> Scores:
-    """By x2kit's evaluation."""
+    """Rank by x2kit's evaluation."""
     config = Retrieval(top_k=top_k, rerank="matching")
     everything = torch.arange(len(given.images))
     return reranked(config, given.model, given.images, given.texts, everything, given.similarity)
 
 
 def difference(one: Scores, other: Scores) -> float:
-    """The largest of both directions."""
+    """Return the largest difference of both directions."""
     return max(float((a[:] - b[:]).abs().max()) for a, b in zip(one, other, strict=True))
 
 
 def counted(rank: Callable[[Encoded, int], Scores], given: Encoded, top_k: int) -> tuple[Scores, float]:
-    """Scores, and the billions of floating-point operations of their matrix products and attention."""
+    """Return scores, and billions of floating-point operations of matrix products and attention."""
     with count_operations() as counter:
         scores = rank(given, top_k)
     return scores, counter.get_total_flops() / 1e9
 
 
 def main() -> None:
-    """Print what is measured, the difference, the times and the ratio."""
+    """Print sizes, difference, times and ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in Shape()._asdict().items():
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -1,4 +1,4 @@
-"""How long the command line takes to start, beyond Python itself, and that no model library is imported.
+"""Measure the start-up time of the command line beyond Python's, and check that no model library is imported.
 
 python -m tests.benchmarks.start
 """
@@ -25,12 +25,12 @@ print(*(name for name in {heavy!r} if name in sys.modules))
 
 
 def imported(arguments: list[str]) -> list[str]:
-    """The model libraries that a command has imported when it ends."""
+    """List the model libraries that a command imports."""
     return _python(_IMPORTED.format(arguments=arguments, heavy=HEAVY)).split()
 
 
 def main() -> None:
-    """Check what is imported, then time each command beside an empty program."""
+    """Check the imports, then time each command against an empty program."""
     for arguments in COMMANDS:
         shown = " ".join(arguments)
         assert not imported(arguments), f"x2kit {shown} imports {', '.join(imported(arguments))}"
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _seconds(code: str) -> float:
-    """Of the processor: on an idle machine the time that passes, and a busy one does not lengthen it."""
+    """Return processor seconds, which other programs do not lengthen."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     _python(code)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""The training step against the plain formulation: `python -m tests.benchmarks.step`.
+"""Compare the training step with the plain formulation: `python -m tests.benchmarks.step`.
 
 Base size, float32, 12 image-texts and 24 region-texts: losses forward and backward, equal hard negatives and masks.
 Dropout is off, as its draws could not be equal. The optimiser is left out: it is the same. Two cases are measured:
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 
 def our_step(task: Task, precision: str = "fp32") -> Step:
-    """x2kit's step."""
+    """Build x2kit's step."""
 
     def step() -> dict[str, Tensor]:
         with autocast(CPU, precision):
@@ -61,7 +61,7 @@ def our_step(task: Task, precision: str = "fp32") -> Step:
 
 
 def plain_step(task: Task) -> Step:
-    """The field's step; the rows are laid out beforehand, as its loader would."""
+    """Build the plain step; rows are laid out beforehand, as by a data loader."""
     twin = plain_twin(task.model)
     streams = {
         name: plain_rows(task.batch, rows, task.negatives[name]) for name, rows in task.batch.streams.items()
@@ -91,7 +91,7 @@ def _differentiate(task: Task, losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def look(task: Task, step: Step) -> Found:
-    """Run a step once and keep what came out."""
+    """Run a step once and keep losses, gradients and operations."""
     with count_operations() as counter:
         losses = step()
     gradients = {n: p.grad.clone() for n, p in task.model.named_parameters() if p.grad is not None}
@@ -99,9 +99,9 @@ def look(task: Task, step: Step) -> Found:
 
 
 def require_equal(plain: Found, ours: Found) -> list[str]:
-    """Lines with the largest differences. Raises SystemExit where one is above the tolerance."""
+    """Describe the largest differences. Raises SystemExit for one above the tolerance."""
     if plain.losses.keys() != ours.losses.keys() or plain.gradients.keys() != ours.gradients.keys():
-        raise SystemExit("the two ways have other losses, or gradients of other parameters")
+        raise SystemExit("the steps have different losses, or gradients of different parameters")
     loss = max(abs(float(plain.losses[n] - ours.losses[n])) for n in plain.losses)
     norms = [torch.stack([g.norm() for g in found.gradients.values()]).norm() for found in (plain, ours)]
     norm = float((norms[0] - norms[1]).abs() / norms[0])
@@ -118,13 +118,13 @@ def require_equal(plain: Found, ours: Found) -> list[str]:
 
 
 def run_once(name: str, images: int, threads: int, shared: bool) -> None:
-    """One step in a process of its own, for its peak memory."""
+    """Run one step in a fresh process, for its peak memory."""
     torch.set_num_threads(threads)
     STEPS[name](make_task(images, shared=shared))()
 
 
 def memory_line(images: int, threads: int, shared: bool) -> str:
-    """Peak memory of each way in a process of its own. Raises SystemExit if x2kit needs more."""
+    """Measure peak memory of each step in a fresh process. Raises SystemExit if x2kit needs more."""
     peaks = {name: peak_memory(run_once, name, images, threads, shared) / 2**30 for name in STEPS}
     if peaks["x2kit"] > peaks["plain"]:
         raise SystemExit("x2kit needs more memory than the plain formulation")
@@ -132,12 +132,12 @@ def memory_line(images: int, threads: int, shared: bool) -> str:
 
 
 def clock_of(threads: int) -> Callable[[], float]:
-    """One thread is timed in processor seconds, as others on the machine do not lengthen them."""
+    """Time one thread in processor seconds, which other programs do not lengthen."""
     return time.process_time if threads == 1 else time.perf_counter
 
 
 def bf16_line(task: Task, rounds: int, clock: Callable[[], float], forced: bool) -> str:
-    """x2kit under bf16 autocast against the plain formulation in float32."""
+    """Time x2kit under bf16 autocast against the plain formulation in float32."""
     if not forced and choose_precision("auto", CPU) != "bf16":
         return "bf16: not timed, this processor has no instructions for it (--bf16 times it all the same)"
     ratio = paired(plain_step(task), our_step(task, "bf16"), rounds, clock=clock)
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def measure(shared: bool, options: argparse.Namespace) -> None:
-    """Compare and time both ways on one kind of batch."""
+    """Compare and time both steps on one kind of batch."""
     if not options.ratio_only:  # first, while this process holds nothing itself
         print(memory_line(options.images, options.threads, shared), flush=True)
     task = make_task(options.images, shared=shared)

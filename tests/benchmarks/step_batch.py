@@ -1,4 +1,4 @@
-"""The model and the batch of the benchmark of the step: random weights, images and texts, the same for both ways."""
+"""Build model and batch of the step benchmark: random weights, images and texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DROPOUT = (
     "model.fusion.init_args.dropout",
     "model.vision.init_args.drop_path",
 )
-"""Off, as draws could not be equal."""
+"""Set to 0, as random masks could not be equal."""
 
 ACTIVE: dict[str, tuple[LossName, ...]] = {"image": LOSSES["image-text"], "region": LOSSES["region-text"]}
 CAPTION_TOKENS, REGION_TOKENS = (8, 24), (4, 16)
@@ -33,7 +33,7 @@ MASKED_SHARE = 0.25
 
 
 class Task(NamedTuple):
-    """What both ways are given."""
+    """Inputs of both steps."""
 
     model: X2VLM
     batch: Batch
@@ -41,17 +41,17 @@ class Task(NamedTuple):
 
 
 def make_task(
-    all_images: int,
+    images: int,
     settings: dict[str, object] | None = None,
     seed: int = 0,
     regions: int = 4,
     tokens: int | None = None,
     shared: bool = True,
 ) -> Task:
-    """A model and a step of 2 captions and some regions for each image.
+    """Build a model and a batch of 2 captions and some regions for each image.
 
     Args:
-        images: M; 6 give the 12 image-texts and 24 region-texts of the issue.
+        images: M; 6 give the 12 image-texts and 24 region-texts.
         settings: overrides of the recipe of the base model, by key.
         seed: of weights, images, texts, boxes, masks and negatives.
         regions: of each image.
@@ -64,17 +64,17 @@ def make_task(
     overrides = {**dict.fromkeys(DROPOUT, 0), **(settings or {})}
     recipe = read_recipe([MODEL], list(overrides.items())).recipe
     model = build_model(recipe.model, tokenizer=recipe.model.text.official_tokenizer(None)).train()
-    captions, regions = 2 * all_images, regions * all_images
+    captions, regions = 2 * images, regions * images
     of_captions, of_regions = (CAPTION_TOKENS, REGION_TOKENS) if tokens is None else [(tokens, tokens)] * 2
-    of_image = torch.arange(captions) % all_images if shared else torch.arange(captions)
-    of_region = torch.arange(regions) % all_images + (0 if shared else captions)
+    of_image = torch.arange(captions) % images if shared else torch.arange(captions)
+    of_region = torch.arange(regions) % images + (0 if shared else captions)
     streams: dict[str, Any] = {
         "image": _rows(model, of_image, of_captions, rng),
         "region": _rows(model, of_region, of_regions, rng)._replace(
             regions=Regions(_boxes(regions), torch.zeros(regions, dtype=torch.bool))
         ),
     }
-    size, distinct = model.image_spec.size, all_images if shared else captions + all_images
+    size, distinct = model.image_spec.size, images if shared else captions + images
     batch = Batch(0, torch.rand(distinct, 3, size, size), streams, {}, [])
     return Task(model, batch, {name: _negatives(len(rows.images)) for name, rows in streams.items()})
 
@@ -112,13 +112,13 @@ def _masked(ids: Tensor, lengths: list[int], mask_id: int) -> MaskedTexts:
 
 
 def _boxes(count: int) -> Tensor:
-    """[count, 4] cxcywh inside the image."""
+    """Draw boxes inside the image: [count, 4] cxcywh."""
     size = 0.1 + 0.5 * torch.rand(count, 2)
     return torch.cat([size / 2 + torch.rand(count, 2) * (1 - size), size], 1)
 
 
 def _negatives(count: int) -> Negatives:
-    """For each row another one, both ways."""
+    """Draw another row for each row, in both directions."""
     rows = torch.arange(count)
     first, second = (1 + torch.randint(count - 1, (count,)) for _ in range(2))
     return Negatives((rows + first) % count, (rows + second) % count)

@@ -1,4 +1,4 @@
-"""Both image pipelines show the same; nothing here depends on how fast a machine is."""
+"""Equal pixels and texts of both image pipelines; no test depends on speed."""
 
 from __future__ import annotations
 

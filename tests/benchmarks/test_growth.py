@@ -1,4 +1,4 @@
-"""What the table of growth is made of, from given costs; nothing here depends on how fast a machine is."""
+"""Exponents and table of the growth benchmark, from given costs; no test depends on speed."""
 
 from __future__ import annotations
 

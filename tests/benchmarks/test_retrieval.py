@@ -1,4 +1,4 @@
-"""The ranking and its plain formulation give equal scores; how fast they are is no test."""
+"""Equal scores of the ranking and its plain formulation; no test depends on speed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_scores_equal_those_of_the_plain_formulation(
         assert scores[scores > REST].std() > 100 * TOLERANCE
 
 
-def test_a_difference_of_one_score_is_seen() -> None:
+def test_difference_of_one_score_is_detected() -> None:
     scores = Scores(torch.zeros(2, 3), torch.zeros(3, 2))
     other = Scores(torch.zeros(2, 3), torch.zeros(3, 2).index_fill(0, torch.tensor([1]), 0.5))
     assert difference(scores, other) == 0.5

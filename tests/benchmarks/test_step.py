@@ -1,4 +1,4 @@
-"""The two ways of the benchmark of the step are equal, at a size of a second; nothing here depends on time."""
+"""Equal losses and gradients of both steps of the benchmark at a small size; no test depends on speed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_fewer_operations(task: Task) -> None:
     assert ours.operations < plain.operations / (1.6 if len(task.batch.images) == 2 else 1.3)
 
 
-def test_a_caption_with_a_image_of_its_own_shares_none() -> None:
+def test_captions_of_distinct_images_share_none() -> None:
     batch = make_task(2, SETTINGS, shared=False).batch
     images, regions = (batch.streams[name].images.tolist() for name in ("image", "region"))
     assert len(batch.images) == len(set(images)) + len(set(regions)) == 6
@@ -40,7 +40,7 @@ def test_a_caption_with_a_image_of_its_own_shares_none() -> None:
     assert len(set(images)) == len(images)
 
 
-def test_a_difference_is_refused(task: Task) -> None:
+def test_difference_above_the_tolerance_is_refused(task: Task) -> None:
     plain = look(task, plain_step(task))
     name = next(iter(plain.gradients))
     other = plain._replace(gradients={**plain.gradients, name: plain.gradients[name] + 1e-2})

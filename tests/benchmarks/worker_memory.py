@@ -1,4 +1,4 @@
-"""Memory of each worker over an epoch of a million images: it must not grow.
+"""Measure the memory of each worker over an epoch of a million images: it must not grow.
 
     python -m tests.benchmarks.worker_memory [RECORDS]
 
@@ -47,14 +47,14 @@ class Memory(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The memory of each worker when so many records were visited."""
+    """Memory of each worker after a number of records."""
 
     visited: int
     workers: list[Memory]
 
 
 def write(file: Path, records: int) -> None:
-    """Records with a small image in base64 and a caption of its own."""
+    """Write records with a small image in base64 and a distinct caption."""
     images = [_image(number) for number in range(64)]
     with file.open("w") as lines:
         for number in range(records):
@@ -67,14 +67,14 @@ def write(file: Path, records: int) -> None:
 
 
 def memory_of(pid: int) -> Memory:
-    """What Linux says of a process."""
+    """Read the memory of a process from /proc."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     sizes = {name: int(rest.split()[0]) / 1024 for name, _, rest in (line.partition(":") for line in lines)}
     return Memory(sum(size for name, size in sizes.items() if name.startswith("Private_")), sizes["Rss"])
 
 
 def measured(file: Path, records: int) -> Iterator[Place]:
-    """The memory at each place of an epoch. Raises AssertionError if the epoch misses a record."""
+    """Measure memory at each share of an epoch. Raises AssertionError if it misses a record."""
     source = JsonLines(files=(file,), language="en")
     images = stream("image-text", source=source, batch_size=BATCH)
     data = DataConfig(streams={"images": images}, num_workers=WORKERS)
@@ -96,20 +96,20 @@ def measured(file: Path, records: int) -> Iterator[Place]:
 
 
 def line_of(place: Place, records: int) -> str:
-    """A place for people."""
+    """Format one measurement."""
     own = ", ".join(f"{worker.own:6.1f}" for worker in place.workers)
     resident = ", ".join(f"{worker.resident:6.1f}" for worker in place.workers)
     return f"{place.visited / records:5.0%} of the epoch: own {own} MiB; resident {resident} MiB"
 
 
 def growth(places: list[Place]) -> float:
-    """MiB by which the worker that grows most has more of its own at the last place than at the first."""
+    """Return the largest growth of a worker's private memory from the first to the last share, in MiB."""
     first, last = places[0].workers, places[-1].workers
     return max(after.own - before.own for before, after in zip(first, last, strict=True))
 
 
 def main() -> None:
-    """Read an epoch, print the memory at each place and its growth."""
+    """Read an epoch, print the memory at each share and its growth."""
     records = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS
     with tempfile.TemporaryDirectory() as folder:
         os.environ["X2KIT_CACHE"] = str(Path(folder) / "cache")

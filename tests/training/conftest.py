@@ -1,4 +1,4 @@
-"""A step of four streams over tiny encoders, and a recipe of tiny encoders that trains in a moment."""
+"""Fixtures: a batch of four streams over tiny encoders, and a recipe of them that trains fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Written = Callable[..., ResolvedRecipe]
 
 PLUGIN = f"""\
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})  # a process of its own finds the tests' stubs by this
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})  # so that another process finds the stubs
 from tests.data.stubs import StubScenes
 from x2kit.plugin import hookimpl
 
@@ -39,7 +39,7 @@ def x2kit_register(registry):
 
 @pytest.fixture
 def model() -> X2VLM:
-    """Tiny encoders and the paper's fusion encoder; two temperatures, so that a swap is seen."""
+    """Tiny encoders and the paper's fusion encoder; two temperatures, so that a mix-up changes results."""
     torch.manual_seed(0)
     config = ModelConfig(
         vision=tiny.TinyVision(),
@@ -56,7 +56,7 @@ def model() -> X2VLM:
 
 
 def texts(lengths: list[int], padded: int, seed: int) -> Texts:
-    """Random texts of these lengths."""
+    """Draw random texts of these lengths."""
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(padded) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, 5 + len(tiny.WORDS), mask.shape, generator=generator)
@@ -64,7 +64,7 @@ def texts(lengths: list[int], padded: int, seed: int) -> Texts:
 
 
 def hide(plain: Texts, rows: int, padded: int) -> MaskedTexts:
-    """The first texts with one or two tokens hidden; row 0 hides one, so that it has an ignored label."""
+    """Mask one or two tokens of the first texts; row 0 masks one, so that it has an ignored label."""
     ids = plain.ids[:rows, :padded].clone()
     positions = torch.tensor([[1, 2]]).repeat(rows, 1)
     labels = ids.gather(1, positions)
@@ -75,7 +75,7 @@ def hide(plain: Texts, rows: int, padded: int) -> MaskedTexts:
 
 
 def step_batch() -> Batch:
-    """Image-text, region-text, parallel text and text; texts of two padded lengths."""
+    """Build image-text, region-text, parallel-text and text streams of two padded lengths."""
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     captions = texts([7, 5, 12, 4], 16, seed=1)
     names = texts([3, 4, 5, 3, 6], 8, seed=2)
@@ -108,14 +108,14 @@ def batch() -> Batch:
 
 
 def gradients(model: X2VLM, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of every parameter that has one."""
+    """Return the gradient of every parameter that has one."""
     named = dict(model.named_parameters())
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
     return {name: value for name, value in zip(named, found, strict=True) if value is not None}
 
 
 def recipe_tree(folder: Path) -> dict[str, Any]:
-    """A recipe of all kinds of streams over stub scenes."""
+    """Build a recipe of image, region and parallel-text streams over stub scenes."""
     (folder / "scenes.py").write_text(PLUGIN)
     plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
     common = {"source": "Scenes", "batch_size": 4, "max_tokens": 8, "transform": plain}
@@ -149,7 +149,7 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Written:
-    """Writes the tiny recipe into the temporary folder and resolves it; keys of `training` may be given."""
+    """Write the tiny recipe into the temporary folder and resolve it, with changed keys of `training`."""
 
     def write(streams: Settings | None = None, **training: Any) -> ResolvedRecipe:
         tree = recipe_tree(tmp_path)

@@ -1,4 +1,4 @@
-"""The gradients of the first step of a recipe, as rank 0 has them: python -m … RECIPE PARTS FILE."""
+"""Save the gradients of a recipe's first step on rank 0: python -m … RECIPE PARTS FILE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from x2kit.training.stepper import Stepper, assemble
 
 
 def gradients_of_a_step(recipe: Path, parts: int, processes: Processes = ALONE) -> dict[str, Tensor]:
-    """By parameter; averaged over the processes."""
+    """Return gradients by parameter, averaged over the ranks."""
     resolved = read_recipe([recipe], [("training.accumulation", parts), ("training.clip_norm", None)])
     torch.set_num_threads(1)
     stepper = Stepper(resolved.recipe, assemble(resolved.recipe, lambda message: None, processes)[0], 0)

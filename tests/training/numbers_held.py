@@ -1,4 +1,4 @@
-"""The numbers that each process holds of a gathered state: python -m … RECIPE."""
+"""Print how many numbers of a gathered state each rank holds: python -m … RECIPE."""
 
 from __future__ import annotations
 

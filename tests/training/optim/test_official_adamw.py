@@ -1,4 +1,4 @@
-"""The official update rule, against the rule written out for one number at a time."""
+"""The official update rule against a scalar implementation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from x2kit.training.optim.official_adamw import OfficialAdamW
 from x2kit.training.optim.optimizer import build_optimizer
 
 SETTINGS = {"lr": 0.1, "betas": (0.9, 0.98), "eps": 1e-2, "weight_decay": 0.3}
-"""A large epsilon and decay, so that where they stand in the rule is seen."""
+"""A large epsilon and decay, so that their position in the rule changes the result."""
 
 
 def by_hand(
@@ -28,7 +28,7 @@ def by_hand(
     eps: float,
     weight_decay: float,
 ) -> Iterator[float]:
-    """The parameter after each update, as the reference writes the rule."""
+    """Return the parameter after each update of the scalar rule."""
     (beta1, beta2), m, v = betas, 0.0, 0.0
     for t, g in enumerate(gradients, 1):
         m = beta1 * m + (1 - beta1) * g
@@ -68,7 +68,7 @@ def test_every_element_follows_the_rule() -> None:
         assert_close(parameter.flatten().tolist(), expected)
 
 
-def test_groups_have_rates_and_decay_of_their_own() -> None:
+def test_groups_have_their_own_rate_and_decay() -> None:
     first, second = parameters((2,), (2,))
     starts = first.tolist(), second.tolist()
     optimizer = OfficialAdamW(
@@ -81,7 +81,7 @@ def test_groups_have_rates_and_decay_of_their_own() -> None:
     assert_close(second.tolist(), [next(by_hand(p, [1.0], **SETTINGS)) for p in starts[1]])
 
 
-def test_a_parameter_without_gradient_stays_and_counts_only_its_own_updates() -> None:
+def test_parameter_without_gradient_is_unchanged_and_not_counted() -> None:
     always, sometimes = parameters((2,), (2,))
     starts = sometimes.tolist()
     optimizer = OfficialAdamW([always, sometimes], **SETTINGS)
@@ -93,7 +93,7 @@ def test_a_parameter_without_gradient_stays_and_counts_only_its_own_updates() ->
     assert_close(sometimes.tolist(), [next(by_hand(p, [1.0], **SETTINGS)) for p in starts])
 
 
-def test_saved_state_goes_on_as_if_never_interrupted() -> None:
+def test_restored_state_continues_with_equal_updates() -> None:
     straight, resumed = parameters((3, 2), (4,)), parameters((3, 2), (4,))
     update(OfficialAdamW(straight, **SETTINGS), straight, range(6))
     first = OfficialAdamW(resumed, **SETTINGS)
@@ -104,7 +104,7 @@ def test_saved_state_goes_on_as_if_never_interrupted() -> None:
     assert all(torch.equal(one, other) for one, other in zip(straight, resumed, strict=True))
 
 
-def test_a_closure_is_evaluated_with_gradients_and_its_loss_comes_back() -> None:
+def test_closure_runs_with_gradients_and_its_loss_is_returned() -> None:
     (parameter,) = parameters((2,))
     optimizer = OfficialAdamW([parameter], **SETTINGS)
 
@@ -122,7 +122,7 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_comes_back() -> None
 @pytest.mark.parametrize(
     "change", [{"eps": 1e-12, "weight_decay": 0.0}, {"weight_decay": 0.0}, {"eps": 1e-12}]
 )
-def test_it_is_torchs_but_for_epsilon_and_the_order_of_decay(change: dict[str, float]) -> None:
+def test_rule_differs_from_torch_by_epsilon_and_order_of_decay_alone(change: dict[str, float]) -> None:
     settings = SETTINGS | change
     official, torchs = parameters((50,)), parameters((50,))
     update(OfficialAdamW(official, **settings), official, range(3))
@@ -132,7 +132,7 @@ def test_it_is_torchs_but_for_epsilon_and_the_order_of_decay(change: dict[str, f
 
 
 @pytest.mark.parametrize(("rule", "kind"), [("official", OfficialAdamW), ("torch", torch.optim.AdamW)])
-def test_the_recipe_chooses_the_rule(model: X2VLM, rule: str, kind: type[torch.optim.Optimizer]) -> None:
+def test_recipe_key_selects_the_rule(model: X2VLM, rule: str, kind: type[torch.optim.Optimizer]) -> None:
     config = TrainingConfig(steps=1, betas=(0.8, 0.9), eps=1e-6, update_rule=rule)  # type: ignore[arg-type]
     optimizer = build_optimizer(model, config)
     assert type(optimizer) is kind

@@ -1,4 +1,4 @@
-"""Parameter groups, rates and clipping, on tiny encoders; the recorded groups are in tests/parity."""
+"""Parameter groups, learning rates and clipping on tiny encoders; tests/parity has the recorded groups."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def rates(model: X2VLM, config: TrainingConfig) -> dict[str, tuple[float, float]
     }
 
 
-def test_every_parameter_is_in_one_group(model: X2VLM) -> None:
+def test_every_parameter_is_in_exactly_one_group(model: X2VLM) -> None:
     groups = parameter_groups(model, TrainingConfig(steps=1, vision_lr=0.5, weight_decay=0.1))
     found = [id(parameter) for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
     assert sorted(found) == sorted(id(parameter) for parameter in model.parameters())
     assert len({(group["peak"], group["weight_decay"]) for group in groups}) == len(groups) == 4
 
 
-def test_an_own_rate_wins_over_the_factor_of_new_parameters(model: X2VLM) -> None:
+def test_rate_of_an_encoder_overrides_lr_mult(model: X2VLM) -> None:
     found = rates(model, TrainingConfig(steps=1, lr=0.1, lr_mult=3, text_lr=0.7))
     assert found["text.mix.weight"][0] == 0.7
     assert_close(found["vision.patches.weight"][0], 0.3)
@@ -44,25 +44,25 @@ def test_an_own_rate_wins_over_the_factor_of_new_parameters(model: X2VLM) -> Non
     assert rates(model, TrainingConfig(steps=1, lr=0.1, lr_mult=3))["vision.patches.weight"][0] == 0.1
 
 
-def test_the_masked_language_head_may_have_the_rate_of_the_text_encoder(model: X2VLM) -> None:
+def test_masked_language_head_has_its_own_rate(model: X2VLM) -> None:
     found = rates(model, TrainingConfig(steps=1, lr=0.1, lr_mult=3, text_lr=0.7, mlm_head_lr=0.7))
     assert found["mlm_head.dense.weight"][0] == 0.7
     assert_close(found["itm_head.0.weight"][0], 0.3)
 
 
-def test_frozen_parameters_are_left_out(model: X2VLM) -> None:
+def test_frozen_parameters_are_in_no_group(model: X2VLM) -> None:
     model.vision.requires_grad_(False)
     assert not any(name.startswith("vision.") for name in rates(model, TrainingConfig(steps=1)))
 
 
-def test_what_an_encoder_exempts_does_not_decay(model: X2VLM) -> None:
+def test_no_decay_of_an_encoder_is_respected(model: X2VLM) -> None:
     config = TrainingConfig(steps=1, weight_decay=0.1)
     assert rates(model, config)["text.embedding.weight"][1] == 0.1
     model.text.no_decay = lambda: {"embedding.weight"}  # type: ignore[method-assign]
     assert rates(model, config)["text.embedding.weight"][1] == 0
 
 
-def test_the_cosine_schedule_goes_down_to_nothing() -> None:
+def test_cosine_schedule_ends_at_zero() -> None:
     config = TrainingConfig(steps=10, warmup=2, schedule="cosine")
     found = [rate_factor(step, config) for step in range(11)]
     expected = [(1 + math.cos(math.pi * step / 8)) / 2 for step in range(9)]
@@ -71,27 +71,25 @@ def test_the_cosine_schedule_goes_down_to_nothing() -> None:
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("warmup", [0, 3, 0.25])
-def test_rates_never_fall_below_the_smallest_share_nor_rise_after_warmup(
-    schedule: str, warmup: float
-) -> None:
+def test_rates_fall_after_warmup_to_min_lr_factor(schedule: str, warmup: float) -> None:
     config = TrainingConfig(steps=20, warmup=warmup, schedule=schedule, min_lr_factor=0.2)
     found = [rate_factor(step, config) for step in range(config.warmup_steps, 30)]
     assert found == sorted(found, reverse=True)
     assert min(found) == found[-1] == 0.2
 
 
-def test_without_warmup_the_linear_schedule_is_the_line_to_the_smallest_share() -> None:
+def test_linear_schedule_without_warmup() -> None:
     config = TrainingConfig(steps=4, warmup=0, min_lr_factor=0.2)
     assert_close([rate_factor(step, config) for step in range(6)], [1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
 
 
-def test_rates_are_shares_of_the_peaks(model: X2VLM) -> None:
+def test_set_rate_scales_the_peak_rates(model: X2VLM) -> None:
     optimizer = build_optimizer(model, TrainingConfig(steps=1, lr=0.2, vision_lr=0.5))
     set_rate(optimizer, 0.25)
     assert sorted({group["lr"] for group in optimizer.param_groups}) == [0.1, 0.125]
 
 
-def test_gradients_are_scaled_down_to_the_norm_and_never_up(model: X2VLM) -> None:
+def test_gradients_are_scaled_down_and_never_up(model: X2VLM) -> None:
     def norm() -> float:
         return math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters()))
 
@@ -106,7 +104,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(model: X2VLM) -> Non
     assert_close(norm(), 2.0, rtol=1e-5, atol=0)
 
 
-def test_the_norm_leaves_out_groups_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_norm_ignores_groups_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's norm of no gradients is on the CPU, wherever the others are."""
     plain = module.get_total_norm
 

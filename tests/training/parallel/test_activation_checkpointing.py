@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same losses and gradients from less that is kept."""
+"""Activation checkpointing: equal losses and gradients from fewer kept activations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def task() -> Task:
 
 
 def differentiated(task: Task, precision: str = "fp32") -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
-    """Losses and gradients of a step with the same draws each time, and the bytes that autograd kept for it."""
+    """Return losses and gradients of a seeded step, and the bytes that autograd kept."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -41,15 +41,15 @@ def differentiated(task: Task, precision: str = "fp32") -> tuple[dict[str, Tenso
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_losses_and_gradients_are_the_same_with_dropout(task: Task, precision: str) -> None:
+def test_losses_and_gradients_are_equal_with_dropout(task: Task, precision: str) -> None:
     losses, gradients, _ = differentiated(task, precision)
     assert checkpoint_activations(task.model, lambda: autocast(CPU, precision)) == 7
     again, found, _ = differentiated(task, precision)
     torch.testing.assert_close(again, losses, rtol=0, atol=0)
-    torch.testing.assert_close(found, gradients, rtol=0, atol=0)  # the same operations in the same order
+    torch.testing.assert_close(found, gradients, rtol=0, atol=0)  # equal operations in equal order
 
 
-def test_less_is_kept(task: Task) -> None:
+def test_fewer_activations_are_kept(task: Task) -> None:
     before = differentiated(task)[2]
     checkpoint_activations(task.model)
     assert differentiated(task)[2] < before / 2
@@ -61,7 +61,7 @@ def test_parameters_keep_their_names(task: Task) -> None:
     assert list(task.model.state_dict()) == names
 
 
-def test_only_innermost_stacks_of_equal_parts_are_layers() -> None:
+def test_layers_are_members_of_the_innermost_stacks() -> None:
     def block() -> nn.Module:
         return nn.Sequential(nn.Linear(2, 2), nn.GELU())
 
@@ -69,6 +69,6 @@ def test_only_innermost_stacks_of_equal_parts_are_layers() -> None:
     assert checkpoint_activations(nn.ModuleDict({"stages": stages, "head": nn.Sequential(block())})) == 6
 
 
-def test_a_recipe_switches_it_on(written: Written) -> None:
+def test_recipe_key_turns_it_on(written: Written) -> None:
     assert not written().recipe.training.activation_checkpointing
     assert written(activation_checkpointing=True).recipe.training.activation_checkpointing

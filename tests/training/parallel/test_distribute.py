@@ -1,4 +1,4 @@
-"""Several processes train what one does: the same losses, step by step, and one message where one of them fails."""
+"""Several ranks: losses equal to those of one rank, and one message when a rank fails."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from x2kit.training.checkpoint.checkpoints import checkpoints
 
 CLOCK = {"time", "seconds", "samples_per_second", "data_wait_share"}
 CLOSE = 1e-6
-"""Sums in another order, in float32. Steps add up what differs: Adam divides small gradients by their own size."""
+"""Sums in another order, in float32; differences grow by step, as Adam divides small gradients by their size."""
 
 
 def recipe(folder: Path, **training: Any) -> Path:
-    """All kinds of streams that share and do not share images, with uneven shares; no dropout, whose draws differ."""
+    """Write a recipe of all kinds of streams with uneven shares; no dropout, whose masks differ by rank."""
     tree = recipe_tree(folder)
     tree["model"]["fusion"]["init_args"]["dropout"] = 0.0
     streams = tree["data"]["streams"]
@@ -40,18 +40,18 @@ def recipe(folder: Path, **training: Any) -> Path:
 
 
 def losses(run: Path) -> list[dict[str, float]]:
-    """What the steps of a run logged, without what the clock says."""
+    """Read the metrics of a run without times."""
     return [{name: value for name, value in line.items() if name not in CLOCK} for line in read_metrics(run)]
 
 
 def alone(file: Path, run: Path) -> list[dict[str, float]]:
-    """The same recipe in this one process."""
+    """Train in this process alone."""
     resolved = read_recipe([file])
     train(resolved.recipe, resolved.plugins, run)
     return losses(run)
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+def test_two_ranks_have_the_losses_of_one(tmp_path: Path) -> None:
     file = recipe(tmp_path)
     expected = alone(file, tmp_path / "one")
     done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
@@ -71,7 +71,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("distribution", ["ddp", "fsdp"])
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_any_number_of_processes_and_workers_has_the_losses_of_one(
+def test_any_number_of_ranks_and_workers_has_the_losses_of_one(
     tmp_path: Path, distribution: str, count: int, num_workers: int
 ) -> None:
     file = recipe(tmp_path, distribution=distribution)
@@ -83,19 +83,19 @@ def test_any_number_of_processes_and_workers_has_the_losses_of_one(
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+def test_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
     file = recipe(tmp_path)
     expected = alone(file, tmp_path / "one")
     first = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
     assert first.returncode == 0, first.stderr
-    shutil.rmtree(checkpoints(tmp_path / "two")[-1])  # as if it had been stopped two steps before the end
+    shutil.rmtree(checkpoints(tmp_path / "two")[-1])  # as after a stop two steps before the end
     resolved = read_recipe([file])
     train(resolved.recipe, resolved.plugins, tmp_path / "two", resume=True)
     for one, other in zip(expected, losses(tmp_path / "two"), strict=True):
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
 
 
-def test_a_state_is_gathered_at_rank_0_alone(tmp_path: Path) -> None:
+def test_state_is_gathered_on_rank_0_alone(tmp_path: Path) -> None:
     file = recipe(tmp_path, distribution="fsdp")
     done = torchrun(2, file, module="tests.training.numbers_held")
     assert done.returncode == 0, done.stderr
@@ -126,7 +126,7 @@ def x2kit_register(registry):
 """
 
 
-def test_a_process_that_fails_ends_the_run_with_its_message_once(tmp_path: Path) -> None:
+def test_failing_rank_ends_the_run_with_its_message_once(tmp_path: Path) -> None:
     file = recipe(tmp_path)
     tree = yaml.safe_load(file.read_text())
     (tmp_path / "vanishing.py").write_text(BROKEN_ON_RANK_1)
@@ -137,12 +137,10 @@ def test_a_process_that_fails_ends_the_run_with_its_message_once(tmp_path: Path)
     done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
     assert done.returncode != 0
     assert done.stderr.count("the disk of rank 1 is gone") == 1
-    assert (
-        "x2kit/training/trainer.py" not in done.stderr
-    )  # torchrun shows where torchrun was, we show nothing
+    assert "x2kit/training/trainer.py" not in done.stderr  # only torchrun prints a traceback
 
 
-def test_what_all_processes_find_wrong_is_said_once(tmp_path: Path) -> None:
+def test_error_of_all_ranks_is_printed_once(tmp_path: Path) -> None:
     file = recipe(tmp_path)
     done = torchrun(5, "train", file, "--run-dir", tmp_path / "five")
     assert done.returncode != 0
