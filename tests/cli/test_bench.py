@@ -21,7 +21,7 @@ class Phase(NamedTuple):
     names: tuple[str, ...]
 
 
-class MeasuredPhase(NamedTuple):
+class PhaseResult(NamedTuple):
     phase: Phase
     seconds: float = 0.5
     samples: float = 16.0
@@ -32,21 +32,21 @@ class MeasuredPhase(NamedTuple):
 
 
 PHASES = [
-    MeasuredPhase(Phase(0, 140, ("scenes.itc",))),
-    MeasuredPhase(Phase(140, 200, ("scenes.itc", "scenes.itm")), seconds=1.5),
+    PhaseResult(Phase(0, 140, ("scenes.itc",))),
+    PhaseResult(Phase(140, 200, ("scenes.itc", "scenes.itm")), seconds=1.5),
 ]
 
 
-class Measured(NamedTuple):
+class BenchResult(NamedTuple):
     device: str = "cpu, fp32"
     rows: Mapping[str, int] = {"scenes": 8}
-    phases: list[MeasuredPhase] = PHASES
+    phases: list[PhaseResult] = PHASES
     peak_flops: float = 4e10
     run_seconds: float = 160.0
     samples: float = 16.0
     memory: int = 2**20
 
-    def utilisation(self, one: MeasuredPhase) -> float:
+    def utilisation(self, one: PhaseResult) -> float:
         return 0.75
 
 
@@ -55,14 +55,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Training steps of the recipe and timed steps of each call."""
     record: list[tuple[int, int]] = []
 
-    def bench(recipe: Any, steps: int) -> Measured:
+    def bench(recipe: Any, steps: int) -> BenchResult:
         record.append((recipe.training.steps, steps))
-        return Measured()
+        return BenchResult()
 
-    def find_batch_size(recipe: Any, steps: int) -> Iterator[tuple[int, Measured]]:
+    def find_batch_size(recipe: Any, steps: int) -> Iterator[tuple[int, BenchResult]]:
         yield 1, bench(recipe, steps)
-        yield 2, Measured(rows={"scenes": 16}, samples=20.0)
-        yield 4, Measured(rows={"scenes": 32}, samples=19.0)
+        yield 2, BenchResult(rows={"scenes": 16}, samples=20.0)
+        yield 4, BenchResult(rows={"scenes": 32}, samples=19.0)
 
     stub = ModuleType("x2kit.training.profiling.bench")
     stub.__dict__.update(bench=bench, find_batch_size=find_batch_size)

@@ -17,7 +17,7 @@ from x2kit.recipe.shapes import SECTIONS
 from x2kit.terminal import PlainConsole
 
 if TYPE_CHECKING:
-    from x2kit.training.profiling.bench import Measured, MeasuredPhase
+    from x2kit.training.profiling.bench import BenchResult, PhaseResult
 
 HELP = "measure what a training step of a recipe costs here"
 RECIPE_KEYS = SECTIONS
@@ -73,7 +73,7 @@ def run(options: jsonargparse.Namespace) -> int:
     return 0
 
 
-def _facts(measured: Measured) -> dict[str, Any]:
+def _facts(measured: BenchResult) -> dict[str, Any]:
     return {
         "device": measured.device,
         "rows": measured.rows,
@@ -99,7 +99,7 @@ def _facts(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _table(measured: Measured) -> Table:
+def _table(measured: BenchResult) -> Table:
     phases = measured.phases
     columns = [f"steps {one.phase.start + 1}-{one.phase.stop}" for one in phases]
     table = Table("measure", *(columns if len(phases) > 1 else ["value"]), title=measured.device)
@@ -114,7 +114,7 @@ def _table(measured: Measured) -> Table:
     return table
 
 
-def _notes(measured: Measured) -> Iterator[str]:
+def _notes(measured: BenchResult) -> Iterator[str]:
     """What stands below the table: the batch, the losses that each phase adds, the time of the run."""
     yield f"rows a step: {', '.join(f'{name} {rows}' for name, rows in measured.rows.items())}"
     yield f"a matrix product: {measured.peak_flops / 1e9:.1f} GFLOP/s"
@@ -125,11 +125,11 @@ def _notes(measured: Measured) -> Iterator[str]:
     yield f"the run: {measured.phases[-1].phase.stop} steps in about {measured.run_seconds / 60:.1f} minutes"
 
 
-def _less(one: MeasuredPhase, other: MeasuredPhase) -> list[str]:
+def _less(one: PhaseResult, other: PhaseResult) -> list[str]:
     return [name for name in one.phase.names if name not in other.phase.names]
 
 
-def _sizes(tried: dict[int, Measured], best: int) -> Table:
+def _sizes(tried: dict[int, BenchResult], best: int) -> Table:
     table = Table("batches", "samples/s", "peak memory", "")
     for factor, measured in tried.items():
         memory = f"{measured.memory / 2**20:.0f} MiB"

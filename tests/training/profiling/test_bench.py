@@ -1,4 +1,4 @@
-"""Measured steps of tiny encoders; no test depends on durations."""
+"""BenchResult steps of tiny encoders; no test depends on durations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from x2kit.data.config import DataConfig, Phase, loss_phases
 from x2kit.training.profiling.bench import (
     PARTS,
     WARM_UP,
-    Measured,
-    MeasuredPhase,
+    BenchResult,
+    PhaseResult,
     bench,
     find_batch_size,
     scale_batches,
@@ -58,13 +58,13 @@ def test_each_phase_is_measured_with_its_losses(written: Written, monkeypatch: p
 def test_time_of_a_run_sums_over_its_phases() -> None:
     data = DataConfig(streams={"scenes": stream("image-text", losses={"itm": {"start": 0.7}})})
     first, second = loss_phases(data, 100)
-    measured = Measured("cpu", {}, [_phase(first, 0.5, 40.0), _phase(second, 2.0, 10.0)], 1.0)
+    measured = BenchResult("cpu", {}, [_phase(first, 0.5, 40.0), _phase(second, 2.0, 10.0)], 1.0)
     assert measured.run_seconds == pytest.approx(70 * 0.5 + 30 * 2.0)
     assert measured.samples == pytest.approx((70 * 20 + 30 * 20) / 95)
 
 
-def _phase(phase: Phase, seconds: float, samples: float) -> MeasuredPhase:
-    return MeasuredPhase(phase, seconds, samples, 0.0, {}, 1.0, 1)
+def _phase(phase: Phase, seconds: float, samples: float) -> PhaseResult:
+    return PhaseResult(phase, seconds, samples, 0.0, {}, 1.0, 1)
 
 
 def test_scaled_batches_keep_their_proportions(written: Written) -> None:

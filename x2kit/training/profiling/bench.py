@@ -38,7 +38,7 @@ MIN_GAIN = 1.05
 _MAX_DOUBLINGS = 6
 
 
-class MeasuredPhase(NamedTuple):
+class PhaseResult(NamedTuple):
     """Cost of a step in a phase of the run.
 
     Attributes:
@@ -60,7 +60,7 @@ class MeasuredPhase(NamedTuple):
     memory: int
 
 
-class Measured(NamedTuple):
+class BenchResult(NamedTuple):
     """Cost of a run.
 
     Attributes:
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
 
     device: str
     rows: dict[str, int]
-    phases: list[MeasuredPhase]
+    phases: list[PhaseResult]
     peak_flops: float
 
     @property
@@ -91,7 +91,7 @@ class Measured(NamedTuple):
         """Largest peak in bytes."""
         return max(phase.memory for phase in self.phases)
 
-    def utilisation(self, phase: MeasuredPhase) -> float:
+    def utilisation(self, phase: PhaseResult) -> float:
         """Share of the peak that the steps of a phase reach."""
         return phase.flops / self.peak_flops
 
@@ -129,7 +129,7 @@ class _TimedStepper(Stepper):
         return total
 
 
-def bench(recipe: Recipe, steps: int) -> Measured:
+def bench(recipe: Recipe, steps: int) -> BenchResult:
     """Time steps of each phase of a run; within a phase the same losses are on.
 
     Args:
@@ -152,7 +152,7 @@ def bench(recipe: Recipe, steps: int) -> Measured:
     measured = []
     for phase, stepper.done in zip(phases, starts, strict=True):
         measured.append(_measure(stepper, phase, steps, clock))
-    return Measured(
+    return BenchResult(
         describe_device(parts.device, stepper.precision),
         {name: stream.batch_size for name, stream in recipe.data.streams.items()},
         measured,
@@ -170,7 +170,7 @@ def _lengthen(data: DataConfig, steps: int, phases: Sequence[Phase], needed: int
         steps *= 2
 
 
-def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) -> MeasuredPhase:
+def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) -> PhaseResult:
     """Time the steps from `stepper.done` on."""
     if stepper.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(stepper.device)
@@ -189,7 +189,7 @@ def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) ->
     seconds = sum(spent.values())
     with count_operations() as counter:
         stepper.step(next(source))
-    return MeasuredPhase(
+    return PhaseResult(
         phase,
         seconds / steps,
         samples / seconds,
@@ -200,7 +200,7 @@ def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) ->
     )
 
 
-def find_batch_size(recipe: Recipe, steps: int) -> Iterator[tuple[int, Measured]]:
+def find_batch_size(recipe: Recipe, steps: int) -> Iterator[tuple[int, BenchResult]]:
     """Double all batches while samples a second rise and the memory suffices.
 
     Yields: the factor, from 1 on, and its measurement.
