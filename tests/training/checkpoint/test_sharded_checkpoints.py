@@ -60,7 +60,7 @@ def trusted(run: Path) -> list[str]:
 
 
 def resume_alone(run: Path) -> None:
-    assert cli.main(["train", "--resume", "--run-dir", str(run)]) == 0
+    assert cli.main(["train", "--resume", "--run-dir", str(run), *trusted(run)]) == 0
 
 
 def assert_same_run(run: Path, expected: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_full_disk_of_one_rank_ends_the_run_and_keeps_earlier_checkpoints(tmp_
     stopped(run, tmp_path / "earlier")
     shutil.rmtree(run)
     (tmp_path / "earlier").rename(run)
-    plugin = tmp_path / "scenes.py"
+    plugin = run / "plugins" / "scenes.py"
     ordinary = plugin.read_text()
     plugin.write_text(ordinary + FULL_ON_RANK_1)
     done = torchrun(2, "train", "--resume", "--run-dir", run, *trusted(run))
@@ -212,7 +212,7 @@ def test_a_rank_killed_while_saving_costs_the_steps_since_the_previous_checkpoin
 ) -> None:
     whole = ended(tmp_path)
     run = stopped(whole, tmp_path / "earlier")
-    plugin = tmp_path / "scenes.py"
+    plugin = run / "plugins" / "scenes.py"
     ordinary = plugin.read_text()
     plugin.write_text(ordinary + KILLED_WHILE_SAVING.format(rank=rank))
     done = torchrun(2, "train", "--resume", "--run-dir", run, *trusted(run))
