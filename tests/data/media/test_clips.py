@@ -1,4 +1,4 @@
-"""Of a video in clips one is seen, or neighbours that follow each other, with their words."""
+"""One clip of a video is drawn, or continuous neighbours are joined, with their captions."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_clips_of_music_alone_are_not_drawn() -> None:
     assert all(clip == (CLIPS[0], "one") for clip in found)
 
 
-def test_clips_that_follow_each_other_are_joined_in_their_order_until_they_are_long_enough() -> None:
+def test_continuous_clips_are_joined_in_order_until_they_are_long_enough() -> None:
     found = {clip.caption: clip.frames for clip in drawn(CLIPS, WORDS, follow=True)}
     assert set(found) == {"one two three", "two three four"}
     assert found["one two three"] == [*CLIPS[0], *CLIPS[1], *CLIPS[2]]
 
 
-def test_joined_clips_leave_music_out() -> None:
+def test_joined_clips_skip_music() -> None:
     found = {
         clip.caption: clip.frames for clip in drawn(CLIPS, ["one", "[Music]", "three", "four"], follow=True)
     }
@@ -49,18 +49,18 @@ def test_joined_clips_leave_music_out() -> None:
     assert "one three four" in found
 
 
-def test_too_few_frames_join_all_clips_and_come_to_an_end() -> None:
+def test_too_few_frames_join_all_clips() -> None:
     assert {clip.caption for clip in drawn(CLIPS, WORDS, follow=True, least=99)} == {"one two three four"}
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_nothing_but_music_is_refused_and_comes_to_an_end(follow: bool) -> None:
+def test_a_video_of_music_alone_is_refused(follow: bool) -> None:
     found = refusal(CLIPS, ["[Music]"] * 4, follow)
     assert (str(found), found.reason) == ("all 4 clips are captioned [Music]", Reason.TEXT_EMPTY)
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_one_clip_alone_is_used_as_it_is(follow: bool) -> None:
+def test_a_single_clip_is_used_unchanged(follow: bool) -> None:
     assert drawn([["a"]], ["[Music]"], follow)[0] == (["a"], "[Music]")
 
 

@@ -1,4 +1,4 @@
-"""A model sees as many frames of a clip as it wants, spread over the whole clip and in their order."""
+"""Frames are sampled over the whole clip, in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def drawn(frames: int, wanted: int, seed: int) -> list[int]:
 
 
 @given(frames=FRAMES, wanted=WANTED, seed=SEEDS)
-def test_as_many_frames_as_wanted_come_in_their_order(frames: int, wanted: int, seed: int) -> None:
+def test_the_wanted_number_of_frames_is_selected_in_order(frames: int, wanted: int, seed: int) -> None:
     for found in (evaluation_frames(frames, wanted), drawn(frames, wanted, seed)):
         assert len(found) == wanted
         assert found == sorted(found)
@@ -29,7 +29,7 @@ def test_as_many_frames_as_wanted_come_in_their_order(frames: int, wanted: int, 
 
 
 @given(frames=FRAMES, wanted=WANTED, seed=SEEDS)
-def test_no_frame_comes_twice_where_there_are_enough(frames: int, wanted: int, seed: int) -> None:
+def test_no_frame_repeats_in_a_long_clip(frames: int, wanted: int, seed: int) -> None:
     for found in (evaluation_frames(frames, wanted), drawn(frames, wanted, seed)):
         assert len(set(found)) == min(frames, wanted)
 
@@ -48,37 +48,37 @@ def test_evaluation_spreads_frames_evenly_from_the_first_on(frames: int, wanted:
 
 
 @given(frames=FRAMES, wanted=WANTED, seed=SEEDS)
-def test_training_leaves_no_large_part_of_a_clip_unseen(frames: int, wanted: int, seed: int) -> None:
+def test_training_covers_the_whole_clip(frames: int, wanted: int, seed: int) -> None:
     longest = -(-frames // wanted)
     gaps = np.diff([-1, *drawn(frames, wanted, seed), frames])
     assert gaps.max() < 2 * longest + 1
 
 
 @given(frames=FRAMES, wanted=WANTED, seed=SEEDS)
-def test_a_clip_as_long_as_wanted_is_taken_whole(frames: int, wanted: int, seed: int) -> None:
+def test_a_clip_of_the_wanted_length_is_selected_whole(frames: int, wanted: int, seed: int) -> None:
     assert evaluation_frames(wanted, wanted) == drawn(wanted, wanted, seed) == list(range(wanted))
 
 
-def test_chance_reaches_every_frame_in_training() -> None:
+def test_training_can_select_every_frame() -> None:
     for frames, wanted in ((10, 3), (7, 1), (12, 4)):
         seen = {number for seed in range(200) for number in drawn(frames, wanted, seed)}
         assert seen == set(range(frames))
 
 
-def test_chance_says_which_segment_is_the_longer_one() -> None:
+def test_the_longer_segment_is_random() -> None:
     """Of seven frames in two segments the fourth belongs to either."""
     pairs = {tuple(drawn(7, 2, seed)) for seed in range(300)}
     assert (3, 6) in pairs
     assert (0, 3) in pairs
 
 
-def test_a_short_clip_repeats_frames_by_chance_in_training() -> None:
+def test_a_short_clip_repeats_random_frames_in_training() -> None:
     found = {tuple(drawn(2, 3, seed)) for seed in range(50)}
     assert found == {(0, 0, 1), (0, 1, 1)}
 
 
 @given(frames=FRAMES, wanted=WANTED, seed=SEEDS)
-def test_the_same_chance_gives_the_same_frames(frames: int, wanted: int, seed: int) -> None:
+def test_the_same_seed_gives_the_same_frames(frames: int, wanted: int, seed: int) -> None:
     assert drawn(frames, wanted, seed) == drawn(frames, wanted, seed)
 
 

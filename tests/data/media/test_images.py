@@ -25,7 +25,7 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def test_a_image_is_the_same_from_memory_bytes_and_path(tmp_path: Path) -> None:
+def test_an_image_is_the_same_from_memory_bytes_and_path(tmp_path: Path) -> None:
     image = noise()
     file = tmp_path / "noise.png"
     file.write_bytes(encoded(image))
@@ -80,17 +80,17 @@ def test_a_jpeg_is_read_at_reduced_size(by: int) -> None:
     assert one_image.size == (200, 100)
 
 
-def test_other_images_are_read_as_they_are() -> None:
+def test_other_formats_keep_their_size() -> None:
     assert ImageLike(encoded(noise())).load(2).size == (20, 10)
 
 
-def test_a_image_of_another_owner_is_not_reduced() -> None:
+def test_a_pil_image_of_the_caller_is_not_reduced() -> None:
     theirs = Image.open(io.BytesIO(encoded(noise(200, 100), "JPEG")))
     assert ImageLike(theirs).load(2).size == (200, 100)
     assert theirs.size == (200, 100)
 
 
-def test_damage_behind_the_header_is_found_when_the_pixels_are_read() -> None:
+def test_damaged_pixels_are_found_on_load() -> None:
     one_image = ImageLike(_cut("JPEG"))
     with pytest.raises(DataError) as found:
         one_image.load(2)

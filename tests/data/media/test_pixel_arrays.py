@@ -59,7 +59,7 @@ def test_one_channel_of_sixteen_bits_is_read_whole(written: Any) -> None:
 
 
 @pytest.mark.parametrize("ending", [".npy", ".tif", ".png"])
-def test_paths_are_read_as_bytes_are(ending: str, tmp_path: Path) -> None:
+def test_paths_and_bytes_are_read_alike(ending: str, tmp_path: Path) -> None:
     array = numbers(10, 20)
     content = {".npy": npy, ".tif": tiff, ".png": deep_png}[ending](array)
     file = tmp_path / f"image{ending}"
@@ -87,12 +87,12 @@ def test_bands_are_found_on_the_last_axis_or_the_first(written: Any, dtype: Any)
         {"byteorder": ">"},
     ],
 )
-def test_tiffs_are_read_however_they_were_written(options: dict[str, Any]) -> None:
+def test_tiffs_of_all_layouts_are_read(options: dict[str, Any]) -> None:
     array = numbers(10, 20, 8)
     assert np.array_equal(decode(tiff(array, **options), 8, DEEP), array)
 
 
-def test_pages_of_a_tiff_are_bands_too() -> None:
+def test_pages_of_a_tiff_are_bands() -> None:
     array = numbers(8, 10, 20)
     packed = io.BytesIO()
     with tifffile.TiffWriter(packed) as writer:
@@ -125,7 +125,7 @@ def test_arrays_of_eight_bits_are_images_like_any_other() -> None:
     assert np.array_equal(decode(rgba, 4), np.asarray(rgba))
 
 
-def test_the_ends_of_the_range_become_0_and_1_and_the_rest_is_cut_off() -> None:
+def test_the_value_range_is_scaled_to_0_and_1_and_clipped() -> None:
     array = np.array([[-5, 0, 2500, 10000, 60000]], np.int32)
     assert to_unit(array, (0, 10000)).tolist() == [[0, 0, 0.25, 1, 1]]
     assert to_unit(array.astype(np.float64), (-5, 5)).tolist() == [[0, 0.5, 1, 1, 1]]
@@ -153,7 +153,7 @@ def test_an_unsuitable_array_is_refused_with_shape_and_requirement(
     assert fact in message
 
 
-def test_eight_bits_are_refused_where_larger_numbers_are_asked_for() -> None:
+def test_eight_bits_are_refused_for_a_larger_value_range() -> None:
     array = numbers(10, 20, dtype=np.uint8)
     reason, message = refused(array, 1, DEEP)
     assert reason == Reason.IMAGE_TOO_SHALLOW
@@ -161,7 +161,7 @@ def test_eight_bits_are_refused_where_larger_numbers_are_asked_for() -> None:
     assert np.array_equal(decode(array, 1, (0, 255))[..., 0], array)
 
 
-def test_images_of_another_number_of_channels_are_refused_by_any_reader() -> None:
+def test_every_reader_refuses_other_channels() -> None:
     reason, message = refused(Image.new("RGB", (4, 4)), 8, DEEP)
     assert (reason, message) == (
         Reason.IMAGE_CHANNELS, "an image of shape [4, 4, 3]; the encoder needs 8 channels"
@@ -172,7 +172,7 @@ def test_images_of_another_number_of_channels_are_refused_by_any_reader() -> Non
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf])
-def test_a_number_that_is_not_finite_is_refused(hole: float) -> None:
+def test_non_finite_pixels_are_refused(hole: float) -> None:
     array = numbers(10, 20, dtype=np.float32)
     array[3, 4] = hole
     assert refused(npy(array), 1, DEEP)[0] == Reason.IMAGE_NOT_FINITE
@@ -187,7 +187,7 @@ def test_nothing_in_a_file_is_unpickled() -> None:
 
 
 @pytest.mark.parametrize("written", [npy, tiff, lambda array: array])
-def test_what_would_fill_the_memory_is_refused_by_its_header(
+def test_images_above_the_pixel_limit_are_refused_by_their_header(
     written: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
@@ -199,7 +199,7 @@ def test_what_would_fill_the_memory_is_refused_by_its_header(
     assert decode(written(numbers(20, 10)), 1, DEEP).shape == (20, 10, 1)
 
 
-def test_a_header_that_lies_costs_no_memory() -> None:
+def test_a_wrong_header_costs_no_memory() -> None:
     packed = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         packed, {"descr": "<u2", "fortran_order": False, "shape": (10**6, 10**6)}
@@ -209,13 +209,13 @@ def test_a_header_that_lies_costs_no_memory() -> None:
 
 @pytest.mark.parametrize("written", [npy, tiff])
 @pytest.mark.parametrize("length", [9, 60, 350])
-def test_a_file_that_ends_too_early_is_refused(written: Any, length: int) -> None:
+def test_a_truncated_file_is_refused(written: Any, length: int) -> None:
     reason, message = refused(written(numbers(10, 20))[:length], 1, DEEP)
     assert reason == Reason.IMAGE_UNREADABLE
     assert "not a readable image" in message
 
 
-def test_without_its_reader_a_tiff_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiff_without_its_reader_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tifffile", None)
     reason, message = refused(tiff(numbers(10, 20, 8)), 8, DEEP)
     assert reason == Reason.IMAGE_UNREADABLE
@@ -223,7 +223,7 @@ def test_without_its_reader_a_tiff_is_refused_with_what_to_install(monkeypatch: 
 
 
 @pytest.mark.parametrize("to", [0, 1])
-def test_pages_of_a_tiff_that_go_round_in_a_circle_are_damage(to: int) -> None:
+def test_a_cycle_of_tiff_pages_is_refused(to: int) -> None:
     packed = io.BytesIO()
     with tifffile.TiffWriter(packed) as writer:
         for _ in range(2):
@@ -238,7 +238,7 @@ def test_pages_of_a_tiff_that_go_round_in_a_circle_are_damage(to: int) -> None:
     assert "page 2 repeats an earlier page" in message
 
 
-def test_a_tiff_of_more_pages_than_any_instrument_has_bands_is_refused(
+def test_a_tiff_of_too_many_pages_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pixel_arrays, "MAX_PAGES", 7)

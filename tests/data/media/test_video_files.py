@@ -1,4 +1,4 @@
-"""The frames of a video file are those of their number, whatever the container, the rate and the key frames do."""
+"""Frames are decoded by number at any container, frame rate and key frames."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_frames_are_those_of_their_numbers(name: str, tmp_path: Path) -> None:
     assert [frames(data, wanted) for wanted in CHOICES] == list(CHOICES)
 
 
-def test_a_far_frame_is_sought_not_decoded_up_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_distant_frame_is_reached_by_seeking(monkeypatch: pytest.MonkeyPatch) -> None:
     data = video_bytes(96)
     asked: list[int] = []
     reached = video_files._Seeking._reached
@@ -82,14 +82,14 @@ def test_a_long_video_is_not_held_in_memory(tmp_path: Path) -> None:
     assert late - early < 15_000  # KiB; 80 frames take 36,000 even before they are made RGB
 
 
-def test_the_file_is_left_open_for_its_owner_and_read_from_its_start() -> None:
+def test_the_file_stays_open_and_is_read_from_its_start() -> None:
     file = io.BytesIO(video_bytes())
     for _ in range(2):
         assert number_of(decode_frames(file, lambda count: [9], "v.mp4")[0]) == 9
     assert not file.closed
 
 
-def test_a_video_that_is_shown_turned_comes_turned() -> None:
+def test_rotation_metadata_is_applied() -> None:
     data = video_bytes()
     matrix = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     quarter = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
@@ -106,12 +106,12 @@ def test_a_video_that_is_shown_turned_comes_turned() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("front", [False, True])
-def test_a_file_that_was_cut_off_is_refused(share: float, front: bool) -> None:
+def test_a_truncated_file_is_refused(share: float, front: bool) -> None:
     data = video_bytes(**({"movflags": "faststart"} if front else {}))
     assert refusal(data[: int(len(data) * share)]).reason == Reason.VIDEO_UNREADABLE
 
 
-def test_a_cut_file_whose_header_does_not_count_frames_is_refused_by_its_length(tmp_path: Path) -> None:
+def test_a_truncated_file_without_a_frame_count_is_refused_by_its_duration(tmp_path: Path) -> None:
     data = write_video(tmp_path / "v.mkv", 40, times="growing").read_bytes()
     found = refusal(data[: len(data) // 2])
     assert str(found).startswith("v.mp4 is truncated: it ends after ")
@@ -127,14 +127,14 @@ def test_a_damaged_frame_is_refused() -> None:
     assert refusal(bytes(data)).reason == Reason.VIDEO_UNREADABLE
 
 
-def test_a_sound_is_no_video(tmp_path: Path) -> None:
+def test_an_audio_file_is_refused(tmp_path: Path) -> None:
     found = refusal(write_sound(tmp_path / "s.mp4").read_bytes())
     assert str(found) == "v.mp4 has no video stream; its streams are audio"
     assert found.reason == Reason.VIDEO_UNREADABLE
 
 
 @pytest.mark.parametrize("data", [b"", b"no video at all", b"\0" * 5000])
-def test_what_is_no_video_is_refused(data: bytes) -> None:
+def test_other_files_are_refused(data: bytes) -> None:
     assert refusal(data).reason == Reason.VIDEO_UNREADABLE
 
 
@@ -144,7 +144,7 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
     assert refusal(playlist.encode()).reason == Reason.VIDEO_UNREADABLE
 
 
-def test_frames_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_above_the_pixel_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     found = refusal(video_bytes())
     assert str(found) == "frames of v.mp4 have 64 x 48 pixels, more than 3000"

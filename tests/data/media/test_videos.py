@@ -1,4 +1,4 @@
-"""A record's video gives a few of its frames, which are seen alike; what is wrong with it is told by its reason."""
+"""Frames of a video share their augmentation; broken videos are counted by reason."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FORMS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_a_video_shows_the_same_frames(form: str, tmp_path: Path) -> None:
+def test_every_form_of_a_video_gives_the_same_frames(form: str, tmp_path: Path) -> None:
     video = FORMS[form](tmp_path)
     caption = ["a dog"] if form == "one clip" else "a dog"
     expected = sample({"video": [grey(number) for number in range(12)], "caption": "a dog"})
@@ -79,14 +79,14 @@ def test_crop_flip_and_augmentation_are_the_same_for_all_frames_of_a_video() -> 
     assert len(looks) == 8
 
 
-def test_frames_of_other_sizes_show_the_same_part() -> None:
+def test_frames_of_other_sizes_get_the_same_crop() -> None:
     small, large = grey(5), grey(5).resize((128, 96))
     cropped = stream("video-text", frames=2, transform={"crop_scale": (0.3, 0.6)})
     one, two = sample({"video": [small, large], "caption": "a dog"}, cropped).frames
     assert np.abs(one.astype(int) - two.astype(int)).mean() < 4
 
 
-def test_a_flip_is_left_out_where_a_text_says_left() -> None:
+def test_a_text_with_left_prevents_the_flip() -> None:
     image = Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3))
     config = stream("video-text", frames=1, transform={"flip": 1.0, "careful_flip": True})
     for caption, flipped in (("to the left", False), ("to the side", True)):
@@ -141,7 +141,7 @@ BROKEN: dict[str, tuple[Callable[[Path], dict[str, Any]], Reason]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_record_is_told_by_its_reason(name: str, tmp_path: Path) -> None:
+def test_a_broken_record_has_its_reason(name: str, tmp_path: Path) -> None:
     make, reason = BROKEN[name]
     with pytest.raises(DataError) as caught:
         sample(make(tmp_path))
@@ -171,7 +171,7 @@ def test_the_official_layouts_are_read(tmp_path: Path) -> None:
     assert found.text == "so here we go"
 
 
-def test_paths_start_where_images_do_and_may_name_files_of_frames(tmp_path: Path) -> None:
+def test_paths_are_relative_to_image_root_and_may_be_frame_lists(tmp_path: Path) -> None:
     frame_file(tmp_path, base64_frames(6))
     write_video(tmp_path / "v.mp4", 6)
     for name in ("video_7.json", "v.mp4"):
@@ -179,7 +179,7 @@ def test_paths_start_where_images_do_and_may_name_files_of_frames(tmp_path: Path
         assert numbers(sample(record, stream("video-text", frames=6)).frames) == list(range(6))
 
 
-def test_another_field_and_another_form_may_be_named(tmp_path: Path) -> None:
+def test_field_and_form_can_be_set(tmp_path: Path) -> None:
     source = written(tmp_path, clip=base64_frames(6), caption="a dog")
     record = source.model_copy(update={"video_key": "clip", "video_as": "base64"}).open()[0]
     assert numbers(sample(record, stream("video-text", frames=6)).frames) == list(range(6))

@@ -35,7 +35,7 @@ def instances(document: Write) -> Any:
     return write
 
 
-def test_captions_and_boxes_meet_at_the_image(tmp_path: Path, instances: Any, document: Write) -> None:
+def test_captions_and_boxes_are_merged_by_image(tmp_path: Path, instances: Any, document: Write) -> None:
     boxes = instances(
         box(4, [1, 2, 30.5, 20]),
         box(9, [0, 0, 5, 5], 1),
@@ -75,7 +75,7 @@ def test_captions_and_boxes_meet_at_the_image(tmp_path: Path, instances: Any, do
     assert list(source.texts()) == ["dog", "person", "a dog", "a man and his dog"]
 
 
-def test_crowds_and_categories_are_chosen(instances: Any) -> None:
+def test_crowds_and_categories_are_selected(instances: Any) -> None:
     file = instances(box(4, [0, 0, 9, 9], 1, iscrowd=1), box(4, [3, 3, 4, 4]), box(9, [3, 3, 4, 4]))
     kept = CocoAnnotations(files=(file,), crowd="keep", categories=("person",), language="en").open()
     assert len(kept) == 1
@@ -84,7 +84,7 @@ def test_crowds_and_categories_are_chosen(instances: Any) -> None:
         CocoAnnotations(files=(file,), categories=("cat", "dog")).open()
 
 
-def test_boxes_that_reach_over_the_image_are_refused_or_cut_off(instances: Any) -> None:
+def test_boxes_outside_the_image_are_refused_or_clipped(instances: Any) -> None:
     file = instances(
         box(4, [-3, 0, 10, 10]), box(4, [70, 0, 9, 9]), box(9, [60, 0, 4.5, 9]), box(5, [70, 0, 9, 9])
     )
@@ -111,7 +111,7 @@ def test_boxes_that_reach_over_the_image_are_refused_or_cut_off(instances: Any) 
         ({"image_id": 4, "caption": None}, "annotations 1: caption: expected text"),
     ],
 )
-def test_a_broken_annotation_breaks_its_record_alone(instances: Any, annotation: Any, message: str) -> None:
+def test_a_broken_annotation_breaks_only_its_record(instances: Any, annotation: Any, message: str) -> None:
     source = CocoAnnotations(files=(instances(annotation, box(9, [0, 0, 4, 4])),)).open()
     assert source[0]["id"] == "9"
     with pytest.raises(DataError, match=rf"instances.json {message}"):
@@ -129,7 +129,7 @@ def test_a_broken_annotation_breaks_its_record_alone(instances: Any, annotation:
         ),
     ],
 )
-def test_a_file_whose_parts_do_not_meet_is_refused(instances: Any, annotations: Any, message: str) -> None:
+def test_annotations_without_an_image_are_refused(instances: Any, annotations: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         CocoAnnotations(files=(instances(*annotations),)).open()
 
@@ -150,7 +150,7 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path, content: str, messa
         CocoAnnotations(files=(file,)).open()
 
 
-def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, instances: Any) -> None:
+def test_missing_files_are_refused(tmp_path: Path, instances: Any) -> None:
     with pytest.raises(SettingError, match=r"files: no file at .*none"):
         CocoAnnotations(files=(tmp_path / "none.json",)).check()
     with pytest.raises(SettingError, match="image_root: no folder"):
@@ -159,7 +159,7 @@ def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, instances: Any) 
         CocoAnnotations(files=(instances(),)).for_split("val")
 
 
-def test_the_fingerprint_follows_the_content(instances: Any) -> None:
+def test_the_fingerprint_depends_on_the_content(instances: Any) -> None:
     file = instances(box(4, [0, 0, 4, 4]))
     before = CocoAnnotations(files=(file,)).open().fingerprint()
     file.write_text(json.dumps(json.loads(file.read_text()) | {"categories": [{"id": 18, "name": "Hund"}]}))

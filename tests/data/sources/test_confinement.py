@@ -102,7 +102,7 @@ def test_a_path_of_a_remote_record_stays_in_the_folder_of_images(
 
 
 @pytest.mark.parametrize("make", SOURCES)
-def test_a_path_of_a_local_record_is_free_unless_root_confines_it(
+def test_a_path_of_a_local_record_is_limited_only_by_root(
     make: Make, here: Callable[[str, str], str], all_images: str
 ) -> None:
     assert decode(first(make(here, "../secret.jpg", image_root=all_images))).size == (64, 48)
@@ -119,7 +119,7 @@ def test_a_missing_root_is_found_when_settings_are_checked(
 
 
 @pytest.mark.parametrize("make", SOURCES)
-def test_root_does_not_change_what_the_data_is(
+def test_root_does_not_change_the_fingerprint(
     make: Make, here: Callable[[str, str], str], all_images: str
 ) -> None:
     one, other = (make(here, "1.jpg", image_root=all_images, root=root).open() for root in (None, True))

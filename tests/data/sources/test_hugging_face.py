@@ -61,7 +61,7 @@ def test_images_and_captions_are_read(saved: Any) -> None:
     assert decode(record["image"]).size == (64, 48)
 
 
-def test_boxes_have_the_names_of_their_labels(saved: Any) -> None:
+def test_boxes_have_the_names_of_their_class_labels(saved: Any) -> None:
     folder = saved(
         {
             "image": [jpeg()],
@@ -150,7 +150,7 @@ def test_a_region_without_a_label_or_a_box_is_named(saved: Any, objects: Any, me
     assert list(source.texts()) == ["hat"]
 
 
-def test_a_damaged_file_is_told_and_does_not_end_the_process(saved: Any) -> None:
+def test_a_damaged_file_is_reported_without_a_crash(saved: Any) -> None:
     folder = saved({"text": ["a dog", "a cat", "a hat"]})
     (file,) = folder.glob("*.arrow")
     ends, beyond = struct.pack("<4i", 0, 5, 10, 15), struct.pack("<4i", 0, 5, 2**31 - 1, 2**31 - 1)
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_told_and_does_not_end_the_process(saved: Any) -> None
     assert found.value.reason is Reason.FILE_UNREADABLE
 
 
-def test_settings_that_lead_nowhere_are_refused(
+def test_missing_folders_and_columns_are_refused(
     tmp_path: Path, saved: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingError, match="folder: no folder"):
@@ -181,7 +181,7 @@ def test_settings_that_lead_nowhere_are_refused(
         HuggingFaceDataset(folder=tmp_path, caption_column="text").open()
 
 
-def test_the_fingerprint_follows_the_rows(saved: Any) -> None:
+def test_the_fingerprint_depends_on_the_rows(saved: Any) -> None:
     prints = []
     for text in ("a", "b", "a"):
         folder = saved({"image": [b"x"], "text": [text]})

@@ -1,4 +1,4 @@
-"""A mixture gives each source its share and each record of a source as often as any other."""
+"""A mixture draws each source in its share, evenly spread, and all records of a source equally often."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from pydantic import ValidationError
 
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.sources.config import JsonLines, Mixture
-from x2kit.data.sources.mixture import MixtureSource
+from x2kit.data.sources.mixture import MixtureSource, turns, whole_shares
 from x2kit.errors import DataError, SettingError
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.sources import Located, Place, Source
 from x2kit.testing import check_source
+
+SHARES = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
 
 def lines(folder: Path, name: str, count: int, **settings: Any) -> JsonLines:
@@ -37,11 +39,11 @@ def names(source: MixtureSource, indices: range) -> Counter[str]:
     return Counter(str(source[index]["id"]).split("/")[0] for index in indices)
 
 
-def test_it_is_a_source_like_any_other(tmp_path: Path) -> None:
+def test_it_meets_the_contract_of_sources(tmp_path: Path) -> None:
     check_source(mixture(tmp_path, {"a": 3, "b": 1}, a=20, b=9))
 
 
-def test_every_stretch_has_the_shares_of_the_weights(tmp_path: Path) -> None:
+def test_every_round_has_the_shares_of_the_weights(tmp_path: Path) -> None:
     source = mixture(tmp_path, {"a": 3, "b": 1}, a=5, b=50).open()
     assert len(source) == 56  # whole rounds of four
     for start in (0, 4, 100, 1000):
@@ -56,7 +58,7 @@ def test_every_stretch_has_the_shares_of_the_weights(tmp_path: Path) -> None:
     seed=st.integers(0, 9),
     block=st.integers(1, 3),
 )
-def test_over_a_run_records_of_a_source_come_equally_often_and_epochs_have_the_shares(
+def test_records_of_a_source_are_drawn_equally_often_over_a_run(
     tmp_path: Path, sizes: list[int], shares: list[int], seed: int, block: int
 ) -> None:
     weights = {f"s{number}": float(shares[number]) for number in range(len(sizes))}
@@ -71,14 +73,14 @@ def test_over_a_run_records_of_a_source_come_equally_often_and_epochs_have_the_s
         assert sum(visits) * sum(weights.values()) == 7 * len(source) * shares[number]
 
 
-def test_a_later_epoch_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+def test_an_epoch_continues_where_the_previous_one_ended(tmp_path: Path) -> None:
     source = mixture(tmp_path, {"a": 1, "b": 1}, a=6, b=2).open()
     captions = [[source[place + epoch * 8]["caption"] for place in range(8)] for epoch in (0, 1)]
     assert [text for text in captions[0] if text[0] == "a"] == ["a 0", "a 1", "a 2", "a 3"]
     assert [text for text in captions[1] if text[0] == "a"] == ["a 4", "a 5", "a 0", "a 1"]
 
 
-def test_a_mixture_in_a_mixture_shows_all_its_records(tmp_path: Path) -> None:
+def test_a_nested_mixture_draws_all_its_records(tmp_path: Path) -> None:
     inner = mixture(tmp_path, {"a": 1, "b": 1}, a=6, b=2)
     source = Mixture(
         sources={"inner": inner, "c": lines(tmp_path, "c", 1)}, weights={"inner": 1, "c": 3}
@@ -111,7 +113,7 @@ def test_languages_splits_texts_and_fingerprints_are_those_of_the_sources(tmp_pa
         config.for_split("test")
 
 
-def test_a_fault_is_told_with_source_and_place(tmp_path: Path) -> None:
+def test_errors_name_source_and_place(tmp_path: Path) -> None:
     good, bad = lines(tmp_path, "good", 1), lines(tmp_path, "bad", 1)
     (tmp_path / "bad.jsonl").write_text('{"caption": 3}\n', "utf-8")
     source = Mixture(sources={"good": good, "bad": bad}, weights={"good": 1, "bad": 1}).open()
@@ -127,7 +129,7 @@ def test_a_fault_is_told_with_source_and_place(tmp_path: Path) -> None:
         missing.check()
 
 
-def test_each_source_has_one_weight_above_nothing(tmp_path: Path) -> None:
+def test_every_source_needs_a_positive_weight(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="weights has the keys a, c, sources has a, b"):
         mixture(tmp_path, {"a": 1, "c": 1}, a=1, b=1)
     for weight in (0, -1, float("inf"), float("nan")):
@@ -135,7 +137,7 @@ def test_each_source_has_one_weight_above_nothing(tmp_path: Path) -> None:
             mixture(tmp_path, {"a": weight}, a=1)
 
 
-def test_a_recipe_names_the_sources_as_anywhere_else(tmp_path: Path) -> None:
+def test_a_recipe_resolves_the_sources_by_name(tmp_path: Path) -> None:
     from pydantic import TypeAdapter
 
     from x2kit.data.sources import x2kit_register
@@ -149,3 +151,43 @@ def test_a_recipe_names_the_sources_as_anywhere_else(tmp_path: Path) -> None:
     configs = adapter.validate_python([written], context=context_of(registry))
     assert configs[0].open()[0]["caption"] == "a 0"
     assert adapter.validate_python(adapter.dump_python(configs), context=context_of(registry)) == configs
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        ([3, 1], [3, 1]),
+        ([0.7, 0.2, 0.1], [7, 2, 1]),
+        ([4.0, 2.0], [2, 1]),
+        ([1e-3, 1], [1, 1000]),
+        ([5], [1]),
+    ],
+)
+def test_weights_become_the_smallest_whole_numbers_in_their_ratio(
+    weights: list[float], shares: list[int]
+) -> None:
+    assert whole_shares(weights) == shares
+
+
+def test_weights_of_too_many_digits_are_refused() -> None:
+    with pytest.raises(
+        SettingError, match=r"weights: as whole numbers they are 333333, 666667, .* 1000000.* at most 65536"
+    ):
+        whole_shares([0.333333, 0.666667])
+
+
+@settings(max_examples=80, deadline=None)
+@given(SHARES)
+def test_turns_differ_from_the_shares_by_less_than_one_at_any_point(shares: list[int]) -> None:
+    order, total = turns(shares), sum(shares)
+    for number, share in enumerate(shares):
+        had = 0
+        for turn, chosen in enumerate(order, 1):
+            had += int(chosen == number)
+            assert abs(had - turn * share / total) < 1
+        assert had == share
+
+
+def test_the_turns_of_three_to_one_are_spread() -> None:
+    assert sorted(turns([3, 1]).tolist()) == [0, 0, 0, 1]
+    assert turns([1, 1, 1]).tolist() == [0, 1, 2]

@@ -61,7 +61,7 @@ def release(tmp_path: Path, document: Write) -> Any:
     return make
 
 
-def test_the_release_tells_the_boxes(tmp_path: Path, release: Any) -> None:
+def test_boxes_are_read_from_the_release(tmp_path: Path, release: Any) -> None:
     check_source(release())
     source = release().open()
     assert [source[place] for place in range(len(source))] == [
@@ -81,7 +81,7 @@ def test_the_release_tells_the_boxes(tmp_path: Path, release: Any) -> None:
     ]
 
 
-def test_a_split_of_the_references_is_chosen(release: Any) -> None:
+def test_a_split_of_the_references_is_selected(release: Any) -> None:
     assert [len(release(refs_split=split).open()) for split in ("testA", "testB")] == [1, 1]
     assert list(release(refs_split="testB").open().texts()) == ["man"]
     with pytest.raises(DataError, match="no reference is in the split 'val'; the splits are testA, testB"):
@@ -97,7 +97,19 @@ def test_a_large_pickle_is_read_once(tmp_path: Path, release: Any, monkeypatch: 
     assert config.open()[0] == first
 
 
-def test_entries_can_have_boxes_of_their_own(document: Write) -> None:
+def test_changed_references_select_other_entries_of_an_unchanged_file(
+    tmp_path: Path, release: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
+    config = release(refs_split="testA")
+    assert len(config.open()) == 1
+    all_in_split = [{**each, "split": "testA"} for each in REFS]
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps(all_in_split, protocol=0))
+    assert len(config.open()) == 2
+
+
+def test_boxes_are_read_from_entries(document: Write) -> None:
     entries = [
         {"image": "1.jpg", "text": ["dog", "brown dog"], "bbox": [1, 2, 3, 4], "width": 64, "height": 48}
     ]
@@ -129,14 +141,14 @@ print(read_plain_pickle(sys.argv[1]))
 """
 
 
-def test_a_pickle_takes_no_more_memory_than_what_it_holds(tmp_path: Path) -> None:
+def test_a_pickle_needs_no_more_memory_than_its_values(tmp_path: Path) -> None:
     (tmp_path / "refs.p").write_bytes(GREEDY)
     command = [sys.executable, "-c", READ_IN_LITTLE_MEMORY, str(tmp_path / "refs.p")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, release: Any, protocol: int) -> None:
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, release: Any, protocol: int) -> None:
     refs = pickle.dumps([*REFS, Harmful(tmp_path / "harm")], protocol=protocol)
     with pytest.raises(
         DataError, match=r"not a pickle of plain values: object .* is not allowed; only plain values are read"
@@ -179,7 +191,7 @@ def test_an_entry_without_its_box_is_named(release: Any, change: Any, message: s
         release(**change).open()[0]
 
 
-def test_settings_of_half_a_release_are_refused(document: Write, release: Any) -> None:
+def test_an_incomplete_release_is_refused(document: Write, release: Any) -> None:
     file = document("a.json", ENTRIES)
     with pytest.raises(ValidationError, match="set both or none"):
         ReferringExpressions(files=(file,), refs="refs.p")

@@ -1,10 +1,10 @@
-"""Braces in paths stand for several paths, as in bash and webdataset."""
+"""Braces in paths expand to several paths, as in bash and webdataset."""
 
 from __future__ import annotations
 
 import pytest
 
-from x2kit.data.sources import splits as braces
+from x2kit.data.sources import splits
 from x2kit.data.sources.splits import expand_braces
 
 
@@ -27,12 +27,12 @@ from x2kit.data.sources.splits import expand_braces
         ("s3://bucket/{a,b}-*.tar", ["s3://bucket/a-*.tar", "s3://bucket/b-*.tar"]),
     ],
 )
-def test_a_pattern_stands_for_its_paths_in_order(pattern: str, paths: list[str]) -> None:
+def test_a_pattern_expands_to_its_paths_in_order(pattern: str, paths: list[str]) -> None:
     assert expand_braces(pattern) == paths
 
 
-def test_more_paths_than_a_data_set_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(braces, "MAX_PATHS", 10)
+def test_too_many_paths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "MAX_PATHS", 10)
     assert len(expand_braces("{1..10}")) == 10
     with pytest.raises(ValueError, match="more than 10 paths"):
         expand_braces("{1..99999999999999}")

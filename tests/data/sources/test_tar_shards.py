@@ -1,4 +1,4 @@
-"""Tar shards are read in webdataset's layout; a shard that was cut loses only what was cut off."""
+"""Tar shards are read in the layout of webdataset; a truncated shard keeps its complete records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def whole(source: TarShardsSource) -> list[Any]:
     return found
 
 
-def test_files_of_one_key_are_a_record(tmp_path: Path) -> None:
+def test_files_of_one_key_form_a_record(tmp_path: Path) -> None:
     source = TarShards(files=(shard(tmp_path / "a.tar", *pairs(3)),)).open()
     assert len(source) == 3
     assert source[2] == {"id": "a.tar/0002", "image": IMAGE + b"\x02", "caption": "image 2"}
@@ -112,7 +112,7 @@ def test_fields_beside_the_text_are_read_as_json_lines_reads_them(tmp_path: Path
     }
 
 
-def test_a_class_is_told_by_its_name(tmp_path: Path) -> None:
+def test_the_name_of_a_class_is_the_caption(tmp_path: Path) -> None:
     members = (("7.jpg", b"x"), ("7.cls", b"1\n"))
     assert read(tmp_path, *members, class_names=("cat", "dog"))["caption"] == "dog"
     assert "caption" not in read(tmp_path, *members)
@@ -157,7 +157,7 @@ def test_a_broken_record_is_named_with_shard_and_key(
     assert (caught.value.reason, caught.value.record) == (reason, "a.tar/7")
 
 
-def test_a_shard_that_was_cut_gives_the_whole_records_before_and_tells_where(tmp_path: Path) -> None:
+def test_a_truncated_shard_keeps_its_complete_records_and_names_the_byte(tmp_path: Path) -> None:
     file = shard(tmp_path / "a.tar", *pairs(4))
     content = file.read_bytes()
     start = content.index(IMAGE + b"\x02")
@@ -173,7 +173,7 @@ def test_a_shard_that_was_cut_gives_the_whole_records_before_and_tells_where(tmp
     assert list(source.texts()) == ["image 0", "image 1"]
 
 
-def test_wherever_a_shard_is_cut_whole_records_come_and_one_tells_of_the_cut(tmp_path: Path) -> None:
+def test_any_truncation_keeps_complete_records_and_adds_one_error(tmp_path: Path) -> None:
     file = shard(tmp_path / "a.tar", *pairs(3))
     content = file.read_bytes()
     ends = [content.index(f"image {n}".encode()) + len(f"image {n}") for n in range(3)]
@@ -188,7 +188,7 @@ def test_wherever_a_shard_is_cut_whole_records_come_and_one_tells_of_the_cut(tmp
         assert sure - 1 <= len(found) <= sum(end <= length for end in ends)
 
 
-def test_a_damaged_header_ends_the_shard_as_a_cut_does(tmp_path: Path) -> None:
+def test_a_damaged_header_truncates_the_shard(tmp_path: Path) -> None:
     file = shard(tmp_path / "a.tar", *pairs(4))
     content = bytearray(file.read_bytes())
     header = content.index(b"0003.jpg")
@@ -200,7 +200,7 @@ def test_a_damaged_header_ends_the_shard_as_a_cut_does(tmp_path: Path) -> None:
         source[3]
 
 
-def test_what_is_no_tar_file_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.tar"
     file.write_bytes(b"no tar file " * 100)
     with pytest.raises(DataError, match=r"a\.tar: not a tar file"):
@@ -211,7 +211,7 @@ def test_what_is_no_tar_file_is_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_damaged_bytes_end_in_records_or_in_a_data_error(
+def test_damaged_bytes_give_records_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     file = shard(tmp_path_factory.mktemp("tar") / "a.tar", *pairs(2), kind=tarfile.PAX_FORMAT)
@@ -231,7 +231,7 @@ def test_damaged_bytes_end_in_records_or_in_a_data_error(
             continue
 
 
-def test_the_index_of_a_large_shard_is_kept_and_mapped(
+def test_the_index_of_a_large_shard_is_cached_and_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
@@ -244,7 +244,7 @@ def test_the_index_of_a_large_shard_is_kept_and_mapped(
     assert isinstance(again._shards[0]._starts.base, np.memmap)
 
 
-def test_it_is_a_source_like_any_other(tmp_path: Path) -> None:
+def test_it_meets_the_contract_of_sources(tmp_path: Path) -> None:
     config = TarShards(files=(shard(tmp_path / "a.tar", *pairs(3)),))
     check_source(config)
     source = config.open()
@@ -262,7 +262,7 @@ def test_remote_shards_are_read_as_local_ones(tmp_path: Path) -> None:
     assert list(remote.texts()) == list(here.texts())
 
 
-def test_braces_stand_for_shards_beside_the_split(tmp_path: Path) -> None:
+def test_braces_and_the_split_expand_to_shards(tmp_path: Path) -> None:
     for number in range(4):
         shard(tmp_path / f"train-{number:03}.tar", *pairs(2, first=2 * number))
     config = TarShards(files=(str(tmp_path / "{split}-{000..003}.tar"),))

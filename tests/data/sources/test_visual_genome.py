@@ -95,11 +95,11 @@ def test_objects_have_their_attributes_before_each_name(config: Any) -> None:
     assert captions == [[["tree", "oak"]], [["red hat", "new hat"], "man", "a red hat", "A tall man "]]
 
 
-def test_images_can_lie_in_one_folder(tmp_path: Path, config: Any) -> None:
+def test_images_can_be_in_one_folder(tmp_path: Path, config: Any) -> None:
     assert config(OBJECTS, image_at="id").open()[0]["image"] == f"{tmp_path}/images/2.jpg"
 
 
-def test_boxes_that_reach_over_the_image_are_refused_or_cut_off(config: Any) -> None:
+def test_boxes_outside_the_image_are_refused_or_clipped(config: Any) -> None:
     objects = [
         {
             "image_id": 1,
@@ -161,7 +161,7 @@ def test_a_file_of_another_layout_is_refused(config: Any, content: Any, message:
         config(content).open()
 
 
-def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, config: Any) -> None:
+def test_missing_files_are_refused(tmp_path: Path, config: Any) -> None:
     good = config(PHRASES)
     for setting in ("images", "files", "image_root"):
         value: Any = str(tmp_path / "none")

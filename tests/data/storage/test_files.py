@@ -125,17 +125,6 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert not files.is_folder(str(tmp_path / "a.txt"))
 
 
-def test_locations_are_joined_and_split() -> None:
-    assert locations.join("s3://bucket/a/", "./b.jpg") == "s3://bucket/a/b.jpg"
-    assert locations.join("/a", "b/c.jpg") == "/a/b/c.jpg"
-    assert locations.join("s3://bucket", "https://x.org/b.jpg") == locations.join("/a", "https://x.org/b.jpg")
-    assert locations.folder_of("s3://bucket/a/b.tar") == "s3://bucket/a"
-    assert locations.name_of("https://x.org/a/b.tar?key=c/d") == "b.tar"
-    assert locations.relative_names(["/a/x/1.tar", "/a/y/1.tar"]) == ["x/1.tar", "y/1.tar"]
-    assert locations.relative_names(["s3://bucket/a/1.tar"]) == ["1.tar"]
-    assert not any(map(locations.is_url, ("/a/b", "a:b", "C:/a", "")))
-
-
 @pytest.mark.parametrize(
     "fault",
     [ConnectionResetError("cut off"), TimeoutError(), OSError("SlowDown"), StatusError(503), EOFError()],

@@ -1,4 +1,4 @@
-"""Records of compressed JSON Lines are read at any position, as those of the plain file are."""
+"""Records of gzip-compressed JSON Lines equal those of the plain file."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def source(path: Path | str) -> JsonLinesSource:
     return JsonLines(files=(path,)).open()
 
 
-def test_it_is_a_source_like_any_other(tmp_path: Path, cache: Path) -> None:
+def test_it_meets_the_contract_of_sources(tmp_path: Path, cache: Path) -> None:
     check_source(JsonLines(files=(packed(tmp_path / "a.jsonl.gz", content(30)),)))
 
 
-def test_records_are_those_of_the_plain_file(
+def test_records_equal_those_of_the_plain_file(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gzip_files, "SPACING", 2**17)
@@ -61,10 +61,10 @@ def test_records_are_those_of_the_plain_file(
     assert compressed.place(7).line == 8
 
 
-def test_the_file_is_gone_through_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_scanned_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path / "a.jsonl.gz", content(100))
     first = source(path)[50]
-    assert len(list(cache.rglob("*.npy"))) == 2  # the lines and the notes
+    assert len(list(cache.rglob("*.npy"))) == 2  # lines and gzip states
 
     def never(*_: Any) -> Any:
         raise AssertionError("read again")
@@ -74,7 +74,7 @@ def test_the_file_is_gone_through_once(tmp_path: Path, cache: Path, monkeypatch:
     assert source(path)[50] == first
 
 
-def test_forked_workers_read_it_side_by_side(tmp_path: Path, cache: Path) -> None:
+def test_forked_workers_read_concurrently(tmp_path: Path, cache: Path) -> None:
     opened = source(packed(tmp_path / "a.jsonl.gz", content(3000)))
     expected = [opened[index]["caption"] for index in range(3000)]
 
@@ -91,7 +91,7 @@ def test_forked_workers_read_it_side_by_side(tmp_path: Path, cache: Path) -> Non
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
-def test_a_remote_file_is_read_as_well(cache: Path) -> None:
+def test_a_remote_file_is_read(cache: Path) -> None:
     with fsspec.open("memory://packed/a.jsonl.gz", "wb") as file:
         file.write(gzip.compress(content(50)))
     assert source("memory://packed/a.jsonl.gz")[49]["caption"].startswith("number 49 ")
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, cache: Path, damage: str) -> 
     assert found.value.reason is Reason.FILE_UNREADABLE
 
 
-def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path / "a.jsonl.gz", content(3))
     usual = builtins.__import__
 

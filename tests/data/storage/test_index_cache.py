@@ -1,4 +1,4 @@
-"""The lines of a large file are looked for once, and again only where the file has changed."""
+"""Indices and fingerprints of large files are computed once, and again after a change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTENT = "one\n\ntwo\r\n\r\nthree"
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that counts as large, with a cache of its own."""
+    """A file above the size limit of the cache, with a separate cache."""
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
     path = tmp_path / "data.jsonl"
@@ -44,20 +44,18 @@ def content(index: LineIndex) -> list[tuple[int, bytes]]:
     return [(int(number), index.read(line)) for line, number in enumerate(index.numbers)]
 
 
-def test_opened_again_the_file_is_not_searched_and_has_the_same_lines(
-    file: Path, searches: list[str]
-) -> None:
+def test_a_second_index_comes_from_the_cache(file: Path, searches: list[str]) -> None:
     first, second = LineIndex(file), LineIndex(file)
     assert searches == [str(file)]
     assert content(first) == content(second) == [(1, b"one"), (3, b"two\r"), (5, b"three")]
 
 
-def test_the_index_is_shared_by_processes_instead_of_copied(file: Path) -> None:
+def test_a_cached_index_is_memory_mapped(file: Path) -> None:
     LineIndex(file)
     assert isinstance(LineIndex(file).numbers, np.memmap)
 
 
-def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[str]) -> None:
+def test_a_changed_file_is_indexed_again(file: Path, searches: list[str]) -> None:
     LineIndex(file)
     file.write_bytes(CONTENT.replace("two", "2 2").encode())
     os.utime(file, ns=(0, 0))
@@ -66,7 +64,7 @@ def test_a_file_that_has_changed_is_searched_again(file: Path, searches: list[st
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing of the kind", None], ids=["empty", "foreign", "cut"])
-def test_a_damaged_index_is_made_anew(file: Path, searches: list[str], damage: bytes | None) -> None:
+def test_a_damaged_entry_is_replaced(file: Path, searches: list[str], damage: bytes | None) -> None:
     before = content(LineIndex(file))
     (kept,) = (cache_folder() / "lines").iterdir()
     kept.write_bytes(kept.read_bytes()[:-8] if damage is None else damage)
@@ -75,7 +73,7 @@ def test_a_damaged_index_is_made_anew(file: Path, searches: list[str], damage: b
     assert len(searches) == 2
 
 
-def test_where_nothing_can_be_kept_the_file_is_searched_each_time(
+def test_without_a_writable_cache_the_file_is_indexed_each_time(
     file: Path, searches: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(file / "a file is no folder"))
@@ -83,7 +81,7 @@ def test_where_nothing_can_be_kept_the_file_is_searched_each_time(
     assert len(searches) == 2
 
 
-def test_a_file_that_grows_while_it_is_read_is_not_remembered(file: Path) -> None:
+def test_a_file_that_grows_while_it_is_read_is_not_cached(file: Path) -> None:
     def find(path: Path) -> np.ndarray:
         with path.open("ab") as more:
             more.write(b"\nfour")
@@ -93,7 +91,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_remembered(file: Path) -> Non
     assert not (cache_folder() / "lines").exists()
 
 
-def test_a_small_file_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_file_is_not_cached(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_cache, "CACHED_FROM", len(CONTENT) + 1)
     LineIndex(file)
     assert not cache_folder().exists()
@@ -108,9 +106,7 @@ def kept_names() -> set[str]:
     return {path.name for path in (cache_folder() / "lines").iterdir()}
 
 
-def test_what_nobody_used_for_three_months_is_deleted_when_something_new_is_kept(
-    file: Path, tmp_path: Path
-) -> None:
+def test_a_new_entry_deletes_those_unused_for_three_months(file: Path, tmp_path: Path) -> None:
     LineIndex(file)
     (old,) = (cache_folder() / "lines").iterdir()
     left = old.with_name("killed.1.tmp")
@@ -124,7 +120,7 @@ def test_what_nobody_used_for_three_months_is_deleted_when_something_new_is_kept
     assert new != old.name
 
 
-def test_what_was_used_since_is_not_deleted(file: Path, tmp_path: Path) -> None:
+def test_a_used_entry_is_not_deleted(file: Path, tmp_path: Path) -> None:
     LineIndex(file)
     (old,) = (cache_folder() / "lines").iterdir()
     aged(old, 91)
@@ -159,7 +155,7 @@ def source(request: pytest.FixtureRequest, file: Path) -> Source:
     return SOURCES[request.param](file.parent).open()
 
 
-def test_files_that_have_not_changed_are_read_once_for_fingerprints(
+def test_the_fingerprint_of_unchanged_files_reads_them_once(
     source: Source, file: Path, reads: list[str]
 ) -> None:
     reads.clear()
@@ -169,7 +165,7 @@ def test_files_that_have_not_changed_are_read_once_for_fingerprints(
     assert len(reads) == 2
 
 
-def test_a_fingerprint_from_the_cache_is_that_of_the_content(
+def test_cached_and_computed_fingerprints_are_equal(
     source: Source, file: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = source.fingerprint()
@@ -177,7 +173,7 @@ def test_a_fingerprint_from_the_cache_is_that_of_the_content(
     assert source.fingerprint() == first
 
 
-def test_a_file_of_another_time_is_read_again_for_its_fingerprint(
+def test_a_new_modification_time_recomputes_the_fingerprint(
     source: Source, file: Path, reads: list[str]
 ) -> None:
     first = source.fingerprint()
@@ -188,7 +184,7 @@ def test_a_file_of_another_time_is_read_again_for_its_fingerprint(
     assert len(reads) == 2
 
 
-def test_other_settings_have_another_fingerprint_of_the_same_files(file: Path) -> None:
+def test_the_fingerprint_depends_on_the_settings(file: Path) -> None:
     file.write_text('{"image": "a.png", "caption": "a"}\n')
     plain, other = (JsonLines(files=(str(file),), language=code).open() for code in (None, "en"))
     assert plain.fingerprint() != other.fingerprint()

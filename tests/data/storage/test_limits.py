@@ -1,4 +1,4 @@
-"""A record unpacks to no more bytes than the recipe allows, and Pillow decodes no other formats than it lists."""
+"""Records are limited in decompressed bytes, and images to the allowed formats."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def in_memory(folder: Path) -> Any:
     "read",
     [in_gzip, in_a_line, in_an_entry, in_base64, in_a_shard, in_a_row, in_a_frame_list, in_memory],
 )
-def test_a_record_with_too_many_bytes_is_broken_wherever_they_come_from(
+def test_every_reader_refuses_a_record_above_the_limit(
     read: Callable[[Path], Any], tmp_path: Path, few_bytes: None
 ) -> None:
     with pytest.raises(DataError, match=f"data.limits.max_record_bytes = {FEW}") as error:
@@ -123,13 +123,13 @@ def test_a_recipe_can_allow_a_further_format() -> None:
     assert decode(encoded("TGA")).size == (6, 4)
 
 
-def test_a_format_that_pillow_does_not_have_is_refused() -> None:
+def test_a_format_unknown_to_pillow_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"Pillow has no format TARGA; it has .*TGA"):
         LimitsConfig(image_formats=("TARGA",))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_limits_of_a_recipe_hold_where_its_records_are_read(num_workers: int) -> None:
+def test_limits_of_a_recipe_apply_in_workers(num_workers: int) -> None:
     images = stream("image-text", source=StubScenes(encoded=True))
     data = DataConfig(streams={"images": images}, num_workers=num_workers, limits={"max_record_bytes": 10})
     batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, 2)
@@ -138,7 +138,7 @@ def test_limits_of_a_recipe_hold_where_its_records_are_read(num_workers: int) ->
     assert limits.max_record_bytes() == (10 if num_workers == 0 else LimitsConfig().max_record_bytes)
 
 
-def test_a_first_line_of_too_many_bytes_leaves_the_others_readable(tmp_path: Path, few_bytes: None) -> None:
+def test_a_first_line_above_the_limit_leaves_the_others_readable(tmp_path: Path, few_bytes: None) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"caption": "' + MANY + b'"}\n{"caption": "a cat"}\n')
     source = JsonLines(files=(str(tmp_path / "a.jsonl"),)).open()
     assert source[1]["caption"] == "a cat"

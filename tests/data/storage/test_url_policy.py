@@ -1,4 +1,4 @@
-"""URLs of records stay with the allowed hosts and in their folders, paths in the folder that confines them."""
+"""URLs of records are limited to allowed hosts and folders, paths to the root folder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_url_within_the_folder_of_a_host_is_allowed(url: str) -> None:
         "file:///etc/passwd",
     ],
 )
-def test_a_url_that_leads_elsewhere_is_refused(url: str) -> None:
+def test_a_url_outside_the_hosts_is_refused(url: str) -> None:
     with pytest.raises(DataError, match="image_hosts") as error:
         require_allowed(url, HOSTS)
     assert error.value.reason == Reason.ADDRESS_REFUSED
@@ -78,7 +78,7 @@ def start(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_paths_of_local_records_are_free_unless_a_root_confines_them(name: str, start: Path) -> None:
+def test_paths_of_local_records_are_limited_only_by_root(name: str, start: Path) -> None:
     file = str(start / "a.jsonl")
     assert locate(name, str(start), (), None, file) == str(start / name)
     for root in (True, str(start)):
@@ -88,13 +88,13 @@ def test_paths_of_local_records_are_free_unless_a_root_confines_them(name: str, 
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_paths_of_remote_records_are_confined_unless_root_is_false(name: str, start: Path) -> None:
+def test_paths_of_remote_records_are_limited_unless_root_is_false(name: str, start: Path) -> None:
     with pytest.raises(DataError, match="set root of the source"):
         locate(name, str(start), (), None, "s3://bucket/a.jsonl")
     assert locate(name, str(start), (), False, "s3://bucket/a.jsonl") == str(start / name)
 
 
-def test_a_root_above_the_folder_in_which_paths_start_allows_its_neighbours(start: Path) -> None:
+def test_a_root_above_the_start_folder_allows_its_siblings(start: Path) -> None:
     root = str(start.parent)
     assert locate("../secret.txt", str(start), (), root, "a.jsonl") == str(start / "../secret.txt")
     with pytest.raises(DataError, match="outside"):

@@ -1,4 +1,4 @@
-"""Bodies of a web server are read up to a bound, and redirects are followed to allowed hosts alone."""
+"""Web responses are read up to a limit, and redirects are followed only to allowed hosts."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def test_a_compressed_body_is_read_up_to_the_limit(server: str, four_mebibytes: 
     assert grown < 150  # MiB; aiohttp unpacks what it has received at once, at most a quarter of a MiB packed
 
 
-def test_a_compressed_body_below_the_limit_is_unpacked(server: str) -> None:
+def test_a_compressed_body_below_the_limit_is_decompressed(server: str) -> None:
     assert decode(f"{server}/packed").size == (4, 4)
 
 
-def test_parts_of_a_body_are_those_asked_for_though_the_server_knows_no_ranges(server: str) -> None:
+def test_ranges_are_cut_from_the_body_if_the_server_supports_none(server: str) -> None:
     assert files.read(f"{server}/photos/a.png", 1, 4) == b"PNG"
     with files.open_file(f"{server}/photos/a.png") as file:
         assert file.read() == image()
@@ -115,7 +115,7 @@ def test_an_empty_body_is_an_empty_image(server: str) -> None:
     assert error.value.reason == Reason.IMAGE_EMPTY
 
 
-def test_a_missing_file_is_missing(server: str) -> None:
+def test_a_404_is_a_missing_file(server: str) -> None:
     with pytest.raises(locations.FileMissing):
         files.read(f"{server}/nothing")
 
@@ -142,13 +142,13 @@ def test_a_redirect_elsewhere_is_refused_before_it_is_followed(
     assert all(path.startswith("/to/") for path in Handler.asked)
 
 
-def test_redirects_that_go_round_in_a_circle_end(server: str) -> None:
+def test_a_cycle_of_redirects_ends(server: str) -> None:
     with pytest.raises(DataError, match=f"more than {MAX_REDIRECTS} redirects"):
         files.read(allowed(f"{server}/round", server))
     assert len(Handler.asked) == MAX_REDIRECTS + 1
 
 
-def test_a_location_of_the_recipe_follows_every_redirect(server: str) -> None:
+def test_a_url_of_the_recipe_follows_every_redirect(server: str) -> None:
     other = server.replace("127.0.0.1", "localhost")
     assert files.read(f"{server}/to/{other}/photos/a.png") == image()
 

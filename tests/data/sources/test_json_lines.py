@@ -1,4 +1,4 @@
-"""JSON Lines are read in both layouts, and what is broken is named with file and line."""
+"""JSON Lines are read in both layouts; errors name file and line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write(path: Path, *records: Any) -> Path:
 
 
 def read(folder: Path, record: Any, **fields: Any) -> Record:
-    """What comes back for one record."""
+    """Write one record and read it back."""
     return JsonLines(files=(write(folder / "a.jsonl", record),), **fields).open()[0]
 
 
@@ -44,7 +44,7 @@ def test_the_source_is_registered_through_the_hook() -> None:
     assert registry.get("source", "JsonLines") is JsonLines
 
 
-def test_own_layout_is_read_as_it_is(tmp_path: Path) -> None:
+def test_own_fields_are_read_unchanged(tmp_path: Path) -> None:
     written = {
         "id": "one",
         "image": "images/1.png",
@@ -104,7 +104,7 @@ def test_fields_are_mapped_by_settings(tmp_path: Path) -> None:
     assert read(tmp_path, {"binary": "1.jpg"}, image_as="path")["image"] == tmp_path / "1.jpg"
 
 
-def test_an_absolute_path_needs_no_root(tmp_path: Path) -> None:
+def test_absolute_paths_ignore_the_root(tmp_path: Path) -> None:
     assert read(tmp_path, {"image": "/images/1.jpg"}, image_root=tmp_path)["image"] == Path("/images/1.jpg")
 
 
@@ -140,7 +140,7 @@ def test_files_of_one_name_give_different_ids(tmp_path: Path) -> None:
     assert [source[0]["id"], source[1]["id"]] == ["x/a.jsonl:1", "y/a.jsonl:1"]
 
 
-def test_a_split_is_another_file_where_the_path_says_so(tmp_path: Path) -> None:
+def test_a_split_in_the_path_selects_another_file(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write(tmp_path / f"{split}.jsonl", {"caption": split, "image": "1.png"})
     config = JsonLines(files=(tmp_path / "{split}.jsonl",), image_root=tmp_path / "{split}")
@@ -150,7 +150,7 @@ def test_a_split_is_another_file_where_the_path_says_so(tmp_path: Path) -> None:
     assert test["image"] == tmp_path / "test" / "1.png"
 
 
-def test_a_split_that_no_path_stands_for_is_refused(tmp_path: Path) -> None:
+def test_a_split_without_files_is_refused(tmp_path: Path) -> None:
     config = JsonLines(files=(write(tmp_path / "a.jsonl", {"caption": "a"}),), split="test")
     assert config.for_split("test") == config
     with pytest.raises(SettingError, match=r"split: no file for split 'val': put \{split\} in the path"):
@@ -218,12 +218,12 @@ def test_a_broken_line_is_named_with_file_line_and_reason(tmp_path: Path, line: 
 
 
 @pytest.mark.parametrize("key", ["image_key", "caption_key"])
-def test_a_field_that_the_settings_name_must_be_there(tmp_path: Path, key: str) -> None:
+def test_a_field_in_the_settings_is_required(tmp_path: Path, key: str) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:1: no field 'title'; its fields are image, caption"):
         read(tmp_path, {"image": "1.jpg", "caption": "a dog"}, **{key: "title"})
 
 
-def test_one_json_list_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
+def test_a_json_list_is_refused_with_a_command_to_convert_it(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text('[{"caption": "a"}]', encoding="utf-8")
     with pytest.raises(
@@ -247,7 +247,7 @@ def test_files_without_records_are_refused(tmp_path: Path) -> None:
     end=st.booleans(),
     mark=st.booleans(),
 )
-def test_lines_come_back_whatever_their_ends(
+def test_lines_are_read_with_any_line_ends(
     tmp_path_factory: pytest.TempPathFactory, captions: list[str], gaps: list[bytes], end: bool, mark: bool
 ) -> None:
     content = b"\xef\xbb\xbf" if mark else b""
@@ -262,18 +262,14 @@ def test_lines_come_back_whatever_their_ends(
     assert numbers == [n for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b"\r")]
 
 
-def test_a_file_larger_than_one_reading_is_indexed_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_several_chunks_is_indexed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("x2kit.data.index.lines._CHUNK", 7)
     file = write(tmp_path / "a.jsonl", *({"caption": f"{number} " * number} for number in range(1, 30)))
     source = JsonLines(files=(file,)).open()
     assert [source[i]["caption"] for i in range(29)] == [f"{number} " * number for number in range(1, 30)]
 
 
-def test_texts_are_all_texts_of_sound_lines_and_broken_ones_are_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_texts_skips_broken_lines_and_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write(
         tmp_path / "a.jsonl",
         {"binary": "no base64, and no matter", "desc": ["a", {"en": "b", "de": "c"}]},
@@ -287,7 +283,7 @@ def test_texts_are_all_texts_of_sound_lines_and_broken_ones_are_counted(
     assert "no texts from 1 of 4 records" in caplog.text
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_content_and_not_on_the_folder(tmp_path: Path) -> None:
     def fingerprint(place: str, caption: str, **fields: Any) -> str:
         return (
             JsonLines(files=(write(tmp_path / place / "a.jsonl", {"caption": caption}),), **fields)
@@ -300,7 +296,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -
     assert fingerprint("x", "one") != fingerprint("x", "one", language="en")
 
 
-def test_it_is_a_source_like_any_other(tmp_path: Path) -> None:
+def test_it_meets_the_contract_of_sources(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", {"caption": "a"}, {"source_text": "b", "target_text": "c"})
     check_source(JsonLines(files=(file,)))
 
@@ -312,7 +308,7 @@ def test_a_source_can_be_sent_to_workers(tmp_path: Path) -> None:
     assert [again[0], again[1]] == [source[0], source[1]]
 
 
-def test_a_file_that_shrank_is_named(tmp_path: Path) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", {"caption": "a"}, {"caption": "b"})
     source = JsonLines(files=(file,)).open()
     file.write_bytes(b"")

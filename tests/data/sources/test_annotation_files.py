@@ -1,4 +1,4 @@
-"""Fine-tuning and test files become records: images with the captions of all entries, in all languages."""
+"""Annotation files become records: images with the captions of all entries, in all languages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_source_is_registered_through_the_hook() -> None:
     assert registry.get("source", "AnnotationFiles") is AnnotationFiles
 
 
-def test_a_test_list_has_one_record_a_image(tmp_path: Path, document: Write, image: Write) -> None:
+def test_a_test_list_has_one_record_an_image(tmp_path: Path, document: Write, image: Write) -> None:
     image("val2014/2.jpg")
     entries = [{"image": "val2014/2.jpg", "caption": ["A dog.", "A brown dog."], "image_id": 2}]
     config = AnnotationFiles(files=(document("test.json", entries),), language="en", id_key="image_id")
@@ -60,7 +60,7 @@ def test_a_training_list_is_read_by_image_or_by_entry(document: Write) -> None:
     assert [record["caption"] for record in by_entry] == ["A dog.", "A cat.", "A brown dog."]
 
 
-def test_files_by_language_meet_at_the_image(document: Write) -> None:
+def test_files_by_language_are_merged_by_image(document: Write) -> None:
     english = document("test.en.json", [{"image": "1.jpg", "caption": ["a dog", "a brown dog"]}])
     german = document(
         "test.de.json",
@@ -98,7 +98,7 @@ def test_xflickr_and_co_takes_the_root_from_the_path(tmp_path: Path, document: W
     ]
 
 
-def test_wit_has_its_images_in_it_and_one_record_an_address(document: Write) -> None:
+def test_wit_has_base64_images_and_one_record_a_url(document: Write) -> None:
     content = base64.b64encode(b"the bytes of an image").decode()
     lines = [
         {"image_url": url, "image_content": content, "caption_reference_description": text}
@@ -206,7 +206,7 @@ def test_pairs_of_images_are_read_with_their_label(tmp_path: Path, document: Wri
         ("17", "test.json: not a JSON list or object"),
     ],
 )
-def test_a_file_that_is_none_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_file_is_named(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "test.json"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
@@ -238,7 +238,7 @@ def test_a_broken_entry_is_named_and_the_others_are_read(tmp_path: Path, entry: 
     assert next(source.texts()) == "fine"
 
 
-def test_a_comma_too_many_in_an_object_is_an_entry_that_is_named(tmp_path: Path) -> None:
+def test_an_extra_comma_in_an_object_is_named_by_entry(tmp_path: Path) -> None:
     file = tmp_path / "test.json"
     file.write_text('{"a": {"image": "1.jpg", "caption": "fine"},\n}')
     source = AnnotationFiles(files=(file,)).open()
@@ -254,14 +254,14 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
         AnnotationFiles(files=(file,)).open()[0]
 
 
-def test_a_image_under_no_root_is_refused(tmp_path: Path, document: Write) -> None:
+def test_an_image_without_a_root_is_refused(tmp_path: Path, document: Write) -> None:
     file = document("test.json", [{"image": "flickr/1.jpg", "caption": "a dog"}])
     config = AnnotationFiles(files=(file,), image_root={"COCO": tmp_path})
     with pytest.raises(DataError, match=r"image_root: none of COCO occurs in 'flickr/1.jpg'"):
         config.open()[0]
 
 
-def test_records_of_files_of_one_name_are_told_apart(document: Write) -> None:
+def test_files_of_one_name_give_different_ids(document: Write) -> None:
     files = tuple(
         document(f"{code}/test.jsonl", [{"image": f"{code}.jpg", "caption": "a"}]) for code in ("de", "id")
     )
@@ -271,7 +271,7 @@ def test_records_of_files_of_one_name_are_told_apart(document: Write) -> None:
     ]
 
 
-def test_an_entry_may_name_an_allowed_host_alone(document: Write) -> None:
+def test_urls_in_entries_need_an_allowed_host(document: Write) -> None:
     file = document("a.json", [{"image": "https://images.example.org/1.jpg", "caption": "a"}])
     with pytest.raises(DataError, match=r"a.json entry 1: the record names https://images.example.org/1.jpg"):
         AnnotationFiles(files=(file,)).open()[0]
@@ -288,7 +288,7 @@ def test_files_and_images_may_lie_in_a_remote_store() -> None:
     assert config.open()[0]["image"] == "memory://annotations/1.jpg"
 
 
-def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, document: Write) -> None:
+def test_missing_files_and_invalid_settings_are_refused(tmp_path: Path, document: Write) -> None:
     file = document("test.json", [])
     with pytest.raises(SettingError, match=r"files: no file at .*none.json"):
         AnnotationFiles(files=(tmp_path / "none.json",)).check()
@@ -310,7 +310,7 @@ def test_the_split_is_a_part_of_the_path(tmp_path: Path, document: Write) -> Non
     assert config.for_split("test").open()[0]["caption"] == {"de": "test"}
 
 
-def test_what_a_large_file_holds_is_remembered(
+def test_the_index_of_a_large_file_is_cached(
     tmp_path: Path, document: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
@@ -324,19 +324,19 @@ def test_what_a_large_file_holds_is_remembered(
     assert len(by_entry.open()) == 9
 
 
-def test_an_open_source_can_be_sent_to_another_process(document: Write) -> None:
+def test_an_open_source_can_be_pickled(document: Write) -> None:
     source = AnnotationFiles(files=(document("a.json", [{"image": "1.jpg", "caption": "a"}]),)).open()
     assert pickle.loads(pickle.dumps(source))[0] == source[0]
 
 
-def test_the_place_of_a_record_is_told(document: Write) -> None:
+def test_place_is_file_and_line(document: Write) -> None:
     file = document("a.json", [{"image": "1.jpg", "caption": "a"}, {"image": "2.jpg", "caption": "a"}])
     place = AnnotationFiles(files=(file,)).open().place(1)  # type: ignore[attr-defined]
     assert place.file == str(file)
     assert file.read_bytes()[place.offset :].lstrip().startswith(b'{"image": "2.jpg"')
 
 
-def test_the_fingerprint_follows_the_content(document: Write) -> None:
+def test_the_fingerprint_depends_on_the_content(document: Write) -> None:
     entries = [{"image": "1.jpg", "caption": "a dog"}]
     config = AnnotationFiles(files=(document("a.json", entries),))
     before = config.open().fingerprint()
@@ -344,7 +344,7 @@ def test_the_fingerprint_follows_the_content(document: Write) -> None:
     assert config.open().fingerprint() != before
 
 
-def test_braces_stand_for_files_here_and_in_a_remote_store(document: Write, tmp_path: Path) -> None:
+def test_braces_expand_to_local_and_remote_files(document: Write, tmp_path: Path) -> None:
     for number in (1, 2):
         local = document(f"part-{number}.json", [{"image": f"{number}.jpg", "caption": "a"}])
         fsspec.filesystem("memory").pipe_file(f"/braces/{local.name}", local.read_bytes())
