@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from x2kit.data.index.json_spans import Spans, find_marks, spans_at
 from x2kit.data.sources.entry_files import drop_blank, read_span
-from x2kit.data.sources.fields import int_field, parse_object
+from x2kit.data.sources.fields import errors_at, int_field, parse_object
 from x2kit.data.storage import files
 from x2kit.data.storage.index_cache import cached_if_slow
 from x2kit.errors import DataError, Reason
@@ -64,10 +64,10 @@ class ElementIndex:
         except DataError as error:
             raise self.error(element, error) from error
 
-    def error(self, element: int, error: DataError) -> DataError:
-        """Add file, list and number of the element, from 1, to an error."""
+    def error(self, element: int, error: DataError, record: str | None = None) -> DataError:
+        """Add file, list and number of the element, from 1, and the id of the record to an error."""
         return DataError(
-            f"{self.location} {self.label(element)}: {error}", reason=error.reason, record=error.record
+            f"{self.location} {self.label(element)}: {error}", reason=error.reason, record=record
         )
 
     def label(self, element: int) -> str:
@@ -83,21 +83,16 @@ class ElementIndex:
 
 def _find(location: str, lists: Sequence[str], keys: Sequence[str]) -> NDArray[np.int64]:
     """Return [3 + keys, K]: list, start, end, and the integer fields of each element."""
-    try:
+    with errors_at(location):
         spans = _spans(location, lists)
-    except DataError as error:
-        raise DataError(f"{location}: {error}", reason=error.reason) from error
     table = np.full((3 + len(keys), sum(map(len, spans))), ABSENT, np.int64)
     column = 0
     with files.open_file(location) as file:
         for member, found in enumerate(spans):
             for number, span in enumerate(found, 1):
-                try:
+                with errors_at(f"{location} {lists[member] if lists else 'entry'} {number}"):
                     fields = parse_object(read_span(file, span))
                     values = [int_field(fields, key) if key in fields else ABSENT for key in keys]
-                except DataError as error:
-                    name = lists[member] if lists else "entry"
-                    raise DataError(f"{location} {name} {number}: {error}", reason=error.reason) from error
                 table[:, column] = [member, *span, *values]
                 column += 1
     return table

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from x2kit.data.media.video_files import decode_frames
-from x2kit.data.sources.fields import decode_base64, parse_json
+from x2kit.data.sources.fields import decode_base64, errors_at, parse_json
 from x2kit.data.storage.files import open_file, read_limited
 from x2kit.data.storage.locations import name_of
 from x2kit.errors import DataError, Reason
@@ -61,10 +61,8 @@ def first_frame(video: Any) -> Any:
 def read_frame_list(location: str) -> list[bytes]:
     """Read the frames of a JSON file. Raises DataError if it is missing or no list of base64 texts."""
     data = read_limited(location)
-    try:
+    with errors_at(location):
         content = parse_json(data)
-    except DataError as error:
-        raise DataError(f"{location}: {error}", reason=error.reason) from error
     if not isinstance(content, list):
         raise DataError(
             f"{location}: expected a list of frames in base64, found {type(content).__name__}",

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from x2kit.data.sources.splits import (
+    ImageHosts,
+    Language,
+    Outside,
+    Root,
     SplitFiles,
     check_folders,
     check_root,
@@ -16,9 +20,9 @@ from x2kit.data.sources.splits import (
     root_in_split,
 )
 from x2kit.data.storage.locations import folder_of
-from x2kit.data.storage.url_policy import ROOT, check_hosts, locate
+from x2kit.data.storage.url_policy import check_hosts, locate
 from x2kit.errors import DataError, Reason, SettingError
-from x2kit.plugin.choice import FROM_HERE, HARMLESS
+from x2kit.plugin.choice import HARMLESS
 from x2kit.plugin.components import Location, SourceConfig
 
 if TYPE_CHECKING:
@@ -41,12 +45,8 @@ class EntriesConfig(SourceConfig):
         description="folder that paths of images are relative to; null for the folder of the file. A mapping selects "
         'the first folder whose key occurs in the path: {COCO: coco, "": flickr30k}; "" occurs in every path',
     )
-    image_hosts: tuple[str, ...] = Field(
-        (),
-        description="scheme and host, with an optional folder, of URLs allowed instead of an image's path: "
-        "https://images.example.org; none by default",
-    )
-    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
+    image_hosts: ImageHosts = ()
+    root: Root = None
     image_root_key: str | None = Field(
         None, description="field that is searched for the keys of image_root; null for the path of the image"
     )
@@ -55,7 +55,7 @@ class EntriesConfig(SourceConfig):
         "", description="suffix added to the path of an image, such as .jpg where the field is a bare number"
     )
     id_key: str | None = Field(None, description="field of the record id; null for file and position")
-    language: str | None = Field(None, description="language code of texts without one")
+    language: Language = None
 
     def check(self) -> None:
         """Raise SettingError if a path matches no file, or the folder of images is missing."""
@@ -164,22 +164,14 @@ class CocoAnnotations(SplitFiles):
         None,
         description="folder that file_name is relative to, {split} allowed; null for that of the first file",
     )
-    image_hosts: tuple[str, ...] = Field(
-        (),
-        description="scheme and host, with an optional folder, of URLs allowed instead of an image's path: "
-        "https://images.example.org; none by default",
-    )
-    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
+    image_hosts: ImageHosts = ()
+    root: Root = None
     categories: tuple[str, ...] | None = Field(
         None, description="names of the categories to read boxes of; null for all"
     )
     crowd: Literal["drop", "keep"] = Field("drop", description="drop or keep boxes of crowds (iscrowd)")
-    outside: Literal["refuse", "clip"] = Field(
-        "refuse",
-        description="boxes that exceed their image by more than a pixel or have no area: refuse makes the record "
-        "broken, clip clips them and drops those without an area",
-    )
-    language: str | None = Field(None, description="language code of captions and names")
+    outside: Outside = "refuse"
+    language: Language = None
 
     def check(self) -> None:
         """Raise SettingError if a path matches no file, or the folder of images is missing."""
@@ -212,18 +204,14 @@ class VisualGenomeAnnotations(SourceConfig):
     image_root: Annotated[Location, HARMLESS] = Field(
         description="folder that contains the folders of images"
     )
-    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
+    root: Root = None
     image_at: Literal["url", "id"] = Field(
         "url",
         description="path of an image below image_root: url for the last two parts of its url (VG_100K_2/1.jpg), id "
         "for its image_id (1.jpg)",
     )
-    outside: Literal["refuse", "clip"] = Field(
-        "refuse",
-        description="boxes that exceed their image by more than a pixel or have no area: refuse makes the record "
-        "broken, clip clips them and drops those without an area",
-    )
-    language: str | None = Field(None, description="language code of all texts")
+    outside: Outside = "refuse"
+    language: Language = None
 
     def check(self) -> None:
         """Raise SettingError if a path matches no file, or the folder of images is missing."""
@@ -264,11 +252,7 @@ class ReferringExpressions(EntriesConfig):
     refs_split: str | None = Field(
         None, description="read only entries of this split of the references: testA, testB; null for all"
     )
-    outside: Literal["refuse", "clip"] = Field(
-        "refuse",
-        description="boxes that exceed their image, of known size, by more than a pixel: refuse makes the record "
-        "broken, clip clips them and drops those without an area",
-    )
+    outside: Outside = "refuse"
 
     @model_validator(mode="after")
     def _release_is_complete(self) -> Self:

@@ -19,6 +19,7 @@ from x2kit.data.sources.fields import (
     as_list,
     check_text,
     decode_base64,
+    errors_at,
     is_empty,
     iter_texts,
     required,
@@ -140,14 +141,12 @@ class EntriesSource(ABC):
         file = self._files[at]
         name = f"{self._names[at]}{file.label(number)}".replace(" entry ", ":")
         fields = file.read(number)
-        try:
-            if self.config.id_key is not None:
+        place = f"{file.location}{file.label(number)}"
+        if self.config.id_key is not None:
+            with errors_at(place, name):
                 name = str_field(fields, self.config.id_key)
+        with errors_at(place, name):
             return {"id": name, **self.record(Entry(fields, self._codes[at], file, number))}
-        except DataError as error:
-            raise DataError(
-                f"{file.location}{file.label(number)}: {error}", reason=error.reason, record=name
-            ) from error
 
     def _keys(self, file: EntryFile) -> NDArray[np.int64]:
         """Return [2, K]: the hashed key of each entry, and 1 for those that are skipped."""

@@ -75,8 +75,7 @@ class CocoSource:
             record["image"] = self._image(str_field(fields, "file_name"))
             size = size_of(fields)
         except DataError as error:
-            error.record = record["id"]
-            raise file.elements.error(element, error) from error
+            raise file.elements.error(element, error, record["id"]) from error
         captions: list[Any] = []
         regions: list[Region] = []
         for annotation in annotations:
@@ -88,8 +87,7 @@ class CocoSource:
                 elif (box := self._box(fields, size)) is not None:
                     regions.append({"bbox": box, "caption": self._name(file, fields)})
             except DataError as error:
-                error.record = record["id"]
-                raise file.elements.error(element, error) from error
+                raise file.elements.error(element, error, record["id"]) from error
         if captions:
             record["caption"] = captions[0] if len(captions) == 1 else captions
         if regions:

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from x2kit.data.sources.splits import SplitFiles, check_folders, check_root, in_split
+from x2kit.data.sources.splits import (
+    ImageHosts,
+    Language,
+    Root,
+    SplitFiles,
+    check_folders,
+    check_root,
+    in_split,
+)
 from x2kit.data.storage import files
-from x2kit.data.storage.url_policy import ROOT, check_hosts
+from x2kit.data.storage.url_policy import check_hosts
 from x2kit.errors import SettingError
 from x2kit.plugin.choice import FROM_HERE, HARMLESS
 from x2kit.plugin.components import Location, SourceConfig
@@ -35,12 +43,8 @@ class JsonLines(SplitFiles):
         None,
         description="folder that paths of images are relative to, {split} allowed; null for the folder of the records",
     )
-    image_hosts: tuple[str, ...] = Field(
-        (),
-        description="allowed prefixes of URLs in records: https://images.example.org, s3://bucket/folder; a record "
-        "with any other URL is broken",
-    )
-    root: Annotated[Location | bool | None, FROM_HERE] = Field(None, description=ROOT)
+    image_hosts: ImageHosts = ()
+    root: Root = None
     image_key: str | None = Field(None, description="field of the image; null for image, else binary")
     image_as: Literal["path", "base64"] | None = Field(
         None, description="content of that field; null for base64 in the field binary, a path in any other"
@@ -59,7 +63,7 @@ class JsonLines(SplitFiles):
     pair_languages: tuple[str, str] = Field(
         ("source", "target"), description="language codes of the official fields source_text and target_text"
     )
-    language: str | None = Field(None, description="language code of texts without one")
+    language: Language = None
     languages_held: tuple[str, ...] | None = Field(
         None, description="codes of all languages of the texts; null for `language`, if it is set"
     )
@@ -115,7 +119,7 @@ class TarShards(SplitFiles):
     class_names: tuple[str, ...] | None = Field(
         None, description="class names by number; captions of records with a cls file and no text"
     )
-    language: str | None = Field(None, description="language code of texts without one")
+    language: Language = None
     languages_held: tuple[str, ...] | None = Field(
         None, description="codes of all languages of the texts; null for `language`, if it is set"
     )
@@ -222,7 +226,7 @@ class HuggingFaceDataset(SourceConfig):
         "refuse",
         description="boxes without an area: refuse makes the record broken, clip drops them",
     )
-    language: str | None = Field(None, description="language code of texts without one")
+    language: Language = None
 
     @model_validator(mode="after")
     def _columns_are_consistent(self) -> Self:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from x2kit.data.index.json_spans import Spans, find_marks, spans_at
 from x2kit.data.index.lines import LineIndex
-from x2kit.data.sources.fields import as_object, parse_json, parse_object
+from x2kit.data.sources.fields import as_object, errors_at, parse_json, parse_object
 from x2kit.data.storage import files
 from x2kit.data.storage.index_cache import cached_if_slow
 from x2kit.data.storage.limits import check_size
@@ -50,10 +50,8 @@ class EntryFile(ABC):
 
     def read(self, entry: int, file: BinaryIO | None = None) -> dict[str, Any]:
         """Read an entry. Raises DataError, with file and entry, if it is no JSON object."""
-        try:
+        with errors_at(f"{self.location}{self.label(entry)}"):
             return self._fields(entry, file)
-        except DataError as error:
-            raise DataError(f"{self.location}{self.label(entry)}: {error}", reason=error.reason) from error
 
     def scan(self) -> Iterator[dict[str, Any] | None]:
         """Yield all entries in order; None for a broken one."""
@@ -143,10 +141,8 @@ def element_spans(location: str) -> Spans:
 
 
 def _find_spans(location: str) -> Spans:
-    try:
+    with errors_at(location):
         return drop_blank(location, spans_at(find_marks(files.chunks(location), 1), 1))
-    except DataError as error:
-        raise DataError(f"{location}: {error}", reason=error.reason) from error
 
 
 def drop_blank(location: str, spans: Spans) -> Spans:

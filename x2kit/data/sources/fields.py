@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from x2kit.data.storage.limits import check_size
@@ -27,6 +28,15 @@ def parse_json(data: bytes) -> Any:
         raise DataError(f"not UTF-8 at byte {error.start}", reason=Reason.NOT_UTF8) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise DataError(f"not JSON: {error}", reason=Reason.NOT_JSON) from error
+
+
+@contextmanager
+def errors_at(place: str, record: str | None = None) -> Iterator[None]:
+    """Put a place, and the id of a record, in front of the DataErrors of a block."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}", reason=error.reason, record=record or error.record) from error
 
 
 def as_object(value: Any) -> dict[str, Any]:

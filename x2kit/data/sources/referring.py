@@ -19,6 +19,7 @@ from x2kit.data.sources.annotation_files import EntriesSource, Entry, image_at
 from x2kit.data.sources.fields import (
     check_box,
     check_text,
+    errors_at,
     int_field,
     iter_texts,
     required,
@@ -215,11 +216,9 @@ def _reference_table(location: str) -> NDArray[np.int64]:
     """Return [3, R]: id, annotation and hashed split of each reference."""
     rows = []
     for number, each in enumerate(_read_references(location), 1):
-        try:
+        with errors_at(f"{location} reference {number}"):
             split = hash_key(str_field(each, "split"))
             rows.append([int_field(each, "ref_id"), int_field(each, "ann_id"), split])
-        except DataError as error:
-            raise DataError(f"{location} reference {number}: {error}", reason=error.reason) from error
     return np.ascontiguousarray(np.asarray(rows, np.int64).reshape(-1, 3).T)
 
 

@@ -8,18 +8,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from x2kit.data.storage.files import is_folder, list_files, nearest_hint
 from x2kit.data.storage.locations import is_url
-from x2kit.data.storage.url_policy import Root
+from x2kit.data.storage.url_policy import ROOT
 from x2kit.errors import MissingFileError, SettingError
-from x2kit.plugin.choice import HARMLESS
+from x2kit.plugin.choice import FROM_HERE, HARMLESS
 from x2kit.plugin.components import Location, SourceConfig
 
 SPLIT = "{split}"
+Language = Annotated[str | None, Field(description="language code of texts without one")]
+ImageHosts = Annotated[
+    tuple[str, ...],
+    Field(
+        description="scheme and host, with an optional folder, of URLs allowed as paths of images: "
+        "https://images.example.org, s3://bucket/folder; a record with any other URL is broken"
+    ),
+]
+Outside = Annotated[
+    Literal["refuse", "clip"],
+    Field(
+        description="boxes that exceed their image by more than a pixel or have no area: refuse makes the record "
+        "broken, clip clips them and drops those without an area; nothing is clipped where the size is unknown"
+    ),
+]
+Root = Annotated[Location | bool | None, FROM_HERE, Field(description=ROOT)]
 MAX_PATHS = 100_000
 """Paths of one pattern: more than any data set has shards, and few enough to check each."""
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
@@ -87,7 +103,7 @@ def in_split(location: Location, split: str) -> str:
     return location.replace(SPLIT, split)
 
 
-def root_in_split(root: Root, split: str) -> Root:
+def root_in_split(root: str | bool | None, split: str) -> str | bool | None:
     """Replace `{split}` in the setting `root`."""
     return in_split(root, split) if isinstance(root, str) else root
 
@@ -118,7 +134,7 @@ def check_folders(setting: str, folders: Iterable[str]) -> None:
             raise MissingFileError(setting, f"no folder {folder}{nearest_hint(folder)}")
 
 
-def check_root(root: Root, split: str) -> None:
+def check_root(root: str | bool | None, split: str) -> None:
     """Raise MissingFileError if `root` is a missing folder."""
     if isinstance(root, str):
         check_folders("root", [in_split(root, split)])

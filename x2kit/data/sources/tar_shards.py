@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from x2kit.data.index.chain import Chain
 from x2kit.data.index.tar_members import Member, MemberIndex, key_and_ending, truncated
-from x2kit.data.sources.fields import parse_object, record_texts
+from x2kit.data.sources.fields import errors_at, parse_object, record_texts
 from x2kit.data.sources.json_lines import CAPTION_KEYS, texts_of
 from x2kit.data.storage.locations import relative_names
 from x2kit.errors import DataError, Reason
@@ -101,10 +101,8 @@ class TarShardsSource:
         config = self.config
         fields: dict[str, Any] = {}
         if config.fields_part in contents:
-            try:
+            with errors_at(config.fields_part):
                 fields = parse_object(contents[config.fields_part])
-            except DataError as error:
-                raise DataError(f"{config.fields_part}: {error}", reason=error.reason) from error
         captions = _first(contents, config.caption_parts)
         is_class = "cls" in contents and not any(key in fields for key in CAPTION_KEYS)
         if config.caption_key is None and (captions or is_class):

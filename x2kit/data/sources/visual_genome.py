@@ -14,6 +14,7 @@ from x2kit.data.sources.fields import (
     check_box,
     check_sentence,
     check_text,
+    errors_at,
     int_field,
     iter_texts,
     required,
@@ -76,8 +77,7 @@ class VisualGenomeSource:
             record["image"] = self._locate(self._image(fields))
             size = size_of(fields)
         except DataError as error:
-            error.record = record["id"]
-            raise self._images.error(place, error) from error
+            raise self._images.error(place, error, record["id"]) from error
         regions: dict[str, Region] = {}
         for file, row in zip(self._files, self._rows[place].tolist(), strict=True):
             if row < 0:
@@ -87,8 +87,7 @@ class VisualGenomeSource:
                     if found.key not in regions or found.has_attributes:
                         regions[found.key] = found.region
             except DataError as error:
-                error.record = record["id"]
-                raise file.error(row, error) from error
+                raise file.error(row, error, record["id"]) from error
         if not regions:
             raise DataError(f"image {record['id']}: no region or object", reason=Reason.FIELD_MISSING)
         record["regions"] = list(regions.values())
@@ -139,15 +138,13 @@ class VisualGenomeSource:
                 f"{name}: expected a list, found {short_repr(fields[name])}", reason=Reason.FIELD_TYPE
             )
         for number, entry in enumerate(fields[name], 1):
-            try:
+            with errors_at(f"{name} {number}"):
                 if not isinstance(entry, dict):
                     raise DataError(
                         f"expected an object, found {short_repr(entry)}", reason=Reason.FIELD_TYPE
                     )
                 box = self._box(entry, size)
                 text = self._phrase(entry) if name == "regions" else self._named(entry)
-            except DataError as error:
-                raise DataError(f"{name} {number}: {error}", reason=error.reason) from error
             if box is not None:
                 key = f"object {entry['object_id']}" if "object_id" in entry else f"{name} {number}"
                 yield _Found(key, bool(entry.get("attributes")), {"bbox": box, "caption": text})

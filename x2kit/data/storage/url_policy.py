@@ -15,8 +15,6 @@ from urllib.parse import unquote, urlsplit
 from x2kit.data.storage.locations import is_url, join
 from x2kit.errors import DataError, Reason, SettingError
 
-Root = str | bool | None
-"""The setting `root` of a source; see `locate`."""
 ROOT = (
     "folder that paths in records may not leave, symbolic links resolved, {split} allowed; true for the folder that "
     "they are relative to, false for no limit; null for true if that folder or the file of the records is remote, "
@@ -62,7 +60,7 @@ def check_hosts(setting: str, hosts: Iterable[str]) -> None:
             )
 
 
-def locate(name: str, start: str, hosts: Sequence[str], root: Root, file: str) -> str:
+def locate(name: str, start: str, hosts: Sequence[str], root: str | bool | None, file: str) -> str:
     """Resolve the path or URL of a record.
 
     Args:
