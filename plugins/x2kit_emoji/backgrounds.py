@@ -1,4 +1,4 @@
-"""What the emoji stand on: one colour, a run between two, or coloured noise."""
+"""Paint backgrounds: one colour, a linear gradient, or coloured noise."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from x2kit_emoji import Background
 from x2kit_emoji.compositions import below
+from x2kit_emoji.dataset import Background
 
 
 def paint_background(rng: np.random.Generator, kind: Background, size: int) -> Image.Image:
-    """A square RGB image of `size` pixels a side."""
+    """Paint a square RGB image of `size` pixels a side."""
     if kind == "plain":
         return Image.new("RGB", (size, size), tuple(below(rng, 256) for _ in range(3)))
     if kind == "gradient":
@@ -31,7 +31,7 @@ def _gradient(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _noise(rng: np.random.Generator, size: int) -> Image.Image:
-    """A colour with coarse spots of up to a quarter of the range, so that the emoji stay plain to see."""
+    """Paint coarse spots of up to a quarter of the range around one colour, so that emoji stay visible."""
     cells = 4 + below(rng, 13)
     colour = rng.random(3) * 255
     spots = colour + (rng.random((cells, cells, 3)) - 0.5) * 128

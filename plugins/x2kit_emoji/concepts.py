@@ -1,4 +1,4 @@
-"""The concepts: which emoji are used, in which order, and what they are called in 14 languages."""
+"""Select the emoji used as concepts, their order, and their names in 14 languages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from x2kit.plugin import DataError, SettingError
-from x2kit_emoji import LANGUAGES, missing
+from x2kit_emoji.dataset import LANGUAGES, not_installed
 from x2kit_emoji.drawings import coarse_look, drawing_files, read_drawing
 
 MAX_LETTERS = 30
@@ -19,8 +19,8 @@ MAX_WORDS = 4
 """Longest name in any language: four such names stay within the usual limits of words and tokens."""
 
 MIN_DIFFERENCE = 0.06
-"""Least root mean square difference of two drawings from afar; below it lie black squares of three sizes,
-hammer and pick, paperclip and linked paperclips, which no eye tells apart at 20 pixels."""
+"""Minimum root mean square difference of two downscaled drawings. Below it are black squares of three sizes,
+hammer and pick, paperclip and linked paperclips, which cannot be told apart at 20 pixels."""
 
 _ORDER_SEED = 2022
 
@@ -38,17 +38,17 @@ class Concept(NamedTuple):
 
 
 def choose(count: int) -> list[Concept]:
-    """The first `count` concepts of the fixed order, so that fewer concepts are always among more.
+    """Return the first `count` concepts of the fixed order; a smaller count gives a prefix of a larger one.
 
-    Usable are emoji of one code point that both vendors have drawn and that all languages name in at most
-    four words of letters; parts such as skin tones are not. They are put in a fixed random order; one whose
-    name (in any language) or drawing (of either vendor) is too near to one before it is left out.
+    Candidates are emoji of one code point that both vendors have drawn and that all languages name in at most
+    four words of letters, without parts such as skin tones. They are shuffled with a fixed seed, then skipped if
+    their name (in any language) or drawing (of either vendor) is too close to that of an earlier one.
 
     Raises: DataError for a missing package, SettingError if there are not so many.
     """
     concepts = _choose(count)
     if len(concepts) < count:
-        raise SettingError("concepts", f"{count} asked for, but only {len(concepts)} emoji are usable")
+        raise SettingError("concepts", f"{count} requested, but only {len(concepts)} emoji are usable")
     return concepts
 
 
@@ -57,8 +57,8 @@ def _choose(count: int) -> list[Concept]:
     google, twitter = drawing_files("google"), drawing_files("twitter")
     names = _names(sorted(google.keys() & twitter.keys()))
     order = sorted(names)
-    # random.Random gives the same order in every version of Python; shuffling before sorting out keeps most
-    # of the order when the rules of sorting out change.
+    # random.Random gives the same order in every version of Python. Shuffling before filtering keeps most of
+    # the order when a filter changes.
     random.Random(_ORDER_SEED).shuffle(order)
     chosen: list[Concept] = []
     taken: set[tuple[str, str]] = set()
@@ -81,17 +81,17 @@ def _choose(count: int) -> list[Concept]:
 
 
 def plain(name: str) -> str:
-    """A name as a careless reader sees it: no case, no signs, single spaces."""
+    """Normalise a name for comparison: no case, no punctuation, single spaces."""
     letters = "".join(letter if _is_letter(letter) else " " for letter in unicodedata.normalize("NFKC", name))
     return " ".join(letters.casefold().split())
 
 
 def _names(points: list[int]) -> dict[int, dict[str, str]]:
-    """Names of the emoji that have one in every language."""
+    """Look up the names of the emoji that have one in every language."""
     try:
         import emoji
     except ModuleNotFoundError as error:
-        raise DataError(f"emoji: {missing('emoji', 'names')}") from error
+        raise DataError(f"emoji: {not_installed('emoji')}") from error
     emoji.config.load_language(list(LANGUAGES))
     found: dict[int, dict[str, str]] = {}
     for point in points:
@@ -122,10 +122,10 @@ def _is_letter(sign: str) -> bool:
 
 
 def _same_image(one: Path, other: Path) -> bool:
-    """The emoji of 2021 have one file in every vendor's folder, so it is neither vendor's work."""
+    """Whether both vendors have the same file, as for the emoji of 2021, which neither has drawn."""
     return one.read_bytes() == other.read_bytes()
 
 
 def _least_difference(look: np.ndarray, looks: np.ndarray) -> float:
-    """look [2, P] against looks [K, 2, P]: the least root mean square difference over K and both vendors."""
+    """Compare look [2, P] with looks [K, 2, P]: the minimum RMS difference over K and both vendors."""
     return float(np.sqrt(np.square(looks - look).mean(2)).min())

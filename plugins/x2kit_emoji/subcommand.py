@@ -1,4 +1,4 @@
-"""`x2kit emoji`: look at the concepts of EmojiScenes, or write its scenes as files. Imports what it needs late."""
+"""Subcommand `x2kit emoji`: show the concepts of EmojiScenes, or export scenes as files. Imports no numpy."""
 
 from __future__ import annotations
 
@@ -21,32 +21,36 @@ examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What is shown, or where it goes."""
+    """Declare the options of the subcommand."""
     parser.add_argument(
-        "--concepts", type=int, default=20, metavar="N", help="how many emoji, the first of the fixed order"
+        "--concepts",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of emoji, the first ones of the fixed order",
     )
     parser.add_argument(
         "--languages",
         type=str,
         default="en",
-        help=f"codes with commas between them, of {','.join(LANGUAGES)}",
+        help=f"comma-separated codes, of {','.join(LANGUAGES)}",
     )
     parser.add_argument(
-        "--export", type=str, metavar="DIR", help="write scenes of these emoji into a new folder"
+        "--export", type=str, metavar="DIR", help="export scenes of these emoji to a new folder"
     )
     parser.add_argument(
-        "--records", type=int, default=100, metavar="N", help="with --export: how many scenes"
+        "--records", type=int, default=100, metavar="N", help="with --export: number of scenes"
     )
     parser.add_argument(
         "--split",
         choices=("train", "validation", "test"),
         default="train",
-        help="with --export: of which part",
+        help="with --export: split of the scenes",
     )
 
 
 def run(options: Namespace) -> int:
-    """Print the names, or write the scenes."""
+    """Print the names, or export the scenes."""
     languages = [code.strip() for code in options.languages.split(",")]
     unknown = [code for code in languages if code not in LANGUAGES]
     if unknown:
@@ -66,12 +70,12 @@ def export(folder: Path, languages: Sequence[str], concepts: int, records: int, 
     """Write scenes as PNG files and one line of JSON each, as the source JsonLines reads them.
 
     Args:
-        folder: new; parents are made.
+        folder: must not exist; parents are created.
     Returns: the JSON Lines file.
-    Raises: DataError if the folder exists, SettingError for scenes that cannot be.
+    Raises: DataError if the folder exists, SettingError for invalid settings.
     """
     if folder.exists():
-        raise DataError(f"{folder} exists and is left alone; give another folder to --export")
+        raise DataError(f"{folder} exists and is not overwritten; give another folder to --export")
     try:
         config = EmojiScenes.model_validate({"concepts": concepts, "size": records, "split": split})
     except ValidationError as error:
@@ -89,16 +93,16 @@ def export(folder: Path, languages: Sequence[str], concepts: int, records: int, 
             place = f"images/{record['id']}.png"
             record["image"].save(folder / place)
             regions = [
-                {"bbox": region["bbox"], "caption": _spoken(region["caption"], languages)}
+                {"bbox": region["bbox"], "caption": _in_languages(region["caption"], languages)}
                 for region in record["regions"]
             ]
-            caption = _spoken(record["caption"], languages)
+            caption = _in_languages(record["caption"], languages)
             line = {"id": record["id"], "image": place, "caption": caption, "regions": regions}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
     return file
 
 
-def _spoken(text: object, languages: Sequence[str]) -> dict[str, str]:
-    """A text in these languages alone."""
+def _in_languages(text: object, languages: Sequence[str]) -> dict[str, str]:
+    """Restrict a text to these languages."""
     assert isinstance(text, dict)
     return {code: text[code] for code in languages}

@@ -1,31 +1,36 @@
-"""Parallel texts: what the concepts are called in all languages, alone and in sets."""
+"""Generate parallel texts on access: names of concepts in all languages, alone and in sets."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from typing import TYPE_CHECKING, Self
 
 from x2kit.plugin import Record
-from x2kit_emoji import LANGUAGES, EmojiTexts
-from x2kit_emoji.compositions import SEPARATOR, Compositions, below, caption_of, generator, split_of
+from x2kit_emoji.compositions import SEPARATOR, Compositions, below, caption_of, generator
 from x2kit_emoji.concepts import Concept, choose
+from x2kit_emoji.dataset import LANGUAGES, split_of
+
+if TYPE_CHECKING:
+    from x2kit_emoji.config import EmojiConfig, EmojiTexts
 
 _TEXTS = 16
-"""A part of its own beside those of scenes: texts are not the captions of the scenes of the same seed."""
-
+"""Stream of random numbers; those of scenes are lower, so texts are not the captions of the scenes of their seed."""
 
 _NEIGHBOURS = 3
-"""How far apart the names are that `all_texts` joins."""
+"""Maximum distance, in concept numbers, of the names that `all_texts` joins."""
 
 
-class TextSource:
-    """The parallel texts of one split. Record i is a pure function of the settings and i."""
+class ConceptSource(ABC):
+    """Base of scenes and texts: records about compositions of concepts of one split."""
 
-    def __init__(self, config: EmojiTexts) -> None:
+    def __init__(self, config: EmojiConfig) -> None:
         self.config = config
         self.concepts = choose(config.concepts)
         self._compositions = Compositions(self.concepts, config.split, config.counts())
-        self._sets = None
+        # Train draws a set on access; the other splits draw all sets at once, so that they are distinct.
+        self._sets: list[tuple[int, ...]] | None = None
         if config.split != "train":
             config.check()
             self._sets = self._compositions.draw_all(config.seed, config.records)
@@ -33,41 +38,61 @@ class TextSource:
     def __len__(self) -> int:
         return self.config.records
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Record:
-        """One meaning in all languages: `texts` is {code: names joined by commas}, in one order."""
+        raise NotImplementedError
+
+    def composition(self, index: int) -> tuple[int, ...]:
+        """Return the concept numbers of record `index`, in the order of its texts."""
+        return self._draw(index) if self._sets is None else self._sets[index]
+
+    @abstractmethod
+    def _draw(self, index: int) -> tuple[int, ...]:
+        """Draw the composition of a record of train."""
+
+    def texts(self) -> Iterator[str]:
+        """Iterate over every name in every language, and some joined by commas."""
+        return all_texts(self.concepts)
+
+    def fingerprint(self) -> str:
+        """Hash the settings, the names and, of scenes, the drawings."""
+        digest = blake2b(digest_size=8)
+        for part in self._fingerprinted():
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _fingerprinted(self) -> Iterator[bytes]:
+        yield self.config.model_dump_json().encode()
+        yield from (repr(concept).encode() for concept in self.concepts)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[EmojiConfig]]:
+        # A worker process opens the source again, instead of receiving thousands of drawings.
+        return type(self), (self.config,)
+
+
+class TextSource(ConceptSource):
+    """The parallel texts of one split. Record i is a pure function of the settings and i."""
+
+    config: EmojiTexts
+
+    def __getitem__(self, index: int) -> Record:
+        """Generate one meaning in all languages: `texts` is {code: names joined by commas}, in one order."""
         if not 0 <= index < len(self):
             raise IndexError(f"text {index} of {len(self)}")
         concepts = [self.concepts[number] for number in self.composition(index)]
         return {"id": f"{self.config.split}-{index}", "texts": caption_of(concepts)}
 
-    def composition(self, index: int) -> tuple[int, ...]:
-        """The concept numbers of record `index`, in the order of its texts."""
-        if self._sets is not None:
-            return self._sets[index]
+    def _draw(self, index: int) -> tuple[int, ...]:
         rng = generator(self.config.seed, self.config.split, index, _TEXTS)
         if rng.random() < self.config.single_share:
             return (below(rng, len(self.concepts)),)
         return self._compositions.draw(rng)
 
-    def texts(self) -> Iterator[str]:
-        """Every name in every language, and some joined by commas."""
-        return all_texts(self.concepts)
-
-    def fingerprint(self) -> str:
-        """A hash of settings and names."""
-        digest = blake2b(self.config.model_dump_json().encode(), digest_size=8)
-        for concept in self.concepts:
-            digest.update(repr(concept).encode())
-        return digest.hexdigest()
-
-    def __reduce__(self) -> tuple[type[TextSource], tuple[EmojiTexts]]:
-        return TextSource, (self.config,)
-
 
 def all_texts(concepts: Sequence[Concept]) -> Iterator[str]:
-    """Every name in every language, then pairs of names that show how they are joined; train's pairs only.
+    """Iterate over every name in every language, then over pairs of names of train, joined as in captions.
 
-    Each name comes in several pairs: a tokenizer that saw it once has no reason to keep its words whole.
+    Each name is in several pairs, so that a tokenizer trained on the texts keeps its words whole.
     """
     for code in LANGUAGES:
         yield from (concept.names[code] for concept in concepts)

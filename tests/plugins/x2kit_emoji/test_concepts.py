@@ -69,5 +69,5 @@ def test_skin_tones_and_hair_are_no_concepts() -> None:
 
 
 def test_too_many_concepts_are_refused_with_the_number_there_is() -> None:
-    with pytest.raises(SettingError, match=r"concepts: 5000 asked for, but only 9\d\d emoji are usable"):
+    with pytest.raises(SettingError, match=r"concepts: 5000 requested, but only 9\d\d emoji are usable"):
         choose(5000)

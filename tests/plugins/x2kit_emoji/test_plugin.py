@@ -67,7 +67,7 @@ def test_a_missing_package_is_named_with_what_to_install(
     def find(name: str, parent: str | None = None) -> object:
         return None if name == package else real(name, parent)
 
-    monkeypatch.setattr(x2kit_emoji, "find_spec", find)
+    monkeypatch.setattr(x2kit_emoji.config, "find_spec", find)
     monkeypatch.setattr(drawings, "find_spec", find)
     monkeypatch.setitem(sys.modules, package, None)
     concepts._choose.cache_clear()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from x2kit_emoji import LANGUAGES, EmojiScenes
-from x2kit_emoji.compositions import split_of
+from x2kit_emoji.dataset import split_of
 from x2kit_emoji.concepts import plain
 from x2kit_emoji.layout import Box, overlap
 from x2kit_emoji.scenes import SceneSource
@@ -206,9 +206,9 @@ def test_more_test_scenes_than_compositions_are_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"objects": (3, 2)}, "fewest <= most"),
-        ({"sides": (0.5, 0.4)}, "shortest <= longest"),
-        ({"sides": (0.6, 0.7)}, "4 emoji fit with a shortest side up to 0.50, found 0.6"),
+        ({"objects": (3, 2)}, "minimum <= maximum"),
+        ({"sides": (0.5, 0.4)}, "minimum <= maximum"),
+        ({"sides": (0.6, 0.7)}, "4 emoji fit if the minimum is at most 0.50, found 0.6"),
         ({"split": "test", "objects": (1, 1)}, "allow at least 2"),
         ({"styles": ("apple",)}, "google"),
         ({"styles": ()}, "at least 1"),

@@ -38,7 +38,7 @@ def test_scenes_as_files_are_the_scenes(tmp_path: Path, capsys: pytest.CaptureFi
         (["--languages", "en,xx"], "--languages: no names in xx; known: en, ar"),
         (["--export", "new", "--records", "0"], "--records: Input should be greater than 0"),
         (["--export", "new", "--split", "test", "--records", "9999"], "size: 9999 test records"),
-        (["--export", "."], ". exists and is left alone; give another folder to --export"),
+        (["--export", "."], ". exists and is not overwritten; give another folder to --export"),
     ],
 )
 def test_what_cannot_be_is_refused(

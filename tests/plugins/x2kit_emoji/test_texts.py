@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 from x2kit_emoji import LANGUAGES, EmojiScenes, EmojiTexts
-from x2kit_emoji.compositions import split_of
+from x2kit_emoji.dataset import split_of
 from x2kit_emoji.texts import TextSource
 
 from x2kit.plugin import Source
