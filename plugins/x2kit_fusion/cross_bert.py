@@ -1,18 +1,20 @@
-"""BERT layers with cross-attention whose keys and values are shared by all rows of one context. Imports torch.
+"""CrossBert: BERT layers with cross-attention; rows of one context share keys and values. Imports torch.
 
 R text rows, L text tokens, M distinct contexts, N context tokens, D width, Dc context width, H heads.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2kit.plugin import Context, FusionEncoder, NameTable, gather_rows
-from x2kit_fusion import CrossBert
+
+if TYPE_CHECKING:
+    from x2kit_fusion.config import CrossLayers
 
 
 def _attention(own: str, official: str) -> list[tuple[str, str]]:
@@ -35,14 +37,14 @@ OFFICIAL_LINES = [
 
 
 class SharedKeys(NamedTuple):
-    """Keys and values of one layer: of distinct contexts [M, N, 2D], of the rows' own leads [R, 1, 2D] or None."""
+    """Keys and values of one layer: of distinct contexts [M, N, 2D] and of each row's lead [R, 1, 2D] or None."""
 
     tokens: Tensor
     lead: Tensor | None
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the projections apart, so that keys and values may be computed elsewhere."""
+    """Multi-head attention that takes projected keys and values, so that rows can share them."""
 
     def __init__(self, width: int, source_width: int, heads: int, dropout: float, eps: float) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """x [R, L, D], key and value [R, H, N, D/H] of H heads, mask [R, N] or [R, L, N] bool or None.
+        """Attend from x [R, L, D] to key and value [R, H, N, D/H]; mask [R, N] or [R, L, N] bool, or None.
 
         Returns: [R, L, D], residual and norm included.
         """
@@ -71,8 +73,8 @@ class Attention(nn.Module):
         attended = attended.transpose(1, 2).flatten(2)
         return self.norm(x + F.dropout(self.output(attended), self.dropout, self.training))
 
-    def apart(self, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
-        """What `key_value` gives, [R, N, 2D], as keys and values by head, each [R, H, N, D/H]."""
+    def split_heads(self, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Split the output of `key_value`, [R, N, 2D], into keys and values by head, each [R, H, N, D/H]."""
         key, value = keys_and_values.split(self.width, -1)
         return self._by_head(key), self._by_head(value)
 
@@ -81,9 +83,9 @@ class Attention(nn.Module):
 
 
 class CrossBertLayer(nn.Module):
-    """Self-attention, cross-attention, feed-forward; each with its residual and a layer norm behind it."""
+    """Self-attention, cross-attention and feed-forward, each followed by residual and layer norm."""
 
-    def __init__(self, config: CrossBert, width: int, context_width: int) -> None:
+    def __init__(self, config: CrossLayers, width: int, context_width: int) -> None:
         super().__init__()
         self.dropout = config.dropout
         inner = round(width * config.mlp_ratio)
@@ -96,7 +98,7 @@ class CrossBertLayer(nn.Module):
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
 
     def share(self, context: Context, prepared: Tensor | None) -> SharedKeys:
-        """Keys and values, once per distinct context; those of the tokens may be `prepared` already."""
+        """Project keys and values once per distinct context, unless those of the tokens are `prepared`."""
         project = self.cross_attention.key_value
         tokens = project(context.tokens) if prepared is None else prepared
         return SharedKeys(tokens, None if context.lead is None else project(context.lead))
@@ -110,30 +112,30 @@ class CrossBertLayer(nn.Module):
         rows: slice,
         read: int,
     ) -> Tensor:
-        """One layer on the text rows `rows`, computed for their first `read` positions only: [R', read, D]."""
+        """Apply the layer to the text rows `rows`, for their first `read` positions only: [R', read, D]."""
         states = x[rows]
-        key, value = self.self_attention.apart(self.self_attention.key_value(states))
+        key, value = self.self_attention.split_heads(self.self_attention.key_value(states))
         mask = x_mask[rows] if x_mask.ndim == 2 else x_mask[rows, :read]
         states = self.self_attention(states[:, :read], key, value, mask)
         if shared is not None and context is not None:
-            states = self._look(states, shared, context, rows)
+            states = self._cross_attend(states, shared, context, rows)
         inner = F.dropout(self.output(F.gelu(self.intermediate(states))), self.dropout, self.training)
         return self.norm(states + inner)
 
-    def _look(self, states: Tensor, shared: SharedKeys, context: Context, rows: slice) -> Tensor:
-        """Cross-attention of the states [R', L', D] of the text rows `rows`."""
-        tokens = self.cross_attention.apart(shared.tokens)
+    def _cross_attend(self, states: Tensor, shared: SharedKeys, context: Context, rows: slice) -> Tensor:
+        """Attend from the hidden states [R', L', D] of the text rows `rows` to their contexts."""
+        tokens = self.cross_attention.split_heads(shared.tokens)
         if len(shared.tokens) == 1 and context.mask is None and shared.lead is None:
-            # All rows see the same: their tokens stand in one long row, and the keys need no copy for each.
-            together = self.cross_attention(states.flatten(0, 1)[None], *tokens, None)
-            return together.view_as(states)  # type: ignore[no-any-return]
+            # All rows attend to the same tokens: flattened to one long row, they need no copies of the keys.
+            joined = self.cross_attention(states.flatten(0, 1)[None], *tokens, None)
+            return joined.view_as(states)  # type: ignore[no-any-return]
         visible = None if context.mask is None else context.mask[rows]
         leads: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if shared.lead is not None:
-            leads = self.cross_attention.apart(shared.lead[rows])
+            leads = self.cross_attention.split_heads(shared.lead[rows])
             visible = None if visible is None else F.pad(visible, (1, 0), value=True)
-        # Keys and values apart: gathered as one they would be joined again on the way back, a copy of all of them.
-        # By head: attention with dropout has no fused kernel on a CPU, and would copy what does not lie so.
+        # Gathered separately: in one tensor, backward would concatenate the gradients of all keys and values.
+        # Gathered by head: attention with dropout has no fused CPU kernel and would copy other layouts.
         key, value = (
             gather_rows(token, context.rows[rows], lead) for token, lead in zip(tokens, leads, strict=True)
         )
@@ -141,13 +143,13 @@ class CrossBertLayer(nn.Module):
 
 
 class CrossBertEncoder(FusionEncoder):
-    """The paper's fusion encoder (X²-VLM, section 3.1): the last layers of BERT, looking at the context."""
+    """The paper's fusion encoder (X²-VLM, section 3.1): the last layers of BERT with cross-attention."""
 
-    def __init__(self, config: CrossBert, width: int, context_width: int) -> None:
+    def __init__(self, config: CrossLayers, width: int, context_width: int) -> None:
         super().__init__()
         self.width = width
         self.filled: frozenset[str] = frozenset()
-        """Names of own tensors that pretrained weights filled."""
+        """Names of tensors loaded from pretrained weights."""
         self.layers = nn.ModuleList(
             CrossBertLayer(config, width, context_width) for _ in range(config.layers)
         )
@@ -163,23 +165,23 @@ class CrossBertEncoder(FusionEncoder):
         return NameTable(OFFICIAL_LINES, first=first_layer).of(self.state_dict())
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values of each layer, [M, N, 2D]."""
+        """Project keys and values of each layer, [M, N, 2D]."""
         return tuple(layer.cross_attention.key_value(tokens) for layer in self.layers)
 
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
     ) -> Tensor:
-        """[R, L, D] to [R, L, D]; of the first `summary_rows` rows only position 0 is computed in the last layer."""
+        """Fuse; in the last layer the first `summary_rows` rows are computed for position 0 only."""
         length = text.shape[1]
-        everything = slice(0, len(text))
+        all_rows = slice(0, len(text))
         prepared = context.prepared if context is not None and context.prepared else [None] * len(self.layers)
         for layer, keys in zip(self.layers[:-1], prepared[:-1], strict=True):
             shared = None if context is None else layer.share(context, keys)
-            text = layer(text, text_mask, shared, context, everything, length)
+            text = layer(text, text_mask, shared, context, all_rows, length)
         last = self.layers[-1]
         shared = None if context is None else last.share(context, prepared[-1])
         if not summary_rows:
-            return last(text, text_mask, shared, context, everything, length)  # type: ignore[no-any-return]
+            return last(text, text_mask, shared, context, all_rows, length)  # type: ignore[no-any-return]
         summaries = last(text, text_mask, shared, context, slice(0, summary_rows), 1)
         summaries = F.pad(summaries, (0, 0, 0, length - 1))
         if summary_rows == len(text):

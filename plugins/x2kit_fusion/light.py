@@ -1,22 +1,21 @@
-"""CrossBert's layers, few of them, passed several times. Imports torch.
-
-M distinct contexts, N context tokens, D width.
-"""
+"""LightCross: apply a few of CrossBert's layers several times. Imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from x2kit.plugin import Context, FusionEncoder
 from x2kit_fusion.cross_bert import CrossBertEncoder
-from x2kit_fusion.settings import LightCross
+
+if TYPE_CHECKING:
+    from x2kit_fusion.config import LightCross
 
 
 class Passes(nn.ModuleList):
-    """A few layers in turn, as a list as long as there are passes; each layer's weights are there once."""
+    """A list of passes that applies a few layers in turn; weights are registered once per layer."""
 
     def __init__(self, layers: nn.ModuleList, passes: int) -> None:
         super().__init__()
@@ -24,7 +23,7 @@ class Passes(nn.ModuleList):
         for number, layer in enumerate(layers):
             self.add_module(str(number), layer)
 
-    def _in_turn(self) -> list[nn.Module]:
+    def _sequence(self) -> list[nn.Module]:
         layers = list(self._modules.values())
         return [layers[number % len(layers)] for number in range(self._passes)]
 
@@ -32,23 +31,23 @@ class Passes(nn.ModuleList):
         return self._passes
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return iter(self._in_turn())
+        return iter(self._sequence())
 
     def __getitem__(self, number: Any) -> Any:
-        return self._in_turn()[number]
+        return self._sequence()[number]
 
 
 class LightEncoder(CrossBertEncoder):
-    """Post-norm layers whose keys and values of a context serve all passes."""
+    """CrossBert with shared layers; keys and values of a context are computed once for all passes."""
 
     def __init__(self, config: LightCross, width: int, context_width: int) -> None:
         super().__init__(config.model_copy(update={"layers": config.distinct}), width, context_width)
         self.layers = Passes(self.layers, config.layers)
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values for each pass, those of one layer the same tensor."""
-        made = {layer: layer.cross_attention.key_value(tokens) for layer in dict.fromkeys(self.layers)}
-        return tuple(made[layer] for layer in self.layers)
+        """Project keys and values for each pass; passes of one layer share a tensor."""
+        projected = {layer: layer.cross_attention.key_value(tokens) for layer in dict.fromkeys(self.layers)}
+        return tuple(projected[layer] for layer in self.layers)
 
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0

@@ -1,21 +1,25 @@
-"""CrossBert's layers with every norm in front of what it is for. Imports torch."""
+"""PreNormCross: CrossBert's layers with each norm before its projection. Imports torch."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from x2kit.plugin import Context, FusionEncoder
 from x2kit_fusion.cross_bert import CrossBertEncoder, CrossBertLayer
-from x2kit_fusion.settings import PreNormCross
+
+if TYPE_CHECKING:
+    from x2kit_fusion.config import PreNormCross
 
 
 class PreNormEncoder(CrossBertEncoder):
-    """Residuals add up from the text to one last norm; each part reads them through norms of its own."""
+    """CrossBert with a residual stream from the text to one final norm; each part normalises its input."""
 
     def __init__(self, config: PreNormCross, width: int, context_width: int) -> None:
         super().__init__(config, width, context_width)
         for layer in self.layers:
-            _norms_in_front(layer, config.layer_norm_eps)
+            _to_pre_norm(layer, config.layer_norm_eps)
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
 
     def forward(
@@ -28,15 +32,15 @@ class PreNormEncoder(CrossBertEncoder):
         return FusionEncoder.official_names(self, first_layer)
 
 
-def _norms_in_front(layer: CrossBertLayer, eps: float) -> None:
-    """Nothing behind the residuals; a norm before each linear map that reads them, or the context."""
+def _to_pre_norm(layer: CrossBertLayer, eps: float) -> None:
+    """Move the norms of a layer: none after the residuals, one before each projection of them or of the context."""
     for attention in (layer.self_attention, layer.cross_attention):
-        attention.query = _after_norm(attention.query, eps)
-        attention.key_value = _after_norm(attention.key_value, eps)
+        attention.query = _normed(attention.query, eps)
+        attention.key_value = _normed(attention.key_value, eps)
         attention.norm = nn.Identity()
-    layer.intermediate = _after_norm(layer.intermediate, eps)
+    layer.intermediate = _normed(layer.intermediate, eps)
     layer.norm = nn.Identity()
 
 
-def _after_norm(linear: nn.Linear, eps: float) -> nn.Sequential:
+def _normed(linear: nn.Linear, eps: float) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(linear.in_features, eps), linear)

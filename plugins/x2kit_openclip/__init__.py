@@ -1,10 +1,9 @@
-"""Vision towers of open_clip."""
+"""Register the vision towers of open_clip."""
 
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
-from x2kit_openclip.any_vision import OpenClipVision
-from x2kit_openclip.settings import ClipVision
+from x2kit_openclip.config import ClipVision, OpenClipVision
 
 __all__ = ["ClipVision", "OpenClipVision", "x2kit_register"]
 
@@ -13,6 +12,6 @@ x2kit_api = "1"
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
-    """Add the vision towers."""
+    """Register the vision towers."""
     for component in (ClipVision, OpenClipVision):
         registry.add(component)

@@ -1,10 +1,9 @@
-"""Vision encoders of timm."""
+"""Register the vision encoders of timm."""
 
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
-from x2kit_timm.any_vision import TimmVision
-from x2kit_timm.settings import BeitV2, Swin, TimmViT
+from x2kit_timm.config import BeitV2, Swin, TimmVision, TimmViT
 
 __all__ = ["BeitV2", "Swin", "TimmViT", "TimmVision", "x2kit_register"]
 
@@ -13,6 +12,6 @@ x2kit_api = "1"
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
-    """Add the vision encoders."""
+    """Register the vision encoders."""
     for component in (BeitV2, Swin, TimmViT, TimmVision):
         registry.add(component)

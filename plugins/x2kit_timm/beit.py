@@ -1,14 +1,18 @@
-"""BEiT-v2 of timm as X²-VLM's vision encoder."""
+"""Wrap timm's BEiT-v2 as the vision encoder of X²-VLM."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from timm.models.beit import Beit, checkpoint_filter_fn
 from torch import Tensor
 
 from x2kit.plugin import ImageSpec, NameTable, VisionEncoder, VisionFeatures
-from x2kit_timm.relative_positions import resize_table
-from x2kit_timm.settings import BeitV2
-from x2kit_timm.weights import load_published
+from x2kit.plugin.toolkit import resize_relative_positions
+from x2kit_timm.loading import load_published
+
+if TYPE_CHECKING:
+    from x2kit_timm.config import BeitV2
 
 TABLE = "relative_position_bias_table"
 SHARED_TABLE = f"rel_pos_bias.{TABLE}"
@@ -16,11 +20,11 @@ OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
 
 class BeitV2Encoder(VisionEncoder):
-    """The class token takes part in attention and is then thrown away (X2-VLM repository, models/beit2.py).
+    """BEiT-v2 whose class token takes part in attention and is then dropped (X2-VLM, models/beit2.py).
 
     Args:
-        config: what is built.
-        load: read the pretrained weights that the settings name.
+        config: settings of the encoder.
+        load: whether to read the pretrained weights of the settings.
     """
 
     def __init__(self, config: BeitV2, *, load: bool) -> None:
@@ -43,16 +47,13 @@ class BeitV2Encoder(VisionEncoder):
             use_abs_pos_emb=False,
             use_rel_pos_bias=True,
         )
-        self._from_scratch = config.pretrained is None or not load
+        self.from_scratch = config.pretrained is None or not load
         if config.pretrained is not None and load:
             load_published(self.model, config.pretrained, _rename)
 
     def forward(self, images: Tensor) -> VisionFeatures:
         patches = self.model.fc_norm(self.model.forward_features(images)[:, 1:])
         return VisionFeatures(patches.mean(1), patches, self.grid)
-
-    def fresh(self) -> set[str]:
-        return super().fresh() if self._from_scratch else set()
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return OFFICIAL.of(self.state_dict())
@@ -64,23 +65,24 @@ class BeitV2Encoder(VisionEncoder):
         }
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Relative position tables are interpolated."""
-        window = self.grid[0]
-        return {
-            name: resize_table(value, window) if name.endswith(TABLE) else value
-            for name, value in state.items()
-        }
+        """Interpolate the tables of relative positions."""
+        return _resize_tables(state, self.grid[0])
 
 
 def _rename(state: dict[str, Tensor], model: Beit) -> dict[str, Tensor]:
-    """Published names to timm's; a table that all blocks share is copied to each, as in X²-VLM."""
+    """Convert published names to timm's; a table shared by all blocks is copied to each, as in X²-VLM."""
     if SHARED_TABLE in state:
         shared = state.pop(SHARED_TABLE)
         for block in range(len(model.blocks)):
             state[f"blocks.{block}.attn.{TABLE}"] = shared
-    window = model.patch_embed.grid_size[0]
-    state = {
-        name: resize_table(value, window) if name.endswith(TABLE) else value for name, value in state.items()
-    }
-    filtered: dict[str, Tensor] = checkpoint_filter_fn(state, model)
+    filtered: dict[str, Tensor] = checkpoint_filter_fn(
+        _resize_tables(state, model.patch_embed.grid_size[0]), model
+    )
     return filtered
+
+
+def _resize_tables(state: dict[str, Tensor], window: int) -> dict[str, Tensor]:
+    return {
+        name: resize_relative_positions(value, window) if name.endswith(TABLE) else value
+        for name, value in state.items()
+    }

@@ -1,14 +1,18 @@
-"""Swin transformers of timm as X-VLM's first vision encoder."""
+"""Wrap timm's Swin transformer as the first vision encoder of X-VLM."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 from torch import Tensor
 
 from x2kit.plugin import ImageSpec, NameTable, VisionEncoder, VisionFeatures
-from x2kit_timm.relative_positions import resize_table, window_of
-from x2kit_timm.settings import Swin
-from x2kit_timm.weights import load_published
+from x2kit.plugin.toolkit import resize_relative_positions, window_side
+from x2kit_timm.loading import load_published
+
+if TYPE_CHECKING:
+    from x2kit_timm.config import Swin
 
 TABLE = "relative_position_bias_table"
 OFFICIAL = NameTable(
@@ -21,11 +25,11 @@ OFFICIAL = NameTable(
 
 
 class SwinEncoder(VisionEncoder):
-    """The last stage's normalised tokens, their mean in front.
+    """Swin transformer: the last stage's normalised tokens, with their mean as summary.
 
     Args:
-        config: what is built.
-        load: read the pretrained weights that the settings name.
+        config: settings of the encoder.
+        load: whether to read the pretrained weights of the settings.
     """
 
     def __init__(self, config: Swin, *, load: bool) -> None:
@@ -46,16 +50,13 @@ class SwinEncoder(VisionEncoder):
             mlp_ratio=config.mlp_ratio,
             drop_path_rate=config.drop_path,
         )
-        self._from_scratch = config.pretrained is None or not load
+        self.from_scratch = config.pretrained is None or not load
         if config.pretrained is not None and load:
             load_published(self.model, config.pretrained, _rename)
 
     def forward(self, images: Tensor) -> VisionFeatures:
         patches = self.model.forward_features(images).flatten(1, 2)
         return VisionFeatures(patches.mean(1), patches, self.grid)
-
-    def fresh(self) -> set[str]:
-        return super().fresh() if self._from_scratch else set()
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return OFFICIAL.of(self.state_dict())
@@ -71,14 +72,14 @@ class SwinEncoder(VisionEncoder):
         return found
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Relative position tables of another window are interpolated, as X-VLM does."""
-        return _fit_tables(state, self.state_dict())
+        """Interpolate the tables of relative positions to the windows of this size, as X-VLM does."""
+        return _resize_tables(state, self.state_dict())
 
 
-def _fit_tables(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tables of `state` at the windows of `own`; a stage smaller than the window has one of its own size."""
+def _resize_tables(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Resize the tables of `state` to the windows of `own`; a small stage has a window of its own size."""
     return {
-        name: resize_table(value, window_of(len(own[name]), extra_rows=0), extra_rows=0)
+        name: resize_relative_positions(value, window_side(len(own[name]), extra_rows=0), extra_rows=0)
         if name.endswith(TABLE) and name in own
         else value
         for name, value in state.items()
@@ -86,6 +87,6 @@ def _fit_tables(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, T
 
 
 def _rename(state: dict[str, Tensor], model: SwinTransformer) -> dict[str, Tensor]:
-    """Published names to timm's."""
-    filtered: dict[str, Tensor] = checkpoint_filter_fn(_fit_tables(state, model.state_dict()), model)
+    """Convert published names to timm's."""
+    filtered: dict[str, Tensor] = checkpoint_filter_fn(_resize_tables(state, model.state_dict()), model)
     return filtered

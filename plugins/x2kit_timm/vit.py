@@ -1,10 +1,11 @@
-"""Vision transformers of timm as vision encoders."""
+"""Wrap timm's VisionTransformer, with a patch or a convolutional stem."""
 
 from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import timm
 import torch
@@ -13,17 +14,18 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from x2kit.plugin import SettingError, VisionEncoder, VisionFeatures
-from x2kit.plugin.toolkit.positions import sinusoid_2d
-from x2kit.plugin.toolkit.pretrained import load_image_spec, save_image_spec
-from x2kit_timm.settings import TimmViT
-from x2kit_timm.weights import load_published
+from x2kit.plugin.toolkit import load_image_spec, save_image_spec, sinusoid_2d
+from x2kit_timm.loading import load_published
+
+if TYPE_CHECKING:
+    from x2kit_timm.config import TimmViT
 
 
 class TimmViTEncoder(VisionEncoder):
-    """timm's VisionTransformer; its final norm is applied to every token, then position 0 is chosen.
+    """timm's VisionTransformer, its final norm applied to every token; the summary is a mean or the class token.
 
     Args:
-        config: what is built.
+        config: settings of the encoder.
         assets: see `VisionEncoderConfig.build`.
     """
 
@@ -37,14 +39,14 @@ class TimmViTEncoder(VisionEncoder):
             self.image_spec, _, self.grid = config.describe()
         self.width = config.width
         self.model = _transformer(config)
-        self._from_scratch = config.pretrained is None or assets is not None
+        self.from_scratch = config.pretrained is None or assets is not None
         if config.pretrained is not None and assets is None:
             load_published(self.model, config.pretrained, _rename)
         if config.position_scale:
-            self._place(config.position_scale)
+            self._init_positions(config.position_scale)
 
-    def _place(self, scale: float) -> None:
-        """Start the learned position embedding of the patches as a 2-D sinusoid."""
+    def _init_positions(self, scale: float) -> None:
+        """Initialise the learned position embedding of the patches as a 2-D sinusoid."""
         if self.model.pos_embed is None:
             raise SettingError(
                 "position_scale", f"{self.config.architecture} has no learned position embedding"
@@ -54,15 +56,12 @@ class TimmViTEncoder(VisionEncoder):
             self.model.pos_embed[0, -len(positions) :] = positions
 
     def forward(self, images: Tensor) -> VisionFeatures:
-        if self.config.stem == "conv":  # convolutions in this layout take a quarter less time on CPUs
+        if self.config.stem == "conv":  # a quarter faster on CPUs
             images = images.contiguous(memory_format=torch.channels_last)
         tokens = self.model.forward_features(images)
         patches = tokens[:, self.model.num_prefix_tokens :]
         summary = tokens[:, 0] if self.config.summary == "cls" else patches.mean(1)
         return VisionFeatures(summary, patches, self.grid)
-
-    def fresh(self) -> set[str]:
-        return super().fresh() if self._from_scratch else set()
 
     def no_decay(self) -> set[str]:
         own = {name for name, _ in self.named_parameters()}
@@ -85,15 +84,15 @@ def _transformer(config: TimmViT) -> VisionTransformer:
         num_classes=0,
         global_pool="",
         fc_norm=False,
-        weight_init="jax",  # as the original ViT: the spread follows the width, where timm's 0.02 fits wide ones only
+        weight_init="jax",  # as the original ViT: scaled by the width, while timm's 0.02 suits only wide layers
     )
     if config.stem == "conv":
         settings["embed_layer"] = partial(_conv_stem, norm=config.stem_norm)
     try:
         model = timm.create_model(config.architecture, **settings)
-    except (RuntimeError, TypeError) as error:  # unknown name; or another family, which takes other arguments
+    except (RuntimeError, TypeError) as error:  # unknown name, or a family with other arguments
         raise SettingError(
-            "architecture", f'timm cannot build "{config.architecture}" so: {error}'
+            "architecture", f'timm cannot build "{config.architecture}" with these sizes: {error}'
         ) from error
     if not isinstance(model, VisionTransformer):
         raise SettingError(
@@ -104,7 +103,7 @@ def _transformer(config: TimmViT) -> VisionTransformer:
 
 
 def _conv_stem(*, img_size: int, patch_size: int, embed_dim: int, norm: str, **rest: object) -> HybridEmbed:
-    """Convolutions that halve the image, each with norm and ReLU, then one of 1×1 (arXiv:2106.14881)."""
+    """Build 3×3 convolutions of stride 2, each with norm and ReLU, then one of 1×1 (arXiv:2106.14881)."""
     steps = patch_size.bit_length() - 1
     channels = [3, *(embed_dim // 2**i for i in reversed(range(steps)))]
     norm_layer = nn.BatchNorm2d if norm == "batch" else GroupNorm1
@@ -116,7 +115,7 @@ def _conv_stem(*, img_size: int, patch_size: int, embed_dim: int, norm: str, **r
 
 
 def _rename(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
-    """Published names to ours: a norm after pooling is the same norm before it, one token at a time."""
+    """Convert published names; a norm after pooling is here applied to each token before pooling."""
     state = checkpoint_filter_fn(state, model)
     if "norm.weight" not in state:
         state = {

@@ -1,9 +1,9 @@
-"""Text encoders of Hugging Face transformers: Bert, XLMRoberta, and any other through AutoModel."""
+"""Register text encoders of transformers: Bert, XLMRoberta, and any other through AutoModel."""
 
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
-from x2kit_transformers.any_text import HuggingFaceText
+from x2kit_transformers.config import HuggingFaceText
 from x2kit_transformers.official import Bert, XLMRoberta
 
 __all__ = ["Bert", "HuggingFaceText", "XLMRoberta", "x2kit_register"]
@@ -13,6 +13,6 @@ x2kit_api = "1"
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
-    """Add the text encoders."""
+    """Register the text encoders."""
     for component in (Bert, XLMRoberta, HuggingFaceText):
         registry.add(component)

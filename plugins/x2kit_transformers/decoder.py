@@ -1,4 +1,4 @@
-"""Decoders of answers around the decoders of transformers."""
+"""Wrap causal language models of transformers as answer decoders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYER = "encoder.layer."
 
 
 def copied_layers(text_layers: int, fusion_layers: int, layers: int) -> list[int]:
-    """List the fusion layers, from 0, that a decoder's layers copy.
+    """List the fusion layers, from 0, to copy into a decoder.
 
     As in the official code (models/model_generation.py, XVLMForVQA), a decoder half as deep as the fusion encoder
     copies every second layer: those with an odd number in the stack of text and fusion layers. That is 1, 3, 5 of 6
@@ -39,9 +39,9 @@ class HuggingFaceDecoder(TextDecoder):
 
     Args:
         model_type: of transformers.
-        settings: of the text encoder that it is like; a published config.json will do.
-        layers: of the decoder.
-        head: names of the head over the vocabulary.
+        settings: config of the text encoder, such as a published config.json.
+        layers: number of layers of the decoder.
+        head: tensor names of the head over the vocabulary.
     """
 
     def __init__(self, model_type: str, settings: Mapping[str, Any], layers: int, head: NameTable) -> None:
@@ -53,8 +53,8 @@ class HuggingFaceDecoder(TextDecoder):
             "add_cross_attention": True,
             "use_cache": False,
         }
-        like = {name: value for name, value in settings.items() if name != "model_type"}
-        config = AutoConfig.for_model(model_type, **{**like, **as_decoder})
+        encoder = {name: value for name, value in settings.items() if name != "model_type"}
+        config = AutoConfig.for_model(model_type, **{**encoder, **as_decoder})
         self.model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
 
     def forward(self, ids: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
@@ -71,8 +71,8 @@ class HuggingFaceDecoder(TextDecoder):
     ) -> dict[str, Tensor]:
         """Copy the embeddings of the text encoder, layers of the fusion encoder, and the head.
 
-        `copied_layers` says which layers. Keys and values of the cross-attention begin anew, their biases too, where
-        images are not as wide as questions.
+        `copied_layers` selects the layers. Keys and values of the cross-attention, with their biases, are newly
+        initialised if the widths of images and questions differ.
         """
         stack = f"{self.model.base_model_prefix}."
         given = {f"{stack}{name}": value for name, value in text.items() if not name.startswith(LAYER)}
@@ -84,15 +84,17 @@ class HuggingFaceDecoder(TextDecoder):
                 given[f"{stack}{LAYER}{copied.index(int(number))}.{rest}"] = value
         for own, value in mlm_head.items():
             given |= dict.fromkeys(self._head.official(own), value)
-        if "decoder.bias" in mlm_head:  # which the head lists once more, beside its matrix
+        if "decoder.bias" in mlm_head:  # published twice: alone and with the matrix
             matrix = self._head.official("decoder.weight")[0]
             given[f"{matrix.removesuffix('weight')}bias"] = mlm_head["decoder.bias"]
         own = self.state_dict()
         found = {
             name: given[official] for name, (official,) in self.official_names().items() if official in given
         }
-        unfit = {name.rpartition(".")[0] for name, value in found.items() if value.shape != own[name].shape}
-        return {name: value for name, value in found.items() if name.rpartition(".")[0] not in unfit}
+        mismatched = {
+            name.rpartition(".")[0] for name, value in found.items() if value.shape != own[name].shape
+        }
+        return {name: value for name, value in found.items() if name.rpartition(".")[0] not in mismatched}
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return OFFICIAL.of(self.state_dict())

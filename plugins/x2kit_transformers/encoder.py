@@ -1,25 +1,28 @@
-"""Text encoders around the models of transformers."""
+"""Wrap encoders of transformers as text encoders."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from x2kit.plugin import NameTable, TextEncoder, Tokenizer
-from x2kit_transformers.architecture import Summary
-from x2kit_transformers.published import positions_before
+from x2kit_transformers.sizes import position_offset
+
+if TYPE_CHECKING:
+    from x2kit_transformers.config import Summary
 
 OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 
-READS_PARTLY = frozenset({"bert", "roberta", "xlm-roberta"})
-"""Families in which a mask [B, 1, L, L] and the positions are all there is to what a token sees."""
+PARTIAL_READERS = frozenset({"bert", "roberta", "xlm-roberta"})
+"""Families whose attention is determined by a mask [B, 1, L, L] and position ids."""
 
-MAKES_MASKS = "create_bidirectional_mask"
-"""The function of transformers that makes a family's masks; it passes on those that are whole already."""
+MASK_FUNCTION = "create_bidirectional_mask"
+"""The function of transformers that expands a family's masks; expanded ones pass unchanged."""
 
 
 class HuggingFaceEncoder(TextEncoder):
@@ -27,10 +30,10 @@ class HuggingFaceEncoder(TextEncoder):
 
     Args:
         model: an encoder without a pooler.
-        tokenizer: whose ids the model reads.
+        tokenizer: of the model's ids.
         max_length: longest text in tokens.
-        summary: what position 0 becomes: the first token's state, or the mean of all states.
-        from_scratch: no pretrained file filled the parameters.
+        summary: position 0: the first token's hidden state, or the mean of all of them.
+        from_scratch: whether all parameters are newly initialised.
     """
 
     def __init__(
@@ -48,41 +51,40 @@ class HuggingFaceEncoder(TextEncoder):
         self.tokenizer = tokenizer
         self.width = int(model.config.hidden_size)
         self.max_length = max_length
-        self._from_scratch = from_scratch
+        self.from_scratch = from_scratch
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        tokens: Tensor = self.model(input_ids=ids, attention_mask=self._visible(mask)).last_hidden_state
+        tokens: Tensor = self.model(input_ids=ids, attention_mask=self._expanded(mask)).last_hidden_state
         if self.summary == "cls":
             return tokens
         weights = mask[:, :, None].to(tokens.dtype)
         mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
         return torch.cat([mean, tokens[:, 1:]], 1)
 
-    def _visible(self, mask: Tensor) -> Tensor | dict[str, Tensor]:
-        """[B, L] to whole masks [B, 1, L, L], by kind of layer where some have windows.
+    def _expanded(self, mask: Tensor) -> Tensor | dict[str, Tensor]:
+        """Expand a mask [B, L] to [B, 1, L, L], by layer type in models with windows.
 
-        Made here because a model that makes its own looks first whether all is True: a GPU would wait for that, and
-        tensors without memory have no answer.
+        transformers would first test whether all values are True, which synchronises the device and fails on the meta
+        device.
         """
         config = self.model.config
-        if not hasattr(sys.modules[type(self.model).__module__], MAKES_MASKS):
+        if not hasattr(sys.modules[type(self.model).__module__], MASK_FUNCTION):
             return mask
         length = mask.shape[1]
         whole = mask[:, None, None].expand(-1, 1, length, -1)
-        windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-        if not windows:
-            return self._as_attention_wants(whole)
+        if "sliding_attention" not in (getattr(config, "layer_types", None) or ()):
+            return self._for_attention(whole)
         places = torch.arange(length, device=mask.device)
         distance = (places[:, None] - places).abs()
-        # Padding far from every token sees itself, so that no row of the mask is empty.
+        # Padding outside all windows attends to itself, so that no row of the mask is empty.
         near = (whole & (distance <= config.sliding_window)) | (distance == 0)
         return {
-            "full_attention": self._as_attention_wants(whole),
-            "sliding_attention": self._as_attention_wants(near),
+            "full_attention": self._for_attention(whole),
+            "sliding_attention": self._for_attention(near),
         }
 
-    def _as_attention_wants(self, seen: Tensor) -> Tensor:
-        """A whole mask as torch's attention takes it, or as what the family's own adds to its products."""
+    def _for_attention(self, seen: Tensor) -> Tensor:
+        """Return a bool mask for torch's attention, or an additive one for the family's own."""
         if self.model.config._attn_implementation == "sdpa":
             return seen
         dtype = self.model.dtype
@@ -90,9 +92,9 @@ class HuggingFaceEncoder(TextEncoder):
 
     def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
         family = self.model.config.model_type
-        if family not in READS_PARTLY:
+        if family not in PARTIAL_READERS:
             return super().read_partly(ids, sees, positions)
-        first = positions_before(family, self.tokenizer.special.pad)
+        first = position_offset(family, self.tokenizer.special.pad)
         tokens: Tensor = self.model(
             input_ids=ids, attention_mask=sees[:, None], position_ids=positions + first
         ).last_hidden_state
@@ -103,9 +105,6 @@ class HuggingFaceEncoder(TextEncoder):
         if not isinstance(embedding, nn.Embedding) or embedding.embedding_dim != self.width:
             return None  # ALBERT's, for one, is narrower than its layers
         return embedding
-
-    def fresh(self) -> set[str]:
-        return super().fresh() if self._from_scratch else set()
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return OFFICIAL.of(self.state_dict())

@@ -1,4 +1,4 @@
-"""Published tokenizers of transformers."""
+"""Wrap published tokenizers of transformers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from x2kit.plugin import SpecialIds, Tokenizer, WeightsError
 
 INNER_PREFIX = "##"
 WORD_MARKS = ("▁", "Ġ")
-"""What tokenizers write for the space in front of a word: SentencePiece's, byte-level BPE's."""
+"""Marks of the space before a word in SentencePiece and byte-level BPE."""
 
 
 class HuggingFaceTokenizer(Tokenizer):
     """A fast tokenizer of transformers.
 
     Args:
-        tokenizer: with tokens that open, close, pad and mask.
-        source: where it came from, for messages.
-        prefix: put in front of each text, as E5 wants; decoding takes it off again.
+        tokenizer: has tokens to start, end, pad and mask texts.
+        source: its origin, for messages.
+        prefix: added to each text, as E5 needs; removed when decoding.
     Raises: WeightsError if it lacks one of the special tokens.
     """
 
@@ -36,13 +36,13 @@ class HuggingFaceTokenizer(Tokenizer):
             "unk": tokenizer.unk_token_id,
             "mask": tokenizer.mask_token_id,
         }
-        if ids["unk"] is None:  # byte-level tokenizers know every text
+        if ids["unk"] is None:  # byte-level tokenizers have no unknown text
             ids["unk"] = ids["pad"]
         absent = sorted(name for name, id_ in ids.items() if id_ is None)
         if absent:
             raise WeightsError(
                 f"{source}: the tokenizer has no {', '.join(absent)} token, which pretraining needs; "
-                "use the tokenizer of an encoder that was trained by masking"
+                "use the tokenizer of a masked language model"
             )
         self.special = SpecialIds(**ids)
         self.vocab_size = len(tokenizer)
@@ -51,14 +51,14 @@ class HuggingFaceTokenizer(Tokenizer):
 
     @classmethod
     def load(cls, source: str | Path, prefix: str = "") -> Self:
-        """Read a local directory or a published name. Raises WeightsError if there is none."""
+        """Read a tokenizer by directory or published name. Raises WeightsError if there is none."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WeightsError(f"{source}: no tokenizer can be read: {error}") from error
+            raise WeightsError(f"{source}: cannot read a tokenizer: {error}") from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise WeightsError(
-                f"{source}: {type(tokenizer).__name__} is no fast tokenizer; save one beside it"
+                f"{source}: {type(tokenizer).__name__} is not a fast tokenizer; save a tokenizer.json with it"
             )
         return cls(tokenizer, str(source), prefix)
 
@@ -94,13 +94,13 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         plain = [int(id_) for id_ in ids]
-        before, after = 1, 1 + len(self._prefix_ids)  # behind the first special token
+        before, after = 1, 1 + len(self._prefix_ids)  # after the first special token
         prefixed = bool(self._prefix_ids) and plain[before:after] == self._prefix_ids
         text = str(self._tokenizer.decode(plain[after:] if prefixed else plain, skip_special_tokens=True))
         return text.lstrip() if prefixed else text
 
     def starts_word(self, ids: Sequence[int]) -> list[bool]:
-        # The first word of a text may stand without the mark of a space.
+        # The first word of a text may lack the mark of a space.
         specials = {self.special.cls, self.special.sep, self.special.pad}
         return [
             self._starts[id_] or (place > 0 and ids[place - 1] in specials) for place, id_ in enumerate(ids)

@@ -172,7 +172,7 @@ def save_tokenizer(directory: Path, size: int) -> None:
 PLUGIN = """
 from x2kit.plugin import hookimpl
 from x2kit_openclip import ClipVision
-from x2kit_openclip.tower import ClipVisionEncoder
+from x2kit_openclip.encoder import ClipVisionEncoder
 
 class Mine(ClipVision):
     @classmethod
@@ -348,7 +348,7 @@ def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--image-size", "225"], "225 pixels are not tiled by"),
+        (["--image-size", "225"], "225 pixels are not a multiple of"),
         (["--heads", "7"], "heads: 7 do not divide the width"),
         (["--heads", "0"], "heads: Input should be greater than"),
         (["--tokenizer", "."], "tokenizer"),

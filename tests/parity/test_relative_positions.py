@@ -13,9 +13,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from x2kit_timm import BeitV2
-from x2kit_timm.relative_positions import EXTRA_ROWS, growth, resize_table, source_coordinates, window_of
 
-from x2kit.plugin.toolkit.positions import resize_positions
+from x2kit.plugin.toolkit.positions import (
+    EXTRA_ROWS,
+    progression_ratio,
+    resize_positions,
+    resize_relative_positions,
+    source_coordinates,
+    window_side,
+)
 
 from .conftest import REFERENCE, record, vision_of
 from .evidence import check, check_equal
@@ -60,8 +66,8 @@ def test_tables_are_interpolated_as_recorded(case: dict[str, Any]) -> None:
     tensors, name = load_file(REFERENCE / TABLES), case["name"]
     before = tensors[f"{name}.in"]
     check_equal("relpos/tables.json", "extra_rows", EXTRA_ROWS, RECORDED["extra_rows"])
-    check_equal("relpos/tables.json", f"{name}.from_window", window_of(len(before)), case["from_window"])
-    after = resize_table(before, case["to_window"])
+    check_equal("relpos/tables.json", f"{name}.from_window", window_side(len(before)), case["from_window"])
+    after = resize_relative_positions(before, case["to_window"])
     check(TABLES, f"{name}.out", after, tensors[f"{name}.out"], atol=TABLE)
 
 
@@ -69,7 +75,7 @@ def test_tables_are_interpolated_as_recorded(case: dict[str, Any]) -> None:
 def test_old_rows_lie_where_they_were_recorded(case: dict[str, Any]) -> None:
     side, wanted = 2 * case["from_window"] - 1, 2 * case["to_window"] - 1
     file, name = "relpos/tables.json", case["name"]
-    check(file, f"{name}.q", growth(side, wanted), case["q"], atol=COORDINATES)
+    check(file, f"{name}.q", progression_ratio(side, wanted), case["q"], atol=COORDINATES)
     found = source_coordinates(side, wanted)
     check(file, f"{name}.source_coordinates", found, case["source_coordinates"], atol=COORDINATES)
 
@@ -86,9 +92,9 @@ def test_a_shared_table_goes_to_every_block_at_the_new_window(tmp_path: Path) ->
     shared = {name.removeprefix("in."): value for name, value in tensors.items() if name.startswith("in.")}
     wanted = {name.removeprefix("out."): value for name, value in tensors.items() if name.startswith("out.")}
     (before,), (after, *_) = shared.values(), wanted.values()
-    config = small(window_of(len(after)), after.shape[1], depth=len(wanted))
+    config = small(window_side(len(after)), after.shape[1], depth=len(wanted))
     write_published(
-        tmp_path / "beit.safetensors", small(window_of(len(before)), after.shape[1], len(wanted)), shared
+        tmp_path / "beit.safetensors", small(window_side(len(before)), after.shape[1], len(wanted)), shared
     )
     encoder = config.model_copy(update={"pretrained": str(tmp_path / "beit.safetensors")}).build()
     names, found = encoder.official_names(), encoder.state_dict()

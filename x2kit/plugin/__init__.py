@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeError, WeightsError, WidthError
 from x2kit.plugin.components import (
+    ComponentConfig,
     FusionEncoderConfig,
     Location,
     NameOrPath,
@@ -55,6 +56,7 @@ _LAZY = {
 
 __all__ = [
     "API_VERSION",
+    "ComponentConfig",
     "Composed",
     "Context",
     "DataError",

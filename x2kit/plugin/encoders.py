@@ -39,7 +39,9 @@ class Encoder(nn.Module):
     """What the three kinds of encoder share: everything here may be left as it is."""
 
     built_from: ComponentConfig | None = None
-    """The settings that built it, which errors in `forward` name; set by x2kit."""
+    """The settings that built it, for errors in `forward`; set by x2kit."""
+    from_scratch: bool = True
+    """Whether all parameters are newly initialised; set it to False after loading pretrained weights."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call `forward`. Raises PluginError for an error in it, if x2kit built this encoder."""
@@ -54,8 +56,11 @@ class Encoder(nn.Module):
         return set()
 
     def fresh(self) -> set[str]:
-        """Names of own parameters that no pretrained file filled; they learn `lr_mult` times as fast."""
-        return {name for name, _ in self.named_parameters()}
+        """Return the newly initialised parameters, whose learning rate is multiplied by `lr_mult`.
+
+        By default all of them if `from_scratch`, else none.
+        """
+        return {name for name, _ in self.named_parameters()} if self.from_scratch else set()
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         """Own tensor names to those of official checkpoints, their prefix taken off; see `NameTable`.

@@ -239,8 +239,8 @@ def test_widths_that_cannot_be_are_refused() -> None:
     with pytest.raises(SettingError) as error:
         CrossBert(width=24).describe(TEXT, CONTEXT)
     assert str(error.value) == (
-        "width: CrossBert continues the text encoder's states, so its width must be 16, found 24; leave it null to "
-        "follow the text encoder"
+        "width: CrossBert takes the text encoder's hidden states, so its width must be 16, found 24; set null to "
+        "use the text encoder's"
     )
     with pytest.raises(SettingError, match="heads: 5 heads do not divide the width 16"):
         CrossBert(heads=5).describe(TEXT, CONTEXT)

@@ -65,7 +65,7 @@ def test_keys_and_values_of_a_context_serve_all_passes() -> None:
 
 
 def test_more_layers_than_passes_are_refused() -> None:
-    with pytest.raises(SettingError, match="distinct: 4 layers, but only 3 passes"):
+    with pytest.raises(SettingError, match="distinct: 4 distinct layers, but only 3 passes"):
         LightCross(distinct=4).describe(TEXT, CONTEXT)
     assert LightCross(heads=4).describe(TEXT, CONTEXT) == (16, 3)
 

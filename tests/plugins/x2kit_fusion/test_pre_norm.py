@@ -108,7 +108,7 @@ def test_official_checkpoints_have_no_such_encoder(encoder: PreNormEncoder) -> N
 
 
 def test_widths_that_cannot_be_are_refused() -> None:
-    with pytest.raises(SettingError, match="width: PreNormCross continues the text encoder's states"):
+    with pytest.raises(SettingError, match="width: PreNormCross takes the text encoder's hidden states"):
         PreNormCross(width=24).describe(TEXT, CONTEXT)
     with pytest.raises(SettingError, match="heads: 5 heads do not divide the width 16"):
         PreNormCross(heads=5).describe(TEXT, CONTEXT)

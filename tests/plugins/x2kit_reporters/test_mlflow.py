@@ -90,15 +90,17 @@ def test_it_keeps_the_contract(conformance: Any) -> None:
 
 @pytest.mark.parametrize("absent", ["mlflow", "sqlalchemy"])
 def test_without_the_libraries_the_extra_is_named(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("x2kit_reporters.find_spec", lambda name: None if name == absent else object())
+    monkeypatch.setattr("x2kit_reporters.config.find_spec", lambda name: None if name == absent else object())
     with pytest.raises(
-        SettingError, match=rf'{absent}, which is not installed; pip install "x2kit\[mlflow\]"'
+        SettingError, match=rf'{absent}, which is not installed: pip install "x2kit\[mlflow\]"'
     ):
         MLflow().check()
 
 
 def test_a_server_needs_no_database_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("x2kit_reporters.find_spec", lambda name: None if name == "sqlalchemy" else object())
+    monkeypatch.setattr(
+        "x2kit_reporters.config.find_spec", lambda name: None if name == "sqlalchemy" else object()
+    )
     MLflow(tracking_uri="http://host:5000").check()
 
 

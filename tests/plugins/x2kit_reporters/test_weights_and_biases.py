@@ -106,9 +106,9 @@ def test_what_is_measured_comes_to_the_run_that_was_reported(tmp_path: Path) -> 
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("x2kit_reporters.find_spec", lambda name: None)
+    monkeypatch.setattr("x2kit_reporters.config.find_spec", lambda name: None)
     for ask in (OFFLINE.check, OFFLINE.build):
         with pytest.raises(
-            SettingError, match=r'wandb, which is not installed; pip install "x2kit\[wandb\]"'
+            SettingError, match=r'wandb, which is not installed: pip install "x2kit\[wandb\]"'
         ):
             ask()

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from x2kit_timm import BeitV2
 
 from x2kit.plugin import VisionEncoder
+from x2kit.plugin.toolkit import resize_relative_positions
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 PREFIX = "vision_encoder."
@@ -87,3 +88,16 @@ def test_tables_follow_the_image_size(tmp_path: Path) -> None:
     encoder = larger.build()
     assert encoder.grid == (6, 6)
     assert encoder.model.blocks[0].attn.relative_position_bias_table.shape == (11 * 11 + 3, 4)
+
+
+def test_an_encoder_fits_its_tables_and_leaves_the_rest() -> None:
+    config = BeitV2(image_size=32, patch_size=8, width=16, depth=2, heads=2)
+    state = config.build().state_dict()
+    larger = config.at_image_size(48).build()
+    fitted = larger.fit(state)
+    larger.load_state_dict(fitted)
+    for name, value in state.items():
+        if name.endswith("relative_position_bias_table"):
+            assert torch.equal(fitted[name], resize_relative_positions(value, 6))
+        else:
+            assert fitted[name] is value

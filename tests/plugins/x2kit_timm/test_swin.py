@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 from x2kit_timm import Swin
-from x2kit_timm.relative_positions import resize_table
 from x2kit_timm.swin import TABLE
 
 from x2kit.plugin import SettingError
+from x2kit.plugin.toolkit import resize_relative_positions
 
 SETTINGS = {"image_size": 64, "width": 8, "depths": (2, 1), "heads": (1, 2), "window": 4}
 
@@ -57,7 +57,7 @@ def test_tables_follow_the_window_of_a_larger_image() -> None:
     for name, value in state.items():
         if name.endswith(TABLE):
             # Swin has no class token: all rows of its tables are about two patches
-            assert_close(fitted[name], resize_table(value, 8, extra_rows=0), rtol=0, atol=0)
+            assert_close(fitted[name], resize_relative_positions(value, 8, extra_rows=0), rtol=0, atol=0)
         else:
             assert fitted[name] is value
 
@@ -78,8 +78,8 @@ def test_the_window_grows_as_in_x_vlm(image_size: int, window: int) -> None:
     assert (larger.window, larger.describe().grid) == (window, (window, window))
 
 
-def test_a_image_that_the_last_stage_does_not_tile_is_refused() -> None:
-    with pytest.raises(SettingError, match="image_size: 400 pixels are not tiled by 32"):
+def test_an_image_that_the_last_stage_does_not_tile_is_refused() -> None:
+    with pytest.raises(SettingError, match="image_size: 400 pixels are not a multiple of 32"):
         Swin().at_image_size(400).describe()
 
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 from x2kit_timm import TimmViT
-from x2kit_timm.vit import sinusoid_2d
 
 from x2kit.plugin import SettingError, WeightsError
+from x2kit.plugin.toolkit import sinusoid_2d
 
 SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 SETTINGS = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}

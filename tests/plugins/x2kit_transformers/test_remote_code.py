@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from x2kit_transformers.building import empty_encoder, pretrained_encoder
+from x2kit_transformers.loading import empty_encoder, pretrained_encoder
 from x2kit_transformers.tokenizer import HuggingFaceTokenizer
 
 from x2kit.plugin import IdsOnly, SpecialIds, WeightsError

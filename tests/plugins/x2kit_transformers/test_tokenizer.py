@@ -59,5 +59,5 @@ def test_a_tokenizer_that_cannot_mask_is_refused() -> None:
 
 
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no tokenizer can be read"):
+    with pytest.raises(WeightsError, match="cannot read a tokenizer"):
         HuggingFaceTokenizer.load(tmp_path)

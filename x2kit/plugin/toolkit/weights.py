@@ -66,7 +66,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, beside | {str(name): value for name, value in content.items() if str(name) not in tensors}
 
 
-def with_new_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_layer_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The first BERT files call weight and bias of layer norms gamma and beta, as TensorFlow did; here renamed."""
     return {
         re.sub(r"LayerNorm\.(gamma|beta)$", lambda found: f"LayerNorm.{OLD_NAMES[found[1]]}", name): value
@@ -122,7 +122,7 @@ def load_exactly(
         if own[name].shape != state[name].shape
     )
     faults = [
-        f"{what}: {some(names)}"
+        f"{what}: {list_names(names)}"
         for what, names in (("missing", missing), ("left over", surplus), ("other shape", shapes))
         if names
     ]
@@ -131,7 +131,7 @@ def load_exactly(
     module.load_state_dict({name: state[name] for name in own})
 
 
-def some(names: list[str], limit: int = 8) -> str:
+def list_names(names: list[str], limit: int = 8) -> str:
     """The first names of a list, and how many more there are, for messages."""
     shown = ", ".join(names[:limit]) or "none"
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

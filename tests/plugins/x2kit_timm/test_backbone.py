@@ -176,7 +176,7 @@ def test_damaged_assets_are_refused(tmp_path: Path) -> None:
     config = small("CLIP")
     config.build().save_assets(tmp_path)
     (tmp_path / "timm.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"timm\.json: not readable as a choice of a timm model"):
+    with pytest.raises(WeightsError, match=r"timm\.json: cannot be read as a timm model"):
         config.build(tmp_path)
 
 
@@ -193,16 +193,19 @@ def test_weights_that_lack_a_tensor_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "architecture: missing: the name of a model of timm"),
+        ({}, "architecture: required: the name of a model of timm"),
         (
             {"architecture": "vit_bse_patch14_dinov2"},
             'architecture: timm has no model "vit_bse_patch14_dinov2"; nearest: "vit_base_patch14_dinov2"',
         ),
         (
             {**SMALL["DINOv2"], "image_size": 44},
-            "image_size: 44 pixels are not tiled by the 14 .*; use 42 or 56",
+            "image_size: 44 pixels are not a multiple of 14, .*; use 42 or 56",
         ),
-        ({**SMALL["ConvNeXt"], "image_size": 20}, "image_size: 20 pixels are not tiled by the 32 .*; use 32"),
+        (
+            {**SMALL["ConvNeXt"], "image_size": 20},
+            "image_size: 20 pixels are not a multiple of 32, .*; use 32",
+        ),
         (
             {**SMALL["SigLIP"], "summary": "cls"},
             'summary: "cls", but vit_base_patch16_siglip_224 has no class token',

@@ -48,13 +48,13 @@ def test_sizes_of_a_pretrained_encoder_come_with_it(bert_directory: Path, xlmr_d
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"width": 32}, "width: 32, but .* has 16; leave it out or agree"),
+        ({"width": 32}, "width: 32, but .* has 16; remove it or set the same value"),
         ({"layers": 3}, "layers: 3, but .* has 2"),
         ({"pretrained_layers": (0, 2)}, "pretrained_layers: .* has layers 0 to 1, .* none with number 2"),
         ({"layers": 1, "pretrained_layers": (0, 1)}, "pretrained_layers: names 2 layers, but layers is 1"),
         ({"mlp_ratio": 4.0}, "mlp_ratio: 4.0, but .* has 2.0"),
         ({"max_length": 25}, "max_length: 25, but the pretrained model reads at most 24"),
-        ({"tokenizer": SentencePiece(vocab_size=99)}, "tokenizer: pretrained weights bring their own"),
+        ({"tokenizer": SentencePiece(vocab_size=99)}, "tokenizer: pretrained weights have their own"),
     ],
 )
 def test_sizes_that_contradict_pretrained_weights_are_refused(
@@ -69,7 +69,7 @@ def test_sizes_that_contradict_pretrained_weights_are_refused(
 @pytest.mark.parametrize(
     ("component", "said"),
     [
-        (Bert(heads=3), "heads: 3 do not divide the width 128"),
+        (Bert(heads=3), "heads: 3 heads do not divide the width 128"),
         (XLMRoberta(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
         (XLMRoberta(pretrained="no/model"), 'pretrained: "no/model" is no path and not in the local cache'),
         (XLMRoberta(pretrained="no/model"), "hf download no/model"),
@@ -85,7 +85,7 @@ def test_impossible_settings_are_refused_before_anything_is_built(
 
 
 def test_weights_of_another_type_are_refused(xlmr_directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match='is of type "xlm-roberta", Bert reads "bert"'):
+    with pytest.raises(SettingError, match='is of type "xlm-roberta", Bert needs "bert"'):
         Bert(pretrained=str(xlmr_directory)).describe()
     with pytest.raises(SettingError, match=r"has no config\.json"):
         HuggingFaceText(pretrained=str(tmp_path)).describe()
@@ -95,7 +95,7 @@ def test_weights_of_another_type_are_refused(xlmr_directory: Path, tmp_path: Pat
 
 
 def test_a_tokenizer_that_is_trained_needs_texts() -> None:
-    with pytest.raises(SettingError, match="tokenizer: it is trained on the run's texts"):
+    with pytest.raises(SettingError, match="tokenizer: is trained on the run's texts"):
         XLMRoberta().build_tokenizer()
 
 

@@ -1,16 +1,24 @@
-"""Settings of the vision encoders. Imports neither torch nor timm."""
+"""Settings of the vision encoders of timm. Imports neither torch nor timm."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
-from x2kit.plugin import ImageSpec, NameOrPath, SettingError, Shapes, VisionEncoderConfig, VisionFacts
-from x2kit.plugin.toolkit.official_keys import count
-from x2kit_timm.weights import published_file, published_image
+from x2kit.plugin import (
+    ComponentConfig,
+    ImageSpec,
+    NameOrPath,
+    SettingError,
+    Shapes,
+    VisionEncoderConfig,
+    VisionFacts,
+)
+from x2kit.plugin.toolkit import count
+from x2kit_timm.loading import IN_CHANNELS, TimmModel, published_file, published_image, published_settings
 
 if TYPE_CHECKING:
     from x2kit.plugin import VisionEncoder
@@ -20,14 +28,16 @@ DROP_PATH = "stochastic depth of the last block; grows linearly up to it"
 
 
 class TimmViT(VisionEncoderConfig):
-    """A vision transformer of timm, with patches or a convolutional stem in front.
+    """A vision transformer of timm with a patch or a convolutional stem.
 
-    Good for small models from scratch, whose every size is a setting, and with a convolutional stem learns early.
-    `architecture` chooses what timm's blocks look like (registers, SwiGLU, normalised queries, ...). The
-    sizes are always those of the settings, so they are known without timm; pretrained weights must have them.
+    Suited to small models trained from scratch: every size is a setting, and a convolutional stem speeds up early
+    training. `architecture` selects the kind of timm's blocks (registers, SwiGLU, normalised queries, ...). The
+    sizes are those of the settings, known without timm; pretrained weights must have the same ones.
     """
 
-    architecture: str = Field("vit_base_patch16_224", description="timm model whose kind of blocks is used")
+    architecture: str = Field(
+        "vit_base_patch16_224", description="timm model that defines the kind of blocks"
+    )
     image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(16, gt=0, description="side of a patch in pixels")
     width: int = Field(768, gt=0, description="width D")
@@ -41,15 +51,17 @@ class TimmViT(VisionEncoderConfig):
     )
     stem: Literal["patch", "conv"] = Field(
         "patch",
-        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 to the same grid, each with "
-        "norm and ReLU, then one of 1×1",
+        description="patch: one linear projection; conv: 3×3 convolutions of stride 2 down to the same grid, each "
+        "with norm and ReLU, then a 1×1 convolution",
     )
     stem_norm: Literal["group", "batch"] = Field(
         "group",
-        description="norm after the stem's convolutions; batch mixes a batch's images in training",
+        description="norm after the stem's convolutions; batch computes statistics over the images of a batch",
     )
     position_scale: float = Field(
-        0.0, ge=0, description="initial position embedding: a 2-D sinusoid times this; 0 is timm's random one"
+        0.0,
+        ge=0,
+        description="scale of a 2-D sinusoid as initial position embedding; 0 for timm's random one",
     )
     pretrained: NameOrPath | None = Field(None, description=PRETRAINED)
 
@@ -60,9 +72,11 @@ class TimmViT(VisionEncoderConfig):
             raise SettingError("summary", '"cls" needs class_token: true; without a class token use "mean"')
         if self.position_scale:
             if self.width % 4:
-                raise SettingError("width", f"{self.width} is no multiple of 4; position_scale needs one")
+                raise SettingError(
+                    "width", f"{self.width} is not a multiple of 4, which position_scale needs"
+                )
             if self.pretrained is not None:
-                raise SettingError("position_scale", "pretrained weights bring their own positions; use 0")
+                raise SettingError("position_scale", "pretrained weights have their own positions; use 0")
         if self.stem == "conv":
             self._check_conv_stem()
         if self.pretrained is None:
@@ -75,13 +89,15 @@ class TimmViT(VisionEncoderConfig):
     def _check_conv_stem(self) -> None:
         steps = self.patch_size.bit_length() - 1
         if self.patch_size < 2 or self.patch_size != 2**steps:
-            raise SettingError("patch_size", f"{self.patch_size}; a conv stem halves, so use a power of two")
+            raise SettingError(
+                "patch_size", f"{self.patch_size} is not a power of two, which a conv stem needs"
+            )
         if self.width % 2 ** (steps - 1):
             raise SettingError(
-                "width", f"{self.width} cannot be halved {steps - 1} times, as the conv stem does"
+                "width", f"{self.width} is not a multiple of {2 ** (steps - 1)}, which the conv stem needs"
             )
         if self.pretrained is not None:
-            raise SettingError("stem", "published weights have a patch stem; leave out stem or pretrained")
+            raise SettingError("stem", "published weights have a patch stem; remove stem or pretrained")
 
     def build(self, assets: Path | None = None) -> VisionEncoder:
         from x2kit_timm.vit import TimmViTEncoder
@@ -92,8 +108,8 @@ class TimmViT(VisionEncoderConfig):
 class BeitV2(VisionEncoderConfig):
     """BEiT-v2 as in X²-VLM: a table of relative positions in each block; position 0 is the patches' mean.
 
-    The choice wherever a checkpoint of X²-VLM or CCLM is continued, or a result of theirs repeated. Images are
-    normalised with CLIP's statistics, as in the paper.
+    Use it to continue a checkpoint of X²-VLM or CCLM, or to reproduce their results. Images are normalised with
+    CLIP's statistics, as in the paper.
     """
 
     image_size: int = Field(224, gt=0, description="side of the image in pixels")
@@ -139,14 +155,14 @@ class BeitV2(VisionEncoderConfig):
 class Swin(VisionEncoderConfig):
     """Swin transformer as in X-VLM: position 0 is the mean of the last stage's normalised tokens.
 
-    The choice wherever a checkpoint of X-VLM is continued; stages make large images cheap. Every stage after the
-    first halves the grid and doubles the width. Images are normalised with CLIP's statistics, as in the paper.
+    Use it to continue a checkpoint of X-VLM; its stages make large images cheap. Every stage after the first halves
+    the grid and doubles the width. Images are normalised with CLIP's statistics, as in the paper.
     """
 
     image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(4, gt=0, description="side of a patch of the first stage in pixels")
     width: int = Field(
-        128, gt=0, description="width of the first stage; D is twice that for each later stage"
+        128, gt=0, description="width of the first stage; each later stage doubles it, up to D"
     )
     depths: tuple[int, ...] = Field((2, 2, 18, 2), min_length=1, description="blocks of each stage")
     heads: tuple[int, ...] = Field((4, 8, 16, 32), min_length=1, description="attention heads of each stage")
@@ -188,8 +204,9 @@ class Swin(VisionEncoderConfig):
         )
 
     def at_image_size(self, image_size: int) -> Self:
-        """The window grows with the image, so that the last stage stays one window (X-VLM: 12 at 384)."""
-        before, after = self.describe().grid[0], image_size // (self.image_size // self.describe().grid[0])
+        """Scale the window with the image, so that the last stage stays one window (X-VLM: 12 at 384)."""
+        before = self.describe().grid[0]
+        after = image_size // (self.image_size // before)
         window = self.window * after // before
         return self.model_validate({**self.model_dump(), "image_size": image_size, "window": window})
 
@@ -199,14 +216,91 @@ class Swin(VisionEncoderConfig):
         return SwinEncoder(self, load=assets is None)
 
 
+class TimmVision(VisionEncoderConfig):
+    """Any vision encoder of timm; its patches, grid and image size follow from timm's model definition.
+
+    Swin v2 and ConvNeXt (stages; large images at little cost), EVA-02 and the towers of CLIP, SigLIP and SigLIP 2
+    (trained with texts, the fastest start for retrieval), DINOv2 and DINOv3 (trained without texts; the most precise
+    patches, for regions and boxes). Class and register tokens take part in attention; only patches are output. The
+    sizes come from timm, which is imported when the recipe is resolved; this takes some seconds.
+    """
+
+    architecture: str | None = Field(
+        None,
+        description="name of the model in timm, without a weights tag: vit_base_patch14_dinov2; null to read it from "
+        "the config.json of the pretrained weights",
+    )
+    image_size: int | None = Field(
+        None, gt=0, description="side of the image in pixels; null for the model's own"
+    )
+    channels: int | None = Field(
+        None,
+        gt=0,
+        description="channels of the images; null for the model's own, mostly 3. Published weights for three channels "
+        "are summed for one and repeated for other numbers, as in timm",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="values mapped to 0 and 1, for images of more than 8 bits: [0, 4095] for 12 bits; null for "
+        "photographs",
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="mean of each channel in units of [0, 1]; null for the model's own, or their mean"
+    )
+    std: tuple[float, ...] | None = Field(
+        None, description="standard deviation of each channel; null for the model's own, or their mean"
+    )
+    summary: Literal["mean", "cls"] = Field(
+        "mean", description="position 0 of the output: mean of the normalised patches, or the class token"
+    )
+    drop_path: float = Field(0.0, ge=0, lt=1, description=DROP_PATH)
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="arguments that override those of the model in timm: {depth: 6, embed_dim: 384}",
+    )
+    pretrained: NameOrPath | None = Field(None, description=PRETRAINED)
+
+    def reads_weights_of(self, other: ComponentConfig) -> bool:
+        """Whether both are the same encoder and, where both name one, the same timm model."""
+        known = getattr(other, "architecture", None)
+        return super().reads_weights_of(other) and (
+            self.architecture is None or known in (None, self.architecture)
+        )
+
+    def timm_model(self) -> TimmModel:
+        """Return the model and its arguments. Raises SettingError if neither the settings nor the weights name it."""
+        published = {} if self.pretrained is None else published_settings(self.pretrained)
+        name = self.architecture or published.get("architecture")
+        if name is None:
+            raise SettingError(
+                "architecture", "required: the name of a model of timm, such as vit_base_patch14_dinov2"
+            )
+        arguments = published.get("model_args") or {}
+        channels = {} if self.channels is None else {IN_CHANNELS: self.channels}
+        return TimmModel(name, {**arguments, **channels, **self.arguments})
+
+    def describe(self) -> VisionFacts:
+        from x2kit_timm.backbone import describe
+
+        model = self.timm_model()
+        if self.pretrained is not None:
+            published_file(self.pretrained)
+        return describe(self, model)
+
+    def build(self, assets: Path | None = None) -> VisionEncoder:
+        from x2kit_timm.backbone import TimmVisionEncoder
+
+        return TimmVisionEncoder(self, assets)
+
+
 def grid_side(image_size: int, patch_size: int) -> int:
-    """Patches a side. Raises SettingError if patches of this many pixels do not tile the image."""
+    """Return the patches per side. Raises SettingError if patches of this size do not tile the image."""
     if image_size % patch_size:
-        raise SettingError("image_size", f"{image_size} pixels are not tiled by {patch_size}; use a multiple")
+        raise SettingError("image_size", f"{image_size} pixels are not a multiple of {patch_size}")
     return image_size // patch_size
 
 
 def require_divisor(heads: int, width: int) -> None:
     """Raise SettingError unless `heads` divides `width`."""
     if heads < 1 or width % heads:
-        raise SettingError("heads", f"{heads} heads do not divide the width {width}; choose a divisor")
+        raise SettingError("heads", f"{heads} heads do not divide the width {width}; use a divisor")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field
 
 from x2kit.plugin import FusionEncoderConfig, FusionFacts, NameOrPath, SettingError, Shapes, WidthError
-from x2kit.plugin.toolkit.official_keys import count, usual_heads
-from x2kit.plugin.toolkit.pretrained import chosen_layers, published_config
+from x2kit.plugin.toolkit import chosen_layers, count, published_config, usual_heads
 
 if TYPE_CHECKING:
     from x2kit_fusion.cross_bert import CrossBertEncoder
@@ -22,23 +21,23 @@ class CrossLayers(FusionEncoderConfig):
 
     layers: int = Field(6, ge=1, description="layers, each with cross-attention")
     width: int | None = Field(None, gt=0, description="hidden width D; null takes the text encoder's")
-    heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+    heads: int = Field(12, gt=0, description="attention heads; the width must be a multiple")
     mlp_ratio: float = Field(4.0, gt=0, description="width of the feed-forward layer over D")
     layer_norm_eps: float = Field(1e-12, gt=0, description="epsilon of the layer norms")
     init_std: float = Field(
         0.02,
         gt=0,
-        description="spread of initial weights; BERT's 0.02 is for a width of 768, narrow layers want more",
+        description="standard deviation of initial weights; BERT's 0.02 is for width 768, narrow layers need more",
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="of hidden states and attention weights")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of hidden states and attention weights")
 
     def describe(self, text_width: int, context_width: int) -> FusionFacts:
-        """Width and depth. Raises SettingError if width and text width differ, or heads do not divide it."""
+        """Return width and depth. Raises SettingError if width and text width differ, or heads do not divide it."""
         if self.width is not None and self.width != text_width:
             raise SettingError(
                 "width",
-                f"{self.component_name()} continues the text encoder's states, so its width must be {text_width}, "
-                f"found {self.width}; leave it null to follow the text encoder",
+                f"{self.component_name()} takes the text encoder's hidden states, so its width must be {text_width}, "
+                f"found {self.width}; set null to use the text encoder's",
             )
         if text_width % self.heads:
             message = f"{self.heads} heads do not divide the width {text_width}"
@@ -49,33 +48,31 @@ class CrossLayers(FusionEncoderConfig):
 class CrossBert(CrossLayers):
     """The paper's fusion encoder: post-norm BERT layers, each with cross-attention to the context.
 
-    The choice wherever an official checkpoint is continued, or the layers begin as those of a published BERT; from
-    scratch it needs a warm-up. Keys and values are computed once per distinct context and shared by all text rows
-    that look at it.
+    Use it to continue an official checkpoint or to start from the layers of a published BERT; from scratch it needs
+    warm-up. Keys and values are computed once per distinct context and shared by all text rows that attend to it.
     """
 
     pretrained: NameOrPath | None = Field(
         None,
-        description="a text encoder built like BERT, its name on the Hugging Face hub or its directory, whose layers "
-        "fill everything but the cross-attention; null trains from scratch",
+        description="a text encoder with BERT's layers, by its name on the Hugging Face hub or its directory; they "
+        "initialise everything but the cross-attention; null trains from scratch",
     )
     pretrained_layers: tuple[int, ...] | None = Field(
         None,
         min_length=1,
-        description="numbers, from 0, of the pretrained model's layers that this encoder takes; null: the last "
-        "`layers` of them",
+        description="numbers, from 0, of the pretrained model's layers to use; null for the last `layers` of them",
     )
 
     def describe(self, text_width: int, context_width: int) -> FusionFacts:
         facts = super().describe(text_width, context_width)
         if self.pretrained is None and self.pretrained_layers is not None:
-            raise SettingError("pretrained_layers", "there are none from scratch; name pretrained weights")
+            raise SettingError("pretrained_layers", "needs pretrained weights; set pretrained or remove this")
         if self.pretrained is not None:
             self._layers_of(self.pretrained, text_width)
         return facts
 
     def _layers_of(self, pretrained: str, text_width: int) -> tuple[int, ...]:
-        """Numbers of the pretrained model's layers. Raises SettingError if its sizes are others than these."""
+        """Return the numbers of the pretrained layers to use. Raises SettingError if their sizes differ from these."""
         config = published_config("pretrained", pretrained)
         width = config.get("hidden_size")
         if width != text_width:
@@ -103,24 +100,24 @@ class CrossBert(CrossLayers):
         )
 
     def build(self, text_width: int, context_width: int, assets: Path | None = None) -> CrossBertEncoder:
-        """The encoder, with BERT's initialisation, or filled by a text encoder's layers as X²-VLM's is."""
+        """Build the encoder with BERT's initialisation, or from a text encoder's layers as in X²-VLM."""
         from x2kit_fusion.cross_bert import CrossBertEncoder
-        from x2kit_fusion.pretrained_layers import fill
+        from x2kit_fusion.loading import load_bert_layers
 
         if assets is not None:
             return CrossBertEncoder(self, text_width, context_width)
         encoder = CrossBertEncoder(self, self.describe(text_width, context_width).width, context_width)
         if self.pretrained is not None:
-            fill(encoder, self.pretrained, self._layers_of(self.pretrained, text_width))
+            load_bert_layers(encoder, self.pretrained, self._layers_of(self.pretrained, text_width))
         return encoder
 
 
 class PreNormCross(CrossLayers):
-    """Pre-norm layers with cross-attention: what goes into each part is normalised, and what adds up is not.
+    """Pre-norm layers with cross-attention: each part normalises its input, the residual stream is not normalised.
 
-    Good for training from scratch: gradients reach every layer alike, so that it bears higher learning rates, more
-    layers and half precision without a long warm-up (arXiv:2002.04745). The context is normalised too, whatever the
-    vision encoder's scale. It begins from no published weights. Keys and values are computed once per distinct
+    Suited to training from scratch: gradients have the same scale in every layer, which allows higher learning rates,
+    more layers and half precision without a long warm-up (arXiv:2002.04745). The context is normalised too, so the
+    vision encoder's scale has no effect. No published weights fit. Keys and values are computed once per distinct
     context, as in CrossBert.
     """
 
@@ -133,21 +130,21 @@ class PreNormCross(CrossLayers):
 
 
 class LightCross(CrossLayers):
-    """A light fusion encoder: few passes through layers that share their weights (arXiv:1909.11942).
+    """A light fusion encoder: a few passes through layers that share weights (arXiv:1909.11942).
 
-    Good where memory or the time of re-ranking decides: of CrossBert's six layers it has one, passed three times, so
-    a sixth of the weights; keys and values of a context are computed once for all passes, which makes large sets of
-    images cheap to rank. It learns less from the same steps; more passes cost time and no weights.
+    Saves memory and re-ranking time: by default one layer is applied three times, with a sixth of CrossBert's
+    weights. Keys and values of a context are computed once for all passes, which makes large image sets cheap to rank.
+    It learns less from the same steps; more passes cost time but no weights.
     """
 
     layers: int = Field(3, ge=1, description="passes, each with cross-attention")
-    distinct: int = Field(1, ge=1, description="layers with weights of their own, passed in turn")
+    distinct: int = Field(1, ge=1, description="distinct layers, applied in turn")
 
     def describe(self, text_width: int, context_width: int) -> FusionFacts:
         if self.distinct > self.layers:
             raise SettingError(
                 "distinct",
-                f"{self.distinct} layers, but only {self.layers} passes; raise layers, or lower this",
+                f"{self.distinct} distinct layers, but only {self.layers} passes; raise layers or lower this",
             )
         return super().describe(text_width, context_width)
 

@@ -31,21 +31,21 @@ def test_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
 def test_every_registered_encoder_is_checked() -> None:
     registry = Registry("x2kit_timm", "x2kit")
     x2kit_register(registry)
-    elsewhere = {TimmVision}  # family by family, in test_any_vision.py
+    elsewhere = {TimmVision}  # family by family, in test_backbone.py
     assert {entry.component for entry in registry} == {type(component) for component in SMALL} | elsewhere
 
 
 @pytest.mark.parametrize(
     ("component", "said"),
     [
-        (TimmViT(image_size=30, patch_size=8), "image_size: 30 pixels are not tiled by 8"),
+        (TimmViT(image_size=30, patch_size=8), "image_size: 30 pixels are not a multiple of 8"),
         (BeitV2(heads=7), "heads: 7 heads do not divide the width 768"),
         (TimmViT(summary="cls", class_token=False), 'summary: "cls" needs class_token: true'),
-        (TimmViT(stem="conv", image_size=48, patch_size=12), "patch_size: 12; a conv stem halves"),
-        (TimmViT(stem="conv", patch_size=16, width=12, heads=1), "width: 12 cannot be halved 3 times"),
-        (TimmViT(width=6, heads=1, position_scale=0.5), "width: 6 is no multiple of 4"),
+        (TimmViT(stem="conv", image_size=48, patch_size=12), "patch_size: 12 is not a power of two"),
+        (TimmViT(stem="conv", patch_size=16, width=12, heads=1), "width: 12 is not a multiple of 8"),
+        (TimmViT(width=6, heads=1, position_scale=0.5), "width: 6 is not a multiple of 4"),
         (Swin(depths=(1, 1), heads=(1,)), "heads: 1 stages, but depths has 2"),
-        (Swin(image_size=80), "image_size: 80 pixels are not tiled by 32"),
+        (Swin(image_size=80), "image_size: 80 pixels are not a multiple of 32"),
         (BeitV2(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
         (
             TimmViT(pretrained="no_such_vit"),
@@ -65,5 +65,5 @@ def test_pretrained_weights_exclude_what_would_replace_them(tmp_path: Path) -> N
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(SettingError, match="stem: published weights have a patch stem"):
         TimmViT(stem="conv", pretrained=str(tmp_path)).describe()
-    with pytest.raises(SettingError, match="position_scale: pretrained weights bring their own"):
+    with pytest.raises(SettingError, match="position_scale: pretrained weights have their own"):
         TimmViT(position_scale=0.5, pretrained=str(tmp_path)).describe()

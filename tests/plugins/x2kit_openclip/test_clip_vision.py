@@ -12,7 +12,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch.testing import assert_close
 from x2kit_openclip import ClipVision
-from x2kit_openclip.tower import POSITIONS
+from x2kit_openclip.encoder import POSITIONS
 
 from x2kit.plugin import SettingError, WeightsError
 from x2kit.plugin.toolkit.positions import resize_positions
@@ -89,7 +89,7 @@ def test_settings_that_the_published_model_contradicts_are_refused(published: tu
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    with pytest.raises(SettingError, match="image_size: 30 pixels are not tiled by 8"):
+    with pytest.raises(SettingError, match="image_size: 30 pixels are not a multiple of 8"):
         ClipVision(image_size=30, patch_size=8).describe()
     with pytest.raises(SettingError, match="heads: 7 heads do not divide the width 768"):
         ClipVision(heads=7).describe()

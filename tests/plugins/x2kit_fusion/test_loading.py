@@ -123,7 +123,7 @@ def test_another_width_is_refused(bert: Path) -> None:
 
 
 def test_layers_of_no_file_are_refused() -> None:
-    with pytest.raises(SettingError, match="pretrained_layers: there are none from scratch"):
+    with pytest.raises(SettingError, match="pretrained_layers: needs pretrained weights"):
         CrossBert(**SIZES, pretrained_layers=(0,)).describe(WIDTH, CONTEXT)
 
 

@@ -4,8 +4,8 @@ import threading
 from functools import partial
 
 import pytest
-from x2kit_reporters import behind
-from x2kit_reporters.behind import Behind
+from x2kit_reporters import background
+from x2kit_reporters.background import BackgroundCalls
 
 
 def fail() -> None:
@@ -15,7 +15,7 @@ def fail() -> None:
 def test_calls_are_made_in_order_while_nobody_waits() -> None:
     made: list[int] = []
     go = threading.Event()
-    calls = Behind()
+    calls = BackgroundCalls()
     calls.call(partial(go.wait, 60))  # type: ignore[arg-type]
     for number in range(5):
         calls.call(partial(made.append, number))
@@ -27,7 +27,7 @@ def test_calls_are_made_in_order_while_nobody_waits() -> None:
 
 def test_what_a_call_raises_is_raised_later_and_the_others_are_made() -> None:
     made: list[int] = []
-    calls = Behind()
+    calls = BackgroundCalls()
     go = threading.Event()
     calls.call(partial(go.wait, 60))  # type: ignore[arg-type]
     calls.call(fail)
@@ -40,20 +40,20 @@ def test_what_a_call_raises_is_raised_later_and_the_others_are_made() -> None:
 
 def test_the_end_waits_no_longer_than_it_says() -> None:
     go = threading.Event()
-    calls = Behind()
+    calls = BackgroundCalls()
     calls.call(partial(go.wait, 60))  # type: ignore[arg-type]
     calls.call(fail)
-    with pytest.raises(TimeoutError, match=r"2 calls had no answer after 0 seconds and are left out"):
-        calls.close(patience=0)
+    with pytest.raises(TimeoutError, match=r"2 calls not finished after 0 seconds are dropped"):
+        calls.close(timeout=0)
     go.set()
 
 
 def test_only_so_many_calls_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(behind, "MOST", 1)
+    monkeypatch.setattr(background, "MAX_PENDING", 1)
     go = threading.Event()
-    calls = Behind()
+    calls = BackgroundCalls()
     calls.call(partial(go.wait, 60))  # type: ignore[arg-type]
-    with pytest.raises(TimeoutError, match="1 calls wait for an answer; this one is left out"):
+    with pytest.raises(TimeoutError, match="1 calls are pending; this one is dropped"):
         calls.call(fail)
     go.set()
     calls.close()

@@ -1,4 +1,4 @@
-"""Models of timm whose shapes are found by asking them. Imports torch.
+"""Wrap any timm model; its shapes are found by a run on the meta device. Imports torch.
 
 B images, N patches, D width, P prefix tokens (class and registers).
 """
@@ -11,7 +11,7 @@ import json
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import timm
 import torch
@@ -20,40 +20,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures
-from x2kit.plugin.toolkit.pretrained import load_image_spec, save_image_spec
-from x2kit_timm.any_vision import IN_CHANNELS, Chosen, TimmVision
-from x2kit_timm.weights import load_published, published_about, published_image
+from x2kit.plugin.toolkit import load_image_spec, save_image_spec
+from x2kit_timm.loading import IN_CHANNELS, TimmModel, load_published, published_image, published_settings
 
-REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
-"""What timm's models raise for arguments and images that they cannot take."""
+if TYPE_CHECKING:
+    from x2kit_timm.config import TimmVision
+
+REJECTIONS = (AssertionError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
+"""Errors of timm's models for unsupported arguments and images."""
 
 PREFIX = "model."
 
 
 class Shape(NamedTuple):
-    """What a model makes of images: width D, grid (rows, columns), and whether a class token stands in front."""
+    """Shape of a model's output: width D, grid (rows, columns), and whether it has a class token."""
 
     width: int
     grid: tuple[int, int]
     has_class: bool
 
 
-def facts_of(config: TimmVision, chosen: Chosen) -> VisionFacts:
-    """Image, width and grid. Raises SettingError if timm has no such model or it takes no such images."""
-    _require_known(chosen.name)
-    usual = timm.get_pretrained_cfg(chosen.name)
-    about = {} if config.pretrained is None else published_about(config.pretrained).get("pretrained_cfg", {})
-    own_size = (about.get("input_size") or usual.input_size)[-1]
+def describe(config: TimmVision, timm_model: TimmModel) -> VisionFacts:
+    """Find image, width and grid. Raises SettingError for an unknown model or an unsupported image size."""
+    _require_known(timm_model.name)
+    default = timm.get_pretrained_cfg(timm_model.name)
+    published = {} if config.pretrained is None else published_settings(config.pretrained)
+    own_size = (published.get("pretrained_cfg", {}).get("input_size") or default.input_size)[-1]
     size = config.image_size or own_size
-    shape = _shape(chosen.name, size, json.dumps(chosen.arguments, sort_keys=True))
+    shape = _shape(timm_model.name, size, json.dumps(timm_model.arguments, sort_keys=True))
     if config.summary == "cls" and not shape.has_class:
-        raise SettingError("summary", f'"cls", but {chosen.name} has no class token; use "mean"')
-    image = ImageSpec(size, 3, tuple(usual.mean), tuple(usual.std))
-    if usual.interpolation in ("bilinear", "nearest"):
-        image = image._replace(interpolation=usual.interpolation)
+        raise SettingError("summary", f'"cls", but {timm_model.name} has no class token; use "mean"')
+    image = ImageSpec(size, 3, tuple(default.mean), tuple(default.std))
+    if default.interpolation in ("bilinear", "nearest"):
+        image = image._replace(interpolation=default.interpolation)
     if config.pretrained is not None:
         image = published_image(config.pretrained, image)
-    channels = chosen.arguments.get(IN_CHANNELS, 3)
+    channels = timm_model.arguments.get(IN_CHANNELS, 3)
     mean, std = (
         given or (own if len(own) == channels else (sum(own) / len(own),) * channels)
         for given, own in ((config.mean, image.mean), (config.std, image.std))
@@ -63,27 +65,27 @@ def facts_of(config: TimmVision, chosen: Chosen) -> VisionFacts:
 
 
 class TimmVisionEncoder(VisionEncoder):
-    """The last tokens of a timm model, normalised; position 0 is chosen.
+    """Wrap a timm model: its last normalised tokens, with their mean or the class token as summary.
 
     Args:
-        config: what is built.
+        config: settings of the encoder.
         assets: see `VisionEncoderConfig.build`.
     """
 
     def __init__(self, config: TimmVision, assets: Path | None = None) -> None:
         super().__init__()
         self.config = config
-        self._chosen = config.chosen() if assets is None else Chosen.load(assets)
+        self._timm_model = config.timm_model() if assets is None else TimmModel.load(assets)
         if assets is None:
-            self.image_spec, self.width, self.grid = config.describe()
+            self.image_spec, self.width, self.grid = describe(config, self._timm_model)
         else:
             self.image_spec = load_image_spec(assets)
-            arguments = json.dumps(self._chosen.arguments, sort_keys=True)
-            self.width, self.grid, _ = _shape(self._chosen.name, self.image_spec.size, arguments)
-        self.model = _created(
-            self._chosen.name, self.image_spec.size, self._chosen.arguments, config.drop_path
+            arguments = json.dumps(self._timm_model.arguments, sort_keys=True)
+            self.width, self.grid, _ = _shape(self._timm_model.name, self.image_spec.size, arguments)
+        self.model = _create(
+            self._timm_model.name, self.image_spec.size, self._timm_model.arguments, config.drop_path
         )
-        self._from_scratch = config.pretrained is None or assets is not None
+        self.from_scratch = config.pretrained is None or assets is not None
         if config.pretrained is not None and assets is None:
             load_published(self.model, config.pretrained, _rename)
 
@@ -93,9 +95,6 @@ class TimmVisionEncoder(VisionEncoder):
         summary = tokens[:, 0] if self.config.summary == "cls" else patches.mean(1)
         return VisionFeatures(summary, patches, self.grid)
 
-    def fresh(self) -> set[str]:
-        return super().fresh() if self._from_scratch else set()
-
     def no_decay(self) -> set[str]:
         if not hasattr(self.model, "no_weight_decay"):
             return set()
@@ -103,13 +102,13 @@ class TimmVisionEncoder(VisionEncoder):
         return own & {f"{PREFIX}{name}" for name in self.model.no_weight_decay()}
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Positions are resized as timm does it in each family."""
-        fitted = _filtered({name.removeprefix(PREFIX): value for name, value in state.items()}, self.model)
+        """Resize positions by timm's filter of the model's family."""
+        fitted = _filter({name.removeprefix(PREFIX): value for name, value in state.items()}, self.model)
         return {f"{PREFIX}{name}": value for name, value in fitted.items()}
 
     def save_assets(self, directory: Path) -> None:
         save_image_spec(self.image_spec, directory)
-        self._chosen.save(directory)
+        self._timm_model.save(directory)
 
 
 def _require_known(name: str) -> None:
@@ -122,21 +121,23 @@ def _require_known(name: str) -> None:
 
 @lru_cache(maxsize=64)
 def _shape(name: str, size: int, arguments: str) -> Shape:
-    """What the model makes of images of this size, seen on tensors without memory; arguments as JSON."""
+    """Find the output shape for images of this size on the meta device; `arguments` is JSON."""
     with torch.device("meta"):
-        model = _created(name, size, json.loads(arguments), drop_path=0.0).eval()
+        model = _create(name, size, json.loads(arguments), drop_path=0.0).eval()
         step = max(stage["reduction"] for stage in model.feature_info)
         if size % step:
             below = size // step * step
             near = f"{below} or {below + step}" if below else str(step)
             raise SettingError(
-                "image_size", f"{size} pixels are not tiled by the {step} of {name}; use {near}"
+                "image_size", f"{size} pixels are not a multiple of {step}, as {name} needs; use {near}"
             )
         try:
             channels = json.loads(arguments).get(IN_CHANNELS, 3)
             tokens, prefix, grid = _tokens(model, torch.zeros(1, channels, size, size))
-        except REFUSALS as error:
-            raise SettingError("image_size", f"{name} takes no images of {size} pixels: {error}") from error
+        except REJECTIONS as error:
+            raise SettingError(
+                "image_size", f"{name} does not accept images of {size} pixels: {error}"
+            ) from error
     rows, columns = grid or (size // step, size // step)
     count = tokens.shape[1] - prefix
     if rows * columns != count:
@@ -147,7 +148,7 @@ def _shape(name: str, size: int, arguments: str) -> Shape:
     return Shape(tokens.shape[2], (rows, columns), has_class)
 
 
-def _created(name: str, size: int, arguments: dict[str, Any], drop_path: float) -> nn.Module:
+def _create(name: str, size: int, arguments: dict[str, Any], drop_path: float) -> nn.Module:
     """A model without anything behind its tokens."""
     settings = dict(arguments)
     if timm.get_pretrained_cfg(name).fixed_input_size:
@@ -157,13 +158,13 @@ def _created(name: str, size: int, arguments: dict[str, Any], drop_path: float) 
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **settings)
         model.reset_classifier(0, "")
-    except REFUSALS as error:
+    except REJECTIONS as error:
         raise SettingError("arguments", f"timm cannot build {name} with {settings}: {error}") from error
     return model
 
 
 def _tokens(model: nn.Module, images: Tensor) -> tuple[Tensor, int, tuple[int, int] | None]:
-    """All normalised tokens [B, P + N, D], P, and the grid where the model itself keeps it."""
+    """Return all normalised tokens [B, P + N, D], P, and the grid if the output has two spatial axes."""
     features: Tensor = model.forward_features(images)
     prefix, grid = int(getattr(model, "num_prefix_tokens", 0)), None
     if features.ndim == 4:
@@ -178,15 +179,15 @@ def _tokens(model: nn.Module, images: Tensor) -> tuple[Tensor, int, tuple[int, i
 
 
 def _late_norm(model: nn.Module) -> nn.LayerNorm | None:
-    """The norm that some models have behind their pooling; here each token goes through it."""
+    """Return the norm that some models apply after pooling; here it is applied to each token."""
     for norm in (getattr(model, "fc_norm", None), getattr(getattr(model, "head", None), "norm", None)):
-        if isinstance(norm, nn.LayerNorm):  # timm's norm of [B, D, H, W] is one too
+        if isinstance(norm, nn.LayerNorm):  # includes timm's LayerNorm2d
             return norm
     return None
 
 
-def _filtered(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Names and sizes as the model has them, by the filter that timm keeps beside each family."""
+def _filter(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Convert names and sizes to the model's by the checkpoint filter of its timm family."""
     family = sys.modules[type(model).__module__]
     filter_ = getattr(family, "checkpoint_filter_fn", None)
     if filter_ is None:
@@ -196,8 +197,8 @@ def _filtered(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _of_channels(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The first convolution for as many channels as the model has."""
+def _adapt_channels(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Adapt the first convolution to the channels of the model."""
     first = model.pretrained_cfg["first_conv"]
     own = model.state_dict()
     for name in (f"{part}.weight" for part in ([first] if isinstance(first, str) else first)):
@@ -207,8 +208,8 @@ def _of_channels(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
 
 
 def _rename(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Published names to ours: a norm behind the pooling and a norm of all tokens are one norm here."""
-    state = _of_channels(_filtered(state, model), model)
+    """Convert published names; a norm after pooling and a norm of all tokens are the same norm here."""
+    state = _adapt_channels(_filter(state, model), model)
     own = set(model.state_dict())
     for here, there in (("norm", "fc_norm"), ("fc_norm", "norm")):
         if f"{here}.weight" in own and f"{here}.weight" not in state and f"{there}.weight" in state:

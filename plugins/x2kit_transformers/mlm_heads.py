@@ -1,4 +1,4 @@
-"""Names of masked-language heads in published files, family by family. Imports neither torch nor transformers."""
+"""Tensor names of published masked-language heads, by family. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from x2kit.plugin import NameTable
 
 
 class PublishedHead(NamedTuple):
-    """How a family of models calls its masked-language head.
+    """Tensor names of a family's masked-language head.
 
     Attributes:
-        names: own names on the left, as of `x2kit.plugin.TextEncoderConfig.pretrained_mlm_head`; a bias that
-            the family's head does without has no line.
-        words: the word embedding, which stands in for an output matrix that a file leaves out.
+        names: x2kit's names, as in `x2kit.plugin.TextEncoderConfig.pretrained_mlm_head`, to published ones; a bias
+            that the family's head lacks has no line.
+        words: the word embedding, used where a file omits the tied output matrix.
     """
 
     names: NameTable
@@ -39,7 +39,7 @@ ROBERTA = _head(
     "lm_head.bias",
     "roberta.embeddings.word_embeddings.weight",
 )
-"""XLM-R's and CamemBERT's too."""
+"""Also of XLM-R and CamemBERT."""
 DISTILBERT = _head(
     "vocab_transform",
     "vocab_layer_norm",
@@ -54,7 +54,7 @@ DEBERTA = _head(
     "lm_predictions.lm_head.bias",
     "deberta.embeddings.word_embeddings.weight",
 )
-"""As Microsoft published versions 2 and 3."""
+"""As published by Microsoft, versions 2 and 3."""
 DEBERTA_OF_TRANSFORMERS = _head(
     "cls.predictions.transform.dense",
     "cls.predictions.transform.LayerNorm",
@@ -73,6 +73,6 @@ MODERNBERT = PublishedHead(
     ),
     "model.embeddings.tok_embeddings.weight",
 )
-"""Its linear layer and its norm have no bias."""
+"""Without biases of the linear layer and the norm."""
 
 PUBLISHED = (BERT, ROBERTA, DISTILBERT, DEBERTA, DEBERTA_OF_TRANSFORMERS, MODERNBERT)
