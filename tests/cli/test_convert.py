@@ -248,7 +248,7 @@ def another_model(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (truncated, "is cut short: the end of the archive is missing"),
+        (truncated, "is truncated: the end of the archive is missing"),
         (empty, "is empty"),
         (a_text, "damaged, or not a file of weights (15 bytes that begin with b'image_res: 2')"),
         (a_image, "damaged, or not a file of weights"),

@@ -135,8 +135,11 @@ def test_an_unknown_name_carries_the_registry_s_message(context: dict[str, Any])
     [
         (3, "expected a component: its name, or class_path with init_args"),
         ({"init_args": {}}, "expected a component: its name, or class_path with init_args"),
-        ({"class_path": "Conv", "width": 8}, "beside class_path only init_args may stand, found width"),
-        ({"class_path": "Conv", "init_args": [8]}, "init_args holds settings by name, found list"),
+        (
+            {"class_path": "Conv", "width": 8},
+            "a component has two keys, class_path and init_args; found width",
+        ),
+        ({"class_path": "Conv", "init_args": [8]}, "init_args: expected a mapping, found list"),
     ],
 )
 def test_what_is_no_choice_is_refused_with_what_is_allowed(

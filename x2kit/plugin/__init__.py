@@ -1,4 +1,4 @@
-"""All that a plugin author imports. Names that need torch are imported when they are first used."""
+"""Public API for plugin authors; helpers are in `x2kit.plugin.toolkit`. Names that need torch are imported lazily."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from x2kit.plugin.components import (
 )
 from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
-from x2kit.plugin.loading.deprecation import LEAVING, warn_deprecated
+from x2kit.plugin.loading.deprecation import DEPRECATED, warn_deprecated
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
@@ -112,8 +112,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in LEAVING:
-        warn_deprecated(name, LEAVING[name])
+    if name in DEPRECATED:
+        warn_deprecated(name, DEPRECATED[name])
     if name in _LAZY:
         return getattr(import_module(f"x2kit.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Marks of settings that may change when a run goes on. Imports no torch.
+"""Types of recipe fields: components chosen by name, and settings that may change on resume. Imports no torch.
 
     log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="...")
 
-What is not marked makes another run of it. A mark holds for everything below the setting that has it.
+A setting without a mark must not change when a run is resumed. A mark also applies to everything below its setting.
 """
 
 from __future__ import annotations
@@ -31,49 +31,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnResume:
-    """What a change means for the run that goes on: nothing, or that its numbers differ from there."""
+    """Effect of a change on a resumed run: none, or different numbers from there on."""
 
     numbers_change: bool
 
 
 HARMLESS = OnResume(numbers_change=False)
-"""The run ends with the very weights that it would have had."""
+"""The final weights do not change."""
 FROM_HERE = OnResume(numbers_change=True)
-"""The steps that are left are made with the new value."""
+"""The remaining steps use the new value."""
 
 
 _OWN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def require_own_names(what: str, names: Iterable[str]) -> None:
-    """Raise ValueError for a name that cannot be a folder, a part of a log name, and a key of the command line."""
+    """Raise ValueError for names that are invalid as folder, log name or command-line key."""
     for name in names:
         if not _OWN_NAME.fullmatch(name):
-            raise ValueError(f"{what} has letters, digits, - and _ alone, found {name!r}")
+            raise ValueError(f"{what}: expected letters, digits, - and _, found {name!r}")
 
 
 def context_of(registry: Registry) -> dict[str, Any]:
-    """The validation context that lets pydantic resolve component names."""
+    """Return the pydantic context that resolves component names."""
     return {"registry": registry}
 
 
 def dump_component(component: ComponentConfig) -> dict[str, Any]:
-    """What a recipe writes for this component; reading it back gives an equal one."""
+    """Convert a component to its form in a recipe, class_path and init_args."""
     return {"class_path": component.component_name(), "init_args": component.model_dump(mode="json")}
 
 
 def split_choice(value: Any) -> tuple[str, dict[str, Any]]:
-    """Name and settings of a choice as a recipe writes it. Raises ValueError with what is allowed."""
+    """Split a component of a recipe into name and settings. Raises ValueError for another form."""
     if isinstance(value, str):
         return value, {}
     if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
         raise ValueError("expected a component: its name, or class_path with init_args")
     surplus = sorted(set(value) - {"class_path", "init_args"})
     if surplus:
-        raise ValueError(f"beside class_path only init_args may stand, found {', '.join(surplus)}")
+        raise ValueError(f"a component has two keys, class_path and init_args; found {', '.join(surplus)}")
     settings = value.get("init_args") or {}
     if not isinstance(settings, Mapping):
-        raise ValueError(f"init_args holds settings by name, found {type(settings).__name__}")
+        raise ValueError(f"init_args: expected a mapping, found {type(settings).__name__}")
     return value["class_path"], dict(settings)
 
 

@@ -1,4 +1,4 @@
-"""Report an error in a component's code as a fault of that component and its plugin. Imports no torch."""
+"""Attribute errors in a component's code to the component and its plugin. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ NOUNS: dict[Kind, str] = {
     "reporter": "reporter",
 }
 WORKER_GONE = "DataLoader worker"
-"""How torch's messages of a data worker that was killed begin; a signal handler raises them in any line of code."""
+"""Start of torch's message for a killed data worker, raised by a signal handler at any line of code."""
 
 
 @contextmanager
 def component_faults(component: ComponentConfig | None) -> Iterator[None]:
     """Raise PluginError for an error of the block, with component, plugin, file and line.
 
-    Errors of x2kit pass, and so do those that say nothing about the component: memory that does not suffice, and
-    other processes of the run that are gone.
+    Errors of x2kit and errors with another cause (out of memory, a lost rank or data worker) are not changed.
 
     Args:
-        component: whose code the block calls; None lets every error pass.
+        component: its code is called in the block; None changes no error.
     """
     try:
         yield
@@ -44,9 +43,7 @@ def component_faults(component: ComponentConfig | None) -> Iterator[None]:
 
 
 def _has_other_cause(error: Exception) -> bool:
-    memory = (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    )  # the latter is torch's
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
     text = str(error)
     return memory or text.startswith(WORKER_GONE) or any(sign in text for sign in PARTNER_GONE)
 
@@ -57,17 +54,16 @@ def _message(component: ComponentConfig, error: Exception) -> str:
     of_plugin, hint = "", ""
     if owner is not None:
         of_plugin = f" of plugin {owner.plugin} ({owner.distribution})"
-        named = (
-            owner.distribution if os.sep in owner.distribution else owner.plugin
-        )  # a file is named by its path
+        # a file plugin is named by its path
+        named = owner.distribution if os.sep in owner.distribution else owner.plugin
         hint = f"\n  try: x2kit plugins check {named} --component {name}"
     return f"{NOUNS[component.kind]} {name}{of_plugin} raised {' '.join(lines)} at {_place(component, error)}{hint}"
 
 
 def _place(component: ComponentConfig, error: Exception) -> str:
-    """File and line of the innermost frame in the package of the component, or of all if none is in it."""
+    """Return file and line of the innermost frame in the component's package, else of the innermost frame."""
     package = type(component).__module__.partition(".")[0]
-    frames = list(traceback.walk_tb(error.__traceback__))[1:]  # the first is this module's own
+    frames = list(traceback.walk_tb(error.__traceback__))[1:]  # the first is this module's
     own = [each for each in frames if str(each[0].f_globals.get("__name__")).partition(".")[0] == package]
     frame, line = (own or frames)[-1]
     return f"{frame.f_code.co_filename}:{line}"

@@ -1,9 +1,9 @@
-"""Settings of components: what a recipe writes, what a plugin registers. Imports no torch.
+"""Base classes of components, the settings that plugins register. Imports no torch.
 
-A component is a frozen pydantic class. Its fields are its settings, its class name is its name in recipes,
-its base class says its kind, and `build` makes the working object. `describe` tells what the rest of the
-model must know before any weight is made; it raises `SettingError` for settings that cannot be, so that a
-wrong recipe is refused in a second and not after an hour.
+A component is a frozen pydantic class. Its fields are its settings, its class name is its name in recipes, its base
+class is its kind, and `build` creates the working object. `describe` returns what other parts of the model need before
+any weight exists. It raises `SettingError` for invalid settings, so that a wrong recipe fails in a second and not
+after an hour.
 
 Shape letters, here and everywhere: B rows, L text tokens, N patches, D width, M distinct images (or texts).
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
+from x2kit.errors import SettingError
 from x2kit.plugin.choice import choice_schema
 from x2kit.plugin.facts import FusionFacts, TextFacts, VisionFacts
 from x2kit.plugin.objectives import MeanOver
@@ -39,17 +40,17 @@ Kind = Literal["vision", "text", "fusion", "source", "task", "objective", "repor
 
 @dataclass(frozen=True)
 class PathOrName:
-    """Marks a text setting that may be a path: a recipe then reads it relative to the file that holds it."""
+    """Marker of a string setting that may be a path, relative to the recipe file that contains it."""
 
 
 NameOrPath = Annotated[str, PathOrName()]
 """A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`,
-`../`, `/` or `~`, or if something of this name lies beside the recipe file that holds it."""
+`../`, `/` or `~`, or if it exists relative to the recipe file."""
 
 
 @dataclass(frozen=True)
 class PathOrUrl:
-    """Marks a text setting that is a path or a URL: a recipe reads a path relative to the file that holds it."""
+    """Marker of a string setting that is a URL or a path, relative to the recipe file that contains it."""
 
 
 Location = Annotated[
@@ -59,7 +60,7 @@ Location = Annotated[
 
 
 class ComponentConfig(BaseModel):
-    """The base of every component. Subclass one of the kinds below, not this."""
+    """Base of every component. Subclass one of the kinds below."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     kind: ClassVar[Kind]
@@ -72,31 +73,30 @@ class ComponentConfig(BaseModel):
 
     @classmethod
     def component_name(cls) -> str:
-        """The name that recipes use: the class name."""
+        """Return the name in recipes: the class name."""
         return cls.__name__
 
     def reads_weights_of(self, other: ComponentConfig) -> bool:
-        """Whether an encoder with these settings goes on from weights of one with those.
+        """Whether an encoder with these settings can load weights of one with the settings `other`.
 
-        By default if both are one component by name, and these settings name no pretrained weights that those do not.
+        By default if both have the same component name, and these settings name no other pretrained weights.
         """
         wanted = getattr(self, "pretrained", None)
         known = getattr(other, "pretrained", None)
         return self.component_name() == other.component_name() and wanted in (None, known)
 
     def usual_lr(self) -> float | None:
-        """Peak learning rate that suits the published weights that these settings name; None if they name none.
+        """Return a suitable peak learning rate for the pretrained weights; None without any.
 
-        By default 1e-4, X²-VLM's, for a component whose `pretrained` is set. Recipes are warned about far above it.
+        By default 1e-4, as in X²-VLM, for a component whose `pretrained` is set. Far above it recipes get a warning.
         """
         return None if getattr(self, "pretrained", None) is None else 1e-4
 
     def in_place_of(self, other: ComponentConfig) -> Self:
-        """These settings where a recipe exchanges the encoder `other` for this one; by default unchanged.
+        """Return the settings to use where a recipe replaces the encoder `other` by this one; by default unchanged.
 
-        An encoder of any size returns a copy in which the sizes that the recipe leaves open are those of `other`, so
-        that what was built around `other` fits. It may raise SettingError if `other` cannot be described; then all
-        settings stay as they are.
+        An encoder of any size returns a copy in which sizes that are not set are those of `other`, so that the other
+        parts still fit. It may raise SettingError if `other` cannot be described; then the settings are not changed.
         """
         return self
 
@@ -108,107 +108,99 @@ class VisionEncoderConfig(ComponentConfig):
 
     @classmethod
     def from_official(cls, shapes: Shapes) -> Self | None:
-        """The settings of the encoder in an official checkpoint, from its tensors; None if it is another kind.
+        """Infer the settings of the encoder in an official checkpoint from shapes; None for another architecture.
 
-        A component that reads official checkpoints overrides this, and `Encoder.official_names`.
+        A component that reads official checkpoints overrides this and `Encoder.official_names`.
         """
         return None
 
     def at_image_size(self, image_size: int) -> Self:
-        """The same encoder for another image size. Raises SettingError if it cannot be; see `Encoder.fit`."""
-        from x2kit.errors import SettingError
-
+        """Return the same encoder for another image size; see `Encoder.fit`. Raises SettingError if it is fixed."""
         if "image_size" not in type(self).model_fields:
             raise SettingError("image_size", f"{self.component_name()} has no such setting")
         return self.model_validate({**self.model_dump(), "image_size": image_size})
 
     @abstractmethod
     def describe(self) -> VisionFacts:
-        """Image, width and grid. Raises SettingError for settings that cannot be."""
+        """Return image, width and grid. Raises SettingError for invalid settings."""
         raise NotImplementedError
 
     @abstractmethod
     def build(self, assets: Path | None = None) -> VisionEncoder:
-        """The encoder, with pretrained weights where the settings name some.
+        """Build the encoder, with pretrained weights if the settings name any.
 
         Args:
-            assets: a directory that this encoder's `save_assets` once wrote. When given, only the
-                architecture is wanted: no pretrained weights are read, since saved ones are about to be loaded.
+            assets: a directory written by `save_assets`. If given, only the architecture is built: no pretrained
+                weights are read, since saved ones are loaded next.
         """
         raise NotImplementedError
 
 
 class TextEncoderConfig(ComponentConfig):
-    """Settings of a text encoder, which owns its tokenizer."""
+    """Settings of a text encoder and its tokenizer."""
 
     kind: ClassVar[Kind] = "text"
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
-        """As `VisionEncoderConfig.from_official`.
+        """Infer the settings as `VisionEncoderConfig.from_official`.
 
         Args:
-            heads: attention heads of the checkpoint's vision encoder where its shapes tell them; see
-                `x2kit.plugin.toolkit.official_keys.usual_heads`.
+            heads: attention heads of the checkpoint's vision encoder, if its shapes define them; see
+                `x2kit.plugin.toolkit.usual_heads`.
         """
         return None
 
     def official_tokenizer(self, name: str | None) -> Tokenizer:
-        """The tokenizer of an official checkpoint, which does not hold one itself.
+        """Return the tokenizer for an official checkpoint, which does not contain one.
 
         Args:
-            name: a published name or a directory; None for a stand-in that handles ids only.
+            name: a published name or a directory; None for a placeholder that handles ids only.
         Raises: SettingError or WeightsError if it does not fit the word embedding.
         """
-        from x2kit.errors import SettingError
-
-        raise SettingError("class_path", f"{self.component_name()} reads no official checkpoint")
+        raise SettingError("class_path", f"{self.component_name()} does not read official checkpoints")
 
     def pretrained_mlm_head(self) -> dict[str, Tensor]:
-        """The masked-language head of the file that the pretrained weights are from.
+        """Load the masked-language head from the file of the pretrained weights.
 
         Returns: dense.weight [D, D], dense.bias [D], norm.weight [D], norm.bias [D], decoder.weight [V, D],
-            decoder.bias [V], the last two for the whole vocabulary.
-        Raises: SettingError if there is no such file, WeightsError if it holds no such head.
+            decoder.bias [V], where V is the whole vocabulary.
+        Raises: SettingError if there is no such file, WeightsError if it has no such head.
         """
-        from x2kit.errors import SettingError
-
         raise SettingError(
             "class_path",
-            f"{self.component_name()} brings no masked-language head; set mlm_pretrained to false",
+            f"{self.component_name()} has no pretrained masked-language head; set mlm_pretrained to false",
         )
 
     def build_decoder(self, tokenizer: Tokenizer, layers: int, assets: Path | None = None) -> TextDecoder:
-        """A decoder of answers whose layers are like the encoder's. Raises SettingError if it has none."""
-        from x2kit.errors import SettingError
-
-        raise SettingError("class_path", f"{self.component_name()} has no decoder; leave out decoder_layers")
+        """Build an answer decoder with layers like the encoder's. Raises SettingError if there is none."""
+        raise SettingError("class_path", f"{self.component_name()} has no decoder; remove decoder_layers")
 
     def largest_tokenizer(self) -> Tokenizer | None:
-        """A stand-in with the most ids that a tokenizer trained on the run's texts can get; None if that is unknown.
+        """Return a placeholder for the trained tokenizer with its maximum number of ids; None if unknown.
 
-        Costs are computed with it where the texts are not there.
+        Used to estimate costs where the texts are not available.
         """
         return None
 
     @abstractmethod
     def describe(self) -> TextFacts:
-        """Width, longest text, vocabulary. Raises SettingError for settings that cannot be."""
+        """Return width, longest text and vocabulary. Raises SettingError for invalid settings."""
         raise NotImplementedError
 
     @abstractmethod
     def build_tokenizer(self, texts: Iterable[str] | None = None, assets: Path | None = None) -> Tokenizer:
-        """The tokenizer.
+        """Build or read the tokenizer.
 
         Args:
-            texts: the run's own texts, read only by an encoder whose tokenizer is trained on them.
-            assets: a directory that the tokenizer's `save` once wrote; read instead of anything else.
+            texts: the run's texts, used only if the tokenizer is trained on them.
+            assets: a directory written by the tokenizer's `save`; if given, the tokenizer is read from it.
         """
         raise NotImplementedError
 
     @abstractmethod
     def build(self, tokenizer: Tokenizer, assets: Path | None = None) -> TextEncoder:
-        """The encoder for this tokenizer; `assets` as in `VisionEncoderConfig.build`."""
+        """Build the encoder for this tokenizer; `assets` as in `VisionEncoderConfig.build`."""
         raise NotImplementedError
 
 
@@ -219,17 +211,17 @@ class FusionEncoderConfig(ComponentConfig):
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
-        """As `TextEncoderConfig.from_official`; layers are numbered from 0."""
+        """Infer the settings as `TextEncoderConfig.from_official`; layers are numbered from 0."""
         return None
 
     @abstractmethod
     def describe(self, text_width: int, context_width: int) -> FusionFacts:
-        """Output width and depth. Raises SettingError if it cannot fuse texts and contexts so wide."""
+        """Return output width and depth. Raises SettingError for unsupported widths of texts or contexts."""
         raise NotImplementedError
 
     @abstractmethod
     def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
-        """The encoder; `assets` as in `VisionEncoderConfig.build`."""
+        """Build the encoder; `assets` as in `VisionEncoderConfig.build`."""
         raise NotImplementedError
 
 
@@ -240,25 +232,23 @@ class SourceConfig(ComponentConfig):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SettingError for what can be known without reading the data, such as a missing file."""
+        """Raise SettingError for errors that are visible without reading the data, such as a missing file."""
         raise NotImplementedError
 
     @abstractmethod
     def languages(self) -> tuple[str, ...] | None:
-        """Codes of the languages that its texts can have, in a fixed order; None if only reading tells."""
+        """Return the language codes of its texts, in a fixed order; None if they are known only after reading."""
         raise NotImplementedError
 
     @abstractmethod
     def open(self) -> Source:
-        """The records, by position."""
+        """Open the records."""
         raise NotImplementedError
 
     def for_split(self, split: str) -> Self:
-        """The same data, another part of it. Sources that have a `split` setting need not override this."""
-        from x2kit.errors import SettingError
-
+        """Return the settings for another split. Sources with a `split` setting need not override this."""
         if "split" not in type(self).model_fields:
-            raise SettingError("split", f"{self.component_name()} has no parts, so it has no {split!r}")
+            raise SettingError("split", f"{self.component_name()} has no splits, found {split!r}")
         return self.model_validate({**self.model_dump(), "split": split})
 
 
@@ -268,51 +258,51 @@ class TaskConfig(ComponentConfig):
     kind: ClassVar[Kind] = "task"
 
     def check(self, context: TaskContext) -> None:
-        """Check that the records can be measured. Called for all tasks before the first `run`.
+        """Check that the records suit the task. Called for all tasks before the first `run`.
 
-        Raises: DataError that says what is missing and which setting to change.
+        Raises: DataError that names the missing field and the setting to change.
         """
 
     @abstractmethod
     def run(self, context: TaskContext) -> Mapping[str, Any]:
-        """Measure. What comes back goes into `evaluation.json`, so it holds numbers, texts and lists."""
+        """Measure, and return numbers, strings and lists for `evaluation.json`."""
         raise NotImplementedError
 
 
 class ObjectiveConfig(ComponentConfig):
-    """Settings of an objective: a further loss of a stream, with a weight and a name of its own.
+    """Settings of an objective: an additional loss of a stream, with its own weight and name.
 
-    What it is a mean over, `over`, is "pairs" unless the class says "rows"; see `Objective`.
+    `over` is what the loss is a mean over, "pairs" by default, or "rows"; see `Objective`.
     """
 
     kind: ClassVar[Kind] = "objective"
     over: ClassVar[MeanOver] = "pairs"
 
-    weight: float = Field(1.0, ge=0, description="factor of this loss; 0 leaves it out")
-    start: float = Field(0.0, ge=0, le=1, description="share of all steps after which it is on")
-    stop: float = Field(1.0, ge=0, le=1, description="share of all steps after which it is off again")
+    weight: float = Field(1.0, ge=0, description="factor of this loss; 0 disables it")
+    start: float = Field(0.0, ge=0, le=1, description="share of all steps at which it starts")
+    stop: float = Field(1.0, ge=0, le=1, description="share of all steps at which it ends")
 
     def on(self, step: int, steps: int) -> bool:
-        """Whether the loss counts at this step (from 0) of a run of so many steps."""
+        """Whether the loss is active at this step (from 0) of `steps`."""
         return self.weight > 0 and self.start * steps <= step < self.stop * steps
 
     @abstractmethod
     def build(self) -> Objective:
-        """The objective of one run. Torch is imported here, not with the settings."""
+        """Build the objective of one run. Import torch here, not with the settings."""
         raise NotImplementedError
 
 
 class ReporterConfig(ComponentConfig):
-    """Settings of a reporter, which carries the numbers of a run elsewhere."""
+    """Settings of a reporter, which sends the metrics of a run to another service."""
 
     kind: ClassVar[Kind] = "reporter"
 
     def check(self) -> None:
-        """Raise SettingError for what can be known before the run, such as a library that is not installed."""
+        """Raise SettingError for errors that are visible before the run, such as a missing library."""
 
     @abstractmethod
     def build(self) -> Reporter:
-        """The reporter of one run. Libraries are imported here, not with the settings."""
+        """Build the reporter of one run. Import libraries here, not with the settings."""
         raise NotImplementedError
 
 

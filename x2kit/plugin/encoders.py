@@ -1,4 +1,4 @@
-"""The contracts of the three encoders: what a plugin's working objects take and give. Imports torch.
+"""Contracts of the encoders that plugins build, and their inputs and outputs. Imports torch.
 
 B rows, L text tokens, N patches, D width, M distinct contexts. Masks are bool and True is kept.
 """
@@ -22,10 +22,10 @@ from x2kit.plugin.toolkit.gather import gather_rows
 
 
 class VisionFeatures(NamedTuple):
-    """What a vision encoder gives: the vision sequence is the summary, then the patches.
+    """Output of a vision encoder; the vision sequence is the summary followed by the patches.
 
     Attributes:
-        summary: [B, D], one vector an image.
+        summary: [B, D], one vector per image.
         patches: [B, N, D], row-major over the grid.
         grid: (rows, columns) with rows * columns == N.
     """
@@ -36,7 +36,7 @@ class VisionFeatures(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """What the three kinds of encoder share: everything here may be left as it is."""
+    """Base of all encoders; every method here has a default."""
 
     built_from: ComponentConfig | None = None
     """The settings that built it, for errors in `forward`; set by x2kit."""
@@ -49,10 +49,10 @@ class Encoder(nn.Module):
             return super().__call__(*args, **kwargs)
 
     def save_assets(self, directory: Path) -> None:
-        """Write what `build(assets=...)` needs beside the recipe; most encoders need nothing."""
+        """Write the files that `build(assets=...)` needs besides the recipe; most encoders need none."""
 
     def no_decay(self) -> set[str]:
-        """Names of own parameters without weight decay beyond biases and norms."""
+        """Return names of parameters without weight decay, besides biases and norms."""
         return set()
 
     def fresh(self) -> set[str]:
@@ -63,20 +63,20 @@ class Encoder(nn.Module):
         return {name for name, _ in self.named_parameters()} if self.from_scratch else set()
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
-        """Own tensor names to those of official checkpoints, their prefix taken off; see `NameTable`.
+        """Map tensor names to those of official checkpoints, without their prefix; see `NameTable`.
 
         Args:
-            first_layer: number of the first layer, where the official model has text and fusion layers in one stack.
+            first_layer: number of the first layer if the official model has text and fusion layers in one stack.
         Raises: WeightsError if there is no official checkpoint of this encoder.
         """
-        raise WeightsError(f"{type(self).__name__}: official checkpoints have no such encoder")
+        raise WeightsError(f"{type(self).__name__}: there is no official checkpoint of this encoder")
 
     def official_buffers(self) -> dict[str, Tensor]:
-        """What official checkpoints hold besides and the settings tell: position ids, index tables, masks."""
+        """Return buffers of official checkpoints that follow from the settings, such as position ids and masks."""
         return {}
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Own tensors of another image size brought to this one's; what cannot be brought is left as it is."""
+        """Convert tensors of another image size to this one; other tensors are not changed."""
         return state
 
 
@@ -98,16 +98,16 @@ class VisionEncoder(Encoder):
         raise NotImplementedError
 
     def pool_regions(self, features: VisionFeatures, rows: Tensor, weights: Tensor) -> Tensor:
-        """The summary of regions: the weighted mean of their patches (X²-VLM, section 3.1).
+        """Pool regions: the weighted mean of their patches (X²-VLM, section 3.1).
 
-        An encoder with a way of its own overrides this: X-VLM's CLIP runs its last layers again under
-        the mask, which is where the weights are above 0.
+        An encoder may override this: X-VLM's CLIP runs its last layers again with the region as mask, where weights
+        are above 0.
 
         Args:
-            features: of the distinct images.
+            features: features of the distinct images.
             rows: [B] int64, the image of each region.
-            weights: [B, N], how much each patch counts: bool for patches that count alike, as in the paper, or
-                float; not negative, and at least one above 0 in each row.
+            weights: [B, N], weight of each patch: bool for equal weights, as in the paper, or float; non-negative,
+                with at least one above 0 in each row.
         Returns: [B, D].
         """
         weights = weights.to(features.patches.dtype)
@@ -119,9 +119,9 @@ class TextEncoder(Encoder):
     """Token ids to token vectors. Set the attributes in the constructor.
 
     Attributes:
-        tokenizer: of its texts.
+        tokenizer: tokenizer of its texts.
         width: D of the token vectors.
-        max_length: most tokens of a text, special ones included.
+        max_length: maximum number of tokens of a text, including special ones.
     """
 
     tokenizer: Tokenizer
@@ -130,48 +130,46 @@ class TextEncoder(Encoder):
 
     @abstractmethod
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Encode texts; position 0 summarises.
+        """Encode texts; position 0 is the summary.
 
         Args:
             ids: [B, L] int64.
-            mask: [B, L] bool; padding must change nothing at kept positions.
+            mask: [B, L] bool; padding must not affect kept positions.
         Returns: [B, L, D].
         """
         raise NotImplementedError
 
     def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
-        """Encode texts of which each token sees some tokens only, as one that writes a caption does.
+        """Encode texts under an attention mask per token, as for causal generation of captions.
 
         Args:
             ids: [B, L] int64.
-            sees: [B, L, L] bool, which tokens (last axis) each token sees.
-            positions: [B, L] int64, the place in the text of each token, from 0; several tokens may share one.
-        Returns: [B, L, D], the tokens themselves: position 0 summarises nothing that it does not see.
-        Raises: HeadError if this encoder reads whole texts only.
+            sees: [B, L, L] bool, the tokens (last axis) that each token attends to.
+            positions: [B, L] int64, position of each token in the text, from 0; several tokens may share one.
+        Returns: [B, L, D], the hidden states; position 0 is not replaced by a summary.
+        Raises: HeadError if the encoder does not support such masks.
         """
-        raise HeadError(
-            f"{type(self).__name__} reads whole texts only, so no captions can be written with it"
-        )
+        raise HeadError(f"{type(self).__name__} reads whole texts only, so it cannot generate captions")
 
     def token_embedding(self) -> nn.Embedding | None:
-        """Return the word embedding [V, D] whose matrix the masked-language head shares with `model.heads.tie_mlm`.
+        """Return the word embedding [V, D] that the masked-language head shares with `model.heads.tie_mlm`.
 
-        None, as by default, where there is none to share: the head then gets a matrix [tokenizer.vocab_size, D] of its
-        own. V may exceed `tokenizer.vocab_size`.
+        None, the default, if there is none to share: the head then has its own matrix [tokenizer.vocab_size, D]. V may
+        exceed `tokenizer.vocab_size`.
         """
         return None
 
 
 class Context(NamedTuple):
-    """What text rows look at: M distinct contexts serve B text rows.
+    """Contexts that text rows attend to: M distinct contexts are shared by B text rows.
 
     Attributes:
-        tokens: [M, N, Dc], for images the patches, for texts their tokens.
+        tokens: [M, N, Dc], patches of images or tokens of texts.
         rows: [B] int64, the context of each text row.
-        mask: [B, N] bool, the tokens that each row may look at; None for all.
-        lead: [B, 1, Dc], a summary token of the row's own in front of the tokens, always visible; or None.
-        prepared: [M, ...] each, what `FusionEncoder.prepare` made of these tokens, so that several calls that look
-            at the same contexts need not compute it again; empty if it was not asked. An encoder may ignore it.
+        mask: [B, N] bool, the tokens that each row attends to; None for all.
+        lead: [B, 1, Dc], a summary token per row before the tokens, always visible; or None.
+        prepared: [M, ...] each, the output of `FusionEncoder.prepare` for these tokens, shared by calls with the same
+            contexts; empty if not computed. An encoder may ignore it.
     """
 
     tokens: Tensor
@@ -181,9 +179,9 @@ class Context(NamedTuple):
     prepared: tuple[Tensor, ...] = ()
 
     def expand(self) -> tuple[Tensor, Tensor]:
-        """Copy the contexts to their rows, the plain form for an encoder that does not share work between rows.
+        """Copy the contexts to their rows, for an encoder that does not share work between rows.
 
-        Returns: tokens [B, N, Dc] and mask [B, N] bool, with `lead` in front where there is one (N + 1 tokens).
+        Returns: tokens [B, N, Dc] and mask [B, N] bool, with `lead` first if there is one (N + 1 tokens).
         """
         tokens = gather_rows(self.tokens, self.rows)
         mask = self.mask
@@ -196,14 +194,14 @@ class Context(NamedTuple):
 
 
 class FusionEncoder(Encoder):
-    """Text tokens that look at a context. Set `width` in the constructor."""
+    """Fuses text tokens with a context. Set `width` in the constructor."""
 
     width: int
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """What depends on context tokens [M, N, Dc] alone, as tensors [M, ...] for `Context.prepared`.
+        """Compute what depends on context tokens [M, N, Dc] only, as tensors [M, ...] for `Context.prepared`.
 
-        Nothing by default. Keys and values of every layer, in an encoder with cross-attention.
+        Nothing by default; keys and values of every layer in an encoder with cross-attention.
         """
         return ()
 
@@ -211,39 +209,39 @@ class FusionEncoder(Encoder):
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
     ) -> Tensor:
-        """Fuse.
+        """Fuse texts with their contexts.
 
         Args:
-            text: [B, L, D], what the text encoder gave.
-            text_mask: [B, L] bool; or [B, L, L] bool, which tokens (last axis) each token sees, from an encoder
-                that reads texts partly (`TextEncoder.read_partly`).
-            context: None is text alone: cross-attention is skipped, the rest of each layer is not.
-            summary_rows: of the first so many rows only position 0 will be read; an encoder may leave their
-                other positions at any finite value, which spares most of its last layer.
+            text: [B, L, D], output of the text encoder.
+            text_mask: [B, L] bool; or [B, L, L] bool, the tokens (last axis) that each token attends to, from
+                `TextEncoder.read_partly`.
+            context: None for text alone: only cross-attention is skipped.
+            summary_rows: number of first rows of which only position 0 is used; their other positions may have any
+                finite value, which saves most of the last layer.
         Returns: [B, L, D].
         """
         raise NotImplementedError
 
 
 class TextDecoder(Encoder):
-    """A decoder of answers: causal layers that look at a fused question."""
+    """Answer decoder: causal layers with cross-attention to a fused question."""
 
     def begin_from(
         self, text: Mapping[str, Tensor], fusion: Mapping[str, Tensor], mlm_head: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Own tensors out of the other parts of a pretrained model (X²-VLM, section 4.3; ALBEF, arXiv:2107.07651).
+        """Initialise from other parts of a pretrained model (X²-VLM, section 4.3; ALBEF, arXiv:2107.07651).
 
         Args:
             text: the text encoder's tensors by official name; see `Encoder.official_names`.
             fusion: the fusion encoder's, layers numbered from 0; empty if it has no official names.
             mlm_head: the masked-language head's by the names of `TextEncoderConfig.pretrained_mlm_head`, or empty.
-        Returns: tensors by own name; what is left out begins anew, as everything does by default.
+        Returns: tensors by name; other tensors keep their initial values. By default there are none.
         """
         return {}
 
     @abstractmethod
     def forward(self, ids: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
-        """Logits of each next token.
+        """Compute the logits of each next token.
 
         Args:
             ids: [B, L] int64.

@@ -1,28 +1,28 @@
-"""What is known of an encoder without its weights, for parts to be checked against each other. Imports no torch."""
+"""Facts of encoders known before weights exist, to check parts against each other. Imports no torch."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 Interpolation: TypeAlias = Literal["bicubic", "bilinear", "nearest"]
-"""How images are brought to an encoder's size."""
+"""Interpolation used to resize images."""
 
 
 class ImageSpec(NamedTuple):
-    """What an encoder wants its images to be. It travels with the weights.
+    """Image format of an encoder, saved with the weights.
 
     Attributes:
         size: side of the square image, in pixels.
-        channels: 3 for colour, 1 for a radiograph, 13 for a satellite tile. Photographs are brought to 1 or 3 channels
-            where they have others; arrays, and all images where `value_range` is given, must have as many.
-        mean: one a channel, in units of [0, 1]; subtracted by the model before the encoder sees the image.
-        std: one a channel; divided by after the mean was subtracted.
-        interpolation: how images are brought to `size`.
-        value_range: the numbers that become 0 and 1; what lies outside becomes 0 or 1. Images may then be of 16
-            bits, whole numbers or floats: (0, 65535) for a PNG of 16 bits, (0, 4095) for a radiograph of 12,
-            (0, 10000) for reflectance. None for images of 8 bits, and no deeper ones.
-        colours: the channels that stand for red, green and blue where people look at an image; None for the first
-            three, or the first in grey. The model is not concerned.
+        channels: 3 for colour, 1 for a radiograph, 13 for a satellite tile. Photographs are converted to 1 or 3
+            channels; arrays, and all images if `value_range` is set, must have exactly this number.
+        mean: one per channel, in units of [0, 1]; the model subtracts it before the encoder.
+        std: one per channel; the model divides by it after subtracting the mean.
+        interpolation: interpolation to resize images to `size`.
+        value_range: values mapped to 0 and 1; values outside are clamped. Images may then have 16 bits, integers or
+            floats: (0, 65535) for a 16-bit PNG, (0, 4095) for a 12-bit radiograph, (0, 10000) for reflectance. None
+            for 8-bit images only.
+        colours: channels shown as red, green and blue to people; None for the first three, or the first in grey. The
+            model does not use it.
     """
 
     size: int
@@ -34,7 +34,7 @@ class ImageSpec(NamedTuple):
     colours: tuple[int, int, int] | None = None
 
     def fault(self) -> str | None:
-        """What is wrong with it in itself, in words; None if nothing is."""
+        """Describe the first inconsistency of the fields; None if there is none."""
         for name in ("mean", "std"):
             numbers = getattr(self, name)
             if len(numbers) != self.channels:
@@ -50,7 +50,7 @@ class ImageSpec(NamedTuple):
 
 
 class VisionFacts(NamedTuple):
-    """What is known of a vision encoder without its weights: image, width D, patch grid (rows, columns)."""
+    """Facts of a vision encoder: image, width D, patch grid (rows, columns)."""
 
     image: ImageSpec
     width: int
@@ -58,12 +58,12 @@ class VisionFacts(NamedTuple):
 
 
 class TextFacts(NamedTuple):
-    """What is known of a text encoder without its weights.
+    """Facts of a text encoder.
 
     Attributes:
         width: D.
-        max_length: most tokens a text may have, first and last special token included.
-        vocab_size: None while the tokenizer is still to be trained on the run's texts.
+        max_length: maximum number of tokens of a text, including the first and last special token.
+        vocab_size: None if the tokenizer is yet to be trained on the run's texts.
     """
 
     width: int
@@ -72,7 +72,7 @@ class TextFacts(NamedTuple):
 
 
 class FusionFacts(NamedTuple):
-    """What is known of a fusion encoder without its weights: width D of its output, number of layers."""
+    """Facts of a fusion encoder: width D of its output, number of layers."""
 
     width: int
     layers: int

@@ -1,4 +1,4 @@
-"""The contract of objectives: further losses of a stream, beside those of the paper."""
+"""Contract of objectives: losses of a stream in addition to those of the paper. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
     from x2kit.plugin.encoders import VisionFeatures
 
 MeanOver: TypeAlias = Literal["pairs", "rows"]
-"""What an objective is a mean over: the pairs of the whole batch, or the rows of a process."""
+"""What an objective is a mean over: the pairs of the global batch, or the rows of a rank."""
 
 
 class EncodedTexts(NamedTuple):
-    """The texts of B rows as the text encoder gave them: tokens [B, L, D], mask [B, L] bool, True is kept."""
+    """Encoded texts of B rows: tokens [B, L, D], mask [B, L] bool, True is kept."""
 
     tokens: Tensor
     mask: Tensor
 
 
 class StreamFeatures(NamedTuple):
-    """What an objective is given of a stream in a step: W rows of the whole batch, B of them of this process.
+    """Features of a stream in a step: W rows of the global batch, of which B are on this rank.
 
-    In one process W and B are the same rows. In parallel text the first text takes the place of the image.
+    With one rank W and B are the same rows. In parallel text the first text replaces the image.
 
     Attributes:
-        first: [W, E] float32, unit length: images, or regions, in the common space; of parallel text the first texts.
+        first: [W, E] float32, unit length: images or regions in the common space; the first texts of parallel text.
         second: [W, E] float32, unit length: the texts; row i belongs to row i of `first`.
-        group: [W] int64; rows of one group are right answers to each other, as `positives` of the stream says.
-        temperature: scalar, learned: that of the contrastive loss.
-        texts: of the B rows; one entry, and two of parallel text.
-        summary: [B, D] of the image or region of each row; None of parallel text.
-        region_mask: [B, N] bool, the patches of each row's region; None where rows look at whole images.
-        images: [B] int64, which of the M images each row looks at; None of parallel text.
-        vision: of the M distinct images of the step, those of other streams included; None of parallel text.
+        group: [W] int64; rows of one group are positives of each other, as set by `positives` of the stream.
+        temperature: scalar, the learned temperature of the contrastive loss.
+        texts: texts of the B rows; one entry, or two for parallel text.
+        summary: [B, D] of the image or region of each row; None for parallel text.
+        region_mask: [B, N] bool, the patches of each row's region; None for whole images.
+        images: [B] int64, the image of each row among the M; None for parallel text.
+        vision: features of the M distinct images of the step, including other streams; None for parallel text.
     """
 
     first: Tensor
@@ -51,16 +51,16 @@ class StreamFeatures(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A pure function of features: it has no parameters and no state, and draws nothing.
+    """A pure function of features, without parameters, state or random numbers.
 
-    Autocast is off where it is called. Tokens, summaries and patches may then be of half precision, so make them float.
+    Autocast is off when it is called. Tokens, summaries and patches may have half precision: convert them to float.
     """
 
     def __call__(self, features: StreamFeatures) -> Tensor:
-        """The loss, unweighted.
+        """Compute the unweighted loss.
 
-        Returns: scalar with its graph. An objective over pairs looks at `first`, `second` and `group` alone and is a
-            mean over the W pairs, so that every process finds the same; one over rows is a mean over the B rows, which
-            several processes weigh by how many each has.
+        Returns: scalar with its graph. An objective over pairs uses `first`, `second` and `group` only and is a mean
+            over the W pairs, equal on all ranks; one over rows is a mean over the B rows, and ranks are weighted by
+            their number of rows.
         """
         ...

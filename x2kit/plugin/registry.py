@@ -1,4 +1,4 @@
-"""The register of components: what plugins add to and recipes read from. Imports no torch."""
+"""Registry of components that plugins add to and recipes read from. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from x2kit.plugin.components import KINDS, ComponentConfig, Kind
 
 
 class Owner(NamedTuple):
-    """The plugin that registered a component, and what brought it: name and version, or the path of a file."""
+    """Plugin that registered a component, and its distribution with version, or its file."""
 
     plugin: str
     distribution: str
@@ -25,13 +25,13 @@ _OWNERS: WeakKeyDictionary[type[ComponentConfig], Owner] = WeakKeyDictionary()
 
 
 def owner_of(component: type[ComponentConfig]) -> Owner | None:
-    """Return who registered the component last; None for one that was never registered."""
+    """Return the plugin that registered the component last; None if there is none."""
     return _OWNERS.get(component)
 
 
 @dataclass(frozen=True)
 class Registered:
-    """One component and where it comes from."""
+    """A component, its plugin and its distribution."""
 
     component: type[ComponentConfig]
     plugin: str
@@ -39,11 +39,11 @@ class Registered:
 
 
 class Registry:
-    """Components by kind and name. A plugin gets one in its hook and calls `add`.
+    """Components by kind and name, passed to the hook of a plugin.
 
     Args:
-        plugin: name of the plugin that fills this register; empty for the register of all plugins.
-        distribution: name and version of what brought the plugin, or the path of its file.
+        plugin: name of the plugin that fills this registry; empty for the registry of all plugins.
+        distribution: name and version of the plugin's distribution, or the path of its file.
     """
 
     def __init__(self, plugin: str = "", distribution: str = "") -> None:
@@ -53,10 +53,10 @@ class Registry:
         self._distribution = distribution
 
     def add(self, component: type[ComponentConfig]) -> None:
-        """Register a component; its base class says its kind and its class name is its name in recipes.
+        """Register a component; its base class is its kind, its class name is its name in recipes.
 
-        Raises: PluginError if it is no component, if it does not keep the contract of its kind, or if a
-            component of this kind has the name already.
+        Raises: PluginError if it is not a component, violates the contract of its kind, or has a name that another
+            component of this kind has.
         """
         if not (isinstance(component, type) and issubclass(component, tuple(KINDS.values()))):
             bases = ", ".join(base.__name__ for base in KINDS.values())
@@ -66,25 +66,25 @@ class Registry:
         entry = Registered(component, self._plugin, self._distribution)
         key = (component.kind, component.component_name())
         if key in self._entries:
-            raise PluginError(clash(entry, self._entries[key]))
+            raise PluginError(duplicate_message(entry, self._entries[key]))
         self._entries[key] = entry
         _OWNERS[component] = Owner(self._plugin, self._distribution)
 
     def absorb(self, other: Registry) -> None:
-        """Take all components of another register, or none. Raises PluginError on the first name clash."""
+        """Add all components of another registry, or none. Raises PluginError for a duplicate name."""
         for key, entry in other._entries.items():
             if key in self._entries:
-                raise PluginError(clash(entry, self._entries[key]))
+                raise PluginError(duplicate_message(entry, self._entries[key]))
         self._entries.update(other._entries)
 
     def quarantine(self, plugin: str, reason: str, distribution: str = "") -> None:
-        """Remember why a plugin is not used, to say so when a name is not found."""
+        """Record why a plugin is not used, for the message of an unknown name."""
         self._quarantined[plugin] = (
             f"{plugin} ({distribution}): {reason}" if distribution else f"{plugin}: {reason}"
         )
 
     def get(self, kind: Kind, name: str) -> type[ComponentConfig]:
-        """The component of this name. Raises PluginError that lists near, known and quarantined names."""
+        """Return the component of this name. Raises PluginError that lists near, known and quarantined names."""
         entry = self._entries.get((kind, name))
         if entry is not None:
             return entry.component
@@ -99,17 +99,15 @@ class Registry:
         raise PluginError(f"{message}\n  see: x2kit plugins list --kind {kind}")
 
     def __iter__(self) -> Iterator[Registered]:
-        """All entries, by kind and name."""
+        """Iterate over all entries, by kind and name."""
         return iter(entry for _, entry in sorted(self._entries.items()))
 
 
-def clash(new: Registered, old: Registered) -> str:
-    """What to say when one name is brought twice."""
+def duplicate_message(new: Registered, old: Registered) -> str:
+    """Format the error for a duplicate name."""
     what = f'{new.component.kind} component "{new.component.component_name()}"'
     if (new.plugin, new.distribution) == (old.plugin, old.distribution):
-        return (
-            f"{what} is added twice by plugin {new.plugin} ({new.distribution}); leave one out, or rename it"
-        )
+        return f"{what} is a duplicate in plugin {new.plugin} ({new.distribution}); remove or rename one"
     return (
         f"{what} of plugin {new.plugin} ({new.distribution}) is already "
         f"registered by plugin {old.plugin} ({old.distribution}); rename one or uninstall one distribution"
@@ -117,11 +115,11 @@ def clash(new: Registered, old: Registered) -> str:
 
 
 def _contract_faults(component: type[ComponentConfig]) -> Iterator[str]:
-    """What keeps this class from being a component of its kind, worst first."""
+    """Find violations of the contract of the kind, worst first."""
     missing = sorted(component.__abstractmethods__)
     if missing:
         base_name = KINDS[component.kind].__name__
-        yield f"{', '.join(missing)} not written; x2kit.plugin.{base_name} says what each does"
+        yield f"{', '.join(missing)} not implemented; see x2kit.plugin.{base_name}"
     for setting, needed in (("frozen", True), ("extra", "forbid")):
         found = component.model_config.get(setting)
         if found != needed:
@@ -130,7 +128,7 @@ def _contract_faults(component: type[ComponentConfig]) -> Iterator[str]:
     for name in sorted(base.__abstractmethods__):
         method = inspect.getattr_static(component, name)
         if not isinstance(method, FunctionType):
-            continue  # a descriptor of the author's own: how it takes arguments only calling it would show
+            continue  # another descriptor, whose arguments are unknown until it is called
         _, *contract = inspect.signature(getattr(base, name)).parameters.values()
         try:
             inspect.signature(method).bind(None, **{parameter.name: None for parameter in contract})

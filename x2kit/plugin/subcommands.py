@@ -1,4 +1,4 @@
-"""Subcommands of the command line that plugins bring. Imports no torch."""
+"""Subcommands of the command line that plugins add. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from x2kit.errors import PluginError
 
 OWN = ("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "report", "convert")
-"""The subcommands of x2kit itself, which no plugin can have."""
+"""Subcommands of x2kit itself, reserved."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Subcommand:
     """One subcommand of a plugin.
 
     Attributes:
-        name: what is typed behind `x2kit`.
-        module: name of the module that has it.
-        help: what `x2kit --help` says, in a line.
-        plugin: the plugin's name.
-        distribution: name and version of what brought the plugin.
+        name: its name after `x2kit`.
+        module: name of its module.
+        help: its line in `x2kit --help`.
+        plugin: name of the plugin.
+        distribution: name and version of the plugin's distribution.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Subcommand:
 
 
 class Subcommands:
-    """The subcommands of plugins by name. A plugin gets one in its hook and calls `add`.
+    """Subcommands of plugins by name, passed to the hook of a plugin.
 
     Args:
-        plugin: name of the plugin that fills it; empty for the subcommands of all plugins.
-        distribution: name and version of what brought the plugin.
+        plugin: name of the plugin that adds to it; empty for the subcommands of all plugins.
+        distribution: name and version of the plugin's distribution.
     """
 
     def __init__(self, plugin: str = "", distribution: str = "") -> None:
@@ -49,51 +49,46 @@ class Subcommands:
         self._plugin, self._distribution = plugin, distribution
 
     def add(self, name: str, module: str, help: str) -> None:
-        """Add a subcommand, `x2kit NAME`. Its module is imported when it is asked for, not before.
+        """Add a subcommand, `x2kit NAME`. Its module is imported when the subcommand runs.
 
         Args:
             name: lower-case letters, digits and -.
-            module: name of a module with `EXAMPLES`, a text; `add_arguments(parser)`, of an argparse parser; and
+            module: name of a module with `EXAMPLES`, a str; `add_arguments(parser)` for an argparse parser; and
                 `run(options)`, which returns the exit status.
-            help: what it does, in a line.
-        Raises: PluginError for a name that cannot be, or that x2kit or another plugin has.
+            help: one line.
+        Raises: PluginError for an invalid name, or a duplicate of one of x2kit or another plugin.
         """
         subcommand = Subcommand(name, module, help, self._plugin, self._distribution)
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise PluginError(
-                f"subcommand {name!r}: a subcommand has lower-case letters, digits and - and begins with a letter"
+                f"subcommand {name!r}: expected lower-case letters, digits and -, starting with a letter"
             )
         if name in OWN:
             raise PluginError(
-                f'subcommand "{name}" of {subcommand.owner} is a subcommand of x2kit itself; give it another name'
+                f'subcommand "{name}" of {subcommand.owner} is a subcommand of x2kit itself; rename it'
             )
         if not help.strip():
-            raise PluginError(
-                f'subcommand "{name}" of {subcommand.owner} says nothing in its help; write a line'
-            )
-        self._take(subcommand)
+            raise PluginError(f'subcommand "{name}" of {subcommand.owner} has an empty help; write one line')
+        self._require_free(subcommand)
+        self._subcommands[name] = subcommand
 
     def absorb(self, other: Subcommands) -> None:
-        """Take all subcommands of another, or none. Raises PluginError on the first name clash."""
+        """Add all subcommands of another, or none. Raises PluginError for a duplicate name."""
         for subcommand in other:
             self._require_free(subcommand)
         self._subcommands.update(other._subcommands)
 
     def get(self, name: str) -> Subcommand | None:
-        """The subcommand of this name, if a plugin has it."""
+        """Return the subcommand of this name; None if no plugin has it."""
         return self._subcommands.get(name)
 
     def __iter__(self) -> Iterator[Subcommand]:
-        """All, by name."""
+        """Iterate over all, by name."""
         return iter(subcommand for _, subcommand in sorted(self._subcommands.items()))
-
-    def _take(self, subcommand: Subcommand) -> None:
-        self._require_free(subcommand)
-        self._subcommands[subcommand.name] = subcommand
 
     def _require_free(self, subcommand: Subcommand) -> None:
         if (old := self._subcommands.get(subcommand.name)) is not None:
             raise PluginError(
-                f'subcommand "{subcommand.name}" of {subcommand.owner} is already one of {old.owner}; '
+                f'subcommand "{subcommand.name}" of {subcommand.owner} is already registered by {old.owner}; '
                 "rename one or uninstall one distribution"
             )

@@ -1,4 +1,4 @@
-"""The contract of evaluation tasks."""
+"""Contract of evaluation tasks: the context passed to `TaskConfig.run`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task is given.
+    """Model, data and settings of an evaluation.
 
     Attributes:
-        model: an X2VLM in evaluation mode on `device`; use its public methods.
-        source: the records of the split that is measured.
-        split: its name.
+        model: an X2VLM in eval mode on `device`; use its public methods.
+        source: records of the split to measure.
+        split: name of the split.
         languages: codes of the languages to measure, in order.
-        trained_with_images: codes whose texts stood beside images in training.
-        device: where the model is.
-        batch_size: images (or texts) a batch.
-        progress: `progress(what, done, total)` shows how far the task is.
-        ranks: the processes that measure together; one, unless torchrun started several.
+        trained_with_images: codes of languages with image-text pairs in training.
+        device: device of the model.
+        batch_size: images (or texts) per batch.
+        progress: call `progress(what, done, total)` to show progress.
+        ranks: ranks that share the evaluation; one, unless started by torchrun.
     """
 
     model: Any

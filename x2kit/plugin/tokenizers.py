@@ -1,4 +1,4 @@
-"""The tokenizer contract. Imports no torch."""
+"""Contract of tokenizers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from x2kit.errors import WeightsError
 
 
 class SpecialIds(NamedTuple):
-    """Ids of the tokens with a meaning of their own: `cls` opens a text, `sep` closes it."""
+    """Ids of special tokens: `cls` starts a text, `sep` ends it."""
 
     pad: int
     cls: int
@@ -22,13 +22,13 @@ class SpecialIds(NamedTuple):
 
 
 class Tokenizer(ABC):
-    """Convert texts to ids and back. `TextEncoderConfig.build_tokenizer(assets=...)` reads what `save` wrote.
+    """Convert texts to ids and back. `TextEncoderConfig.build_tokenizer(assets=...)` reads a saved one.
 
     Attributes:
         special: required, set in the constructor: ids of padding, first, last, unknown and mask token. Texts are
             padded with `special.pad`, masked with `special.mask`; captions end at `special.sep`.
         vocab_size: required, set in the constructor: number of ids; every id is below it. It must not exceed the rows
-            of the text encoder's word embedding, and is the size of a masked-language head that shares none.
+            of the text encoder's word embedding, and is the size of an untied masked-language head.
     """
 
     special: SpecialIds
@@ -36,31 +36,31 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Ids of each text: `cls`, at most `max_length - 2` pieces, `sep`; no padding."""
+        """Encode each text as `cls`, at most `max_length - 2` pieces, `sep`, without padding."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, special tokens left out."""
+        """Decode ids to text, without special tokens."""
 
     @abstractmethod
     def starts_word(self, ids: Sequence[int]) -> list[bool]:
-        """For each id, whether it begins a word; special tokens do."""
+        """Return for each id whether it starts a word; special tokens do."""
 
     @abstractmethod
     def save(self, directory: Path) -> None:
-        """Write all that is needed to have the same tokenizer again."""
+        """Write all files needed to restore the tokenizer."""
 
     def log_frequencies(self) -> Sequence[float] | None:
-        """Natural logarithm of each id's expected share of all tokens, where the tokenizer knows it."""
+        """Return the natural logarithm of each id's expected frequency; None if unknown."""
         return None
 
 
 class IdsOnly(Tokenizer):
-    """The ids of a vocabulary whose tokenizer is not there, as after converting a checkpoint that has none.
+    """Vocabulary without a tokenizer, as after converting a checkpoint that has none.
 
     Args:
         vocab_size: number of ids.
-        special: ids with a meaning of their own.
+        special: ids of special tokens.
     """
 
     FILE_NAME = "ids.json"
@@ -85,17 +85,17 @@ class IdsOnly(Tokenizer):
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """What `save` wrote. Raises WeightsError if it is damaged."""
+        """Read the file that `save` wrote. Raises WeightsError if it is damaged."""
         file = directory / cls.FILE_NAME
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             return cls(content["vocab_size"], SpecialIds(**content["special"]))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise WeightsError(f"{file}: not readable as the ids of a vocabulary: {error}") from error
+            raise WeightsError(f"{file}: cannot be read as a vocabulary: {error}") from error
 
     @staticmethod
     def _absent() -> WeightsError:
         return WeightsError(
-            "these weights came without a tokenizer, so they read ids but no texts; x2kit convert --tokenizer "
+            "these weights have no tokenizer, so they read ids but no texts; x2kit convert --tokenizer "
             "NAME_OR_DIR adds one (for BERT models bert-base-uncased, for XLM-R xlm-roberta-base)"
         )

@@ -45,7 +45,7 @@ def test_a_fitting_api_is_admitted(wanted: object) -> None:
 
 @pytest.mark.parametrize("wanted", ["2", 0, ">=2", "<1", "!=1"])
 def test_an_api_out_of_range_is_refused(wanted: object) -> None:
-    with pytest.raises(PluginError, match=rf"needs plugin API {wanted}, and this x2kit has API 1; use"):
+    with pytest.raises(PluginError, match=rf"needs plugin API {wanted}, and this x2kit has API 1; install"):
         admit(module(x2kit_register=GOOD, x2kit_api=wanted), "acme", new_manager())
 
 
@@ -61,19 +61,17 @@ def test_the_api_is_compared_before_hooks_of_that_api_are_judged() -> None:
 
 @pytest.mark.parametrize("function", [hookimpl(lambda registry: None), lambda registry: None])
 def test_a_name_like_a_hook_is_no_hook_with_and_without_the_mark(function: object) -> None:
-    with pytest.raises(
-        PluginError, match=r"there is no hook x2kit_regiter; nearest: x2kit_register\. Hooks: "
-    ):
+    with pytest.raises(PluginError, match=r"unknown hook x2kit_regiter; nearest: x2kit_register; known: "):
         admit(module(x2kit_register=GOOD, x2kit_regiter=function), "acme", new_manager())
 
 
 def test_a_marked_function_of_any_name_must_be_a_hook() -> None:
-    with pytest.raises(PluginError, match="there is no hook register; nearest: x2kit_register"):
+    with pytest.raises(PluginError, match="unknown hook register; nearest: x2kit_register"):
         admit(module(register=hookimpl(a_hook)), "acme", new_manager())
 
 
 def test_a_hook_without_its_mark_is_told_so() -> None:
-    with pytest.raises(PluginError, match="its function x2kit_register lacks the mark @hookimpl from"):
+    with pytest.raises(PluginError, match="function x2kit_register lacks the decorator @hookimpl of"):
         admit(module(x2kit_register=lambda registry: None), "acme", new_manager())
 
 
@@ -106,7 +104,7 @@ def test_arguments_that_the_hook_has_not_are_named() -> None:
 
 @pytest.mark.parametrize("plugin", [module(), None, object()])
 def test_a_plugin_without_a_hook_registers_nothing(plugin: object) -> None:
-    with pytest.raises(PluginError, match=r"registers nothing, for it has no hook; write `@hookimpl def"):
+    with pytest.raises(PluginError, match=r"has no hook; write `@hookimpl def"):
         admit(plugin, "acme", new_manager())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from x2kit.plugin.loading import deprecation
-from x2kit.plugin.loading.deprecation import Leaving, warn_deprecated
+from x2kit.plugin.loading.deprecation import Deprecated, warn_deprecated
 from x2kit.plugin.loading.manager import load_plugins
 
 PLUGIN = """\
@@ -36,14 +36,12 @@ def told(path: Path) -> list[warnings.WarningMessage]:
 def test_a_name_that_goes_away_is_told_with_file_and_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(deprecation.LEAVING, "gather_rows", Leaving("pick_rows", 2))
+    monkeypatch.setitem(deprecation.DEPRECATED, "gather_rows", Deprecated("pick_rows", 2))
     path = tmp_path / "old_plugin.py"
     path.write_text(PLUGIN.format(name="gather_rows"))
     (warning,) = told(path)
     assert (warning.filename, warning.lineno) == (str(path), 2)
-    assert str(warning.message) == (
-        "gather_rows goes away with API version 2 of x2kit.plugin; write pick_rows"
-    )
+    assert str(warning.message) == ("gather_rows is removed in API version 2 of x2kit.plugin; use pick_rows")
 
 
 FRESH = """\
@@ -51,7 +49,7 @@ import sys
 from x2kit.plugin.loading import deprecation
 from x2kit.plugin.loading.manager import load_plugins
 
-deprecation.LEAVING["gather_rows"] = deprecation.Leaving("pick_rows", 2)
+deprecation.DEPRECATED["gather_rows"] = deprecation.Deprecated("pick_rows", 2)
 load_plugins(sys.argv[1:])
 """
 
@@ -62,7 +60,7 @@ def test_a_fresh_process_warns_once_a_line(tmp_path: Path, filter: str) -> None:
     path.write_text(PLUGIN.format(name="gather_rows"))
     command = [sys.executable, "-W", f"{filter}::DeprecationWarning", "-c", FRESH, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr.count("gather_rows goes away") == 1
+    assert done.stderr.count("gather_rows is removed") == 1
     assert f"{path}:2: DeprecationWarning" in done.stderr
 
 
@@ -73,6 +71,6 @@ def test_a_name_that_stays_is_not_told(tmp_path: Path) -> None:
 
 
 def test_an_argument_that_goes_away_is_told_where_it_is_given() -> None:
-    with pytest.warns(DeprecationWarning, match="argument rows of gather_rows goes away") as found:
-        warn_deprecated("argument rows of gather_rows", Leaving("index", 2))
+    with pytest.warns(DeprecationWarning, match="argument rows of gather_rows is removed") as found:
+        warn_deprecated("argument rows of gather_rows", Deprecated("index", 2))
     assert found[0].filename == __file__

@@ -65,7 +65,7 @@ def test_a_folder_without_init_and_a_file_of_another_kind_are_refused(tmp_path: 
     with pytest.raises(PluginError, match=r"there is no file .*__init__\.py; relative paths start at"):
         import_file(tmp_path)
     (tmp_path / "enc.txt").write_text("")
-    with pytest.raises(PluginError, match=r"enc\.txt is no Python file; its name must end in \.py"):
+    with pytest.raises(PluginError, match=r"enc\.txt is not a Python file; its name must end in \.py"):
         import_file(tmp_path / "enc.txt")
 
 

@@ -59,7 +59,7 @@ def test_a_file_of_the_same_content_takes_the_place_of_the_copy(run: Path, tmp_p
 
 
 def test_a_missing_file_is_asked_for_by_its_name(run: Path) -> None:
-    with pytest.raises(PluginError, match=r"there is no file /gone/enc\.py\n  give a file of the same name"):
+    with pytest.raises(PluginError, match=r"there is no file /gone/enc\.py\n  pass a file of the same name"):
         ask(run, "/gone/enc.py", everything=False)
 
 
@@ -110,7 +110,7 @@ def test_hashes_that_cannot_be_kept_are_said(
     monkeypatch.setenv("X2KIT_STATE", str(tmp_path / "file"))
     warning = remember([str(run / "plugins" / "enc.py")], run)
     assert warning is not None
-    assert "will ask for --plugin" in warning
+    assert "will need --plugin" in warning
 
 
 def test_a_damaged_record_is_no_consent(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

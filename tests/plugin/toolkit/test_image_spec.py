@@ -17,7 +17,7 @@ def test_statistics_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_statistics_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="not readable as an encoder's image statistics"):
+    with pytest.raises(WeightsError, match="cannot be read as an image specification"):
         load_image_spec(tmp_path)
     (tmp_path / "image_spec.json").write_text('{"size": 3}')
     with pytest.raises(WeightsError, match=r"image_spec\.json"):

@@ -58,13 +58,13 @@ def test_an_absent_name_says_how_to_get_it(cache: Path) -> None:
 
 
 def test_a_directory_holds_one_file_of_weights(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="holds no file of weights"):
+    with pytest.raises(SettingError, match="has no file of weights"):
         pretrained_weights("pretrained", str(tmp_path), ("model.safetensors",))
     (tmp_path / "beit.pth").touch()
     assert pretrained_weights("pretrained", str(tmp_path), ("model.safetensors",)).name == "beit.pth"
     (tmp_path / "other.pth").touch()
     with pytest.raises(
-        SettingError, match=r"several files of weights, name one of them: beit\.pth, other\.pth"
+        SettingError, match=r"several files of weights; set one of them: beit\.pth, other\.pth"
     ):
         pretrained_weights("pretrained", str(tmp_path), ("model.safetensors",))
     (tmp_path / "model.safetensors").touch()
@@ -74,7 +74,7 @@ def test_a_directory_holds_one_file_of_weights(tmp_path: Path) -> None:
 def test_damaged_json_is_named(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text("[1]")
-    with pytest.raises(SettingError, match="holds list, expected an object"):
+    with pytest.raises(SettingError, match="expected a JSON object, found list"):
         read_json("pretrained", file)
     file.write_text("{")
     with pytest.raises(SettingError, match=r"config\.json is not JSON"):

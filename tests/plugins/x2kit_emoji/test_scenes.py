@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from x2kit_emoji import LANGUAGES, EmojiScenes
-from x2kit_emoji.dataset import split_of
 from x2kit_emoji.concepts import plain
+from x2kit_emoji.dataset import split_of
 from x2kit_emoji.layout import Box, overlap
 from x2kit_emoji.scenes import SceneSource
 

@@ -71,7 +71,7 @@ def test_more_layers_than_passes_are_refused() -> None:
 
 
 def test_official_checkpoints_have_no_such_encoder() -> None:
-    with pytest.raises(WeightsError, match="LightEncoder: official checkpoints have no such encoder"):
+    with pytest.raises(WeightsError, match="LightEncoder: there is no official checkpoint of this encoder"):
         built(2, 1).official_names()
 
 

@@ -102,9 +102,9 @@ def test_saved_weights_need_the_directory_no_more(bert: Path, tmp_path: Path) ->
     ("settings", "message"),
     [
         ({"layers": 6}, r"layers: 6, but .* has 5"),
-        ({"layers": 1, "pretrained_layers": (5,)}, r"pretrained_layers: .* has layers 0 to 4, .* number 5"),
-        ({"layers": 2, "pretrained_layers": (1, 1)}, "pretrained_layers: names a layer twice"),
-        ({"layers": 3, "pretrained_layers": (1, 2)}, "pretrained_layers: names 2 layers, but layers is 3"),
+        ({"layers": 1, "pretrained_layers": (5,)}, r"pretrained_layers: .* has layers 0 to 4, found 5"),
+        ({"layers": 2, "pretrained_layers": (1, 1)}, "pretrained_layers: has a duplicate layer"),
+        ({"layers": 3, "pretrained_layers": (1, 2)}, "pretrained_layers: has 2 layers, but layers is 3"),
         ({"heads": 4}, r"heads: 4, but .* has 2"),
         ({"mlp_ratio": 3.0}, r"mlp_ratio: 3.0, but .* has 2.0"),
     ],

@@ -103,7 +103,7 @@ def test_keys_and_values_are_computed_once_for_each_context(encoder: PreNormEnco
 
 
 def test_official_checkpoints_have_no_such_encoder(encoder: PreNormEncoder) -> None:
-    with pytest.raises(WeightsError, match="PreNormEncoder: official checkpoints have no such encoder"):
+    with pytest.raises(WeightsError, match="PreNormEncoder: there is no official checkpoint of this encoder"):
         encoder.official_names()
 
 

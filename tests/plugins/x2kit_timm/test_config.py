@@ -49,7 +49,7 @@ def test_every_registered_encoder_is_checked() -> None:
         (BeitV2(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
         (
             TimmViT(pretrained="no_such_vit"),
-            'pretrained: "timm/no_such_vit" is no path and not in the local cache',
+            'pretrained: "timm/no_such_vit" is not a path and not in the local cache',
         ),
     ],
 )

@@ -51,7 +51,7 @@ def test_sizes_of_a_pretrained_encoder_come_with_it(bert_directory: Path, xlmr_d
         ({"width": 32}, "width: 32, but .* has 16; remove it or set the same value"),
         ({"layers": 3}, "layers: 3, but .* has 2"),
         ({"pretrained_layers": (0, 2)}, "pretrained_layers: .* has layers 0 to 1, .* none with number 2"),
-        ({"layers": 1, "pretrained_layers": (0, 1)}, "pretrained_layers: names 2 layers, but layers is 1"),
+        ({"layers": 1, "pretrained_layers": (0, 1)}, "pretrained_layers: has 2 layers, but layers is 1"),
         ({"mlp_ratio": 4.0}, "mlp_ratio: 4.0, but .* has 2.0"),
         ({"max_length": 25}, "max_length: 25, but the pretrained model reads at most 24"),
         ({"tokenizer": SentencePiece(vocab_size=99)}, "tokenizer: pretrained weights have their own"),
@@ -71,7 +71,7 @@ def test_sizes_that_contradict_pretrained_weights_are_refused(
     [
         (Bert(heads=3), "heads: 3 heads do not divide the width 128"),
         (XLMRoberta(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
-        (XLMRoberta(pretrained="no/model"), 'pretrained: "no/model" is no path and not in the local cache'),
+        (XLMRoberta(pretrained="no/model"), 'pretrained: "no/model" is not a path and not in the local cache'),
         (XLMRoberta(pretrained="no/model"), "hf download no/model"),
         (Bert(pretrained="not a name"), 'pretrained: "not a name" is neither a path nor a name'),
     ],

@@ -1,1 +1,1 @@
-"""Plugin loading: discovery, admission, quarantine."""
+"""Discover, admit and load plugins, and quarantine those that fail."""

@@ -1,4 +1,4 @@
-"""Telling plugins what will go away, at the line of theirs that uses it. Imports no torch."""
+"""Warn about deprecated names and arguments of the plugin API, at the plugin's line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from types import FrameType
 from typing import NamedTuple
 
 
-class Leaving(NamedTuple):
-    """What replaces a thing of the plugin API, and the API version that no longer has it."""
+class Deprecated(NamedTuple):
+    """Replacement of a deprecated name, and the API version without it."""
 
     instead: str
     until: int
 
 
-LEAVING: dict[str, Leaving] = {}
-"""Names of `x2kit.plugin` that go away; they stand in its table of names that are imported when used. None now."""
+DEPRECATED: dict[str, Deprecated] = {}
+"""Deprecated names of `x2kit.plugin`, which must also be in its table of lazy names. None at present."""
 
 
-def warn_deprecated(what: str, leaving: Leaving) -> None:
-    """A DeprecationWarning that stands at the newest line of code that is not x2kit's, which is the plugin's.
+def warn_deprecated(what: str, deprecated: Deprecated) -> None:
+    """Issue a DeprecationWarning at the innermost line of code outside x2kit, the plugin's.
 
     Args:
-        what: as the plugin wrote it: a name, or "argument X of Y".
-        leaving: what to write instead, and until when the old way works.
+        what: the name as the plugin uses it, or "argument X of Y".
+        deprecated: its replacement and last version.
     """
-    asker = sys._getframe(1).f_back
-    if asker is not None and _imports(asker):
-        return  # `from x2kit.plugin import X` asks twice; first the import system, whether there is an X
+    caller = sys._getframe(1).f_back
+    if caller is not None and _imports(caller):
+        return  # `from x2kit.plugin import X` reads X twice; first the import system tests that it exists
     warnings.warn(
-        f"{what} goes away with API version {leaving.until} of x2kit.plugin; write {leaving.instead}",
+        f"{what} is removed in API version {deprecated.until} of x2kit.plugin; use {deprecated.instead}",
         DeprecationWarning,
         stacklevel=_level_of_plugin(),
     )
 
 
 def _level_of_plugin() -> int:
-    """As `warnings.warn` in the caller counts: 1 for that itself; it leaves out frames of the import system."""
+    """Return the stack level for `warnings.warn` in the caller, which skips frames of the import system."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and (_of(frame) == "x2kit" or _imports(frame)):
         frame = frame.f_back

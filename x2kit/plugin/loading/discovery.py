@@ -1,7 +1,7 @@
-"""Where plugins come from: installed distributions, and files or modules that are named. Imports none.
+"""Discover plugins: entry points of installed distributions, and named files or modules, without importing them.
 
-The order is a law, because the first plugin keeps a name that two bring: x2kit's own entry points, then those
-of other distributions by the distributions' and their own names, then what was named, in the order of naming.
+The order matters, since the first plugin keeps a duplicate name: x2kit's entry points, then those of other
+distributions, sorted by distribution and entry point, then the named plugins in the order given.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from x2kit.plugin.loading.file_modules import import_file, is_path, locate
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plugin that was found and not yet imported.
+    """A plugin that is found but not imported.
 
     Attributes:
-        name: what people call it: the entry point's name, the module's, or the file's without its ending.
-        long_name: what to call it where another plugin has that name already.
+        name: name of the entry point or module, or stem of the file.
+        long_name: name to use if another plugin has `name`.
         origin: "entry point", or the text that named it.
-        distribution: name and version, or the path of the file; empty for a module, until it is imported.
+        distribution: name and version, or the path of the file; empty for a module until it is imported.
         identity: equal for two mentions of one plugin.
-        remedy: what to do if it does not work.
-        load: imports it; raises whatever its code raises.
+        remedy: what to do if it fails.
+        load: imports it; raises any error of its code.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Candidate:
 
 
 def installed() -> Iterator[Candidate]:
-    """Entry points of group "x2kit". Of a distribution found twice, the first on the import path counts."""
+    """Iterate over entry points of group "x2kit", in order."""
     for entry_point in sorted(entry_points(group=PROJECT), key=_order):
         distribution = _distribution(entry_point)
         own = distribution[0] == PROJECT
@@ -57,43 +57,43 @@ def installed() -> Iterator[Candidate]:
             identity=entry_point.value.partition("[")[0].strip(),
             remedy="reinstall x2kit"
             if own
-            else f"install what it needs, or update or uninstall {distribution[0]}",
+            else f"install its dependencies, or update or uninstall {distribution[0]}",
             load=entry_point.load,
         )
 
 
 def named(extra: Sequence[str], base: Path) -> Iterator[Candidate]:
-    """Plugins that a recipe or the command line names, by path (from `base`) or by module name."""
+    """Iterate over plugins that a recipe or the command line names, by path (from `base`) or module name."""
     for text in extra:
-        remedy = f"mend it, or leave out {text!r} where plugins are named"
+        remedy = f"fix it, or remove {text!r} from the plugins of the recipe or command line"
         if is_path(text):
             path = locate(text, base)
             place = str(path)
             yield Candidate(path.stem, place, text, place, place, remedy, partial(import_file, path))
         else:
-            if os.path.isfile(locate(f"{text}.py", base)):  # noqa: PTH113  # no error for names too long
-                remedy = f"if the file {text}.py is meant, write {text}.py"
+            if os.path.isfile(locate(f"{text}.py", base)):  # noqa: PTH113  # no error for long names
+                remedy = f"to load the file, write {text}.py"
             load = partial(importlib.import_module, text)
             yield Candidate(text, f"module {text}", text, "", text, remedy, load)
 
 
 def module_file(module: str) -> Path | None:
-    """The file of a module, found without importing its packages; None if there is none."""
+    """Find the file of a module without importing its packages; None if there is none."""
     top, *parts = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
-    except ValueError:  # no name that a module can have
+    except ValueError:  # not a valid module name
         return None
     for part in parts:
         if spec is None:
             return None
-        # not importlib.util.find_spec, which would import the package
+        # importlib.util.find_spec would import the package
         spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or [])
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _distribution(entry_point: EntryPoint) -> tuple[str, str]:
-    """Name and version as the distribution writes them; empty where it does not."""
+    """Return name and version of the distribution, empty if missing."""
     if entry_point.dist is None:
         return "", ""
     metadata = entry_point.dist.metadata

@@ -1,8 +1,7 @@
-"""Python files as modules: plugins that are named by their path. Imports no torch.
+"""Import plugins from Python files, also in worker processes. Imports no torch.
 
-The folder of the file stays off the import path, so that a file called `random.py` beside it shadows nothing.
-A finder on `sys.meta_path` maps module names to files. Worker processes that are not forked get the same mapping by
-`WithFilePlugins`.
+A finder on `sys.meta_path` maps module names to files, so the folder of a file is not on the import path, and a file
+`random.py` in it shadows nothing. Worker processes that are not forked get the same mapping by `WithFilePlugins`.
 """
 
 from __future__ import annotations
@@ -24,40 +23,39 @@ from x2kit.errors import PluginError
 
 
 def is_path(text: str) -> bool:
-    """Whether a plugin is named by a path and not by a module name."""
+    """Whether a plugin is named by a path instead of a module name."""
     return text.endswith(".py") or "/" in text or "\\" in text
 
 
 def locate(text: str, base: Path) -> Path:
-    """The absolute path that `text` means: `~/` is the home directory, relative paths start at `base`."""
+    """Resolve a path: `~/` is the home directory, relative paths start at `base`."""
     return (Path.home() / text[2:] if text.startswith("~/") else base / text).resolve()
 
 
 def module_name(path: Path) -> str:
-    """The name of the file in `sys.modules`: the same in every process and on every rank."""
+    """Return the name of the file in `sys.modules`, the same in every process and on every rank."""
     stem = re.sub(r"\W", "_", path.stem)
     return f"x2kit_file_{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module that the file holds; it runs once a process, like every import.
+    """Import a file as a module, once per process like every import.
 
     Args:
-        path: absolute path of a Python file, or of a folder with an `__init__.py`, which may then import its
-            own parts relatively.
-    Raises: PluginError if there is no such file; whatever the file raises when it runs.
+        path: absolute path of a Python file, or of a folder with an `__init__.py`, which may use relative imports.
+    Raises: PluginError if there is no such file; any error of the file's code.
     """
     name = module_name(path)
     if name in sys.modules:
         return sys.modules[name]
-    # not of Path: its questions raise errors for names that no file can have
+    # os.path instead of Path, which raises errors for names that are too long
     file = path / "__init__.py" if os.path.isdir(path) else path  # noqa: PTH112
     if not os.path.isfile(file):  # noqa: PTH113
         raise PluginError(
             f"there is no file {file}; relative paths start at the file or folder that names them"
         )
     if file.suffix != ".py":
-        raise PluginError(f"{file} is no Python file; its name must end in .py")
+        raise PluginError(f"{file} is not a Python file; its name must end in .py")
     _register({name: path})
     try:
         return importlib.import_module(name)
@@ -68,21 +66,21 @@ def import_file(path: Path) -> ModuleType:
 
 
 def imported_files() -> list[Path]:
-    """The paths of the file plugins that this process has imported."""
+    """List the paths of the file plugins that this process has imported."""
     return [path for name, path in _FINDER.paths.items() if name in sys.modules]
 
 
 def file_of(component: type[object]) -> Path | None:
-    """The file plugin that a class comes from, if it comes from one."""
+    """Return the file plugin that defines a class; None if it is not from a file plugin."""
     return _FINDER.paths.get(component.__module__.partition(".")[0])
 
 
 class WithFilePlugins:
-    """Base class of objects that are pickled for worker processes.
+    """Base of objects that are pickled for worker processes.
 
-    Forkserver and spawn start a worker with a new interpreter, which cannot find the module of a file plugin by name.
-    Unpickling an object of this class first registers the file plugins of the sending process, then restores the
-    object's attributes, which may refer to their classes.
+    Forkserver and spawn start workers in a new interpreter, which cannot find the module of a file plugin by name.
+    Unpickling first registers the file plugins of the sending process, then restores the attributes, which may refer
+    to their classes.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -95,17 +93,17 @@ def _restore(cls: type[object], paths: Mapping[str, Path]) -> object:
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compile from source, never from `__pycache__`: the source that was read is what runs."""
+    """Compile from source, never from `__pycache__`, so that exactly the source that was read runs."""
 
     def path_stats(self, path: Any) -> Mapping[str, Any]:
-        raise OSError(f"{path}: byte code is neither read nor written")
+        raise OSError(f"{path}: bytecode is not used")
 
 
 class _FileFinder(MetaPathFinder):
-    """Finds file plugins, and the parts of a folder plugin, by module name.
+    """Find file plugins, and modules of folder plugins, by module name.
 
     Attributes:
-        paths: of each known file plugin, by module name.
+        paths: path of each known file plugin, by module name.
     """
 
     def __init__(self) -> None:
@@ -136,6 +134,5 @@ _FINDER = _FileFinder()
 def _register(paths: Mapping[str, Path]) -> None:
     _FINDER.paths.update(paths)
     if _FINDER not in sys.meta_path:
-        sys.meta_path.insert(
-            0, _FINDER
-        )  # before PathFinder, which would read `__pycache__` of a folder's parts
+        # before PathFinder, which would read `__pycache__` of a folder plugin
+        sys.meta_path.insert(0, _FINDER)

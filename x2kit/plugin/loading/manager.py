@@ -1,8 +1,7 @@
-"""Loading plugins: import, check, ask for components, and set aside what fails. Imports no torch.
+"""Load plugins: import, validate, register components, quarantine failures. Imports no torch.
 
-One broken plugin harms nothing but itself: it is quarantined with its reason, all others work,
-`x2kit plugins` shows it, and only who needs it is refused. A plugin counts as a whole: if one of its
-components cannot be taken, none is.
+A broken plugin is quarantined with its reason: all others work, `x2kit plugins` shows it, and only recipes that need
+it fail. A plugin is loaded as a whole: if one of its components is invalid, none is registered.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from x2kit.plugin.subcommands import Subcommands
 
 @dataclass(frozen=True)
 class PluginState:
-    """What became of one plugin.
+    """State of one plugin after loading.
 
     Attributes:
-        name: entry point, module or file name without its ending.
+        name: entry point, module or stem of the file.
         origin: "entry point", or the text that named it in a recipe or on the command line.
-        distribution: name and version of what was installed, or the path of the file.
-        components: kind and name of each component; none of a quarantined plugin's are in use.
+        distribution: name and version of the distribution, or the path of the file.
+        components: kind and name of each registered component.
         status: "active" or "quarantined".
         subcommands: names of its subcommands.
-        error: why it is quarantined: what happened, and what to do.
-        traceback: of that error, for the plugin's author.
+        error: reason of the quarantine, and what to do.
+        traceback: traceback of that error, for the plugin's author.
     """
 
     name: str
@@ -54,7 +53,7 @@ class PluginState:
 
 @dataclass(frozen=True)
 class Plugins:
-    """All plugins that were found, and the components of those that work."""
+    """All plugins found, and the components of the active ones."""
 
     registry: Registry
     states: tuple[PluginState, ...]
@@ -64,18 +63,18 @@ class Plugins:
 
     @property
     def quarantined(self) -> tuple[PluginState, ...]:
-        """The plugins that are not used."""
+        """The plugins that failed."""
         return tuple(state for state in self.states if state.status == "quarantined")
 
     def implementing(self, hook: str) -> list[tuple[str, pluggy.HookCaller]]:
-        """The plugins that implement a hook by name, each with a call of its own, in the order of loading."""
+        """List the plugins that implement a hook, each with its own hook caller, in the order of loading."""
         if self._manager is None:
             return []
         found = getattr(self._manager.hook, hook).get_hookimpls()
-        return [(one.plugin_name, _only(self._manager, one.plugin, hook)) for one in found]
+        return [(one.plugin_name, _hook_of(self._manager, one.plugin, hook)) for one in found]
 
     def state_of(self, name: str) -> PluginState:
-        """What became of the plugin that was given so to `load_plugins`, or has this name.
+        """Return the state of a plugin by its name, or by the text given to `load_plugins`.
 
         Raises: KeyError if there is none.
         """
@@ -85,20 +84,20 @@ class Plugins:
         return {state.name: state for state in self.states} | dict(self._named)
 
     def require(self, names: Sequence[str]) -> None:
-        """Make sure that these plugins work.
+        """Require that these plugins are active.
 
         Args:
-            names: as they were given to `load_plugins`, or names of plugins.
-        Raises: PluginError that names each plugin that does not, with its reason.
+            names: names of plugins, or texts given to `load_plugins`.
+        Raises: PluginError with each plugin that is not, and its reason.
         """
         by_name = self._by_name()
         faults = []
         for name in names:
             if name not in by_name:
                 known = ", ".join(state.name for state in self.states) or "none"
-                faults.append(f"plugin {name!r} is needed and was not found; known: {known}")
+                faults.append(f"plugin {name!r} is required but was not found; known: {known}")
             elif by_name[name].error is not None:
-                faults.append(f"plugin {name!r} is needed and cannot be used: {by_name[name].error}")
+                faults.append(f"plugin {name!r} is required but failed: {by_name[name].error}")
         if faults:
             raise PluginError("\n".join([*faults, "  see: x2kit plugins"]))
 
@@ -108,20 +107,20 @@ def load_plugins(extra: Sequence[str] = (), *, base: Path | None = None, strict:
 
     Args:
         extra: paths of Python files (or folders with `__init__.py`) and module names.
-        base: where relative paths start; the working directory by default.
-        strict: for authors: raise instead of setting aside.
-    Raises: PluginError on the first plugin that does not work, if `strict`; its cause is the plugin's error.
+        base: folder where relative paths start; the working directory by default.
+        strict: raise instead of quarantining, for authors.
+    Raises: PluginError for the first plugin that fails, if `strict`; its cause is the plugin's error.
     """
     loading = _Loading(strict)
     for candidate in chain(installed(), named(extra, base or Path.cwd())):
-        loading.take(candidate)
+        loading.add(candidate)
     return Plugins(
         loading.registry, tuple(loading.states), loading.named(), loading.subcommands, loading.manager
     )
 
 
 class _Loading:
-    """One run of `load_plugins`: what was taken so far."""
+    """State of one call of `load_plugins`."""
 
     def __init__(self, strict: bool) -> None:
         self.registry = Registry()
@@ -129,33 +128,33 @@ class _Loading:
         self.states: list[PluginState] = []
         self._strict = strict
         self.manager = new_manager()
-        self._places: dict[str, int] = {}
-        """Index in `states` by a candidate's identity, its module's file, and the text that named it."""
+        self._indices: dict[str, int] = {}
+        """Index in `states` by identity, file and naming text of each candidate."""
 
     def named(self) -> dict[str, PluginState]:
-        """The state behind each mention."""
-        return {mention: self.states[index] for mention, index in self._places.items()}
+        """Return the state by identity, file and naming text."""
+        return {mention: self.states[index] for mention, index in self._indices.items()}
 
-    def take(self, candidate: Candidate) -> None:
-        """Load one plugin, unless it is a known one under another name."""
-        index = self._places.get(candidate.identity)
+    def add(self, candidate: Candidate) -> None:
+        """Load a plugin, unless it is loaded already under another name."""
+        index = self._indices.get(candidate.identity)
         if index is None:
             index = self._load(candidate)
-        self._places.setdefault(candidate.identity, index)
+        self._indices.setdefault(candidate.identity, index)
         if candidate.origin != "entry point":
-            self._places[candidate.origin] = index
+            self._indices[candidate.origin] = index
 
     def _load(self, candidate: Candidate) -> int:
-        """Index in `states` of what became of the plugin, which is a known one if its file is a known one."""
-        name, distribution = self._free_name(candidate), candidate.distribution
+        """Load a plugin and return its index in `states`; a file that is loaded already is not loaded again."""
+        name, distribution = self._unused_name(candidate), candidate.distribution
         try:
-            with _contained("cannot be imported", candidate.remedy):
+            with _attributed("cannot be imported", candidate.remedy):
                 plugin = candidate.load()
             file = _file(plugin)
-            if file in self._places:
-                return self._places[file]
+            if file in self._indices:
+                return self._indices[file]
             if file:
-                self._places[file] = len(self.states)
+                self._indices[file] = len(self.states)
             distribution = distribution or file or name
             own, subcommands = Registry(name, distribution), Subcommands(name, distribution)
             self._register(plugin, own, subcommands, name, candidate.remedy)
@@ -181,47 +180,46 @@ class _Loading:
     def _register(
         self, plugin: object, own: Registry, subcommands: Subcommands, name: str, remedy: str
     ) -> None:
-        """Admit the plugin, let it fill its own register and its subcommands, and take these as a whole."""
-        with _contained("cannot be read", remedy):
+        """Validate the plugin, call its registration hooks, and add all its components and subcommands or none."""
+        with _attributed("is invalid", remedy):
             admit(plugin, name, self.manager)
         try:
-            with _contained("its hook x2kit_register raised", remedy):
-                _only(self.manager, plugin, "x2kit_register")(registry=own)
-            with _contained("its hook x2kit_subcommands raised", remedy):
-                _only(self.manager, plugin, "x2kit_subcommands")(subcommands=subcommands)
-            taken = Subcommands()
-            taken.absorb(self.subcommands)
-            taken.absorb(subcommands)
+            with _attributed("its hook x2kit_register raised", remedy):
+                _hook_of(self.manager, plugin, "x2kit_register")(registry=own)
+            with _attributed("its hook x2kit_subcommands raised", remedy):
+                _hook_of(self.manager, plugin, "x2kit_subcommands")(subcommands=subcommands)
+            merged = Subcommands()
+            merged.absorb(self.subcommands)
+            merged.absorb(subcommands)
             self.registry.absorb(own)
-            self.subcommands = taken
+            self.subcommands = merged
         except PluginError:
             self.manager.unregister(plugin)
             raise
 
-    def _free_name(self, candidate: Candidate) -> str:
-        """The plugin's name, or the long one where another plugin has it already."""
+    def _unused_name(self, candidate: Candidate) -> str:
+        """Return the plugin's name, or its long name if another plugin has that."""
         taken = any(state.name == candidate.name for state in self.states)
         return candidate.long_name if taken else candidate.name
 
 
-def _only(manager: pluggy.PluginManager, plugin: object, hook: str) -> pluggy.HookCaller:
-    """The hook of this plugin alone, so that its failure is known to be its own."""
+def _hook_of(manager: pluggy.PluginManager, plugin: object, hook: str) -> pluggy.HookCaller:
+    """Return a hook caller for this plugin only, so that an error is attributed to it."""
     others = [other for other in manager.get_plugins() if other is not plugin]
     return manager.subset_hook_caller(hook, remove_plugins=others)
 
 
 def _file(plugin: object) -> str | None:
-    """The file of a module; two modules of one file are one plugin."""
+    """Return the file of a module; two modules of one file are one plugin."""
     file = plugin.__file__ if isinstance(plugin, ModuleType) else None
     return str(Path(file).resolve()) if file else None
 
 
 @contextmanager
-def _contained(what: str, remedy: str) -> Iterator[None]:
-    """Turn whatever foreign code raises into a PluginError that says what happened, where, and what to do.
+def _attributed(what: str, remedy: str) -> Iterator[None]:
+    """Convert any error of a plugin's code into a PluginError with file, line and remedy.
 
-    This is the boundary to code that is not ours, so it catches everything but the person's own Ctrl-C: a
-    plugin may also leave by SystemExit or by an exception class of its own outside Exception.
+    Catches everything except Ctrl-C: a plugin may also raise SystemExit or an exception outside Exception.
     """
     try:
         yield
@@ -230,13 +228,13 @@ def _contained(what: str, remedy: str) -> Iterator[None]:
     except BaseException as error:
         lines = traceback.format_exception_only(error)
         if isinstance(error, SyntaxError):
-            lines = lines[-1:]  # the others show the code
+            lines = lines[-1:]  # the others show the source
         reason = " ".join("".join(lines).split())
         raise PluginError(f"{what}: {reason}{_place(error)}; {remedy}") from error
 
 
 def _place(error: BaseException) -> str:
-    """File and line of the plugin's code that raised, where there is one."""
+    """Return file and line of the plugin's code that raised, if there is any."""
     if isinstance(error, SyntaxError):
         return f" ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
@@ -245,14 +243,16 @@ def _place(error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    """Whether a frame belongs to the import system or to this package, which are never what went wrong."""
+    """Whether a frame belongs to the import system or to this package, not to a plugin."""
     folder = Path(filename).parent
-    if (
-        folder.name == "importlib_metadata"
-    ):  # the same for older Pythons, which puts itself before that of this one
-        return True
-    return filename.startswith("<frozen") or folder in (
-        Path(__file__).parent,
-        Path(importlib.__file__).parent,
-        Path(importlib.metadata.__file__).parent,
+    # importlib_metadata, the backport, replaces importlib.metadata where it is installed
+    return (
+        filename.startswith("<frozen")
+        or folder.name == "importlib_metadata"
+        or folder
+        in (
+            Path(__file__).parent,
+            Path(importlib.__file__).parent,
+            Path(importlib.metadata.__file__).parent,
+        )
     )

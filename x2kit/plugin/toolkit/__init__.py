@@ -48,7 +48,7 @@ MODULES = {
     "sentencepiece": ("SentencePiece", "SentencePieceTokenizer"),
     "gather": ("gather_rows",),
 }
-"""Names by module, in the order of docs/reference/toolkit.md."""
+"""Names by module, in the order of the documentation."""
 
 _MODULE_OF = {name: module for module, names in MODULES.items() for name in names}
 

@@ -1,7 +1,4 @@
-"""Names of released checkpoints: one table a component, own names on the left, official ones on the right.
-
-Imports no torch.
-"""
+"""Map tensor names to those of official checkpoints, by one table per component. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,23 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from x2kit.errors import WeightsError
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Shapes of an official checkpoint's tensors by name, the part of one component, its prefix taken off."""
+"""Shapes of one component's tensors in an official checkpoint, by name without prefix."""
 
 _FIELD = re.compile(r"\{(?P<name>\w+)(?:(?P<sign>[+-])(?P<shift>\w+))?\}")
 
 
 class NameTable:
-    """Lines of (own name, official name), with fields for what varies.
+    """Lines of (own name, official name) with fields.
 
-    `{layer}` stands for one part of a name, `{rest}` for any number of them; on the official side
-    `{layer+2}`, `{layer-1}` and `{layer+first}` shift a number. An official side `a + b` is two tensors, one
-    above the other in the own one:
+    `{layer}` matches one part of a name, `{rest}` any number of them; on the official side `{layer+2}`, `{layer-1}`
+    and `{layer+first}` shift a number. An official side `a + b` is two tensors, concatenated in the own one:
 
         ("blocks.{block}.attn.qkv.{leaf}", "layer.{block+first}.query.{leaf} + layer.{block+first}.key.{leaf}")
 
     Args:
-        lines: the first that fits a name counts.
-        numbers: values of shifts that are written as words.
+        lines: the first that matches a name is used.
+        numbers: values of named shifts.
     """
 
     def __init__(self, lines: Sequence[tuple[str, str]], **numbers: int) -> None:
@@ -35,14 +31,14 @@ class NameTable:
         self._numbers = numbers
 
     def official(self, own: str) -> tuple[str, ...]:
-        """The official tensors that make up an own one. Raises WeightsError if no line fits."""
+        """Return the official names of a tensor. Raises WeightsError if no line matches."""
         for pattern, official in self._lines:
             if found := pattern.fullmatch(own):
                 return tuple(self._fill(part.strip(), found.groupdict()) for part in official.split(" + "))
-        raise WeightsError(f"{own}: no line of the component's table of official names fits")
+        raise WeightsError(f"{own}: no line of the component's table of official names matches")
 
     def of(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Official names of many own ones."""
+        """Return the official names of each name."""
         return {name: self.official(name) for name in names}
 
     def _fill(self, template: str, values: Mapping[str, str]) -> str:
@@ -66,17 +62,17 @@ def _pattern(own: str) -> re.Pattern[str]:
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """How many different numbers `{n}` has in the names that begin with a pattern, such as `blocks.{n}.`."""
+    """Count the distinct numbers `{n}` in names that start with a pattern, such as `blocks.{n}.`."""
     compiled = re.compile(re.escape(pattern).replace(re.escape("{n}"), r"(\d+)"))
     return len({found[1] for name in names if (found := compiled.match(name))})
 
 
 def usual_heads(width: int, others: int | None = None) -> int:
-    """Attention heads of a width, which no tensor's shape tells: 64 wide each, as in every released model.
+    """Guess the attention heads of a width, which no shape defines: 64 wide each, as in every released model.
 
     Args:
-        width: of the layers.
-        others: heads of another encoder of the checkpoint, taken for a width that is no multiple of 64.
+        width: width of the layers.
+        others: heads of another encoder of the checkpoint, used if the width is not a multiple of 64.
     """
     if width % 64 == 0:
         return width // 64

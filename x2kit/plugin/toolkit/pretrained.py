@@ -1,6 +1,6 @@
-"""Where pretrained weights lie: a local path, or a published name in the local Hugging Face cache.
+"""Find files of pretrained models by path or by name in the local Hugging Face cache. Imports no torch.
 
-Imports no torch, and downloads nothing: a recipe is checked in a second, with or without a network.
+Nothing is downloaded, so that a recipe is validated within a second, with or without a network.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from x2kit.errors import SettingError, WeightsError
 from x2kit.plugin.facts import ImageSpec
 
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
-"""Files of weights, the preferred kind first."""
+"""Suffixes of files of weights, in order of preference."""
 
 
 def local_path(setting: str, value: str) -> Path | None:
-    """The path that a `NameOrPath` setting means, None if it is a published name.
+    """Return the path of a `NameOrPath` setting; None for a published name.
 
-    Raises: SettingError if it is written as a path and nothing lies there.
+    Raises: SettingError for a path that does not exist.
     """
     path = Path(value).expanduser()
-    if os.path.exists(path):  # noqa: PTH110  # Path.exists() raises for names that no file can have
+    if os.path.exists(path):  # noqa: PTH110  # Path.exists() raises for names that are too long
         return path
     if path.is_absolute() or value.startswith((".", "~")):
         raise SettingError(
-            setting, f"{path} does not exist; give a local directory or file, or a published name"
+            setting, f"{path} does not exist; set a local directory or file, or a published name"
         )
     return None
 
 
 def pretrained_file(setting: str, value: str, filename: str) -> Path | None:
-    """A file of a pretrained model, None if the model is there without such a file.
+    """Locate a file of a pretrained model; None if the model exists without such a file.
 
     Args:
         setting: the setting that holds `value`, for messages.
-        value: a directory, a file (then its directory is meant), or a name on the Hugging Face hub.
+        value: a directory, a file in it, or a name on the Hugging Face hub.
         filename: for example "config.json".
-    Raises: SettingError if nothing is there, or a published model is not in the local cache.
+    Raises: SettingError if the path does not exist, or a published model is not in the local cache.
     """
     path = local_path(setting, value)
     if path is not None:
@@ -51,7 +51,7 @@ def pretrained_file(setting: str, value: str, filename: str) -> Path | None:
 
     try:
         cached = try_to_load_from_cache(value, filename)
-        # The cache lists as absent only what was asked for; another file proves that the model is there.
+        # The cache records only requested files as absent; another file proves that the model is cached.
         present = cached is not None or isinstance(try_to_load_from_cache(value, "config.json"), str)
     except HFValidationError as error:
         raise SettingError(
@@ -63,19 +63,19 @@ def pretrained_file(setting: str, value: str, filename: str) -> Path | None:
         return None
     raise SettingError(
         setting,
-        f'"{value}" is no path and not in the local cache; download it with `hf download {value}`, '
-        "or give a local directory (start it with ./ if a path is meant)",
+        f'"{value}" is not a path and not in the local cache; download it with `hf download {value}`, '
+        "or set a local directory (start a path with ./)",
     )
 
 
 def pretrained_weights(setting: str, value: str, filenames: Sequence[str]) -> Path:
-    """The file of weights that a `NameOrPath` setting means.
+    """Locate the file of weights of a `NameOrPath` setting.
 
     Args:
         setting: the setting that holds `value`, for messages.
-        value: a file, a directory that holds one, or a name on the Hugging Face hub.
-        filenames: what published models call theirs, the preferred one first.
-    Raises: SettingError if there is none, or several of which none has such a name.
+        value: a file, a directory with one, or a name on the Hugging Face hub.
+        filenames: file names in published models, in order of preference.
+    Raises: SettingError if there is none, or several without such a name.
     """
     path = local_path(setting, value)
     if path is not None and path.is_file():
@@ -94,56 +94,55 @@ def pretrained_weights(setting: str, value: str, filenames: Sequence[str]) -> Pa
             return found[0]
         if found:
             names = ", ".join(file.name for file in found)
-            raise SettingError(setting, f"{path} holds several files of weights, name one of them: {names}")
-    raise SettingError(setting, f"{path} holds no file of weights ({', '.join(SUFFIXES)})")
+            raise SettingError(setting, f"{path} has several files of weights; set one of them: {names}")
+    raise SettingError(setting, f"{path} has no file of weights ({', '.join(SUFFIXES)})")
 
 
 def chosen_layers(
     layers: int | None, chosen: Sequence[int] | None, available: int, source: str, *, last: bool = False
 ) -> tuple[int, ...]:
-    """Which layers of a pretrained stack an encoder takes, when it may be shorter than the stack.
+    """Select the layers of a pretrained stack for an encoder that may have fewer.
 
     Args:
-        layers: of the encoder; None for as many as are chosen, or all.
-        chosen: their numbers in the stack, from 0, in the encoder's order; None for the first ones, or the last.
-        available: layers of the stack.
-        source: of the stack, for messages.
-    Raises: SettingError, of the setting `layers` or `pretrained_layers`.
+        layers: number of layers of the encoder; None for as many as are chosen, or all.
+        chosen: their numbers in the stack, from 0, in order; None for the first ones.
+        available: number of layers of the stack.
+        source: origin of the stack, for messages.
+        last: use the last layers instead of the first.
+    Raises: SettingError for the setting `layers` or `pretrained_layers`.
     """
     if chosen is None:
         count = available if layers is None else layers
         if count > available:
-            raise SettingError("layers", f"{count}, but {source} has {available}; leave it out, or fewer")
+            raise SettingError("layers", f"{count}, but {source} has {available}; use fewer or remove it")
         return tuple(range(available - count, available)) if last else tuple(range(count))
     setting = "pretrained_layers"
     absent = [str(number) for number in chosen if not 0 <= number < available]
     if absent:
-        raise SettingError(
-            setting, f"{source} has layers 0 to {available - 1}, and so none with number {', '.join(absent)}"
-        )
+        raise SettingError(setting, f"{source} has layers 0 to {available - 1}, found {', '.join(absent)}")
     if len(set(chosen)) != len(chosen):
-        raise SettingError(setting, "names a layer twice")
+        raise SettingError(setting, "has a duplicate layer")
     if layers is not None and layers != len(chosen):
-        raise SettingError(setting, f"names {len(chosen)} layers, but layers is {layers}")
+        raise SettingError(setting, f"has {len(chosen)} layers, but layers is {layers}")
     return tuple(chosen)
 
 
 def read_json(setting: str, file: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises SettingError if it is damaged or holds something else."""
+    """Read a JSON file. Raises SettingError if it is damaged or not an object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SettingError(setting, f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise SettingError(setting, f"{file} holds {type(content).__name__}, expected an object")
+        raise SettingError(setting, f"{file}: expected a JSON object, found {type(content).__name__}")
     return content
 
 
 def published_config(setting: str, pretrained: str) -> dict[str, Any]:
-    """The config.json of a published or local transformers model. Raises SettingError if there is none."""
+    """Read the config.json of a published or local transformers model. Raises SettingError if there is none."""
     file = pretrained_file(setting, pretrained, "config.json")
     if file is None:
-        raise SettingError(setting, f"{pretrained} has no config.json, so it is no transformers model")
+        raise SettingError(setting, f"{pretrained} has no config.json, so it is not a transformers model")
     return read_json(setting, file)
 
 
@@ -151,17 +150,17 @@ FILE_NAME = "image_spec.json"
 
 
 def save_image_spec(spec: ImageSpec, directory: Path) -> None:
-    """Write the statistics; for `save_assets` of encoders whose statistics come with pretrained weights."""
+    """Write an image specification; for `save_assets` of encoders with published statistics."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / FILE_NAME).write_text(json.dumps(spec._asdict(), indent=1) + "\n", encoding="utf-8")
 
 
 def load_image_spec(directory: Path) -> ImageSpec:
-    """Read what `save_image_spec` wrote. Raises WeightsError if it is missing or damaged."""
+    """Read the file that `save_image_spec` wrote. Raises WeightsError if it is missing or damaged."""
     file = directory / FILE_NAME
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         tuples = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
         return ImageSpec(**{**content, **tuples, "mean": tuples["mean"], "std": tuples["std"]})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{file}: not readable as an encoder's image statistics: {error}") from error
+        raise WeightsError(f"{file}: cannot be read as an image specification: {error}") from error

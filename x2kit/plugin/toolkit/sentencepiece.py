@@ -1,7 +1,7 @@
-"""A SentencePiece tokenizer trained on the run's own texts, with XLM-R's ids. Imports no torch.
+"""Train SentencePiece tokenizers on the run's texts, for encoders trained from scratch. Imports no torch.
 
-For text encoders trained from scratch. Ids follow XLM-R: 0 `<s>`, 1 `<pad>`, 2 `</s>`, 3 `<unk>`, then the
-pieces, and the last id is the mask, which the SentencePiece model itself does not hold.
+Ids follow XLM-R: 0 `<s>`, 1 `<pad>`, 2 `</s>`, 3 `<unk>`, then the pieces, and last the mask, which is not in the
+SentencePiece model.
 """
 
 from __future__ import annotations
@@ -20,44 +20,43 @@ from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
 FILE_NAME = "sentencepiece.model"
 CLS, PAD, SEP, UNK = 0, 1, 2, 3
 NUM_SPECIAL = 4
-_LONGEST_TEXT = (
-    1 << 20
-)  # bytes; SentencePiece drops longer texts, and its own limit of 4192 would drop paragraphs
+_MAX_TEXT_BYTES = 1 << 20
+"""SentencePiece drops longer texts; its default of 4192 would drop paragraphs."""
 
 
 class SentencePiece(BaseModel):
-    """How a SentencePiece tokenizer is trained; a setting inside text encoders."""
+    """Settings to train a SentencePiece tokenizer, used inside those of text encoders."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocab_size: int = Field(
-        default=8000, gt=8, description="most ids, special ones included; fewer if the texts are few"
+        default=8000, gt=8, description="maximum number of ids, including special ones; fewer for few texts"
     )
     character_coverage: float = Field(
         default=1.0,
         gt=0.9,
         le=1,
-        description="share of the texts' characters that get a piece; the rest is unknown",
+        description="share of the texts' characters in the vocabulary; the others become unknown",
     )
 
     def largest(self) -> IdsOnly:
-        """A stand-in for the trained tokenizer, with the most ids that it can get."""
+        """Return a placeholder for the trained tokenizer, with the maximum number of ids."""
         return IdsOnly(self.vocab_size, SpecialIds(PAD, CLS, SEP, UNK, mask=self.vocab_size - 1))
 
     def train(self, texts: Iterable[str]) -> SentencePieceTokenizer:
-        """Train on these texts (Unigram model). The same set of texts gives the same tokenizer.
+        """Train a Unigram model; the same set of texts gives the same tokenizer.
 
-        Every distinct text counts once, so that captions that return a thousand times weigh no more. Every distinct
-        word counts once more, by itself: SentencePiece proposes as pieces only what is followed by different things
-        without a space between, so that in few texts no word that another always follows would ever be a piece.
+        Every distinct text counts once, so that repeated captions have no more weight. Every distinct word is added
+        as a text: SentencePiece proposes as pieces only strings with several continuations, so that in few texts a
+        word always followed by the same word would never become a piece.
 
-        Raises: DataError if no text has a letter; SettingError if `vocab_size` cannot hold the characters.
+        Raises: DataError if all texts are blank; SettingError if `vocab_size` is too small for the characters.
         """
         import sentencepiece
 
         distinct = {text for text in texts if text.strip()}
         if not distinct:
-            raise DataError("the tokenizer is trained on the run's texts, and the streams have none")
+            raise DataError("the tokenizer is trained on the run's texts, but the streams have none")
         words = {word for text in distinct for word in text.split()}
         model = io.BytesIO()
         try:
@@ -65,7 +64,7 @@ class SentencePiece(BaseModel):
                 sentence_iterator=iter(sorted(distinct | words)),
                 model_writer=model,
                 model_type="unigram",
-                vocab_size=self.vocab_size - 1,  # the mask is not a piece of the model
+                vocab_size=self.vocab_size - 1,  # the mask is not in the model
                 hard_vocab_limit=False,
                 character_coverage=self.character_coverage,
                 bos_id=CLS,
@@ -76,12 +75,12 @@ class SentencePiece(BaseModel):
                 pad_piece="<pad>",
                 eos_piece="</s>",
                 unk_piece="<unk>",
-                num_threads=1,  # more threads sum the expected counts in another order each time
+                num_threads=1,  # more threads would sum expected counts in varying order
                 shuffle_input_sentence=False,
-                max_sentence_length=_LONGEST_TEXT,
+                max_sentence_length=_MAX_TEXT_BYTES,
                 minloglevel=2,
             )
-        except RuntimeError as error:  # the trainer reports every fault this way
+        except RuntimeError as error:  # the only error class of the trainer
             raise SettingError(
                 "vocab_size",
                 f"SentencePiece cannot train {self.vocab_size} ids on {len(distinct)} texts: {error}",
@@ -90,12 +89,12 @@ class SentencePiece(BaseModel):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Texts to XLM-R-like ids.
+    """SentencePiece tokenizer with the ids of XLM-R.
 
     Args:
-        model: the serialised SentencePiece model, as `SentencePiece.train` makes it.
-        source: where the model came from, for messages.
-    Raises: WeightsError if it is no SentencePiece model or has other special ids.
+        model: the serialised SentencePiece model.
+        source: origin of the model, for messages.
+    Raises: WeightsError if it is not a SentencePiece model or has other special ids.
     """
 
     def __init__(self, model: bytes, source: str = "the trained model") -> None:
@@ -121,7 +120,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         keep = max(max_length - 2, 0)
-        # One thread: batches are small, and data workers are the place for parallel work.
+        # One thread: batches are small, and data workers run in parallel.
         return [[CLS, *pieces[:keep], SEP] for pieces in self._processor.encode(list(texts), num_threads=1)]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -133,10 +132,10 @@ class SentencePieceTokenizer(Tokenizer):
         return [starts[id_] for id_ in ids]
 
     def log_frequencies(self) -> list[float]:
-        """The Unigram model's own log probabilities, normalised over all ids.
+        """Return the log probabilities of the Unigram model, normalised over all ids.
 
-        The model knows nothing of special tokens: `</s>`, which closes every text, counts as the most
-        frequent piece, the others as the least frequent.
+        Special tokens are not in the model: `</s>`, which ends every text, gets that of the most frequent piece, the
+        others that of the least frequent one.
         """
         mask = self.special.mask
         scores = [self._processor.get_score(id_) for id_ in range(NUM_SPECIAL, mask)]
@@ -151,8 +150,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what `save` wrote. Raises WeightsError if it is missing or damaged."""
+        """Read the file that `save` wrote. Raises WeightsError if it is missing or damaged."""
         file = directory / FILE_NAME
         if not file.is_file():
-            raise WeightsError(f"{directory}: no {FILE_NAME}; expected what the tokenizer's save wrote")
+            raise WeightsError(
+                f"{directory}: no {FILE_NAME}; expected a directory written by the tokenizer's save"
+            )
         return cls(file.read_bytes(), str(file))
