@@ -250,9 +250,9 @@ def another_model(file: Path) -> None:
     [
         (truncated, "is truncated: the end of the archive is missing"),
         (empty, "is empty"),
-        (a_text, "damaged, or not a file of weights (15 bytes that begin with b'image_res: 2')"),
+        (a_text, "damaged, or not a file of weights (15 bytes, starting with b'image_res: 2')"),
         (a_image, "damaged, or not a file of weights"),
-        (code, "would have to run, and x2kit never runs the code of a file"),
+        (code, "reading it would run getattr, and x2kit never runs the code of a file"),
         (another_model, "not an official checkpoint of X²-VLM, CCLM or X-VLM"),
         (Path.unlink, "no such file of weights"),
     ],
@@ -349,7 +349,7 @@ def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(
     ("options", "message"),
     [
         (["--image-size", "225"], "225 pixels are not a multiple of"),
-        (["--heads", "7"], "heads: 7 do not divide the width"),
+        (["--heads", "7"], "heads: 7 heads do not divide the width"),
         (["--heads", "0"], "heads: Input should be greater than"),
         (["--tokenizer", "."], "tokenizer"),
         (["--plugin", "nowhere.py"], "nowhere.py"),

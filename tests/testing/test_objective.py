@@ -83,9 +83,9 @@ class Counts:
         (lambda: lambda f: distance(f) * 0, "all gradients are 0"),
         (lambda: lambda f: distance(f) + (f.first - f.first).abs().sqrt().sum(), "a gradient is not finite"),
         (lambda: lambda f: distance(f) * torch.rand(()), "it draws random numbers"),
-        (Counts, "called twice on the same features it gives two losses"),
+        (Counts, "two calls on the same features give different losses"),
         (lambda: lambda f: (f.first[0] - f.second[0]).square().sum(), "rows in another order have the loss"),
-        (lambda: tokens, 'it looks at texts or summary.*over: ClassVar = "rows"'),
+        (lambda: tokens, 'it uses texts or summary.*over: ClassVar = "rows"'),
     ],
 )
 def test_each_mistake_is_found(formula: Any, said: str) -> None:

@@ -78,8 +78,8 @@ def test_a_right_source_passes(check: Any) -> None:
         ("same ids", "records_have_what_they_need", "two records have the same id"),
         ("no text", "records_have_what_they_need", "has no caption, regions or texts"),
         ("no box", "records_have_what_they_need", r"expected \[x, y, width, height\]"),
-        ("changing", "a_position_is_always_the_same_record", "caption is another one when read again"),
-        ("text order", "texts_are_in_a_fixed_order", "when the source is opened again"),
+        ("changing", "a_position_is_always_the_same_record", "caption differs when read again"),
+        ("text order", "texts_are_in_a_fixed_order", "when the source is reopened"),
         ("fingerprint", "the_fingerprint_is_stable", "changes though the data does not"),
     ],
 )
@@ -97,7 +97,7 @@ class Careless(Colours):
     ("name", "said"),
     [
         ("settings_survive_a_recipe", "written to YAML and read back it is"),
-        ("settings_are_strict_and_frozen", "it accepts settings that it does not know"),
+        ("settings_are_strict_and_frozen", "it accepts unknown settings"),
         ("every_setting_is_described", "the class has no docstring"),
     ],
 )

@@ -102,18 +102,18 @@ def test_a_right_encoder_passes(check: object) -> None:
 @pytest.mark.parametrize(
     ("mistake", "name", "said"),
     [
-        ("mask", "padding_changes_nothing", "kept positions move when a text is padded"),
+        ("mask", "padding_changes_nothing", "kept positions change when a text is padded"),
         ("order", "every_kept_token_matters", "does not see the order of the pieces"),
         ("embedding", "the_word_embedding_fits", "3 rows for"),
         ("length", "facts_are_true", r"describe\(\) says max_length 80, the encoder has 79"),
-        ("not cut", "texts_are_framed_and_cut", "at most 3 were asked for"),
+        ("not cut", "texts_are_framed_and_cut", "at most 3 are allowed"),
         ("no sep", "texts_are_framed_and_cut", "expected cls 1 first and sep 2 last"),
         ("same ids", "special_ids_are_distinct", "pad, cls, sep and mask share ids"),
         ("batch ids", "a_text_is_encoded_alone", "other ids in a batch than alone"),
-        ("specials", "decoding_gives_text", "special tokens are seen"),
-        ("word starts", "words_begin_where_they_do", "cls and sep begin a word"),
+        ("specials", "decoding_gives_text", "has special tokens"),
+        ("word starts", "words_begin_where_they_do", "starts_word is False for cls or sep"),
         ("not saved", "the_tokenizer_survives_saving", "other ids after it is saved"),
-        ("frequencies", "frequencies_are_a_distribution", "add up to"),
+        ("frequencies", "frequencies_are_a_distribution", "sum to"),
     ],
 )
 def test_each_mistake_is_named(mistake: Mistake, name: str, said: str) -> None:

@@ -30,12 +30,12 @@ from x2kit.plugin.components import ComponentConfig
 from x2kit.testing import checks
 
 MISTAKES = [
-    (PaddingLeaks(), "padding_changes_nothing", "kept positions move when a text is padded"),
-    (SummaryOfOnePatch(), "the_summary_is_of_the_patches", "the summary is not of the patches"),
+    (PaddingLeaks(), "padding_changes_nothing", "kept positions change when a text is padded"),
+    (SummaryOfOnePatch(), "the_summary_is_of_the_patches", "the summary does not depend on all patches"),
     (MaskIgnored(), "a_region_hides_the_rest", "a row sees context tokens that its mask hides"),
     (FixedDtype(), "it_follows_its_dtype", r"moved to float64 it returns torch\.float32"),
     (WeightsNotSaved(), "saved_and_loaded_it_is_the_same", "saved, .* and loaded, it computes something else"),
-    (RandomInEvaluation(), "evaluation_is_deterministic", "two runs in evaluation mode differ"),
+    (RandomInEvaluation(), "evaluation_is_deterministic", "two runs in eval mode differ"),
     (SharedState(), "instances_share_nothing", r"two encoders share state: project\.weight"),
     (SettingsLost(width=16), "settings_survive_a_recipe", "written to YAML and read back it is"),
     (TokenizerChanges(), "the_tokenizer_survives_saving", "texts have other ids after it is saved and read"),
@@ -43,10 +43,10 @@ MISTAKES = [
     (WrongGrid(), "shapes_are_as_declared", r"patches is \[4, 9, 8\], expected \[B, N, D\] = \[4, 8, 8\]"),
     (WrongWidth(), "shapes_are_as_declared", r"summary is \[4, 16\], expected \[B, D\] = \[4, 8\]"),
     (SmallVocabulary(), "the_vocabulary_fits", "the vocabulary does not match: the tokenizer has"),
-    (GradientStops(), "gradients_reach_every_parameter", "no gradient flows through it"),
+    (GradientStops(), "gradients_reach_every_parameter", "the outputs have no graph"),
     (RowsMix(), "texts_do_not_mix", "rows influence each other"),
-    (WritesIntoItsInput(), "its_inputs_stay_as_they_are", "it writes into its inputs"),
-    (RemembersCalls(), "calls_leave_nothing_behind", "a call changes what later calls give"),
+    (WritesIntoItsInput(), "its_inputs_stay_as_they_are", "it modifies its inputs"),
+    (RemembersCalls(), "calls_leave_nothing_behind", "a call changes the output of later calls"),
 ]  # fmt: skip
 RIGHT = (RightVision(), RightText(), RightFusion())
 

@@ -94,15 +94,15 @@ def test_a_right_encoder_passes(check: object) -> None:
         ("columns first", "patches_are_row_major", "patches are row by row"),
         ("batch", "images_do_not_mix", "an image alone has another summary than in a batch"),
         ("constant", "images_matter", "two images have the same summary"),
-        ("noise", "evaluation_is_deterministic", "two runs in evaluation mode differ"),
-        ("detached", "gradients_reach_every_parameter", "no gradient flows through it"),
+        ("noise", "evaluation_is_deterministic", "two runs in eval mode differ"),
+        ("detached", "gradients_reach_every_parameter", "the outputs have no graph"),
         ("unused", "gradients_reach_every_parameter", "no gradient reaches unused.weight"),
         ("left behind", "every_tensor_moves_with_it", "scale stays behind; use register_buffer"),
         ("float32", "it_follows_its_dtype", "moved to float64 it returns torch.float32"),
         ("assets", "saved_and_loaded_it_is_the_same", "width is 7 after loading, it was 6"),
         ("strange names", "declared_names_exist", r"no_decay\(\) names what is no parameter"),
         ("region rows", "regions_are_pooled_row_by_row", "pooled alone differs"),
-        ("seed", "the_seed_decides_the_weights", "weights differ though the seed is the same"),
+        ("seed", "the_seed_decides_the_weights", "weights differ with the same seed"),
     ],
 )
 def test_each_mistake_is_named(mistake: Mistake, name: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The conformance kit: does a component keep its contract? It is driven by what the component declares.
+"""Conformance kit: check that a component keeps its contract, driven by what it declares.
 
 In the tests of a plugin:
 
@@ -9,7 +9,7 @@ In the tests of a plugin:
     def test_it_keeps_the_contract(conformance):
         conformance()
 
-runs every check of the component's kind, one test each. Small settings make it quick: it runs on the CPU.
+runs every check of the component's kind as a test of its own, on the CPU; use small settings.
 Without pytest: `check_vision(MyViT(width=16))` raises AssertionError at the first check that fails.
 """
 
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # the checks need torch, and pytest imports this package whenever it starts
+    if name in __all__:  # the checks need torch, and pytest always imports this package
         return getattr(import_module("x2kit.testing.conformance"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""What checks claim, and the message if it does not hold. `assert` would vanish under `python -O`."""
+"""Assertions of the checks; unlike `assert` they also work under `python -O`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 CLOSE = 1e-4
-"""Largest difference that the order of float32 sums may make, relative to values of about 1."""
+"""Tolerance for the order of float32 sums, relative to values of about 1."""
 
 SEEN = 1e-7
-"""Above this a difference is one beyond rounding, where nothing was summed in another order."""
+"""Difference above rounding, where the order of sums is the same."""
 
 
 def claim(holds: bool, otherwise: str) -> None:
-    """Raise AssertionError with this message unless it holds."""
+    """Raise AssertionError with the message `otherwise` unless `holds`."""
     if not holds:
         raise AssertionError(otherwise)
 
 
 def claim_shape(what: str, tensor: Tensor, shape: tuple[int, ...], letters: str) -> None:
-    """The tensor has this shape; `letters` names its axes, for example "[B, L, D]"."""
+    """Require a shape; `letters` names its axes, for example "[B, L, D]"."""
     claim(
         isinstance(tensor, Tensor) and tuple(tensor.shape) == shape,
         f"{what} is {list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__}, "
@@ -28,7 +28,7 @@ def claim_shape(what: str, tensor: Tensor, shape: tuple[int, ...], letters: str)
 
 
 def difference(one: Tensor, other: Tensor) -> float:
-    """The largest difference, relative to the largest value if that is above 1."""
+    """Return the largest difference, relative to the largest value if that is above 1."""
     if one.numel() == 0:
         return 0.0
     scale = max(1.0, float(one.detach().abs().max()))
@@ -36,12 +36,12 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 
 def claim_close(one: Tensor, other: Tensor, otherwise: str, tolerance: float = CLOSE) -> None:
-    """The two are equal but for rounding; the message gets the difference appended."""
+    """Require two tensors to be equal up to rounding; the difference is appended to the message."""
     claim(bool(torch.isfinite(one).all()) and bool(torch.isfinite(other).all()), f"{otherwise} (not finite)")
     found = difference(one, other)
     claim(found <= tolerance, f"{otherwise} (differs by {found:.2g}, allowed {tolerance:.0e})")
 
 
 def claim_differs(one: Tensor, other: Tensor, otherwise: str) -> None:
-    """The two are different beyond rounding."""
+    """Require two tensors to differ by more than rounding."""
     claim(difference(one, other) > SEEN, otherwise)

@@ -1,4 +1,4 @@
-"""The checks by kind, and one call that runs them all."""
+"""Collect the checks by kind, and run all checks of a component."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from x2kit.testing import encoder, fusion, objective, reporter, settings, source
 from x2kit.testing.subjects import SUBJECTS, Subject
 
 KIT = Path(__file__).parent
-"""Frames of the kit itself are never what went wrong."""
+"""Frames of the kit are not reported as the location of an error."""
 
 
 class Check:
-    """One named law of a kind of component. Called with a component, it raises AssertionError if broken.
+    """One named check of a kind of component; called with a component, it raises AssertionError on failure.
 
     Args:
-        law: a function of a `Subject`; its name is the check's, its docstring says what is checked.
+        law: a function of a `Subject`; the check has its name and its docstring.
 
     Attributes:
-        for_installed: only an installed plugin has to pass it, which every command imports.
+        for_installed: required only of installed plugins, which every command imports.
     """
 
     def __init__(self, law: Callable[[Any], None]) -> None:
@@ -44,9 +44,9 @@ class Check:
         self._law = law
 
     def __call__(self, component: ComponentConfig, **options: Any) -> None:
-        """Run the check. Options are those of the kind's subject, for example `texts` for text encoders.
+        """Run the check, with options of the kind's subject, such as `texts` for text encoders.
 
-        Whatever the component itself raises is a check that it does not pass, too.
+        Any error that the component raises fails the check.
         """
         subject = SUBJECTS[component.kind](component, **options)
         try:
@@ -55,15 +55,15 @@ class Check:
             raise AssertionError(f"{component.component_name()}: {self.__name__}: {error}") from error
         except Exception as error:
             raise AssertionError(
-                f"{component.component_name()}: {self.__name__}: it raised {_told(error)}"
+                f"{component.component_name()}: {self.__name__}: it raised {_describe(error)}"
             ) from error
 
     def __repr__(self) -> str:
         return f"<check {self.__name__}>"
 
 
-def _told(error: Exception) -> str:
-    """The error's class and text, and the line of the component's own code that it came from, where there is one."""
+def _describe(error: Exception) -> str:
+    """Format class and text of an error, and the line of the component's code that raised it, if any."""
     text = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
     inside = [number for number, frame in enumerate(frames) if Path(frame.filename).parent == KIT]
@@ -87,7 +87,7 @@ _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
 
 
 def checks(kind: Kind) -> list[Check]:
-    """All checks of a kind of component, in order; their names are test names."""
+    """Return all checks of a kind of component, in order; their names are test names."""
     return [Check(law) for law in _LAWS[kind]]
 
 
@@ -97,37 +97,37 @@ def _run(component: ComponentConfig, **options: Any) -> None:
 
 
 def check_vision(component: VisionEncoderConfig) -> None:
-    """Run all checks of vision encoders. Raises AssertionError that names the first broken one."""
+    """Run all checks of vision encoders. Raises AssertionError for the first that fails."""
     _run(component)
 
 
 def check_text(component: TextEncoderConfig, texts: Sequence[str] | None = None) -> None:
-    """Run all checks of text encoders; a tokenizer that is trained is trained on these texts."""
+    """Run all checks of text encoders; a trained tokenizer uses these texts."""
     _run(component, **({} if texts is None else {"texts": texts}))
 
 
 def check_fusion(component: FusionEncoderConfig, text_width: int = 16, context_width: int = 24) -> None:
-    """Run all checks of fusion encoders, between texts and contexts of these widths."""
+    """Run all checks of fusion encoders, for texts and contexts of these widths."""
     _run(component, text_width=text_width, context_width=context_width)
 
 
 def check_source(component: SourceConfig) -> None:
-    """Run all checks of data sources; reads the first records."""
+    """Run all checks of data sources on the first records."""
     _run(component)
 
 
 def check_task(component: TaskConfig) -> None:
-    """Run the checks of evaluation tasks that need no model: those of the settings."""
+    """Run the checks of evaluation tasks, which need no model: those of the settings."""
     _run(component)
 
 
 def check_objective(component: ObjectiveConfig) -> None:
-    """Run all checks of objectives, on features of a few rows."""
+    """Run all checks of objectives on features of a few rows."""
     _run(component)
 
 
 def check_reporter(component: ReporterConfig) -> None:
-    """Run all checks of reporters, on short runs that end in all ways; it reports where its settings say."""
+    """Run all checks of reporters on short runs, one for each way to end; they report to the configured service."""
     _run(component)
 
 

@@ -1,4 +1,4 @@
-"""Checks of every encoder: what must hold whatever it computes."""
+"""Checks of all encoders, independent of what they compute."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from x2kit.testing.subjects import EncoderSubject
 
 
 def evaluation_is_deterministic(subject: EncoderSubject) -> None:
-    """In evaluation mode the same input gives the same output, bit for bit."""
+    """In eval mode the same input gives the same output, bit for bit."""
     encoder = subject.build()
     for one, other in zip(subject.run(encoder), subject.run(encoder), strict=True):
-        claim(torch.equal(one, other), "two runs in evaluation mode differ; is dropout still on?")
+        claim(torch.equal(one, other), "two runs in eval mode differ; is dropout on?")
 
 
 def the_seed_decides_the_weights(subject: EncoderSubject) -> None:
-    """Built twice after the same torch.manual_seed, it has the same weights."""
+    """Built twice with the same torch.manual_seed, it has the same weights."""
     one, other = subject.build().state_dict(), subject.build().state_dict()
     differing = [name for name in one if not torch.equal(one[name], other[name])]
-    claim(not differing, f"weights differ though the seed is the same: {', '.join(differing[:5])}")
+    claim(not differing, f"weights differ with the same seed: {', '.join(differing[:5])}")
 
 
 def calls_leave_nothing_behind(subject: EncoderSubject) -> None:
-    """What it computes does not depend on what it computed before, and computing changes no weight."""
+    """Outputs do not depend on earlier calls, and calls do not change weights."""
     encoder = subject.build()
     before = subject.run(encoder)
     names = {name: value.clone() for name, value in encoder.named_parameters()}
     with torch.no_grad():
         subject.run(encoder, others=True)
     for one, other in zip(before, subject.run(encoder), strict=True):
-        claim_close(one, other, "a call changes what later calls give; keep no state between calls", 1e-6)
+        claim_close(one, other, "a call changes the output of later calls; keep no state between calls", 1e-6)
     changed = [name for name, value in encoder.named_parameters() if not torch.equal(value, names[name])]
     claim(not changed, f"a call changes its weights: {', '.join(changed[:5])}")
 
 
 def instances_share_nothing(subject: EncoderSubject) -> None:
-    """Two encoders of the same settings are two: training one leaves the other as it was."""
+    """Two encoders with the same settings are independent: training one does not change the other."""
     one, other = subject.build(), subject.build()
     before = subject.run(other)
     places = {value.data_ptr(): name for name, value in other.state_dict().items() if value.numel()}
     shared = [name for name, value in one.state_dict().items() if value.data_ptr() in places]
     claim(
         not shared,
-        f"two encoders share state: {', '.join(shared[:5])}; make it in the constructor, not in the class, the module "
-        "or a cache",
+        f"two encoders share state: {', '.join(shared[:5])}; create it in the constructor, not in the class, "
+        "the module or a cache",
     )
     with torch.no_grad():
         for value in one.parameters():
             value.add_(1)
         subject.run(one, others=True)
     for own, after in zip(before, subject.run(other), strict=True):
-        claim_close(own, after, "two encoders share state: one changes what the other computes", 1e-6)
+        claim_close(own, after, "two encoders share state: one changes the output of the other", 1e-6)
 
 
 def its_inputs_stay_as_they_are(subject: EncoderSubject) -> None:
-    """It writes into none of the tensors that it is given."""
+    """It does not modify its input tensors."""
     encoder = subject.build()
     kept: list[tuple[Tensor, Tensor]] = []
 
@@ -75,8 +75,8 @@ def its_inputs_stay_as_they_are(subject: EncoderSubject) -> None:
     changed = [position for position, (now, before) in enumerate(kept) if not torch.equal(now, before)]
     claim(
         not changed,
-        f"it writes into its inputs (tensor {', '.join(map(str, changed))} of those given); others read them too, "
-        "so use x = x + y, not x += y",
+        f"it modifies its inputs (tensor {', '.join(map(str, changed))}), which other parts read; "
+        "use x = x + y, not x += y",
     )
 
 
@@ -86,7 +86,7 @@ def gradients_reach_every_parameter(subject: EncoderSubject) -> None:
     outputs = subject.run(encoder)
     generator = subject.generator()
     loss = torch.stack([(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]).sum()
-    claim(loss.requires_grad, "no gradient flows through it; is it under no_grad?")
+    claim(loss.requires_grad, "the outputs have no graph; is it under no_grad?")
     loss.backward()  # type: ignore[no-untyped-call]
     without = [
         name for name, value in encoder.named_parameters() if value.requires_grad and value.grad is None
@@ -99,7 +99,7 @@ def gradients_reach_every_parameter(subject: EncoderSubject) -> None:
 
 
 def it_follows_its_dtype(subject: EncoderSubject) -> None:
-    """In float64 it computes in float64, and the same."""
+    """In float64 it computes in float64, with the same result."""
     single = subject.run(subject.build())
     double = subject.run(subject.build().double(), torch.float64)
     for one, other in zip(single, double, strict=True):
@@ -111,7 +111,7 @@ def it_follows_its_dtype(subject: EncoderSubject) -> None:
 
 
 def it_runs_under_autocast(subject: EncoderSubject) -> None:
-    """Mixed precision with bfloat16 works, forward and backward."""
+    """Forward and backward work in mixed precision with bfloat16."""
     encoder = subject.build()
     with torch.autocast("cpu", torch.bfloat16):
         outputs = subject.run(encoder)
@@ -121,7 +121,7 @@ def it_runs_under_autocast(subject: EncoderSubject) -> None:
 
 
 def every_tensor_moves_with_it(subject: EncoderSubject) -> None:
-    """Moved to another device, no tensor stays behind."""
+    """All its tensors move to another device."""
     encoder = subject.build().to("meta")
     left = sorted({name for name, tensor in _hidden_tensors(encoder) if tensor.device.type != "meta"})
     claim(

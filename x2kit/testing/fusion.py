@@ -10,13 +10,13 @@ from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
 from x2kit.testing.subjects import FusionSubject
 
 
-def _moved(tokens: Tensor) -> Tensor:
-    """The same far away, and not by as much in every channel, which a layer norm in front would take away again."""
+def _shifted(tokens: Tensor) -> Tensor:
+    """Shift tokens far, by a different amount per channel, so that a layer norm does not cancel it."""
     return tokens + 10 * torch.linspace(-1, 1, tokens.shape[-1], dtype=tokens.dtype)
 
 
 def facts_are_true(subject: FusionSubject) -> None:
-    """What `describe` says is what the encoder has."""
+    """`describe` returns the facts of the encoder."""
     facts = subject.component.describe(subject.text_width, subject.context_width)
     found = getattr(subject.build(), "width", None)
     claim(found == facts.width, f"describe() says width {facts.width}, the encoder has {found}")
@@ -33,10 +33,10 @@ def shapes_are_as_declared(subject: FusionSubject) -> None:
 
 
 def padding_changes_nothing(subject: FusionSubject) -> None:
-    """What stands at padded positions of a text is not seen, with and without a context."""
+    """Padded positions of a text have no effect, with and without a context."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
-    other = torch.where(text_mask[..., None], text, _moved(text))
+    other = torch.where(text_mask[..., None], text, _shifted(text))
     for seen in (context, None):
         claim_close(
             encoder(text, text_mask, seen)[text_mask],
@@ -46,7 +46,7 @@ def padding_changes_nothing(subject: FusionSubject) -> None:
 
 
 def sharing_a_context_changes_nothing(subject: FusionSubject) -> None:
-    """M contexts shared by B rows give what B contexts of their own give."""
+    """M contexts shared by B rows give the same as one context per row."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     tokens, mask = context.expand()
@@ -54,12 +54,12 @@ def sharing_a_context_changes_nothing(subject: FusionSubject) -> None:
     claim_close(
         encoder(text, text_mask, context)[text_mask],
         encoder(text, text_mask, plain)[text_mask],
-        "rows that share contexts differ from the plain form, Context.expand(); look at rows, mask and lead",
+        "rows that share contexts differ from the plain form, Context.expand(); check rows, mask and lead",
     )
 
 
 def preparing_a_context_changes_nothing(subject: FusionSubject) -> None:
-    """What `prepare` made of M contexts gives what the encoder makes of them itself, for all of them or a part."""
+    """A context with the output of `prepare` gives the same as one without, whole or in part."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     prepared = encoder.prepare(context.tokens)
@@ -74,23 +74,23 @@ def preparing_a_context_changes_nothing(subject: FusionSubject) -> None:
         claim_close(
             encoder(text, text_mask, given)[text_mask],
             encoder(text, text_mask, given._replace(prepared=prepared))[text_mask],
-            "a context with what prepare() made of it is fused differently",
+            "a context with the output of prepare() is fused differently",
         )
     one = Context(context.tokens[2:], context.rows[rows] - 2, prepared=tuple(part[2:] for part in prepared))
     claim_close(
         encoder(text, text_mask, bare)[rows][kept],
         encoder(text[rows], text_mask[rows], one)[kept],
-        "rows of one context alone, with its part of what prepare() made, differ from the same rows among others",
+        "rows of one context, with its part of the output of prepare(), differ from the same rows among others",
     )
 
 
 def a_region_hides_the_rest(subject: FusionSubject) -> None:
-    """A row sees the context tokens of its mask, and no others; no mask is all of them."""
+    """A row attends to the context tokens of its mask only; without a mask to all."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     hidden = context._replace(tokens=context.tokens.detach().clone())
-    # Row 0 must not see these, rows 3 and 4 look at the whole of the same image.
-    hidden.tokens[2, 3:] = _moved(hidden.tokens[2, 3:])
+    # Masked for row 0; rows 3 and 4 attend to all tokens of the same image.
+    hidden.tokens[2, 3:] = _shifted(hidden.tokens[2, 3:])
     before, after = encoder(text, text_mask, context), encoder(text, text_mask, hidden)
     claim_close(before[0], after[0], "a row sees context tokens that its mask hides")
     claim_differs(before[4], after[4], "a row does not see context tokens that its mask shows")
@@ -104,12 +104,12 @@ def a_region_hides_the_rest(subject: FusionSubject) -> None:
 
 
 def the_lead_is_seen(subject: FusionSubject) -> None:
-    """Each row sees its own lead, and no other row's."""
+    """Each row attends to its own lead only."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     assert context.lead is not None
     lead = context.lead.detach().clone()
-    lead[3] = _moved(lead[3])
+    lead[3] = _shifted(lead[3])
     before = encoder(text, text_mask, context)
     after = encoder(text, text_mask, context._replace(lead=lead))
     claim_differs(before[3, 0], after[3, 0], "a row does not see its lead")
@@ -119,7 +119,7 @@ def the_lead_is_seen(subject: FusionSubject) -> None:
 
 
 def the_context_matters(subject: FusionSubject) -> None:
-    """Fused with a context a text is not what it is alone, nor what it is with another."""
+    """The output depends on whether there is a context, and on which."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     fused = encoder(text, text_mask, context)
@@ -129,7 +129,7 @@ def the_context_matters(subject: FusionSubject) -> None:
 
 
 def rows_do_not_mix(subject: FusionSubject) -> None:
-    """In evaluation mode a row does not depend on the rows beside it."""
+    """In eval mode a row does not depend on other rows."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     together = encoder(text, text_mask, context)
@@ -144,7 +144,7 @@ def rows_do_not_mix(subject: FusionSubject) -> None:
 
 
 def summary_rows_change_nothing_that_is_read(subject: FusionSubject) -> None:
-    """With `summary_rows`, position 0 of the first rows and everything of the others stay; all is finite."""
+    """`summary_rows` changes neither position 0 of the first rows nor the other rows; all values are finite."""
     encoder = subject.build()
     text, text_mask, context = subject.inputs()
     for seen in (context, None):

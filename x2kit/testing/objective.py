@@ -15,7 +15,7 @@ KINDS = ("image-text", "region-text", "parallel-text")
 
 
 def it_opens_as_an_objective(subject: ObjectiveSubject) -> None:
-    """`build` gives something to call, without parameters, which nothing would train."""
+    """`build` returns a callable without parameters."""
     objective = subject.component.build()
     claim(
         isinstance(objective, Objective), f"build() gives {type(objective).__name__}, which cannot be called"
@@ -25,7 +25,7 @@ def it_opens_as_an_objective(subject: ObjectiveSubject) -> None:
 
 
 def the_loss_is_a_finite_scalar(subject: ObjectiveSubject) -> None:
-    """On features of full and of half precision, of every kind of stream that has pairs."""
+    """The loss is a finite float32 scalar in full and half precision, for every kind of stream with pairs."""
     for kind in KINDS:
         for dtype in (torch.float32, torch.bfloat16):
             value = _loss(subject, subject.features(dtype, kind))
@@ -36,7 +36,7 @@ def the_loss_is_a_finite_scalar(subject: ObjectiveSubject) -> None:
 
 
 def gradients_reach_the_encoders(subject: ObjectiveSubject) -> None:
-    """Something learns from it, and every gradient is finite."""
+    """Gradients reach the features and are finite."""
     features = subject.features()
     value = _loss(subject, features)
     claim(
@@ -49,7 +49,7 @@ def gradients_reach_the_encoders(subject: ObjectiveSubject) -> None:
 
 
 def it_is_a_pure_function(subject: ObjectiveSubject) -> None:
-    """The same features have the same loss, from the same objective and from another; it draws nothing."""
+    """The same features give the same loss, also from another instance, without random numbers."""
     objective, features = subject.component.build(), subject.features()
     before = torch.get_rng_state()
     first, again = objective(features), objective(features)
@@ -57,14 +57,12 @@ def it_is_a_pure_function(subject: ObjectiveSubject) -> None:
     claim(
         torch.equal(before, torch.get_rng_state()), "it draws random numbers, which changes those of the step"
     )
-    claim(
-        torch.equal(first, again), "called twice on the same features it gives two losses; it keeps a state"
-    )
-    claim(torch.equal(first, other), "another one with the same settings gives another loss")
+    claim(torch.equal(first, again), "two calls on the same features give different losses; it has state")
+    claim(torch.equal(first, other), "another instance with the same settings gives another loss")
 
 
 def the_order_of_rows_does_not_matter(subject: ObjectiveSubject) -> None:
-    """Rows in another order have the same loss: processes hold them in an order of theirs."""
+    """The order of rows does not change the loss, since it differs between ranks."""
     features = subject.features()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     assert features.summary is not None
@@ -85,7 +83,7 @@ def the_order_of_rows_does_not_matter(subject: ObjectiveSubject) -> None:
 
 
 def it_looks_at_what_it_says(subject: ObjectiveSubject) -> None:
-    """One over pairs looks at nothing that is of one process alone, or else processes would find different losses."""
+    """An objective over pairs uses no features of one rank, or ranks would compute different losses."""
     if subject.component.over == "rows":
         return
     features = subject.features()
@@ -95,8 +93,7 @@ def it_looks_at_what_it_says(subject: ObjectiveSubject) -> None:
     )
     claim(
         torch.equal(_loss(subject, features), _loss(subject, changed)),
-        'it looks at texts or summary, which are of one process alone; say `over: ClassVar = "rows"`, or look at '
-        "first and second",
+        'it uses texts or summary, which belong to one rank; set `over: ClassVar = "rows"`, or use first and second',
     )
 
 

@@ -1,7 +1,4 @@
-"""The pytest side of the conformance kit: the mark and the fixture `conformance`.
-
-Imports no torch when pytest starts.
-"""
+"""Pytest plugin of the conformance kit: the mark and the fixture `conformance`. Imports no torch at startup."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ MARK = "conformance"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known, also to --strict-markers."""
+    """Register the mark, for --strict-markers."""
     config.addinivalue_line(
         "markers",
         f"{MARK}(*components, **options): run the test with each check of x2kit.testing on these components; "
@@ -22,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each component and check of a marked test that takes the fixture."""
+    """Parametrise a marked test by component and check."""
     if MARK not in metafunc.fixturenames:
         return
     mark = metafunc.definition.get_closest_marker(MARK)
@@ -45,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def conformance(request: pytest.FixtureRequest) -> Any:
-    """Call it: runs one check of the conformance kit on one component."""
+    """Return a function that runs one check of the conformance kit on one component."""
     check, component, options = request.param
 
     def run() -> None:

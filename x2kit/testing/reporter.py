@@ -25,13 +25,13 @@ ENDS: tuple[RunStatus, ...] = ("finished", "stopped", "failed")
 
 
 def values(step: int) -> dict[str, float]:
-    """What is logged after so many steps; a loss that comes later is among them, and numbers of all sizes."""
+    """Return metrics of a step, with numbers of all magnitudes and a loss that starts later."""
     found = {"loss": 4.5 / step, "lr": 1e-7 * step, "images.itc": 1e9, "samples_per_second": 12.5}
     return found | ({"images.itm_positive_accuracy": 1.0, "bad_records": 3} if step > 2 else {})
 
 
 def it_opens_as_a_reporter(subject: ReporterSubject) -> None:
-    """`check` accepts the settings, and `build` gives a reporter, each time another one."""
+    """`check` accepts the settings, and `build` returns a new reporter each time."""
     subject.component.check()
     reporter = subject.component.build()
     claim(
@@ -40,12 +40,12 @@ def it_opens_as_a_reporter(subject: ReporterSubject) -> None:
     )
     claim(
         subject.component.build() is not reporter,
-        "build() gives the same reporter twice; each run has its own",
+        "build() returns the same reporter twice; each run needs a new one",
     )
 
 
 def it_takes_a_run_however_it_ends(subject: ReporterSubject) -> None:
-    """A run may finish, be stopped or fail, also before its first step."""
+    """A run may finish, stop or fail, also before its first step."""
     for status in ENDS:
         with _folder() as folder:
             _run(subject, folder, range(1, STEPS + 1), status)
@@ -54,27 +54,27 @@ def it_takes_a_run_however_it_ends(subject: ReporterSubject) -> None:
 
 
 def it_goes_on_with_a_run(subject: ReporterSubject) -> None:
-    """A run that goes on from a checkpoint is another process, and comes by some of its steps again."""
+    """A resumed run is another process and repeats some steps."""
     with _folder() as folder:
         _run(subject, folder, range(1, STEPS), "stopped")
         _run(subject, folder, range(STEPS - 1, STEPS + 1), "finished")
     with _folder() as folder:
-        _run(subject, folder, range(STEPS - 1, STEPS + 1), "finished")  # the recipe named no reporter before
+        _run(subject, folder, range(STEPS - 1, STEPS + 1), "finished")  # the recipe had no reporter before
 
 
 def it_changes_nothing_that_it_is_given(subject: ReporterSubject) -> None:
-    """Values and recipe are as they were."""
+    """Values and recipe are not modified."""
     with _folder() as folder:
         reporter, run, logged = subject.component.build(), _facts(folder, 0), values(3)
         reporter.start(run, folder)
         reporter.log(3, logged)
         reporter.end("finished")
-    claim(run.recipe == RECIPE, "it writes into the recipe that it is given")
-    claim(logged == values(3), "it writes into the values that it is given")
+    claim(run.recipe == RECIPE, "it modifies the recipe")
+    claim(logged == values(3), "it modifies the values")
 
 
 def it_leaves_random_numbers_alone(subject: ReporterSubject) -> None:
-    """Nobody else draws other numbers because a reporter is there: neither of torch nor of Python."""
+    """The random states of torch and Python are not changed."""
     torch.manual_seed(0)
     random.seed(0)
     before = torch.get_rng_state(), random.getstate()

@@ -1,4 +1,4 @@
-"""Checks of every component: its settings."""
+"""Checks of the settings of all components."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ print(",".join(sorted(set(heavy) & set(sys.modules))))
 
 
 def it_can_be_registered(subject: Subject) -> None:
-    """The class is a component of its kind, and its name is a name that recipes can write."""
+    """The class is a valid component, and its name can be used in recipes."""
     registry = Registry("conformance", "conformance")
     registry.add(type(subject.component))
     name = subject.component.component_name()
-    claim(name.isidentifier(), f'"{name}" is no name that a recipe can write; use letters, digits and _')
+    claim(name.isidentifier(), f'"{name}" is not a valid name in a recipe; use letters, digits and _')
 
 
 def settings_survive_a_recipe(subject: Subject) -> None:
-    """What a recipe writes of the component reads back as the same component."""
+    """Settings written to YAML and read back are equal."""
     component = subject.component
     written = yaml.safe_load(yaml.safe_dump(dump_component(component)))
     _, settings = split_choice(written)
@@ -53,7 +53,7 @@ def settings_survive_a_recipe(subject: Subject) -> None:
 
 
 def _inside(component: ComponentConfig) -> Iterator[ComponentConfig]:
-    """The components that stand in its settings, and those in theirs."""
+    """Iterate over components nested in the settings."""
     for name in type(component).model_fields:
         value = getattr(component, name)
         for inner in value.values() if isinstance(value, dict) else [value]:
@@ -63,14 +63,14 @@ def _inside(component: ComponentConfig) -> Iterator[ComponentConfig]:
 
 
 def settings_are_strict_and_frozen(subject: Subject) -> None:
-    """An unknown setting is refused, and settings do not change once they are checked."""
+    """Unknown settings are rejected, and settings are immutable."""
     config = type(subject.component).model_config
-    claim(config.get("extra") == "forbid", "it accepts settings that it does not know; keep extra='forbid'")
-    claim(bool(config.get("frozen")), "its settings can be changed after they were checked; keep frozen=True")
+    claim(config.get("extra") == "forbid", "it accepts unknown settings; keep extra='forbid'")
+    claim(bool(config.get("frozen")), "its settings are mutable; keep frozen=True")
 
 
 def every_setting_is_described(subject: Subject) -> None:
-    """The class has a docstring, and each field a description: both are shown to users."""
+    """The class has a docstring and each field a description, which are shown to users."""
     component = type(subject.component)
     claim(bool((component.__dict__.get("__doc__") or "").strip()), "the class has no docstring")
     silent = [name for name, field in component.model_fields.items() if not field.description]
@@ -78,7 +78,7 @@ def every_setting_is_described(subject: Subject) -> None:
 
 
 def the_module_imports_no_torch(subject: Subject) -> None:
-    """The module of the settings is imported whenever x2kit starts, so it must be light."""
+    """The module of the settings is imported at every start, so it must not import torch."""
     name = type(subject.component).__module__
     if name == "__main__":
         return
@@ -97,7 +97,7 @@ def the_module_imports_no_torch(subject: Subject) -> None:
 
 
 FOR_INSTALLED = (the_module_imports_no_torch,)
-"""Laws of plugins that are imported whenever x2kit starts; for a file that a run names they are advice."""
+"""Checks required of installed plugins, which are imported at every start; advice for file plugins."""
 
 LAWS = (
     it_can_be_registered,

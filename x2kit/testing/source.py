@@ -10,11 +10,11 @@ from x2kit.testing.claims import claim
 from x2kit.testing.subjects import SourceSubject
 
 READ = 8
-"""Records that are looked at; sources may be large."""
+"""Number of records to check; sources may be large."""
 
 
 def it_opens_as_a_source(subject: SourceSubject) -> None:
-    """`check` accepts the settings, and `open` gives records by position."""
+    """`check` accepts the settings, and `open` returns records by position."""
     subject.component.check()
     source = subject.component.open()
     claim(isinstance(source, Source), f"open() gives {type(source).__name__}, which lacks methods of Source")
@@ -24,7 +24,7 @@ def it_opens_as_a_source(subject: SourceSubject) -> None:
 
 
 def records_have_what_they_need(subject: SourceSubject) -> None:
-    """Each record has an id of its own and a text, and boxes are [x, y, width, height]."""
+    """Each record has a unique id and a text, and boxes are [x, y, width, height]."""
     ids = []
     for record in _records(subject):
         name = record.get("id")
@@ -41,28 +41,30 @@ def records_have_what_they_need(subject: SourceSubject) -> None:
 
 
 def a_position_is_always_the_same_record(subject: SourceSubject) -> None:
-    """Read again, also by a source opened again, a position gives the same record."""
+    """A position gives the same record when read again, also from a reopened source."""
     one, other = _records(subject), list(reversed(_records(subject, reverse=True)))
     for before, after in zip(one, other, strict=True):
         for field in ("id", "caption", "regions", "texts"):
             claim(
                 before.get(field) == after.get(field),
-                f"record {before.get('id')}: {field} is another one when read again, in another order",
+                f"record {before.get('id')}: {field} differs when read again in another order",
             )
-        claim(_pixels(before) == _pixels(after), f"record {before.get('id')}: the image is another one")
+        claim(
+            _pixels(before) == _pixels(after), f"record {before.get('id')}: the image differs when read again"
+        )
 
 
 def texts_are_in_a_fixed_order(subject: SourceSubject) -> None:
-    """`texts` gives the texts in the same order each time."""
+    """`texts` returns the texts in the same order each time."""
     one = list(islice(subject.component.open().texts(), 64))
     other = list(islice(subject.component.open().texts(), 64))
     claim(bool(one), "texts() gives nothing")
     claim(all(isinstance(text, str) for text in one), "texts() gives something that is no str")
-    claim(one == other, "texts() gives other texts, or another order, when the source is opened again")
+    claim(one == other, "texts() returns other texts, or another order, when the source is reopened")
 
 
 def the_fingerprint_is_stable(subject: SourceSubject) -> None:
-    """`fingerprint` is the same as long as the data is."""
+    """`fingerprint` does not change without the data."""
     one, other = subject.component.open().fingerprint(), subject.component.open().fingerprint()
     claim(isinstance(one, str) and bool(one), f"the fingerprint is {one!r}, expected a str")
     claim(one == other, "the fingerprint changes though the data does not")

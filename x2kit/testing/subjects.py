@@ -1,4 +1,4 @@
-"""A component under test: how it is built and fed, by kind. Nothing is left to chance."""
+"""Components under test by kind: build them and create their inputs, deterministically."""
 
 from __future__ import annotations
 
@@ -52,31 +52,31 @@ class Subject:
         self.component = component
 
     def generator(self) -> torch.Generator:
-        """Random numbers that are the same in every check."""
+        """Return a generator with the same seed in every check."""
         return torch.Generator().manual_seed(SEED)
 
 
 class EncoderSubject(Subject, ABC):
-    """An encoder under test: built with a fixed seed, in evaluation mode, fed with fixed inputs."""
+    """An encoder under test, built with a fixed seed in eval mode, and its fixed inputs."""
 
     @abstractmethod
     def make(self, assets: Path | None) -> Encoder:
-        """Build it, as the model does."""
+        """Build the encoder as the model does."""
 
     @abstractmethod
     def run(
         self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
     ) -> tuple[Tensor, ...]:
-        """All outputs for the fixed inputs, or for `others` of the same shapes."""
+        """Return all outputs for the fixed inputs, or for `others` of the same shapes."""
 
     def build(self, assets: Path | None = None, seed: int = SEED) -> Any:
-        """The encoder in evaluation mode; the global random state stays as it was."""
+        """Build the encoder in eval mode; the global random state is restored."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.make(assets).eval()
 
     def save(self, encoder: Encoder, directory: Path) -> None:
-        """Write whatever rebuilding needs."""
+        """Write all files needed to build it again."""
         encoder.save_assets(directory)
 
 
@@ -107,7 +107,7 @@ class TextSubject(EncoderSubject):
 
     Args:
         component: a text encoder's settings.
-        texts: what a tokenizer is trained on, and what is encoded; at least three different ones.
+        texts: texts to train the tokenizer and to encode; at least three distinct ones.
     """
 
     component: TextEncoderConfig
@@ -115,7 +115,7 @@ class TextSubject(EncoderSubject):
     def __init__(self, component: TextEncoderConfig, texts: Sequence[str] = TEXTS) -> None:
         super().__init__(component)
         if len(set(texts)) < 3:
-            raise ValueError("the checks of text encoders need at least three different texts")
+            raise ValueError("the checks of text encoders need at least three distinct texts")
         self.texts = list(texts)
         self._tokenizer: Tokenizer | None = None
 
@@ -134,12 +134,12 @@ class TextSubject(EncoderSubject):
         self.tokenizer.save(directory)
 
     def batch(self, extra: int = 0) -> tuple[Tensor, Tensor]:
-        """Padded ids [B, L] and mask [B, L] of the texts, with `extra` more columns of padding."""
+        """Return padded ids [B, L] and mask [B, L] of the texts, with `extra` columns of padding."""
         limit = self.component.describe().max_length
         return self.pad(self.tokenizer.encode(self.texts, limit), extra)
 
     def pad(self, rows: Sequence[Sequence[int]], extra: int = 0) -> tuple[Tensor, Tensor]:
-        """Rows of ids, padded to the longest and `extra` more."""
+        """Pad rows of ids to the longest and `extra` more."""
         length = max(len(row) for row in rows) + extra
         pad = self.tokenizer.special.pad
         ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
@@ -156,7 +156,7 @@ class TextSubject(EncoderSubject):
 
 
 class FusionSubject(EncoderSubject):
-    """A fusion encoder, text rows, and contexts that they share.
+    """A fusion encoder, text rows, and shared contexts.
 
     Args:
         component: a fusion encoder's settings.
@@ -175,7 +175,7 @@ class FusionSubject(EncoderSubject):
         return self.component.build(self.text_width, self.context_width, assets)
 
     def inputs(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Context]:
-        """Five text rows of up to 7 tokens, and three contexts of 6 tokens of which one has no row."""
+        """Create five text rows of up to 7 tokens, and three contexts of 6 tokens, one of them without a row."""
         draw = self.generator()
 
         def random(*shape: int) -> Tensor:
@@ -216,12 +216,12 @@ class TaskSubject(Subject):
 
 
 class ObjectiveSubject(Subject):
-    """An objective, and features of six rows that look at four images."""
+    """An objective, and features of six rows of four images."""
 
     component: ObjectiveConfig
 
     def features(self, dtype: torch.dtype = torch.float32, kind: str = "image-text") -> StreamFeatures:
-        """Rows 1 and 4 are of one group. `dtype` is that of what the encoders gave."""
+        """Create features; rows 1 and 4 are of one group, `dtype` is that of the encoders' outputs."""
         draw = self.generator()
 
         def random(*shape: int) -> Tensor:

@@ -9,7 +9,7 @@ from x2kit.testing.subjects import TextSubject
 
 
 def facts_are_true(subject: TextSubject) -> None:
-    """What `describe` says is what the encoder has."""
+    """`describe` returns the facts of the encoder."""
     facts, encoder = subject.component.describe(), subject.build()
     for what, said in (("width", facts.width), ("max_length", facts.max_length)):
         found = getattr(encoder, what, None)
@@ -30,14 +30,14 @@ def shapes_are_as_declared(subject: TextSubject) -> None:
 
 
 def padding_changes_nothing(subject: TextSubject) -> None:
-    """Kept positions have the same values however long the batch is."""
+    """Padding does not change kept positions."""
     encoder = subject.build()
     ids, mask = subject.batch()
     room = subject.component.describe().max_length - ids.shape[1]
     longer = encoder(*subject.batch(extra=min(5, room)))[:, : ids.shape[1]]
     tokens = encoder(ids, mask)
     claim_close(
-        tokens[mask], longer[mask], "kept positions move when a text is padded; pass the mask to attention"
+        tokens[mask], longer[mask], "kept positions change when a text is padded; pass the mask to attention"
     )
     for row, length in enumerate(mask.sum(1).tolist()):
         alone = encoder(ids[row : row + 1, :length], mask[row : row + 1, :length])
@@ -45,7 +45,7 @@ def padding_changes_nothing(subject: TextSubject) -> None:
 
 
 def texts_do_not_mix(subject: TextSubject) -> None:
-    """In evaluation mode a text's tokens do not depend on the texts beside it."""
+    """In eval mode the tokens of a text do not depend on other texts."""
     encoder = subject.build()
     ids, mask = subject.batch()
     together = encoder(ids, mask)
@@ -60,7 +60,7 @@ def texts_do_not_mix(subject: TextSubject) -> None:
 
 
 def the_vocabulary_fits(subject: TextSubject) -> None:
-    """Every id of the tokenizer, the last one too, is an id that the encoder knows."""
+    """The encoder accepts every id of the tokenizer, including the last."""
     encoder = subject.build()
     special, size = subject.tokenizer.special, subject.tokenizer.vocab_size
     ids, mask = subject.pad([[special.cls, size - 1, special.sep]])
@@ -68,14 +68,14 @@ def the_vocabulary_fits(subject: TextSubject) -> None:
         tokens = encoder(ids, mask)
     except IndexError as error:
         raise AssertionError(
-            f"the vocabulary does not match: the tokenizer has {size} ids, and the encoder does not know the last "
+            f"the vocabulary does not match: the tokenizer has {size} ids, and the encoder does not accept the last "
             f"({error}); size its word embedding by tokenizer.vocab_size"
         ) from error
     claim(bool(torch.isfinite(tokens).all()), f"id {size - 1}, the tokenizer's last, gives values not finite")
 
 
 def every_kept_token_matters(subject: TextSubject) -> None:
-    """Position 0 sees the rest of the text, and the order of the tokens."""
+    """Position 0 depends on the rest of the text and on the order of tokens."""
     encoder = subject.build()
     row = max(subject.tokenizer.encode(subject.texts, subject.component.describe().max_length), key=len)
     other = [*row[:-2], subject.tokenizer.special.mask, row[-1]]
@@ -99,7 +99,7 @@ def the_longest_text_fits(subject: TextSubject) -> None:
 
 
 def the_word_embedding_fits(subject: TextSubject) -> None:
-    """`token_embedding`, if there is one, has a row of width D for each id."""
+    """`token_embedding`, if any, has a row of width D for each id."""
     embedding = subject.build().token_embedding()
     if embedding is None:
         return

@@ -1,4 +1,4 @@
-"""Checks of the tokenizer that a text encoder owns."""
+"""Checks of the tokenizer of a text encoder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ LIMIT = 64
 
 
 def special_ids_are_distinct(subject: TextSubject) -> None:
-    """Padding, first, last and mask token have ids of their own, inside the vocabulary."""
+    """Padding, first, last and mask token have distinct ids inside the vocabulary."""
     tokenizer = subject.tokenizer
     special = tokenizer.special
     ids = (special.pad, special.cls, special.sep, special.mask)
     claim(len(set(ids)) == len(ids), f"pad, cls, sep and mask share ids: {special}")
     claim(
         all(0 <= id_ < tokenizer.vocab_size for id_ in special),
-        f"special ids lie outside the vocabulary of {tokenizer.vocab_size}: {special}",
+        f"special ids are outside the vocabulary of {tokenizer.vocab_size}: {special}",
     )
 
 
 def texts_are_framed_and_cut(subject: TextSubject) -> None:
-    """A text is cls, pieces, sep, never longer than asked for, never padded."""
+    """A text is encoded as cls, pieces, sep, at most `max_length` long and without padding."""
     tokenizer = subject.tokenizer
     special = tokenizer.special
     for limit in (3, 6, LIMIT):
         for text, ids in zip(subject.texts, tokenizer.encode(subject.texts, limit), strict=True):
-            claim(len(ids) <= limit, f"{text!r} has {len(ids)} tokens, at most {limit} were asked for")
+            claim(len(ids) <= limit, f"{text!r} has {len(ids)} tokens, at most {limit} are allowed")
             claim(
                 ids[:1] == [special.cls] and ids[-1:] == [special.sep],
                 f"{text!r} becomes {ids}, expected cls {special.cls} first and sep {special.sep} last",
@@ -45,7 +45,7 @@ def texts_are_framed_and_cut(subject: TextSubject) -> None:
 
 
 def a_text_is_encoded_alone(subject: TextSubject) -> None:
-    """The ids of a text do not depend on the texts beside it; no texts give no ids."""
+    """The ids of a text do not depend on other texts; no texts give an empty list."""
     tokenizer = subject.tokenizer
     together = tokenizer.encode(subject.texts, LIMIT)
     alone = [tokenizer.encode([text], LIMIT)[0] for text in subject.texts]
@@ -54,13 +54,13 @@ def a_text_is_encoded_alone(subject: TextSubject) -> None:
 
 
 def decoding_gives_text(subject: TextSubject) -> None:
-    """Decoding leaves special tokens out, and what it gives has the same ids again."""
+    """Decoding omits special tokens, and the decoded text has the same ids."""
     tokenizer = subject.tokenizer
     special = tokenizer.special
     for text, ids in zip(subject.texts, tokenizer.encode(subject.texts, LIMIT), strict=True):
         decoded = tokenizer.decode(ids)
         padded = tokenizer.decode([*ids, special.pad, special.mask])
-        claim(decoded == padded, f"special tokens are seen in the decoded text: {padded!r}")
+        claim(decoded == padded, f"the decoded text has special tokens: {padded!r}")
         if special.unk not in ids:
             claim(
                 tokenizer.encode([decoded], LIMIT)[0] == ids,
@@ -69,19 +69,22 @@ def decoding_gives_text(subject: TextSubject) -> None:
 
 
 def words_begin_where_they_do(subject: TextSubject) -> None:
-    """`starts_word` answers for each id, yes for special tokens and a text's first piece."""
+    """`starts_word` returns a value per id, True for special tokens and the first piece."""
     tokenizer = subject.tokenizer
     for ids in tokenizer.encode(subject.texts, LIMIT):
         starts = tokenizer.starts_word(ids)
-        claim(len(starts) == len(ids), f"{len(starts)} answers for {len(ids)} ids")
-        claim(starts[0] and starts[-1], "cls and sep begin a word of their own, starts_word says no")
-        claim(starts[1], "the first piece of a text begins a word, starts_word says no")
+        claim(len(starts) == len(ids), f"starts_word returns {len(starts)} values for {len(ids)} ids")
+        claim(starts[0] and starts[-1], "starts_word is False for cls or sep, expected True")
+        claim(starts[1], "starts_word is False for the first piece of a text, expected True")
     special = tokenizer.special
-    claim(all(tokenizer.starts_word([special.pad, special.mask])), "pad and mask begin a word of their own")
+    claim(
+        all(tokenizer.starts_word([special.pad, special.mask])),
+        "starts_word is False for pad or mask, expected True",
+    )
 
 
 def the_tokenizer_survives_saving(subject: TextSubject) -> None:
-    """Saved and read from its assets, it gives the same ids."""
+    """A saved tokenizer, read from its assets, gives the same ids."""
     with TemporaryDirectory() as name:
         subject.tokenizer.save(Path(name))
         again = subject.component.build_tokenizer(assets=Path(name))
@@ -96,23 +99,23 @@ def the_tokenizer_survives_saving(subject: TextSubject) -> None:
 
 
 def a_trained_tokenizer_is_reproducible(subject: TextSubject) -> None:
-    """Built again from the same texts, it gives the same ids."""
+    """Trained again on the same texts, it gives the same ids."""
     again = subject.component.build_tokenizer(list(subject.texts))
     claim(
         again.encode(subject.texts, LIMIT) == subject.tokenizer.encode(subject.texts, LIMIT),
-        "built twice from the same texts it gives other ids; train on one thread, with a fixed seed",
+        "trained twice on the same texts it gives different ids; train on one thread, with a fixed seed",
     )
 
 
 def frequencies_are_a_distribution(subject: TextSubject) -> None:
-    """`log_frequencies`, where known, has a value for each id, and the shares add up to 1."""
+    """`log_frequencies`, if known, has a value for each id, and the frequencies sum to 1."""
     logs = subject.tokenizer.log_frequencies()
     if logs is None:
         return
     size = subject.tokenizer.vocab_size
     claim(len(logs) == size, f"log_frequencies has {len(logs)} values for {size} ids")
     total = sum(math.exp(value) for value in logs)
-    claim(abs(total - 1) < 1e-3, f"the shares of log_frequencies add up to {total:.3f}")
+    claim(abs(total - 1) < 1e-3, f"the frequencies of log_frequencies sum to {total:.3f}")
 
 
 LAWS = (

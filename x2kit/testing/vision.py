@@ -9,7 +9,7 @@ from x2kit.testing.subjects import ROWS, VisionSubject
 
 
 def facts_are_true(subject: VisionSubject) -> None:
-    """What `describe` says is what the encoder has."""
+    """`describe` returns the facts of the encoder."""
     facts, encoder = subject.component.describe(), subject.build()
     for what, said in (("image_spec", facts.image), ("width", facts.width), ("grid", tuple(facts.grid))):
         found = getattr(encoder, what, None)
@@ -30,7 +30,7 @@ def shapes_are_as_declared(subject: VisionSubject) -> None:
 
 
 def images_do_not_mix(subject: VisionSubject) -> None:
-    """In evaluation mode an image's features do not depend on its batch."""
+    """In eval mode the features of an image do not depend on other images."""
     encoder, images = subject.build(), subject.images()
     together = encoder(images)
     for row in range(ROWS):
@@ -51,7 +51,7 @@ def images_matter(subject: VisionSubject) -> None:
 
 
 def the_summary_is_of_the_patches(subject: VisionSubject) -> None:
-    """What changes in any part of an image changes its summary, as it changes the patches there."""
+    """A change anywhere in an image that changes patches also changes the summary."""
     facts, encoder = subject.component.describe(), subject.build()
     rows, columns = facts.grid
     images = subject.images(1)
@@ -70,8 +70,8 @@ def the_summary_is_of_the_patches(subject: VisionSubject) -> None:
             unseen.append(f"({row}, {column})")
     claim(
         not unseen,
-        f"the summary is not of the patches: it stays as it is when the image changes at {', '.join(unseen)} of the "
-        "grid, and the patches do not",
+        f"the summary does not depend on all patches: a change of the image at {', '.join(unseen)} of the grid changes "
+        "the patches only",
     )
 
 

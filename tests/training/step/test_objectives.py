@@ -152,7 +152,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, distribution: str, acc
     [
         ({"images": {"objectives": {"one": "SigmoidContrastiv"}}}, None, "objectives.one", "nearest: \"SigmoidCon"),
         ({"images": {"objectives": {"mlm": SIGMOID}}}, None, "images", "objectives: mlm "),
-        ({"images": {"objectives": {"a.b": SIGMOID}}}, None, "images", "letters, digits, - and _ alone"),
+        ({"images": {"objectives": {"a.b": SIGMOID}}}, None, "images", "letters, digits, - and _"),
         ({"alone": {"objectives": {"one": SIGMOID}}}, None, "alone", "found one"),
         (
             {"parallel": {"batch_size": 1, "losses": {"ttc": 0, "ttm": 0}, "objectives": {"one": SIGMOID}}},
