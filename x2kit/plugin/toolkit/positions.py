@@ -74,7 +74,7 @@ def resize_relative_positions(table: Tensor, window: int, extra_rows: int = EXTR
     old = source_coordinates(side, wanted)
     half = wanted // 2
     new = torch.arange(-half, half + 1, dtype=torch.float64).clamp(old[0], old[-1]).numpy()
-    grid = table[:pairs].double().unflatten(0, (side, side)).numpy()
+    grid = table[:pairs].double().view(side, side, -1).numpy()
     for axis in (0, 1):
         grid = make_interp_spline(old, grid, k=min(_DEGREE, side - 1), axis=axis)(new)
     rows = torch.from_numpy(grid).flatten(0, 1).to(table.dtype)
