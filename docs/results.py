@@ -46,7 +46,7 @@ def main(runs: Path) -> int:
     found = {name: runs / name for name in RUNS if (runs / name / "evaluation.json").is_file()}
     lines = [
         HEAD,
-        "| run | steps | minutes | threads | English | zero-shot mean | worst | boxes English | boxes zero-shot |",
+        "| run | steps | minutes | threads | English | zero-shot mean | worst | grounding English | grounding zero-shot |",
     ]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     lines += [
@@ -98,8 +98,7 @@ Candidates of the similarity re-ranked as [the evaluation page](../concepts/eval
 def row(label: str, result: dict[str, Any], run: Path | None) -> str:
     """One line of the main table."""
     english, others = split(result)
-    boxes = result.get("boxes", {})
-    box = {code: value["iou50"] for code, value in boxes.items()}
+    box = {code: row["iou50"] for code, row in result.get("grounding", {}).items()}
     elsewhere = [value for code, value in box.items() if code not in english]
     metrics = read_metrics(run) if run is not None else []
     timed = metrics and all("seconds" in line for line in metrics)  # runs of earlier versions did not log it

@@ -49,7 +49,7 @@ def test_it_is_evaluated(run: Path) -> None:
         assert (language["queries"], language["candidates"]) == (24, 24)
         for direction in ("image_to_text", "text_to_image"):
             assert 0 <= language[direction]["r1"] <= language[direction]["r10"] <= 1
-    assert sorted(result["boxes"]) == ["de", "en"]
+    assert sorted(result["grounding"]) == ["de", "en"]
     assert any(plugin.startswith("conv_encoder (") for plugin in result["plugins"])
 
 

@@ -188,7 +188,7 @@ def test_every_key_of_a_result_stands_there(quickstart: Path) -> None:
     keys = {
         *result,
         *language,
-        *result["boxes"][code],
+        *result["grounding"][code],
         *result["rerank"],
         *result["checkpoint"],
         *result["data"],

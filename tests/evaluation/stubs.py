@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from x2kit.plugin import (
     ImageSpec,
     Record,
     SourceConfig,
+    TaskContext,
     TextEncoder,
     TextEncoderConfig,
     TextFacts,
@@ -195,3 +196,22 @@ def photo(index: int, captions: int = 1, **changes: Any) -> Record:
         **changes,
     }
     return record  # type: ignore[return-value]
+
+
+def task_context(model: X2VLM) -> Callable[..., TaskContext]:
+    """Return a function that builds a task context over nine records; keyword arguments replace fields."""
+
+    def make(**changes: Any) -> TaskContext:
+        parts: dict[str, Any] = {
+            "model": model,
+            "source": Listed([photo(index, captions=1 + index % 3) for index in range(9)]),
+            "split": "test",
+            "languages": ("en", "de"),
+            "trained_with_images": ("en",),
+            "device": model.device,
+            "batch_size": 4,
+            "progress": lambda what, done, total: None,
+        }
+        return TaskContext(**{**parts, **changes})
+
+    return make

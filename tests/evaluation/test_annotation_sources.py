@@ -83,7 +83,7 @@ def test_boxes_of_coco_are_looked_for_by_their_names(folder: Path, context: Cont
         "categories": [{"id": 1, "name": "dog"}],
     }
     source = CocoAnnotations(files=(written(folder / "instances.json", content),), language="en")
-    assert measured(Grounding(), source, context)["boxes"]["en"]["regions"] == 3
+    assert measured(Grounding(), source, context)["grounding"]["en"]["regions"] == 3
 
 
 def test_boxes_of_referring_expressions_are_looked_for(folder: Path, context: Context) -> None:
@@ -101,7 +101,7 @@ def test_boxes_of_referring_expressions_are_looked_for(folder: Path, context: Co
         refs_split="testA",
         language="en",
     )
-    assert measured(Grounding(), source, context)["boxes"]["en"]["regions"] == 3
+    assert measured(Grounding(), source, context)["grounding"]["en"]["regions"] == 3
 
 
 def test_a_missing_image_stops_the_measurement_with_its_record(folder: Path, context: Context) -> None:

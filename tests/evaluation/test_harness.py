@@ -43,7 +43,7 @@ def recipe(**evaluation: Any) -> Any:
         "photos": stream("image-text", source=StubPhotos(), languages=["en"]),
         "pairs": stream("parallel-text"),
     }
-    settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2), "boxes": Grounding()}}
+    settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2), "grounding": Grounding()}}
     return SimpleNamespace(
         model=ModelConfig(vision=StubVision(), text=StubText(), fusion=StubFusion(), heads=HEADS),
         data=DataConfig(streams=data),
@@ -72,10 +72,10 @@ def test_the_result_says_what_was_measured_on_what(run: Path) -> None:
     }
     assert (result["task"], result["split"]) == ("retrieval", "test")
     assert result["tasks"]["retrieval"]["init_args"]["top_k"] == 2
-    assert result["languages"].keys() == result["boxes"].keys() == {"en", "de"}
+    assert result["languages"].keys() == result["grounding"].keys() == {"en", "de"}
     assert [result["languages"][code]["trained_with_images"] for code in ("en", "de")] == [True, False]
     assert 0 <= result["mean_zero_shot"] <= 1
-    assert 0 <= result["boxes"]["de"]["iou50"] <= 1
+    assert 0 <= result["grounding"]["de"]["iou50"] <= 1
     assert len(result["warnings"]) >= 1  # the model is untrained
 
 
@@ -131,11 +131,11 @@ def test_a_strangers_task_stands_beside_ours(run: Path) -> None:
 
 def test_a_second_task_of_a_kind_stands_under_its_own_name(run: Path) -> None:
     # Its name is a key of the first one's result, which it must not overwrite.
-    tasks = {"strict": Grounding(iou=0.75), "boxes": Grounding(iou=0.25), "mine": Answer()}
+    tasks = {"strict": Grounding(iou=0.75), "grounding": Grounding(iou=0.25), "mine": Answer()}
     result = evaluate(run, recipe(tasks=tasks), PLUGINS)
-    assert result["boxes_iou"] == 0.75
-    assert "iou75" in result["boxes"]["en"]
-    assert "iou25" in result["tasks"]["boxes"]["result"]["boxes"]["en"]
+    assert result["grounding_iou"] == 0.75
+    assert "iou75" in result["grounding"]["en"]
+    assert "iou25" in result["tasks"]["grounding"]["result"]["grounding"]["en"]
     assert result["answer"] == 0.5
 
 
@@ -152,7 +152,7 @@ def test_no_task_overwrites_what_was_measured_on_what(run: Path) -> None:
 def test_a_strangers_languages_are_his_own_affair(run: Path) -> None:
     class Other(Answer):
         def run(self, context: TaskContext) -> Mapping[str, Any]:
-            return {"languages": ["en"], "boxes": {"en": 3}, "boxes_iou": 0.5}
+            return {"languages": ["en"], "grounding": {"en": 3}, "grounding_iou": 0.5}
 
     result = evaluate(run, recipe(tasks={"other": Other()}), PLUGINS)
     assert result["languages"] == ["en"]
@@ -240,15 +240,15 @@ def test_a_language_without_captions_ends_before_a_image_is_encoded(run: Path) -
 
 
 def test_a_task_may_have_records_of_its_own(run: Path) -> None:
-    own = recipe(sources={"boxes": StubPhotos(count=4)})
+    own = recipe(sources={"grounding": StubPhotos(count=4)})
     result = evaluate(run, own, PLUGINS)
     assert result["languages"]["en"]["candidates"] == 9
-    assert result["boxes"]["en"]["images"] == 4
+    assert result["grounding"]["en"]["images"] == 4
     assert result["data"]["records"] == 9
-    assert result["data"]["sources"]["boxes"]["records"] == 4
-    assert result["data"]["sources"]["boxes"]["source"]["init_args"]["split"] == "test"
+    assert result["data"]["sources"]["grounding"]["records"] == 4
+    assert result["data"]["sources"]["grounding"]["source"]["init_args"]["split"] == "test"
 
 
 def test_a_source_of_no_task_is_refused_with_the_tasks() -> None:
-    with pytest.raises(ValidationError, match="no task is called boxs; tasks: retrieval, boxes"):
-        recipe(sources={"boxs": StubPhotos()})
+    with pytest.raises(ValidationError, match="no task is called groundings; tasks: retrieval, grounding"):
+        recipe(sources={"groundings": StubPhotos()})

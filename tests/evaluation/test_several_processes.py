@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> Path:
     tree["evaluation"] = {
         "source": {"class_path": "Scenes", "init_args": {"count": 50, "split": "test"}},
         "batch_size": 8,
-        "tasks": {"retrieval": "Retrieval", "boxes": "Grounding", "traces": traces},
+        "tasks": {"retrieval": "Retrieval", "grounding": "Grounding", "traces": traces},
     }
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(tree))
@@ -110,7 +110,7 @@ def test_two_processes_measure_what_one_measures(run: Path, one: dict[str, Any],
     assert two == one
     assert one["languages"]["en"]["reranked"]["mean_r1"] > 0
     assert (
-        0 < one["boxes"]["en"]["mean_iou"] < 1
+        0 < one["grounding"]["en"]["mean_iou"] < 1
     )  # a mean of many digits: another batch would change the last
     assert two["rank_of_stranger"] == "0"
     assert len(list(tmp_path.glob("*.trace"))) == 3  # in this process, and in each of the two

@@ -38,11 +38,11 @@ def result() -> dict[str, Any]:
             "fr": language(0.6, False),
         },
         "rerank": {"method": "combined", "top_k": 16, "itm_weight": 0.5},
-        "boxes": {
+        "grounding": {
             code: {"iou50": share, "regions": 1514, "chance": 0.037, "trained_with_images": code == "en"}
             for code, share in (("de", 0.6), ("en", 0.9), ("fr", 0.65))
         },
-        "boxes_iou": 0.5,
+        "grounding_iou": 0.5,
         "mean_zero_shot": 0.5,
         "warnings": [],
         "seconds": 3.0,
@@ -88,7 +88,7 @@ def test_it_fits_a_narrow_terminal(result: dict[str, Any]) -> None:
 
 
 def test_what_was_not_measured_takes_no_column(result: dict[str, Any]) -> None:
-    del result["boxes"], result["boxes_iou"]
+    del result["grounding"], result["grounding_iou"]
     for row in result["languages"].values():
         del row["reranked"]
     assert cells(result, "en") == "70.0 80.0 90.0 60.0 70.0 80.0"
@@ -102,14 +102,14 @@ def test_boxes_alone_are_a_table_too(result: dict[str, Any]) -> None:
 
 
 def test_a_language_without_regions_has_a_dash(result: dict[str, Any]) -> None:
-    del result["boxes"]["fr"]
+    del result["grounding"]["fr"]
     assert cells(result, "fr").endswith(" –")
     assert cells(result, "mean zero-shot").endswith(" 60.0")
 
 
 def test_warnings_are_last(result: dict[str, Any]) -> None:
-    result["warnings"] = ["boxes cannot be told from guessing in de"]
-    assert lines(result)[-1] == "warning: boxes cannot be told from guessing in de"
+    result["warnings"] = ["grounding cannot be told from guessing in de"]
+    assert lines(result)[-1] == "warning: grounding cannot be told from guessing in de"
 
 
 def test_numbers_of_other_tasks_are_listed(result: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def test_numbers_of_other_tasks_are_listed(result: dict[str, Any]) -> None:
 
 
 def test_a_second_task_of_a_kind_has_its_own_table(result: dict[str, Any]) -> None:
-    strict = {"boxes": {"en": {"iou75": 0.1, "regions": 9, "chance": 0.0}}, "boxes_iou": 0.75}
+    strict = {"grounding": {"en": {"iou75": 0.1, "regions": 9, "chance": 0.0}}, "grounding_iou": 0.75}
     result["tasks"] = {"retrieval": {"class_path": "Retrieval"}, "strict": {"result": strict}}
     found = lines(result)
     below = found[found.index("strict") + 1 :]
@@ -150,7 +150,7 @@ def test_unequal_counts_of_images_stand_beside_each_language(result: dict[str, A
 def test_unequal_counts_of_regions_stand_beside_each_language_where_images_agree(
     result: dict[str, Any],
 ) -> None:
-    result["boxes"]["fr"]["regions"] = 12
+    result["grounding"]["fr"]["regions"] = 12
     assert cells(result, "fr (12 regions)").endswith("65.0")
 
 

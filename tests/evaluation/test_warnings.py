@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from x2kit.evaluation.warnings import at_chance, boxes_rows, warnings_of
+from x2kit.evaluation.warnings import at_chance, grounding_rows, warnings_of
 
 
 def language(mean_r1: float, queries: int = 500) -> dict[str, Any]:
@@ -32,19 +32,19 @@ def test_few_trials_prove_little() -> None:
 
 
 def test_what_was_learned_gives_no_warning() -> None:
-    result = {"languages": {"en": language(0.9)}, "boxes": {"en": boxes(0.8)}, "boxes_iou": 0.5}
+    result = {"languages": {"en": language(0.9)}, "grounding": {"en": boxes(0.8)}, "grounding_iou": 0.5}
     assert warnings_of(result) == []
 
 
 def test_languages_at_chance_level_share_a_warning() -> None:
     result = {
         "languages": {"en": language(0.9), "de": language(0.001), "fr": language(0.004)},
-        "boxes": {"en": boxes(0.9), "de": boxes(0.04), "fr": boxes(0.7)},
-        "boxes_iou": 0.5,
+        "grounding": {"en": boxes(0.9), "de": boxes(0.04), "fr": boxes(0.7)},
+        "grounding_iou": 0.5,
     }
     assert warnings_of(result) == [
         "retrieval cannot be told from guessing in de, fr: R@1 0.001 to 0.004, chance 0.002",
-        "boxes cannot be told from guessing in de: found 0.040, chance 0.04",
+        "grounding cannot be told from guessing in de: found 0.040, chance 0.04",
     ]
 
 
@@ -67,8 +67,8 @@ def test_a_collapsed_matching_head_is_named_with_its_languages() -> None:
 
 
 def test_languages_without_boxes_are_named() -> None:
-    result = {"boxes": {"en": boxes(0.9)}, "boxes_iou": 0.5, "boxes_without": ["de", "fr"]}
-    assert warnings_of(result) == ["boxes were not measured in de, fr: no region has a text in it"]
+    result = {"grounding": {"en": boxes(0.9)}, "grounding_iou": 0.5, "grounding_without": ["de", "fr"]}
+    assert warnings_of(result) == ["grounding was not measured in de, fr: no region has a text in it"]
 
 
 def test_a_model_that_learned_nothing_is_told_so_in_one_line() -> None:
@@ -84,12 +84,12 @@ def test_a_result_of_other_tasks_alone_has_no_warnings() -> None:
 
 def test_the_share_of_boxes_stands_under_its_limit() -> None:
     row = {"iou75": 0.5, "chance": 0.1, "regions": 9}
-    assert boxes_rows({"boxes": {"en": row}, "boxes_iou": 0.75}) == ("iou75", {"en": row})
-    assert boxes_rows({})[1] == {}
+    assert grounding_rows({"grounding": {"en": row}, "grounding_iou": 0.75}) == ("iou75", {"en": row})
+    assert grounding_rows({})[1] == {}
 
 
 def test_what_another_task_calls_languages_or_boxes_is_not_read() -> None:
-    assert warnings_of({"languages": {"en": 0.5}, "boxes": ["en"], "boxes_iou": "half"}) == []
+    assert warnings_of({"languages": {"en": 0.5}, "grounding": ["en"], "grounding_iou": "half"}) == []
 
 
 def test_languages_measured_on_fewer_images_are_named_with_the_setting() -> None:
@@ -103,5 +103,5 @@ def test_languages_measured_on_fewer_images_are_named_with_the_setting() -> None
 
 def test_languages_measured_on_fewer_regions_are_named_with_the_setting() -> None:
     rows = {"en": boxes(0.9), "de": boxes(0.9) | {"regions": 700}}
-    (warning,) = warnings_of({"boxes": rows, "boxes_iou": 0.5})
+    (warning,) = warnings_of({"grounding": rows, "grounding_iou": 0.5})
     assert "different numbers of regions (de 700; others 1500)" in warning

@@ -47,7 +47,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "base": "quickstart/english",
         "model": {"heads": {"frames": 3}},
         "data": {"streams": {"regions": None, "clips": clips}},
-        "evaluation": {"source": source, "tasks": {"boxes": None}},
+        "evaluation": {"source": source, "tasks": {"grounding": None}},
     }
     path = tmp_path / "clips.yaml"
     path.write_text(yaml.safe_dump(tree))

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from x2kit.evaluation.warnings import boxes_rows, retrieval_rows
+from x2kit.evaluation.warnings import grounding_rows, retrieval_rows
 
 Row = Mapping[str, Any]
 DIRECTIONS = {"image_to_text": "i→t", "text_to_image": "t→i"}
@@ -34,7 +34,7 @@ def render(result: Mapping[str, Any]) -> RenderableType:
         result: what `evaluate` returns or `evaluation.json` holds; tasks that were not measured may be missing.
     """
     parts: list[RenderableType] = []
-    if retrieval_rows(result) or boxes_rows(result)[1]:
+    if retrieval_rows(result) or grounding_rows(result)[1]:
         parts += [_table(result), Text("\n".join(_notes(result)), style="dim")]
     parts += [Text(f"{name}: {value}") for name, value in _others(result)]
     for name, task in (result.get("tasks") or {}).items():
@@ -49,10 +49,11 @@ def render(result: Mapping[str, Any]) -> RenderableType:
 
 def _table(result: Mapping[str, Any]) -> Table:
     columns = list(_columns(result))
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
     table.add_column("per cent\n", no_wrap=True)
     for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        begins_group = not column.title.startswith("\n")
+        table.add_column(column.title, justify="right", no_wrap=True, min_width=6 if begins_group else None)
 
     def add(name: str, codes: Sequence[str], style: str = "", last: bool = False) -> None:
         cells = [_per_cent([column.share(code) for code in codes]) for column in columns]
@@ -68,7 +69,7 @@ def _table(result: Mapping[str, Any]) -> Table:
 
 def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
     languages = retrieval_rows(result)
-    name, boxes = boxes_rows(result)
+    name, grounding = grounding_rows(result)
     if languages:
         for key, arrow in DIRECTIONS.items():
             for k in (1, 5, 10):
@@ -78,8 +79,8 @@ def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
             yield Column(
                 f"{'' if number else 'reranked '}{arrow}\nR@1", _at(languages, "reranked", key, "r1")
             )
-    if boxes:
-        yield Column(f"boxes\n>.{name.removeprefix('iou')}", _at(boxes, name))
+    if grounding:
+        yield Column(f"grounding\n>.{name.removeprefix('iou')}", _at(grounding, name))
 
 
 def _at(rows: Mapping[str, Any], *keys: str) -> Callable[[str], float | None]:
@@ -96,7 +97,7 @@ def _labels(result: Mapping[str, Any]) -> dict[str, str]:
     """Row names: the language, with its number of images or regions where languages differ in it."""
     labels: dict[str, str] = {}
     for rows, key, noun in (
-        (boxes_rows(result)[1], "regions", "regions"),
+        (grounding_rows(result)[1], "regions", "regions"),
         (retrieval_rows(result), "candidates", "images"),
     ):
         counts = {code: row[key] for code, row in rows.items() if key in row}
@@ -112,9 +113,9 @@ def _per_cent(shares: Sequence[float | None]) -> str:
 
 def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
     """Codes by whether their texts stood beside images in training; an empty group is left out."""
-    languages, (_, boxes) = retrieval_rows(result), boxes_rows(result)
-    rows = {**boxes, **languages}
-    order = dict.fromkeys([*languages, *boxes])
+    languages, (_, grounding) = retrieval_rows(result), grounding_rows(result)
+    rows = {**grounding, **languages}
+    order = dict.fromkeys([*languages, *grounding])
     groups: dict[str, list[str]] = {"trained": [], "zero-shot": []}
     for code in order:
         groups["trained" if rows[code].get("trained_with_images") else "zero-shot"].append(code)
@@ -123,7 +124,7 @@ def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     languages = retrieval_rows(result)
-    _, boxes = boxes_rows(result)
+    _, grounding = grounding_rows(result)
     yield f"split {result.get('split', '?')}; zero-shot: no text of the language stood beside an image in training"
     if languages:
         rows = languages.values()
@@ -145,10 +146,10 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
             "matching": "the matching head alone",
         }.get(str(settings.get("method")), settings.get("method"))
         yield f"reranked: the {settings.get('top_k')} best of each query by {how}"
-    if boxes:
-        rows = boxes.values()
+    if grounding:
+        rows = grounding.values()
         yield (
-            f"boxes: found with IoU > {result.get('boxes_iou')}, {_span(rows, 'regions')} regions a language; "
+            f"grounding: found with IoU > {result.get('grounding_iou')}, {_span(rows, 'regions')} regions a language; "
             f"the box of another region would do in {_span(rows, 'chance', 100)} %"
         )
 
@@ -189,8 +190,8 @@ def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, f"{value:.4g}"
 
     shown = {"languages"} if retrieval_rows(result) else set()
-    shown |= {"boxes", "boxes_iou", "boxes_without"} if boxes_rows(result)[1] else set()
-    means = ("mean_", "boxes_mean_") if shown else ()
+    shown |= {"grounding", "grounding_iou", "grounding_without"} if grounding_rows(result)[1] else set()
+    means = ("mean_", "grounding_mean_") if shown else ()
     for name, value in result.items():
         if name not in _ORIGIN | shown and not name.startswith(means):
             yield from numbers(name, value)

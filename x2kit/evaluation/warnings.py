@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from x2kit.objectives.matching import describe_collapse
-
 
 def at_chance(share: float, chance: float, trials: int) -> bool:
     """Whether a share of hits is within three standard deviations of guessing, or below it."""
@@ -28,23 +26,27 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
         found.append(f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}")
     found += _collapsed(languages)
     found += _unequal_counts("retrieval", "images", languages, "candidates")
-    name, boxes = boxes_rows(result)
-    found += _unequal_counts("boxes", "regions", boxes, "regions")
+    name, grounding = grounding_rows(result)
+    found += _unequal_counts("grounding", "regions", grounding, "regions")
     missed = {
-        code: row[name] for code, row in boxes.items() if at_chance(row[name], row["chance"], row["regions"])
+        code: row[name]
+        for code, row in grounding.items()
+        if at_chance(row[name], row["chance"], row["regions"])
     }
     if missed:
-        chance = max(boxes[code]["chance"] for code in missed)
-        found.append(f"boxes {_at_chance_level(missed, len(boxes))}: found {_span(missed, chance)}")
-    if boxes and result.get("boxes_without"):
+        chance = max(grounding[code]["chance"] for code in missed)
+        found.append(f"grounding {_at_chance_level(missed, len(grounding))}: found {_span(missed, chance)}")
+    if grounding and result.get("grounding_without"):
         found.append(
-            f"boxes were not measured in {', '.join(result['boxes_without'])}: no region has a text in it"
+            f"grounding was not measured in {', '.join(result['grounding_without'])}: no region has a text in it"
         )
     return found
 
 
 def _collapsed(languages: Mapping[str, Any]) -> list[str]:
     """Languages in which the matching head gives every candidate the same answer, by answer."""
+    from x2kit.objectives.matching import describe_collapse  # imports torch
+
     codes: dict[str, list[str]] = {}
     for code, row in languages.items():
         accuracies = row.get("matching", {})
@@ -87,9 +89,9 @@ def retrieval_rows(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return rows if _all_have(rows, ("mean_r1", "chance_r1", "image_to_text", "text_to_image")) else {}
 
 
-def boxes_rows(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Key of the share of boxes found, for example iou50, and what Grounding found, by language, or nothing."""
-    limit, rows = result.get("boxes_iou"), result.get("boxes")
+def grounding_rows(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The key of the share of boxes found, for example iou50, and the rows of Grounding by language, if any."""
+    limit, rows = result.get("grounding_iou"), result.get("grounding")
     name = f"iou{round(100 * limit)}" if isinstance(limit, int | float) else ""
     return name, rows if _all_have(rows, (name, "chance", "regions")) else {}
 

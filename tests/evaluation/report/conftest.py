@@ -15,9 +15,7 @@ from x2kit.tasks.config import Grounding, Retrieval
 @pytest.fixture(scope="session")
 def probe(model: X2VLM) -> Probe:
     source = Listed([photo(index) for index in range(9)])
-    return make_probe(
-        model, source, only=False, retrieval=Retrieval(), localisation=Grounding(), batch_size=4
-    )
+    return make_probe(model, source, only=False, retrieval=Retrieval(), grounding=Grounding(), batch_size=4)
 
 
 def language_result(r1: float, trained: bool) -> dict[str, Any]:
@@ -53,8 +51,8 @@ def result() -> dict[str, Any]:
         "mean_trained": 0.97,
         "mean_reranked_zero_shot": 0.76,
         "mean_reranked_trained": 0.98,
-        "boxes": {code: boxes_result(0.5, trained[code]) for code in trained},
-        "boxes_iou": 0.5,
+        "grounding": {code: boxes_result(0.5, trained[code]) for code in trained},
+        "grounding_iou": 0.5,
         "warnings": [],
         "seconds": 12.0,
     }

@@ -59,7 +59,7 @@ def test_boxes_are_those_of_the_model_for_the_chosen_images_and_regions(probe: P
 
 def test_a_language_without_region_texts_has_no_boxes(probe: Probe) -> None:
     assert probe.boxes("xx", [0], most=4) == {}
-    assert isinstance(probe.localisation, Grounding)
+    assert isinstance(probe.grounding, Grounding)
 
 
 def test_the_first_trained_and_the_best_middle_and_worst_zero_shot_languages_are_shown() -> None:

@@ -15,14 +15,14 @@ def test_the_headline_has_every_mean_with_its_chance_and_counts(result: dict[str
         "R@1, zero-shot, re-ranked",
         "R@1, trained",
         "R@1, trained, re-ranked",
-        "Boxes with IoU > 0.5, zero-shot",
-        "Boxes with IoU > 0.5, trained",
+        "Grounding, IoU > 0.5, zero-shot",
+        "Grounding, IoU > 0.5, trained",
     ]
     zero_shot = figures["R@1, zero-shot"]
     assert (zero_shot.value, zero_shot.chance) == (0.75, 0.002)
     assert "de, zh; 500 texts × 500 images" in zero_shot.about
     assert "best 16" in figures["R@1, trained, re-ranked"].about
-    assert figures["Boxes with IoU > 0.5, trained"].chance == 0.037
+    assert figures["Grounding, IoU > 0.5, trained"].chance == 0.037
 
 
 def test_the_table_has_a_row_for_each_language_trained_ones_first(result: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ def test_the_table_has_a_row_for_each_language_trained_ones_first(result: dict[s
 def test_a_result_without_boxes_or_matching_has_no_such_columns(result: dict[str, Any]) -> None:
     for code in result["languages"]:
         del result["languages"][code]["reranked"]
-    for key in ("boxes", "boxes_iou", "mean_reranked_zero_shot", "mean_reranked_trained"):
+    for key in ("grounding", "grounding_iou", "mean_reranked_zero_shot", "mean_reranked_trained"):
         del result[key]
     page = draw_results(result)
     assert "R@5" in page
@@ -59,7 +59,7 @@ def test_a_result_of_another_task_alone_gives_no_table(result: dict[str, Any]) -
 
 
 def test_warnings_of_the_result_are_seen(result: dict[str, Any]) -> None:
-    result["warnings"] = ["boxes cannot be told from guessing in zh"]
+    result["warnings"] = ["grounding cannot be told from guessing in zh"]
     assert "cannot be told from guessing" in draw_results(result)
     assert 'role="alert"' in draw_results(result)
 

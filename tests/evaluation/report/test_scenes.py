@@ -47,7 +47,7 @@ def test_records_without_regions_have_no_boxes(probe: Probe) -> None:
         Listed([photo(index, regions=[]) for index in range(3)]),
         False,
         probe.retrieval,
-        probe.localisation,
+        probe.grounding,
         4,
     )
     assert draw_scenes(bare, ["en"], Thumbnails(bare.part, ImageSpec(16))) is None

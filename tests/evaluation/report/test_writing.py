@@ -41,7 +41,7 @@ RECIPE: Any = SimpleNamespace(
     training=SimpleNamespace(steps=3),
     data=DataConfig(streams={"photos": stream("image-text", source=StubPhotos(), languages=["en"])}),
     evaluation=EvaluationConfig(
-        source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "boxes": Grounding()}
+        source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "grounding": Grounding()}
     ),
     to_yaml=lambda: "description: What it is <for>.\n",
 )
@@ -71,7 +71,7 @@ def test_the_report_of_a_measured_run_has_numbers_curves_and_examples(run: Path)
     assert page.open == []
     assert page.sources == []
     assert page.title == "my-run"
-    assert {"results", "curves", "queries", "texts", "boxes", "run"} <= page.ids
+    assert {"results", "curves", "queries", "texts", "grounding", "run"} <= page.ids
     assert "What it is <for>." in page.text
     assert "3 steps" in page.text
     assert f"{100 * result['mean_zero_shot']:.1f} %" in page.text
@@ -84,7 +84,7 @@ def test_the_report_of_a_measured_run_has_numbers_curves_and_examples(run: Path)
 def test_the_report_of_a_run_that_was_not_measured_says_how_to_measure_it(run: Path) -> None:
     page = read(write_report(run, RECIPE, PLUGINS))
     assert f"x2kit evaluate {run}" in page.text
-    assert {"curves", "queries", "texts", "boxes"} <= page.ids
+    assert {"curves", "queries", "texts", "grounding"} <= page.ids
 
 
 def test_time_between_a_stop_and_a_resume_is_no_training_time(run: Path) -> None:
@@ -103,7 +103,8 @@ def test_numbers_of_other_weights_are_called_so(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "shown", "missing"), [("bbox", {"boxes"}, {"queries", "texts"}), ("itc", set(), {"boxes"})]
+    ("built", "shown", "missing"),
+    [("bbox", {"grounding"}, {"queries", "texts"}), ("itc", set(), {"grounding"})],
 )
 def test_a_model_with_few_heads_shows_what_they_answer(
     tmp_path: Path, built: Any, shown: set[str], missing: set[str]

@@ -40,9 +40,12 @@ def test_boxes_are_those_that_the_model_gives_for_each_name(
     torch.testing.assert_close(located[0].predicted, expected, rtol=0, atol=1e-6)
     true = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.625, 0.625, 0.75, 0.75]]).repeat(5, 1)
     iou = iou_and_giou(expected, true)[0]
-    assert result["boxes"]["de"]["iou10"] == pytest.approx(float((iou > 0.1).float().mean()))
-    assert result["boxes"]["de"]["mean_iou"] == pytest.approx(float(iou.mean()))
-    assert result["boxes"]["de"].items() >= {"regions": 10, "images": 5, "trained_with_images": False}.items()
+    assert result["grounding"]["de"]["iou10"] == pytest.approx(float((iou > 0.1).float().mean()))
+    assert result["grounding"]["de"]["mean_iou"] == pytest.approx(float(iou.mean()))
+    assert (
+        result["grounding"]["de"].items()
+        >= {"regions": 10, "images": 5, "trained_with_images": False}.items()
+    )
 
 
 def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
@@ -57,8 +60,8 @@ def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
 
     monkeypatch.setattr(module, "fuse_pairs", oracle)
     result = measure_grounding(Grounding(), context(source=Listed([photo(0), photo(1)])))
-    assert result["boxes"]["en"]["iou50"] == 0.75
-    assert result["boxes_mean_trained"] == result["boxes_mean_zero_shot"] == 0.75
+    assert result["grounding"]["en"]["iou50"] == 0.75
+    assert result["grounding_mean_trained"] == result["grounding_mean_zero_shot"] == 0.75
 
 
 def test_a_model_with_the_box_head_alone_is_measured_alike(context: Make) -> None:
@@ -90,16 +93,16 @@ def test_chance_of_many_boxes_is_worked_out_from_evenly_spaced_ones(monkeypatch:
 def test_a_region_without_a_name_in_a_language_is_left_out_of_it(context: Make) -> None:
     record = photo(0)
     record["regions"][1]["caption"] = {"en": "cat"}
-    result = measure_grounding(Grounding(), context(source=Listed([record, photo(1)])))["boxes"]
+    result = measure_grounding(Grounding(), context(source=Listed([record, photo(1)])))["grounding"]
     assert (result["en"]["regions"], result["de"]["regions"]) == (4, 3)
 
 
 def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -> None:
     source = Listed([photo(0, regions=[{"bbox": [0, 0, 4, 4], "caption": {"en": "dog"}}])])
     result = measure_grounding(Grounding(), context(source=source))
-    assert list(result["boxes"]) == ["en"]
-    assert result["boxes_without"] == ["de"]
-    assert result["boxes_mean_zero_shot"] is None
+    assert list(result["grounding"]) == ["en"]
+    assert result["grounding_without"] == ["de"]
+    assert result["grounding_mean_zero_shot"] is None
 
 
 def test_records_without_named_regions_are_refused(context: Make) -> None:
@@ -117,7 +120,7 @@ def test_the_common_subset_has_regions_with_a_text_in_every_language(context: Ma
     records = [photo(index) for index in range(3)]
     records[1]["regions"][0]["caption"] = {"en": "english alone"}
     found = [
-        measure_grounding(Grounding(common_subset=common), context(source=Listed(records)))["boxes"]
+        measure_grounding(Grounding(common_subset=common), context(source=Listed(records)))["grounding"]
         for common in (False, True)
     ]
     assert [[row["regions"] for row in boxes.values()] for boxes in found] == [[6, 5], [5, 5]]

@@ -94,7 +94,7 @@ class Probe:
         entries: M, what is known of each record.
         images: M, encoded.
         only: whether no other language is measured (see `texts_in`).
-        retrieval, localisation: how texts are cut.
+        retrieval, grounding: how texts are cut.
         batch_size: texts at a time.
     """
 
@@ -104,7 +104,7 @@ class Probe:
     images: ImageBank
     only: bool
     retrieval: Retrieval
-    localisation: Grounding
+    grounding: Grounding
     batch_size: int
 
     def captions(self, code: str, trained: bool) -> LanguageProbe | None:
@@ -142,7 +142,7 @@ class Probe:
         if not written:
             return {}
         located = locate_regions(
-            self.localisation, self.model, self.images, shown, code, self.only, self.batch_size
+            self.grounding, self.model, self.images, shown, code, self.only, self.batch_size
         )
         found: dict[int, list[Guess]] = {}
         for row, position in enumerate(located.boxes.images):
@@ -161,7 +161,7 @@ def make_probe(
     source: Source,
     only: bool,
     retrieval: Retrieval,
-    localisation: Grounding,
+    grounding: Grounding,
     batch_size: int,
 ) -> Probe:
     """Encode the images of part of a source. Raises DataError for the first broken record."""
@@ -169,7 +169,7 @@ def make_probe(
     records = MeasuredRecords(part, model.image_spec, model.frames)
     contrastive = hasattr(model, "vision_proj")
     images = encode_image_bank(model, records.images(), len(part), batch_size, project=contrastive)
-    return Probe(model, part, records.entries, images, only, retrieval, localisation, batch_size)
+    return Probe(model, part, records.entries, images, only, retrieval, grounding, batch_size)
 
 
 def languages_shown(

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from x2kit.evaluation.report.markup import Markup, join, tag
-from x2kit.evaluation.warnings import boxes_rows, retrieval_rows
+from x2kit.evaluation.warnings import grounding_rows, retrieval_rows
 
 DIRECTIONS = (("image_to_text", "image → text"), ("text_to_image", "text → image"))
 GROUPS = (("zero_shot", "zero-shot", False), ("trained", "trained", True))
@@ -49,7 +49,7 @@ def draw_results(result: Mapping[str, Any]) -> Markup:
 
 
 def headline(result: Mapping[str, Any]) -> list[Figure]:
-    """The means over languages that the result has: retrieval before boxes, zero-shot before trained."""
+    """The means over languages that the result has: retrieval before grounding, zero-shot before trained."""
     figures = []
     for key, word, trained in GROUPS:
         rows = _of_group(retrieval_rows(result), trained)
@@ -63,15 +63,15 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
         again = result.get(f"mean_reranked_{key}")
         if again is not None:
             figures.append(Figure(f"{name}, re-ranked", again, chance, rerank_rule(result)))
-    column, boxes = boxes_rows(result)
+    column, grounding = grounding_rows(result)
     for _, word, trained in GROUPS:
-        rows = _of_group(boxes, trained)
+        rows = _of_group(grounding, trained)
         if not rows:
             continue
         about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, found by their text in the whole image"
         figures.append(
             Figure(
-                f"Boxes with IoU > {result['boxes_iou']}, {word}",
+                f"Grounding, IoU > {result['grounding_iou']}, {word}",
                 fmean(row[column] for row in rows.values()),
                 fmean(row["chance"] for row in rows.values()),
                 about,
@@ -81,12 +81,12 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
 
 
 def draw_table(result: Mapping[str, Any]) -> Markup | None:
-    """One row a language, trained ones first: recall in both directions, boxes, chance and counts."""
+    """One row a language, trained ones first: recall in both directions, grounding, chance and counts."""
     rows: dict[str, dict[str, Any]] = {code: dict(row) for code, row in retrieval_rows(result).items()}
-    name, boxes = boxes_rows(result)
-    for code, row in boxes.items():
+    name, grounding = grounding_rows(result)
+    for code, row in grounding.items():
         kind = {"trained_with_images": row["trained_with_images"]}
-        rows.setdefault(code, kind)["boxes"] = {**row, "found": row[name]}
+        rows.setdefault(code, kind)["grounding"] = {**row, "found": row[name]}
     if not rows:
         return None
     reranked = any("reranked" in row for row in rows.values())
@@ -102,8 +102,8 @@ def draw_table(result: Mapping[str, Any]) -> Markup | None:
     notes += "misses. Chance: R@1 of a random order."
     if reranked:
         notes += f" Re-ranked: {rerank_rule(result)}."
-    if boxes:
-        notes += " Chance of boxes: the true box of another region, drawn at random."
+    if grounding:
+        notes += " Chance of grounding: the share of hits if the prediction were the true box of another region, drawn at random."
     table = tag(
         "table",
         _head(columns),
@@ -147,11 +147,11 @@ def _columns(result: Mapping[str, Any], reranked: bool) -> list[Column]:
             Column("retrieval, of", "texts", ("queries",)),
             Column("retrieval, of", "images", ("candidates",)),
         ]
-    if boxes_rows(result)[1]:
+    if grounding_rows(result)[1]:
         columns += [
-            Column("boxes", f"IoU > {result['boxes_iou']}", ("boxes", "found")),
-            Column("boxes", "chance", ("boxes", "chance")),
-            Column("boxes", "regions", ("boxes", "regions")),
+            Column("grounding", f"IoU > {result['grounding_iou']}", ("grounding", "found")),
+            Column("grounding", "chance", ("grounding", "chance")),
+            Column("grounding", "regions", ("grounding", "regions")),
         ]
     return columns
 

@@ -27,7 +27,7 @@ def draw_scenes(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> M
                 probe.entries[position].size,
                 found[position],
                 code,
-                probe.localisation.iou,
+                probe.grounding.iou,
             )
             for position in chosen
             if position in found

@@ -205,10 +205,10 @@ def _box_section(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> 
         tag("span", class_="key"),
         " true box, ",
         tag("span", class_="key guess"),
-        f" predicted box; the number is their intersection over union, ✓ above {probe.localisation.iou}. The "
+        f" predicted box; the number is their intersection over union, ✓ above {probe.grounding.iou}. The "
         "images are evenly spread over the split and the same for every language.",
     )
-    return [Section("boxes", "Boxes by name", about, drawn)]
+    return [Section("grounding", "Grounding", about, drawn)]
 
 
 def _results(run: Run) -> Markup:

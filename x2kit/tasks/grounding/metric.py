@@ -46,27 +46,26 @@ def measure_grounding(config: Grounding, context: TaskContext) -> Mapping[str, A
     """Measure all languages.
 
     Returns, for `evaluation.json`:
-        boxes.CODE: iou50 (the share found; the number is the limit in per cent), mean_iou, regions and images
+        grounding.CODE: iou50 (the share found; the number is the limit in per cent), mean_iou, regions and images
             measured, chance, trained_with_images.
-        boxes_iou: the limit.
-        boxes_mean_trained, boxes_mean_zero_shot: the share found averaged over languages, None where there is none.
-        boxes_without: languages in which no region has a text; captions may have more languages than regions.
+        grounding_iou: the limit.
+        grounding_mean_trained, grounding_mean_zero_shot: the share found averaged over languages, None where there
+            is none.
+        grounding_without: languages in which no region has a text; captions may have more languages than regions.
     Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
     images, entries = encode_records(context, frames=None, project=False)
     entries, languages = regions_of(config, context.languages, entries)
-    boxes = {
-        language: _measure_language(config, context, images, entries, language) for language in languages
-    }
+    rows = {language: _measure_language(config, context, images, entries, language) for language in languages}
     name = share_name(config.iou)
-    trained = [found[name] for found in boxes.values() if found["trained_with_images"]]
-    zero_shot = [found[name] for found in boxes.values() if not found["trained_with_images"]]
+    trained = [found[name] for found in rows.values() if found["trained_with_images"]]
+    zero_shot = [found[name] for found in rows.values() if not found["trained_with_images"]]
     return {
-        "boxes": boxes,
-        "boxes_iou": config.iou,
-        "boxes_mean_trained": fmean(trained) if trained else None,
-        "boxes_mean_zero_shot": fmean(zero_shot) if zero_shot else None,
-        "boxes_without": [language for language in context.languages if language not in boxes],
+        "grounding": rows,
+        "grounding_iou": config.iou,
+        "grounding_mean_trained": fmean(trained) if trained else None,
+        "grounding_mean_zero_shot": fmean(zero_shot) if zero_shot else None,
+        "grounding_without": [language for language in context.languages if language not in rows],
     }
 
 
