@@ -22,7 +22,7 @@ from tests.benchmarks.plain_retrieval import plain_scores
 from tests.model.tiny import TinyText, TinyVision
 from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
-from x2kit.tasks.config import Retrieval
+from x2kit.tasks import Retrieval
 from x2kit.tasks.retrieval.metric import Scores, reranked
 from x2kit.tasks.scoring import ImageBank, TextBank
 from x2kit.training.profiling.costs import count_operations

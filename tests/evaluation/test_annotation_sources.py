@@ -15,7 +15,7 @@ from PIL import Image
 from x2kit.data.sources.annotation_config import AnnotationFiles, CocoAnnotations, ReferringExpressions
 from x2kit.errors import DataError
 from x2kit.plugin import SourceConfig, TaskContext
-from x2kit.tasks.config import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval
 
 Context = Callable[..., TaskContext]
 

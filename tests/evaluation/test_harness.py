@@ -24,7 +24,7 @@ from x2kit.model import save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry, TaskConfig, TaskContext
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks.config import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval
 
 PLUGINS = Plugins(Registry(), ())
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.tasks.config import Retrieval
+from x2kit.tasks import Retrieval
 from x2kit.tasks.retrieval.metric import REST, Scores, reranked
 from x2kit.tasks.retrieval.ranking import candidate_mask, ranks, recalls, rerank, top_candidates
 from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank

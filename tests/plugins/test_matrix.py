@@ -26,7 +26,7 @@ from x2kit.model.saving import load
 from x2kit.plugin import Record
 from x2kit.plugin.loading.manager import Plugins, load_plugins
 from x2kit.recipe.validation import validate
-from x2kit.tasks.config import Retrieval
+from x2kit.tasks import Retrieval
 from x2kit.training.config import TrainingConfig
 from x2kit.training.stepper import Stepper, assemble
 

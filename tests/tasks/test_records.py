@@ -1,4 +1,4 @@
-"""What is read of the measured records, and what is refused."""
+"""Reading the records of an evaluation, and the records that are refused."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from x2kit.data.transforms.view import read_image
 from x2kit.errors import DataError
 from x2kit.tasks.records import (
     Entry,
-    MeasuredRecords,
+    RecordReader,
     captions,
-    named_boxes,
+    find_languages,
     normalised,
-    spoken_languages,
+    regions_in,
     texts_in,
 )
 
 ENTRY = Entry("photo-7", (200, 100), None, [])
 
 
-def read(*records: object) -> MeasuredRecords:
-    measured = MeasuredRecords(Listed(records), SPEC)  # type: ignore[arg-type]
+def read(*records: object) -> RecordReader:
+    measured = RecordReader(Listed(records), SPEC)  # type: ignore[arg-type]
     measured.drawn = list(measured.images())  # type: ignore[attr-defined]
     return measured
 
 
-def test_images_are_those_that_training_would_see_without_augmentation() -> None:
+def test_images_equal_those_of_training_without_augmentation() -> None:
     measured = read(photo(0), photo(1))
     assert len(measured) == 2
     assert [entry.size for entry in measured.entries] == [(24, 16), (24, 16)]
@@ -36,12 +36,12 @@ def test_images_are_those_that_training_would_see_without_augmentation() -> None
         torch.testing.assert_close(tensor, read_image(one_image(index), SPEC), rtol=0, atol=0)
 
 
-def test_a_record_without_a_image_is_refused_by_name() -> None:
+def test_a_record_without_an_image_is_refused_with_its_id() -> None:
     with pytest.raises(DataError, match="record photo-3: no image"):
         read(photo(3, image=None))
 
 
-def test_an_undecodable_image_is_refused_by_name_and_keeps_its_reason() -> None:
+def test_an_undecodable_image_is_refused_with_its_id_and_reason() -> None:
     with pytest.raises(DataError, match="record photo-3: not a readable image") as caught:
         read(photo(3, image=b"nothing"))
     assert caught.value.reason == "image not readable"
@@ -67,15 +67,15 @@ def test_a_text_without_language_is_refused_where_several_are_measured() -> None
         captions(entries, "en", False, 40)
 
 
-def test_a_caption_that_cleans_to_nothing_is_refused_by_name() -> None:
+def test_a_caption_that_cleans_to_nothing_is_refused_with_its_id() -> None:
     entries = read(photo(5, caption={"en": "?!"})).entries
     with pytest.raises(DataError, match="record photo-5: nothing remains"):
         captions(entries, "en", False, 40)
 
 
-def test_boxes_are_centres_and_sizes_in_shares_of_their_own_image() -> None:
+def test_boxes_are_cxcywh_as_shares_of_their_image() -> None:
     assert normalised(ENTRY, [20, 10, 40, 20]) == [0.2, 0.2, 0.2, 0.2]
-    boxes = named_boxes(read(photo(0)).entries, "en", False, 40)
+    boxes = regions_in(read(photo(0)).entries, "en", False, 40)
     assert boxes.texts == ["dog", "cat"]
     assert boxes.bbox[0] == [0.25, 0.25, 0.5, 0.5]
 
@@ -83,7 +83,7 @@ def test_boxes_are_centres_and_sizes_in_shares_of_their_own_image() -> None:
 @pytest.mark.parametrize(
     "bbox", [[150, 0, 60, 10], [0, 95, 10, 10], [-5, 0, 10, 10], [0, 0, 0, 10], [0, 0, float("nan"), 1]]
 )
-def test_a_box_outside_its_image_is_refused_by_name(bbox: list[float]) -> None:
+def test_a_box_outside_its_image_is_refused_with_its_id(bbox: list[float]) -> None:
     with pytest.raises(
         DataError, match=r"record photo-7: box .* is not inside its image of 200 x 100 pixels"
     ):
@@ -95,4 +95,4 @@ def test_languages_are_found_in_captions_and_regions() -> None:
     source = Listed(
         [photo(0, caption={"de": "Hund"}, regions=[region]), photo(1, caption="dog", regions=None)]
     )
-    assert spoken_languages(source) == ("de", "fr", "und")
+    assert find_languages(source) == ("de", "fr", "und")

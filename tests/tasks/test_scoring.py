@@ -1,4 +1,4 @@
-"""Bulk scoring against the model's own plain answers, one pair at a time."""
+"""Batched scoring equals the model's public methods, one pair at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.evaluation.stubs import SPEC, Listed, photo
 from x2kit.model import X2VLM
 from x2kit.plugin.encoders import Context
 from x2kit.tasks import scoring
-from x2kit.tasks.records import MeasuredRecords, captions
+from x2kit.tasks.records import RecordReader, captions
 from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank, fuse_pairs
 
 EXACT = {"rtol": 0, "atol": 1e-6}  # float32: only the order of sums may differ
@@ -19,7 +19,7 @@ SOURCE = Listed([photo(index, captions=1 + index % 3) for index in range(11)])
 
 @pytest.fixture
 def banks(model: X2VLM) -> tuple[ImageBank, TextBank, list[str]]:
-    records = MeasuredRecords(SOURCE, SPEC)
+    records = RecordReader(SOURCE, SPEC)
     images = encode_image_bank(model, records.images(), len(records), 4)
     texts = captions(records.entries, "en", False, 40).texts
     return images, encode_text_bank(model, texts, 40, 4), texts
@@ -34,7 +34,7 @@ def test_vectors_do_not_depend_on_the_batch(
 
 
 @pytest.mark.parametrize("limits", [(1, 1), (10, 20), (10, 160), (8192, 2048)])
-def test_every_pair_gets_the_answer_that_it_gets_alone(
+def test_every_pair_gets_the_score_that_it_gets_alone(
     model: X2VLM,
     banks: tuple[ImageBank, TextBank, list[str]],
     limits: tuple[int, int],
@@ -45,15 +45,17 @@ def test_every_pair_gets_the_answer_that_it_gets_alone(
     images, texts, words = banks
     pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(words)))
     pairs = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3))[:90]]
-    told: list[tuple[int, int]] = []
-    logits = fuse_pairs(model, images, texts, pairs, model.itm_logits, lambda *numbers: told.append(numbers))
+    reported: list[tuple[int, int]] = []
+    logits = fuse_pairs(
+        model, images, texts, pairs, model.itm_logits, lambda *numbers: reported.append(numbers)
+    )
     boxes = fuse_pairs(model, images, texts, pairs, model.predict_bbox)
-    assert told[-1] == (90, 90)
-    assert logits[:, 1].std() > 0.05  # the head tells pairs apart, or equality would mean nothing
+    assert reported[-1] == (90, 90)
+    assert logits[:, 1].std() > 0.05  # the head distinguishes pairs, else equality would prove nothing
     shown = [SOURCE.records[index]["image"] for index in pairs[:, 0]]
-    said = [words[index] for index in pairs[:, 1]]
-    torch.testing.assert_close(logits.softmax(1)[:, 1], model.match(shown, said), **EXACT)
-    torch.testing.assert_close(boxes, model.locate(shown, said), **EXACT)
+    sentences = [words[index] for index in pairs[:, 1]]
+    torch.testing.assert_close(logits.softmax(1)[:, 1], model.match(shown, sentences), **EXACT)
+    torch.testing.assert_close(boxes, model.locate(shown, sentences), **EXACT)
 
 
 def test_a_pass_holds_few_tokens_and_each_image_once(
@@ -77,7 +79,7 @@ def test_a_pass_holds_few_tokens_and_each_image_once(
     assert sum(rows for (rows, _), _, _ in passes) == len(pairs)
 
 
-def test_keys_and_values_are_computed_once_for_each_image_and_held_for_a_block(
+def test_keys_and_values_are_computed_once_per_image_and_kept_for_one_block(
     model: X2VLM, banks: tuple[ImageBank, TextBank, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)  # several passes for each image
@@ -97,14 +99,14 @@ def test_keys_and_values_are_computed_once_for_each_image_and_held_for_a_block(
 
 
 @pytest.mark.parametrize("rows", [[0] * 30, [0, 1] * 15, list(range(30)), [0] * 20 + [1] * 7 + [2, 3, 3]])
-def test_passes_have_texts_of_like_length_and_lose_none(rows: list[int]) -> None:
+def test_passes_hold_texts_of_similar_length_and_lose_no_pair(rows: list[int]) -> None:
     lengths = torch.randint(1, 12, (30,), generator=torch.Generator().manual_seed(1))
     owners = torch.tensor(rows)
     passes = list(scoring._passes(owners, lengths, tokens_at_once := 80))
-    enough = tokens_at_once * scoring.ENOUGH
+    enough = tokens_at_once * scoring.FULL_ENOUGH
     assert sorted(torch.cat(passes).tolist()) == list(range(30))
-    for some in passes:
-        own = lengths[some]
+    for places in passes:
+        own = lengths[places]
         assert len(own) * own.max() <= tokens_at_once
         shorter = own[own < own.max()]  # the longest joined them because they alone were too few
         assert not len(shorter) or len(shorter) * shorter.max() < enough

@@ -1,4 +1,4 @@
-"""Jobs shared by several processes, here threads that wait for each other: every one has what one alone has."""
+"""Work split over ranks, simulated by threads: every rank gets the result of a single rank."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from tests.evaluation.stubs import WIDTH, Listed, photo
 from x2kit.errors import DataError, ShapeError
 from x2kit.model import X2VLM
 from x2kit.plugin import Ranks, TaskContext
-from x2kit.tasks import scoring
-from x2kit.tasks.config import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval, scoring
 from x2kit.tasks.grounding.metric import measure_grounding
 from x2kit.tasks.records import encode_records
 from x2kit.tasks.retrieval.metric import measure_retrieval
-from x2kit.tasks.scoring import encode_text_bank, fuse_pairs, own_part
+from x2kit.tasks.scoring import encode_text_bank, fuse_pairs, jobs_of_rank
 
 Make = Callable[..., TaskContext]
 
 
 @dataclass
 class Board:
-    """Where threads put what they have."""
+    """Values of all threads, exchanged at a barrier."""
 
     values: list[Any]
     barrier: threading.Barrier
@@ -55,7 +54,7 @@ class Thread(Ranks):
 
 
 def together(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
-    """What each of so many ranks makes of it."""
+    """Run `work` on `count` ranks and return their results."""
     board = Board([None] * count, threading.Barrier(count))
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(work, [Thread(rank, count, board) for rank in range(count)]))
@@ -68,35 +67,35 @@ def many_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parts(costs: list[int], count: int) -> list[list[int]]:
-    return [list(own_part(torch.tensor(costs), Ranks(rank, count))) for rank in range(count)]
+    return [list(jobs_of_rank(torch.tensor(costs), Ranks(rank, count))) for rank in range(count)]
 
 
-def test_one_process_has_all_jobs() -> None:
+def test_a_single_rank_has_all_jobs() -> None:
     assert parts([5, 1, 3], 1) == [[0, 1, 2]]
 
 
-def test_processes_have_neighbours_of_about_the_same_cost() -> None:
+def test_ranks_get_consecutive_jobs_of_about_equal_cost() -> None:
     assert parts([1, 1, 1, 1, 1, 1], 3) == [[0, 1], [2, 3], [4, 5]]
     assert parts([6, 1, 1, 1, 1, 2], 2) == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_there_may_be_fewer_jobs_than_processes() -> None:
+def test_ranks_may_be_more_than_jobs() -> None:
     assert parts([1, 1], 5) == [[], [0], [], [1], []]
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])
-def test_every_process_measures_what_one_measures(context: Make, count: int) -> None:
+def test_every_rank_measures_what_a_single_rank_measures(context: Make, count: int) -> None:
     def measure(ranks: Ranks) -> Any:
         given = context(ranks=ranks)
-        retrieval, boxes = Retrieval(top_k=3), Grounding(iou=0.1)
-        return measure_retrieval(retrieval, given), measure_grounding(boxes, given)
+        retrieval, grounding = Retrieval(top_k=3), Grounding(iou=0.1)
+        return measure_retrieval(retrieval, given), measure_grounding(grounding, given)
 
     expected = measure(Ranks())
     assert together(count, measure) == [expected] * count
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_banks_and_answers_are_the_same_to_the_last_bit(context: Make, model: X2VLM, count: int) -> None:
+def test_banks_and_logits_are_equal_to_the_last_bit(context: Make, model: X2VLM, count: int) -> None:
     texts = [" ".join(["dog", "moon", "tree"][: 1 + number % 3]) + f" {number}" for number in range(13)]
     pairs = torch.cartesian_prod(torch.arange(9), torch.arange(13))
 
@@ -111,7 +110,7 @@ def test_banks_and_answers_are_the_same_to_the_last_bit(context: Make, model: X2
         assert all(map(torch.equal, found, expected))
 
 
-def test_a_process_reads_and_fuses_its_own_part_alone(
+def test_a_rank_reads_and_fuses_only_its_part(
     context: Make, model: X2VLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[list[int]] = [[], []]
@@ -145,7 +144,7 @@ def test_a_process_reads_and_fuses_its_own_part_alone(
     assert min(fused) >= 8
 
 
-def test_videos_and_images_are_batched_alike_wherever_a_part_begins(model: X2VLM) -> None:
+def test_batches_do_not_depend_on_where_a_part_begins(model: X2VLM) -> None:
     images = [torch.rand(3, 16, 16) for _ in range(9)]
     sizes = [len(batch) for batch in scoring._batched(images, 4)]
     assert sizes == [4, 4, 1]
@@ -155,7 +154,7 @@ def test_videos_and_images_are_batched_alike_wherever_a_part_begins(model: X2VLM
     assert shapes[3:] == [[tensor.ndim for tensor in batch] for batch in scoring._batched(mixed[4:], 4)]
 
 
-def test_texts_are_found_where_they_were_encoded(model: X2VLM) -> None:
+def test_a_bank_block_equals_the_text_encoded_alone(model: X2VLM) -> None:
     texts = ["the red dog under the tree", "dog", "moon and sun"]
     bank = encode_text_bank(model, texts, 40, 2)
     for row, text in enumerate(texts):
@@ -171,6 +170,6 @@ def test_a_split_without_records_is_refused_with_its_name(context: Make) -> None
         encode_records(context(source=Listed([])), None)
 
 
-def test_rows_that_no_process_has_are_refused() -> None:
+def test_concatenating_no_rows_is_refused() -> None:
     with pytest.raises(ShapeError, match="no rank has rows"):
         Ranks().concatenate(None)

@@ -32,7 +32,7 @@ from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.sources import Source
 from x2kit.plugin.tasks import TaskContext
-from x2kit.tasks.records import spoken_languages
+from x2kit.tasks.records import find_languages
 
 RESULT = "evaluation.json"
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def evaluate(
     processes.wait()  # a result is written if no process has failed
     if processes.is_rank_zero:
         write_result(result, output or directory / result_name(weights, split))
-        tell_plugins(plugins, directory, recipe, result)
+        call_plugins(plugins, directory, recipe, result)
     written: dict[str, Any] = processes.from_rank_zero(result)
     return written
 
@@ -164,7 +164,7 @@ def open_sources(config: EvaluationConfig, split: str) -> dict[str, Measured]:
         if known is None:
             with component_faults(of_split):
                 source = of_split.open()
-            languages = config.languages or of_split.languages() or spoken_languages(source)
+            languages = config.languages or of_split.languages() or find_languages(source)
             known = Measured(of_split, source, languages)
             opened.append(known)
         found[key] = known
@@ -191,7 +191,7 @@ def describe_sources(
     return found
 
 
-def tell_plugins(plugins: Plugins, directory: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
+def call_plugins(plugins: Plugins, directory: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
     """Call the hook x2kit_evaluation_done of each plugin; what one raises is logged, for the result is there."""
     for plugin, call in plugins.implementing("x2kit_evaluation_done"):
         try:

@@ -1,1 +1,19 @@
-"""Tasks: one folder each, with the same file names."""
+"""Evaluation tasks, one folder each, registered as the plugin x2kit_evaluation. Imports no torch."""
+
+from __future__ import annotations
+
+from x2kit.plugin.hookspecs import hookimpl
+from x2kit.plugin.registry import Registry
+from x2kit.tasks.grounding.config import Grounding
+from x2kit.tasks.retrieval.config import Retrieval
+
+__all__ = ["Grounding", "Retrieval"]
+
+x2kit_api = "1"
+
+
+@hookimpl
+def x2kit_register(registry: Registry) -> None:
+    """Register the tasks."""
+    registry.add(Retrieval)
+    registry.add(Grounding)

@@ -1,11 +1,12 @@
-"""Records of the measured split: images and videos once, texts by language. Imports torch.
+"""Read the records of an evaluation: images and videos once, texts by language. Imports torch.
 
-A broken record stops the measurement. To skip it would change the number of candidates, and with it the result.
+A broken record stops the evaluation: skipping it would change the number of candidates, and so the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple
@@ -22,21 +23,21 @@ from x2kit.errors import DataError
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Region, Source, Text
 from x2kit.plugin.tasks import TaskContext
-from x2kit.tasks.scoring import ImageBank, encode_image_bank, own_part
+from x2kit.tasks.scoring import ImageBank, encode_image_bank, jobs_of_rank
 
 NO_CODE = "und"
-"""Stands for the language of texts that say none (ISO 639: undetermined)."""
+"""Language code of texts without one (ISO 639: undetermined)."""
 
 
 class Entry(NamedTuple):
-    """What is kept of a record once its image is encoded.
+    """A record without its pixels, kept after its image is encoded.
 
     Attributes:
         id: of the record.
         size: (width, height) of the image or video in pixels, which boxes refer to.
-        caption: as the record has it; None if it has none.
-        regions: as the record has them.
-        pixels: hash of the image as the encoder gets it; empty where only texts were read.
+        caption: of the record; None if it has none.
+        regions: of the record.
+        pixels: hash of the image as the encoder gets it; empty if only texts were read.
     """
 
     id: str
@@ -47,7 +48,7 @@ class Entry(NamedTuple):
 
 
 def read_entries(source: Source, ranks: Ranks) -> list[Entry]:
-    """Read the texts of all records without decoding an image; sizes are (0, 0). Each rank reads a part.
+    """Read the texts of all records, decoding no image; sizes are (0, 0). Each rank reads a part.
 
     Raises: DataError for a broken record.
     """
@@ -62,13 +63,13 @@ def _entry(record: Record, index: int, size: tuple[int, int], pixels: bytes = b"
     return Entry(str(record.get("id", index)), size, record.get("caption"), regions, pixels)
 
 
-class MeasuredRecords:
-    """Goes through a source once: `images` gives what the encoder wants, `entries` grows beside it.
+class RecordReader:
+    """Read a source once: `images` yields pixels for the encoder and appends to `entries`.
 
     Args:
         source: the records.
-        spec: what the encoder wants its images to be.
-        frames: of a video that are seen; None where the model sees no videos.
+        spec: the images that the encoder takes.
+        frames: read of each video; None if the model takes no videos.
     """
 
     def __init__(self, source: Source, spec: ImageSpec, frames: int | None = None) -> None:
@@ -79,43 +80,49 @@ class MeasuredRecords:
         return len(self._source)
 
     def images(self, positions: Iterable[int] | None = None) -> Iterator[Tensor]:
-        """Images [C, S, S] and videos [F, C, S, S] float in [0, 1], by position.
+        """Yield images [C, S, S] and videos [F, C, S, S], float in [0, 1].
 
         Args:
-            positions: which records; all by default.
-        Raises: DataError for the first broken record, or the first video where the model sees none.
+            positions: of the records to read; all by default.
+        Raises: DataError for the first broken record, or the first video if the model takes none.
         """
         for index in range(len(self)) if positions is None else positions:
             record = self._source[index]
-            name = str(record.get("id", index))
-            try:
-                pixels, size = self._seen(record)
-            except DataError as error:
-                raise DataError(f"record {name}: {error}", reason=error.reason) from error
+            with _named(str(record.get("id", index))):
+                pixels, size = self._load(record)
             digest = blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
             self.entries.append(_entry(record, index, size, digest))
             yield pixels
 
-    def _seen(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
+    def _load(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
         if record.get("image") is not None:
             image = ImageLike(record["image"], self._spec.channels, self._spec.value_range)
             return stack_pixels([whole_image(image, self._spec)])[0], image.size
         if record.get("video") is None:
-            raise DataError("no image; evaluation needs one, or a video, in every record")
+            raise DataError("no image; evaluation needs an image or a video in every record")
         if self._frames is None:
-            raise DataError("a video, but this model has no positions for its frames (model.heads.frames)")
+            raise DataError("a video, but the model has no frame positions (model.heads.frames)")
         video = read_video(record["video"], self._frames, self._spec)
         return stack_pixels(video.frames), video.size
 
 
+@contextmanager
+def _named(record: str) -> Iterator[None]:
+    """Prefix DataErrors with the record's id."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"record {record}: {error}", reason=error.reason) from error
+
+
 def texts_in(text: Text | None, language: str, only: bool) -> list[str]:
-    """The texts of one language that a record offers, as they were written.
+    """Return the texts of one language in a text field, uncleaned.
 
     Args:
-        text: of the record.
+        text: field of a record.
         language: its code.
-        only: whether no other language is measured; a text without a code then counts as one of this language.
-    Raises: DataError for a text without a code where several languages are measured.
+        only: whether this is the only measured language; a text without a code then counts as one of it.
+    Raises: DataError for a text without a code if several languages are measured.
     """
     found = []
     for choice in text if isinstance(text, list) else [text]:
@@ -145,18 +152,17 @@ class Queries(NamedTuple):
 
 
 def captions(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> Queries:
-    """All captions of one language. Raises DataError, with the record's id, for one that cleans to nothing."""
-    texts: list[str] = []
-    images: list[int] = []
+    """Collect all captions of one language. Raises DataError, with the record's id, for one that cleans to nothing."""
+    found = Queries([], [])
     for position, entry in enumerate(entries):
-        for text in _of(entry, entry.caption, language, only):
-            texts.append(_cleaned(entry, text, max_words))
-            images.append(position)
-    return Queries(texts, images)
+        for text in _cleaned(entry, entry.caption, language, only, max_words):
+            found.texts.append(text)
+            found.images.append(position)
+    return found
 
 
-class NamedBoxes(NamedTuple):
-    """The regions of one language.
+class RegionTexts(NamedTuple):
+    """The region texts of one language.
 
     Attributes:
         texts: R cleaned texts.
@@ -169,59 +175,60 @@ class NamedBoxes(NamedTuple):
     bbox: list[list[float]]
 
 
-def named_boxes(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> NamedBoxes:
-    """All regions that have a text of one language. Raises DataError, with the record's id, for a bad box or text."""
-    boxes = NamedBoxes([], [], [])
+def regions_in(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> RegionTexts:
+    """Collect the regions with a text in one language. Raises DataError, with the record id, for a bad box or text."""
+    found = RegionTexts([], [], [])
     for position, entry in enumerate(entries):
         for region in entry.regions:
-            for text in _of(entry, region["caption"], language, only):
-                boxes.texts.append(_cleaned(entry, text, max_words))
-                boxes.images.append(position)
-                boxes.bbox.append(normalised(entry, region["bbox"]))
-    return boxes
+            for text in _cleaned(entry, region["caption"], language, only, max_words):
+                found.texts.append(text)
+                found.images.append(position)
+                found.bbox.append(normalised(entry, region["bbox"]))
+    return found
 
 
-def region_texts(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> list[str]:
-    """All region texts of one language. Raises DataError, with the record's id, for one that cleans to nothing."""
-    return [
-        _cleaned(entry, text, max_words)
+def has_region_texts(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> bool:
+    """Clean all region texts of one language and tell whether there are any, reading no box."""
+    texts = [
+        text
         for entry in entries
         for region in entry.regions
-        for text in _of(entry, region["caption"], language, only)
+        for text in _cleaned(entry, region["caption"], language, only, max_words)
     ]
+    return bool(texts)
 
 
 def common_captions(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
-    """The entries; captions that lack one of the languages are removed."""
-    only = len(languages) == 1
+    """Drop the captions of entries that lack a caption in one of the languages."""
     return [
-        entry
-        if all(_of(entry, entry.caption, language, only) for language in languages)
-        else entry._replace(caption=None)
+        entry if _in_all(entry, entry.caption, languages) else entry._replace(caption=None)
         for entry in entries
     ]
 
 
 def common_regions(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
-    """The entries with those regions that have a text in every language."""
-    only = len(languages) == 1
+    """Drop the regions that lack a text in one of the languages."""
     return [
-        entry._replace(
-            regions=[
-                region
-                for region in entry.regions
-                if all(_of(entry, region["caption"], language, only) for language in languages)
-            ]
-        )
+        entry._replace(regions=[each for each in entry.regions if _in_all(entry, each["caption"], languages)])
         for entry in entries
     ]
 
 
+def _in_all(entry: Entry, text: Text | None, languages: Sequence[str]) -> bool:
+    with _named(entry.id):
+        return all(texts_in(text, language, len(languages) == 1) for language in languages)
+
+
+def _cleaned(entry: Entry, text: Text | None, language: str, only: bool, max_words: int) -> list[str]:
+    with _named(entry.id):
+        return [clean(each, max_words) for each in texts_in(text, language, only)]
+
+
 def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
-    """A box [x, y, width, height] in pixels as cxcywh in [0, 1]. Raises DataError if it is not inside the image."""
+    """Convert [x, y, width, height] in pixels to cxcywh in [0, 1]. Raises DataError for a box outside its image."""
     x, y, w, h = (float(number) for number in bbox)
     width, height = entry.size
-    slack = 1e-3 * max(width, height)  # boxes that were rounded on the way may reach over the edge by a hair
+    slack = 1e-3 * max(width, height)  # tolerance for boxes that were rounded earlier
     if not (
         w > 0 and h > 0 and x >= -slack and y >= -slack and x + w <= width + slack and y + h <= height + slack
     ):
@@ -231,56 +238,37 @@ def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
     return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
 
 
-def spoken_languages(source: Source) -> tuple[str, ...]:
-    """Codes found in the captions and region texts of all records, as they come; reads every record."""
+def find_languages(source: Source) -> tuple[str, ...]:
+    """Read every record and list the language codes of captions and region texts in order of appearance."""
     found: dict[str, None] = {}
     for index in range(len(source)):
-        for text in _texts(source[index]):
+        record = source[index]
+        texts = [record.get("caption") or [], *(region["caption"] for region in record.get("regions") or [])]
+        for text in texts:
             for choice in text if isinstance(text, list) else [text]:
                 found.update(dict.fromkeys(choice if isinstance(choice, dict) else [NO_CODE]))
     return tuple(found)
 
 
-def _texts(record: Record) -> Iterable[Text]:
-    if record.get("caption"):
-        yield record["caption"]
-    for region in record.get("regions") or []:
-        yield region["caption"]
-
-
-def _of(entry: Entry, text: Text | None, language: str, only: bool) -> list[str]:
-    try:
-        return texts_in(text, language, only)
-    except DataError as error:
-        raise DataError(f"record {entry.id}: {error}") from error
-
-
-def _cleaned(entry: Entry, text: str, max_words: int) -> str:
-    try:
-        return clean(text, max_words)
-    except DataError as error:
-        raise DataError(f"record {entry.id}: {error}") from error
-
-
 def encode_records(
     context: TaskContext, frames: int | None, project: bool = True
 ) -> tuple[ImageBank, list[Entry]]:
-    """Encode the image or video of every record; each process reads and encodes its own part of them.
+    """Encode the image or video of every record; each rank reads and encodes its part.
 
     Args:
         context: of the task.
-        frames: of a video that are seen; None where no videos are.
-        project: compute the unit vectors, for which the model needs its contrastive head.
-    Returns: bank and entries of all records, by position, in every process.
-    Raises: DataError for a broken record, or if there is none at all.
+        frames: read of each video; None if the task takes no videos.
+        project: compute the unit vectors, which needs the contrastive head.
+    Returns: bank and entries of all records, by position, on every rank.
+    Raises: DataError for a broken record or a split without records.
     """
     total, size = len(context.source), context.batch_size
     if not total:
         raise DataError(f"the split {context.split} has no records")
     batches = torch.split(torch.arange(total), size)
-    mine = own_part(torch.tensor([len(batch) for batch in batches]), context.ranks)
+    mine = jobs_of_rank(torch.tensor([len(batch) for batch in batches]), context.ranks)
     positions = range(mine.start * size, min(mine.stop * size, total))
-    records = MeasuredRecords(context.source, context.model.image_spec, frames)
+    records = RecordReader(context.source, context.model.image_spec, frames)
     bank = None
     if positions:
         bank = encode_image_bank(
@@ -292,4 +280,4 @@ def encode_records(
             project,
         )
     entries = chain.from_iterable(context.ranks.gather(records.entries))
-    return ImageBank.of_all(bank, context.ranks), list(entries)
+    return ImageBank.gather(bank, context.ranks), list(entries)

@@ -1,7 +1,7 @@
-"""Which jobs of a measurement are a process's own. Imports torch.
+"""Encode images and texts once and score image-text pairs, split over ranks. Imports torch.
 
-A job is what one process computes at once: a batch of images or texts, a pass of pairs. Jobs are shared whole, for
-another batch would change the last digits of its numbers; so several processes find what one finds, to the last bit.
+The unit of work is a job: a batch of images or texts, or one fusion pass over pairs. Ranks get whole jobs, because
+another batch size would change the last digits; so any number of ranks gives the result of one, to the last bit.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Context, VisionFeatures
 
 
-def own_part(costs: Tensor, ranks: Ranks) -> range:
-    """The jobs of this process: neighbours, so that what all have done lies in order, rank by rank.
+def jobs_of_rank(costs: Tensor, ranks: Ranks) -> range:
+    """Return the consecutive jobs of this rank, about 1 / `ranks.count` of the total cost.
 
-    Each job goes to the process in whose share of the whole cost its middle lies.
+    A job belongs to the rank whose share of the cumulated cost contains its midpoint, so concatenating results rank
+    by rank restores the order of the jobs.
 
     Args:
-        costs: [J] int64, above 0; of any unit, the same in all processes.
+        costs: [J] int64, above 0, in any unit; equal on all ranks.
     """
     middles = 2 * costs.cumsum(0) - costs
     owners = middles * ranks.count // (2 * costs.sum())
@@ -32,28 +33,32 @@ def own_part(costs: Tensor, ranks: Ranks) -> range:
 
 
 Progress = Callable[[int, int], None]
-"""Called with done and total."""
+"""Called with the number of finished and of all items."""
 
-ALONE = Ranks()
+ONE_RANK = Ranks()
 CONTEXT_TOKENS_AT_ONCE = 8192
-"""Image tokens whose keys and values, of every fusion layer, are held at a time."""
+"""Image tokens whose keys and values, for every fusion layer, are kept in memory at a time."""
 TOKENS_AT_ONCE = {"cpu": 2048}
-"""Text tokens of one fusion pass, by type of device. On CPU what does not fit the cache takes twice as long."""
+"""Text tokens of one fusion pass, by device type. On CPU a pass that exceeds the cache takes twice as long."""
 OTHER_TOKENS_AT_ONCE = 32768
-ENOUGH = 1 / 8
-"""A pass of this share of its tokens uses the device well: longer texts begin another, rather than pad its texts,
-and an image with so many tokens of text gets passes of its own, in which its keys and values serve uncopied."""
+FULL_ENOUGH = 1 / 8
+"""A pass filled to this share of its token limit uses the device well: longer texts then start a new pass instead of
+padding this one, and an image with that many text tokens gets separate passes, which need no copy of its keys."""
 
 
-def silent(done: int, total: int) -> None:
-    """No progress."""
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class ImageBank:
-    """Encoded images or videos: summary [M, D], patches [M, N, D], unit vectors [M, E], patch grid.
+    """Encoded images or videos.
 
-    E is 0 where they were encoded without projection.
+    Attributes:
+        summary: [M, D].
+        patches: [M, N, D].
+        projected: [M, E] unit vectors; E is 0 if encoded without projection.
+        grid: (rows, columns) of the patches.
     """
 
     summary: Tensor
@@ -65,12 +70,12 @@ class ImageBank:
         return len(self.summary)
 
     def block(self, rows: Tensor, device: torch.device) -> VisionFeatures:
-        """Some images, on the model's device."""
+        """Select images by position [m] int64 and move them to the device."""
         return VisionFeatures(self.summary[rows].to(device), self.patches[rows].to(device), self.grid)
 
     @classmethod
-    def of_all(cls, own: Self | None, ranks: Ranks) -> Self:
-        """The images of all processes, rank by rank; None of a process that has none."""
+    def gather(cls, own: Self | None, ranks: Ranks) -> Self:
+        """Concatenate the banks of all ranks in rank order; a rank without images passes None."""
         summary, patches, projected = (own.summary, own.patches, own.projected) if own else (None, None, None)
         return cls(
             ranks.concatenate(summary),
@@ -82,9 +87,13 @@ class ImageBank:
 
 @dataclass(frozen=True)
 class TextBank:
-    """Encoded texts: tokens of all of them, one behind the other, [sum of lengths, D]; unit vectors [T, E].
+    """Encoded texts, packed without padding.
 
-    E is 0 where they were encoded without projection.
+    Attributes:
+        tokens: [sum of lengths, D].
+        starts: [T] int64, first row of each text in `tokens`.
+        lengths: [T] int64.
+        projected: [T, E] unit vectors; E is 0 if encoded without projection.
     """
 
     tokens: Tensor
@@ -96,7 +105,7 @@ class TextBank:
         return len(self.lengths)
 
     def block(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Some texts, padded to the longest of them: tokens [B, L, D] and mask [B, L] bool, on the device."""
+        """Select texts by position: tokens [B, L, D] and mask [B, L] bool, padded to the longest, on the device."""
         lengths = self.lengths[rows]
         places = torch.arange(int(lengths.max()))
         mask = places < lengths[:, None]
@@ -110,20 +119,20 @@ def encode_image_bank(
     images: Iterable[Tensor],
     total: int,
     batch_size: int,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     project: bool = True,
 ) -> ImageBank:
-    """Encode images [C, S, S] and videos [F, C, S, S], `total` of them, in batches of so many images.
+    """Encode `total` images [C, S, S] or videos [F, C, S, S] in batches of up to `batch_size` images.
 
-    No batch reaches over a multiple of `batch_size`: one that begins there does not depend on what came before.
+    Batches end at multiples of `batch_size`, so a rank that starts at one forms the same batches as a single rank.
     Without `project` the model needs no contrastive head.
     """
     summary, patches, projected = [], [], []
     grid = (0, 0)
     done = 0
     for batch in _batched(images, batch_size):
-        together = torch.stack(batch).to(model.device)
-        features = model.encode_video(together) if together.ndim == 5 else model.encode_images(together)
+        pixels = torch.stack(batch).to(model.device)
+        features = model.encode_video(pixels) if pixels.ndim == 5 else model.encode_images(pixels)
         summary.append(features.summary.cpu())
         patches.append(features.patches.cpu())
         unit = model.project_images(features.summary) if project else features.summary[:, :0]
@@ -140,26 +149,26 @@ def encode_text_bank(
     texts: Sequence[str],
     max_tokens: int,
     batch_size: int,
-    progress: Progress = silent,
-    ranks: Ranks = ALONE,
+    progress: Progress = no_progress,
+    ranks: Ranks = ONE_RANK,
     project: bool = True,
 ) -> TextBank:
-    """Encode cleaned texts, those of like length together.
+    """Encode cleaned texts in batches of similar length.
 
     Args:
         model: in evaluation mode.
         texts: T cleaned texts, T > 0.
-        max_tokens: tokens that are kept; never more than the encoder takes.
-        batch_size: texts at a time.
-        progress: called with done and total texts of this process.
-        ranks: who share the work; all have the same texts, and get the same bank.
-        project: compute the unit vectors, for which the model needs its contrastive head.
+        max_tokens: tokens kept of a text, at most those that the encoder takes.
+        batch_size: texts in a batch.
+        progress: called with finished and total texts of this rank.
+        ranks: share the work; all pass the same texts and get the same bank.
+        project: compute the unit vectors, which needs the contrastive head.
     """
     encoded = model.tokenizer.encode(list(texts), min(max_tokens, model.max_length))
     lengths = torch.tensor([len(ids) for ids in encoded])
     order = lengths.argsort(stable=True)
     batches = torch.split(order, batch_size)
-    mine = own_part(torch.stack([len(rows) * lengths[rows[-1]] for rows in batches]), ranks)
+    mine = jobs_of_rank(torch.stack([len(rows) * lengths[rows[-1]] for rows in batches]), ranks)
     own = batches[mine.start : mine.stop]
     tokens, projected = [], []
     done = 0
@@ -172,12 +181,12 @@ def encode_text_bank(
         projected.append((model.project_texts(states) if project else states[:, 0, :0]).cpu())
         done += len(rows)
         progress(done, sum(map(len, own)))
-    ends = lengths[order].cumsum(0)  # tokens lie as they were encoded, in order of length
+    ends = lengths[order].cumsum(0)  # tokens are packed in order of length
     return TextBank(
-        ranks.concatenate(_joined(tokens)),
-        _put_back(order, ends) - lengths,
+        ranks.concatenate(_concatenate(tokens)),
+        _unsort(order, ends) - lengths,
         lengths,
-        _put_back(order, ranks.concatenate(_joined(projected))),
+        _unsort(order, ranks.concatenate(_concatenate(projected))),
     )
 
 
@@ -188,79 +197,80 @@ def fuse_pairs(
     texts: TextBank,
     pairs: Tensor,
     head: Callable[[Tensor], Tensor],
-    progress: Progress = silent,
-    ranks: Ranks = ALONE,
+    progress: Progress = no_progress,
+    ranks: Ranks = ONE_RANK,
 ) -> Tensor:
-    """Fuse pairs of an image and a text, and answer each with a head of the model.
+    """Fuse image-text pairs and apply a head to each.
 
-    The pairs of a block of images are fused one after the other, so that keys and values are computed once for each
-    image and only those of the block are held; passes have texts of like length, so that little padding is computed.
+    Pairs are fused block by block of images: keys and values are computed once per image and kept for one block
+    only. A pass holds texts of similar length, which keeps padding low.
 
     Args:
         model: in evaluation mode.
         images, texts: encoded.
         pairs: [P, 2] int64, positions of image and text.
         head: `model.itm_logits` or `model.predict_bbox`; reads fused texts [B, L, D] at position 0.
-        progress: called with done and total pairs of this process.
-        ranks: who share the work; all have the same banks and pairs, and get the same answers.
-    Returns: [P, answers], in the order of the pairs.
+        progress: called with finished and total pairs of this rank.
+        ranks: share the work; all pass the same banks and pairs and get the same outputs.
+    Returns: [P, outputs], in the order of the pairs.
     """
     tokens_at_once = TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
     images_at_once = max(1, CONTEXT_TOKENS_AT_ONCE // (1 + images.patches.shape[1]))
     passes = list(_all_passes(pairs, texts.lengths, images_at_once, tokens_at_once))
-    mine = own_part(torch.tensor([each.cost for each in passes]), ranks)
+    mine = jobs_of_rank(torch.tensor([each.cost for each in passes]), ranks)
     own = passes[mine.start : mine.stop]
-    answers: list[Tensor] = []
+    outputs: list[Tensor] = []
     prepared, done = None, 0
     for each in own:
-        if each.present is not prepared:
-            context = model.prepare_images(images.block(each.present, model.device))
-            prepared = each.present
+        if each.block is not prepared:
+            context = model.prepare_images(images.block(each.block, model.device))
+            prepared = each.block
         tokens, mask = texts.block(pairs[each.places, 1], model.device)
-        fused = model.fuse(tokens, mask, _seen(context, each.rows), summary_rows=len(each.places))
-        answers.append(head(fused).cpu())
+        fused = model.fuse(tokens, mask, _select_rows(context, each.rows), summary_rows=len(each.places))
+        outputs.append(head(fused).cpu())
         done += len(each.places)
-        progress(done, sum(len(some.places) for some in own))
-    joined = ranks.concatenate(_joined(answers))
-    return _put_back(torch.cat([each.places for each in passes]), joined)
+        progress(done, sum(len(other.places) for other in own))
+    gathered = ranks.concatenate(_concatenate(outputs))
+    return _unsort(torch.cat([each.places for each in passes]), gathered)
 
 
 class _Pass(NamedTuple):
-    """Pairs that are fused together.
+    """Pairs of one fusion pass.
 
     Attributes:
-        places: [p] int64, which pairs.
-        present: [m] int64, the images of the block, which is the same tensor for all its passes.
-        rows: [p] int64, which of these each pair looks at.
+        places: [p] int64, positions in the list of pairs.
+        block: [m] int64, the images of the block; one tensor object shared by all its passes.
+        rows: [p] int64, row of each pair's image in `block`.
         cost: text tokens, padding included.
     """
 
     places: Tensor
-    present: Tensor
+    block: Tensor
     rows: Tensor
     cost: int
 
 
 def _all_passes(pairs: Tensor, lengths: Tensor, images_at_once: int, tokens_at_once: int) -> Iterator[_Pass]:
-    """The passes of all pairs [P, 2], block by block, given the length of each text [T]."""
-    for block in _blocks(pairs[:, 0], images_at_once):
-        present, rows = torch.unique(pairs[block, 0], return_inverse=True)
-        of_pairs = lengths[pairs[block, 1]]
-        for some in _passes(rows, of_pairs, tokens_at_once):
-            yield _Pass(block[some], present, rows[some], len(some) * int(of_pairs[some].max()))
+    """Yield the passes of all pairs [P, 2] block by block, given the length of each text [T]."""
+    for places in _blocks(pairs[:, 0], images_at_once):
+        block, rows = torch.unique(pairs[places, 0], return_inverse=True)
+        pair_lengths = lengths[pairs[places, 1]]
+        for chosen in _passes(rows, pair_lengths, tokens_at_once):
+            cost = len(chosen) * int(pair_lengths[chosen].max())
+            yield _Pass(places[chosen], block, rows[chosen], cost)
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor | None:
+def _concatenate(parts: Sequence[Tensor]) -> Tensor | None:
     return torch.cat(list(parts)) if parts else None
 
 
-def _put_back(order: Tensor, rows: Tensor) -> Tensor:
-    """Rows that lie in another order, as they were: `found[order] == rows`."""
+def _unsort(order: Tensor, rows: Tensor) -> Tensor:
+    """Undo a sort: return the tensor with `result[order] == rows`."""
     return torch.empty_like(rows).index_copy_(0, order, rows)
 
 
-def _seen(context: Context, rows: Tensor) -> Context:
-    """The context of some rows; of one image alone if they all look at it."""
+def _select_rows(context: Context, rows: Tensor) -> Context:
+    """Set the rows of a context, cut to a single image if all rows share it."""
     first = int(rows[0])
     if (rows == first).all():
         one = slice(first, first + 1)
@@ -271,7 +281,7 @@ def _seen(context: Context, rows: Tensor) -> Context:
 
 
 def _blocks(images: Tensor, images_at_once: int) -> tuple[Tensor, ...]:
-    """Positions of pairs, given the image [P] of each, by blocks of so many distinct images."""
+    """Split the positions of pairs, given the image [P] of each, into blocks of `images_at_once` distinct images."""
     order = images.argsort(stable=True)
     numbers = torch.unique_consecutive(images[order], return_inverse=True)[1]
     ends = torch.bincount(numbers // images_at_once).cumsum(0)
@@ -279,14 +289,14 @@ def _blocks(images: Tensor, images_at_once: int) -> tuple[Tensor, ...]:
 
 
 def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tensor]:
-    """Positions of the pairs of a block that are fused together.
+    """Yield the positions of the pairs of each pass of a block.
 
     Args:
         rows: [P] int64, the image of each pair, numbered within the block.
         lengths: [P] int64, text tokens of each pair.
-        tokens_at_once: text tokens of a pass, padding included; one text may have more.
+        tokens_at_once: limit of text tokens in a pass, padding included; a single text may exceed it.
     """
-    enough = tokens_at_once * ENOUGH
+    enough = tokens_at_once * FULL_ENOUGH
     alone = torch.bincount(rows, lengths) >= enough
     group = torch.where(alone[rows], rows, len(alone))
     order = (group * (lengths.max() + 1) + lengths).argsort(stable=True)
@@ -294,7 +304,7 @@ def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tens
     start = 0
     for end in range(1, len(order) + 1):
         if end < len(order) and groups[end] == groups[start]:
-            # Sorted, so the next text would be the longest of the pass, and the last one is the longest so far.
+            # Lengths ascend: the next text would be the longest of the pass, the last one is the longest so far.
             fits = (end + 1 - start) * sizes[end] <= tokens_at_once
             if fits and (sizes[end] == sizes[end - 1] or (end - start) * sizes[end - 1] < enough):
                 continue
@@ -303,7 +313,7 @@ def _passes(rows: Tensor, lengths: Tensor, tokens_at_once: int) -> Iterator[Tens
 
 
 def _batched(images: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
-    """Neighbours of one shape, `size` images; a video has as many as frames."""
+    """Yield batches of consecutive tensors of one shape, at most `size` images each; a video counts its frames."""
     batch: list[Tensor] = []
     for position, image in enumerate(images):
         if batch and (position % size == 0 or batch[0].shape != image.shape):

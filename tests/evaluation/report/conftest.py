@@ -9,7 +9,7 @@ import pytest
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.probe import Probe, make_probe
 from x2kit.model import X2VLM
-from x2kit.tasks.config import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval
 
 
 @pytest.fixture(scope="session")

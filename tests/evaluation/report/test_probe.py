@@ -8,7 +8,7 @@ import torch
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.probe import PartOfSource, Probe, languages_shown
 from x2kit.objectives.boxes import iou_and_giou
-from x2kit.tasks.config import Grounding
+from x2kit.tasks import Grounding
 
 
 def test_a_part_is_spread_evenly_and_a_short_source_is_whole() -> None:

@@ -32,7 +32,7 @@ from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks.config import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval
 
 PLUGINS = Plugins(Registry(), ())
 RECIPE: Any = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Boxes by name, against the model's own answers and boxes that are known."""
+"""Grounding metric against `X2VLM.locate` and known boxes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from x2kit.errors import DataError
 from x2kit.model import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
 from x2kit.plugin import TaskContext
-from x2kit.tasks.config import Grounding
+from x2kit.tasks import Grounding
 from x2kit.tasks.grounding import metric as module
 from x2kit.tasks.grounding.metric import chance_hits, measure_grounding
 
 Make = Callable[..., TaskContext]
 
 
-def test_boxes_are_those_that_the_model_gives_for_each_name(
+def test_predictions_equal_those_of_locate_for_each_region(
     context: Make, model: X2VLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    located: list[module.Located] = []
-    plain = module.locate_regions
+    located: list[module.PredictedRegions] = []
+    plain = module.predict_regions
 
-    def kept(*arguments: Any) -> module.Located:
+    def kept(*arguments: Any) -> module.PredictedRegions:
         located.append(plain(*arguments))
         return located[-1]
 
-    monkeypatch.setattr(module, "locate_regions", kept)
+    monkeypatch.setattr(module, "predict_regions", kept)
     records = [photo(index) for index in range(5)]
     result = measure_grounding(Grounding(iou=0.1), context(source=Listed(records), languages=("de",)))
     names = [region["caption"]["de"] for record in records for region in record["regions"]]  # type: ignore[index,call-overload]
@@ -82,7 +82,7 @@ def test_chance_is_the_share_of_other_boxes_that_would_be_hits() -> None:
     assert chance_hits(boxes[:1], 0.5) == 0
 
 
-def test_chance_of_many_boxes_is_worked_out_from_evenly_spaced_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chance_of_many_boxes_is_estimated_from_evenly_spaced_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     boxes = torch.rand(600, 4) * 0.3 + 0.3
     whole = chance_hits(boxes, 0.5)
@@ -90,14 +90,14 @@ def test_chance_of_many_boxes_is_worked_out_from_evenly_spaced_ones(monkeypatch:
     assert chance_hits(boxes, 0.5) == pytest.approx(whole, abs=0.03)
 
 
-def test_a_region_without_a_name_in_a_language_is_left_out_of_it(context: Make) -> None:
+def test_a_region_without_a_text_in_a_language_is_not_measured_in_it(context: Make) -> None:
     record = photo(0)
     record["regions"][1]["caption"] = {"en": "cat"}
     result = measure_grounding(Grounding(), context(source=Listed([record, photo(1)])))["grounding"]
     assert (result["en"]["regions"], result["de"]["regions"]) == (4, 3)
 
 
-def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -> None:
+def test_a_language_without_region_texts_is_listed_as_not_measured(context: Make) -> None:
     source = Listed([photo(0, regions=[{"bbox": [0, 0, 4, 4], "caption": {"en": "dog"}}])])
     result = measure_grounding(Grounding(), context(source=source))
     assert list(result["grounding"]) == ["en"]
@@ -105,12 +105,12 @@ def test_a_language_without_named_regions_is_left_out_and_named(context: Make) -
     assert result["grounding_mean_zero_shot"] is None
 
 
-def test_records_without_named_regions_are_refused(context: Make) -> None:
-    with pytest.raises(DataError, match="no region has a text in en, de, so no box can be looked for"):
+def test_records_without_region_texts_are_refused(context: Make) -> None:
+    with pytest.raises(DataError, match="no region has a text in en, de; remove the Grounding task"):
         measure_grounding(Grounding(), context(source=Listed([photo(0, regions=[])])))
 
 
-def test_a_bad_box_is_refused_by_record(context: Make) -> None:
+def test_a_bad_box_is_refused_with_its_record(context: Make) -> None:
     source = Listed([photo(4, regions=[{"bbox": [20, 0, 9, 4], "caption": spoken("dog")}])])
     with pytest.raises(DataError, match="record photo-4: box"):
         measure_grounding(Grounding(), context(source=source))

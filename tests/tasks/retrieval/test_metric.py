@@ -1,4 +1,4 @@
-"""Retrieval by language: counts, and re-ranking word by word; recorded scores are in tests/parity."""
+"""Retrieval metric and re-ranking; recorded scores are in tests/parity."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.evaluation.stubs import Listed, photo
 from x2kit.errors import DataError
 from x2kit.model import X2VLM
 from x2kit.plugin import Context, Ranks, TaskContext, VisionFeatures
-from x2kit.tasks.config import Rerank, Retrieval
 from x2kit.tasks.records import captions, read_entries
 from x2kit.tasks.retrieval import metric as module
+from x2kit.tasks.retrieval.config import Rerank, Retrieval
 from x2kit.tasks.retrieval.metric import matching_accuracy, measure_retrieval, queries_of, reranked
 from x2kit.tasks.retrieval.ranking import ranks
 from x2kit.tasks.scoring import ImageBank, TextBank
@@ -52,7 +52,7 @@ def looked_up(table: Tensor, temperature: float = 0.1) -> tuple[Any, ImageBank, 
     return model, images, texts
 
 
-def test_matching_is_the_logit_of_candidates_and_one_low_score_for_the_rest() -> None:
+def test_matching_scores_candidates_by_logit_and_the_rest_by_a_constant() -> None:
     table = torch.tensor([[-3.0, 1.0, 2.0], [4.0, 5.0, 6.0]])
     similarity = torch.tensor([[0.9, 0.2, 0.1], [0.1, 0.5, 0.8]])
     model, images, texts = looked_up(table)
@@ -122,7 +122,7 @@ def test_counts_means_and_chance_of_several_captions(context: Make) -> None:
     assert result["rerank"] == {"method": "combined", "top_k": 3, "itm_weight": 0.5}
 
 
-def test_recalls_equal_those_of_the_models_own_answers(context: Make, model: X2VLM) -> None:
+def test_recalls_equal_those_of_the_public_similarity_and_match(context: Make, model: X2VLM) -> None:
     given = context(languages=("de",))
     source = cast(Listed, given.source)
     words = [(index, text["de"]) for index, record in enumerate(source.records) for text in record["caption"]]  # type: ignore[index]
@@ -136,7 +136,7 @@ def test_recalls_equal_those_of_the_models_own_answers(context: Make, model: X2V
     assert result["image_to_text"]["r1"] == pytest.approx(expected)
 
 
-def test_none_asks_the_matching_head_nothing(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_never_calls_the_matching_head(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "fuse_pairs", lambda *_, **__: pytest.fail("asked"))
     result = measure_retrieval(Retrieval(rerank="none"), context())
     assert "reranked" not in result["languages"]["en"]
@@ -144,7 +144,7 @@ def test_none_asks_the_matching_head_nothing(context: Make, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("method", ["combined", "matching"])
-def test_a_image_without_a_text_takes_no_part_in_that_language(context: Make, method: Rerank) -> None:
+def test_an_image_without_a_text_is_no_candidate_in_that_language(context: Make, method: Rerank) -> None:
     records = [photo(index) for index in range(6)]
     records[2]["caption"] = {"en": "only english"}
     result = measure_retrieval(Retrieval(rerank=method), context(source=Listed(records)))["languages"]
@@ -160,20 +160,20 @@ def test_a_language_without_captions_is_refused(context: Make) -> None:
         measure_retrieval(Retrieval(), context(languages=("en", "sw")))
 
 
-def test_equal_captions_of_two_images_count_against_us(context: Make) -> None:
+def test_equal_captions_of_two_images_count_as_misses(context: Make) -> None:
     same = {"en": "the same words"}
     source = Listed([photo(index, caption=same) for index in range(4)])
     result = measure_retrieval(Retrieval(rerank="none"), context(source=source, languages=("en",)))
     assert result["languages"]["en"]["image_to_text"]["r1"] == 0
 
 
-def test_an_average_over_no_language_is_none(context: Make) -> None:
+def test_the_mean_over_no_language_is_none(context: Make) -> None:
     result = measure_retrieval(Retrieval(), context(trained_with_images=("en", "de")))
     assert result["mean_zero_shot"] is None
     assert result["mean_trained"] == result["mean_all"]
 
 
-def test_progress_names_what_is_done(context: Make) -> None:
+def test_progress_names_stage_and_language(context: Make) -> None:
     told: list[tuple[str, int, int]] = []
     measure_retrieval(Retrieval(), context(progress=lambda *parts: told.append(parts)))
     assert ("images", 9, 9) in told
@@ -189,7 +189,7 @@ def test_captions_and_scores_agree_on_the_order_of_texts(context: Make) -> None:
     assert captions(cast(Any, entries), "en", False, 40).images == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_accuracy_of_the_matching_head_is_that_of_the_pairs_it_was_asked_about() -> None:
+def test_matching_accuracy_is_over_the_scored_pairs() -> None:
     logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 2.0]])
     pairs = torch.tensor([[0, 0], [0, 1], [1, 1], [1, 2], [2, 0]])
     owners = torch.tensor([0, 0, 1])  # pairs 0, 1, 3 are true
@@ -207,7 +207,7 @@ def test_a_result_has_the_accuracy_of_the_matching_head_unless_nothing_is_re_ran
     assert "matching" not in plain
 
 
-def test_equal_captions_are_right_under_positives_text(context: Make) -> None:
+def test_images_of_equal_captions_are_positives_under_text(context: Make) -> None:
     same = {"en": "the same words"}
     given = context(source=Listed([photo(index, caption=same) for index in range(4)]), languages=("en",))
     row, text = (
@@ -221,7 +221,7 @@ def test_equal_captions_are_right_under_positives_text(context: Make) -> None:
     assert (row["positives"], text["positives"]) == ("row", "text")
 
 
-def test_texts_of_equal_images_are_right_under_positives_image(context: Make) -> None:
+def test_texts_of_equal_images_are_positives_under_image(context: Make) -> None:
     one = photo(0)["image"]
     records = [photo(index, image=one if index < 2 else photo(index)["image"]) for index in range(4)]
     given = context(source=Listed(records), languages=("en",))
@@ -250,7 +250,7 @@ def test_an_empty_common_subset_is_refused(context: Make) -> None:
         measure_retrieval(Retrieval(common_subset=True), context(source=Listed(records)))
 
 
-def test_all_languages_without_captions_are_named_with_the_others() -> None:
+def test_languages_without_captions_are_listed_with_those_that_have_some() -> None:
     entries = read_entries(Listed([photo(0)]), Ranks())
     with pytest.raises(DataError, match=r"in sw, fi; .*--evaluation\.languages '\[en, de\]'"):
         queries_of(Retrieval(), ("en", "sw", "de", "fi"), entries)

@@ -1,4 +1,4 @@
-"""Ranks against their plain form; against the official evaluation in tests/parity."""
+"""Ranks equal their naive form; tests/parity compares with the official evaluation."""
 
 from __future__ import annotations
 
@@ -27,24 +27,22 @@ def test_ranks_equal_the_plain_form_ties_included(levels: int, chunk: int) -> No
     assert ranks(scores, answers, chunk).tolist() == expected
 
 
-def test_ties_count_against_us() -> None:
+def test_ties_count_as_misses() -> None:
     assert ranks(torch.zeros(2, 5), [[0], [4]]).tolist() == [4, 4]
 
 
-def test_right_answers_do_not_stand_in_each_others_way() -> None:
+def test_other_positives_are_not_counted() -> None:
     scores = torch.tensor([[0.9, 0.8, 0.7, 0.1], [0.9, 0.8, 0.7, 0.1]])
     assert ranks(scores, [[0, 1, 2], [1, 2]]).tolist() == [0, 1]
 
 
-def test_a_score_that_is_no_number_never_wins() -> None:
+def test_nan_never_ranks_first() -> None:
     scores = torch.tensor([[math.nan, 0.2, 0.1], [0.3, math.nan, 0.1]])
     assert ranks(scores, [[0], [0]]).tolist() == [2, 1]
 
 
-def test_queries_without_a_right_answer_are_refused() -> None:
-    with pytest.raises(
-        ShapeError, match=r"query 1 has the right answers \[\]; expected one or more of 0 to 2"
-    ):
+def test_queries_without_a_positive_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"query 1 has the positives \[\]; expected one or more of 0 to 2"):
         ranks(torch.zeros(2, 3), [[0], []], chunk=1)
     with pytest.raises(ShapeError, match=r"query 0 has the right answers \[3\]"):
         ranks(torch.zeros(1, 3), [[3]])
@@ -60,7 +58,7 @@ def test_chance_is_the_recall_of_a_random_order() -> None:
     assert chance([[0], [1, 2], [3]], 4) == pytest.approx((1 / 4 + 2 / 4 + 1 / 4) / 3)
 
 
-def test_candidates_stand_above_the_rest_which_keeps_its_order() -> None:
+def test_candidates_rank_above_the_rest_which_keeps_its_order() -> None:
     similarity = torch.tensor([[0.9, 0.8, 0.7, 0.7, 0.2]])
     candidates = candidate_mask(top_candidates(similarity, 2), 5)
     assert candidates.tolist() == [[True, True, False, False, False]]
@@ -69,14 +67,14 @@ def test_candidates_stand_above_the_rest_which_keeps_its_order() -> None:
     assert final[0, 2] == final[0, 3]  # a tie stays one
 
 
-def test_reranking_all_candidates_is_their_score() -> None:
+def test_reranking_all_candidates_returns_their_scores() -> None:
     torch.manual_seed(0)
     similarity, scores = torch.rand(4, 6), torch.randn(4, 6)
     final = rerank(similarity, candidate_mask(top_candidates(similarity, 99), 6), scores)
     assert torch.equal(final, scores.double())
 
 
-def test_similarity_that_is_reranked_by_itself_changes_no_rank() -> None:
+def test_reranking_by_similarity_changes_no_rank() -> None:
     torch.manual_seed(1)
     similarity = torch.randint(8, (30, 30)).float() / 8
     candidates = candidate_mask(top_candidates(similarity, 30), 30)

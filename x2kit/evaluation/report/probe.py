@@ -14,9 +14,9 @@ from torch import Tensor
 
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.sources import Record, Source
-from x2kit.tasks.config import Grounding, Retrieval
-from x2kit.tasks.grounding.metric import locate_regions
-from x2kit.tasks.records import Entry, MeasuredRecords, captions, texts_in
+from x2kit.tasks import Grounding, Retrieval
+from x2kit.tasks.grounding.metric import predict_regions
+from x2kit.tasks.records import Entry, RecordReader, captions, texts_in
 from x2kit.tasks.retrieval.ranking import ranks
 from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank, fuse_pairs
 
@@ -141,14 +141,14 @@ class Probe:
         ]
         if not written:
             return {}
-        located = locate_regions(
+        located = predict_regions(
             self.grounding, self.model, self.images, shown, code, self.only, self.batch_size
         )
         found: dict[int, list[Guess]] = {}
-        for row, position in enumerate(located.boxes.images):
+        for row, position in enumerate(located.regions.images):
             guess = Guess(
                 written[row],
-                located.boxes.bbox[row],
+                located.regions.bbox[row],
                 located.predicted[row].tolist(),
                 float(located.iou[row]),
             )
@@ -166,7 +166,7 @@ def make_probe(
 ) -> Probe:
     """Encode the images of part of a source. Raises DataError for the first broken record."""
     part = PartOfSource(source)
-    records = MeasuredRecords(part, model.image_spec, model.frames)
+    records = RecordReader(part, model.image_spec, model.frames)
     contrastive = hasattr(model, "vision_proj")
     images = encode_image_bank(model, records.images(), len(part), batch_size, project=contrastive)
     return Probe(model, part, records.entries, images, only, retrieval, grounding, batch_size)

@@ -30,8 +30,8 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, read_weights, weights_directory
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks.config import Grounding, Retrieval
-from x2kit.tasks.records import spoken_languages
+from x2kit.tasks import Grounding, Retrieval
+from x2kit.tasks.records import find_languages
 
 REPORT = "report.html"
 
@@ -137,7 +137,7 @@ def draw_examples(
     recipe.data.limits.apply()
     source = source_config.open()
     measured = retrieval_rows(result or {})
-    codes = tuple(measured) or config.languages or source_config.languages() or spoken_languages(source)
+    codes = tuple(measured) or config.languages or source_config.languages() or find_languages(source)
     trained = trained_with_images(recipe.data, codes)
     model = build_model(recipe.model, assets=weights)
     read_weights(model, weights / MODEL)

@@ -1,24 +1,24 @@
-"""Retrieval in every language: similarity of all pairs, then the matching head on the best of them. Imports torch.
+"""Measure retrieval by language: similarity of all pairs, then the matching head on the best. Imports torch.
 
-M images, T texts, P pairs. Each text belongs to one image; an image may have several. An image without a text
-in a language takes no part in that language; the counts say how many did, and `common_subset` measures all languages
-on the same records.
+M images, T texts, P pairs. Each text belongs to one image; an image may have several. An image without a text in a
+language is not a candidate in that language; the result has the counts, and `common_subset` measures all languages on
+the same records.
 
 Re-ranking: the candidates of a query are the `top_k` answers of highest similarity. A pair that is a candidate in one
-direction or in both is scored once. Candidates stand above the rest, ordered by
+direction or both is scored once. Candidates rank above the rest, ordered by
 
     combined   similarity / temperature + itm_weight * log p(match)
     matching   the logit of "matched" (official code)
 
-and the rest keeps its order by similarity; in "matching" all of the rest have the score -100, as in the official
-code, and since ties count against us they are all worse than a candidate and none is better than another.
+and the rest keeps its order by similarity; in "matching" all of the rest get the score -100, as in the official code,
+so that they rank below the candidates and tie with each other (ties count as misses).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,23 +27,25 @@ from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tasks import TaskContext
-from x2kit.tasks.config import Retrieval
 from x2kit.tasks.records import Entry, Queries, captions, common_captions, encode_records
+from x2kit.tasks.retrieval.positives import PositiveLists, count_shared, find_positives, highest_r1
 from x2kit.tasks.retrieval.ranking import ScoreRows, chance, ranks, recalls
-from x2kit.tasks.retrieval.reranking import Candidates, RerankedRows, candidates_of
-from x2kit.tasks.retrieval.right_answers import RightAnswers, count_shared, highest_r1, right_answers
+from x2kit.tasks.retrieval.reranking import Candidates, RerankedRows, select_candidates
 from x2kit.tasks.scoring import (
-    ALONE,
+    ONE_RANK,
     ImageBank,
     Progress,
     TextBank,
     encode_text_bank,
     fuse_pairs,
-    silent,
+    no_progress,
 )
 
+if TYPE_CHECKING:
+    from x2kit.tasks.retrieval.config import Retrieval
+
 REST = -100.0
-"""Score of pairs that are no candidates, in the official code."""
+"""Score of pairs that are not candidates, in the official code."""
 
 
 class Scores(NamedTuple):
@@ -61,19 +63,19 @@ class Highest(NamedTuple):
 
 
 def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, Any]:
-    """Measure all languages.
+    """Measure recall in every language and both directions.
 
     Returns, for `evaluation.json`:
-        languages.CODE: queries and candidates (texts and images), chance_r1, trained_with_images, mean_r1, and in
-            each of image_to_text and text_to_image r1, r5, r10 with queries and candidates of that direction, all by
+        languages.CODE: queries and candidates (numbers of texts and images), chance_r1, trained_with_images, mean_r1,
+            and for image_to_text and text_to_image r1, r5, r10, queries and candidates of that direction, by
             similarity; reranked holds the same directions after re-ranking. shared_captions counts texts that another
-            image has too, highest_r1 is the R@1 that equal texts and equal images allow, also of each direction.
+            image also has; highest_r1 is the R@1 that equal texts and equal images allow, also for each direction.
         positives: the task's setting.
-        mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None where there is none;
-            mean_reranked_all and so on after re-ranking.
+        mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None without one;
+            mean_reranked_all etc. after re-ranking.
         languages.CODE.matching: positive_accuracy and negative_accuracy of the matching head on the re-ranked pairs:
-            share of the true ones that it calls matching, and of the others that it calls not matching; None where
-            there is no such pair.
+            share of true pairs predicted as matching, and of other pairs predicted as not matching; None without
+            such a pair.
         rerank: method, top_k, itm_weight.
     Raises: DataError for a broken record, or for a language in which no record has a caption.
     """
@@ -93,9 +95,9 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
 
 
 def queries_of(config: Retrieval, languages: Sequence[str], entries: Sequence[Entry]) -> dict[str, Queries]:
-    """The captions of every language.
+    """Collect the captions of every language.
 
-    Raises: DataError if a language has none, or if no record has one in all of them under `common_subset`.
+    Raises: DataError if a language has none, or under `common_subset` if no record has one in all languages.
     """
 
     def found(entries: Sequence[Entry]) -> dict[str, Queries]:
@@ -107,7 +109,7 @@ def queries_of(config: Retrieval, languages: Sequence[str], entries: Sequence[En
     if without:
         others = ", ".join(language for language in languages if language not in without)
         raise DataError(
-            f"no record has a caption in {', '.join(without)}; name those that have: "
+            f"no record has a caption in {', '.join(without)}; measure languages that have captions: "
             + (f"--evaluation.languages '[{others}]'" if others else "--evaluation.languages")
         )
     if config.common_subset:
@@ -135,7 +137,7 @@ def _measure_language(
     column = {position: number for number, position in enumerate(present)}
     owners = [column[position] for position in queries.images]
     alike = [entries[position].pixels or position for position in present]
-    answers = right_answers(config.positives, queries.texts, owners, alike)
+    answers = find_positives(config.positives, queries.texts, owners, alike)
     highest = Highest(
         highest_r1(answers.of_images, alike, queries.texts),
         highest_r1(answers.of_texts, queries.texts, alike),
@@ -179,10 +181,10 @@ def reranked(
     texts: TextBank,
     present: Tensor,
     similarity: Tensor,
-    progress: Progress = silent,
-    ranks: Ranks = ALONE,
+    progress: Progress = no_progress,
+    ranks: Ranks = ONE_RANK,
 ) -> Scores:
-    """Score both directions after the matching head has looked at the candidates, each pair once.
+    """Score both directions after re-ranking the candidates with the matching head, each pair once.
 
     Arguments are those of `match_candidates`.
     """
@@ -197,23 +199,25 @@ def match_candidates(
     texts: TextBank,
     present: Tensor,
     similarity: Tensor,
-    progress: Progress = silent,
-    ranks: Ranks = ALONE,
+    progress: Progress = no_progress,
+    ranks: Ranks = ONE_RANK,
 ) -> tuple[Candidates, Tensor]:
-    """Choose the candidates of all queries and ask the matching head about each pair once.
+    """Select the candidates of all queries and compute the matching logits of each pair once.
 
     Args:
         config: number of candidates.
         model: in evaluation mode.
-        images: encoded; `present` [M] says which of them are the rows of `similarity`.
+        images: encoded; `present` [M] int64 selects the rows of `similarity`.
         texts: T encoded texts.
         similarity: [M, T].
-        progress: called with done and total pairs of this process.
-        ranks: who share the pairs.
+        progress: called with finished and total pairs of this rank.
+        ranks: share the pairs.
     Returns: candidates of P pairs, and the matching logits [P, 2].
     """
-    # Not every processor multiplies to the same last bit, and all have to have the same pairs.
-    candidates = ranks.from_rank_zero(candidates_of(similarity, config.top_k) if ranks.rank == 0 else None)
+    # CPUs differ in the last bit of a matrix product, and all ranks need the same pairs.
+    candidates = ranks.from_rank_zero(
+        select_candidates(similarity, config.top_k) if ranks.rank == 0 else None
+    )
     image, text = candidates.pairs.T
     pairs = torch.stack([present[image], text], 1)
     return candidates, fuse_pairs(model, images, texts, pairs, model.itm_logits, progress, ranks)
@@ -241,7 +245,7 @@ def order_candidates(
 
 
 def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str, float | None]:
-    """Compute the accuracy of the matching head on true and on other pairs.
+    """Compute the accuracy of the matching head on true pairs and on other pairs.
 
     Args:
         logits: [P, 2]; class 1 is "matched".
@@ -255,7 +259,7 @@ def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str
     }
 
 
-def _directions(scores: Scores, answers: RightAnswers) -> dict[str, Any]:
+def _directions(scores: Scores, answers: PositiveLists) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
         found[name] = {
@@ -268,7 +272,7 @@ def _directions(scores: Scores, answers: RightAnswers) -> dict[str, Any]:
 
 
 def _means(languages: Mapping[str, Any], section: str) -> dict[str, float | None]:
-    """R@1, mean of both directions, averaged over languages; None where there is no such language."""
+    """Average R@1, the mean of both directions, over groups of languages; None for an empty group."""
     values = {code: (found[section] if section else found)["mean_r1"] for code, found in languages.items()}
     return {
         f"mean_{section}_{name}" if section else f"mean_{name}": fmean(chosen) if chosen else None

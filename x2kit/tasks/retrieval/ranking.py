@@ -1,11 +1,10 @@
-"""Ranks and recalls from score matrices: pure functions of tensors. Imports torch.
+"""Compute ranks and recall from score matrices with pure functions of tensors. Imports torch.
 
 Q queries, C candidates, M images, T texts.
 
-The rank of a query is the number of wrong candidates that its best right answer does not beat: those of a higher
-score and those of an equal one, so ties count against us. Other right answers of the query are not counted, so a
-image with five captions can have all of them at rank 0. A score that is not a number beats nothing and is beaten
-by nothing: as a right answer it is last, as a wrong one it stands in front.
+The rank of a query is the number of negatives whose score is at least that of its best positive, so ties count as
+misses. Other positives of the query are not counted: an image with five captions can have all of them at rank 0. NaN
+compares as the worst score for a positive and as the best one for a negative.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from x2kit.errors import ShapeError
 
 RECALLS = (1, 5, 10)
 SCORES_AT_ONCE = 2**22
-"""Of which ranks or candidates are looked for, so that the memory for it does not grow with the square of a set."""
+"""Scores processed at a time, which bounds the memory of ranking and of the search for candidates."""
 
 
 class ScoreRows(Protocol):
-    """Scores [Q, C]: a tensor, or what makes some rows of one when they are asked for."""
+    """Scores [Q, C]: a tensor, or an object that computes rows on access."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -35,12 +34,12 @@ class ScoreRows(Protocol):
 
 
 def ranks(scores: ScoreRows, answers: Sequence[Sequence[int]], chunk: int | None = None) -> Tensor:
-    """The rank of each query's best right answer, 0 for the first place.
+    """Compute the rank of each query's best positive, 0 for the first place.
 
     Args:
         scores: [Q, C]; higher is better.
-        answers: Q lists of columns that are right, at least one each.
-        chunk: queries at a time, by default those of `SCORES_AT_ONCE`; changes nothing but the memory that is needed.
+        answers: Q lists of positive columns, at least one each.
+        chunk: queries processed at a time, by default as many as `SCORES_AT_ONCE` allows; affects memory only.
     Returns: [Q] int64.
     Raises: ShapeError if `answers` does not fit `scores`.
     """
@@ -53,7 +52,7 @@ def ranks(scores: ScoreRows, answers: Sequence[Sequence[int]], chunk: int | None
         right = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
         rows, columns = _positions(answers[start : start + chunk], part.shape[1], start)
         right[rows.to(part.device), columns.to(part.device)] = True
-        # amax hands on a NaN, and no comparison with NaN holds, so such a row comes out last.
+        # amax propagates NaN, and comparisons with NaN are False, so such a row gets the last rank.
         best = part.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
         found.append((~(part < best) & ~right).sum(1))
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
@@ -63,26 +62,26 @@ def _positions(answers: Sequence[Sequence[int]], candidates: int, first: int) ->
     for query, columns in enumerate(answers, first):
         if not columns or not all(0 <= column < candidates for column in columns):
             raise ShapeError(
-                f"query {query} has the right answers {list(columns)}; expected one or more of 0 to {candidates - 1}"
+                f"query {query} has the positives {list(columns)}; expected one or more of 0 to {candidates - 1}"
             )
     rows = [row for row, columns in enumerate(answers) for _ in columns]
     return torch.tensor(rows), torch.tensor([column for columns in answers for column in columns])
 
 
 def recalls(ranks: Tensor) -> dict[str, float]:
-    """R@1, R@5 and R@10 as fractions: the share of ranks [Q] below 1, 5 and 10."""
+    """Compute R@1, R@5 and R@10 as fractions from ranks [Q]."""
     return {f"r{k}": float((ranks < k).double().mean()) for k in RECALLS}
 
 
 def chance(answers: Sequence[Sequence[int]], candidates: int) -> float:
-    """R@1 of a random order of the candidates: the mean share of right ones."""
+    """Compute R@1 of a random order of the candidates: the mean share of positives."""
     return sum(len(columns) for columns in answers) / (len(answers) * candidates)
 
 
 def top_candidates(similarity: Tensor, top_k: int) -> Tensor:
-    """The candidates of each query: the `top_k` columns of highest similarity in each row, [Q, min(top_k, C)] int64.
+    """Select the `top_k` columns of highest similarity in each row, [Q, min(top_k, C)] int64.
 
-    A tie at the edge is decided by topk; the number of candidates never is.
+    `Tensor.topk` breaks ties at the cut; the number of candidates is fixed.
     """
     count = min(top_k, similarity.shape[1])
     parts = torch.split(similarity, _rows_at_once(similarity))
@@ -90,7 +89,7 @@ def top_candidates(similarity: Tensor, top_k: int) -> Tensor:
 
 
 def candidate_mask(candidates: Tensor, columns: int) -> Tensor:
-    """[Q, columns] bool, True at the candidates [Q, K] of each row."""
+    """Build a mask [Q, columns] bool that is True at the candidates [Q, K] of each row."""
     chosen = torch.zeros(len(candidates), columns, dtype=torch.bool, device=candidates.device)
     return chosen.scatter_(1, candidates, True)
 
@@ -100,7 +99,7 @@ def _rows_at_once(scores: ScoreRows) -> int:
 
 
 def rerank(similarity: Tensor, candidates: Tensor, scores: Tensor) -> Tensor:
-    """Scores of all pairs in which candidates stand above the rest, and the rest keeps its order by similarity.
+    """Merge scores so that candidates rank above the rest and the rest keeps its order by similarity.
 
     Args:
         similarity: [Q, C].

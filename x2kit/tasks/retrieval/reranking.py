@@ -1,4 +1,4 @@
-"""Scores after re-ranking, kept for the candidates alone and made for all pairs a few rows at a time. Imports torch.
+"""Re-ranked scores, stored for candidates only and expanded to all pairs row by row. Imports torch.
 
 Q queries, C answers, K candidates of a query, P distinct pairs of both directions.
 """
@@ -20,8 +20,8 @@ class Candidates(NamedTuple):
     Attributes:
         of_images: [M, K] int64, texts.
         of_texts: [T, K] int64, images.
-        pairs: [P, 2] int64, image and text of each pair that is a candidate in one direction or in both, in order.
-        places: where in `pairs` the candidates of each image, then of each text are.
+        pairs: [P, 2] int64, image and text of each pair that is a candidate in one direction or both, sorted.
+        places: positions in `pairs` of the candidates of each image [M, K] and of each text [T, K].
     """
 
     of_images: Tensor
@@ -30,8 +30,8 @@ class Candidates(NamedTuple):
     places: tuple[Tensor, Tensor]
 
 
-def candidates_of(similarity: Tensor, top_k: int) -> Candidates:
-    """The best of each image and of each text, given their similarity [M, T]."""
+def select_candidates(similarity: Tensor, top_k: int) -> Candidates:
+    """Select the `top_k` texts of each image and images of each text by similarity [M, T]."""
     of_images, of_texts = top_candidates(similarity, top_k), top_candidates(similarity.T, top_k)
     count = similarity.shape[1]
     images, texts = (torch.arange(size)[:, None] for size in similarity.shape)
@@ -48,13 +48,13 @@ def candidates_of(similarity: Tensor, top_k: int) -> Candidates:
 
 @dataclass(frozen=True)
 class RerankedRows:
-    """Scores of one direction, [Q, C]; `rows[start:stop]` makes some of them.
+    """Scores [Q, C] of one direction; `rows[start:stop]` computes a slice of them.
 
     Attributes:
-        similarity: [Q, C], as it orders what is no candidate.
+        similarity: [Q, C], orders the pairs that are not candidates.
         candidates: [Q, K] int64.
         scores: [Q, K], of the candidates.
-        rest: the one score of all that is no candidate; None keeps its order by similarity.
+        rest: single score of the other pairs; None orders them by similarity.
         temperature: divides the similarity.
     """
 
@@ -66,7 +66,7 @@ class RerankedRows:
 
     @property
     def shape(self) -> torch.Size:
-        """Q and C."""
+        """(Q, C)."""
         return self.similarity.shape
 
     @property

@@ -5,8 +5,8 @@ from itertools import permutations
 import pytest
 import torch
 
+from x2kit.tasks.retrieval.positives import Positives, count_shared, find_positives, highest_r1
 from x2kit.tasks.retrieval.ranking import ranks, recalls
-from x2kit.tasks.retrieval.right_answers import Positives, count_shared, highest_r1, right_answers
 
 TEXTS = ["a dog", "a cat", "a dog", "a bird"]
 OWNERS = [0, 1, 2, 2]
@@ -21,34 +21,34 @@ IMAGES = ["x", "y", "z"]
         ("image", [[0], [1], [2, 3]], [[0], [1], [2], [2]]),
     ],
 )
-def test_equal_texts_are_right_under_text_alone(
+def test_images_of_equal_texts_are_positives_under_text_only(
     positives: Positives, of_images: list[list[int]], of_texts: list[list[int]]
 ) -> None:
-    assert right_answers(positives, TEXTS, OWNERS, IMAGES) == (of_images, of_texts)
+    assert find_positives(positives, TEXTS, OWNERS, IMAGES) == (of_images, of_texts)
 
 
-def test_texts_of_equal_images_are_right_under_image() -> None:
-    found = right_answers("image", TEXTS, OWNERS, ["x", "y", "x"])
+def test_texts_of_equal_images_are_positives_under_image() -> None:
+    found = find_positives("image", TEXTS, OWNERS, ["x", "y", "x"])
     assert found == ([[0, 2, 3], [1], [0, 2, 3]], [[0, 2], [1], [0, 2], [0, 2]])
 
 
-def test_the_ceiling_of_the_example_is_that_of_the_shares() -> None:
+def test_highest_r1_of_the_example() -> None:
     # 96 images, 29 of them with one caption: each of the 29 ties with a wrong one.
     texts = [f"text {max(0, number - 28)}" for number in range(96)]
-    found = right_answers("row", texts, range(96), range(96))
+    found = find_positives("row", texts, range(96), range(96))
     assert highest_r1(found.of_images, range(96), texts) == pytest.approx(67 / 96)
     assert highest_r1(found.of_texts, texts, range(96)) == pytest.approx(68 / 96)  # one of 29 equal queries
     assert count_shared(texts, range(96)) == 29
-    alike = right_answers("text", texts, range(96), range(96))
+    alike = find_positives("text", texts, range(96), range(96))
     assert highest_r1(alike.of_images, range(96), texts) == 1
     assert highest_r1(alike.of_texts, texts, range(96)) == 1
 
 
 @pytest.mark.parametrize("positives", ["row", "text", "image"])
 @pytest.mark.parametrize("images", [["x", "y", "z"], ["x", "y", "x"]])
-def test_the_ceiling_is_the_best_of_all_orders(positives: Positives, images: list[str]) -> None:
+def test_highest_r1_is_the_best_over_all_orders(positives: Positives, images: list[str]) -> None:
     """The naive form: every order of the distinct candidates, chosen freely for each distinct query."""
-    found = right_answers(positives, TEXTS, OWNERS, images)
+    found = find_positives(positives, TEXTS, OWNERS, images)
     for answers, queries, candidates in (
         (found.of_images, images, TEXTS),
         (found.of_texts, TEXTS, images),

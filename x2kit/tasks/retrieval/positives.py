@@ -1,7 +1,7 @@
-"""Which answers count as right in retrieval, and the highest R@1 they allow. Imports no torch.
+"""Determine the positives of retrieval queries and the highest reachable R@1. Imports no torch.
 
-M images, T texts. Equal texts get equal scores, and so do equal images; ties count against a query. So a query
-whose right answer equals a wrong one can never be a hit.
+M images, T texts. Equal texts get equal scores, and so do equal images, and ties count as misses. So a query whose
+positive equals a negative cannot be a hit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 Positives = Literal["row", "text", "image"]
 
 
-class RightAnswers(NamedTuple):
-    """Right answers of each query.
+class PositiveLists(NamedTuple):
+    """Positives of each query.
 
     Attributes:
         of_images: M lists of texts.
@@ -25,16 +25,16 @@ class RightAnswers(NamedTuple):
     of_texts: list[list[int]]
 
 
-def right_answers(
+def find_positives(
     positives: Positives, texts: Sequence[str], owners: Sequence[int], images: Sequence[Hashable]
-) -> RightAnswers:
-    """List the right answers of both directions.
+) -> PositiveLists:
+    """List the positives of both directions.
 
     Args:
-        positives: `row`: images and texts of one record; `text`: also images that have an equal text; `image`:
-            also texts of equal images.
-        texts: T texts as the tokenizer gets them.
-        owners: T images that the texts belong to.
+        positives: `row`: images and texts of one record; `text`: also images with an equal text; `image`: also texts
+            of equal images.
+        texts: T cleaned texts.
+        owners: T images, one for each text.
         images: M values, equal for equal images.
     """
     alike: defaultdict[Hashable, dict[int, None]] = defaultdict(dict)
@@ -52,18 +52,18 @@ def right_answers(
     for text_number, right in enumerate(of_texts):
         for image_number in right:
             of_images[image_number].append(text_number)
-    return RightAnswers(of_images, of_texts)
+    return PositiveLists(of_images, of_texts)
 
 
 def highest_r1(
     answers: Sequence[Sequence[int]], queries: Sequence[Hashable], candidates: Sequence[Hashable]
 ) -> float:
-    """Highest R@1 of any model: the share of queries that can have a right answer alone in the first place.
+    """Compute the highest R@1 of any model: the share of queries that can rank a positive first without a tie.
 
     Args:
-        answers: Q lists of right candidates.
+        answers: Q lists of positives.
         queries: Q values; equal queries rank the candidates equally, so they share one first place.
-        candidates: C values; equal candidates tie, so all of them must be right.
+        candidates: C values; equal candidates tie, so all of them must be positives.
     """
     size = Counter(candidates)
     hits: defaultdict[Hashable, Counter[Hashable]] = defaultdict(Counter)
@@ -74,7 +74,7 @@ def highest_r1(
 
 
 def count_shared(texts: Sequence[str], owners: Sequence[int]) -> int:
-    """Number of texts that another image has too."""
+    """Count the texts that another image also has."""
     pairs = list(zip(texts, owners, strict=True))
     having = Counter(text for text, _ in set(pairs))
     return sum(having[text] > 1 for text, _ in pairs)
