@@ -175,7 +175,7 @@ def test_a_failing_write_leaves_the_old_result(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no weights here"):
+    with pytest.raises(WeightsError, match="no weights; expected"):
         evaluate(tmp_path, recipe(), PLUGINS)
 
 

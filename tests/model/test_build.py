@@ -6,7 +6,7 @@ from torch import nn
 from x2kit.model.build import without_initialisation
 
 
-def test_draws_that_repeat_until_they_are_in_range_end_without_initialisation() -> None:
+def test_redrawing_initialisers_terminate_without_initialisation() -> None:
     """Whatever lay in memory; torch's truncated normal draws anew as long as a value is too large."""
     values = torch.full((4,), 1e9)
     with without_initialisation():
@@ -15,7 +15,7 @@ def test_draws_that_repeat_until_they_are_in_range_end_without_initialisation() 
     assert values.abs().max() < 1
 
 
-def test_whole_fills_are_left_out_without_initialisation() -> None:
+def test_fills_are_skipped_without_initialisation() -> None:
     with without_initialisation():
         layer = nn.Linear(3, 2)
         layer.weight.data.fill_(7)

@@ -27,20 +27,20 @@ def attention() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return query, key, value, torch.rand(2, 1, 5, 5, generator=generator) > 0.3
 
 
-def test_auto_takes_what_is_there() -> None:
+def test_auto_picks_an_available_device() -> None:
     there = torch.cuda.is_available() or torch.backends.mps.is_available()
     assert (choose_device("auto").type == "cpu") == (not there)
     assert choose_device("cpu") == CPU
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "abacus"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(X2KitError, match=f'training.device: "{name}" cannot be used here: .*"auto" chooses'):
+def test_an_unavailable_device_is_refused(name: str) -> None:
+    with pytest.raises(X2KitError, match=f'training.device: "{name}" is not available: .*use "auto"'):
         choose_device(name)
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, ":4096:8"), (":16:8", ":16:8")])
-def test_deterministic_algorithms_are_asked_of_torch_and_cublas(
+def test_deterministic_algorithms_set_torch_and_cublas(
     monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
 ) -> None:
     asked: list[bool] = []
@@ -53,7 +53,7 @@ def test_deterministic_algorithms_are_asked_of_torch_and_cublas(
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == after
 
 
-def test_auto_takes_no_bf16_that_a_gpu_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_avoids_emulated_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert choose_precision("auto", cuda) == "fp32"  # as on V100 and T4
@@ -62,7 +62,7 @@ def test_auto_takes_no_bf16_that_a_gpu_emulates(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_bf16_only_where_the_processor_has_instructions_for_it(
+def test_auto_is_bf16_only_on_a_cpu_with_bf16_instructions(
     monkeypatch: pytest.MonkeyPatch, instructions: bool, precision: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
@@ -72,14 +72,14 @@ def test_auto_is_bf16_only_where_the_processor_has_instructions_for_it(
     assert choose_precision("fp32", CPU) == "fp32"
 
 
-def test_fp16_is_refused_where_losses_cannot_be_scaled() -> None:
+def test_fp16_is_refused_without_loss_scaling() -> None:
     assert choose_precision("fp16", CPU) == "fp16"
-    with pytest.raises(X2KitError, match=r"training\.precision: fp16 .* not for mps; use bf16 or fp32"):
+    with pytest.raises(X2KitError, match=r"training\.precision: fp16 .* not on mps; use bf16 or fp32"):
         choose_precision("fp16", torch.device("mps"))
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_attention_under_bf16_is_that_of_float32(
+def test_attention_under_bf16_equals_float32(
     attention: tuple[Tensor, Tensor, Tensor, Tensor], named: bool
 ) -> None:
     query, key, value, mask = attention
@@ -93,7 +93,7 @@ def test_attention_under_bf16_is_that_of_float32(
     assert torch.equal(found, plain)
 
 
-def test_attention_of_half_precision_states_is_float32_too(
+def test_attention_of_half_precision_inputs_runs_in_float32(
     attention: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:
     *states, mask = attention
@@ -103,7 +103,7 @@ def test_attention_of_half_precision_states_is_float32_too(
     assert_close(found, F.scaled_dot_product_attention(*(v.float() for v in half), attn_mask=mask))
 
 
-def test_matrix_products_are_bf16_where_the_precision_says_so() -> None:
+def test_matrix_products_follow_the_precision() -> None:
     x, layer = torch.randn(2, 4), torch.nn.Linear(4, 4)
     with autocast(CPU, "bf16"):
         assert layer(x).dtype == torch.bfloat16

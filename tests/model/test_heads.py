@@ -20,7 +20,7 @@ def test_the_hidden_head_is_twice_as_wide_inside() -> None:
     ]
 
 
-def test_answers_start_undecided() -> None:
+def test_initial_outputs_are_small() -> None:
     answers = HiddenHead(8, 2)(torch.randn(100, 8, generator=torch.Generator().manual_seed(0)))
     assert answers.abs().max() < 0.5
 
@@ -38,7 +38,7 @@ def test_tokens_are_read_at_their_positions() -> None:
     assert head.norm.eps == 1e-5
 
 
-def test_a_shared_word_embedding_is_one_parameter() -> None:
+def test_a_tied_word_embedding_is_one_parameter() -> None:
     embedding = nn.Embedding(20, 8)
     head = MaskedLanguageHead(8, 20, 1e-12, embedding)
     assert head.decoder.weight is embedding.weight
@@ -46,7 +46,7 @@ def test_a_shared_word_embedding_is_one_parameter() -> None:
     assert embedding.weight.grad is not None
 
 
-def test_known_frequencies_are_the_first_guess() -> None:
+def test_log_frequencies_are_the_initial_bias() -> None:
     shares = [0.5, 0.25, 0.25]
     head = MaskedLanguageHead(8, 3, 1e-12, None, [math.log(share) for share in shares])
     nn.init.zeros_(head.decoder.weight)

@@ -50,18 +50,18 @@ def begun(config: ModelConfig) -> tuple[X2VLM, dict[str, str]]:
     return model, {name: origin for name, (origin, _) in found.origins.items()}
 
 
-def test_without_init_from_nothing_is_said(weights: Path) -> None:
+def test_without_init_from_there_is_no_report(weights: Path) -> None:
     assert build_started(settings(weights, init_from=None))[1] is None
 
 
-def test_the_same_model_is_kept_whole_and_is_the_same(weights: Path, model: X2VLM) -> None:
+def test_init_from_the_same_architecture_keeps_every_tensor(weights: Path, model: X2VLM) -> None:
     started, origins = begun(settings(weights))
     assert set(origins.values()) == {"kept"}
     own = started.state_dict()
     assert all(torch.equal(own[name], value) for name, value in model.state_dict().items())
 
 
-def test_another_text_encoder_takes_its_vocabulary_head_with_it(weights: Path, model: X2VLM) -> None:
+def test_a_different_text_encoder_replaces_the_vocabulary_head(weights: Path, model: X2VLM) -> None:
     heads = HeadsConfig(embed_dim=6, tie_mlm=False)
     started, origins = begun(settings(weights, text=OtherText(), heads=heads))
     replaced = {name for name in origins if name.startswith(("text.", "mlm_head.decoder."))}
@@ -84,7 +84,7 @@ def test_a_kept_text_encoder_keeps_its_tokenizer(model: X2VLM, tmp_path: Path) -
     assert started.tokenizer.words == list(reversed(tiny.WORDS))  # type: ignore[attr-defined]
 
 
-def test_parts_can_be_left_out(weights: Path, model: X2VLM) -> None:
+def test_parts_can_be_excluded(weights: Path, model: X2VLM) -> None:
     _, origins = begun(settings(weights, init_except=("fusion", "heads")))
     fresh = {name.partition(".")[0] for name, origin in origins.items() if origin == "fresh"}
     kept = {name.partition(".")[0] for name, origin in origins.items() if origin == "kept"}
@@ -101,19 +101,19 @@ def test_heads_that_only_one_of_both_has_are_new_or_dropped(weights: Path) -> No
     assert not hasattr(model, "bbox_head")
 
 
-def test_only_what_is_new_learns_faster(weights: Path) -> None:
+def test_only_new_tensors_get_the_higher_rate(weights: Path) -> None:
     model, origins = begun(settings(weights, text=OtherText(), heads=HeadsConfig(embed_dim=6, tie_mlm=False)))
     groups = parameter_groups(model, TrainingConfig(lr=1.0, lr_mult=2.0, steps=1))
     faster = {name for group in groups if group["peak"] == 2.0 for name in group["names"]}  # type: ignore[attr-defined]
     assert faster == {name for name, origin in origins.items() if origin == "fresh"}
 
 
-def test_a_kept_encoder_of_another_size_is_refused_with_what_to_do(weights: Path) -> None:
+def test_a_kept_encoder_of_another_size_is_refused_with_advice(weights: Path) -> None:
     with pytest.raises(WeightsError) as error:
         build_started(settings(weights, vision=tiny.TinyVision(width=12)))
     message = str(error.value)
     assert f"model.init_from: {weights} does not fit this recipe\n" in message
-    assert "vision.patches.weight: other shape: [8, 3, 4, 4], here [12, 3, 4, 4]" in message
+    assert "vision.patches.weight: shape [8, 3, 4, 4] in the source, [12, 3, 4, 4] here" in message
     assert "init_except: [fusion, vision]" in message
 
 
@@ -127,12 +127,12 @@ def test_the_table_counts_tensors_and_values(weights: Path) -> None:
     assert any("OtherText replaces TinyText" in line for line in lines)
 
 
-def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such directory"):
         build_started(settings(tmp_path / "nothing"))
 
 
-def test_what_was_started_saves_and_loads_without_the_source(weights: Path, tmp_path: Path) -> None:
+def test_an_initialised_model_loads_without_its_source(weights: Path, tmp_path: Path) -> None:
     started, _ = begun(settings(weights))
     recipe = RECIPE + "  init_from: /gone/by/then\n"
     save_weights(started, recipe, tmp_path / "saved")

@@ -19,11 +19,11 @@ from x2kit.model import X2VLM
 Images = list[Image.Image]
 
 
-def test_a_single_text_is_one_text(model: X2VLM, all_images: Images) -> None:
-    assert_close(model.similarity(all_images, "the sun"), model.similarity(all_images, ["the sun"]))
+def test_a_single_text_is_one_text(model: X2VLM, images: Images) -> None:
+    assert_close(model.similarity(images, "the sun"), model.similarity(images, ["the sun"]))
     assert_close(model.tokenize("the sun")[0], model.tokenize(["the sun"])[0])
-    assert_close(model.match(all_images[:1], "the sun"), model.match(all_images[:1], ["the sun"]))
-    assert_close(model.locate(all_images[:1], "the sun"), model.locate(all_images[:1], ["the sun"]))
+    assert_close(model.match(images[:1], "the sun"), model.match(images[:1], ["the sun"]))
+    assert_close(model.locate(images[:1], "the sun"), model.locate(images[:1], ["the sun"]))
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_a_batch_of_tensors_is_as_many_images(model: X2VLM) -> None:
     assert model.match(batch, ["a dog", "the sun", "a boat"]).shape == (3,)
 
 
-def test_no_images_or_no_texts_give_an_empty_result(model: X2VLM, all_images: Images) -> None:
+def test_no_images_or_no_texts_give_an_empty_result(model: X2VLM, images: Images) -> None:
     assert model.similarity([], ["a dog", "the sun"]).shape == (0, 2)
-    assert model.similarity(all_images, []).shape == (3, 0)
+    assert model.similarity(images, []).shape == (3, 0)
     assert model.match([], []).shape == (0,)
     assert model.locate([], []).shape == (0, 4)
     assert model.read([]).shape == (0, 3, 16, 16)
     assert [tuple(found.shape) for found in model.tokenize([])] == [(0, 0), (0, 0)]
 
 
-def test_a_single_text_for_several_images_is_no_pair(model: X2VLM, all_images: Images) -> None:
-    with pytest.raises(ShapeError, match="found 3 and 1"):
-        model.match(all_images, "the sun")
+def test_a_single_text_for_several_images_is_refused(model: X2VLM, images: Images) -> None:
+    with pytest.raises(ShapeError, match="found 3 images, 1 texts"):
+        model.match(images, "the sun")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_single_text_for_several_images_is_no_pair(model: X2VLM, all_images: I
         ([["the sun"]], r"texts\[0\].* list"),
     ],
 )
-def test_what_is_no_text_is_refused_with_its_type(model: X2VLM, texts: Any, found: str) -> None:
+def test_other_types_than_texts_are_refused(model: X2VLM, texts: Any, found: str) -> None:
     with pytest.raises(DataError, match=found):
         model.tokenize(texts)
 
@@ -106,7 +106,7 @@ def test_what_is_no_text_is_refused_with_its_type(model: X2VLM, texts: Any, foun
 @pytest.mark.parametrize(
     ("images", "found"), [(None, "NoneType"), (3, "int"), ([3], "int"), ({"a": 1}, "dict")]
 )
-def test_what_is_no_image_is_refused_with_its_type(model: X2VLM, images: Any, found: str) -> None:
+def test_other_types_than_images_are_refused(model: X2VLM, images: Any, found: str) -> None:
     with pytest.raises(DataError, match=found):
         model.read(images)
 

@@ -121,7 +121,7 @@ def test_the_overlap_is_above_nothing_exactly_where_a_patch_is_touched(
     assert torch.equal(patch_overlap(bbox, (rows, columns)) > 0, patch_mask(bbox, (rows, columns)))
 
 
-def test_boxes_in_pixels_are_those_of_records() -> None:
+def test_boxes_in_pixels_equal_those_of_records() -> None:
     bbox = torch.tensor([[0.5, 0.25, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
     found = boxes_in_pixels(bbox, [(40, 20), (30, 10)])
     assert found.tolist() == [[10, 0, 20, 10], [0, 0, 30, 10]]

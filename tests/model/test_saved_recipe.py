@@ -70,7 +70,7 @@ def test_a_directory_may_be_written_from_its_own_copies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugins", ["[FILE, yaml]", "\n- FILE\n- yaml", "\n  - FILE\n  - yaml"])
-def test_everything_but_the_plugins_stays_as_it_was_written(tmp_path: Path, plugins: str) -> None:
+def test_only_the_list_of_plugins_is_rewritten(tmp_path: Path, plugins: str) -> None:
     file = tmp_path / "enc.py"
     file.write_text("x = 1\n")
     text = f'description: ""  # mine\nplugins: {plugins}\nmodel: {{a: 1e-3}}\n'

@@ -32,9 +32,7 @@ def refused(directory: Path, kind: type[Exception] = WeightsError) -> str:
     return str(error.value)
 
 
-def test_a_loaded_model_gives_the_very_same_numbers(
-    model: X2VLM, weights: Path, images: list[Image.Image]
-) -> None:
+def test_a_loaded_model_gives_equal_outputs(model: X2VLM, weights: Path, images: list[Image.Image]) -> None:
     loaded = x2kit.load(weights)
     for ask in ("similarity", "match", "locate"):
         assert torch.equal(getattr(loaded, ask)(images, TEXTS), getattr(model, ask)(images, TEXTS)), ask
@@ -86,26 +84,26 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path / "absent") == f"{tmp_path / 'absent'}: no such directory"
 
 
-def test_a_directory_without_weights_is_told_how_to_get_some(tmp_path: Path) -> None:
+def test_a_directory_without_weights_is_refused_with_advice(tmp_path: Path) -> None:
     assert refused(tmp_path) == (
-        f"{tmp_path}: no weights here; expected model.safetensors in it or in its folder weights/ (a run that has "
-        "not ended has checkpoints only: x2kit train --resume --run-dir ends it)"
+        f"{tmp_path}: no weights; expected model.safetensors in it or in its folder weights/ (an unfinished run has "
+        "checkpoints only: x2kit train --resume --run-dir finishes it)"
     )
 
 
 def test_weights_without_a_recipe_are_refused(weights: Path) -> None:
     (weights / "recipe.yaml").unlink()
-    assert refused(weights) == f"{weights}/recipe.yaml: not found; a weights directory holds its recipe"
+    assert refused(weights) == f"{weights}/recipe.yaml: not found; a weights directory needs its recipe"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nothing: here"])
-def test_a_recipe_that_is_none_is_refused(weights: Path, text: str) -> None:
+def test_a_recipe_without_model_is_refused(weights: Path, text: str) -> None:
     (weights / "recipe.yaml").write_text(text)
-    assert refused(weights) == f"{weights}/recipe.yaml: not a recipe: it has no key model"
+    assert refused(weights) == f"{weights}/recipe.yaml: not a recipe: the key model is missing"
 
 
 @pytest.mark.parametrize("content", [b"model: [", b"\xff\xfe", b"a: 2001-99-99", b"a: " + b"[" * 5000])
-def test_a_recipe_that_is_no_yaml_is_refused(weights: Path, content: bytes) -> None:
+def test_a_recipe_of_invalid_yaml_is_refused(weights: Path, content: bytes) -> None:
     (weights / "recipe.yaml").write_bytes(content)
     assert refused(weights).startswith(f"{weights}/recipe.yaml: damaged, or not YAML: ")
 
@@ -132,7 +130,7 @@ def test_truncated_weights_are_refused(weights: Path) -> None:
     assert refused(weights).startswith(f"{file}: does not fit the model of its recipe: ")
 
 
-def test_weights_that_are_no_weights_are_refused(weights: Path) -> None:
+def test_damaged_weights_are_refused(weights: Path) -> None:
     (weights / "model.safetensors").write_bytes(b"<html>not found</html>")
     assert refused(weights).startswith(f"{weights}/model.safetensors: does not fit the model of its recipe: ")
 
@@ -166,7 +164,7 @@ def test_a_missing_plugin_is_named(weights: Path) -> None:
     assert "--plugin PATH/tiny.py" in message
 
 
-def test_an_encoder_that_nobody_registers_is_named(weights: Path) -> None:
+def test_an_unregistered_encoder_is_named(weights: Path) -> None:
     edit_recipe(weights, "plugins: [plugins/tiny.py]\n", "")
     start = f'{weights}/recipe.yaml: model.vision: no vision component is called "TinyVision"'
     assert refused(weights).startswith(start)

@@ -78,14 +78,16 @@ def test_texts_as_context_and_texts_alone_get_no_positions() -> None:
         assert_close(placed.fuse(text, mask, context), plain.fuse(text, mask, context))
 
 
-def test_positions_need_a_width_in_fours() -> None:
+def test_positions_need_a_width_divisible_by_4() -> None:
     vision, text = tiny.TinyVision(width=6).build(), tiny.TinyText().build(tiny.TinyTokenizer())
     with pytest.raises(ShapeError) as error:
         X2VLM(vision, text, tiny.TinyFusion().build(8, 6), HeadsConfig(context_positions=1))
-    assert str(error.value) == "model.heads.context_positions: needs a vision width in fours, found 6"
+    assert (
+        str(error.value) == "model.heads.context_positions: the vision width must be a multiple of 4, found 6"
+    )
 
 
-def test_patches_that_are_known_already_are_taken(model: X2VLM, features: VisionFeatures) -> None:
+def test_a_given_region_mask_is_used(model: X2VLM, features: VisionFeatures) -> None:
     known = torch.zeros(1, 16, dtype=torch.bool)
     known[0, 7] = True
     summary, mask = model.encode_regions(features, torch.tensor([1]), torch.ones(1, 4), known)
@@ -122,7 +124,7 @@ def test_fusing_gives_the_texts_shape(model: X2VLM, features: VisionFeatures) ->
     assert not torch.allclose(alone, model.fuse(text, mask, image_context(features, rows)))
 
 
-def test_a_image_as_context_is_summary_then_all_patches(features: VisionFeatures) -> None:
+def test_an_image_as_context_is_summary_then_all_patches(features: VisionFeatures) -> None:
     context = image_context(features, torch.tensor([2, 2]))
     assert isinstance(context, Context)
     tokens, mask = context.expand()
@@ -153,20 +155,20 @@ def test_texts_share_the_temperature_of_images_unless_they_have_their_own() -> N
     assert len(list(own.parameters())) == len(list(shared.parameters())) + 1
 
 
-def test_the_mask_language_head_shares_the_word_embedding_if_told_to() -> None:
+def test_the_masked_language_head_is_tied_by_default() -> None:
     tied, untied = build(), build(tie_mlm=False)
     assert tied.mlm_head.decoder.weight is tied.text.embedding.weight
     assert untied.mlm_head.decoder.weight is not untied.text.embedding.weight
     assert untied.mlm_head.decoder.weight.shape == (untied.tokenizer.vocab_size, 8)
 
 
-def test_a_shared_embedding_of_another_width_is_refused() -> None:
+def test_a_tied_embedding_of_another_width_is_refused() -> None:
     text = tiny.TinyText().build(tiny.TinyTokenizer())
     fusion = tiny.TinyFusion().build(12, 8)
     with pytest.raises(ShapeError) as error:
         X2VLM(tiny.TinyVision().build(), text, fusion)
     assert str(error.value) == (
-        "model.heads.tie_mlm: the word embedding is 8 wide and the fusion encoder 12; set tie_mlm to false"
+        "model.heads.tie_mlm: the word embedding has width 8, the fusion encoder 12; set tie_mlm to false"
     )
     X2VLM(tiny.TinyVision().build(), text, fusion, HeadsConfig(tie_mlm=False))
 
@@ -178,55 +180,55 @@ def test_texts_are_cleaned_as_in_training_and_padded(model: X2VLM) -> None:
     assert ids[1, 3:].tolist() == [model.tokenizer.special.pad] * 2
 
 
-def test_paths_bytes_and_images_are_read_alike(model: X2VLM, all_images: Images, tmp_path: Path) -> None:
+def test_paths_bytes_and_images_are_read_alike(model: X2VLM, images: Images, tmp_path: Path) -> None:
     file = tmp_path / "image.png"
-    all_images[0].save(file)
-    read = model.read([all_images[0], file, str(file), file.read_bytes()])
+    images[0].save(file)
+    read = model.read([images[0], file, str(file), file.read_bytes()])
     assert read.shape == (4, 3, 16, 16)
     assert_close(read, read[:1].expand_as(read), rtol=0, atol=0)
     assert_close(read[0, :, 8, 8], torch.tensor([1.0, 0.0, 0.0]))
 
 
-def test_similarity_is_every_image_with_every_text(model: X2VLM, all_images: Images) -> None:
-    table = model.similarity(all_images[:2], TEXTS)
+def test_similarity_is_every_image_with_every_text(model: X2VLM, images: Images) -> None:
+    table = model.similarity(images[:2], TEXTS)
     assert table.shape == (2, 3)
     assert (table.abs() <= 1 + 1e-6).all()
     for i in range(2):
         for j in range(3):
-            assert_close(model.similarity([all_images[i]], [TEXTS[j]])[0, 0], table[i, j])
+            assert_close(model.similarity([images[i]], [TEXTS[j]])[0, 0], table[i, j])
 
 
-def test_match_goes_in_pairs(model: X2VLM, all_images: Images) -> None:
-    together = model.match(all_images, TEXTS)
+def test_match_scores_pairs(model: X2VLM, images: Images) -> None:
+    together = model.match(images, TEXTS)
     assert together.shape == (3,)
     assert ((together > 0) & (together < 1)).all()
-    apart = [model.match([image], [text])[0] for image, text in zip(all_images, TEXTS, strict=True)]
+    apart = [model.match([image], [text])[0] for image, text in zip(images, TEXTS, strict=True)]
     assert_close(together, torch.stack(apart))
-    assert not torch.allclose(model.match(all_images[::-1], TEXTS), together)
+    assert not torch.allclose(model.match(images[::-1], TEXTS), together)
 
 
-def test_match_is_the_probability_of_class_1(model: X2VLM, all_images: Images) -> None:
-    features = model.encode_images(model.read(all_images))
+def test_match_is_the_probability_of_class_1(model: X2VLM, images: Images) -> None:
+    features = model.encode_images(model.read(images))
     ids, mask = model.tokenize(TEXTS)
     fused = model.fuse(model.encode_texts(ids, mask), mask, image_context(features, torch.arange(3)))
     logits = model.itm_logits(fused)
-    assert_close(model.match(all_images, TEXTS), torch.sigmoid(logits[:, 1] - logits[:, 0]))
+    assert_close(model.match(images, TEXTS), torch.sigmoid(logits[:, 1] - logits[:, 0]))
 
 
-def test_locate_goes_in_pairs(model: X2VLM, all_images: Images) -> None:
-    together = model.locate(all_images, TEXTS)
+def test_locate_predicts_a_box_per_pair(model: X2VLM, images: Images) -> None:
+    together = model.locate(images, TEXTS)
     assert together.shape == (3, 4)
-    apart = [model.locate([image], [text])[0] for image, text in zip(all_images, TEXTS, strict=True)]
+    apart = [model.locate([image], [text])[0] for image, text in zip(images, TEXTS, strict=True)]
     assert_close(together, torch.stack(apart))
 
 
 @pytest.mark.parametrize("ask", ["match", "locate"])
-def test_pairs_of_other_lengths_are_refused(model: X2VLM, all_images: Images, ask: str) -> None:
-    with pytest.raises(ShapeError, match="images and sentences go in pairs, found 3 and 2"):
-        getattr(model, ask)(all_images, TEXTS[:2])
+def test_unequal_numbers_of_images_and_texts_are_refused(model: X2VLM, images: Images, ask: str) -> None:
+    with pytest.raises(ShapeError, match="found 3 images, 2 texts"):
+        getattr(model, ask)(images, TEXTS[:2])
 
 
-def test_a_image_that_cannot_be_read_is_refused(model: X2VLM) -> None:
+def test_an_unreadable_image_is_refused(model: X2VLM) -> None:
     with pytest.raises(DataError, match=r"no image at absent\.png"):
         model.similarity(["absent.png"], TEXTS)
     with pytest.raises(DataError, match="nothing remains of the text"):

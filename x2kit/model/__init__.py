@@ -1,4 +1,4 @@
-"""X2VLM: three encoders and the heads, its regions, saving and loading. Torch enters when a name is used."""
+"""The model: encoders and heads, regions, saving and loading. Torch is imported on first use of a name."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""From settings to a model. Imports torch."""
+"""Build a model from its settings. Imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -19,6 +19,7 @@ from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.plugin.toolkit.weights import load_exactly
 
 E = TypeVar("E", bound=Encoder)
+P = ParamSpec("P")
 TOKENIZER, VISION, TEXT, FUSION = "tokenizer", "vision", "text", "fusion"
 
 
@@ -28,16 +29,16 @@ def build_model(
     assets: Path | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> X2VLM:
-    """The model of a recipe.
+    """Build the model of a recipe.
 
     Args:
         config: the recipe's `model`.
-        texts: the run's own texts, for a tokenizer that is trained on them.
-        assets: a weights directory; when given, tokenizer and architecture are read from it and no pretrained
-            weights are, since saved ones are about to be loaded.
-        tokenizer: used instead of the one that the settings name.
-    Raises: SettingError or WeightsError, with what the encoder found wrong; ShapeError for heads that do not fit;
-        PluginError for an error in the code of an encoder.
+        texts: training texts, for a tokenizer that is trained on them.
+        assets: a weights directory. If given, tokenizer and architecture are read from it and pretrained weights are
+            not, because the caller loads saved ones.
+        tokenizer: replaces the one of the settings.
+    Raises: SettingError or WeightsError from an encoder; ShapeError for heads that do not fit the encoders;
+        PluginError for an exception in the code of an encoder.
     """
 
     def part(name: str) -> Path | None:
@@ -46,32 +47,31 @@ def build_model(
     if tokenizer is None:
         with component_faults(config.text):
             tokenizer = config.text.build_tokenizer(texts, part(TOKENIZER))
-    words = tokenizer
-    vision = _built(config.vision, lambda: config.vision.build(part(VISION)))
-    text = _built(config.text, lambda: config.text.build(words, part(TEXT)))
-    fusion = _built(config.fusion, lambda: config.fusion.build(text.width, vision.width, part(FUSION)))
+    vision = _build(config.vision, config.vision.build, part(VISION))
+    text = _build(config.text, config.text.build, tokenizer, part(TEXT))
+    fusion = _build(config.fusion, config.fusion.build, text.width, vision.width, part(FUSION))
     layers, decoder = config.heads.decoder_layers, None
     if layers is not None:
-        decoder = _built(config.text, lambda: config.text.build_decoder(words, layers, part(TEXT)))
+        decoder = _build(config.text, config.text.build_decoder, tokenizer, layers, part(TEXT))
     model = X2VLM(vision, text, fusion, config.heads, decoder)
     if config.heads.mlm_pretrained and assets is None:
         _fill_mlm_head(model, config.text.pretrained_mlm_head())
     return model
 
 
-def _built(component: ComponentConfig, build: Callable[[], E]) -> E:
-    """Build an encoder that knows its settings, so that its errors name them."""
+def _build(component: ComponentConfig, build: Callable[P, E], *args: P.args, **kwargs: P.kwargs) -> E:
+    """Build an encoder and store its settings on it, so that later errors name them."""
     with component_faults(component):
-        encoder = build()
+        encoder = build(*args, **kwargs)
     encoder.built_from = component
     return encoder
 
 
 def _fill_mlm_head(model: X2VLM, weights: dict[str, Tensor]) -> None:
-    """Begin the masked-language head with a pretrained one; a shared word embedding is the encoder's already."""
+    """Load a pretrained masked-language head; a tied word embedding keeps the encoder's values."""
     head, embedding = model.mlm_head, model.text.token_embedding()
     ids = head.decoder.out_features
-    weights = {  # published matrices may have rows for ids that no tokenizer gives
+    weights = {  # published matrices may have rows for ids that the tokenizer never emits
         name: value[:ids] if name.startswith("decoder.") else value for name, value in weights.items()
     }
     if embedding is not None and head.decoder.weight is embedding.weight:
@@ -80,21 +80,14 @@ def _fill_mlm_head(model: X2VLM, weights: dict[str, Tensor]) -> None:
     model.kept = frozenset(f"mlm_head.{name}" for name in weights)
 
 
-class _Untouched(TorchFunctionMode):
-    """Random and constant fills return the tensor as it is, draws of single steps zeros.
+class _SkipInit(TorchFunctionMode):
+    """Make initialisers return the tensor unchanged, and single draws return zeros.
 
-    Zeros, since `nn.init.trunc_normal_` draws until all values are in its range: what memory held may never be.
+    Zeros, because `nn.init.trunc_normal_` redraws until all values are in range, and uninitialised memory may not be.
     """
 
     DRAWS = frozenset([Tensor.normal_, Tensor.uniform_])
-    FILLS = frozenset(
-        [
-            Tensor.erfinv_,
-            nn.init.normal_,
-            nn.init.uniform_,
-            nn.init.kaiming_uniform_,
-        ]
-    )
+    FILLS = frozenset([Tensor.erfinv_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_])
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -108,9 +101,9 @@ class _Untouched(TorchFunctionMode):
 
 @contextmanager
 def without_initialisation() -> Iterator[None]:
-    """Build without drawing initial weights, for a model whose weights are about to be loaded: seconds, not minutes.
+    """Skip random initialisation of models built inside, whose weights are then loaded: seconds instead of minutes.
 
-    What follows from the settings (index tables, position ids) is made all the same.
+    Buffers computed from the settings (index tables, position ids) are still built.
     """
-    with _Untouched():
+    with _SkipInit():
         yield

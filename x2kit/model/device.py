@@ -1,4 +1,4 @@
-"""Which device a run uses, and in which precision. Imports torch."""
+"""Choose the device and precision of a run. Imports torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; "auto" takes cuda, then mps, then cpu. Raises X2KitError if it is not there."""
+    """Return the device of this name; "auto" prefers cuda, then mps, then cpu. Raises X2KitError if unavailable."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -28,20 +28,20 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise X2KitError(f'training.device: "{name}" cannot be used here: {first}; "auto" chooses') from error
+        raise X2KitError(f'training.device: "{name}" is not available: {first}; use "auto"') from error
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision of this name; "auto" takes bf16 where the device multiplies it faster than float32.
+    """Return the precision of this name; "auto" picks bf16 if the device multiplies it faster than float32.
 
-    A processor without instructions for bf16 takes twenty times as long for it.
+    A CPU without bf16 instructions is twenty times slower in bf16.
 
-    Raises: X2KitError if the device cannot have it.
+    Raises: X2KitError if the device does not support the precision.
     """
     if name == "fp16" and device.type not in HAVE_FP16:
         raise X2KitError(
-            f"training.precision: fp16 scales its losses, which is there for {' and '.join(HAVE_FP16)}, not for "
+            f"training.precision: fp16 needs loss scaling, supported on {' and '.join(HAVE_FP16)}, not on "
             f"{device.type}; use bf16 or fp32"
         )
     if name != "auto":
@@ -54,17 +54,17 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def use_deterministic_algorithms() -> None:
-    """Restrict torch to deterministic algorithms, for the rest of the process.
+    """Restrict torch to deterministic algorithms for the rest of the process.
 
-    An operation that has none raises RuntimeError and names itself. cuBLAS reads its setting before its first matrix
-    product (https://docs.nvidia.com/cuda/cublas/#results-reproducibility); one that the user set stays.
+    An operation without one raises RuntimeError with its name. cuBLAS reads its setting before the first matrix
+    product (https://docs.nvidia.com/cuda/cublas/#results-reproducibility); a value set by the user is kept.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
 
 
 class _Float32Attention(TorchFunctionMode):
-    """Attention in float32 whatever the encoder: on CPU its bf16 backward pass takes three times as long."""
+    """Run attention in float32: on CPU its bf16 backward pass is three times slower."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -79,7 +79,7 @@ class _Float32Attention(TorchFunctionMode):
 
 @contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Matrix products in bf16 or fp16 where the precision says so; parameters and losses stay float32."""
+    """Run matrix products in bf16 or fp16, according to `precision`; parameters and losses stay float32."""
     if precision == "fp32":
         yield
         return
@@ -89,6 +89,6 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 
 
 def describe_device(device: torch.device, precision: str) -> str:
-    """A device, the precision on it and, of a CPU, the threads, for people."""
+    """Format device, precision and, on CPU, the number of threads."""
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     return f"{device}, {precision}{threads}"

@@ -1,4 +1,7 @@
-"""The heads on top of the encoders. B rows, L text tokens, K masked tokens, D width, V vocabulary. Imports torch."""
+"""Heads on top of the encoders. Imports torch.
+
+B rows, L text tokens, K masked tokens, D width, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from torch.nn import functional as F
 
 
 class HiddenHead(nn.Sequential):
-    """Linear to twice the width, layer norm, GELU, linear to the answers (X-VLM's matching and box heads)."""
+    """Linear to twice the width, layer norm, GELU, linear to the outputs (X-VLM's matching and box heads)."""
 
-    def __init__(self, width: int, answers: int) -> None:
-        last = nn.Linear(2 * width, answers)
-        nn.init.normal_(last.weight, std=0.02)  # answers start undecided, so the first steps do not jump
+    def __init__(self, width: int, outputs: int) -> None:
+        last = nn.Linear(2 * width, outputs)
+        nn.init.normal_(last.weight, std=0.02)  # small initial outputs keep the first steps stable
         nn.init.zeros_(last.bias)
         super().__init__(nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), last)
 
@@ -26,8 +29,8 @@ class MaskedLanguageHead(nn.Module):
         width: D.
         vocab_size: V.
         eps: of the layer norm.
-        embedding: the word embedding whose matrix the decoder shares; None for one of its own.
-        log_frequencies: initial bias, one a token, so that learning need not begin with the token counts.
+        embedding: word embedding whose matrix the decoder shares; None for a separate matrix.
+        log_frequencies: initial bias of each token, so that training need not learn token counts first.
     """
 
     def __init__(
@@ -53,6 +56,6 @@ class MaskedLanguageHead(nn.Module):
                 self.decoder.bias.copy_(torch.tensor(log_frequencies))
 
     def forward(self, fused: Tensor, positions: Tensor) -> Tensor:
-        """Logits of the tokens at some positions: [B, L, D] and [B, K] int64 give [B, K, V]."""
+        """Compute logits [B, K, V] of fused states [B, L, D] at positions [B, K] int64."""
         states = fused.gather(1, positions[..., None].expand(-1, -1, fused.shape[-1]))
         return self.decoder(self.norm(F.gelu(self.dense(states))))  # type: ignore[no-any-return]

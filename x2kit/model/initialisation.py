@@ -1,4 +1,4 @@
-"""What a decoder of answers begins with: the other parts of a pretrained model. Imports torch."""
+"""Initialise a model from the weights of another (`model.init_from`). Imports torch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from x2kit.plugin.loading.file_modules import file_of
 from x2kit.plugin.tokenizers import Tokenizer
 
 
-def decoder_of(model: X2VLM, head: X2VLM) -> dict[str, Tensor]:
-    """Tensors of the model's decoder out of its text and fusion encoders; see `TextDecoder.begin_from`.
+def decoder_tensors(model: X2VLM, head: X2VLM) -> dict[str, Tensor]:
+    """Derive the decoder's tensors from the text and fusion encoders; see `TextDecoder.begin_from`.
 
     Args:
-        model: has a decoder, and its encoders' weights.
-        head: the model whose masked-language head the decoder's begins with, if it has one: a fine-tuned model itself
-            need not have it any more.
+        model: with a decoder and loaded encoders.
+        head: model that supplies the masked-language head, if it has one; a fine-tuned `model` may lack it.
     """
     mlm_head = head.mlm_head.state_dict() if hasattr(head, "mlm_head") else {}
     return model.decoder.begin_from(_by_official_name(model.text), _by_official_name(model.fusion), mlm_head)
 
 
 def _by_official_name(encoder: Encoder) -> dict[str, Tensor]:
-    """An encoder's tensors by official name; none for an encoder of which there is no official checkpoint."""
+    """Map official names to an encoder's tensors; empty for an encoder without official checkpoint."""
     if type(encoder).official_names is Encoder.official_names:
         return {}
     state = encoder.state_dict()
@@ -45,18 +44,18 @@ def _by_official_name(encoder: Encoder) -> dict[str, Tensor]:
 Origin = Literal["kept", "resized", "copied", "pretrained", "fresh"]
 ENCODERS = ("vision", "text", "fusion")
 VOCABULARY = "mlm_head.decoder."
-"""What follows the vocabulary, and so the text encoder, though it is a head."""
+"""Head tensors that depend on the vocabulary, and so on the text encoder."""
 
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Where every tensor of a model began.
+    """Origin of every tensor of a model.
 
     Attributes:
         source: the weights directory.
         origins: tensor name to origin and reason.
         sizes: tensor name to number of values.
-        dropped: tensors of the source that the model has no place for, by part.
+        dropped: number of source tensors that the model does not have, by part.
     """
 
     source: str
@@ -65,11 +64,11 @@ class Initialisation:
     dropped: dict[str, int]
 
     def kept(self) -> frozenset[str]:
-        """The tensors that came from the source."""
+        """Return the tensors that came from the source."""
         return frozenset(name for name, (origin, _) in self.origins.items() if origin in ("kept", "resized"))
 
     def lines(self) -> Iterator[str]:
-        """A table for people: part, origin, tensors, values, reason."""
+        """Yield a table: part, origin, tensors, values, reason."""
         rows: dict[tuple[str, Origin, str], list[int]] = {}
         for name, (origin, reason) in self.origins.items():
             rows.setdefault((_part(name), origin, reason), []).append(self.sizes[name])
@@ -78,10 +77,10 @@ class Initialisation:
         for (part, origin, reason), sizes in rows.items():
             yield f"{part:18s} {origin:10s} {len(sizes):7d} {sum(sizes):13,d}  {reason}".rstrip()
         for part, count in self.dropped.items():
-            yield f"{part:18s} {'dropped':10s} {count:7d} {'':13s}  the new model has no place for it"
+            yield f"{part:18s} {'dropped':10s} {count:7d} {'':13s}  not in the new model"
 
     def to_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the report as JSON-compatible values."""
         return {
             "source": self.source,
             "tensors": {
@@ -94,27 +93,27 @@ class Initialisation:
 def build_started(
     config: ModelConfig, texts: Iterable[str] | None = None
 ) -> tuple[X2VLM, Initialisation | None]:
-    """The model of a recipe, started from `init_from` where the recipe names it.
+    """Build the model of a recipe and load the weights of `init_from`, if given.
 
     Args:
         config: the recipe's `model`.
         texts: as for `build_model`.
-    Raises: WeightsError if the source is none, or if a part that is to be kept does not fit.
+    Raises: WeightsError if the source is not a weights directory, or a part to be loaded does not fit.
     """
     if config.init_from is None:
         return build_model(config, texts), None
     path = weights_directory(config.init_from)
     given = _own_files(config)
     replaced = _replaced(config, read_model_config(path / RECIPE, given))
-    # Kept word embeddings mean nothing but with the tokenizer that they were trained with.
+    # Loaded word embeddings need the tokenizer that they were trained with.
     model = build_model(config, texts, tokenizer=build_started_tokenizer(config, texts))
-    found = _start(model, load(path, plugins=given), replaced, config, str(path))
+    found = _load_source(model, load(path, plugins=given), replaced, config, str(path))
     model.kept |= found.kept()
     return model, found
 
 
 def build_started_tokenizer(config: ModelConfig, texts: Iterable[str] | None = None) -> Tokenizer:
-    """The tokenizer of the model that `build_started` gives, without that model. Arguments and errors are its own."""
+    """Build the tokenizer of `build_started` without the model. Same arguments and errors."""
     if config.init_from is not None:
         path = weights_directory(config.init_from)
         if "text" not in _replaced(config, read_model_config(path / RECIPE, _own_files(config))):
@@ -123,25 +122,27 @@ def build_started_tokenizer(config: ModelConfig, texts: Iterable[str] | None = N
 
 
 def _own_files(config: ModelConfig) -> list[str]:
-    """The file plugins of this model's encoders, which take the place of the copies that its source carries."""
+    """List the file plugins of this model's encoders, which replace the copies in the source directory."""
     files = (file_of(type(getattr(config, part))) for part in ENCODERS)
     return list(dict.fromkeys(str(file) for file in files if file is not None))
 
 
 def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:
-    """The encoders that do not come from the source, and why."""
+    """Map the encoders that do not come from the source to the reason."""
     found: dict[str, str] = {}
     for part in ENCODERS:
         new, old = getattr(config, part), getattr(stored, part)
         if part in config.init_except:
-            found[part] = "left out by model.init_except"
+            found[part] = "excluded by model.init_except"
         elif not new.reads_weights_of(old):
             names = new.component_name(), old.component_name()
-            found[part] = f"{names[0]} replaces {names[1]}" if len(set(names)) > 1 else f"another {names[0]}"
+            found[part] = (
+                f"{names[0]} replaces {names[1]}" if len(set(names)) > 1 else f"different {names[0]}"
+            )
     return found
 
 
-def _start(
+def _load_source(
     model: X2VLM, source: X2VLM, replaced: dict[str, str], config: ModelConfig, name: str
 ) -> Initialisation:
     given, own = source.state_dict(), model.state_dict()
@@ -157,9 +158,9 @@ def _start(
     _require_fit(origins, replaced, name)
     model.load_state_dict(state, strict=False)
     if hasattr(model, "decoder") and not hasattr(source, "decoder"):
-        begun = decoder_of(model, source if "text" not in replaced else model)
-        model.decoder.load_state_dict(begun, strict=False)
-        origins |= {f"decoder.{tensor}": ("copied", "from the text and fusion encoders") for tensor in begun}
+        copied = decoder_tensors(model, source if "text" not in replaced else model)
+        model.decoder.load_state_dict(copied, strict=False)
+        origins |= {f"decoder.{tensor}": ("copied", "from the text and fusion encoders") for tensor in copied}
     dropped: dict[str, int] = {}
     for tensor in given.keys() - own.keys():
         dropped[_part(tensor)] = dropped.get(_part(tensor), 0) + 1
@@ -179,19 +180,19 @@ def _origin(
     if part in replaced:
         fresh = rest in getattr(model, part).fresh()
         return ("fresh" if fresh else "pretrained"), replaced[part]
-    anew = part not in ENCODERS and ("text" in replaced or "heads" in config.init_except)
-    if anew and tensor in model.kept:
-        return "pretrained", "the text encoder's file has it"
+    replaced_head = part not in ENCODERS and ("text" in replaced or "heads" in config.init_except)
+    if replaced_head and tensor in model.kept:
+        return "pretrained", "in the file of the text encoder"
     if "text" in replaced and tensor.startswith(VOCABULARY):
         if config.heads.tie_mlm and tensor.endswith("weight"):
             return "pretrained", "shared with the word embedding"
-        return "fresh", "another vocabulary"
+        return "fresh", "different vocabulary"
     if part not in ENCODERS and "heads" in config.init_except:
-        return "fresh", "left out by model.init_except"
+        return "fresh", "excluded by model.init_except"
     if tensor not in fitted:
         return "fresh", "not in the source"
     if fitted[tensor].shape != value.shape:
-        return "fresh", f"other shape: {list(fitted[tensor].shape)}, here {list(value.shape)}"
+        return "fresh", f"shape {list(fitted[tensor].shape)} in the source, {list(value.shape)} here"
     resized = given[tensor].shape != value.shape
     return ("resized", "to this image size") if resized else ("kept", "")
 
@@ -212,7 +213,7 @@ def _require_fit(origins: dict[str, tuple[Origin, str]], replaced: dict[str, str
         parts = ", ".join(sorted({_part(fault) for fault in faults}))
         raise WeightsError(
             f"model.init_from: {source} does not fit this recipe\n  {shown}\n"
-            f"  give model.{parts} the sizes of the source, or begin it anew: model.init_except: [{parts}]"
+            f"  give model.{parts} the sizes of the source, or exclude it: model.init_except: [{parts}]"
         )
 
 

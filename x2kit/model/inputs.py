@@ -1,4 +1,4 @@
-"""Arguments of X2VLM's public methods: one image or text, or several. Imports torch."""
+"""Normalise arguments of X2VLM's public methods to lists of images or texts. Imports torch."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def text_list(texts: str | Iterable[str]) -> list[str]:
     for place, text in enumerate(found):
         if not isinstance(text, str):
             raise DataError(
-                f"texts[{place}]: a text is a str, found {type(text).__name__}", reason=Reason.FIELD_TYPE
+                f"texts[{place}]: expected a str, found {type(text).__name__}", reason=Reason.FIELD_TYPE
             )
     return [str(text) for text in found]
 
 
 def image_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
-    """Turn one image or several into a list of what `x2kit.data.media.images.ImageInput` reads.
+    """Turn one image or several into a list of inputs of `x2kit.data.media.images`.
 
-    Arrays and tensors of two or three axes are one image, of four a batch. Float tensors of images that the encoder
-    takes in 8 bits are in [0, 1], as torchvision's `to_tensor` makes them, and not normalised.
+    Arrays and tensors of two or three axes are one image, of four axes a batch. Float tensors for an encoder of 8-bit
+    images are in [0, 1], as from torchvision's `to_tensor`, and not normalised.
 
-    Raises: DataError if it is neither an image nor a list.
+    Raises: DataError if it is neither an image nor an iterable.
     """
     if isinstance(images, np.ndarray | Tensor) and images.ndim in (2, 3):
         return [images]
@@ -44,9 +44,9 @@ def image_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
 
 
 def eight_bits(image: ImageInput, wanted: bool) -> ImageInput:
-    """Turn a tensor into an array, a float one in [0, 1] into 8 bits if `wanted`; keep everything else.
+    """Convert a tensor to an array, and a float tensor in [0, 1] to 8 bits if `wanted`; return other inputs unchanged.
 
-    Raises: DataError for a float tensor outside [0, 1], which has been normalised already.
+    Raises: DataError for a float tensor outside [0, 1], for example one that is already normalised.
     """
     if not isinstance(image, Tensor):
         return image
@@ -56,8 +56,8 @@ def eight_bits(image: ImageInput, wanted: bool) -> ImageInput:
     low, high = (float(value) for value in image.aminmax()) if image.numel() else (0.0, 0.0)
     if not (low >= 0 and high <= 1):  # NaN fails both
         raise DataError(
-            f"a float tensor of an image is in [0, 1], found {low:.3g} to {high:.3g}; pass it before it is normalised, "
-            "or 8 bits as torch.uint8",
+            f"expected a float image tensor in [0, 1], found {low:.3g} to {high:.3g}; pass the image before "
+            "normalisation, or 8 bits as torch.uint8",
             reason=Reason.FIELD_TYPE,
         )
     return (image * 255).round().to(torch.uint8).numpy()

@@ -1,4 +1,4 @@
-"""Which patches a box touches, and how much of each it covers. Imports torch."""
+"""Map boxes to patches: the patches a box touches and their covered shares. Imports torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torchvision.ops import box_convert
 from x2kit.errors import ShapeError
 
 BORDER = {torch.float32: 2e-5, torch.float64: 1e-12}
-"""In patches: a box that reaches less than this into a patch only touches its border. Rounding moves an edge by up to
-1e-5 of a patch in float32 and 1e-14 in float64, in a row of 48. In float64, in which records are read, an edge 1e-9
-pixels beyond a border counts as in the official code."""
+"""Tolerance in patches: a box that reaches less far into a patch does not touch it.
+
+With 48 patches a row, rounding moves an edge by up to 1e-5 of a patch in float32 and 1e-14 in float64. Records are read
+in float64, where an edge 1e-9 pixels beyond a border counts, as in the official code."""
 
 
 def patch_mask(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The patches that each box overlaps (X²-VLM, section 3.1).
+    """Mark the patches that each box overlaps (X²-VLM, section 3.1).
 
-    An edge on the border of a patch does not count; an empty box still selects one patch along each axis.
+    An edge on a patch border does not count; an empty box still selects one patch along each axis.
 
     Args:
-        bbox: [B, 4] cxcywh in [0, 1], float64 for the official code's masks, or float32.
+        bbox: [B, 4] cxcywh in [0, 1]; float64 reproduces the official masks, float32 is allowed.
         grid: (rows, columns) of the patches.
     Returns: [B, rows * columns] bool, row-major.
     """
@@ -42,7 +43,7 @@ def _touched(centre: Tensor, size: Tensor, count: int) -> Tensor:
 
 
 def patch_overlap(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The share of each patch that a box covers, at least a little of every patch that it touches.
+    """Compute the share of each patch that a box covers, at least `BORDER` for patches it touches.
 
     Args:
         bbox: [B, 4] cxcywh in [0, 1].
@@ -63,18 +64,16 @@ def _covered(centre: Tensor, size: Tensor, count: int) -> Tensor:
 
 
 def boxes_in_pixels(bbox: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Convert boxes of `X2VLM.locate` to the form of records.
+    """Convert boxes of `X2VLM.locate` to the format of records.
 
     Args:
         bbox: [B, 4] cxcywh in [0, 1].
-        sizes: width and height in pixels of each box's image, as `PIL.Image.size` has them.
-    Returns: [B, 4] xywh in pixels: the left upper corner, width and height.
-    Raises: ShapeError if there are not as many sizes as boxes.
+        sizes: (width, height) in pixels of each box's image, as in `PIL.Image.size`.
+    Returns: [B, 4] xywh in pixels: left upper corner, width and height.
+    Raises: ShapeError if the numbers of sizes and boxes differ.
     """
     if len(bbox) != len(sizes):
-        raise ShapeError(
-            f"every box needs the size of its image, found {len(bbox)} boxes and {len(sizes)} sizes"
-        )
+        raise ShapeError(f"expected one image size per box, found {len(bbox)} boxes and {len(sizes)} sizes")
     scale = torch.tensor(sizes, device=bbox.device).reshape(-1, 2).repeat(1, 2)
     xywh: Tensor = box_convert(bbox, "cxcywh", "xywh")
     return xywh * scale

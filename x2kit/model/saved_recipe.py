@@ -1,6 +1,6 @@
-"""The recipe of a run or weights directory, with copies of the file plugins that it names. Imports no torch.
+"""Write the recipe of a run or weights directory with copies of its file plugins. Imports no torch.
 
-recipe.yaml   the resolved recipe; file plugins by their copies, `plugins/NAME.py`
+recipe.yaml   the resolved recipe; file plugins as paths of their copies, `plugins/NAME.py`
 plugins/      a copy of each file or folder plugin
 plugins.json  hashes of the copies, versions of modules and of installed distributions with plugins
 """
@@ -25,17 +25,17 @@ from x2kit.plugin.loading.file_modules import is_path
 
 PLUGINS, MANIFEST = "plugins", "plugins.json"
 TRACES = (MANIFEST, VERSIONS, METRICS, "checkpoints", "weights", "model.safetensors")
-"""What lies beside the recipe of a run or weights directory."""
+"""Files that mark the directory of a saved recipe."""
 
 
 def write_recipe(recipe: str, directory: Path) -> str:
     """Write a recipe, copies of its file plugins and their manifest.
 
     Args:
-        recipe: the resolved recipe as YAML, file plugins by absolute paths.
+        recipe: the resolved recipe as YAML, file plugins as absolute paths.
         directory: a run or weights directory.
-    Returns: the recipe with the absolute paths of the copies, to be written elsewhere.
-    Raises: PluginError if a plugin cannot be copied; StorageError if the disk takes no more.
+    Returns: the recipe with absolute paths of the copies, for use in other directories.
+    Raises: PluginError if a plugin cannot be copied; StorageError for a failed write.
     """
     names = plugins_of(recipe)
     copies: dict[str, str] = {}
@@ -43,25 +43,27 @@ def write_recipe(recipe: str, directory: Path) -> str:
         with atomic_folder(directory / PLUGINS) as folder:
             copies = carry(names, folder)
     relative = {name: f"{PLUGINS}/{copy}" for name, copy in copies.items()}
-    _write(directory / RECIPE, _renamed(recipe, relative))
+    _write(directory / RECIPE, _rename_plugins(recipe, relative))
     _write(directory / MANIFEST, json.dumps(_manifest(names, relative, directory), indent=1) + "\n")
-    return _renamed(recipe, {name: str((directory / copy).resolve()) for name, copy in relative.items()})
+    return _rename_plugins(
+        recipe, {name: str((directory / copy).resolve()) for name, copy in relative.items()}
+    )
 
 
 def holds_saved_recipe(directory: Path) -> bool:
-    """Whether a recipe in this directory was saved by a run or with weights, not written by the user."""
-    return any(os.path.exists(directory / name) for name in TRACES)  # noqa: PTH110  # no error for odd names
+    """Tell whether the recipe in this directory was saved by a run or with weights, not written by the user."""
+    return any(os.path.exists(directory / name) for name in TRACES)  # noqa: PTH110  # False for invalid names
 
 
 def plugins_of(recipe: str) -> list[str]:
-    """The plugins that a resolved recipe names beside the installed ones."""
+    """List the plugins of a resolved recipe, without the installed ones."""
     tree = yaml.safe_load(recipe)
     names = tree.get("plugins") if isinstance(tree, dict) else None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
-def _renamed(recipe: str, renamed: Mapping[str, str]) -> str:
-    """The same text but for the list of plugins."""
+def _rename_plugins(recipe: str, renamed: Mapping[str, str]) -> str:
+    """Replace names in the list of plugins, keeping the rest of the text."""
     if not renamed:
         return recipe
     root = yaml.compose(recipe, Loader=yaml.SafeLoader)
@@ -88,5 +90,5 @@ def _manifest(names: Sequence[str], copies: Mapping[str, str], directory: Path) 
 
 
 def _write(file: Path, text: str) -> None:
-    with atomic_file(file) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomic_file(file) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Weights directories: what `x2kit.load` opens. Imports torch.
+"""Save and load weights directories. Imports torch.
 
 model.safetensors     parameters and buffers; tied ones once
 recipe.yaml           the resolved recipe
-plugins/ plugins.json copies of its file plugins, hashes and versions
+plugins/ plugins.json copies of file plugins, hashes and versions
 preprocessing.json    size, channels, mean and standard deviation of images
-tokenizer/            what the tokenizer wrote
-vision/ text/ fusion/ what the encoders wrote, where they need more than the recipe
+tokenizer/            files of the tokenizer
+vision/ text/ fusion/ files of the encoders that need more than the recipe
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "pre
 
 
 def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
-    """Write a weights directory. The caller makes it appear whole (see `x2kit.io.atomic`).
+    """Write a weights directory. Not atomic: wrap it in `x2kit.io.atomic.atomic_folder`.
 
     Args:
         model: any X2VLM.
-        recipe: the resolved recipe as YAML, file plugins by absolute paths; they are copied.
-        directory: made if missing.
+        recipe: the resolved recipe as YAML, file plugins as absolute paths; they are copied.
+        directory: created if missing.
     """
     directory.mkdir(parents=True, exist_ok=True)
     save_file(_tensors(model), directory / MODEL, {"format": "pt"})
@@ -58,22 +58,22 @@ def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
 
 
 def _tensors(model: X2VLM) -> dict[str, Tensor]:
-    """Parameters and buffers, tied ones once.
+    """Collect parameters and buffers, tied ones once.
 
-    Not `save_model`, which lists the other names of tied tensors in an order of chance: equal weights must be equal
-    files.
+    Not `safetensors.torch.save_model`: it lists the aliases of tied tensors in random order, so equal weights would
+    give different files.
     """
     once = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
     return {name: value.contiguous() for name, value in model.state_dict().items() if name in once}
 
 
 def recipe_of(config: ModelConfig, description: str, plugins: Sequence[str] = ()) -> str:
-    """The recipe of weights that no run made: it says what they are, and nothing of data or training.
+    """Write the recipe of weights without a training run: description and model only.
 
     Args:
         config: of the model.
-        description: what they are.
-        plugins: beside the installed ones, files by absolute paths.
+        description: of the weights.
+        plugins: those not installed, files as absolute paths.
     """
     tree: dict[str, Any] = {"description": description}
     if plugins:
@@ -83,7 +83,7 @@ def recipe_of(config: ModelConfig, description: str, plugins: Sequence[str] = ()
 
 
 def weights_directory(directory: str | Path) -> Path:
-    """The weights directory that `directory` is or, as a run directory, holds. Raises WeightsError if neither."""
+    """Return `directory` if it holds weights, or its folder weights/ if it is a run. Raises WeightsError if neither."""
     path = Path(directory)
     for candidate in (path, path / WEIGHTS):
         if (candidate / MODEL).is_file():
@@ -91,8 +91,8 @@ def weights_directory(directory: str | Path) -> Path:
     if not path.exists():
         raise WeightsError(f"{path}: no such directory")
     raise WeightsError(
-        f"{path}: no weights here; expected {MODEL} in it or in its folder {WEIGHTS}/ (a run that "
-        "has not ended has checkpoints only: x2kit train --resume --run-dir ends it)"
+        f"{path}: no weights; expected {MODEL} in it or in its folder {WEIGHTS}/ (an unfinished run has "
+        "checkpoints only: x2kit train --resume --run-dir finishes it)"
     )
 
 
@@ -103,16 +103,16 @@ def load(
     plugins: Sequence[str | Path] = (),
     trust_plugins: bool = False,
 ) -> X2VLM:
-    """The model of a weights directory or a run directory, in evaluation mode.
+    """Load the model of a weights or run directory in evaluation mode.
 
     Args:
         directory: with a recipe and weights.
-        device: where the model goes.
-        plugins: files and modules that may be imported beside the installed plugins. A file of the same name as one
-            in the directory is used in its place.
-        trust_plugins: import whatever the directory names: its files and modules run as code.
-    Raises: WeightsError if it is none, or if weights and recipe do not fit; PluginError if a plugin is missing, or
-        if the directory names one that is neither installed nor allowed here.
+        device: of the model.
+        plugins: files and modules that may be imported in addition to installed plugins. A file with the name of one
+            in the directory replaces it.
+        trust_plugins: import every plugin that the directory names; its files and modules run as code.
+    Raises: WeightsError for a directory without weights, or weights that do not fit the recipe; PluginError if a
+        plugin is missing, or is neither installed nor allowed by the arguments.
     """
     path = weights_directory(directory)
     config = read_model_config(path / RECIPE, [str(name) for name in plugins], trust_plugins)
@@ -123,19 +123,15 @@ def load(
 
 
 def read_model_config(recipe: Path, given: Sequence[str] = (), trust_plugins: bool = False) -> ModelConfig:
-    """The `model` of a saved recipe, with the plugins that it names. Arguments and errors are those of `load`."""
+    """Read the `model` of a saved recipe and load its plugins. Arguments and errors are those of `load`."""
     if not recipe.is_file():
-        raise WeightsError(f"{recipe}: not found; a weights directory holds its recipe")
+        raise WeightsError(f"{recipe}: not found; a weights directory needs its recipe")
     try:
         tree: Any = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except (
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:  # a ValueError: not UTF-8, or no day of a year
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or an invalid date
         raise WeightsError(f"{recipe}: damaged, or not YAML: {error}") from error
     if not isinstance(tree, dict) or "model" not in tree:
-        raise WeightsError(f"{recipe}: not a recipe: it has no key model")
+        raise WeightsError(f"{recipe}: not a recipe: the key model is missing")
     names = tree.get("plugins") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise WeightsError(f"{recipe}: plugins: expected a list of files and modules, found {names!r}")
@@ -153,7 +149,7 @@ def read_model_config(recipe: Path, given: Sequence[str] = (), trust_plugins: bo
 
 
 def read_weights(model: X2VLM, file: Path) -> None:
-    """Fill a model, strictly: every tensor of the file has its place and every parameter is filled."""
+    """Load a weights file into a model. Raises WeightsError unless tensors and parameters match exactly."""
     try:
         load_model(model, str(file), strict=True)
     except (RuntimeError, SafetensorError, OSError) as error:

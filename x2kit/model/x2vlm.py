@@ -1,6 +1,6 @@
-"""X2VLM: images, regions and texts of one model (X²-VLM, arXiv:2211.12402). Imports torch.
+"""The X2VLM model: three encoders and the paper's heads (X²-VLM, arXiv:2211.12402). Imports torch.
 
-B rows, L text tokens, N patches, D width, E common width, M distinct images. Masks are bool and True is kept.
+B rows, L text tokens, N patches, D width, E common width, M distinct images. Masks are bool, True is kept.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ HEAD_OF = {
     "answer_head": "answer head (answers)",
     "decoder": "decoder (decoder_layers)",
 }
-"""Parts that a model may lack, and how `model.heads` calls them."""
+"""Optional parts of a model, with their names in `model.heads`."""
 
 
 class X2VLM(nn.Module):
     """Three encoders and the paper's heads.
 
     Args:
-        vision, text, fusion: the encoders, built.
-        heads: settings of the heads. Asking for one that was not built raises HeadError.
-        decoder: of answers, for models that have one.
-    Raises: ShapeError if a tied masked-language head is asked of encoders of other widths.
+        vision, text, fusion: the encoders.
+        heads: settings of the heads. Access to a head that was not built raises HeadError.
+        decoder: of answers; None for a model without one.
+    Raises: ShapeError for a tied masked-language head if text and fusion encoder differ in width.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class X2VLM(nn.Module):
         self.text = text
         self.fusion = fusion
         self.kept: frozenset[str] = frozenset()
-        """Names of tensors that came from another model; they are not fresh, whatever their encoder says."""
+        """Names of tensors loaded from another model; they count as pretrained even if listed in `Encoder.fresh`."""
         self.region_pooling = heads.region_pooling
         if "itc" in heads.built:
             self.vision_proj = nn.Linear(vision.width, heads.embed_dim)
@@ -113,12 +113,12 @@ class X2VLM(nn.Module):
             if name not in HEAD_OF:
                 raise
             raise HeadError(
-                f"this model has no {HEAD_OF[name]}; it was built without (model.heads), as fine-tuned models are"
+                f"this model has no {HEAD_OF[name]}; it was built without one (model.heads), as fine-tuned models are"
             ) from error
 
     @property
     def image_spec(self) -> ImageSpec:
-        """What images must be."""
+        """Size, channels and normalisation of images."""
         return self.vision.image_spec
 
     @property
@@ -128,40 +128,40 @@ class X2VLM(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Most tokens of a text."""
+        """Maximum number of tokens of a text."""
         return self.text.max_length
 
     @property
     def frames(self) -> int | None:
-        """Most frames of a video; None if the model sees no videos."""
+        """Maximum number of frames of a video; None for a model without videos."""
         return self.frame_positions.shape[1] if "frame_positions" in self._parameters else None
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self._mean.device
 
-    # Tensors in, tensors out: what training and evaluation use.
+    # Tensors in, tensors out: for training and evaluation.
 
     def encode_images(self, images: Tensor) -> VisionFeatures:
-        """Encode images [B, C, H, W] float in [0, 1]; they are normalised here, as the encoder declared."""
+        """Normalise and encode images [B, C, H, W], float in [0, 1]."""
         features: VisionFeatures = self.vision((images - self._mean) / self._std)
         return features
 
     def encode_video(self, frames: Tensor) -> VisionFeatures:
-        """Encode videos [B, F, C, H, W] as one image each: the mean over the frames, each with its position.
+        """Encode videos [B, F, C, H, W]: add each frame's position and average over frames (X²-VLM, section 3.3).
 
-        Of fewer frames than the model has positions for, the first positions are taken (X²-VLM, section 3.3).
+        Videos with fewer frames than positions use the first positions.
 
-        Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
+        Raises: HeadError for a model without frame positions; ShapeError for more frames than positions.
         """
         return self.pool_frames(self.encode_images(frames.flatten(0, 1)), frames.shape[1])
 
     def pool_frames(self, features: VisionFeatures, count: int) -> VisionFeatures:
-        """The features of B videos from those of their B * `count` frames, video by video; see `encode_video`."""
+        """Pool features of B * `count` frames, ordered by video, to those of B videos; see `encode_video`."""
         positions = self.frame_positions
         if count > positions.shape[1]:
-            raise ShapeError(f"{count} frames, but model.heads.frames is {positions.shape[1]}")
+            raise ShapeError(f"found {count} frames, model.heads.frames allows {positions.shape[1]}")
         videos = len(features.summary) // count
         summary = features.summary.reshape(videos, count, -1) + positions[:, :count, 0]
         patches = features.patches.reshape(videos, count, *features.patches.shape[1:]) + positions[:, :count]
@@ -170,13 +170,13 @@ class X2VLM(nn.Module):
     def encode_regions(
         self, features: VisionFeatures, rows: Tensor, bbox: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The summary of parts of images, and their patches.
+        """Pool the summary of image regions and mark their patches.
 
         Args:
             features: of the distinct images.
             rows: [B] int64, the image of each region.
             bbox: [B, 4] cxcywh in [0, 1].
-            mask: [B, N] bool, the patches of each region where they are known already.
+            mask: [B, N] bool, the patches of each region if already computed.
         Returns: summary [B, D] and mask [B, N] bool.
         """
         if mask is None:
@@ -191,86 +191,86 @@ class X2VLM(nn.Module):
         return tokens
 
     def project_images(self, summary: Tensor) -> Tensor:
-        """Summaries [B, D] of images or regions to unit vectors [B, E] of the common space."""
+        """Project summaries [B, D] of images or regions to unit vectors [B, E] of the common space."""
         return F.normalize(self.vision_proj(summary).float(), dim=-1)
 
     def project_texts(self, tokens: Tensor) -> Tensor:
-        """Texts [B, L, D], read at position 0, to unit vectors [B, E] of the common space."""
+        """Project texts [B, L, D], read at position 0, to unit vectors [B, E] of the common space."""
         return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=-1)
 
     def fuse(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
-        """Texts that look at images; see `FusionEncoder.forward`. Returns [B, L, D].
+        """Fuse texts with their context; see `FusionEncoder.forward`. Returns [B, L, D].
 
-        A context with a lead is an image: its patches get the fixed positions, if the heads ask for them.
+        A context with a lead is an image: its patches get the fixed positions of `heads.context_positions`.
         """
         if context is not None and context.lead is not None and not context.prepared:
-            context = context._replace(tokens=self._placed(context.tokens))
+            context = context._replace(tokens=self._add_positions(context.tokens))
         fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
         return fused
 
     def prepare_images(self, features: VisionFeatures) -> Context:
-        """M whole images as a context of many calls of `fuse`, with what they all need computed once.
+        """Build a context of M whole images for many calls of `fuse`, with keys and values computed once.
 
-        Summaries stand in front of the patches; `rows` is empty, each call replaces it by its own.
+        Tokens are the summary followed by the patches. `rows` is empty; each call sets it.
         """
-        tokens = torch.cat([features.summary[:, None], self._placed(features.patches)], 1)
+        tokens = torch.cat([features.summary[:, None], self._add_positions(features.patches)], 1)
         rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
         with component_faults(self.fusion.built_from):
             return Context(tokens, rows, prepared=self.fusion.prepare(tokens))
 
     def prepare_patches(self, features: VisionFeatures) -> Context:
-        """As `prepare_images`, for calls whose rows bring leads of their own: only the patches are prepared."""
-        tokens = self._placed(features.patches)
+        """Build a context like `prepare_images`, of patches only, for calls that set `lead` for each row."""
+        tokens = self._add_positions(features.patches)
         with component_faults(self.fusion.built_from):
             prepared = self.fusion.prepare(tokens)
         rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
-        # What is not prepared gets its positions in `fuse`.
+        # Unprepared patches get their positions in `fuse`.
         return Context(tokens if prepared else features.patches, rows, prepared=prepared)
 
-    def _placed(self, patches: Tensor) -> Tensor:
+    def _add_positions(self, patches: Tensor) -> Tensor:
         return patches if self._positions is None else patches + self._positions
 
     def itm_logits(self, fused: Tensor) -> Tensor:
-        """Matching logits [B, 2] of fused texts [B, L, D], read at position 0; class 1 is "matched"."""
+        """Compute matching logits [B, 2] of fused texts [B, L, D], read at position 0; class 1 is "matched"."""
         logits: Tensor = self.itm_head(fused[:, 0])
         return logits.float()
 
     def predict_bbox(self, fused: Tensor) -> Tensor:
-        """Boxes [B, 4] cxcywh in [0, 1] of fused texts [B, L, D], read at position 0."""
+        """Predict boxes [B, 4] cxcywh in [0, 1] from fused texts [B, L, D], read at position 0."""
         return torch.sigmoid(self.bbox_head(fused[:, 0]).float())
 
     def answer_logits(self, fused: Sequence[Tensor]) -> Tensor:
-        """Logits [B, A] of the answers, from the fused texts [B, L, D] of each image, read at position 0."""
+        """Compute answer logits [B, A] from the fused texts [B, L, D] of each image, read at position 0."""
         logits: Tensor = self.answer_head(torch.cat([states[:, 0] for states in fused], -1))
         return logits.float()
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:
-        """Keep the temperatures in [0.001, 0.5] (official code); called before every step."""
+        """Clamp the temperatures to [0.001, 0.5] before each step (official code)."""
         if hasattr(self, "temperature"):
             self.temperature.clamp_(*TEMPERATURE_RANGE)
             self.text_temperature.clamp_(*TEMPERATURE_RANGE)
 
-    # Images and texts in, numbers out: what people use. One image or text may be given without a list around it.
+    # Images and texts in, numbers out: for users. A single image or text needs no list.
 
-    def read(self, all_images: ImageInput | Iterable[ImageInput]) -> Tensor:
-        """Read images as the encoder takes them: [B, C, H, W] float in [0, 1].
+    def read(self, images: ImageInput | Iterable[ImageInput]) -> Tensor:
+        """Read and resize images for the encoder: [B, C, H, W] float in [0, 1].
 
         Args:
             images: paths, URLs, bytes of encoded files, PIL images, arrays or tensors; see
-                `x2kit.model.inputs.image_list`. Each is brought to the encoder's size.
-        Raises: DataError for an image that cannot be read or does not fit the encoder.
+                `x2kit.model.inputs.image_list`.
+        Raises: DataError for an unreadable image, or one that does not fit the encoder.
         """
         spec = self.image_spec
         found = [
-            read_image(eight_bits(image, spec.value_range is None), spec) for image in image_list(all_images)
+            read_image(eight_bits(image, spec.value_range is None), spec) for image in image_list(images)
         ]
         if not found:
             return torch.empty(0, spec.channels, spec.size, spec.size, device=self.device)
         return torch.stack(found).to(self.device)
 
     def tokenize(self, texts: str | Iterable[str]) -> tuple[Tensor, Tensor]:
-        """Turn texts, cleaned as in training, into ids [B, L] int64 and mask [B, L] bool."""
+        """Clean texts as in training and tokenize them to ids [B, L] int64 and mask [B, L] bool."""
         encoded = self.tokenizer.encode([clean(text) for text in text_list(texts)], self.max_length)
         length = max((len(ids) for ids in encoded), default=0)
         ids = torch.full((len(encoded), length), self.tokenizer.special.pad)
@@ -281,70 +281,72 @@ class X2VLM(nn.Module):
         return ids.to(self.device), mask.to(self.device)
 
     @torch.inference_mode()
-    def similarity(self, all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
+    def similarity(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
         """Compute the cosine similarity [images, texts] of every image with every text.
 
         Args:
             images: one image or several, as `read` takes them.
-            texts: one text or several. Without images or without texts the result is empty.
+            texts: one text or several. Without images or texts the result is empty.
         """
-        all_images, texts = image_list(all_images), text_list(texts)
-        if not (all_images and texts):
-            return torch.empty(len(all_images), len(texts), device=self.device)
-        images = self.project_images(self.encode_images(self.read(all_images)).summary)
-        return images @ self.project_texts(self.encode_texts(*self.tokenize(texts))).T
+        images, texts = image_list(images), text_list(texts)
+        if not (images and texts):
+            return torch.empty(len(images), len(texts), device=self.device)
+        vectors = self.project_images(self.encode_images(self.read(images)).summary)
+        return vectors @ self.project_texts(self.encode_texts(*self.tokenize(texts))).T
 
     @torch.inference_mode()
-    def match(self, all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
-        """Compute the probability [B] that text i describes image i. Raises ShapeError unless they go in pairs."""
-        all_images, texts = _pairs(all_images, texts)
-        if not all_images:
+    def match(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
+        """Compute the probability [B] that text i describes image i. Raises ShapeError if the numbers differ."""
+        images, texts = _pairs(images, texts)
+        if not images:
             return torch.empty(0, device=self.device)
-        return self.itm_logits(self._fuse_pairs(all_images, texts)).softmax(1)[:, 1]
+        return self.itm_logits(self._fuse_pairs(images, texts)).softmax(1)[:, 1]
 
     @torch.inference_mode()
-    def locate(self, all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
-        """Find text i in image i: [B, 4], (centre x, centre y, width, height) as shares of the image's sides.
+    def locate(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
+        """Predict the box of text i in image i: [B, 4], cxcywh as shares of the image's sides.
 
-        `x2kit.model.boxes_in_pixels` converts them to corners in pixels.
+        `x2kit.model.boxes_in_pixels` converts them to pixels: left upper corner, width and height.
 
-        Raises: ShapeError unless images and texts go in pairs.
+        Raises: ShapeError if the numbers of images and texts differ.
         """
-        all_images, texts = _pairs(all_images, texts)
-        if not all_images:
+        images, texts = _pairs(images, texts)
+        if not images:
             return torch.empty(0, 4, device=self.device)
-        return self.predict_bbox(self._fuse_pairs(all_images, texts))
+        return self.predict_bbox(self._fuse_pairs(images, texts))
 
-    def _fuse_pairs(self, all_images: Sequence[ImageInput], texts: Sequence[str]) -> Tensor:
-        features = self.encode_images(self.read(all_images))
+    def _fuse_pairs(self, images: Sequence[ImageInput], texts: Sequence[str]) -> Tensor:
+        features = self.encode_images(self.read(images))
         ids, mask = self.tokenize(texts)
-        context = image_context(features, torch.arange(len(all_images), device=self.device))
+        context = image_context(features, torch.arange(len(images), device=self.device))
         return self.fuse(self.encode_texts(ids, mask), mask, context, summary_rows=len(texts))
 
     @classmethod
     def from_pretrained(
         cls, directory: str | Path, *, plugins: Sequence[str | Path] = (), trust_plugins: bool = False
     ) -> X2VLM:
-        """The model of a weights directory or run directory; see `x2kit.load`."""
-        from x2kit.model.saving import load
+        """Load the model of a weights or run directory; see `x2kit.load`."""
+        from x2kit import load
 
         return load(directory, plugins=plugins, trust_plugins=trust_plugins)
 
 
 def _pairs(
-    all_images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]
+    images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]
 ) -> tuple[list[ImageInput], list[str]]:
-    images, sentences = image_list(all_images), text_list(texts)
-    if len(images) != len(sentences):
-        raise ShapeError(f"images and sentences go in pairs, found {len(images)} and {len(sentences)}")
-    return images, sentences
+    pairs = image_list(images), text_list(texts)
+    if len(pairs[0]) != len(pairs[1]):
+        raise ShapeError(
+            f"expected as many texts as images, found {len(pairs[0])} images, {len(pairs[1])} texts"
+        )
+    return pairs
 
 
 def _masked_language_head(text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig) -> MaskedLanguageHead:
     embedding = text.token_embedding() if heads.tie_mlm else None
     if embedding is not None and embedding.embedding_dim != fusion.width:
         raise ShapeError(
-            f"model.heads.tie_mlm: the word embedding is {embedding.embedding_dim} wide and the fusion encoder "
+            f"model.heads.tie_mlm: the word embedding has width {embedding.embedding_dim}, the fusion encoder "
             f"{fusion.width}; set tie_mlm to false"
         )
     vocab_size = text.tokenizer.vocab_size if embedding is None else embedding.num_embeddings
@@ -359,13 +361,13 @@ def _positions(vision: VisionEncoder, scale: float) -> Tensor | None:
         return None
     if vision.width % 4:
         raise ShapeError(
-            f"model.heads.context_positions: needs a vision width in fours, found {vision.width}"
+            f"model.heads.context_positions: the vision width must be a multiple of 4, found {vision.width}"
         )
     return sinusoid_2d(vision.grid, vision.width) * scale
 
 
 def image_context(features: VisionFeatures, rows: Tensor) -> Context:
-    """Whole images as context of text rows: summary in front, all patches visible.
+    """Build a context of whole images for text rows: the summary as lead, all patches visible.
 
     Args:
         features: of M distinct images.

@@ -138,5 +138,5 @@ def test_a_damaged_result_is_refused_with_its_path(run: Path) -> None:
 
 
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no weights here"):
+    with pytest.raises(WeightsError, match="no weights; expected"):
         write_report(tmp_path, RECIPE, PLUGINS)

@@ -62,7 +62,7 @@ def test_all_answers_are_ranked_by_first_token_and_whole_answer() -> None:
         assert_close(found.probability[question], scores.softmax(-1).sort(descending=True).values)
 
 
-def test_only_answers_with_the_likeliest_first_tokens_are_looked_at() -> None:
+def test_only_answers_with_the_likeliest_first_tokens_are_scored() -> None:
     found = rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 2)
     for question in range(len(QUESTIONS)):
         first = log_probabilities(question)[OPEN, ANSWERS[:, 1]]
@@ -81,7 +81,7 @@ def test_longer_padding_changes_nothing() -> None:
 
 
 def test_answers_that_cannot_be_ranked_are_refused() -> None:
-    with pytest.raises(ShapeError, match="5 answers, of which 6 are to be ranked"):
+    with pytest.raises(ShapeError, match="expected 1 to 5, the number of answers, found 6"):
         rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 6)
     other = ANSWERS.clone()
     other[2, 0] = CLOSE

@@ -1,4 +1,4 @@
-"""The search against all texts that there are."""
+"""Beam search against an exhaustive search of all texts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def value(row: int, text: list[int], penalty: float) -> float:
         {"min_length": 1, "unique_ngrams": 2, "length_penalty": 2.0},
     ],
 )
-def test_with_beams_for_everything_the_best_of_all_texts_is_found(settings: dict[str, float]) -> None:
+def test_enough_beams_find_the_best_of_all_texts(settings: dict[str, float]) -> None:
     search = Search(num_beams=VOCABULARY**4, max_length=4, **settings)  # type: ignore[arg-type]
     found = beam_search(bigrams(search.num_beams), 2, PROMPT, END, search)
     for row in range(2):
@@ -66,7 +66,7 @@ def test_with_beams_for_everything_the_best_of_all_texts_is_found(settings: dict
         assert found[row] == best
 
 
-def test_one_beam_takes_the_likeliest_token_each_time() -> None:
+def test_one_beam_is_greedy_search() -> None:
     search = Search(num_beams=1, min_length=0, max_length=5, unique_ngrams=None)
     for row, text in enumerate(beam_search(bigrams(1), 2, PROMPT, END, search)):
         last = PROMPT[-1]
@@ -76,10 +76,10 @@ def test_one_beam_takes_the_likeliest_token_each_time() -> None:
         assert len(text) == 5 or text[-1] == END
 
 
-def test_settings_that_find_nothing_are_refused() -> None:
+def test_impossible_search_settings_are_refused() -> None:
     with pytest.raises(ShapeError, match="min_length below max_length"):
         Search(min_length=5, max_length=5)
     with pytest.raises(ShapeError, match="at least 1 beam"):
         Search(num_beams=0)
-    with pytest.raises(ShapeError, match="at least 2 tokens in a row"):
+    with pytest.raises(ShapeError, match="unique_ngrams 1: expected at least 2"):
         Search(unique_ngrams=1)

@@ -11,7 +11,7 @@ def test_without_inserted_masks_each_token_sees_itself_and_those_before() -> Non
     assert positions.tolist() == [[0, 1, 2]] * 2
 
 
-def test_an_inserted_mask_has_the_place_of_its_token_and_is_seen_by_itself_alone() -> None:
+def test_an_inserted_mask_has_its_tokens_position_and_is_seen_by_itself_only() -> None:
     sees, positions = reading_order(torch.tensor([[False, True, False, True, False]]))
     assert positions.tolist() == [[0, 1, 1, 2, 2]]
     assert sees[0].int().tolist() == [

@@ -44,7 +44,7 @@ def test_nan_never_ranks_first() -> None:
 def test_queries_without_a_positive_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"query 1 has the positives \[\]; expected one or more of 0 to 2"):
         ranks(torch.zeros(2, 3), [[0], []], chunk=1)
-    with pytest.raises(ShapeError, match=r"query 0 has the right answers \[3\]"):
+    with pytest.raises(ShapeError, match=r"query 0 has the positives \[3\]"):
         ranks(torch.zeros(1, 3), [[3]])
     with pytest.raises(ShapeError, match=r"scores \[2, 3\] do not fit answers to 1 queries"):
         ranks(torch.zeros(2, 3), [[0]])

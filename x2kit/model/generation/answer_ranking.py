@@ -1,6 +1,6 @@
-"""Ranking a list of answers by a decoder (X²-VLM, section 4.3, as in ALBEF, arXiv:2107.07651). Imports torch.
+"""Rank a list of answers with a decoder (X²-VLM, section 4.3, as in ALBEF, arXiv:2107.07651). Imports torch.
 
-Q questions, L question tokens, A answers, T answer tokens, K answers that are looked at closely, D width.
+Q questions, L question tokens, A answers, T answer tokens, K answers scored in full, D width.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from x2kit.plugin import TextDecoder
 
 
 class RankedAnswers(NamedTuple):
-    """The best answers of each question, the best one first.
+    """The best K answers of each question, best first.
 
     Attributes:
-        rows: [Q, K] int64, rows of the list of answers.
-        probability: [Q, K] float32, adds up to 1 over these K.
+        rows: [Q, K] int64, positions in the list of answers.
+        probability: [Q, K] float32, sums to 1 over K.
     """
 
     rows: Tensor
@@ -38,22 +38,24 @@ def rank_answers(
 ) -> RankedAnswers:
     """Rank the answers of a list for each question.
 
-    The K answers whose first token is likeliest are scored in full. Their score is the log-probability of the first
-    token plus the log-likelihood of the whole answer, in which the first token counts once more (official code).
+    The K answers with the likeliest first token are scored in full: the log-probability of the first token plus the
+    log-likelihood of the whole answer, which counts the first token again (official code).
 
     Args:
         decoder: of answers.
         states: [Q, L, D], fused questions.
         states_mask: [Q, L] bool.
-        answer_ids: [A, T] int64, T at least 2; each begins with the special first token, which all have in common.
+        answer_ids: [A, T] int64, T at least 2; all begin with the same special first token.
         answer_mask: [A, T] bool.
-        num_close: K; all Q x K answers go through the decoder at once.
-    Raises: ShapeError if there are fewer answers than are to be ranked, or if they begin with different tokens.
+        num_close: K; one decoder pass scores all Q x K answers.
+    Raises: ShapeError for fewer than K answers, or answers that begin with different tokens.
     """
     if not 0 < num_close <= len(answer_ids):
-        raise ShapeError(f"{len(answer_ids)} answers, of which {num_close} are to be ranked")
+        raise ShapeError(
+            f"num_close: expected 1 to {len(answer_ids)}, the number of answers, found {num_close}"
+        )
     if (answer_ids[:, 0] != answer_ids[0, 0]).any():
-        raise ShapeError("answers begin with different tokens; all must begin with the special first one")
+        raise ShapeError("answers begin with different tokens; all must begin with the special first token")
     opening = answer_ids[:1, :1].expand(len(states), 1)
     logits = decoder(opening, torch.ones_like(opening, dtype=torch.bool), states, states_mask)
     first, close = logits[:, 0].float().log_softmax(-1)[:, answer_ids[:, 1]].topk(num_close)  # [Q, K] each

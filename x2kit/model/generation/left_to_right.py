@@ -1,4 +1,4 @@
-"""Texts that are read from left to right, for captions that a masked-language model writes. Imports torch.
+"""Generate captions left to right with the masked-language head. Imports torch.
 
 B rows, L tokens, K masked tokens, D width.
 """
@@ -17,14 +17,15 @@ from x2kit.plugin import Context, VisionFeatures
 
 
 def reading_order(inserted: Tensor) -> tuple[Tensor, Tensor]:
-    """What each token sees, and where it stands: every token sees itself and all before it.
+    """Build the causal attention mask and positions, with optional inserted mask tokens.
 
-    Mask tokens may be inserted in front of the tokens that they ask for. Such a one has its token's place, and no other
-    token sees it, so that one pass asks for many tokens although it hides none (official code, "fg_free").
+    Every token sees itself and all tokens before it. A mask token may be inserted in front of the token to predict: it
+    gets that token's position and no other token sees it, so one pass predicts many tokens without hiding any
+    (official code, "fg_free").
 
     Args:
-        inserted: [B, L] bool, the tokens that are such masks; none where masks replace tokens.
-    Returns: sees [B, L, L] bool and positions [B, L] int64, as `TextEncoder.read_partly` takes them.
+        inserted: [B, L] bool, True for inserted masks; all False if masks replace tokens.
+    Returns: sees [B, L, L] bool and positions [B, L] int64, the arguments of `TextEncoder.read_partly`.
     """
     length = inserted.shape[1]
     before = torch.ones(length, length, dtype=torch.bool, device=inserted.device).tril()
@@ -35,13 +36,13 @@ def reading_order(inserted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def caption_states(model: X2VLM, ids: Tensor, inserted: Tensor, context: Context) -> Tensor:
-    """Fused states [B, L, D] of captions that are read from left to right; the masked-language head reads them.
+    """Compute fused states [B, L, D] of captions read left to right, for the masked-language head.
 
     Args:
         ids: [B, L] int64.
         inserted: [B, L] bool, as in `reading_order`.
-        context: the images that they are about.
-    Raises: HeadError if the text encoder reads whole texts only.
+        context: images of the captions.
+    Raises: HeadError if the text encoder does not implement `read_partly`.
     """
     sees, positions = reading_order(inserted)
     return model.fuse(model.text.read_partly(ids, sees, positions), sees, context)
@@ -51,22 +52,22 @@ def caption_states(model: X2VLM, ids: Tensor, inserted: Tensor, context: Context
 def write_captions(
     model: X2VLM, features: VisionFeatures, prompt: Sequence[int], search: Search | None = None
 ) -> list[list[int]]:
-    """A caption for each image, from the masked-language head: a mask behind the text asks for what comes next.
+    """Generate a caption for each image: the masked-language head predicts a mask appended to the text.
 
     Args:
         model: in evaluation mode.
         features: of B images.
-        prompt: tokens that captions begin with, the special first one among them.
-        search: how captions are searched for.
-    Returns: B captions as token ids, without the prompt, with the separator at the end if they came to one.
-    Raises: ShapeError if captions may grow longer than the text encoder reads; HeadError as in `caption_states`.
+        prompt: first tokens of all captions, including the special first token.
+        search: settings of the beam search.
+    Returns: B captions as token ids, without the prompt, ending with the separator unless cut at the maximum length.
+    Raises: ShapeError if prompt and caption may exceed the text encoder's length; HeadError as in `caption_states`.
     """
     search = search or Search()
     longest = len(prompt) + search.max_length
     if longest > model.max_length:
         raise ShapeError(
-            f"a prompt of {len(prompt)} tokens and captions of up to {search.max_length}, but the text encoder reads "
-            f"at most {model.max_length}"
+            f"prompt ({len(prompt)} tokens) and max_length ({search.max_length}) exceed the {model.max_length} tokens "
+            "of the text encoder"
         )
     count = len(features.summary)
     rows = torch.arange(count, device=model.device).repeat_interleave(search.num_beams)
