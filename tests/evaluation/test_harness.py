@@ -160,7 +160,7 @@ def test_a_strangers_languages_are_his_own_affair(run: Path) -> None:
 
 
 def test_a_number_that_json_cannot_hold_is_refused_and_leaves_nothing(run: Path) -> None:
-    with pytest.raises(X2KitError, match=r"evaluation\.json: a task returned what JSON cannot hold"):
+    with pytest.raises(X2KitError, match=r"evaluation\.json: a task's result is not JSON-serialisable"):
         evaluate(run, recipe(tasks={"mine": Answer(value=float("nan"))}), PLUGINS)
     assert [path.name for path in run.iterdir() if "evaluation" in path.name] == []
 

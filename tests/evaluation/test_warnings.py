@@ -43,8 +43,8 @@ def test_languages_at_chance_level_share_a_warning() -> None:
         "grounding_iou": 0.5,
     }
     assert warnings_of(result) == [
-        "retrieval cannot be told from guessing in de, fr: R@1 0.001 to 0.004, chance 0.002",
-        "grounding cannot be told from guessing in de: found 0.040, chance 0.04",
+        "retrieval is at chance level in de, fr: R@1 0.001 to 0.004, chance 0.002",
+        "grounding is at chance level in de: found 0.040, chance 0.04",
     ]
 
 
@@ -74,7 +74,7 @@ def test_languages_without_boxes_are_named() -> None:
 def test_a_model_that_learned_nothing_is_told_so_in_one_line() -> None:
     result = {"languages": {"en": language(0.002), "de": language(0.002)}}
     assert warnings_of(result) == [
-        "retrieval cannot be told from guessing in every language: R@1 0.002, chance 0.002"
+        "retrieval is at chance level in every language: R@1 0.002, chance 0.002"
     ]
 
 

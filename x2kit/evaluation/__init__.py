@@ -1,4 +1,4 @@
-"""Evaluation: retrieval and boxes in any language. Torch enters when something is measured."""
+"""Evaluation of trained weights in any language. Torch is imported on first use of `evaluate`."""
 
 from __future__ import annotations
 

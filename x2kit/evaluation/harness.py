@@ -1,4 +1,4 @@
-"""Measuring trained weights: all tasks of a recipe on one split, into one JSON file. Imports torch."""
+"""Evaluate trained weights on all tasks of a recipe and write a JSON file. Imports torch."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import yaml
 
 from x2kit.data.config import IMAGE_KINDS, DataConfig
 from x2kit.distributed.processes import ALONE, Processes
-from x2kit.errors import Fault, RecipeError, X2KitError
-from x2kit.evaluation.config import EvaluationConfig
+from x2kit.errors import X2KitError
+from x2kit.evaluation.config import EvaluationConfig, Recipe, require_evaluation
 from x2kit.evaluation.warnings import warnings_of
+from x2kit.io.atomic import atomic_file
 from x2kit.io.run_directory import read_metrics
 from x2kit.model.build import build_model, without_initialisation
-from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
@@ -38,27 +37,8 @@ RESULT = "evaluation.json"
 _log = logging.getLogger(__name__)
 
 
-class Recipe(Protocol):
-    """What evaluation needs of a recipe; `x2kit.Recipe` has it."""
-
-    @property
-    def model(self) -> ModelConfig: ...
-    @property
-    def data(self) -> DataConfig: ...
-    @property
-    def evaluation(self) -> EvaluationConfig | None: ...
-    def to_yaml(self) -> str: ...
-
-
-def evaluation_of(recipe: Recipe) -> EvaluationConfig:
-    """What a recipe measures. Raises RecipeError if it does not say."""
-    if recipe.evaluation is None:
-        raise RecipeError([Fault("evaluation", "", "missing: what is measured, on which records")])
-    return recipe.evaluation
-
-
 def no_progress(what: str, done: int, total: int) -> None:
-    """Show nothing."""
+    """Report nothing."""
 
 
 def evaluate(
@@ -72,26 +52,26 @@ def evaluate(
     progress: Callable[[str, int, int], None] = no_progress,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
-    """Measure trained weights with all tasks of the recipe, and write the result.
+    """Evaluate trained weights on all tasks of the recipe and write the result.
 
     Args:
         directory: a run directory or a weights directory.
-        recipe: that of the weights; says also what is measured, and which languages stood beside images in
-            training. It was resolved with all plugins that the weights need, so they are not looked for again.
-        plugins: those that the recipe was resolved with; they are named in the result.
-        split: part of the records; the recipe's by default.
-        output: the file; None writes evaluation.json into `directory`, or evaluation-SPLIT.json for another split
-            than the stored recipe's, so that the one does not overwrite the other.
+        recipe: of the weights, resolved with every plugin that they need; also has the tasks, and the languages with
+            image-text training data.
+        plugins: those that the recipe was resolved with, listed in the result.
+        split: of the records; the recipe's by default.
+        output: the file; None writes evaluation.json to `directory`, or evaluation-SPLIT.json if the split differs
+            from that of the stored recipe.
         device: auto, or a torch device.
-        progress: called with what is done, how much of it, and how much there is; at rank 0 alone, with its part.
-        processes: who measures; all of them call this. Each does its part of the core's tasks and the whole of a
-            task that knows nothing of them; the result of rank 0 counts, and rank 0 alone writes.
-    Returns: what was written, in every process.
-    Raises: RecipeError if the recipe does not say what is measured; WeightsError for a directory without weights;
-        DataError for a broken record; X2KitError if a task returns what JSON cannot hold.
+        progress: called with stage, finished and total items of rank 0; on rank 0 only.
+        processes: ranks that share the work; all call this function. A task that ignores ranks runs whole on each.
+            Rank 0 writes its result.
+    Returns: the written result, on every rank.
+    Raises: RecipeError for a recipe without evaluation; WeightsError for a directory without weights; DataError for a
+        broken record; X2KitError if a task's result is not JSON-serialisable.
     """
     began = time.monotonic()
-    config = evaluation_of(recipe)
+    config = require_evaluation(recipe)
     split = split or config.split
     weights = weights_directory(directory)
     with without_initialisation():
@@ -133,12 +113,12 @@ def evaluate(
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
     }
     for name, task in config.tasks.items():
-        task.check(contexts[name])  # all of them before the first measures for hours
+        task.check(contexts[name])  # all checks before hours of measuring
     for name, task in config.tasks.items():
         add_result(result, name, task.run(contexts[name]))
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
-    processes.wait()  # a result is written if no process has failed
+    processes.wait()  # write only if no rank failed
     if processes.is_rank_zero:
         write_result(result, output or directory / result_name(weights, split))
         call_plugins(plugins, directory, recipe, result)
@@ -147,7 +127,7 @@ def evaluate(
 
 
 class Measured(NamedTuple):
-    """Records that are measured on, and the languages that are measured on them."""
+    """An open source and the languages measured on it."""
 
     config: SourceConfig
     source: Source
@@ -155,7 +135,7 @@ class Measured(NamedTuple):
 
 
 def open_sources(config: EvaluationConfig, split: str) -> dict[str, Measured]:
-    """Open every source of the evaluation, by its key; equal ones once."""
+    """Open every source of the evaluation by key; equal sources are opened once."""
     opened: list[Measured] = []
     found = {}
     for key, one in config.keyed_sources().items():
@@ -174,7 +154,7 @@ def open_sources(config: EvaluationConfig, split: str) -> dict[str, Measured]:
 def describe_sources(
     config: EvaluationConfig, measured: Mapping[str, Measured], processes: Processes
 ) -> dict[str, Any]:
-    """Settings, fingerprint and number of records of the shared source; those of single tasks in `sources`."""
+    """Describe the shared source (settings, fingerprint, number of records), and in `sources` those of single tasks."""
 
     def described(one: Measured) -> dict[str, Any]:
         return {
@@ -192,21 +172,20 @@ def describe_sources(
 
 
 def call_plugins(plugins: Plugins, directory: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
-    """Call the hook x2kit_evaluation_done of each plugin; what one raises is logged, for the result is there."""
+    """Call the hook x2kit_evaluation_done of each plugin; exceptions are logged, as the result is already written."""
     for plugin, call in plugins.implementing("x2kit_evaluation_done"):
         try:
             call(directory=directory, recipe=yaml.safe_load(recipe.to_yaml()), result=copy.deepcopy(result))
-        except Exception as error:  # noqa: BLE001 (a stranger's code, and his network)
+        except Exception as error:  # noqa: BLE001 (third-party code)
             _log.warning(
                 "x2kit_evaluation_done of plugin %s failed: %s: %s", plugin, type(error).__name__, error
             )
 
 
 def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> None:
-    """What a task found, at the top level of the result; where a key is taken, all of it in `tasks.NAME.result`.
+    """Merge a task's result into the top level, or store it in `tasks.NAME.result` if a key is taken.
 
-    So two tasks of one kind do not overwrite each other, and no task overwrites what says where the numbers
-    come from.
+    So tasks of one kind do not overwrite each other, and no task overwrites the description of checkpoint and data.
     """
     if found.keys() & {*result, "warnings", "seconds"}:
         result["tasks"][name]["result"] = dict(found)
@@ -215,10 +194,10 @@ def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> N
 
 
 def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the measured languages whose texts stood beside images in training.
+    """Select the measured languages with image-text training data.
 
-    Where a source cannot tell its languages unread, or no stream is known, as with converted weights, all count as
-    trained: zero-shot is claimed only if it is known.
+    All languages count as trained if a source does not know its languages without reading it, or the recipe has no
+    streams (converted weights): zero-shot is reported only if certain.
     """
     if not data.streams:
         return languages
@@ -233,13 +212,13 @@ def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[s
 
 
 def config_name(component: Any) -> str:
-    """A component as one line: name and the settings that are not its defaults."""
+    """Format a component as one line: name and settings that differ from their defaults."""
     given = component.model_dump(mode="json", exclude_defaults=True)
     return f"{component.component_name()}({', '.join(f'{key}={value}' for key, value in given.items())})"
 
 
 def describe_checkpoint(weights: Path) -> dict[str, Any]:
-    """Where the weights are, the SHA-256 of their file, and the steps that the run's metrics tell, if it has any."""
+    """Describe the weights: path, SHA-256, and the last step in the run's metrics, if any."""
     with (weights / MODEL).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     metrics = read_metrics(weights.parent)
@@ -248,29 +227,27 @@ def describe_checkpoint(weights: Path) -> dict[str, Any]:
 
 
 def result_name(weights: Path, split: str) -> str:
-    """evaluation.json for the split that the stored recipe measures, evaluation-SPLIT.json for another."""
+    """Return evaluation.json for the split of the stored recipe, evaluation-SPLIT.json for another."""
     stored = yaml.safe_load((weights / RECIPE).read_text(encoding="utf-8"))
     usual = (stored.get("evaluation") or {}).get("split", EvaluationConfig.model_fields["split"].default)
     return RESULT if split == usual else f"evaluation-{split}.json"
 
 
 def write_result(result: Mapping[str, Any], file: Path) -> None:
-    """Write JSON so that the file is the old one or the new one, never half of one."""
+    """Write a result as JSON, atomically. Raises X2KitError for values that JSON cannot represent."""
     try:
         text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise X2KitError(
-            f"{file}: a task returned what JSON cannot hold ({error}); tasks return plain finite numbers, texts, "
-            "lists and mappings"
+            f"{file}: a task's result is not JSON-serialisable ({error}); expected finite numbers, texts, lists and "
+            "mappings"
         ) from error
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(file)
+    with atomic_file(file) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def read_result(file: Path) -> dict[str, Any]:
-    """A result that was written. Raises X2KitError if it is missing or damaged."""
+    """Read a result of `x2kit evaluate`. Raises X2KitError if it is missing or damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""A result on the terminal: one row a language, means, warnings. Imports no torch.
+"""Render a result as a terminal table: languages, means, warnings. Imports no torch.
 
-Shares are shown in per cent; the file holds fractions.
+The table has per cent, the file fractions.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ DIRECTIONS = {"image_to_text": "i→t", "text_to_image": "t→i"}
 
 
 class Column(NamedTuple):
-    """One column: its heading in two lines, and the share that it shows of a language, None where there is none."""
+    """A column: heading in two lines, and a function from language to share, or None without one."""
 
     title: str
     share: Callable[[str], float | None]
 
 
 def render(result: Mapping[str, Any]) -> RenderableType:
-    """What a person reads of a result: a table by language, how it came about, warnings.
+    """Render a table by language, notes on the measurement, and warnings.
 
     Args:
-        result: what `evaluate` returns or `evaluation.json` holds; tasks that were not measured may be missing.
+        result: of `evaluate` or `evaluation.json`; tasks that were not measured may be missing.
     """
     parts: list[RenderableType] = []
     if retrieval_rows(result) or grounding_rows(result)[1]:
@@ -94,7 +94,7 @@ def _at(rows: Mapping[str, Any], *keys: str) -> Callable[[str], float | None]:
 
 
 def _labels(result: Mapping[str, Any]) -> dict[str, str]:
-    """Row names: the language, with its number of images or regions where languages differ in it."""
+    """Name the rows: the language, with its number of images or regions if languages differ."""
     labels: dict[str, str] = {}
     for rows, key, noun in (
         (grounding_rows(result)[1], "regions", "regions"),
@@ -112,7 +112,7 @@ def _per_cent(shares: Sequence[float | None]) -> str:
 
 
 def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Codes by whether their texts stood beside images in training; an empty group is left out."""
+    """Group languages into trained (with image-text data) and zero-shot; empty groups are omitted."""
     languages, (_, grounding) = retrieval_rows(result), grounding_rows(result)
     rows = {**grounding, **languages}
     order = dict.fromkeys([*languages, *grounding])
@@ -125,7 +125,7 @@ def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     languages = retrieval_rows(result)
     _, grounding = grounding_rows(result)
-    yield f"split {result.get('split', '?')}; zero-shot: no text of the language stood beside an image in training"
+    yield f"split {result.get('split', '?')}; zero-shot: no image-text training data in the language"
     if languages:
         rows = languages.values()
         yield (
@@ -149,20 +149,20 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     if grounding:
         rows = grounding.values()
         yield (
-            f"grounding: found with IoU > {result.get('grounding_iou')}, {_span(rows, 'regions')} regions a language; "
-            f"the box of another region would do in {_span(rows, 'chance', 100)} %"
+            f"grounding: IoU > {result.get('grounding_iou')}, {_span(rows, 'regions')} regions a language; "
+            f"chance, with the box of another region: {_span(rows, 'chance', 100)} %"
         )
 
 
 def _span(rows: Any, key: str, scale: float = 1) -> str:
-    """A number that all languages share, or its range."""
+    """Format a number that all languages share, or its range."""
     found = sorted({row[key] * scale for row in rows if key in row})
     shown = list(dict.fromkeys(f"{value:.2g}" if scale != 1 else str(value) for value in found))
     return "?" if not shown else shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
 
 
-_ORIGIN = frozenset(
-    (
+_DESCRIPTION = frozenset(
+    [
         "task",
         "split",
         "checkpoint",
@@ -174,13 +174,13 @@ _ORIGIN = frozenset(
         "warnings",
         "rerank",
         "positives",
-    )
+    ]
 )
-"""Keys that say where the numbers come from."""
+"""Keys that describe the measurement."""
 
 
 def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Single numbers of other tasks, which have no place in the table."""
+    """Yield the numbers of other tasks, which the table does not show."""
 
     def numbers(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
@@ -193,5 +193,5 @@ def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     shown |= {"grounding", "grounding_iou", "grounding_without"} if grounding_rows(result)[1] else set()
     means = ("mean_", "grounding_mean_") if shown else ()
     for name, value in result.items():
-        if name not in _ORIGIN | shown and not name.startswith(means):
+        if name not in _DESCRIPTION | shown and not name.startswith(means):
             yield from numbers(name, value)

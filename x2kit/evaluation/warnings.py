@@ -1,4 +1,4 @@
-"""What a reader of a result must not overlook. Imports no torch."""
+"""Detect problems in a result: chance level, collapsed matching head, unequal counts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, TypeGuard
 
 
 def at_chance(share: float, chance: float, trials: int) -> bool:
-    """Whether a share of hits is within three standard deviations of guessing, or below it."""
+    """Tell whether a share of hits is at most three standard deviations above chance."""
     return share <= chance + 3 * math.sqrt(chance * (1 - chance) / max(trials, 1))
 
 
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
-    """List a sentence for each problem: results at chance level, a collapsed matching head, languages left out."""
-    found = []
+    """List a sentence for each problem of a result."""
+    warnings = []
     languages = retrieval_rows(result)
     guessed = {
         code: row["mean_r1"]
@@ -23,11 +23,13 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
     }
     if guessed:
         chance = max(languages[code]["chance_r1"] for code in guessed)
-        found.append(f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}")
-    found += _collapsed(languages)
-    found += _unequal_counts("retrieval", "images", languages, "candidates")
+        warnings.append(
+            f"retrieval {_at_chance_level(guessed, len(languages))}: R@1 {_span(guessed, chance)}"
+        )
+    warnings += _collapsed(languages)
+    warnings += _unequal_counts("retrieval", "images", languages, "candidates")
     name, grounding = grounding_rows(result)
-    found += _unequal_counts("grounding", "regions", grounding, "regions")
+    warnings += _unequal_counts("grounding", "regions", grounding, "regions")
     missed = {
         code: row[name]
         for code, row in grounding.items()
@@ -35,16 +37,18 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
     }
     if missed:
         chance = max(grounding[code]["chance"] for code in missed)
-        found.append(f"grounding {_at_chance_level(missed, len(grounding))}: found {_span(missed, chance)}")
+        warnings.append(
+            f"grounding {_at_chance_level(missed, len(grounding))}: found {_span(missed, chance)}"
+        )
     if grounding and result.get("grounding_without"):
-        found.append(
+        warnings.append(
             f"grounding was not measured in {', '.join(result['grounding_without'])}: no region has a text in it"
         )
-    return found
+    return warnings
 
 
 def _collapsed(languages: Mapping[str, Any]) -> list[str]:
-    """Languages in which the matching head gives every candidate the same answer, by answer."""
+    """Describe languages in which the matching head predicts one class for nearly every pair."""
     from x2kit.objectives.matching import describe_collapse  # imports torch
 
     codes: dict[str, list[str]] = {}
@@ -53,26 +57,26 @@ def _collapsed(languages: Mapping[str, Any]) -> list[str]:
         positive, negative = accuracies.get("positive_accuracy"), accuracies.get("negative_accuracy")
         if positive is None or negative is None:
             continue
-        if said := describe_collapse(positive, negative):
-            codes.setdefault(said, []).append(code)
-    return [f"the matching head {said}; in {', '.join(found)}" for said, found in codes.items()]
+        if collapse := describe_collapse(positive, negative):
+            codes.setdefault(collapse, []).append(code)
+    return [f"the matching head {collapse}; in {', '.join(found)}" for collapse, found in codes.items()]
 
 
-def _unequal_counts(what: str, noun: str, rows: Mapping[str, Any], key: str) -> list[str]:
+def _unequal_counts(task: str, noun: str, rows: Mapping[str, Any], key: str) -> list[str]:
     counts = {code: row[key] for code, row in rows.items() if key in row}
     if len(set(counts.values())) < 2:
         return []
     most = max(counts.values())
     fewer = ", ".join(f"{code} {count}" for code, count in counts.items() if count < most)
     return [
-        f"{what}: languages are measured on different numbers of {noun} ({fewer}; others {most}), so rows and means "
-        "do not compare; set common_subset: true in the task"
+        f"{task}: languages are measured on different numbers of {noun} ({fewer}; others {most}), so rows and means "
+        "are not comparable; set common_subset: true in the task"
     ]
 
 
 def _at_chance_level(codes: Mapping[str, float], measured: int) -> str:
     where = "every language" if len(codes) == measured > 1 else ", ".join(codes)
-    return f"cannot be told from guessing in {where}"
+    return f"is at chance level in {where}"
 
 
 def _span(shares: Mapping[str, float], chance: float) -> str:
@@ -81,16 +85,16 @@ def _span(shares: Mapping[str, float], chance: float) -> str:
 
 
 def retrieval_rows(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the task Retrieval found, by language; nothing if it was not measured.
+    """Return the rows of Retrieval by language; empty if it was not measured.
 
-    A task of somebody else's may use the same key for something else, which is not ours to read.
+    A plugin's task may use the key `languages` for other content, which is ignored.
     """
     rows = result.get("languages")
     return rows if _all_have(rows, ("mean_r1", "chance_r1", "image_to_text", "text_to_image")) else {}
 
 
 def grounding_rows(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The key of the share of boxes found, for example iou50, and the rows of Grounding by language, if any."""
+    """Return the key of the share of hits, for example iou50, and the rows of Grounding by language, if any."""
     limit, rows = result.get("grounding_iou"), result.get("grounding")
     name = f"iou{round(100 * limit)}" if isinstance(limit, int | float) else ""
     return name, rows if _all_have(rows, (name, "chance", "regions")) else {}

@@ -1,4 +1,4 @@
-"""A run as one HTML file: numbers, curves, examples. Torch enters when a report is written."""
+"""Report of a run as one HTML file: numbers, curves, examples. Torch is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step shows to the model, as a page: images, boxes, patches, tokens, right answers. Imports torch."""
+"""Draw the batch of a training step as an HTML page: images, boxes, patches, tokens, positives. Imports torch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from x2kit.plugin.facts import ImageSpec, VisionFacts
 from x2kit.plugin.tokenizers import Tokenizer
 
 _SMALL = 96
-"""Pixels up to which an image is kept without loss."""
+"""Images up to this many pixels a side are stored as PNG, larger ones as JPEG."""
 _ABOUT = {
-    "image-text": "An image as it is after crop, flip and augmentation, and its text.",
-    "region-text": "The box of each text in its image. The patches outside of it are dimmed: the text cannot "
-    "look at them. A text of the whole image has no box.",
-    "video-text": "The frames that are drawn of a video, and its text.",
-    "parallel-text": "Two texts of one meaning.",
-    "text": "Texts alone.",
+    "image-text": "An image after crop, flip and augmentation, and its text.",
+    "region-text": "The box of each text in its image. Patches outside the box are dimmed: they are masked in "
+    "attention. A text of the whole image has no box.",
+    "video-text": "The sampled frames of a video, and its text.",
+    "parallel-text": "Two texts of equal meaning.",
+    "text": "Texts without images.",
 }
 
 
 class _Tokens(NamedTuple):
-    """Names tokens as people read them."""
+    """Draw token ids as readable text."""
 
     tokenizer: Tokenizer
 
@@ -40,7 +40,7 @@ class _Tokens(NamedTuple):
         return special.get(id_) or self.tokenizer.decode([id_]) or f"#{id_}"
 
     def draw(self, ids: Sequence[int], kept: int, masked: dict[int, tuple[int, int]]) -> Markup:
-        """One text: its tokens, and where one is predicted what the model sees instead."""
+        """Draw the tokens of a text; a masked one with the token that the model sees instead."""
         starts = self.tokenizer.starts_word(ids[:kept])
         return tag(
             "div",
@@ -54,14 +54,14 @@ class _Tokens(NamedTuple):
         if masked is None:
             return tag("span", self.name(id_), class_=kind)
         seen, label = masked
-        what = f"seen: {self.name(seen)}; to predict: {self.name(label)}"
+        hover = f"seen: {self.name(seen)}; to predict: {self.name(label)}"
         return tag(
             "span",
             tag("s", self.name(label)),
             " ",
             tag("b", self.name(seen)),
             class_=f"{kind} masked",
-            title=what,
+            title=hover,
         )
 
 
@@ -74,17 +74,17 @@ def draw_sheet(
     steps: int,
     rows: int,
 ) -> str:
-    """The page of a step.
+    """Draw the page of a step.
 
     Args:
         batch: of the step.
         data: the recipe's.
         tokenizer: that made the batch.
-        vision: what is known of the vision encoder.
+        vision: facts of the vision encoder.
         title: of the page.
         steps: of the whole run.
-        rows: most rows of each stream that are drawn.
-    Returns: HTML that needs no other file.
+        rows: maximum number of rows drawn of each stream.
+    Returns: self-contained HTML.
     """
     grid = vision.grid
     sheet = _Sheet(batch, _Tokens(tokenizer), vision, rows)
@@ -101,13 +101,13 @@ def draw_sheet(
     all_images = len(batch.images) - sum(batch.videos) if batch.images is not None else 0
     facts = [f"{all_images} images", f"{len(batch.videos)} videos", f"patches {grid[0]} × {grid[1]}"]
     if vision.image.value_range is not None or vision.image.channels not in (1, 3):
-        facts.append(f"images of {vision.image.channels} channels, stretched so that they can be looked at")
-    facts += [f"{name} is absent: none of its losses is on, or it has no row" for name in absent]
+        facts.append(f"images of {vision.image.channels} channels, with stretched contrast")
+    facts += [f"{name} is absent: no loss is active, or no row" for name in absent]
     if batch.broken:
-        facts.append(f"{len(batch.broken)} broken records were left out")
+        facts.append(f"{len(batch.broken)} broken records were skipped")
     about = (
-        "The very batch of this step. Rows are numbered as in the batch. Struck out is what a token was, beside it in "
-        "bold what the model sees in its place."
+        "The batch of this step; rows are numbered as in the batch. A masked token is struck out, followed in bold by "
+        "the token that the model sees."
     )
     sections += [_broken(batch)] if batch.broken else []
     for name in batch.streams:
@@ -124,7 +124,7 @@ class _Sheet:
         self._addresses: dict[int, str] = {}
 
     def draw(self, name: str, rows: Rows, config: StreamConfig) -> Markup:
-        """All rows of a stream, or the first of them."""
+        """Draw the rows of a stream, up to the maximum."""
         group = None if not isinstance(rows, PairedRows | ParallelRows) else rows.group.tolist()
         texts = rows.first if isinstance(rows, ParallelRows) else rows.texts
         total = len(texts.ids)
@@ -132,14 +132,14 @@ class _Sheet:
         fused = getattr(rows, "fused", None)
         facts = draw_facts(
             {
-                "rows": f"{total}" if total <= self._rows else f"{total}, the first {self._rows} are shown",
+                "rows": f"{total}" if total <= self._rows else f"{total}, first {self._rows} shown",
                 "records": str(len(self._batch.records.get(name, []))),
                 "tokens": f"texts padded to {texts.ids.shape[1]}, "
-                f"{1 - texts.mask.float().mean().item():.0%} of it padding",
+                f"{1 - texts.mask.float().mean().item():.0%} padding",
                 "fusion encoder": None
                 if fused is None
-                else f"the first {fused} rows; the others are negatives alone",
-                "right answers": None if group is None else _positives(config, group),
+                else f"the first {fused} rows; the others serve as negatives only",
+                "positives": None if group is None else _positives(config, group),
             }
         )
         cards = [self._card(row, rows, group, fused) for row in shown]
@@ -169,7 +169,7 @@ class _Sheet:
         first = int(rows.images[row])
         videos = self._batch.videos
         all_images = 0 if self._batch.images is None else len(self._batch.images) - sum(videos)
-        if first >= all_images:  # a video: its frames stand behind all images
+        if first >= all_images:  # frames of videos follow all images
             video = first - all_images
             start = all_images + sum(videos[:video])
             frames = [self._image(number) for number in range(start, start + videos[video])]
@@ -182,7 +182,7 @@ class _Sheet:
     def _image(self, number: int) -> Markup:
         if number not in self._addresses:
             images = self._batch.images
-            assert images is not None  # rows with images come with them
+            assert images is not None  # PairedRows have images
             self._addresses[number] = _address(images[number], self._spec)
         return tag("img", src=self._addresses[number], alt=f"image {number}", loading="lazy")
 
@@ -195,7 +195,7 @@ class _Sheet:
             for x in range(columns)
             if not seen[y][x]
         ]
-        # the units are patches; as percentages the box keeps more than the one decimal of a coordinate
+        # the viewBox is in patches; percentages keep more than the one decimal of `number`
         x, y, w, h = bbox.tolist()
         box = [
             tag(
@@ -215,18 +215,18 @@ class _Sheet:
             viewBox=f"0 0 {columns} {rows}",
             preserveAspectRatio="none",
             role="img",
-            aria_label="the box, and the patches outside of it",
+            aria_label="the box, with the patches outside dimmed",
         )
 
 
 def _heading(row: int, group: list[int] | None, fused: int | None) -> Markup:
     others = [] if group is None else [n for n, one in enumerate(group) if one == group[row] and n != row]
-    said = f"also right: {', '.join(map(str, others))}" if others else None
+    positives = f"also positive: {', '.join(map(str, others))}" if others else None
     only = "negative only" if fused is not None and row >= fused else None
     return tag(
         "figcaption",
         tag("b", f"row {row}"),
-        tag("span", said, class_="right") if said else None,
+        tag("span", positives, class_="right") if positives else None,
         tag("span", only, class_="quiet") if only else None,
     )
 
@@ -234,8 +234,8 @@ def _heading(row: int, group: list[int] | None, fused: int | None) -> Markup:
 def _positives(config: StreamConfig, group: list[int]) -> str:
     sizes = [group.count(one) for one in set(group)]
     several = sum(size for size in sizes if size > 1)
-    rule = {"row": "the own row alone", "text": "rows of equal text", "image": "rows of one image"}
-    return f"{rule[config.positives]}: {several} of {len(group)} rows have more than one; all others are negatives"
+    rule = {"row": "the row itself", "text": "rows of equal text", "image": "rows of one image"}
+    return f"{rule[config.positives]}: {several} of {len(group)} rows have more than one; all other rows are negatives"
 
 
 def _broken(batch: Batch) -> Section:
@@ -251,12 +251,12 @@ def _broken(batch: Batch) -> Section:
     ]
     head = tag("tr", [tag("th", name) for name in ("stream", "record", "reason", "message")])
     table = tag("table", tag("thead", head), tag("tbody", rows))
-    about = "Records that were drawn for this step and are broken; others took their places."
+    about = "Broken records drawn for this step; other records replaced them."
     return Section("broken", "broken records", about, tag("div", table, class_="scroll"))
 
 
 def _address(image: Tensor, spec: ImageSpec) -> str:
-    """An image [C, S, S] in [0, 1] as a data address; large ones as JPEG, so that the file stays small."""
+    """Encode an image [C, S, S] in [0, 1] as a data URL; large ones as JPEG to keep the file small."""
     one_image = visible_unit(image.permute(1, 2, 0).cpu().numpy(), spec)
     kind = "PNG" if max(one_image.size) <= _SMALL else "JPEG"
     packed = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Training curves as small SVG drawings, one quantity each. Imports no torch."""
+"""Draw training curves as SVG, one quantity each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from x2kit.evaluation.report.markup import Markup, join, number, tag
 WIDTH, HEIGHT = 320, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 16, 34
 _CHARACTER = 6.4
-"""Width of a digit of an axis label, in units of the drawing: 10.5px digits take 5.8 to 6.4 in common fonts."""
+"""Width of a digit in an axis label, in SVG units: 10.5px digits take 5.8 to 6.4 in common fonts."""
 _MOST_POINTS = 240
 
 UNITS = {
@@ -32,19 +32,19 @@ UNITS = {
     "samples_per_second": "records",
     "data_wait_share": "share of the time",
 }
-"""What the axis of a known quantity says; losses are those of `x2kit.objectives`."""
+"""Axis labels of known quantities; losses are those of `x2kit.objectives`."""
 _NOT_DRAWN = ("step", "time", "seconds")
 
 
 class Series(NamedTuple):
-    """One quantity over the steps: x and y are of equal length, x ascends."""
+    """A quantity over steps: x and y have equal length, x ascends."""
 
     x: list[float]
     y: list[float]
 
 
 def series_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
-    """Every quantity of metrics.jsonl by name, in the order in which it first appears."""
+    """Collect the quantities of metrics.jsonl by name, in order of first appearance."""
     found: dict[str, Series] = {}
     for line in metrics:
         for name, value in line.items():
@@ -56,15 +56,15 @@ def series_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def draw_curves(metrics: Sequence[Mapping[str, Any]], phases: Sequence[Phase] = ()) -> Markup:
-    """Draw the quantities of the whole run, then those of each stream in its own colour.
+    """Draw the quantities of the whole run, then those of each stream in one colour.
 
     Args:
         metrics: lines of metrics.jsonl.
-        phases: of the run; steps at which losses start or stop are marked in the curves of the whole run.
+        phases: of the run; curves of the whole run mark the steps at which losses start or stop.
     """
     series = series_of(metrics)
     if not series:
-        return tag("p", "metrics.jsonl holds no line, so there is no curve to draw.", class_="note")
+        return tag("p", "metrics.jsonl is empty: no curves.", class_="note")
     last = max(one.x[-1] for one in series.values())
     zero = [name for name, one in series.items() if not any(one.y)]
     streams: dict[str, list[str]] = {}
@@ -82,12 +82,12 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], phases: Sequence[Phase] = 
         curves = [draw_curve(name, series[name], last, colour, marks) for name in names]
         drawn.append(tag("div", curves, class_="curves"))
     if zero:
-        drawn.append(tag("p", f"Always 0, so not drawn: {', '.join(zero)}.", class_="note"))
+        drawn.append(tag("p", f"Not drawn, always 0: {', '.join(zero)}.", class_="note"))
     return join(drawn)
 
 
 class Change(NamedTuple):
-    """Losses that start or stop: the last step before the change, and their names."""
+    """Losses that start or stop: last step before the change, and names."""
 
     step: int
     started: list[str]
@@ -95,7 +95,7 @@ class Change(NamedTuple):
 
 
 def loss_changes(phases: Sequence[Phase], last_step: float) -> list[Change]:
-    """The changes between neighbouring phases that a run of so many steps has reached."""
+    """List the changes between consecutive phases up to the last step."""
     return [
         Change(
             after.start,
@@ -112,9 +112,7 @@ def _list_changes(changes: Sequence[Change]) -> Markup:
         tag(
             "li",
             f"after step {change.step:,}: ",
-            "; ".join(
-                filter(None, [_subcommand(change.started, "start"), _subcommand(change.stopped, "stop")])
-            ),
+            "; ".join(filter(None, [_losses(change.started, "start"), _losses(change.stopped, "stop")])),
         )
         for change in changes
     ]
@@ -122,19 +120,19 @@ def _list_changes(changes: Sequence[Change]) -> Markup:
     return tag("div", tag("p", note), tag("ol", items), class_="note")
 
 
-def _subcommand(names: Sequence[str], subcommand: str) -> str:
-    return f"{', '.join(names)} {subcommand}{'s' if len(names) == 1 else ''}" if names else ""
+def _losses(names: Sequence[str], verb: str) -> str:
+    return f"{', '.join(names)} {verb}{'s' if len(names) == 1 else ''}" if names else ""
 
 
 def draw_curve(name: str, series: Series, last_step: float, colour: str, marks: Sequence[int] = ()) -> Markup:
-    """One curve with its axes, its last value in the title.
+    """Draw a curve with its axes, the last value in the title.
 
     Args:
         name: as in metrics.jsonl.
         series: at least one point.
-        last_step: right end of the x axis, the same for all curves of a run.
+        last_step: right end of the x axis, equal for all curves of a run.
         colour: of the line, as CSS.
-        marks: steps with a dashed vertical line each, numbered from 1.
+        marks: steps with a dashed vertical line, numbered from 1.
     """
     points = thin(series)
     short = name.rsplit(".", 1)[-1]
@@ -171,7 +169,7 @@ def draw_curve(name: str, series: Series, last_step: float, colour: str, marks: 
 
 
 def thin(series: Series, most: int = _MOST_POINTS) -> Series:
-    """At most so many points: means of equally many neighbours each. A short series stays as it is."""
+    """Average neighbouring points to at most `most`; a shorter series is returned unchanged."""
     count = len(series.x)
     if count <= most:
         return series
@@ -181,7 +179,7 @@ def thin(series: Series, most: int = _MOST_POINTS) -> Series:
 
 
 def value_axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Bottom, top and ticks of the value axis. It starts at 0, so that heights can be compared."""
+    """Compute bottom, top and ticks of the value axis, which includes 0."""
     bottom, top = min(0.0, *values), max(0.0, *values)
     if bottom == top:
         return 0.0, 1.0, [0.0, 1.0]
@@ -191,13 +189,13 @@ def value_axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
 
 
 def step_ticks(last: float) -> list[float]:
-    """Round steps from 0 to the last, about four."""
+    """Compute about four round ticks from 0 to the last step."""
     step = max(1.0, _round_step(max(last, 1) / 4))
     return [place * step for place in range(int(last / step + 1e-9) + 1)]
 
 
 def compact(value: float) -> str:
-    """Three digits that count: 0.0012, 4.14, 23.5, 1234, 2.9e-05."""
+    """Format with three significant digits: 0.0012, 4.14, 23.5, 1234, 2.9e-05."""
     if value == 0:
         return "0"
     size = abs(value)
@@ -209,7 +207,7 @@ def compact(value: float) -> str:
 
 
 class _Plot(NamedTuple):
-    """Where values lie in the drawing."""
+    """Map steps and values to coordinates of the drawing."""
 
     last_step: float
     bottom: float
@@ -250,6 +248,6 @@ def _mark(plot: _Plot, place: int, step: int) -> Markup:
 
 
 def _round_step(rough: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    """Round up to 1, 2, 2.5 or 5 times a power of ten."""
     power: float = 10.0 ** math.floor(math.log10(rough))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))

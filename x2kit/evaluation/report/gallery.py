@@ -1,4 +1,4 @@
-"""Examples on the page: captions with the images they find, images with their texts. Imports torch."""
+"""Draw retrieval examples: captions with retrieved images, images with retrieved captions. Imports torch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from x2kit.plugin.facts import ImageSpec
 
 TOP = 5
 _SIDE = 192
-"""Pixels of the longer side of an image on the page."""
+"""Pixels of a thumbnail's longer side."""
 
 
 class Thumbnails:
-    """Images of records as data addresses, each made once.
+    """Thumbnails of records as data URLs, cached.
 
     Args:
         part: the records.
-        spec: what the encoder takes.
+        spec: images of the encoder.
     """
 
     def __init__(self, part: PartOfSource, spec: ImageSpec) -> None:
         self._part, self._spec = part, spec
-        self._made: dict[int, str] = {}
+        self._cache: dict[int, str] = {}
 
     def __getitem__(self, position: int) -> str:
-        """`data:image/png;base64,…` of the image at this position of the part."""
-        if position not in self._made:
+        """Return `data:image/png;base64,…` of the image at this position of the part."""
+        if position not in self._cache:
             record = self._part[position]
             image = record.get("image")
             seen = first_frame(record["video"]) if image is None else image
@@ -46,12 +46,12 @@ class Thumbnails:
             packed = io.BytesIO()
             one_image.save(packed, "PNG", optimize=True)
             encoded = base64.b64encode(packed.getvalue()).decode("ascii")
-            self._made[position] = f"data:image/png;base64,{encoded}"
-        return self._made[position]
+            self._cache[position] = f"data:image/png;base64,{encoded}"
+        return self._cache[position]
 
 
 class Hit(NamedTuple):
-    """One answer to a query: where it is, its place (0 for the first), its scores, whether it is right."""
+    """A retrieved candidate: position, rank (0 is first), scores, whether it is a positive."""
 
     position: int
     place: int
@@ -61,11 +61,11 @@ class Hit(NamedTuple):
 
 
 def draw_queries(probe: Probe, language: LanguageProbe, thumbnails: Thumbnails, each: int = 2) -> Markup:
-    """Captions of one language with the five images that are most similar.
+    """Draw captions of one language with the five most similar images.
 
     Args:
-        each: how many captions that find their image, and how many that miss it; where one kind is short the
-            other fills up.
+        each: number of captions whose image is ranked first, and of captions that miss it; if there are fewer of one
+            kind, more of the other are shown.
     """
     chosen = choose_queries(language.ranks.tolist(), language.images, each)
     answers = [(query, _found_images(language, query)) for query in chosen]
@@ -85,12 +85,12 @@ def draw_queries(probe: Probe, language: LanguageProbe, thumbnails: Thumbnails, 
         ]
         drawn.append(_query(language, query, hits, thumbnails))
     right = int((language.ranks == 0).sum())
-    summary = f"{right} of {len(language.ranks)} captions find their image among {len(probe.images)}"
+    summary = f"{right} of {len(language.ranks)} captions retrieve their image first, of {len(probe.images)}"
     return join(_language_heading(language, summary), tag("div", drawn, class_="queries"))
 
 
 def choose_queries(ranks: Sequence[int], images: Sequence[int], each: int) -> list[int]:
-    """The first queries that are right and the first that miss, no two of one image; right ones come first."""
+    """Choose the first hits, then the first misses, at most one query of an image."""
     right: list[int] = []
     missed: list[int] = []
     seen: set[int] = set()
@@ -105,7 +105,7 @@ def choose_queries(ranks: Sequence[int], images: Sequence[int], each: int) -> li
 def draw_texts(
     probe: Probe, languages: Sequence[LanguageProbe], thumbnails: Thumbnails, count: int = 3
 ) -> Markup:
-    """Images, evenly spread, each with the five captions of each language that are most similar."""
+    """Draw evenly spaced images, each with the five most similar captions of each language."""
     total = len(probe.images)
     drawn = []
     for position in dict.fromkeys(place * total // count for place in range(count)):
@@ -125,14 +125,14 @@ def draw_texts(
 
 
 def top_places(similarity: Tensor, true: Sequence[int], rank: int) -> list[tuple[int, int]]:
-    """Positions and places of the five best candidates, then of the best right one if it is not among them.
+    """List (candidate, rank) of the five best candidates, then of the best positive if it is not among them.
 
     Args:
         similarity: [C], of one query.
-        true: the right candidates.
-        rank: place of the best right one, ties counted against it.
+        true: the positives.
+        rank: of the best positive, ties counted as misses.
     """
-    # At a tie the right one goes last, as the rank has it.
+    # Sort positives behind ties, as in the rank.
     order = sorted(
         range(len(similarity)), key=lambda candidate: (-float(similarity[candidate]), candidate in true)
     )
@@ -154,7 +154,7 @@ def _query(language: LanguageProbe, query: int, hits: Iterable[Hit], thumbnails:
     return tag(
         "div",
         tag("div", language.written[query], class_="text", lang=language.code, dir="auto"),
-        tag("div", verdict, f", the true image is at place {rank + 1}" if rank else None, class_="verdict"),
+        tag("div", verdict, f", true image at rank {rank + 1}" if rank else None, class_="verdict"),
         tag("div", [_hit(hit, thumbnails) for hit in hits], class_="strip"),
         class_="query",
     )
@@ -174,7 +174,7 @@ def _hit(hit: Hit, thumbnails: Thumbnails) -> Markup:
 
 
 def _texts(language: LanguageProbe, position: int) -> Markup:
-    """The best captions of one image."""
+    """Draw the best captions of one image."""
     scores = language.similarity[:, position]
     true = [row for row, one_image in enumerate(language.images) if one_image == position]
     if not true:
@@ -196,7 +196,7 @@ def _texts(language: LanguageProbe, position: int) -> Markup:
 
 
 def _language_heading(language: LanguageProbe, summary: str) -> Markup:
-    kind = "trained with images" if language.trained else "zero-shot: never beside an image in training"
+    kind = "trained with images" if language.trained else "zero-shot: no image-text training data"
     return tag(
         "h3",
         language.code,

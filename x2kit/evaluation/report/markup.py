@@ -1,4 +1,4 @@
-"""HTML and SVG from Python: every text is escaped unless it was made here."""
+"""Build HTML and SVG elements; every text is escaped unless it is Markup."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _VOID = frozenset({"img", "br", "meta", "link"})
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
 
 def tag(name: str, *children: Child, **attributes: Attribute) -> Markup:
-    """An element.
+    """Build an element.
 
     Args:
-        children: texts, which are escaped; Markup, which is kept; lists of both; None for nothing.
-        attributes: an underscore at the end is dropped, others become hyphens; False and None leave the
-            attribute out, True writes its name alone.
+        children: texts (escaped), Markup (kept), iterables of both, or None (omitted).
+        attributes: a trailing underscore is dropped, other underscores become hyphens; False and None omit the
+            attribute, True writes its name only.
     """
     opening = "".join(_attribute(key, value) for key, value in attributes.items())
     if name in _VOID:
@@ -33,12 +33,12 @@ def tag(name: str, *children: Child, **attributes: Attribute) -> Markup:
 
 
 def join(*children: Child) -> Markup:
-    """Several pieces, one after the other; as in `tag`."""
+    """Concatenate children, as in `tag`."""
     return Markup("".join(_html(child) for child in children))
 
 
 def number(value: float) -> str:
-    """A coordinate: one decimal is finer than any screen."""
+    """Format a coordinate with at most one decimal."""
     return f"{value:.1f}".removesuffix(".0")
 
 

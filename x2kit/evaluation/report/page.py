@@ -1,4 +1,4 @@
-"""The page around the sections of a report: one HTML file that asks for nothing else. Imports no torch."""
+"""Assemble the sections of a report into one self-contained HTML page. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from x2kit.evaluation.report.markup import Markup, join, tag
 
-# A page that is mailed around must not call home: no script, nothing fetched, only its own data addresses.
+# A report is shared by mail, so it runs no script and fetches nothing; images are data URLs.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class Section(NamedTuple):
-    """A part of the page: anchor, heading, a sentence on how to read it, what it shows."""
+    """A section of the page: anchor, heading, introduction, content."""
 
     anchor: str
     heading: str
@@ -22,12 +22,12 @@ class Section(NamedTuple):
 
 
 def draw_page(title: str, description: str, facts: str, sections: Sequence[Section]) -> str:
-    """The whole file.
+    """Draw the whole page.
 
     Args:
-        title: heading, and title of the browser's tab.
-        description: what the run is for, in a sentence; may be empty.
-        facts: one line of what it is.
+        title: heading and title of the browser tab.
+        description: of the run; may be empty.
+        facts: one line below the description.
         sections: in order.
     """
     style = Markup((files(__package__) / "page.css").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def draw_page(title: str, description: str, facts: str, sections: Sequence[Secti
 
 
 def draw_facts(facts: Mapping[str, str | Markup | None]) -> Markup:
-    """Names with their values; what is None is left out."""
+    """Draw names with their values; None values are omitted."""
     return tag(
         "dl",
         [join(tag("dt", name), tag("dd", value)) for name, value in facts.items() if value is not None],
@@ -64,7 +64,7 @@ def draw_facts(facts: Mapping[str, str | Markup | None]) -> Markup:
 
 
 def folded(summary: str, text: str) -> Markup:
-    """A long text that opens on a click."""
+    """Draw a long text that opens on a click."""
     return tag("details", tag("summary", summary), tag("pre", text))
 
 

@@ -1,4 +1,4 @@
-"""What the model says about part of the measured records: the material of the gallery. Imports torch.
+"""Run the model on part of the evaluated records to get the report's examples. Imports torch.
 
 M images, T texts of one language, R regions.
 """
@@ -21,15 +21,15 @@ from x2kit.tasks.retrieval.ranking import ranks
 from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank, fuse_pairs
 
 MOST_RECORDS = 500
-"""Enough for telling examples, and seconds on two cores for a small model."""
+"""Records used for examples: seconds on two cores for a small model."""
 
 
 class PartOfSource:
-    """Some records of a source, evenly spread over it.
+    """Evenly spaced records of a source.
 
     Args:
         source: of any length.
-        most: records that are kept.
+        most: maximum number of records.
     """
 
     def __init__(self, source: Source, most: int = MOST_RECORDS) -> None:
@@ -41,29 +41,29 @@ class PartOfSource:
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index` of the part."""
+        """Return record `index` of the part."""
         return self.source[self.positions[index]]
 
     def texts(self) -> Iterator[str]:
-        """Texts of the whole source."""
+        """Yield the texts of the whole source."""
         return self.source.texts()
 
     def fingerprint(self) -> str:
-        """That of the whole source."""
+        """Return the fingerprint of the whole source."""
         return self.source.fingerprint()
 
 
 class LanguageProbe(NamedTuple):
-    """One language: its captions and how they find their images.
+    """Captions of one language with their similarities to all images.
 
     Attributes:
         code: of the language.
-        trained: whether its texts stood beside images in training.
-        written: T captions as the records have them.
-        images: T positions of the right images.
+        trained: whether the language has image-text training data.
+        written: T captions, uncleaned.
+        images: T positions of the true images.
         bank: the captions, encoded.
         similarity: [T, M].
-        ranks: [T] int64, of the right image, 0 for the first place; ties count against it.
+        ranks: [T] int64, of the true image, 0 is first; ties count as misses.
     """
 
     code: str
@@ -76,7 +76,7 @@ class LanguageProbe(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """A region, and where the model thinks that it is: boxes cxcywh in [0, 1]."""
+    """A region with its true and predicted box, cxcywh in [0, 1]."""
 
     text: str
     truth: list[float]
@@ -86,16 +86,16 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The encoded images, and questions about them.
+    """Encoded images of a part of the records, and queries on them.
 
     Attributes:
         model: in evaluation mode.
-        part: the records that are shown.
-        entries: M, what is known of each record.
+        part: the records.
+        entries: M, one per record.
         images: M, encoded.
-        only: whether no other language is measured (see `texts_in`).
-        retrieval, grounding: how texts are cut.
-        batch_size: texts at a time.
+        only: whether a single language is measured (see `texts_in`).
+        retrieval, grounding: settings of text lengths and of hits.
+        batch_size: texts in a batch.
     """
 
     model: X2VLM
@@ -108,7 +108,7 @@ class Probe:
     batch_size: int
 
     def captions(self, code: str, trained: bool) -> LanguageProbe | None:
-        """The captions of one language against all images; None if there are none."""
+        """Compare the captions of one language with all images; None without captions."""
         queries = captions(self.entries, code, self.only, self.retrieval.max_words)
         if not queries.texts:
             return None
@@ -119,7 +119,7 @@ class Probe:
         return LanguageProbe(code, trained, written, queries.images, bank, similarity, places)
 
     def match(self, language: LanguageProbe, pairs: Sequence[tuple[int, int]]) -> list[float]:
-        """Probability that image and caption belong together, for pairs of their positions."""
+        """Compute the matching probability of (image, caption) positions."""
         if not pairs:
             return []
         head = self.model.itm_logits
@@ -128,7 +128,7 @@ class Probe:
         return shares
 
     def boxes(self, code: str, positions: Sequence[int], most: int) -> dict[int, list[Guess]]:
-        """The first `most` regions of some images with the boxes that the model predicts for their texts."""
+        """Predict the boxes of the first `most` regions of some images, by position."""
         shown = [
             entry._replace(regions=entry.regions[:most] if position in positions else [])
             for position, entry in enumerate(self.entries)
@@ -141,16 +141,16 @@ class Probe:
         ]
         if not written:
             return {}
-        located = predict_regions(
+        predictions = predict_regions(
             self.grounding, self.model, self.images, shown, code, self.only, self.batch_size
         )
         found: dict[int, list[Guess]] = {}
-        for row, position in enumerate(located.regions.images):
+        for row, position in enumerate(predictions.regions.images):
             guess = Guess(
                 written[row],
-                located.regions.bbox[row],
-                located.predicted[row].tolist(),
-                float(located.iou[row]),
+                predictions.regions.bbox[row],
+                predictions.predicted[row].tolist(),
+                float(predictions.iou[row]),
             )
             found.setdefault(position, []).append(guess)
         return found
@@ -175,13 +175,13 @@ def make_probe(
 def languages_shown(
     codes: Sequence[str], trained: Sequence[str], recall: dict[str, float], most_trained: int = 1
 ) -> list[str]:
-    """The languages whose examples are shown: the first trained one, then the best, middle and worst zero-shot.
+    """Choose the languages of the examples: the first trained, then best, middle and worst zero-shot.
 
     Args:
         codes: all measured languages.
-        trained: those whose texts stood beside images in training.
-        recall: measured R@1 by language; without it the first three zero-shot languages are taken.
-        most_trained: trained languages that are shown where there are zero-shot ones; up to four otherwise.
+        trained: those with image-text training data.
+        recall: measured R@1 by language; without it the first three zero-shot languages are chosen.
+        most_trained: trained languages shown if there are zero-shot ones; otherwise up to four.
     """
     known = [code for code in codes if code in trained]
     unseen = [code for code in codes if code not in trained]

@@ -1,4 +1,4 @@
-"""The measured numbers of evaluation.json: headline figures and the table by language. Imports no torch."""
+"""Draw the numbers of evaluation.json: headline figures and a table by language. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from x2kit.evaluation.warnings import grounding_rows, retrieval_rows
 
 DIRECTIONS = (("image_to_text", "image → text"), ("text_to_image", "text → image"))
 GROUPS = (("zero_shot", "zero-shot", False), ("trained", "trained", True))
-"""Key of the means in the result, word on the page, whether texts stood beside images in training."""
+"""Suffix of the means in the result, name on the page, whether trained with images."""
 _BARS = ("r1", "found")
 
 
 class Figure(NamedTuple):
-    """One headline number: a share of 1, its chance level, and what it is of."""
+    """A headline number: share of 1, chance level, description."""
 
     name: str
     value: float
@@ -25,7 +25,7 @@ class Figure(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of the table: group, heading, and where the value lies in what a language has."""
+    """A column of the table: group, heading, and path of the value in a language's row."""
 
     group: str
     heading: str
@@ -33,10 +33,10 @@ class Column(NamedTuple):
 
 
 def draw_results(result: Mapping[str, Any]) -> Markup:
-    """Headline figures, warnings, the table by language.
+    """Draw headline figures, warnings and the table by language.
 
     Args:
-        result: what evaluation.json holds; parts that were not measured may be missing.
+        result: of evaluation.json; parts that were not measured may be missing.
     """
     return join(
         tag("div", [_tile(figure) for figure in headline(result)], class_="tiles"),
@@ -49,7 +49,7 @@ def draw_results(result: Mapping[str, Any]) -> Markup:
 
 
 def headline(result: Mapping[str, Any]) -> list[Figure]:
-    """The means over languages that the result has: retrieval before grounding, zero-shot before trained."""
+    """List the means over languages: retrieval before grounding, zero-shot before trained."""
     figures = []
     for key, word, trained in GROUPS:
         rows = _of_group(retrieval_rows(result), trained)
@@ -68,7 +68,7 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
         rows = _of_group(grounding, trained)
         if not rows:
             continue
-        about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, found by their text in the whole image"
+        about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, each predicted from its text and the whole image"
         figures.append(
             Figure(
                 f"Grounding, IoU > {result['grounding_iou']}, {word}",
@@ -81,7 +81,7 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
 
 
 def draw_table(result: Mapping[str, Any]) -> Markup | None:
-    """One row a language, trained ones first: recall in both directions, grounding, chance and counts."""
+    """Draw a row for each language, trained ones first: recall, grounding, chance and counts."""
     rows: dict[str, dict[str, Any]] = {code: dict(row) for code, row in retrieval_rows(result).items()}
     name, grounding = grounding_rows(result)
     for code, row in grounding.items():
@@ -96,14 +96,12 @@ def draw_table(result: Mapping[str, Any]) -> Markup | None:
         group = _of_group(rows, trained)
         body += [_row(code, row, columns) for code, row in group.items()]
         body += [_mean_row(f"mean {word}", list(group.values()), columns)] if len(group) > 1 else []
-    notes = (
-        f"Split {result['split']}, in per cent. R@k: the right answer is among the first k, ties counted as "
-    )
-    notes += "misses. Chance: R@1 of a random order."
+    notes = f"Split {result['split']}, in per cent. R@k: a positive is among the first k, ties counted as misses. "
+    notes += "Chance: R@1 of a random order."
     if reranked:
         notes += f" Re-ranked: {rerank_rule(result)}."
     if grounding:
-        notes += " Chance of grounding: the share of hits if the prediction were the true box of another region, drawn at random."
+        notes += " Chance of grounding: hits of the true box of another region, drawn at random."
     table = tag(
         "table",
         _head(columns),
@@ -116,19 +114,19 @@ def draw_table(result: Mapping[str, Any]) -> Markup | None:
 
 
 def percent(share: float) -> str:
-    """A share as per cent; two digits that count where it is small."""
+    """Format a share in per cent, with two significant digits below 1 %."""
     value = 100 * share
     return f"{value:.2g} %" if 0 < value < 1 else f"{value:.1f} %"
 
 
 def rerank_rule(result: Mapping[str, Any]) -> str:
-    """How the matching head came in, in words."""
+    """Describe the re-ranking."""
     rerank = result["rerank"]
     rule = {
         "combined": f"by similarity / temperature + {rerank['itm_weight']} · log p(match)",
         "matching": "by the matching head alone",
     }.get(rerank["method"], rerank["method"])
-    return f"the best {rerank['top_k']} of each direction again, {rule}"
+    return f"the best {rerank['top_k']} of each query, {rule}"
 
 
 def _columns(result: Mapping[str, Any], reranked: bool) -> list[Column]:
@@ -174,7 +172,7 @@ def _row(code: str, row: Mapping[str, Any], columns: Sequence[Column]) -> Markup
 
 
 def _mean_row(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Markup:
-    """Means of the shares; counts stay as they are where all rows agree."""
+    """Draw means of shares; counts are shown if all rows agree."""
     cells = []
     for column in columns:
         values = [value for row in rows if (value := _at(row, column.path)) is not None]

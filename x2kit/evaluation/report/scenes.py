@@ -1,4 +1,4 @@
-"""Predicted and true boxes drawn on images. Imports torch."""
+"""Draw predicted and true boxes on images. Imports torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.probe import Guess, Probe
 
 SCENES, REGIONS = 6, 4
-"""Images of each language, and most regions of an image."""
+"""Number of images of each language, and maximum number of regions of an image."""
 
 
 def draw_scenes(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> Markup | None:
-    """The same images for each language, evenly spread over those that have regions; None if none has."""
+    """Draw evenly spaced images with regions, the same for each language; None without regions."""
     having = [position for position, entry in enumerate(probe.entries) if entry.regions]
     chosen = list(dict.fromkeys(having[place * len(having) // SCENES] for place in range(SCENES) if having))
     drawn = []
@@ -39,14 +39,14 @@ def draw_scenes(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> M
 def draw_scene(
     thumbnail: str, size: tuple[int, int], guesses: Sequence[Guess], code: str, limit: float
 ) -> Markup:
-    """One image with its boxes, and under it each region's text and intersection over union.
+    """Draw an image with its boxes, followed by each region's text and intersection over union.
 
     Args:
-        thumbnail: address of the image.
-        size: its width and height in pixels.
-        guesses: the regions that are shown.
+        thumbnail: data URL of the image.
+        size: (width, height) of the image in pixels.
+        guesses: the regions.
         code: language of their texts.
-        limit: intersection over union above which a box counts as found.
+        limit: intersection over union above which a prediction is a hit.
     """
     width, height = size
     shapes = [
@@ -97,7 +97,7 @@ def _rect(bbox: Sequence[float], size: tuple[int, int], kind: str) -> Markup:
 
 
 def _numbers(number: int, guess: Guess, size: tuple[int, int]) -> Markup:
-    """The number of a region: left at the top of its true box, right at the bottom of the predicted one."""
+    """Draw a region's number at the top left of its true box and the bottom right of the predicted one."""
     width, height = size
     letter = 0.085 * min(size)
     (x, y, w, h), (px, py, pw, ph) = guess.truth, guess.predicted

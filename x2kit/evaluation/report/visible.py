@@ -1,4 +1,4 @@
-"""Images of any channels and depth as people can look at them. Imports no torch."""
+"""Convert images of any channels and depth to displayable 8-bit images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from x2kit.data.media.pixel_arrays import to_unit
 from x2kit.plugin.facts import ImageSpec
 
 _DARKEST, _BRIGHTEST = 2, 98
-"""Per cent of the numbers of a channel that become black, and that do not become white: usual for satellite tiles."""
+"""Percentiles of a channel mapped to black and white, usual for satellite tiles."""
 
 
 def visible(loaded: Loaded, spec: ImageSpec) -> Image.Image:
-    """An image that was read for an encoder; one of 8 bits in grey or colour is left as it is."""
+    """Convert an image read for an encoder; 8-bit grey and colour images are returned unchanged."""
     if isinstance(loaded, Image.Image):
         return loaded
     return visible_unit(to_unit(loaded, spec.value_range or (0, 255)), spec)
 
 
 def visible_unit(pixels: NDArray[np.float32], spec: ImageSpec) -> Image.Image:
-    """Numbers [H, W, C] in [0, 1] as colours where `spec` names them or there are three channels, else as grey.
+    """Convert pixels [H, W, C] in [0, 1] to RGB if `spec` names colours or C is at least 3, else to grey.
 
-    What an ordinary image is not is stretched, each channel for itself: a radiograph of 12 bits, or the
-    reflectance of a forest, would be black.
+    Images that are not 8-bit grey or RGB get their contrast stretched by channel: a 12-bit radiograph or the
+    reflectance of a forest would otherwise be black.
     """
     channels = spec.colours or ((0, 1, 2) if pixels.shape[2] >= 3 else (0,))
     shown = pixels[..., list(channels)]

@@ -1,4 +1,4 @@
-"""From a run directory to report.html: reads what the run left, asks the model, draws the page. Imports torch."""
+"""Write report.html of a run: read its results, run the model on examples, draw the page. Imports torch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from x2kit.data.config import DataConfig, loss_phases
-from x2kit.evaluation.config import EvaluationConfig
-from x2kit.evaluation.harness import (
-    RESULT,
-    describe_checkpoint,
-    evaluation_of,
-    read_result,
-    trained_with_images,
-)
+from x2kit.data.config import loss_phases
+from x2kit.evaluation.config import Recipe, require_evaluation
+from x2kit.evaluation.harness import RESULT, describe_checkpoint, read_result, trained_with_images
 from x2kit.evaluation.report.curves import draw_curves
 from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
 from x2kit.evaluation.report.markup import Markup, join, tag
@@ -24,9 +18,9 @@ from x2kit.evaluation.report.probe import Probe, languages_shown, make_probe
 from x2kit.evaluation.report.results import draw_results
 from x2kit.evaluation.report.scenes import draw_scenes
 from x2kit.evaluation.warnings import retrieval_rows
+from x2kit.io.atomic import atomic_file
 from x2kit.io.run_directory import VERSIONS, read_metrics
 from x2kit.model.build import build_model
-from x2kit.model.config import ModelConfig
 from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, read_weights, weights_directory
 from x2kit.plugin.loading.manager import Plugins
@@ -37,35 +31,28 @@ REPORT = "report.html"
 
 
 class Steps(Protocol):
-    """What a report needs of `training`."""
+    """The part of `training` that a report reads."""
 
     @property
     def steps(self) -> int: ...
 
 
-class Recipe(Protocol):
-    """What a report needs of a recipe; `x2kit.Recipe` has it."""
+class ReportedRecipe(Recipe, Protocol):
+    """The parts of a recipe that a report reads; implemented by `x2kit.Recipe`."""
 
     @property
     def description(self) -> str: ...
     @property
-    def model(self) -> ModelConfig: ...
-    @property
-    def data(self) -> DataConfig: ...
-    @property
     def training(self) -> Steps: ...
-    @property
-    def evaluation(self) -> EvaluationConfig | None: ...
-    def to_yaml(self) -> str: ...
 
 
 class Run(NamedTuple):
-    """What lies in a run directory.
+    """Files of a run directory.
 
     Attributes:
         directory: of the run.
         metrics: lines of metrics.jsonl; none for a weights directory.
-        result: of evaluation.json; None if the run was not measured.
+        result: of evaluation.json; None if the run was not evaluated.
         checkpoint: path, SHA-256 and steps of the weights.
         versions: of versions.json; empty if there is none.
     """
@@ -77,11 +64,10 @@ class Run(NamedTuple):
     versions: dict[str, Any]
 
 
-def write_report(run: Path, recipe: Recipe, plugins: Plugins, *, device: str = "auto") -> Path:
+def write_report(run: Path, recipe: ReportedRecipe, plugins: Plugins, *, device: str = "auto") -> Path:
     """Write report.html into a run directory.
 
-    The numbers and curves are those that the run has; the examples are worked out now, on up to 500 records of the
-    split that the recipe measures.
+    Numbers and curves are read from the run; examples are computed now, on up to 500 records of the split.
 
     Args:
         run: a run directory, or a weights directory, which has no curves.
@@ -89,35 +75,33 @@ def write_report(run: Path, recipe: Recipe, plugins: Plugins, *, device: str = "
         plugins: those that the recipe was resolved with.
         device: auto, or a torch device.
     Returns: the file.
-    Raises: RecipeError if neither recipe nor result says what is measured; WeightsError for a directory without
-        weights; DataError for a broken record.
+    Raises: RecipeError for a recipe without evaluation; WeightsError for a directory without weights; DataError for a
+        broken record.
     """
     weights = weights_directory(run)
     found = read_run(run, weights)
-    split = found.result["split"] if found.result else evaluation_of(recipe).split
+    split = found.result["split"] if found.result else require_evaluation(recipe).split
     examples = draw_examples(weights, recipe, split, found.result, device)
     sections = [
         Section("results", "Results", _about_results(found), _results(found)),
         Section(
             "curves",
             "Training curves",
-            "Each drawing starts at 0 and has its own scale; the number at the right is the last value. Long runs "
-            "are drawn as means of neighbouring steps.",
+            "Each axis starts at 0 and is scaled separately; the number at the right is the last value. Curves of long "
+            "runs are means of neighbouring steps.",
             draw_curves(found.metrics, loss_phases(recipe.data, recipe.training.steps)),
         ),
         *examples,
-        Section("run", "How this was made", "", _made(found, recipe, plugins)),
+        Section("run", "Provenance", "", _provenance(found, recipe, plugins)),
     ]
-    page = draw_page(_title(run), recipe.description, _facts(found), sections)
-    file = run / REPORT
-    beside = file.with_name(f".{REPORT}.partial")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(file)
-    return file
+    page = draw_page(run.resolve().name, recipe.description, _facts(found), sections)
+    with atomic_file(run / REPORT) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return run / REPORT
 
 
 def read_run(run: Path, weights: Path) -> Run:
-    """Everything that a report reads of a run. Raises X2KitError for a damaged evaluation.json."""
+    """Read metrics, result, checkpoint and versions of a run. Raises X2KitError for a damaged evaluation.json."""
     versions = run / VERSIONS
     return Run(
         run,
@@ -129,10 +113,10 @@ def read_run(run: Path, weights: Path) -> Run:
 
 
 def draw_examples(
-    weights: Path, recipe: Recipe, split: str, result: Mapping[str, Any] | None, device: str
+    weights: Path, recipe: ReportedRecipe, split: str, result: Mapping[str, Any] | None, device: str
 ) -> list[Section]:
-    """What the model says about part of the split: captions, images, boxes."""
-    config = evaluation_of(recipe)
+    """Draw predictions on part of the split: captions, images, boxes."""
+    config = require_evaluation(recipe)
     source_config = config.source.for_split(split)
     recipe.data.limits.apply()
     source = source_config.open()
@@ -171,26 +155,25 @@ def _retrieval_sections(
     shown = len(probe.images)
     records = f"all {total:,}" if shown == total else f"{shown:,} of the {total:,}"
     about = (
-        f"Captions of the split {split} and the five images that are most similar, among {records}. Shown are the "
-        "first captions of the split that find their image and the first that miss it, so both kinds are seen "
-        "whatever their share. The true image has a green frame; where it is not among the five, it stands last "
-        "with its place. Under each image: cosine similarity, which orders them, and the probability of a match "
-        "by the matching head."
+        f"Captions of the split {split} and the five most similar images, among {records}. Shown are the first "
+        "captions whose image is ranked first and the first that miss it, whatever the share of either. The true image "
+        "has a green frame; if it is not among the five, it comes last with its rank. Below each image: the cosine "
+        "similarity, which orders them, and the probability of the matching head."
     )
     if any(code not in trained for code in codes) and len(languages) > 1:
-        about += " Of the zero-shot languages the best, a middle and the worst are shown, where they were measured."
+        about += " Of the measured zero-shot languages the best, a middle and the worst are shown."
     return [
         Section(
             "queries",
-            "Captions and the images they find",
+            "Captions and retrieved images",
             about,
             join([draw_queries(probe, language, thumbnails) for language in languages]),
         ),
         Section(
             "texts",
-            "Images and the captions they find",
-            "Images, evenly spread over the split, and the five captions of each language that are most similar; "
-            "the true one has a green frame.",
+            "Images and retrieved captions",
+            "Evenly spaced images of the split and the five most similar captions of each language; the true one has "
+            "a green frame.",
             draw_texts(probe, languages, thumbnails),
         ),
     ]
@@ -201,12 +184,12 @@ def _box_section(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> 
     if drawn is None:
         return []
     about = join(
-        "Each region's text is given with the whole image. ",
+        "The model gets each region's text and the whole image. ",
         tag("span", class_="key"),
         " true box, ",
         tag("span", class_="key guess"),
         f" predicted box; the number is their intersection over union, ✓ above {probe.grounding.iou}. The "
-        "images are evenly spread over the split and the same for every language.",
+        "images are evenly spaced in the split and equal for every language.",
     )
     return [Section("grounding", "Grounding", about, drawn)]
 
@@ -215,20 +198,20 @@ def _results(run: Run) -> Markup:
     if run.result is None:
         return tag(
             "p",
-            "This run has not been measured yet. ",
+            "This run is not evaluated. Run ",
             tag("code", f"x2kit evaluate {run.directory}"),
-            " measures it, and then ",
+            " and ",
             tag("code", f"x2kit report {run.directory}"),
-            " shows the numbers here.",
+            " to see the numbers here.",
             class_="warning",
         )
     stale = run.result["checkpoint"]["sha256"] != run.checkpoint["sha256"]
     warning = tag(
         "p",
         tag("b", "These numbers are of other weights "),
-        "than those that the run has now. ",
+        "than the run's current ones. Run ",
         tag("code", f"x2kit evaluate {run.directory}"),
-        " measures the present ones.",
+        " to update them.",
         class_="warning",
         role="alert",
     )
@@ -238,15 +221,13 @@ def _results(run: Run) -> Markup:
 def _about_results(run: Run) -> str:
     if run.result is None:
         return ""
-    return (
-        "Zero-shot languages never stood beside an image in training; they are tied to the images by parallel "
-        f"texts alone. Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
-        if run.result.get("mean_zero_shot") is not None
-        else f"Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
-    )
+    about = f"Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
+    if run.result.get("mean_zero_shot") is None:
+        return about
+    return f"Zero-shot languages have no image-text training data, only parallel texts. {about}"
 
 
-def _made(run: Run, recipe: Recipe, plugins: Plugins) -> Markup:
+def _provenance(run: Run, recipe: ReportedRecipe, plugins: Plugins) -> Markup:
     packages = run.versions.get("packages", {})
     data = (run.result or {}).get("data", {})
     return join(
@@ -257,7 +238,7 @@ def _made(run: Run, recipe: Recipe, plugins: Plugins) -> Markup:
                 "steps": _optional(run.checkpoint["steps"]),
                 "seed": _optional(run.versions.get("seed")),
                 "measured data": _optional(data.get("fingerprint")),
-                "measuring took": f"{run.result['seconds']:.0f} s" if run.result else None,
+                "evaluation took": f"{run.result['seconds']:.0f} s" if run.result else None,
                 "python": _optional(run.versions.get("python")),
                 "packages": ", ".join(f"{name} {version}" for name, version in packages.items()) or None,
                 "machine": _optional(run.versions.get("machine")),
@@ -287,15 +268,11 @@ def _facts(run: Run) -> str:
 
 
 def _took(metrics: Sequence[Mapping[str, Any]]) -> str | None:
-    """Training time without pauses between a stop and a resume; None for runs that did not log `seconds`."""
+    """Sum the training time, without pauses between stop and resume; None for runs that did not log `seconds`."""
     if not metrics or not all("seconds" in line for line in metrics):
         return None
     minutes = sum(line["seconds"] for line in metrics) / 60
     return f"trained in {minutes:.0f} minutes" if minutes >= 1 else "trained in less than a minute"
-
-
-def _title(run: Path) -> str:
-    return run.resolve().name
 
 
 def _optional(value: Any) -> str | None:
