@@ -206,7 +206,7 @@ def test_an_encoder_of_a_plugin_reads_its_own_checkpoints(
     made.write(renamed, folder / "mine.th")
     done = x2kit("convert", "mine.th", "without")
     assert done.status == 2
-    assert "no vision component reads its vision encoder, which has mine.class_embedding" in done.err
+    assert "no vision component matches its vision encoder, which has mine.class_embedding" in done.err
     done = x2kit("convert", "mine.th", "weights", "--plugin", "mine.py")
     assert done.status == 0, done.err
     assert "model: Mine," in done.out
@@ -278,7 +278,7 @@ def without_a_tensor(tensors: Tensors) -> str:
 def without_a_part(tensors: Tensors) -> str:
     for name in [name for name in tensors if name.startswith("text_encoder.")]:
         del tensors[name]
-    return "no name begins with text_encoder."
+    return "no key begins with text_encoder."
 
 
 def with_another_tensor(tensors: Tensors) -> str:
@@ -371,7 +371,7 @@ def test_a_directory_that_holds_something_stays_as_it_was(
     (folder / "weights" / "mine.txt").write_text("mine")
     done = x2kit("convert", "small.th", "weights")
     assert done.status == 2
-    assert done.err.startswith("weights: is there already and is not empty")
+    assert done.err.startswith("weights: exists and is not empty")
     assert [path.name for path in (folder / "weights").iterdir()] == ["mine.txt"]
     assert (folder / "weights" / "mine.txt").read_text() == "mine"
 
@@ -421,7 +421,7 @@ def test_directions_are_not_mixed_up(x2kit: Subcommand, folder: Path, file: Path
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("small.th", "is there already"), ("back.bin", "expected a name that ends in .th")],
+    [("small.th", "exists already"), ("back.bin", "expected a name that ends in .th")],
 )
 def test_the_way_back_overwrites_nothing(
     x2kit: Subcommand, folder: Path, file: Path, target: str, message: str

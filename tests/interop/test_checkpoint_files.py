@@ -30,7 +30,7 @@ def test_a_file_is_read_as_it_was_written(suffix: str, tmp_path: Path) -> None:
 def test_tensors_lie_bare_or_under_model(content: dict[str, object], tmp_path: Path) -> None:
     torch.save(content, tmp_path / "c.th")
     found = read_official(tmp_path / "c.th")
-    assert (list(found.tensors), found.beside, found.dropped) == (["w"], {"epoch": 3}, ())
+    assert (list(found.tensors), found.values, found.dropped) == (["w"], {"epoch": 3}, ())
 
 
 def test_plain_values_beside_the_tensors_are_kept_and_the_rest_named(tmp_path: Path) -> None:
@@ -38,14 +38,14 @@ def test_plain_values_beside_the_tensors_are_kept_and_the_rest_named(tmp_path: P
     optimizer = {"state": {0: {"exp_avg": W}}}
     torch.save({"model": {"w": W}, "config": config, "optimizer": optimizer, "v": W}, tmp_path / "c.th")
     found = read_official(tmp_path / "c.th")
-    assert found.beside == {"config": config}
+    assert found.values == {"config": config}
     assert found.dropped == ("optimizer", "v")
 
 
 @pytest.mark.parametrize("content", [{}, {"model": {}}, {"epoch": 3}])
 def test_a_file_without_tensors_is_refused(content: dict[str, object], tmp_path: Path) -> None:
     torch.save(content, tmp_path / "c.th")
-    with pytest.raises(WeightsError, match=r"c\.th: holds no tensor"):
+    with pytest.raises(WeightsError, match=r"c\.th: contains no tensor"):
         read_official(tmp_path / "c.th")
 
 
@@ -56,7 +56,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "c.th").write_bytes(b"mine")
-    with pytest.raises(WeightsError, match=r"c\.th: is there already"):
+    with pytest.raises(WeightsError, match=r"c\.th: exists already"):
         write_official(OfficialFile({"w": W}, {}), tmp_path / "c.th")
     assert (tmp_path / "c.th").read_bytes() == b"mine"
 

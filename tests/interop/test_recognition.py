@@ -73,7 +73,7 @@ def test_a_component_that_cannot_read_shapes_is_named_with_what_it_read(
 
 def test_what_each_component_lacks_is_listed(small: made.Inventory, registry: Registry) -> None:
     shapes = {name: shape for name, shape in small.shapes.items() if "intermediate.dense.weight" not in name}
-    assert "it lacks: encoder.layer.0.intermediate.dense.weight" in refused(shapes, registry)
+    assert ": encoder.layer.0.intermediate.dense.weight" in refused(shapes, registry)
 
 
 def test_names_that_are_no_layers_are_left_to_the_account(small: made.Inventory, registry: Registry) -> None:
@@ -97,4 +97,4 @@ def test_heads_are_64_wide_unless_they_are_given(registry: Registry) -> None:
 def test_another_models_state_is_told_by_what_it_has(names: list[str]) -> None:
     with pytest.raises(WeightsError, match=r"a\.th: not an official checkpoint") as error:
         recognise(names, "a.th")
-    assert f"it has: {names[0].split('.')[0] if names else 'nothing'}" in str(error.value)
+    assert f"found: {names[0].split('.')[0] if names else 'nothing'}" in str(error.value)

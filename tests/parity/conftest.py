@@ -17,8 +17,7 @@ from x2kit_timm import BeitV2
 from x2kit_transformers import Bert, XLMRoberta
 
 from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, Texts
-from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, Layout
-from x2kit.interop.names import official_names
+from x2kit.interop.layout import MLM_OF_STACK, MLM_SEPARATE, PLAIN_TEXT, STACKED_TEXT, Layout, official_names
 from x2kit.model import X2VLM
 from x2kit.model.config import HeadsConfig
 from x2kit.plugin import SpecialIds, Tokenizer
@@ -161,7 +160,7 @@ def record(
     model._mean.zero_()
     model._std.fill_(1)
     text_prefix = PLAIN_TEXT if separate else STACKED_TEXT
-    layout = Layout(text_prefix, not separate, MLM_APART if separate else MLM_OF_STACK)
+    layout = Layout(text_prefix, not separate, MLM_SEPARATE if separate else MLM_OF_STACK)
     names = official_names(model, layout, 0 if separate else layers)
     model.load_state_dict({own: official(tensors, theirs) for own, theirs in names.items()})
     return Recording(folder, config, model, names)

@@ -14,7 +14,7 @@ from torch import Tensor
 import x2kit
 from tests.interop import made
 from x2kit.interop.convert import Converted, from_official, to_official
-from x2kit.interop.names import official_buffers
+from x2kit.interop.layout import official_buffers
 from x2kit.plugin.loading.manager import load_plugins
 
 from .evidence import check_equal

@@ -10,8 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from x2kit.interop.convert import from_official
-from x2kit.interop.layout import MLM_OF_STACK, PLAIN_TEXT, Layout
-from x2kit.interop.names import official_names
+from x2kit.interop.layout import MLM_OF_STACK, PLAIN_TEXT, Layout, official_names
 from x2kit.model.initialisation import build_started
 from x2kit.model.saving import read_model_config
 from x2kit.plugin.loading.manager import load_plugins

@@ -17,8 +17,7 @@ from x2kit_transformers import XLMRoberta
 
 from x2kit.data.config import LOSSES
 from x2kit.interop.convert import from_official
-from x2kit.interop.layout import MLM_APART, PLAIN_TEXT, Layout
-from x2kit.interop.names import official_names
+from x2kit.interop.layout import MLM_SEPARATE, PLAIN_TEXT, Layout, official_names
 from x2kit.model import X2VLM, load
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.initialisation import Initialisation, build_started
@@ -33,7 +32,7 @@ from x2kit.training.step.plan import Negatives
 from .conftest import REFERENCE, image_batch
 from .evidence import check, check_equal
 
-APART = Layout(PLAIN_TEXT, False, MLM_APART)
+APART = Layout(PLAIN_TEXT, False, MLM_SEPARATE)
 MAPPING, BATCH = "cclm_init/mapping.json", "cclm_init/batch.safetensors"
 
 

@@ -14,8 +14,7 @@ from x2kit_fusion import CrossBert
 from x2kit_timm import BeitV2
 from x2kit_transformers import Bert, XLMRoberta
 
-from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, Layout
-from x2kit.interop.names import official_names
+from x2kit.interop.layout import MLM_OF_STACK, MLM_SEPARATE, PLAIN_TEXT, STACKED_TEXT, Layout, official_names
 from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.plugin import IdsOnly, SpecialIds
@@ -90,7 +89,7 @@ class Started:
         self.layout = Layout(
             PLAIN_TEXT if self.apart else STACKED_TEXT,
             not self.apart,
-            MLM_APART if self.apart else MLM_OF_STACK,
+            MLM_SEPARATE if self.apart else MLM_OF_STACK,
         )
         self.names = official_names(self.model, self.layout, 0 if self.apart else text)
 

@@ -1,1 +1,1 @@
-"""Reading and writing what others publish: official checkpoints of X²-VLM, CCLM and X-VLM."""
+"""Convert official checkpoints of X²-VLM, X-VLM and CCLM to weights directories, and back."""

@@ -1,4 +1,4 @@
-"""Official checkpoint files, read without running code and written whole. Imports torch."""
+"""Read official checkpoint files without unpickling code, and write them atomically. Imports torch."""
 
 from __future__ import annotations
 
@@ -22,41 +22,40 @@ class OfficialFile(NamedTuple):
 
     Attributes:
         tensors: in the order of the file.
-        beside: plain values that stand beside them, such as `config`.
-        dropped: keys of what else stands beside them, such as `optimizer`.
+        values: other entries of plain values, such as `config`.
+        dropped: keys of other entries, such as `optimizer`.
     """
 
     tensors: dict[str, Tensor]
-    beside: dict[str, Any]
+    values: dict[str, Any]
     dropped: tuple[str, ...] = ()
 
 
 def read_official(file: Path) -> OfficialFile:
-    """Raises WeightsError if the file is missing, damaged, holds no tensor, or would run code when read."""
-    tensors, beside = read_checkpoint(file)
+    """Read a checkpoint. Raises WeightsError if it is missing, damaged, without tensors, or would run code."""
+    tensors, others = read_checkpoint(file)
     if not tensors:
-        raise WeightsError(f"{file}: holds no tensor")
-    plain = {key: value for key, value in beside.items() if _plain(value)}
-    return OfficialFile(tensors, plain, tuple(key for key in beside if key not in plain))
+        raise WeightsError(f"{file}: contains no tensor")
+    values = {key: value for key, value in others.items() if _plain(value)}
+    return OfficialFile(tensors, values, tuple(key for key in others if key not in values))
 
 
 def write_official(content: OfficialFile, file: Path) -> None:
-    """Write `{"model": tensors, ...}` as the official code does, or a .safetensors file of the tensors alone.
+    """Write `{"model": tensors, ...}` like the official code, or a .safetensors file of the tensors only.
 
-    Raises: WeightsError for another suffix, StorageError if it cannot be written; what lies there already stays as it
-        is.
+    Raises: WeightsError for another suffix or an existing file; StorageError for a failed write.
     """
     if file.suffix not in SUFFIXES:
         raise WeightsError(f"{file}: expected a name that ends in {', '.join(SUFFIXES)}")
     if file.exists():
-        raise WeightsError(f"{file}: is there already; name another file, or remove it")
-    with atomic_file(file) as beside:
+        raise WeightsError(f"{file}: exists already; choose another name, or remove it")
+    with atomic_file(file) as partial:
         if file.suffix == ".safetensors":
-            # clones: safetensors refuses two names of one memory, which official checkpoints have
+            # clones: safetensors refuses tensors that share memory, which official checkpoints have
             tensors = {name: value.clone() for name, value in content.tensors.items()}
-            save_file(tensors, beside, {"format": "pt"})
+            save_file(tensors, partial, {"format": "pt"})
         else:
-            torch.save({"model": content.tensors, **content.beside}, beside)
+            torch.save({"model": content.tensors, **content.values}, partial)
 
 
 def _plain(value: Any) -> bool:

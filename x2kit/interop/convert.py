@@ -1,10 +1,10 @@
-"""Official checkpoints to weights directories, and back. Imports torch.
+"""Convert official checkpoints to weights directories, and back. Imports torch.
 
-Beside what every weights directory has, a converted one holds
+In addition to the usual files, a converted weights directory has
 
 official.json         layout, keys in their order with dtypes, plain values of the file
-official.safetensors  tensors that the model has no place for, kept for the way back
-account.json          what became of every key
+official.safetensors  tensors that are not in the model, stored for conversion back
+account.json          fate of every key
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ from torch import Tensor
 from x2kit.errors import SettingError, ShapeError, WeightsError
 from x2kit.interop.account import Account
 from x2kit.interop.checkpoint_files import OfficialFile, read_official, write_official
-from x2kit.interop.layout import MLM_APART, MLM_OF_STACK, PLAIN_TEXT, STACKED_TEXT, VISION, Layout, recognise
-from x2kit.interop.names import official_buffers, official_names
+from x2kit.interop.layout import (
+    MLM_OF_STACK,
+    MLM_SEPARATE,
+    PLAIN_TEXT,
+    STACKED_TEXT,
+    VISION,
+    Layout,
+    official_buffers,
+    official_names,
+    recognise,
+)
 from x2kit.interop.recognition import first_fusion_layer, model_of
 from x2kit.io.atomic import atomic_folder
 from x2kit.model import X2VLM, build_model, load, save_weights
@@ -32,12 +41,12 @@ from x2kit.model.saving import recipe_of, weights_directory
 from x2kit.plugin.registry import Registry
 
 FACTS, KEPT, ACCOUNT = "official.json", "official.safetensors", "account.json"
-SPARE = {"crit_mask_lm_smoothed.one_hot": "the captioning loss's label smoothing, which is a setting"}
-"""Keys of official models that are part of no model here, and why."""
+SPARE = {"crit_mask_lm_smoothed.one_hot": "label smoothing of the captioning loss, which is a setting"}
+"""Keys of official models without counterpart here, with the reason."""
 
 
 class Converted(NamedTuple):
-    """What was found in a checkpoint."""
+    """Layout, settings and account of a converted checkpoint."""
 
     layout: Layout
     config: ModelConfig
@@ -53,22 +62,22 @@ def from_official(
     heads: int | None = None,
     plugins: Sequence[str] = (),
 ) -> Converted:
-    """Write the weights directory of an official checkpoint, or nothing.
+    """Convert an official checkpoint to a weights directory, written atomically.
 
     Args:
         file: .th, .pth, .pt or .safetensors.
-        directory: must not hold anything yet.
-        registry: the components that may be its encoders.
-        tokenizer: name or directory of the text encoder's tokenizer; without one the model reads ids only.
-        image_size: another image size; positions are interpolated.
-        heads: attention heads of text and fusion encoder, where they are not 64 wide each.
-        plugins: those of `registry` beside the installed ones, by their names in a recipe.
-    Raises: WeightsError that says what does not fit, and where.
+        directory: must be absent or empty.
+        registry: components that may match its encoders.
+        tokenizer: name or directory of the text encoder's tokenizer; without one the model accepts ids only.
+        image_size: new image size; positions are interpolated.
+        heads: attention heads of text and fusion encoder, if their width is not 64.
+        plugins: those of `registry` that are not installed, by their names in a recipe.
+    Raises: WeightsError with the keys that do not fit.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise WeightsError(f"{directory}: is there already and is not empty; name another directory")
+        raise WeightsError(f"{directory}: exists and is not empty; choose another directory")
     if file.is_dir():
-        raise WeightsError(f"{file}: is a directory; --to official writes a checkpoint of its weights")
+        raise WeightsError(f"{file}: is a directory; --to official converts its weights to a checkpoint")
     content = read_official(file)
     tensors = content.tensors
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
@@ -81,8 +90,8 @@ def from_official(
         with without_initialisation():
             model = build_model(config, tokenizer=text_tokenizer)
         names = official_names(model, layout, first)
-        _find(model, names, tensors, account)
-        kept = _rest(model, layout, content, account)
+        _account_for_model(model, names, tensors, account)
+        kept = _account_for_rest(model, layout, content, account)
         account.require_whole()
         model.load_state_dict(_state(names, tensors))
         if image_size is not None:
@@ -94,7 +103,7 @@ def from_official(
         "layout": layout.__dict__,
         "first_layer": first,
         "keys": {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()},
-        "beside": content.beside,
+        "beside": content.values,
     }
     try:
         with atomic_folder(directory) as place:
@@ -109,31 +118,31 @@ def from_official(
 
 
 def to_official(directory: Path, file: Path, plugins: Sequence[str] = ()) -> Layout:
-    """Write weights in the official layout: that of the checkpoint they came from, else the one that fits.
+    """Write weights in the layout of the checkpoint they came from, or in one that fits.
 
     Args:
         plugins: see `x2kit.load`.
-    Raises: WeightsError if the model has a part that no official checkpoint has.
+    Raises: WeightsError for a model with a part that no official checkpoint has.
     """
     path = weights_directory(directory)
     model, facts = load(path, plugins=plugins), _facts(path)
     layout = _fitting_layout(model) if facts is None else Layout(**facts["layout"])
     first = _layers(model) * layout.stacked if facts is None else facts["first_layer"]
-    tensors = _written(model, layout, first)
-    beside: dict[str, Any] = {}
+    tensors = _official_tensors(model, layout, first)
+    values: dict[str, Any] = {}
     if facts is not None:
         tensors |= load_file(path / KEPT) if (path / KEPT).is_file() else {}
         tensors = _cast(
             {name: tensors[name] for name in facts["keys"] if name in tensors},
             {name: getattr(torch, kind) for name, kind in facts["keys"].items()},
         )
-        beside = facts["beside"]
-    write_official(OfficialFile(tensors, beside), file)
+        values = facts["beside"]
+    write_official(OfficialFile(tensors, values), file)
     return layout
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """What was noted of the checkpoint that weights came from; None for weights of our own."""
+    """Read the facts of the checkpoint that weights came from; None for weights trained here."""
     file = path / FACTS
     if not file.is_file():
         return None
@@ -141,7 +150,7 @@ def _facts(path: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(
-            f"{file}: damaged: {error}; without it x2kit writes the layout that fits"
+            f"{file}: damaged: {error}; remove it to write a layout that fits the model"
         ) from error
     return facts
 
@@ -152,10 +161,10 @@ def _tied(tensors: dict[str, Tensor], layout: Layout) -> bool:
     return words is not None and decoder is not None and torch.equal(words, decoder)
 
 
-def _find(
+def _account_for_model(
     model: X2VLM, names: dict[str, tuple[str, ...]], tensors: dict[str, Tensor], account: Account
 ) -> None:
-    """Account for the model's tensors: whether they are there, and of the right shape."""
+    """Account for the model's tensors: present or missing, and of the right shape."""
     for own, value in model.state_dict().items():
         parts = names[own]
         wanted = list(value.shape)
@@ -175,7 +184,7 @@ def _compare(name: str, value: Tensor, wanted: list[int], account: Account) -> N
 
 
 def _state(names: dict[str, tuple[str, ...]], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The model's tensors out of the checkpoint's."""
+    """Map the checkpoint's tensors to the model's."""
     parts = {own: [tensors[part].float() for part in wanted] for own, wanted in names.items()}
     return {own: torch.cat(found) if len(found) > 1 else found[0] for own, found in parts.items()}
 
@@ -183,7 +192,7 @@ def _state(names: dict[str, tuple[str, ...]], tensors: dict[str, Tensor]) -> dic
 def _resize(
     model: X2VLM, config: ModelConfig, image_size: int, names: dict[str, tuple[str, ...]], account: Account
 ) -> ModelConfig:
-    """Exchange the vision encoder for that of another image size, its positions interpolated."""
+    """Replace the vision encoder by one of another image size, with interpolated positions."""
     vision = config.vision.at_image_size(image_size)
     with without_initialisation():
         encoder = vision.build()
@@ -199,15 +208,17 @@ def _resize(
     model.vision = encoder
     for name in account.of("kept"):
         if name.startswith(VISION):  # tables of the old size
-            account.add(name, "derived", f"made for {image_size} pixels")
+            account.add(name, "derived", f"computed for {image_size} pixels")
     return config.model_copy(update={"vision": vision})
 
 
-def _rest(model: X2VLM, layout: Layout, content: OfficialFile, account: Account) -> dict[str, Tensor]:
-    """Account for what is not the model's; returns what is kept for the way back."""
+def _account_for_rest(
+    model: X2VLM, layout: Layout, content: OfficialFile, account: Account
+) -> dict[str, Tensor]:
+    """Account for keys outside the model; return the tensors stored for conversion back."""
     tensors = content.tensors
     for name in content.dropped:
-        account.add(name, "dropped", "holds more than plain values, and is no part of a model")
+        account.add(name, "dropped", "not plain values, and not part of a model")
     twins, buffers = layout.twins(tensors), official_buffers(model, layout)
     kept: dict[str, Tensor] = {}
     for name, value in tensors.items():
@@ -223,7 +234,9 @@ def _rest(model: X2VLM, layout: Layout, content: OfficialFile, account: Account)
             if torch.equal(value, buffers[name].to(value.dtype)):
                 account.add(name, "derived")
                 continue
-            account.add(name, "kept", "differs from what the settings give, which the model uses")
+            account.add(
+                name, "kept", "differs from the value computed from the settings, which the model uses"
+            )
         elif name in SPARE:
             account.add(name, "kept", SPARE[name])
         else:
@@ -233,11 +246,11 @@ def _rest(model: X2VLM, layout: Layout, content: OfficialFile, account: Account)
     return kept
 
 
-def _written(model: X2VLM, layout: Layout, first: int) -> dict[str, Tensor]:
+def _official_tensors(model: X2VLM, layout: Layout, first: int) -> dict[str, Tensor]:
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
     for own, parts in official_names(model, layout, first).items():
-        # copies, since a file keeps what shares memory in one piece
+        # clones, because torch.save stores the whole memory of a view
         pieces = [piece.clone() for piece in state[own].chunk(len(parts))] if len(parts) > 1 else [state[own]]
         tensors |= dict(zip(parts, pieces, strict=True))
     tensors |= official_buffers(model, layout)
@@ -248,19 +261,19 @@ def _written(model: X2VLM, layout: Layout, first: int) -> dict[str, Tensor]:
 
 
 def _cast(tensors: dict[str, Tensor], dtypes: dict[str, torch.dtype]) -> dict[str, Tensor]:
-    """Tensors in other dtypes; those that are one tensor stay one."""
-    made: dict[tuple[int, torch.Size, torch.dtype], Tensor] = {}
+    """Cast tensors; names that share a tensor keep sharing one."""
+    cast: dict[tuple[int, torch.Size, torch.dtype], Tensor] = {}
     for name, value in tensors.items():
         key = (value.data_ptr(), value.shape, dtypes[name])
-        tensors[name] = made.setdefault(key, value.to(dtypes[name]))
+        tensors[name] = cast.setdefault(key, value.to(dtypes[name]))
     return tensors
 
 
 def _fitting_layout(model: X2VLM) -> Layout:
-    """X²-VLM's stack where the masked-language head shares the word embedding, as there; else CCLM's."""
+    """Choose X²-VLM's layout for a tied masked-language head, as in the paper's models, else CCLM's."""
     if hasattr(model, "text_temperature") and model.text_temperature is not model.temperature:
         raise WeightsError(
-            "official checkpoints have one temperature, this model two (heads.own_text_temperature)"
+            "official checkpoints have one temperature, this model has two (model.heads.own_text_temperature)"
         )
     embedding = model.text.token_embedding()
     stacked = (
@@ -268,7 +281,7 @@ def _fitting_layout(model: X2VLM) -> Layout:
         and embedding is not None
         and model.mlm_head.decoder.weight is embedding.weight
     )
-    return Layout(STACKED_TEXT if stacked else PLAIN_TEXT, stacked, MLM_OF_STACK if stacked else MLM_APART)
+    return Layout(STACKED_TEXT if stacked else PLAIN_TEXT, stacked, MLM_OF_STACK if stacked else MLM_SEPARATE)
 
 
 def _layers(model: X2VLM) -> int:

@@ -1,28 +1,35 @@
-"""Layouts of official checkpoints: which prefix each component's names have. Imports no torch."""
+"""Layouts of official checkpoints: prefixes and tensor names of each component. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from x2kit.errors import WeightsError
 from x2kit.plugin.toolkit.official_keys import NameTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from x2kit.model import X2VLM
+    from x2kit.plugin.encoders import Encoder
 
 VISION = "vision_encoder."
 STACKED_TEXT, PLAIN_TEXT = "text_encoder.bert.", "text_encoder."
 LAYER = "encoder.layer."
 CROSS = f"cross_encoder.{LAYER}"
 DECODER = "text_decoder."
-MLM_OF_STACK, MLM_APART = "text_encoder.cls.", "mlm_head."
+MLM_OF_STACK, MLM_SEPARATE = "text_encoder.cls.", "mlm_head."
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a checkpoint are.
+    """Prefixes of the parts of a checkpoint.
 
     Attributes:
         text: prefix of the text encoder's names.
-        stacked: text and fusion layers are one stack, numbered through (X²-VLM, X-VLM), not two (CCLM).
+        stacked: text and fusion layers are one numbered stack (X²-VLM, X-VLM), not two (CCLM).
         mlm: prefix of the masked-language head's names.
     """
 
@@ -32,18 +39,18 @@ class Layout:
 
     @property
     def fusion(self) -> str:
-        """Prefix of the fusion layers' names, before their number."""
+        """Prefix of the fusion layers' names, up to their number."""
         return f"{self.text}{LAYER}" if self.stacked else CROSS
 
     def describe(self) -> str:
-        """For people."""
+        """Describe the layout in one line."""
         if not self.stacked:
-            return "CCLM: text encoder and cross encoder apart"
+            return "CCLM: separate text encoder and cross encoder"
         kept = "as pretrained" if self.text == STACKED_TEXT else "fine-tuned, without bert. in its names"
         return f"X²-VLM or X-VLM: text and fusion layers in one stack, {kept}"
 
     def heads(self) -> NameTable:
-        """Official names of what is not in an encoder."""
+        """Map tensors outside the encoders to official names."""
         head = f"{self.mlm}predictions"
         return NameTable(
             [
@@ -62,7 +69,7 @@ class Layout:
         )
 
     def twins(self, names: Iterable[str]) -> dict[str, str]:
-        """Names under which the official code lists a tensor once more: {twin: the one that is read}."""
+        """Map duplicate keys of the official code to the key that is read."""
         return {
             name: f"{name.removesuffix('.bias')}.decoder.bias"
             for name in names
@@ -71,7 +78,7 @@ class Layout:
 
 
 def recognise(names: Iterable[str], source: str) -> Layout:
-    """The layout of a checkpoint with these names. Raises WeightsError if it is none of the official ones."""
+    """Detect the layout of a checkpoint from its keys. Raises WeightsError if it is not an official one."""
     names = list(names)
 
     def any_with(prefix: str) -> bool:
@@ -81,9 +88,40 @@ def recognise(names: Iterable[str], source: str) -> Layout:
     if absent:
         shown = ", ".join(sorted({name.partition(".")[0] for name in names})[:8]) or "nothing"
         raise WeightsError(
-            f"{source}: not an official checkpoint of X²-VLM, CCLM or X-VLM: no name begins with "
-            f"{' or '.join(absent)}\n  it has: {shown}"
+            f"{source}: not an official checkpoint of X²-VLM, CCLM or X-VLM: no key begins with "
+            f"{' or '.join(absent)}\n  found: {shown}"
         )
     stacked = not any_with(CROSS)
     text = STACKED_TEXT if any_with(STACKED_TEXT) else PLAIN_TEXT
-    return Layout(text, stacked, MLM_OF_STACK if stacked else MLM_APART)
+    return Layout(text, stacked, MLM_OF_STACK if stacked else MLM_SEPARATE)
+
+
+def official_names(model: X2VLM, layout: Layout, first_layer: int) -> dict[str, tuple[str, ...]]:
+    """Map a model's tensor names to official ones; several if an own tensor concatenates official ones.
+
+    Args:
+        model: any X2VLM, also on the meta device.
+        layout: of the checkpoint.
+        first_layer: number of the first fusion layer in the stack; 0 for a separate fusion encoder.
+    Raises: WeightsError for an encoder without official checkpoint.
+    """
+    names: dict[str, tuple[str, ...]] = {}
+    for part, prefix, encoder in _encoders(model, layout):
+        for own, official in encoder.official_names(first_layer if part == "fusion" else 0).items():
+            names[f"{part}.{own}"] = tuple(prefix + name for name in official)
+    heads = layout.heads()
+    return names | {own: heads.official(own) for own in model.state_dict() if own not in names}
+
+
+def official_buffers(model: X2VLM, layout: Layout) -> dict[str, Tensor]:
+    """Compute the buffers of official checkpoints that follow from the settings, by official name."""
+    return {
+        prefix + name: value
+        for _, prefix, encoder in _encoders(model, layout)
+        for name, value in encoder.official_buffers().items()
+    }
+
+
+def _encoders(model: X2VLM, layout: Layout) -> list[tuple[str, str, Encoder]]:
+    parts = {"vision": VISION, "text": layout.text, "fusion": layout.fusion, "decoder": DECODER}
+    return [(part, prefix, getattr(model, part)) for part, prefix in parts.items() if hasattr(model, part)]

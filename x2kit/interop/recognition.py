@@ -1,4 +1,4 @@
-"""From the names and shapes of an official checkpoint to the settings of a model. Imports no torch."""
+"""Derive a model's settings from the keys and shapes of an official checkpoint. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ HEADS: dict[HeadName, str] = {
     "bbox": "bbox_head.",
 }
 MLM_EPS = {True: 1e-12, False: 1e-5}
-"""Epsilon of the masked-language head's norm: BERT's where it is in the stack, CCLM's own beside it."""
+"""Epsilon of the masked-language head's norm by `Layout.stacked`: BERT's if stacked, else CCLM's."""
 
 
 def model_of(
     shapes: Shapes, layout: Layout, registry: Registry, source: str, tied: bool, heads: int | None = None
 ) -> ModelConfig:
-    """The settings of a checkpoint's model.
+    """Derive the settings of a checkpoint's model.
 
     Args:
-        shapes: of all its tensors.
+        shapes: of all tensors.
         layout: see `recognise`.
-        registry: the components that are asked whether an encoder is theirs.
-        source: for messages.
-        tied: the masked-language head has the word embedding's values.
-        heads: attention heads of text and fusion encoder, where they are not 64 wide each.
-    Raises: WeightsError if no component reads one of the encoders.
+        registry: components to match with the encoders.
+        source: the checkpoint, for messages.
+        tied: whether masked-language head and word embedding have equal values.
+        heads: attention heads of text and fusion encoder, if their width is not 64.
+    Raises: WeightsError if no component matches one of the encoders.
     """
     vision = _ask(registry, "vision", _under(shapes, VISION), source)
     others = heads or _whole(getattr(vision, "heads", None))
@@ -54,11 +54,11 @@ def model_of(
         settings = _heads(shapes, layout, tied, source)
         return ModelConfig(vision=vision, text=text, fusion=fusion, heads=HeadsConfig(**settings))
     except ValidationError as error:
-        raise WeightsError(f"{source}: {_told(error)}") from error
+        raise WeightsError(f"{source}: {_message(error)}") from error
 
 
 def first_fusion_layer(shapes: Shapes, layout: Layout) -> int:
-    """Number of the first layer of the fusion encoder in its stack."""
+    """Find the number of the first fusion layer in the stack; 0 for a separate fusion encoder."""
     if not layout.stacked:
         return 0
     numbers = (
@@ -88,7 +88,7 @@ def _heads(shapes: Shapes, layout: Layout, tied: bool, source: str) -> dict[str,
         if shape is None:
             raise WeightsError(f"{source}: missing: {name}")
         if len(shape) <= dimension or shape[dimension] == 0:
-            raise WeightsError(f"{source}: {name} {list(shape)}: dimension {dimension + 1} tells no setting")
+            raise WeightsError(f"{source}: {name} {list(shape)}: dimension {dimension + 1} is missing or 0")
         return shape[dimension]
 
     prefixes = {**HEADS, "mlm": f"{layout.mlm}{HEADS['mlm']}"}
@@ -113,8 +113,8 @@ def _heads(shapes: Shapes, layout: Layout, tied: bool, source: str) -> dict[str,
     return settings
 
 
-class _Looked(Mapping[str, tuple[int, ...]]):
-    """Shapes that remember which of them were asked for, and which were not there."""
+class _TrackedShapes(Mapping[str, tuple[int, ...]]):
+    """Shapes that record which keys were read, and which were absent."""
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
@@ -135,34 +135,34 @@ class _Looked(Mapping[str, tuple[int, ...]]):
 
 
 def _ask(registry: Registry, kind: Kind, shapes: Shapes, source: str, **known: Any) -> Any:
-    """The settings that the first component of a kind finds which knows these tensors."""
+    """Return the settings from the first component of a kind that matches these tensors."""
     answers = []
     for entry in registry:
         component: Any = entry.component
         if component.kind != kind:
             continue
-        looked, name = _Looked(shapes), component.component_name()
+        tracked, name = _TrackedShapes(shapes), component.component_name()
         try:
-            found = component.from_official(looked, **known)
+            found = component.from_official(tracked, **known)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            # What a damaged checkpoint's shapes lead to: a component counts on those of sound ones.
-            at = some([f"{tensor} {list(shape)}" for tensor, shape in looked.found.items()])
+            # Components assume the shapes of intact checkpoints.
+            at = some([f"{tensor} {list(shape)}" for tensor, shape in tracked.found.items()])
             raise WeightsError(
-                f"{source}: {name} cannot tell its settings from the {kind} encoder's shapes: {_told(error)}\n"
-                f"  it read: {at}"
+                f"{source}: {name} cannot derive its settings from the {kind} encoder's shapes: {_message(error)}\n"
+                f"  read: {at}"
             ) from error
         if found is not None:
             return found
-        if looked.absent or looked.found:
-            lacks = some(list(looked.absent)) if looked.absent else "nothing, but has other sizes"
-            answers.append(f"\n  for {name} it lacks: {lacks}")
+        if tracked.absent or tracked.found:
+            missing = some(list(tracked.absent)) if tracked.absent else "nothing, but sizes differ"
+            answers.append(f"\n  missing for {name}: {missing}")
     raise WeightsError(
-        f"{source}: no {kind} component reads its {kind} encoder, which has {some(sorted(shapes), 4) or 'no tensor'}"
+        f"{source}: no {kind} component matches its {kind} encoder, which has {some(sorted(shapes), 4) or 'no tensor'}"
         + "".join(answers)
     )
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)
