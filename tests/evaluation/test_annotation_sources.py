@@ -1,4 +1,4 @@
-"""The annotation files of published test sets are measured as they are: captions are queries, boxes are looked for."""
+"""Evaluation on published annotation files: captions are queries, boxes are targets of grounding."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_files_by_language_are_measured_by_language(folder: Path, context: Conte
     }
 
 
-def test_wit_is_measured_with_one_candidate_an_address(folder: Path, context: Context) -> None:
+def test_wit_has_one_candidate_per_url(folder: Path, context: Context) -> None:
     lines = [
         {
             "image_url": f"https://e.org/{number}.jpg",
@@ -76,7 +76,7 @@ def test_wit_is_measured_with_one_candidate_an_address(folder: Path, context: Co
     assert (found["queries"], found["candidates"]) == (3, 2)
 
 
-def test_boxes_of_coco_are_looked_for_by_their_names(folder: Path, context: Context) -> None:
+def test_coco_boxes_are_grounded_by_category_name(folder: Path, context: Context) -> None:
     content = {
         "images": [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in range(4)],
         "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [n, n, 20, 30]} for n in range(3)],
@@ -86,7 +86,7 @@ def test_boxes_of_coco_are_looked_for_by_their_names(folder: Path, context: Cont
     assert measured(Grounding(), source, context)["grounding"]["en"]["regions"] == 3
 
 
-def test_boxes_of_referring_expressions_are_looked_for(folder: Path, context: Context) -> None:
+def test_boxes_of_referring_expressions_are_grounded(folder: Path, context: Context) -> None:
     refs = [{"ref_id": n, "ann_id": 10 + n, "split": "testA"} for n in range(3)]
     (folder / "refs.p").write_bytes(pickle.dumps(refs))
     instances = {
@@ -104,7 +104,7 @@ def test_boxes_of_referring_expressions_are_looked_for(folder: Path, context: Co
     assert measured(Grounding(), source, context)["grounding"]["en"]["regions"] == 3
 
 
-def test_a_missing_image_stops_the_measurement_with_its_record(folder: Path, context: Context) -> None:
+def test_a_missing_image_stops_evaluation_with_its_record(folder: Path, context: Context) -> None:
     entries = [{"image": "0.jpg", "caption": ["a dog"]}, {"image": "none.jpg", "caption": ["a cat"]}]
     source = AnnotationFiles(files=(written(folder / "test.json", entries),), language="en")
     with pytest.raises(DataError, match=r"record test.json:2: .*none.jpg"):

@@ -1,4 +1,4 @@
-"""From a weights directory to evaluation.json."""
+"""Evaluation of a weights directory, up to evaluation.json."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
-def test_the_result_says_what_was_measured_on_what(run: Path) -> None:
+def test_the_result_describes_checkpoint_data_and_tasks(run: Path) -> None:
     result = evaluate(run, recipe(), PLUGINS)
     assert json.loads((run / "evaluation.json").read_text()) == result
     weights = run / "weights/model.safetensors"
@@ -79,7 +79,7 @@ def test_the_result_says_what_was_measured_on_what(run: Path) -> None:
     assert len(result["warnings"]) >= 1  # the model is untrained
 
 
-def test_two_measurements_of_one_directory_agree(run: Path) -> None:
+def test_evaluation_is_deterministic(run: Path) -> None:
     first, second = (evaluate(run, recipe(), PLUGINS) for _ in range(2))
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
@@ -89,7 +89,7 @@ def test_the_batch_size_changes_no_number(run: Path) -> None:
     assert first["languages"] == second["languages"]
 
 
-def test_another_split_is_written_beside_and_overwrites_nothing(run: Path) -> None:
+def test_another_split_has_another_file(run: Path) -> None:
     evaluate(run, recipe(), PLUGINS)
     before = (run / "evaluation.json").read_bytes()
     # The command line lays --split over the recipe, so the stored recipe says which one is the usual.
@@ -98,14 +98,14 @@ def test_another_split_is_written_beside_and_overwrites_nothing(run: Path) -> No
     assert read_result(run / "evaluation-validation.json")["split"] == "validation"
 
 
-def test_a_weights_directory_gets_the_result_beside_its_weights(run: Path, tmp_path: Path) -> None:
+def test_the_result_of_a_weights_directory_is_in_it(run: Path, tmp_path: Path) -> None:
     (run / "weights").rename(tmp_path / "published")
     result = evaluate(tmp_path / "published", recipe(), PLUGINS)
     assert (tmp_path / "published/evaluation.json").is_file()
     assert result["checkpoint"]["steps"] is None
 
 
-def test_the_result_may_go_elsewhere(run: Path, tmp_path: Path) -> None:
+def test_output_sets_the_file(run: Path, tmp_path: Path) -> None:
     evaluate(run, recipe(), PLUGINS, output=tmp_path / "new/result.json")
     assert (tmp_path / "new/result.json").is_file()
     assert not (run / "evaluation.json").exists()
@@ -122,14 +122,14 @@ def test_languages_are_those_of_the_recipe_or_the_source_or_the_records(
     assert list(result["languages"]) == measured
 
 
-def test_a_strangers_task_stands_beside_ours(run: Path) -> None:
+def test_a_plugins_task_is_at_the_top_level(run: Path) -> None:
     tasks = {"retrieval": Retrieval(), "mine": Answer()}
     result = evaluate(run, recipe(tasks=tasks), PLUGINS)
     assert result["answer"] == 0.5
     assert result["languages_seen"] == ["en", "de"]
 
 
-def test_a_second_task_of_a_kind_stands_under_its_own_name(run: Path) -> None:
+def test_a_second_task_of_a_kind_is_under_its_name(run: Path) -> None:
     # Its name is a key of the first one's result, which it must not overwrite.
     tasks = {"strict": Grounding(iou=0.75), "grounding": Grounding(iou=0.25), "mine": Answer()}
     result = evaluate(run, recipe(tasks=tasks), PLUGINS)
@@ -139,7 +139,7 @@ def test_a_second_task_of_a_kind_stands_under_its_own_name(run: Path) -> None:
     assert result["answer"] == 0.5
 
 
-def test_no_task_overwrites_what_was_measured_on_what(run: Path) -> None:
+def test_no_task_overwrites_the_description(run: Path) -> None:
     class Sly(Answer):
         def run(self, context: TaskContext) -> Mapping[str, Any]:
             return {"checkpoint": "another", "warnings": [], "score": 1}
@@ -149,7 +149,7 @@ def test_no_task_overwrites_what_was_measured_on_what(run: Path) -> None:
     assert result["tasks"]["sly"]["result"] == {"checkpoint": "another", "warnings": [], "score": 1}
 
 
-def test_a_strangers_languages_are_his_own_affair(run: Path) -> None:
+def test_a_plugins_key_languages_is_not_read(run: Path) -> None:
     class Other(Answer):
         def run(self, context: TaskContext) -> Mapping[str, Any]:
             return {"languages": ["en"], "grounding": {"en": 3}, "grounding_iou": 0.5}
@@ -159,7 +159,7 @@ def test_a_strangers_languages_are_his_own_affair(run: Path) -> None:
     assert result["warnings"] == []
 
 
-def test_a_number_that_json_cannot_hold_is_refused_and_leaves_nothing(run: Path) -> None:
+def test_a_number_outside_json_is_refused_and_leaves_no_file(run: Path) -> None:
     with pytest.raises(X2KitError, match=r"evaluation\.json: a task's result is not JSON-serialisable"):
         evaluate(run, recipe(tasks={"mine": Answer(value=float("nan"))}), PLUGINS)
     assert [path.name for path in run.iterdir() if "evaluation" in path.name] == []
@@ -194,7 +194,7 @@ def test_a_missing_or_damaged_result_is_refused(tmp_path: Path) -> None:
         read_result(tmp_path / "evaluation.json")
 
 
-def test_zero_shot_is_claimed_only_if_it_is_known() -> None:
+def test_zero_shot_is_reported_only_if_certain() -> None:
     languages = ("en", "de", "fr")
     english = stream("image-text", source=StubPhotos(), languages=["en"])
     german = stream("region-text", source=StubPhotos(), languages=["de"])
@@ -205,12 +205,12 @@ def test_zero_shot_is_claimed_only_if_it_is_known() -> None:
     assert trained_with_images(DataConfig(streams={"a": english, "b": unknown}), languages) == languages
 
 
-def test_a_source_without_parts_is_refused_by_its_setting(run: Path) -> None:
+def test_a_source_without_splits_is_refused_with_its_setting(run: Path) -> None:
     with pytest.raises(SettingError, match="split: StubScenes has no parts"):
         evaluate(run, recipe(source=StubScenes()), PLUGINS)
 
 
-def test_everything_is_checked_before_anything_is_measured(run: Path) -> None:
+def test_all_tasks_are_checked_before_the_first_runs(run: Path) -> None:
     began = []
 
     class Late(Answer):
@@ -227,7 +227,7 @@ def test_everything_is_checked_before_anything_is_measured(run: Path) -> None:
     assert not began
 
 
-def test_a_language_without_captions_ends_before_a_image_is_encoded(run: Path) -> None:
+def test_a_language_without_captions_is_refused_before_encoding(run: Path) -> None:
     shown: list[str] = []
     with pytest.raises(DataError, match="no record has a caption in fr"):
         evaluate(
@@ -239,7 +239,7 @@ def test_a_language_without_captions_ends_before_a_image_is_encoded(run: Path) -
     assert shown == []
 
 
-def test_a_task_may_have_records_of_its_own(run: Path) -> None:
+def test_a_task_may_have_a_separate_source(run: Path) -> None:
     own = recipe(sources={"grounding": StubPhotos(count=4)})
     result = evaluate(run, own, PLUGINS)
     assert result["languages"]["en"]["candidates"] == 9

@@ -1,4 +1,4 @@
-"""`torchrun -m x2kit evaluate`: the result of one process, written once, and one message where a process fails."""
+"""`torchrun -m x2kit evaluate` gives the result of one rank, written once, and one error message."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def measured(count: int, run: Path) -> dict[str, Any]:
     return untimed(run)
 
 
-def test_two_processes_measure_what_one_measures(run: Path, one: dict[str, Any], tmp_path: Path) -> None:
+def test_two_ranks_give_the_result_of_one(run: Path, one: dict[str, Any], tmp_path: Path) -> None:
     two = measured(2, run)
     assert two == one
     assert one["languages"]["en"]["reranked"]["mean_r1"] > 0
@@ -117,13 +117,11 @@ def test_two_processes_measure_what_one_measures(run: Path, one: dict[str, Any],
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_any_number_of_processes_measures_what_one_measures(
-    run: Path, one: dict[str, Any], count: int
-) -> None:
+def test_any_number_of_ranks_gives_the_result_of_one(run: Path, one: dict[str, Any], count: int) -> None:
     assert measured(count, run) == one
 
 
-def test_a_process_that_fails_ends_the_measurement_with_its_message_once(run: Path) -> None:
+def test_a_failing_rank_ends_evaluation_with_one_message(run: Path) -> None:
     source = "{class_path: VanishingScenes, init_args: {count: 20}}"
     done = torchrun(2, "evaluate", run, "--evaluation.source", source)
     assert done.returncode != 0

@@ -65,7 +65,7 @@ def test_each_language_has_its_shares_in_per_cent(result: dict[str, Any]) -> Non
     assert cells(result, "en") == "70.0 80.0 90.0 60.0 70.0 80.0 75.0 65.0 90.0"
 
 
-def test_means_are_over_languages_that_did_or_did_not_stand_beside_images(result: dict[str, Any]) -> None:
+def test_means_are_over_trained_and_over_zero_shot_languages(result: dict[str, Any]) -> None:
     assert cells(result, "mean trained") == cells(result, "en")
     assert cells(result, "mean zero-shot") == "55.0 65.0 75.0 45.0 55.0 65.0 60.0 50.0 62.5"
     names = [
@@ -74,7 +74,7 @@ def test_means_are_over_languages_that_did_or_did_not_stand_beside_images(result
     assert names == ["en", "mean trained", "de", "fr", "mean zero-shot"]
 
 
-def test_counts_chance_and_method_stand_below(result: dict[str, Any]) -> None:
+def test_counts_chance_and_method_are_below_the_table(result: dict[str, Any]) -> None:
     text = " ".join(lines(result))
     assert "500 images, 500 texts a language; chance R@1 0.2 %" in text
     assert "the 16 best of each query by similarity / temperature + 0.5 log p(match)" in text
@@ -87,7 +87,7 @@ def test_it_fits_a_narrow_terminal(result: dict[str, Any]) -> None:
     assert not any("…" in line for line in lines(result, width=80))
 
 
-def test_what_was_not_measured_takes_no_column(result: dict[str, Any]) -> None:
+def test_tasks_not_measured_have_no_column(result: dict[str, Any]) -> None:
     del result["grounding"], result["grounding_iou"]
     for row in result["languages"].values():
         del row["reranked"]
@@ -95,7 +95,7 @@ def test_what_was_not_measured_takes_no_column(result: dict[str, Any]) -> None:
     assert "reranked" not in " ".join(lines(result))
 
 
-def test_boxes_alone_are_a_table_too(result: dict[str, Any]) -> None:
+def test_grounding_alone_is_a_table(result: dict[str, Any]) -> None:
     del result["languages"], result["rerank"]
     assert cells(result, "de") == "60.0"
     assert cells(result, "mean zero-shot") == "62.5"
@@ -128,7 +128,7 @@ def test_a_second_task_of_a_kind_has_its_own_table(result: dict[str, Any]) -> No
     assert [line.split() for line in below if line.startswith("en ")] == [["en", "10.0"]]
 
 
-def test_what_another_task_calls_languages_is_no_table() -> None:
+def test_languages_of_another_task_are_no_table() -> None:
     assert lines({"split": "test", "languages": {"en": 0.5}, "mean_length": 3}) == [
         "languages.en: 0.5",
         "mean_length: 3",
@@ -140,21 +140,21 @@ def test_reading_a_result_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_unequal_counts_of_images_stand_beside_each_language(result: dict[str, Any]) -> None:
+def test_unequal_counts_of_images_are_shown_by_language(result: dict[str, Any]) -> None:
     result["languages"]["de"]["candidates"] = 493
     assert cells(result, "de (493 images)").startswith("50.0 60.0")
     assert cells(result, "en (500 images)").startswith("70.0 80.0")
     assert not any("…" in line for line in lines(result, width=80))
 
 
-def test_unequal_counts_of_regions_stand_beside_each_language_where_images_agree(
+def test_unequal_counts_of_regions_are_shown_if_images_agree(
     result: dict[str, Any],
 ) -> None:
     result["grounding"]["fr"]["regions"] = 12
     assert cells(result, "fr (12 regions)").endswith("65.0")
 
 
-def test_a_ceiling_of_r1_is_named_with_its_cause(result: dict[str, Any]) -> None:
+def test_the_highest_r1_is_shown_with_its_cause(result: dict[str, Any]) -> None:
     assert "at most" not in " ".join(lines(result))
     result["languages"]["de"] |= {"highest_r1": 0.7, "shared_captions": 29}
     result["positives"] = "row"

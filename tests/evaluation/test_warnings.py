@@ -31,7 +31,7 @@ def test_few_trials_prove_little() -> None:
     assert not at_chance(0.3, 0.1, 1000)
 
 
-def test_what_was_learned_gives_no_warning() -> None:
+def test_results_above_chance_give_no_warning() -> None:
     result = {"languages": {"en": language(0.9)}, "grounding": {"en": boxes(0.8)}, "grounding_iou": 0.5}
     assert warnings_of(result) == []
 
@@ -66,29 +66,27 @@ def test_a_collapsed_matching_head_is_named_with_its_languages() -> None:
     assert warning.endswith("in de, fr")
 
 
-def test_languages_without_boxes_are_named() -> None:
+def test_languages_without_region_texts_are_listed() -> None:
     result = {"grounding": {"en": boxes(0.9)}, "grounding_iou": 0.5, "grounding_without": ["de", "fr"]}
     assert warnings_of(result) == ["grounding was not measured in de, fr: no region has a text in it"]
 
 
-def test_a_model_that_learned_nothing_is_told_so_in_one_line() -> None:
+def test_chance_level_in_every_language_is_one_warning() -> None:
     result = {"languages": {"en": language(0.002), "de": language(0.002)}}
-    assert warnings_of(result) == [
-        "retrieval is at chance level in every language: R@1 0.002, chance 0.002"
-    ]
+    assert warnings_of(result) == ["retrieval is at chance level in every language: R@1 0.002, chance 0.002"]
 
 
 def test_a_result_of_other_tasks_alone_has_no_warnings() -> None:
     assert warnings_of({"answers": {"accuracy": 0.1}}) == []
 
 
-def test_the_share_of_boxes_stands_under_its_limit() -> None:
+def test_the_key_of_the_share_has_the_limit() -> None:
     row = {"iou75": 0.5, "chance": 0.1, "regions": 9}
     assert grounding_rows({"grounding": {"en": row}, "grounding_iou": 0.75}) == ("iou75", {"en": row})
     assert grounding_rows({})[1] == {}
 
 
-def test_what_another_task_calls_languages_or_boxes_is_not_read() -> None:
+def test_other_content_under_languages_or_grounding_is_ignored() -> None:
     assert warnings_of({"languages": {"en": 0.5}, "grounding": ["en"], "grounding_iou": "half"}) == []
 
 

@@ -1,4 +1,4 @@
-"""What became of every key, for people, for machines, and as a refusal."""
+"""Fates of keys as text, as JSON and as an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def account() -> Account:
     return made
 
 
-def test_people_read_numbers_and_what_is_not_in_the_model(account: Account) -> None:
+def test_lines_have_counts_and_keys_outside_the_model(account: Account) -> None:
     assert list(account.lines()) == [
         f"    1 used       {MEANING['used']}",
         f"    5 kept       {MEANING['kept']}",
@@ -28,20 +28,20 @@ def test_people_read_numbers_and_what_is_not_in_the_model(account: Account) -> N
     ]
 
 
-def test_machines_read_every_key(account: Account) -> None:
+def test_json_has_every_key(account: Account) -> None:
     read = account.to_json()
     assert read["counts"] == {"used": 1, "kept": 5, "dropped": 1}
     assert read["keys"]["index.4"] == {"fate": "kept", "reason": "differs"}
     assert len(read["keys"]) == 7
 
 
-def test_a_key_has_one_fate_the_last(account: Account) -> None:
+def test_a_later_fate_replaces_an_earlier_one(account: Account) -> None:
     account.add("w", "resized", "[4] to [9]")
     assert account.of("used") == []
     assert account.of("resized", "dropped") == ["w", "optimizer"]
 
 
-def test_what_does_not_fit_is_listed_at_once(account: Account) -> None:
+def test_all_faults_are_listed_at_once(account: Account) -> None:
     account.require_whole()
     for number in range(8):
         account.add(f"m.{number}", "missing")

@@ -54,7 +54,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
         write_official(OfficialFile({"w": W}, {}), tmp_path / "c.bin")
 
 
-def test_a_file_that_is_there_stays_as_it_was(tmp_path: Path) -> None:
+def test_an_existing_file_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "c.th").write_bytes(b"mine")
     with pytest.raises(WeightsError, match=r"c\.th: exists already"):
         write_official(OfficialFile({"w": W}, {}), tmp_path / "c.th")

@@ -1,4 +1,4 @@
-"""Settings from names and shapes, of sound and of damaged checkpoints."""
+"""Settings from names and shapes of intact and damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refused(shapes: made.Shapes, registry: Registry, heads: int | None = None) -
 
 
 @pytest.mark.parametrize("name", made.inventories())
-def test_settings_are_those_that_were_recorded(name: str, registry: Registry) -> None:
+def test_settings_equal_the_recorded_ones(name: str, registry: Registry) -> None:
     shapes, recorded = made.inventory(name).shapes, made.index()[name]["config"]
     found, layout = settings(shapes, registry), recognise(shapes, name)
     assert found.vision.describe().image.size == recorded["image_res"]
@@ -45,9 +45,7 @@ def deciding(shapes: made.Shapes) -> list[str]:
     return [name for name in shapes if not re.search(r"[1-9]", name)]
 
 
-def test_whatever_shape_a_tensor_has_the_answer_is_settings_or_a_refusal(
-    small: made.Inventory, registry: Registry
-) -> None:
+def test_any_shape_gives_settings_or_a_refusal(small: made.Inventory, registry: Registry) -> None:
     refusals: dict[str, str] = {}
     for name in deciding(small.shapes):
         for shape in ((), (3,), (0, 0), (1, 1, 1, 1, 1), None):
@@ -62,7 +60,7 @@ def test_whatever_shape_a_tensor_has_the_answer_is_settings_or_a_refusal(
     assert {"vision_proj.weight", "text_encoder.bert.embeddings.word_embeddings.weight"} <= set(refusals)
 
 
-def test_a_component_that_cannot_read_shapes_is_named_with_what_it_read(
+def test_a_component_that_fails_on_shapes_is_named_with_the_shapes(
     small: made.Inventory, registry: Registry
 ) -> None:
     word = next(name for name in small.shapes if name.endswith("word_embeddings.weight"))
@@ -71,7 +69,7 @@ def test_a_component_that_cannot_read_shapes_is_named_with_what_it_read(
     assert "embeddings.word_embeddings.weight [3]" in message
 
 
-def test_what_each_component_lacks_is_listed(small: made.Inventory, registry: Registry) -> None:
+def test_missing_keys_of_each_component_are_listed(small: made.Inventory, registry: Registry) -> None:
     shapes = {name: shape for name, shape in small.shapes.items() if "intermediate.dense.weight" not in name}
     assert ": encoder.layer.0.intermediate.dense.weight" in refused(shapes, registry)
 
@@ -94,7 +92,7 @@ def test_heads_are_64_wide_unless_they_are_given(registry: Registry) -> None:
 @pytest.mark.parametrize(
     "names", [["a.weight"], ["vision_encoder.a"], ["text_encoder.a"], ["model.vision_encoder.a"], []]
 )
-def test_another_models_state_is_told_by_what_it_has(names: list[str]) -> None:
+def test_another_models_state_is_refused_with_its_keys(names: list[str]) -> None:
     with pytest.raises(WeightsError, match=r"a\.th: not an official checkpoint") as error:
         recognise(names, "a.th")
     assert f"found: {names[0].split('.')[0] if names else 'nothing'}" in str(error.value)

@@ -1,4 +1,4 @@
-"""Recorded models of the official implementation, as models of x2kit."""
+"""Load recorded models of the official implementation as models of x2kit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What x2kit does otherwise than the official code, and the switch that gives the official behaviour."""
+"""Deliberate differences from the official code, with the setting that restores official behaviour."""
 
 from __future__ import annotations
 

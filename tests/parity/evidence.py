@@ -1,4 +1,4 @@
-"""Comparing with a recorded value, and remembering how near it was: `make parity` writes it all into the docs."""
+"""Compare values with the recording and collect the differences; `make parity` writes them to the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another recording of the same layout, whose right values follow from those of a recorded one.
+"""Derive another recording of the same layout, with values that follow from the original ones.
 
 python -m tests.parity.other_recording DIR
 X2KIT_REFERENCE=DIR pytest tests/parity

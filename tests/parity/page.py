@@ -1,4 +1,4 @@
-"""The page of evidence, docs/reference/parity.md: what was compared with the recording, and how near it was.
+"""Write docs/reference/parity.md: compared quantities and their differences from the recording.
 
 Differences have one digit, so that the page is nearly the same from every machine.
 """

@@ -1,4 +1,4 @@
-"""The image-text model written out from its definitions, on the tensors of an official checkpoint.
+"""Naive image-text model, written from the paper's definitions, on tensors of an official checkpoint.
 
 It shares no code with x2kit and has no size in it, so what it computes can be compared with a recording, and can take
 the place of one for another number of layers. Dropout is 0.

@@ -1,4 +1,4 @@
-"""The recorded gradients and the recorded training run of the image-text model, by `plain_model`."""
+"""Compute the recorded gradients and training run of the image-text model with `plain_model`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded batches as steps of the product, and what its step makes of them, under the official names."""
+"""Run recorded batches through x2kit's training step; results have official names."""
 
 from __future__ import annotations
 

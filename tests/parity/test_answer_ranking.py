@@ -1,4 +1,4 @@
-"""Answers written and ranked by a decoder, against the recording (tasks/vqa_generation)."""
+"""Generated and ranked answers of a decoder against the recording (tasks/vqa_generation)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_ranking_of_candidates(asked: Asked) -> None:
         )
 
 
-def test_the_whole_decoder_learns_as_something_new(asked: Asked) -> None:
+def test_the_whole_decoder_has_the_rate_of_new_tensors(asked: Asked) -> None:
     check_equal(
         FACTS,
         "init_params_with_large_lr_for_dec",

@@ -1,4 +1,4 @@
-"""Captions by the masked-language model: both training formats, and what is written (tasks/captioning)."""
+"""Captioning with the masked-language model: both training formats and generation (tasks/captioning)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def inserted_masks(tensors: dict[str, Tensor], form: str) -> Tensor:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_each_token_sees_and_where_it_stands(tensors: dict[str, Tensor], form: str) -> None:
+def test_attention_masks_and_positions(tensors: dict[str, Tensor], form: str) -> None:
     sees, positions = reading_order(inserted_masks(tensors, form))
     check(TENSORS, f"{form}.in.attention_mask", sees.long(), tensors[f"{form}.in.attention_mask"])
     check(TENSORS, f"{form}.in.position_ids", positions, tensors[f"{form}.in.position_ids"])
@@ -137,5 +137,5 @@ def test_word_pieces_are_joined_to_the_words_that_they_spell() -> None:
 
 
 @pytest.mark.parametrize("wrong", [([5], "sheep"), ([5, 6], "grass sheep"), ([7, 7], "skies")])
-def test_an_id_that_stands_for_other_letters_is_seen(wrong: tuple[list[int], str]) -> None:
+def test_an_id_of_other_letters_is_detected(wrong: tuple[list[int], str]) -> None:
     assert spellings([([5], "grass"), ([6], "sky"), wrong])[-1][1] is None

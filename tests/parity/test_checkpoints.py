@@ -1,4 +1,4 @@
-"""Checkpoints with the recorded names and shapes: every key has its place, and comes back as it was."""
+"""Checkpoints with the recorded names and shapes survive conversion and back, key by key."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def kinds() -> list[str]:
 
 
 @pytest.mark.parametrize("name", kinds())
-def test_buffers_as_the_official_code_makes_them_follow_from_the_settings(name: str, tmp_path: Path) -> None:
+def test_official_buffers_follow_from_the_settings(name: str, tmp_path: Path) -> None:
     inventory = made.inventory(name).scaled()
     layout = convert(made.checkpoint(name, tmp_path / "random.th"), tmp_path / "random").layout
     buffers = official_buffers(x2kit.load(tmp_path / "random"), layout)

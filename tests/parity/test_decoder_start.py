@@ -1,4 +1,4 @@
-"""A decoder of answers begins as the official one does (tasks/vqa_generation)."""
+"""Initial tensors of the answer decoder equal the official ones (tasks/vqa_generation)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_every_tensor_begins_where_the_official_one_does(pretrained: Path, depth: int) -> None:
+def test_every_initial_tensor_equals_the_official_one(pretrained: Path, depth: int) -> None:
     config = read_model_config(pretrained / "recipe.yaml")
     heads = config.heads.model_copy(update={"built": (), "decoder_layers": depth})
     model, began = build_started(config.model_copy(update={"heads": heads, "init_from": str(pretrained)}))

@@ -27,7 +27,7 @@ def text_settings(recording: Path) -> dict[str, int]:
     return json.loads((recording / "xvlm" / "config.json").read_text())["text"]
 
 
-def test_there_are_twice_as_many_fusion_layers_and_decoders_as_deep_and_half_as_deep(deep: Path) -> None:
+def test_the_recording_has_twice_the_fusion_layers_and_decoders_of_two_depths(deep: Path) -> None:
     before, after = text_settings(REFERENCE), text_settings(deep)
     layers = before["num_layers"] - before["fusion_start_at"]
     assert after["num_layers"] == after["fusion_start_at"] + 2 * layers
@@ -36,7 +36,7 @@ def test_there_are_twice_as_many_fusion_layers_and_decoders_as_deep_and_half_as_
     assert list(facts["other_decoder_depth"]) == [str(layers)]
 
 
-def test_a_decoder_half_as_deep_begins_as_the_odd_layers_of_the_stack(deep: Path) -> None:
+def test_a_decoder_of_half_depth_is_initialised_from_the_odd_layers(deep: Path) -> None:
     first = text_settings(deep)["fusion_start_at"]
     facts = json.loads((deep / "tasks" / "vqa_generation.json").read_text())
     (table,) = (half["target_to_source"] for half in facts["other_decoder_depth"].values())
@@ -45,7 +45,7 @@ def test_a_decoder_half_as_deep_begins_as_the_odd_layers_of_the_stack(deep: Path
     assert set(map(int, numbers)) == {number for number in range(first, end) if number % 2}
 
 
-def test_the_further_layers_change_no_loss(deep: Path) -> None:
+def test_the_added_layers_change_no_loss(deep: Path) -> None:
     recorded = json.loads((deep / "xvlm" / "losses.json").read_text())["losses_float64"]
     model = plain_model(deep / "xvlm", torch.float64)
     for stream in STREAMS:

@@ -1,4 +1,4 @@
-"""Every recorded file is looked at by a test of this folder, or listed here as waiting for later work.
+"""Every recorded file is read by a test of this folder, or listed here as pending.
 
 Whether a file is looked at is seen from the sources: it is named there, as
 
@@ -72,13 +72,13 @@ def test_there_are_recorded_files() -> None:
 
 
 @pytest.mark.parametrize("file", recorded_files())
-def test_every_file_is_looked_at_or_waits(file: str) -> None:
+def test_every_file_is_read_or_pending(file: str) -> None:
     assert is_looked_at(file, named()) or file in LATER, (
         f"no test in tests/parity names {file}: compare what it holds, or list it in LATER with the reason"
     )
 
 
-def test_what_waits_was_recorded_and_is_not_looked_at_yet() -> None:
+def test_pending_files_are_recorded_and_not_read() -> None:
     unknown = sorted(set(LATER).difference(recorded_files()))
     assert not unknown, f"LATER has files that were not recorded: {unknown}"
     done = [file for file in LATER if is_looked_at(file, named())]
@@ -108,5 +108,5 @@ def test_ways_to_name_a_file(source: str, file: str) -> None:
         ('FILE = "relpos/tables.json"', "relpos/tables.safetensors"),
     ],
 )
-def test_what_names_no_file(source: str, file: str) -> None:
+def test_sources_that_read_no_file(source: str, file: str) -> None:
     assert not is_looked_at(file, set(strings(source)))

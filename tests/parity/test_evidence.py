@@ -1,4 +1,4 @@
-"""Comparisons fail where values differ and are remembered; the page has them all."""
+"""Comparisons fail for different values, are recorded, and appear on the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def near(quantity: str, difference: float = 1e-7, file: str = "a/b.json", atol: 
     return Seen(file, quantity, 10, difference, atol, 0.0, atol)
 
 
-def test_what_is_near_enough_is_remembered_with_its_largest_difference(seen: list[Seen]) -> None:
+def test_values_within_tolerance_are_recorded_with_their_largest_difference(seen: list[Seen]) -> None:
     check("a/b.json", "q", torch.tensor([1.0, 2.5]), [1.0, 2.0], atol=0.1, rtol=0.2)
     assert seen == [Seen("a/b.json", "q", 2, 0.5, 0.1, 0.2, 0.1 + 0.2 * 2)]
 
@@ -30,13 +30,13 @@ def test_what_is_near_enough_is_remembered_with_its_largest_difference(seen: lis
     ("found", "message"),
     [([1.0, 2.6], "q: differs by 0.6, at most 0.5 is allowed"), ([1.0], r"q: shape \[1\], \[2\]")],
 )
-def test_what_differs_fails(seen: list[Seen], found: list[float], message: str) -> None:
+def test_different_values_fail(seen: list[Seen], found: list[float], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check("a/b.json", "q", found, [1.0, 2.0], atol=0.1, rtol=0.2)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_no_number_is_near_nothing(seen: list[Seen], value: float) -> None:
+def test_no_value_is_close_to_nan(seen: list[Seen], value: float) -> None:
     with pytest.raises(AssertionError):
         check("a/b.json", "q", [value], [1.0], atol=1e9)
 
@@ -48,7 +48,7 @@ def test_names_are_equal_or_fail(seen: list[Seen]) -> None:
         check_equal("a/b.json", "q", ["x"], ["y"])
 
 
-def test_a_quantity_stands_on_the_page_with_its_tolerance_and_largest_difference() -> None:
+def test_the_page_has_tolerance_and_largest_difference_of_a_quantity() -> None:
     found = page.page([near("q", 2e-7), near("q", 3.4e-6), near("names", 0.0, atol=0.0)], [])
     assert "| `b.json` | 20 | 1e-5 | `q` 3e-6 |" in found
     assert "| `b.json` | 10 | equal | `names` |" in found

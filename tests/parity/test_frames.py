@@ -1,4 +1,4 @@
-"""Evaluation takes the frames of a clip that were recorded."""
+"""Frame sampling of evaluation equals the recorded one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_the_frames_are_the_recorded_ones(case: dict[str, Any]) -> None:
     check_equal(FILE, f"{case['num_segments']} of {case['num_frames']}", found, case["indices"])
 
 
-def test_what_is_recorded_is_the_choice_without_chance() -> None:
+def test_the_recording_has_deterministic_sampling() -> None:
     """Another mode needs another comparison."""
     check_equal(FILE, "mode", RECORDED["mode"], "evaluation (deterministic)")

@@ -1,4 +1,4 @@
-"""Every recorded loss is the product's, in float32 against the official float32 and float64 values."""
+"""Losses equal the recorded ones, in float32 against the official float32 and float64 values."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_losses_of_a_section(which: str, section: str) -> None:
 
 @pytest.mark.parametrize("which", RECORDED)
 @pytest.mark.parametrize("name", ALONE)
-def test_losses_that_stand_alone(which: str, name: str) -> None:
+def test_single_losses(which: str, name: str) -> None:
     compute, atol = ALONE[name]
     found = compute(which)
     for kind, recorded in RECORDED[which].items():
@@ -133,7 +133,7 @@ def test_no_recorded_loss_is_left_out(which: str) -> None:
         assert set(recorded) <= set(RECORDED[which]["losses"])
 
 
-def test_streams_of_one_step_do_not_disturb_each_other() -> None:
+def test_streams_of_one_step_are_independent() -> None:
     """The losses above, each from a batch of its own, are those of a step that has all streams."""
     for which, recorded in RECORDED.items():
         for name, value in all_losses(record(which)).items():

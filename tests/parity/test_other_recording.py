@@ -42,13 +42,13 @@ def test_the_parity_tests_pass_on_another_recording(other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_recording_is_what_the_tests_read(tmp_path: Path) -> None:
+def test_the_tests_read_the_other_recording(tmp_path: Path) -> None:
     done = run(tmp_path / "nothing", [HERE / "test_frames.py"])
     assert done.returncode != 0
     assert str(tmp_path / "nothing") in done.stdout
 
 
-def test_every_folder_of_the_other_recording_has_something_else(other: Path) -> None:
+def test_every_folder_of_the_other_recording_differs(other: Path) -> None:
     files = [path.relative_to(other) for path in other.rglob("*") if path.is_file()]
     changed = {file for file in files if (other / file).read_bytes() != (REFERENCE / file).read_bytes()}
     assert {file.parts[0] for file in changed} == {path.name for path in REFERENCE.iterdir()}

@@ -1,4 +1,4 @@
-"""The model that is written out agrees with the recording, so it may take the place of one for other depths."""
+"""The naive model agrees with the recording, so it can replace one for other depths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regions: the patches that boxes touch, and what becomes of boxes in a crop, are the recorded ones."""
+"""Patches of regions and boxes after cropping equal the recorded ones."""
 
 from __future__ import annotations
 

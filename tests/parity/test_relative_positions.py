@@ -72,7 +72,7 @@ def test_tables_are_interpolated_as_recorded(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", cases("source_coordinates"))
-def test_old_rows_lie_where_they_were_recorded(case: dict[str, Any]) -> None:
+def test_old_rows_are_at_the_recorded_positions(case: dict[str, Any]) -> None:
     side, wanted = 2 * case["from_window"] - 1, 2 * case["to_window"] - 1
     file, name = "relpos/tables.json", case["name"]
     check(file, f"{name}.q", progression_ratio(side, wanted), case["q"], atol=COORDINATES)

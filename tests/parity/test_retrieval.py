@@ -1,6 +1,6 @@
-"""Retrieval as the official evaluation measured it: features, similarity, matching scores, every rank, recalls.
+"""Retrieval equals the official evaluation: features, similarity, matching scores, ranks, recall.
 
-All of it through the product's own evaluation, from images and token ids to recalls.
+Runs x2kit's evaluation from images and token ids to recall.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def test_features_and_similarity(encoded: Encoded) -> None:
         check(TENSORS, f"out.{name}", value, encoded.tensors[f"out.{name}"], atol=UNIT)
 
 
-def test_what_is_no_candidate_has_the_recorded_score() -> None:
+def test_other_pairs_have_the_recorded_score() -> None:
     check_equal(RESULTS, "settings.fill", REST, RECORDED["settings"]["fill"])
 
 
@@ -131,7 +131,7 @@ def test_matching_scores(encoded: Encoded, way: Direction, run: str) -> None:
     check(TENSORS, name, found, encoded.tensors[name], atol=LOGIT)
 
 
-def test_every_rank_with_ties_against_us(encoded: Encoded, way: Direction, run: str) -> None:
+def test_every_rank_with_ties_as_misses(encoded: Encoded, way: Direction, run: str) -> None:
     """A right answer that is no candidate ties with the rest, so that every wrong answer stands before it."""
     recorded = RECORDED["runs"][run]
     scores = getattr(encoded.scores(recorded["k_test"]), way.field)

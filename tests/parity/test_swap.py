@@ -1,4 +1,4 @@
-"""The swap of the text encoder starts every tensor where the official code starts it (cclm_init)."""
+"""After a swap of the text encoder every initial tensor equals the official one (cclm_init)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def by_official_name(model: X2VLM) -> dict[str, Tensor]:
     return found
 
 
-def test_every_tensor_begins_where_the_official_one_does(
+def test_every_initial_tensor_equals_the_official_one(
     mapping: dict[str, Any], swapped: tuple[X2VLM, Initialisation]
 ) -> None:
     sources = {
@@ -192,7 +192,7 @@ def test_tokens_and_losses_of_the_swapped_model(
         check(MAPPING, name, found, value, atol=1e-5)
 
 
-def test_kept_text_encoder_and_fusion_layers_stand_apart(mapping: dict[str, Any], image_text: Path) -> None:
+def test_kept_text_encoder_and_fusion_layers_are_separate(mapping: dict[str, Any], image_text: Path) -> None:
     """Without a swap, the stack's last layers are the fusion encoder's: x2kit has them apart from the start."""
     source = load_file(REFERENCE / "xvlm" / "model.safetensors")
     found = by_official_name(load(image_text))

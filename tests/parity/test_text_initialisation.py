@@ -173,7 +173,7 @@ def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Started(MAPPINGS[request.param], tmp_path_factory.mktemp("text"))
 
 
-def test_every_tensor_begins_where_the_official_one_does(started: Started) -> None:
+def test_every_initial_tensor_equals_the_official_one(started: Started) -> None:
     found = started.by_official_name()
     twins = started.layout.twins(started.mapping["target_to_source"])
     for target, origin in started.mapping["target_to_source"].items():
@@ -193,7 +193,7 @@ def test_the_layers_are_those_of_the_recorded_map(started: Started) -> None:
         check(FILE, "layer_map", found[f"{prefix}.layer.{number}.{query}"], source)
 
 
-def test_what_no_file_fills_is_the_recorded_rest(started: Started) -> None:
+def test_tensors_without_file_are_the_recorded_rest(started: Started) -> None:
     filled = {mark(value) for file in started.files.values() for value in file.values()}
     parts = ("text_encoder.", "cross_encoder.", "mlm_head.")
     fresh = [
@@ -206,7 +206,7 @@ def test_what_no_file_fills_is_the_recorded_rest(started: Started) -> None:
     )
 
 
-def test_what_has_no_place_is_left_in_the_files(started: Started) -> None:
+def test_unused_tensors_are_the_recorded_ones(started: Started) -> None:
     here = {mark(value) for value in started.by_official_name().values()}
     unused = sorted(
         f"{kind}:{name}"
@@ -217,7 +217,7 @@ def test_what_has_no_place_is_left_in_the_files(started: Started) -> None:
     check_equal(FILE, "not_used", unused, sorted(started.mapping["not_used"]))
 
 
-def test_what_learns_faster_is_what_the_official_code_calls_new(started: Started) -> None:
+def test_tensors_with_the_higher_rate_are_those_the_official_code_calls_new(started: Started) -> None:
     # Beside a cross encoder the official code does not count the cross-attention that it begins anew (see DELIBERATE).
     check_equal(
         FILE,

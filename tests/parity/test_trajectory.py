@@ -1,6 +1,6 @@
-"""The recorded training runs, each step through the product's own step, optimiser and schedule.
+"""Recorded training runs, repeated with x2kit's step, optimiser and schedule.
 
-Only the negatives of a step are the recorded ones, instead of drawn ones; everything else is `Stepper.step`.
+Hard negatives are the recorded ones instead of drawn ones; everything else is `Stepper.step`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contrastive loss of processes that gather from each other, and its gradients, as recorded of each."""
+"""Contrastive loss and gradients on two ranks equal those recorded on each."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def both(recorded: Found, kinds: Sequence[str]) -> dict[GatherGradient, Found]:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[GatherGradient, Found]:
-    """What all processes found, by gradient and recorded name."""
+    """Results of all ranks, by gradient and recorded name."""
     ranks = in_processes(COUNT, tmp_path_factory.mktemp("processes"), both, RECORDED, KINDS)
     return {
         gradient: {
@@ -79,14 +79,14 @@ def test_losses_and_official_gradients(processes: dict[GatherGradient, Found], n
     check(FILE, name, processes["official"][name], RECORDED[name], **limits)
 
 
-def test_every_process_and_kind_is_recorded(processes: dict[GatherGradient, Found]) -> None:
+def test_every_rank_and_kind_is_recorded(processes: dict[GatherGradient, Found]) -> None:
     assert sorted(processes["official"]) == OUTPUTS
 
 
-def test_exact_gradients_of_features_are_the_official_ones_of_all_processes(
+def test_exact_feature_gradients_are_the_official_ones_times_the_number_of_ranks(
     processes: dict[GatherGradient, Found],
 ) -> None:
-    """All processes have the same loss, so what they say together of a row is what one says as often."""
+    """All ranks have the same loss, so the sum of their gradients is one rank's times their number."""
     for name, value in processes["exact"].items():
         times = COUNT if name.endswith("_feat") else 1
         assert_close(value, times * processes["official"][name])

@@ -326,7 +326,7 @@ class X2VLM(nn.Module):
         cls, directory: str | Path, *, plugins: Sequence[str | Path] = (), trust_plugins: bool = False
     ) -> X2VLM:
         """Load the model of a weights or run directory; see `x2kit.load`."""
-        from x2kit import load
+        from x2kit.model import load
 
         return load(directory, plugins=plugins, trust_plugins=trust_plugins)
 

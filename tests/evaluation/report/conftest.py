@@ -1,4 +1,4 @@
-"""What the tests of the report share."""
+"""A probe of the tiny model, and a result."""
 
 from __future__ import annotations
 

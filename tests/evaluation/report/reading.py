@@ -1,4 +1,4 @@
-"""Reads a page as a browser would, and notes what it would fetch."""
+"""Parse a page like a browser and record what it would fetch."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ METRICS = [
 ]
 
 
-def test_each_quantity_is_a_series_from_where_it_begins() -> None:
+def test_each_quantity_is_a_series_from_its_first_step() -> None:
     series = series_of(METRICS)
     assert list(series) == ["loss", "lr", "scenes.itc", "texts.ttc"]
     assert series["loss"] == Series([10, 20], [4.0, 3.0])
     assert series["texts.ttc"] == Series([20], [1.0])
 
 
-def test_values_that_are_no_numbers_are_left_out() -> None:
+def test_values_that_are_not_numbers_are_omitted() -> None:
     series = series_of([{"step": 1, "a": float("nan"), "b": "text"}, {"step": 2, "a": 1.0}])
     assert series == {"a": Series([2], [1.0])}
 
@@ -48,7 +48,7 @@ def test_every_quantity_is_drawn_under_its_stream() -> None:
     assert re.findall(r'aria-label="([\w.]+):', drawn) == ["loss", "lr", "scenes.itc", "texts.ttc"]
 
 
-def test_without_metrics_it_says_that_there_is_no_curve() -> None:
+def test_without_metrics_there_is_a_note() -> None:
     assert "no curve" in draw_curves([])
 
 
@@ -62,7 +62,7 @@ def test_a_curve_falls_where_its_values_fall_and_stays_in_its_drawing() -> None:
     assert places[-1][0] == pytest.approx(WIDTH - 10)
 
 
-def test_a_single_point_is_seen() -> None:
+def test_a_single_point_is_a_circle() -> None:
     assert "<circle" in draw_curve("loss", Series([5], [1.0]), 10, "red")
 
 
@@ -116,7 +116,7 @@ def test_no_axis_label_is_clipped(last: int, value: float) -> None:
         assert left + width <= WIDTH + 0.05, (text, left + width)
 
 
-def test_a_quantity_that_is_always_zero_is_named_and_not_drawn() -> None:
+def test_a_quantity_that_is_always_zero_is_listed_only() -> None:
     drawn = draw_curves(
         [{"step": step, "loss": 1.0, "bad_records": 0, "skipped": step - 1} for step in (1, 2)]
     )

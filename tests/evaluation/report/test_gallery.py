@@ -1,4 +1,4 @@
-"""Captions with images, images with captions."""
+"""Examples: captions with images, images with captions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_as_many_right_as_missed_queries_are_chosen_in_order() -> None:
     assert choose_queries([0, 3, 0, 0, 9, 1], [0, 1, 2, 3, 4, 5], each=2) == [0, 2, 1, 4]
 
 
-def test_where_one_kind_is_short_the_other_fills_up() -> None:
+def test_missing_queries_of_one_kind_are_replaced_by_the_other() -> None:
     assert choose_queries([0, 0, 0, 5, 0], [0, 1, 2, 3, 4], each=2) == [0, 1, 2, 3]
     assert choose_queries([4, 2, 7], [0, 1, 2], each=2) == [0, 1, 2]
 
@@ -41,13 +41,13 @@ def test_no_two_queries_of_one_image_are_chosen() -> None:
     assert choose_queries([0, 0, 1, 0], [0, 0, 0, 1], each=1) == [0, 3]
 
 
-def test_the_five_best_are_listed_and_the_true_one_behind_them_with_its_place() -> None:
+def test_the_five_best_are_followed_by_the_true_one_with_its_rank() -> None:
     scores = torch.tensor([0.9, 0.1, 0.8, 0.7, 0.6, 0.5, 0.4])
     assert top_places(scores, [2], 1) == [(0, 0), (2, 1), (3, 2), (4, 3), (5, 4)]
     assert top_places(scores, [1], 6) == [(0, 0), (2, 1), (3, 2), (4, 3), (5, 4), (1, 6)]
 
 
-def test_at_a_tie_the_true_one_stands_last() -> None:
+def test_ties_rank_the_true_one_last() -> None:
     assert top_places(torch.tensor([0.5, 0.5, 0.5]), [0], 2) == [(1, 0), (2, 1), (0, 2)]
 
 
@@ -82,7 +82,7 @@ def test_every_query_shows_its_true_image_once_with_scores(
         assert scores == sorted(scores, reverse=True)
 
 
-def test_texts_of_people_are_escaped(model: object, probe: Probe, thumbnails: Thumbnails) -> None:
+def test_captions_are_escaped(model: object, probe: Probe, thumbnails: Thumbnails) -> None:
     english = probe.captions("en", trained=True)
     assert english is not None
     hostile = english._replace(written=["<script>alert(1)</script>"] * len(english.written))
@@ -105,7 +105,7 @@ def test_each_image_lists_its_best_captions_and_marks_the_true_ones(
         assert true == english.written[position]
 
 
-def test_a_image_without_a_caption_says_so(
+def test_an_image_without_caption_has_a_note(
     probe: Probe, english: LanguageProbe, thumbnails: Thumbnails
 ) -> None:
     moved = english._replace(images=[position or 1 for position in english.images])

@@ -21,7 +21,7 @@ def test_a_page_is_well_formed_and_its_links_lead_to_its_sections() -> None:
     assert {"one", "two"} <= page.ids
 
 
-def test_a_page_asks_for_nothing_from_outside() -> None:
+def test_a_page_fetches_nothing() -> None:
     text = draw_page("title", "what it is for", "", [])
     page = Page(text)
     assert page.sources == []
@@ -36,7 +36,7 @@ def test_a_page_follows_the_colours_and_the_width_of_the_reader() -> None:
     assert 'name="viewport"' in text
 
 
-def test_facts_that_are_not_known_are_left_out() -> None:
+def test_unknown_facts_are_omitted() -> None:
     assert draw_facts({"a": "1", "b": None}) == "<dl><dt>a</dt><dd>1</dd></dl>"
 
 

@@ -1,4 +1,4 @@
-"""What the model is asked for the examples."""
+"""Predictions for the examples equal those of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_part_is_spread_evenly_and_a_short_source_is_whole() -> None:
     assert PartOfSource(Listed([photo(0)] * 3), 4).positions == [0, 1, 2]
 
 
-def test_captions_are_shown_as_written_and_scored_as_the_model_says(probe: Probe) -> None:
+def test_captions_are_uncleaned_with_similarities_of_the_model(probe: Probe) -> None:
     language = probe.captions("de", trained=False)
     assert language is not None
     assert language.written[0] == probe.part[0]["caption"][0]["de"]  # type: ignore[index,typeddict-item]
@@ -32,7 +32,7 @@ def test_a_language_without_captions_is_none(probe: Probe) -> None:
     assert probe.captions("xx", trained=False) is None
 
 
-def test_matches_are_those_of_the_model(probe: Probe) -> None:
+def test_probabilities_equal_those_of_the_model(probe: Probe) -> None:
     language = probe.captions("en", trained=True)
     assert language is not None
     pairs = [(0, 3), (5, 3), (5, 8)]
@@ -43,7 +43,7 @@ def test_matches_are_those_of_the_model(probe: Probe) -> None:
     assert probe.match(language, []) == []
 
 
-def test_boxes_are_those_of_the_model_for_the_chosen_images_and_regions(probe: Probe) -> None:
+def test_boxes_equal_those_of_the_model_for_the_chosen_regions(probe: Probe) -> None:
     found = probe.boxes("en", [2, 7], most=1)
     assert list(found) == [2, 7]
     (guess,) = found[7]

@@ -36,7 +36,7 @@ def test_the_table_has_a_row_for_each_language_trained_ones_first(result: dict[s
     assert cells[3][-1] == "1,514"
 
 
-def test_a_result_without_boxes_or_matching_has_no_such_columns(result: dict[str, Any]) -> None:
+def test_a_result_without_grounding_or_matching_has_no_such_columns(result: dict[str, Any]) -> None:
     for code in result["languages"]:
         del result["languages"][code]["reranked"]
     for key in ("grounding", "grounding_iou", "mean_reranked_zero_shot", "mean_reranked_trained"):
@@ -47,7 +47,7 @@ def test_a_result_without_boxes_or_matching_has_no_such_columns(result: dict[str
     assert "IoU" not in page
 
 
-def test_a_result_of_boxes_alone_is_shown(result: dict[str, Any]) -> None:
+def test_a_result_of_grounding_alone_is_shown(result: dict[str, Any]) -> None:
     del result["languages"]
     page = draw_results(result)
     assert "R@1" not in re.sub(r"<p.*?</p>", "", page)
@@ -58,7 +58,7 @@ def test_a_result_of_another_task_alone_gives_no_table(result: dict[str, Any]) -
     assert draw_table({"split": "test", "warnings": [], "languages": {"en": {"cider": 1.2}}}) is None
 
 
-def test_warnings_of_the_result_are_seen(result: dict[str, Any]) -> None:
+def test_warnings_are_alerts(result: dict[str, Any]) -> None:
     result["warnings"] = ["grounding is at chance level in zh"]
     assert "is at chance level" in draw_results(result)
     assert 'role="alert"' in draw_results(result)

@@ -1,4 +1,4 @@
-"""From a run directory to report.html."""
+"""Report of a run directory."""
 
 from __future__ import annotations
 
@@ -81,20 +81,20 @@ def test_the_report_of_a_measured_run_has_numbers_curves_and_examples(run: Path)
     assert "zero-shot: no image-text training data" in page.text
 
 
-def test_the_report_of_a_run_that_was_not_measured_says_how_to_measure_it(run: Path) -> None:
+def test_the_report_of_a_run_without_evaluation_names_the_command(run: Path) -> None:
     page = read(write_report(run, RECIPE, PLUGINS))
     assert f"x2kit evaluate {run}" in page.text
     assert {"curves", "queries", "texts", "grounding"} <= page.ids
 
 
-def test_time_between_a_stop_and_a_resume_is_no_training_time(run: Path) -> None:
+def test_training_time_excludes_pauses(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines[2]["time"] += 5 * 3600  # resumed five hours later
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "trained in 3 minutes" in read(write_report(run, RECIPE, PLUGINS)).text
 
 
-def test_numbers_of_other_weights_are_called_so(run: Path) -> None:
+def test_numbers_of_other_weights_have_a_warning(run: Path) -> None:
     evaluate(run, RECIPE, PLUGINS)
     result = json.loads((run / "evaluation.json").read_text())
     result["checkpoint"]["sha256"] = "0" * 64
@@ -106,7 +106,7 @@ def test_numbers_of_other_weights_are_called_so(run: Path) -> None:
     ("built", "shown", "missing"),
     [("bbox", {"grounding"}, {"queries", "texts"}), ("itc", set(), {"grounding"})],
 )
-def test_a_model_with_few_heads_shows_what_they_answer(
+def test_a_model_with_few_heads_shows_their_sections(
     tmp_path: Path, built: Any, shown: set[str], missing: set[str]
 ) -> None:
     heads = HEADS.model_copy(update={"built": (built,)})
@@ -124,7 +124,7 @@ def test_a_weights_directory_alone_gives_a_report_without_curves(run: Path) -> N
     assert "queries" in page.ids
 
 
-def test_two_reports_of_one_run_are_equal_and_leave_nothing_else_behind(run: Path) -> None:
+def test_reports_are_deterministic_and_leave_no_other_file(run: Path) -> None:
     before = set(run.iterdir())
     first = write_report(run, RECIPE, PLUGINS).read_text()
     assert write_report(run, RECIPE, PLUGINS).read_text() == first
