@@ -46,7 +46,8 @@ def main(runs: Path) -> int:
     found = {name: runs / name for name in RUNS if (runs / name / "evaluation.json").is_file()}
     lines = [
         HEAD,
-        "| run | steps | minutes | threads | English | zero-shot mean | worst | grounding English | grounding zero-shot |",
+        "| run | steps | minutes | threads | English | zero-shot mean | worst "
+        "| grounding English | grounding zero-shot |",
     ]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     lines += [

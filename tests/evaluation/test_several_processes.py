@@ -97,9 +97,15 @@ def untimed(run: Path) -> dict[str, Any]:
     return {key: value for key, value in written.items() if key != "seconds"}
 
 
+def consent(run: Path) -> list[str]:
+    """Allow the file plugins of the run."""
+    plugins = yaml.safe_load((run / "recipe.yaml").read_text())["plugins"]
+    return [word for plugin in plugins for word in ("--plugin", plugin)]
+
+
 def measured(count: int, run: Path) -> dict[str, Any]:
-    """What so many processes measure."""
-    done = torchrun(count, "evaluate", run, "--json")
+    """Evaluate on `count` ranks and return the result."""
+    done = torchrun(count, "evaluate", run, "--json", *consent(run))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((run / "evaluation.json").read_text())  # printed once
     return untimed(run)
@@ -123,7 +129,7 @@ def test_any_number_of_ranks_gives_the_result_of_one(run: Path, one: dict[str, A
 
 def test_a_failing_rank_ends_evaluation_with_one_message(run: Path) -> None:
     source = "{class_path: VanishingScenes, init_args: {count: 20}}"
-    done = torchrun(2, "evaluate", run, "--evaluation.source", source)
+    done = torchrun(2, "evaluate", run, "--evaluation.source", source, *consent(run))
     assert done.returncode != 0
     assert done.stderr.count("scenes.jsonl: its last record is gone") == 1
     assert "x2kit/evaluation/harness.py" not in done.stderr
