@@ -123,9 +123,7 @@ def test_a_missing_plugin_is_refused_with_where_it_was_looked_for(
 ) -> None:
     write("wrong.yaml", good.replace("stubs.py", "stabs.py"))
     message = refusal("wrong.yaml")
-    assert message.startswith(
-        f"wrong.yaml:2: plugins: plugin '{tmp_path}/stabs.py' is required but failed: "
-    )
+    assert message.startswith(f"wrong.yaml:2: plugins: plugin '{tmp_path}/stabs.py' is required but failed: ")
     assert f"there is no file {tmp_path}/stabs.py" in message
     assert "\n" not in message.removesuffix("\n  see: x2kit plugins")
 

@@ -71,7 +71,10 @@ def test_sizes_that_contradict_pretrained_weights_are_refused(
     [
         (Bert(heads=3), "heads: 3 heads do not divide the width 128"),
         (XLMRoberta(pretrained="./nowhere"), "pretrained: nowhere does not exist"),
-        (XLMRoberta(pretrained="no/model"), 'pretrained: "no/model" is not a path and not in the local cache'),
+        (
+            XLMRoberta(pretrained="no/model"),
+            'pretrained: "no/model" is not a path and not in the local cache',
+        ),
         (XLMRoberta(pretrained="no/model"), "hf download no/model"),
         (Bert(pretrained="not a name"), 'pretrained: "not a name" is neither a path nor a name'),
     ],
