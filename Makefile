@@ -1,6 +1,7 @@
-.PHONY: quickstart test slow parity bench reliability check docs clean
+.PHONY: quickstart test test-fast test-alone slow parity bench reliability check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
+AREAS = $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py))))
 
 .venv: pyproject.toml constraints.txt
 	@echo "installing x2kit and its dependencies into .venv: some minutes, as torch is large"
@@ -14,10 +15,18 @@ quickstart: .venv
 	$(BIN)/x2kit report runs/quickstart
 
 test: .venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+# the tests of one folder of x2kit, and that its modules import what they may: make test-fast AREA=data/sources
+test-fast: .venv
+	@test -d "tests/$(AREA)" -a -n "$(AREA)" || { echo "AREA is a folder of tests/: $(AREAS)"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" tests/$(AREA) tests/test_architecture.py
+
+test-alone: .venv
+	$(BIN)/python -m tests.alone $(FILES)
 
 slow: .venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
 
 parity: .venv
 	X2KIT_WRITE_PARITY=1 X2KIT_REFERENCE= $(BIN)/pytest tests/parity

@@ -1,19 +1,18 @@
-"""A new working directory with the stub plugin and recipe of tests/recipe, and the command line in this process."""
+"""A working directory with the stub plugin and recipe of tests/recipe, and the command line in this process."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 
+from x2kit import evaluation, training
 from x2kit.cli import main
-from x2kit.cli.run_directory import RECIPE  # imports from x2kit.training, so before that is a stub
-from x2kit.terminal import TaskProgress
+from x2kit.cli.run_directory import RECIPE
+from x2kit.evaluation import report, table
 
 STUBS = Path(__file__).parents[1] / "recipe"
 
@@ -53,13 +52,8 @@ def x2kit(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Don
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the subcommands ask of training and evaluation, which are stubs here."""
+    """Record the calls of training and evaluation, whose functions are replaced by stubs."""
     record: list[tuple[Any, ...]] = []
-
-    def stub(module: str, **functions: Callable[..., Any]) -> None:
-        made = ModuleType(module)
-        made.__dict__.update(functions)
-        monkeypatch.setitem(sys.modules, module, made)
 
     def train(recipe: Any, plugins: Any, directory: Path, resume: bool, processes: Any) -> None:
         record.append(("train", recipe, plugins, directory, resume))
@@ -67,7 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         (directory / RECIPE).write_text(recipe.to_yaml())
         (directory / "metrics.jsonl").write_text("{}\n")
 
-    def evaluate(
+    def measure(
         directory: Path,
         recipe: Any,
         plugins: Any,
@@ -85,9 +79,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         record.append(("report", recipe, plugins, directory))
         return directory / "report.html"
 
-    stub("x2kit.training", train=train)
-    stub("x2kit.evaluation", evaluate=evaluate)
-    stub("x2kit.terminal", TaskProgress=TaskProgress)
-    stub("x2kit.evaluation.table", render=lambda result: f"a table of {result}")
-    stub("x2kit.evaluation.report", write_report=write_report)
+    def render(result: Any) -> str:
+        return f"a table of {result}"
+
+    # monkeypatch.setattr would read the old value first, which imports torch
+    monkeypatch.setitem(vars(training), "train", train)
+    monkeypatch.setitem(vars(evaluation), "evaluate", measure)
+    monkeypatch.setitem(vars(table), "render", render)
+    monkeypatch.setitem(vars(report), "write_report", write_report)
     return record
