@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -45,7 +46,7 @@ from x2kit.plugin import (
     hookspecs,
 )
 from x2kit.plugin.choice import OnResume
-from x2kit.plugin.components import KINDS, ComponentConfig, Kind
+from x2kit.plugin.components import KINDS, ComponentConfig
 from x2kit.plugin.loading.admission import hook_names
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.registry import Registered
@@ -56,7 +57,7 @@ from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run it again. -->"
-PUBLIC = (
+PUBLIC = {
     *(
         "forward",
         "prepare",
@@ -70,8 +71,23 @@ PUBLIC = (
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
     *("start", "log", "end", "__call__"),
-)
-"""The methods of working objects that a plugin writes or may override."""
+    *("expand", "gather", "from_rank_zero", "concatenate", "add"),
+}
+"""Methods of working objects that a plugin writes, overrides or calls."""
+CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
+    "vision": (
+        "Vision encoders",
+        (KINDS["vision"], encoders.VisionEncoder, encoders.VisionFeatures, ImageSpec, VisionFacts),
+    ),
+    "text": ("Text encoders", (KINDS["text"], encoders.TextEncoder, Tokenizer, SpecialIds, TextFacts)),
+    "fusion": ("Fusion encoders", (KINDS["fusion"], encoders.FusionEncoder, encoders.Context, FusionFacts)),
+    "source": ("Data sources", (KINDS["source"], Source)),
+    "task": ("Tasks", (KINDS["task"], TaskContext, Ranks)),
+    "objective": ("Objectives", (KINDS["objective"], Objective, StreamFeatures, EncodedTexts)),
+    "reporter": ("Reporters", (KINDS["reporter"], Reporter, RunFacts)),
+    "subcommand": ("Subcommands", (Subcommands,)),
+}
+"""A page of docs/reference/hooks for each kind: its title and its classes."""
 FREE_NAME = {
     "data.streams": "STREAM",
     "data.streams.STREAM.objectives": "OBJECTIVE",
@@ -191,18 +207,12 @@ def components() -> str:
         "`x2kit plugins` lists what your environment has.",
     ]
     for kind in KINDS:
-        parts.append(f"## {_kind_title(kind)}")
+        parts.append(f"## {CONTRACTS[kind][0]}")
         for entry in entries:
             if entry.component.kind == kind:
                 parts += [f"### {entry.component.component_name()}", f"Plugin `{entry.plugin}`."]
                 parts += [documented(entry.component), *_settings(entry.component)]
     return page("Components", *parts)
-
-
-def _kind_title(kind: Kind) -> str:
-    names = {"vision": "Vision encoders", "text": "Text encoders", "fusion": "Fusion encoders"}
-    names |= {"source": "Data sources", "task": "Evaluation tasks", "objective": "Objectives"}
-    return names.get(kind, {"reporter": "Reporters"}.get(kind, kind))
 
 
 def _settings(component: type[ComponentConfig]) -> Iterator[str]:
@@ -219,59 +229,51 @@ def _settings(component: type[ComponentConfig]) -> Iterator[str]:
 
 
 def hooks() -> str:
-    """Every hook with its exact signature, and what a component of each kind must write."""
+    """Every hook with its exact signature, and the pages of the kinds of component."""
     parts = [
         f"A plugin is a module that implements hooks. The API has version {API_VERSION} ([what may change]"
-        "(plugin-api.md)); a plugin may say which it "
-        'needs with `x2kit_api = "1"` or a range such as `">=1,<3"`, and is quarantined where that does not hold. '
-        "[Write a plugin](../how-to/write-a-plugin.md) shows both hook and component at work.",
+        "(plugin-api.md)). A plugin may name the versions that it supports, "
+        '`x2kit_api = "1"` or a range such as `">=1,<3"`; with another version of x2kit it is quarantined. '
+        "[Write a plugin](../how-to/write-a-plugin.md) shows a hook and a component in use.",
     ]
     for name in hook_names():
         hook = getattr(hookspecs, name)
         parts += [f"## {name}", f"```text\n{name}{_signature(hook)}\n```", documented(hook)]
-    parts += ["## Subcommands", documented(Subcommands), *_methods(Subcommands, ["add"])]
+    kinds = [[f"[{title}](hooks/{kind}.md)", _names(types)] for kind, (title, types) in CONTRACTS.items()]
     parts += [
-        "## What a component writes",
-        "Its base class says its kind. All of these come from `x2kit.plugin`.",
+        "## Contracts by kind",
+        "The base class of a component is its kind; `build` or `open` returns an object of the contract. All names "
+        "are imported from `x2kit.plugin`. In shapes, B is rows, L text tokens, N patches, D width; masks are bool "
+        "and True is kept.",
+        table(["kind", "classes"], kinds),
+        "## All encoders",
+        *_contract(encoders.Encoder),
     ]
-    for base in KINDS.values():
-        may = {"check"} & set(vars(base))  # with a body where not every component has something to say
-        written = sorted(base.__abstractmethods__ | may)
-        parts += [f"### {base.__name__}", documented(base), *_methods(base, written)]
-    parts += [
-        "## What it builds",
-        "B rows, L text tokens, N patches, D width. Masks are bool and True is kept.",
-    ]
-    for contract in (
-        encoders.VisionEncoder,
-        encoders.TextEncoder,
-        encoders.FusionEncoder,
-        Tokenizer,
-        Source,
-        Objective,
-        Reporter,
-    ):
-        own = [name for name, value in vars(contract).items() if inspect.isfunction(value) and name in PUBLIC]
-        parts += [f"### {contract.__name__}", documented(contract), *_methods(contract, own)]
-    parts += ["### All encoders", documented(encoders.Encoder)]
-    parts += _methods(encoders.Encoder, [name for name in vars(encoders.Encoder) if name in PUBLIC])
-    for named in (
-        encoders.VisionFeatures,
-        encoders.Context,
-        ImageSpec,
-        VisionFacts,
-        TextFacts,
-        FusionFacts,
-        SpecialIds,
-        StreamFeatures,
-        EncodedTexts,
-        RunFacts,
-    ):
-        parts += [f"### {named.__name__}", f"`{', '.join(named._fields)}`", documented(named)]
-        parts += _methods(named, ["expand"] if named is encoders.Context else [])
-    parts += ["## What a task is given", "### TaskContext", documented(TaskContext)]
-    parts += ["### Ranks", documented(Ranks), *_methods(Ranks, ["gather", "from_rank_zero", "concatenate"])]
     return page("Hooks", *parts)
+
+
+def _names(types: Sequence[type]) -> str:
+    return ", ".join(f"`{one.__name__}`" for one in types)
+
+
+def kind_page(title: str, types: Sequence[type]) -> str:
+    """The base class, the contract and the named tuples of one kind."""
+    parts = [part for one in types for part in (f"## {one.__name__}", *_contract(one))]
+    return page(title, "[All hooks and kinds](../hooks.md).", *parts)
+
+
+def _contract(owner: type) -> Iterator[str]:
+    fields = getattr(owner, "_fields", None)
+    if fields:
+        yield f"`{', '.join(fields)}`"
+    yield documented(owner)
+    if issubclass(owner, ComponentConfig):
+        names = owner.__abstractmethods__ | {"check"} & set(
+            vars(owner)
+        )  # check has a body in the base of tasks
+    else:
+        names = {name for name, value in vars(owner).items() if inspect.isfunction(value)} & PUBLIC
+    yield from _methods(owner, sorted(names))
 
 
 def _methods(owner: type, names: Sequence[str]) -> Iterator[str]:
@@ -460,6 +462,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "recipe-keys.md": recipe_keys,
     "components.md": components,
     "hooks.md": hooks,
+    **{f"hooks/{kind}.md": partial(kind_page, *contract) for kind, contract in CONTRACTS.items()},
     "model.md": model,
     "cli.md": command_line,
     "errors.md": error_classes,
@@ -475,6 +478,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         stale.append(name)
         if "--check" not in arguments:
+            file.parent.mkdir(exist_ok=True)
             file.write_text(text, encoding="utf-8")
     if "--check" in arguments and stale:
         sys.stderr.write(f"stale: {', '.join(stale)}; run: python docs/generate.py\n")

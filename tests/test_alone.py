@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alone import run_alone, files_below
+from tests.alone import files_below, run_alone
 
 
 @pytest.fixture

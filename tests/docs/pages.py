@@ -24,8 +24,8 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """The README and every page of the site."""
-    return [README, ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+    """The README, its neighbours and every page of the site."""
+    return [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[Block]:

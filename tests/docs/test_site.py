@@ -6,11 +6,18 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from .pages import DOCS, README, ROOT
+
+API = [
+    *("x2kit.model", "x2kit.recipe", "x2kit.training", "x2kit.evaluation", "x2kit.objectives"),
+    *("x2kit.plugin", "x2kit.testing"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +42,18 @@ def test_every_page_is_on_the_site_and_nothing_is_warned_of(built: tuple[Path, s
         assert (site / folder / "index.html").is_file(), f"{place} is not on the site"
 
 
-def test_the_way_through_the_site_is_the_one_that_its_first_page_shows() -> None:
-    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    learn = navigation.partition("Learn, in this order:\n")[2].partition("\n  - ")[0]
-    first = (DOCS / "index.md").read_text(encoding="utf-8")
-    shown = first.partition("## Learn, in this order\n")[2].partition("\n## ")[0]
-    steps = re.findall(r"- (.+): (.+\.md)", learn)
-    assert steps == re.findall(r"^\d\. \[(.+?)\]\((.+?)\)", shown, re.MULTILINE)
-    assert {page for _, page in steps} >= {
-        page.relative_to(DOCS).as_posix() for page in (DOCS / "tutorials").glob("*.md")
-    }
+def test_every_public_name_is_in_the_python_api(built: tuple[Path, str]) -> None:
+    for module in API:
+        page = built[0] / "reference/python" / module.rpartition(".")[2] / "index.html"
+        text = page.read_text(encoding="utf-8")
+        missing = [name for name in import_module(module).__all__ if f'id="{module}.{name}"' not in text]
+        assert not missing, f"{module}: {missing}"
+
+
+def test_every_extra_is_on_the_page_of_installation() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    rows = re.findall(r"^\| `(\w+)` \|", (DOCS / "installation.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(extras["optional-dependencies"]) <= set(rows)
 
 
 def test_a_reader_of_the_site_loads_nothing_from_elsewhere(built: tuple[Path, str]) -> None:
