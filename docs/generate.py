@@ -150,32 +150,30 @@ def sections(shape: Shape = ROOT, key: str = "") -> Iterator[tuple[str, type[Bas
 def recipe_keys() -> str:
     """Every key of a recipe that is not a component's."""
     parts = [
-        "A key is written in a recipe file as nested YAML or on the command line with dots: "
+        "A key is nested YAML in a recipe file, and has dots on the command line: "
         "`--training.steps 200`. The settings of the components that a recipe names (encoders, sources, tasks) "
         "are on [their own page](components.md). On the terminal: `x2kit train --training.help`.",
     ]
     for key, model in sections():
         title = f"`{key}`" if key else "The recipe"
         base = "" if key else (
-            "Beside these keys a file may name another recipe, or a list of them, as its `base`: a path relative to "
-            "the file, or the name of a shipped recipe. What the file writes is laid over it."
+            "A file may also name another recipe, or a list of them, as its `base`: a path relative to "
+            "the file, or the name of a shipped recipe. The file is laid over it."
         )  # fmt: skip
         parts += [f"## {title}", documented(model), base, _keys(model)]
     losses = import_module("x2kit.data.config").LOSSES
     rows = [[f"`{kind}`", ", ".join(f"`{name}`" for name in names)] for kind, names in losses.items()]
     parts += ["## Losses by kind of stream", table(["kind", "losses"], rows)]
     parts += [
-        "## What may change when a run goes on",
-        "With `x2kit train --resume`. A key stands for all below it; every other key makes another run.",
-        table(["key", "what a change means"], [[f"`{key}`", _meaning(mark)] for key, mark in marked_keys()]),
+        "## Keys that may change on resume",
+        "With `x2kit train --resume`. A key includes all keys below it; no other key may change.",
+        table(["key", "effect of a change"], [[f"`{key}`", _meaning(mark)] for key, mark in marked_keys()]),
     ]
     return page("Recipe keys", *parts)
 
 
 def _meaning(mark: OnResume) -> str:
-    return (
-        "the steps that are left are made with it" if mark.numbers_change else "no number of the run changes"
-    )
+    return "it applies to the remaining steps" if mark.numbers_change else "no number of the run changes"
 
 
 def _keys(model: type[BaseModel]) -> str:
@@ -202,9 +200,9 @@ def components() -> str:
     """Every component with its settings."""
     entries = shipped_components()
     parts = [
-        "What the plugins of x2kit register. A recipe names a component by its class name, with settings under "
-        "`init_args`; on the command line a setting is a key of its own: `--model.vision.depth 6`. "
-        "`x2kit plugins` lists what your environment has.",
+        "The components that x2kit's plugins register. A recipe names a component by its class name, with settings "
+        "under `init_args`; on the command line a setting is a key of its own: `--model.vision.depth 6`. "
+        "`x2kit plugins` lists those of your environment.",
     ]
     for kind in KINDS:
         parts.append(f"## {CONTRACTS[kind][0]}")
@@ -291,7 +289,7 @@ def _signature(function: Callable[..., Any]) -> str:
 
 
 def model() -> str:
-    """The model class: what people call, and what training, evaluation and plugins call."""
+    """The model class: methods for images and texts, then those for tensors."""
     from x2kit.model import X2VLM, boxes_in_pixels, load  # the only page that needs torch
 
     own = vars(X2VLM)
@@ -300,22 +298,22 @@ def model() -> str:
     facts = [[f"`{name}`", value.__doc__ or ""] for name, value in own.items() if isinstance(value, property)]
     people = ["similarity", "match", "locate", "read", "tokenize"]
     parts = [
-        "`x2kit.load` gives an `X2VLM`, a `torch.nn.Module` of three encoders and the heads. Its weights, and what "
-        "travels with them, are written by `x2kit.model.save_weights`.",
+        "`x2kit.load` gives an `X2VLM`, a `torch.nn.Module` of three encoders and the heads. "
+        "`x2kit.model.save_weights` writes its weights, recipe, tokenizer and preprocessing.",
         f"```text\nx2kit.load{_signature(load)}\n```",
         documented(load),
         "## Images and texts in",
         "Every method takes one image or text, or several in any order of types: paths, URLs, bytes of encoded files, "
         "PIL images, arrays, tensors. A single text is a `str`, a batch of images a tensor or an array of four axes. "
-        "Nothing in, nothing out: no images or no texts give an empty tensor.",
+        "No images or no texts give an empty tensor.",
         *_methods(X2VLM, people),
         "## Coordinates",
         "| where | form | unit |\n| --- | --- | --- |\n"
         "| `regions` of a [record](records.md) | left, top, width, height | pixels of the stored image |\n"
         "| `X2VLM.locate`, `predict_bbox`, `encode_regions`, the box losses | centre x, centre y, width, height | "
         "share of the image's width and height, 0 to 1 |",
-        "x grows to the right and y downwards from the left upper corner. An image is brought to the encoder's square "
-        "by scaling each side, so shares of the image and shares of the square are the same.",
+        "The origin is the upper left corner. An image is resized to the encoder's square "
+        "without keeping its aspect ratio, so shares of the image and of the square are equal.",
         f"```text\nx2kit.model.boxes_in_pixels{_signature(boxes_in_pixels)}\n```",
         documented(boxes_in_pixels),
         "Other forms: `torchvision.ops.box_convert`.",
@@ -336,7 +334,7 @@ def model() -> str:
 def command_line() -> str:
     """Every subcommand with its arguments and examples."""
     parts = [
-        "Every subcommand says the same with `--help`. Exit status: 0, 2 for what you can mend, 130 after Ctrl-C."
+        "`--help` of each subcommand prints the same. Exit status: 0, 2 for an error that you can fix, 130 on Ctrl-C."
     ]
     for subcommand, module, help in _subcommands():
         parser = ArgumentParser()
@@ -393,8 +391,8 @@ def _text(text: str) -> str:
 def error_classes() -> str:
     """Every error class, what it is for and what it extends."""
     parts = [
-        "Everything that a wrong recipe, a broken plugin, a bad file or an unsuitable machine can cause is one of "
-        "these. The command line prints the message and no traceback; anything else that escapes is a bug of x2kit.",
+        "Errors caused by a recipe, a plugin, a file or the machine. The command line prints the message without a "
+        "traceback; any other exception is a bug in x2kit.",
     ]
     for name, value in vars(errors).items():
         if isinstance(value, type) and value.__module__ == errors.__name__:
@@ -402,9 +400,9 @@ def error_classes() -> str:
             parts += [f"## {name}", f"A kind of {bases}." if bases else "", documented(value)]
     parts += [
         "## Reason",
-        "Why a record is left out: what `DataError.reason` can be, and what broken records are counted by. In a "
+        "The reasons for skipping a record: values of `DataError.reason`, by which broken records are counted. In a "
         "plugin: `raise DataError(message, reason=Reason.FIELD_MISSING)`. "
-        "[Check your data](../how-to/check-your-data.md) shows where the counts are.",
+        "[Check your data](../how-to/check-your-data.md) describes the counts.",
         table(
             ["`Reason`", "called", "meaning"],
             [[f"`{reason.name}`", reason.value, reason.explanation] for reason in Reason],
@@ -419,8 +417,8 @@ def error_classes() -> str:
 def recipes() -> str:
     """Every shipped recipe and overlay by folder."""
     parts = [
-        "Every name stands for a file of `recipes/`; `x2kit recipes show NAME` prints it whole, with the place where "
-        "each value was written, and the comments of the file say where a value is from. Parameters, memory, "
+        "Every name is a file of `recipes/`; `x2kit recipes show NAME` prints it with the place of "
+        "each value, and comments in the file give sources. Parameters, memory, "
         "operations and hours of all of them: `x2kit recipes validate --all`, see "
         "[Write a recipe](../how-to/write-a-recipe.md#what-it-costs). Batch sizes are global ones, of all devices "
         "together. Recipes of `pretrain/` and `finetune/` name files of data that are yours, relative to the working "
@@ -433,7 +431,7 @@ def recipes() -> str:
             [f"`{name}`", " ".join(str(node and node.value).split())]
         )
     for folder, rows in folders.items():
-        parts += [f"## `{folder}/`", table(["recipe", "what it is"], rows)]
+        parts += [f"## `{folder}/`", table(["recipe", "description"], rows)]
     return page("Recipes", *parts)
 
 
