@@ -17,10 +17,10 @@ quickstart: .venv
 test: .venv
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
 
-# the tests of one folder of x2kit, and that its modules import what they may: make test-fast AREA=data/sources
+# the tests of one folder but the fuzz tests, and the architecture: make test-fast AREA=data/sources
 test-fast: .venv
 	@test -d "tests/$(AREA)" -a -n "$(AREA)" || { echo "AREA is a folder of tests/: $(AREAS)"; exit 2; }
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" tests/$(AREA) tests/test_architecture.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" --ignore-glob="*/test_fuzz_*" tests/$(AREA) tests/test_architecture.py
 
 test-alone: .venv
 	$(BIN)/python -m tests.alone $(FILES)

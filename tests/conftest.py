@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings of all tests: the Hypothesis profile, a temporary state folder, default limits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, settings
 
 from x2kit.data.storage.limits import LimitsConfig
 
-# A busy machine is slow, not wrong: no example may fail because of the time that it took.
+# no deadline: a busy machine must not fail an example
 settings.register_profile("x2kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("x2kit")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hashes of plugins are kept in a temporary folder, not in that of whoever runs the tests."""
+def temporary_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the hashes of plugins in a temporary folder instead of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("X2KIT_STATE", str(tmp_path_factory.mktemp("state")))
         yield
@@ -24,6 +24,6 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(autouse=True)
 def default_limits() -> Iterator[None]:
-    """The limits of one test's recipe, which are in force in the whole process, do not reach the next test."""
+    """Reset the limits of records, which are global to the process, after each test."""
     yield
     LimitsConfig().apply()

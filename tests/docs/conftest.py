@@ -1,4 +1,4 @@
-"""A quickstart run in small, for the pages that begin after it."""
+"""A small quickstart run, for the pages that continue it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shell import Page
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs/quickstart`, trained for a few steps and measured."""
+    """A folder with `runs/quickstart`, trained for a few steps and evaluated."""
     folder = tmp_path_factory.mktemp("quickstart")
     with pytest.MonkeyPatch.context() as patch:
         page = Page(folder, patch)

@@ -1,4 +1,4 @@
-"""Running what a page shows, as it stands, in a folder of its own.
+"""Run the fenced blocks of a page in a temporary folder.
 
 - A block with a title is that file.
 - `python` is run; the blocks of a page share their names, like one session.
@@ -8,17 +8,15 @@
   shows a check that fails.
 - `text` and a `json` block without a title show something and are not run.
 
-x2kit runs in this process, so that torch is imported once. Six commands would need what a test has not, and are
-stood in for:
+x2kit runs in this process, so that torch is imported once. Six commands need more than a test has, and are replaced:
 
-- `x2kit train` and `x2kit bench` get options behind those that the page writes: few steps, small batches, few
-  records, few layers, one thread.
+- `x2kit train` and `x2kit bench` get further options: few steps, small batches, few records, few layers, one thread.
   The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
 - `torchrun ... -m x2kit SUBCOMMAND` is `x2kit SUBCOMMAND` in one process.
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
 - `hf download NAME --local-dir DIR` writes a tiny model of the kind, with the library that publishes it.
-- `x2kit convert FILE.th` reads a narrow checkpoint in the official layout, which stands where the page says.
+- `x2kit convert FILE.th` reads a narrow checkpoint in the official layout, written to the path of the page.
 """
 
 from __future__ import annotations
@@ -74,7 +72,7 @@ class Page:
         monkeypatch.syspath_prepend(str(self._site))
 
     def run(self, block: Block) -> None:
-        """Write or run a block. Raises AssertionError if it does not do what the page says."""
+        """Write or run a block. Raises AssertionError if its result differs from the page."""
         if block.title:
             self._write(block)
         elif block.language == "python":
@@ -154,8 +152,6 @@ class Page:
             "--no-deps",
             "--no-build-isolation",
             "--no-index",
-            "--target",
-            str(self._site),
         ]
         done = self._python("pip", *arguments, *offline, "--target", str(self._site))
         importlib.invalidate_caches()
@@ -183,7 +179,7 @@ class Page:
 
 
 def says(expected: str, said: str) -> bool:
-    """Whether a command said what the page shows; how many spaces stand between words does not matter."""
+    """Whether the output is the one that the page shows, up to spaces between words."""
     lines = [" ".join(line.split()) for line in expected.rstrip().splitlines()]
     shown = [
         r"(?:.*\n)*" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n" for line in lines
@@ -193,7 +189,7 @@ def says(expected: str, said: str) -> bool:
 
 
 def small(arguments: list[str]) -> list[str]:
-    """The options that make a documented `x2kit train` a matter of seconds.
+    """Return options that shorten a documented `x2kit train` to seconds.
 
     Args:
         arguments: of the command, with its subcommand.

@@ -1,4 +1,4 @@
-"""Every fenced block of the README and of the pages that lead somebody is run; see shell.py for how."""
+"""Every fenced block of the README, the tutorials and the guides runs; see shell.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN = [
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_block_of_the_page_does_what_it_says(
+def test_every_block_of_the_page_runs(
     page: Path, quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(quickstart, tmp_path, dirs_exist_ok=True)
@@ -52,16 +52,12 @@ def console(text: str) -> Block:
     ],
     ids=["a command fails", "no such rule", "another command", "a language", "other output", "half an error"],
 )
-def test_a_block_that_is_wrong_is_found(
-    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_block_fails(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AssertionError):
         Page(tmp_path, monkeypatch).run(block)
 
 
-def test_a_command_that_ends_the_process_is_one_that_has_said_something(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_that_exits_is_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Page(tmp_path, monkeypatch).run(
         console("$ x2kit convert --help\nusage: x2kit [options] convert...\n...\n")
     )

@@ -1,4 +1,4 @@
-"""Links between pages lead somewhere, on the site and where the files are read as they are."""
+"""Links between pages resolve, on the site and in the repository."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .pages import DOCS, README, ROOT, anchors, links, pages
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+def test_every_link_resolves_to_a_file_and_a_heading(page: Path) -> None:
     for link in links(page):
         if link.startswith(("https://", "http://")):
             continue
@@ -23,7 +23,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert target.is_relative_to(DOCS), f"{link} leads out of the site"
 
 
-def test_the_readme_leads_to_every_page_that_a_beginner_needs() -> None:
+def test_the_readme_links_to_every_guide() -> None:
     folders = ("tutorials", "how-to", "coming-from")
     wanted = [page for folder in folders for page in (DOCS / folder).glob("*.md")]
     assert {page.relative_to(ROOT).as_posix() for page in wanted} <= set(links(README))

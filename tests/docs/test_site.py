@@ -1,4 +1,4 @@
-"""The site builds, without a warning."""
+"""The site builds without warnings, with every page and every public name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ API = [
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The site, and what building it said."""
+    """The folder of the site, and the log of the build."""
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # a notice of the theme's authors
@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return site, done.stderr
 
 
-def test_every_page_is_on_the_site_and_nothing_is_warned_of(built: tuple[Path, str]) -> None:
+def test_every_page_is_on_the_site_without_warnings(built: tuple[Path, str]) -> None:
     site, said = built
     assert "WARNING" not in said
     for page in DOCS.rglob("*.md"):
@@ -56,7 +56,7 @@ def test_every_extra_is_on_the_page_of_installation() -> None:
     assert set(extras["optional-dependencies"]) <= set(rows)
 
 
-def test_a_reader_of_the_site_loads_nothing_from_elsewhere(built: tuple[Path, str]) -> None:
+def test_the_site_loads_nothing_from_other_hosts(built: tuple[Path, str]) -> None:
     loads = re.compile(r"<(?:script|img|link rel=\"stylesheet\")[^>]*(?:src|href)=\"(?:https?:)?//")
     pages = list(built[0].rglob("*.html"))
     assert pages
@@ -64,7 +64,7 @@ def test_a_reader_of_the_site_loads_nothing_from_elsewhere(built: tuple[Path, st
         assert not loads.search(page.read_text(encoding="utf-8")), page
 
 
-def test_the_readme_keeps_a_place_for_the_result() -> None:
+def test_the_readme_has_the_markers_of_the_result_table() -> None:
     readme = README.read_text(encoding="utf-8")
     assert readme.index("<!-- quickstart table -->") < readme.index("<!-- /quickstart table -->")
     assert "make quickstart" in readme

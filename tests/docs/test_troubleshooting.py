@@ -1,8 +1,4 @@
-"""Every message on the page about troubleshooting is one that the code gives.
-
-What can be shown is shown by a command, which test_examples.py runs. The rest is looked for in the texts of the
-code, with … for what is put in.
-"""
+"""Every message on the troubleshooting page is a string of the code, with … for inserted values."""
 
 from __future__ import annotations
 
@@ -53,20 +49,20 @@ def is_given(message: str) -> bool:
 
 
 @pytest.mark.parametrize("message", listed(PAGE.read_text(encoding="utf-8")))
-def test_the_code_gives_every_message(message: str) -> None:
+def test_every_message_is_in_the_code(message: str) -> None:
     assert is_given(message)
 
 
 @pytest.mark.parametrize("message", ["unknown keys", "a tab stands where YAML wants tabs", "… pixels are …"])
-def test_a_message_that_has_changed_is_found(message: str) -> None:
+def test_a_changed_message_is_detected(message: str) -> None:
     assert not is_given(message)
 
 
-def test_messages_are_told_apart() -> None:
+def test_messages_are_distinct() -> None:
     messages = listed(PAGE.read_text(encoding="utf-8"))
     assert len(set(messages)) == len(messages) > 60
 
 
-def test_the_tables_are_all_read() -> None:
+def test_all_tables_are_read() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert len(listed(text)) == len(re.findall(r"^\| `", text, re.MULTILINE))
