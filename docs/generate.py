@@ -53,7 +53,7 @@ from x2kit.plugin.registry import Registered
 from x2kit.recipe.catalogue import read_one, shipped
 from x2kit.recipe.changes import marked_keys
 from x2kit.recipe.keys import keys_of
-from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
+from x2kit.recipe.schema import ROOT, Entries, Section, Shape, below
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run it again. -->"

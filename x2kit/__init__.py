@@ -1,4 +1,4 @@
-"""x2kit: pretrain, swap and evaluate X²-VLM. The public face; what needs torch is imported when first used."""
+"""Pretrain, modify and evaluate X²-VLM models; torch is imported on first use."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from x2kit.cli import SUBCOMMANDS
 from x2kit.plugin.components import KINDS
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe.catalogue import folder, shipped
-from x2kit.recipe.shapes import ROOT as RECIPE
-from x2kit.recipe.shapes import SECTIONS, Component, Entries, Section, below
+from x2kit.recipe.schema import ROOT as RECIPE
+from x2kit.recipe.schema import SECTIONS, Component, Entries, Section, below
 
 from .pages import DOCS
 

@@ -16,8 +16,8 @@ from x2kit.plugin import hookspecs
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.sources import Record, Region
 from x2kit.recipe.keys import keys_of
-from x2kit.recipe.shapes import ROOT as RECIPE
-from x2kit.recipe.shapes import Entries, Section, Shape, below
+from x2kit.recipe.schema import ROOT as RECIPE
+from x2kit.recipe.schema import Entries, Section, Shape, below
 
 from .pages import DOCS, ROOT
 

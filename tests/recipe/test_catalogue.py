@@ -30,13 +30,11 @@ def test_a_file_in_the_working_directory_wins_over_a_shipped_name(
     assert find("overlays/xlmr").name is None
 
 
-def test_overlays_are_told_from_recipes() -> None:
+def test_overlays_are_distinguished_from_recipes() -> None:
     assert all(is_overlay(file) == str(file.name).startswith("overlays/") for file in shipped())
 
 
-def test_a_wheel_brings_its_recipes_inside_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_contains_its_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x2kit/recipes/quickstart").mkdir(parents=True)
     (tmp_path / "x2kit/recipes/quickstart/one.yaml").write_text("training: {}")
     monkeypatch.setattr(x2kit, "__file__", str(tmp_path / "x2kit/__init__.py"))

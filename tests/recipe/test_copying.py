@@ -23,11 +23,9 @@ def test_a_folder_as_target_keeps_the_name(write: Write) -> None:
     assert copy_recipe("overlays/bf16", Path("folder")) == Path("folder/bf16.yaml")
 
 
-def test_a_file_that_exists_is_left_alone(write: Write) -> None:
+def test_an_existing_file_is_not_overwritten(write: Write) -> None:
     write("mine.yaml", "precious")
-    with pytest.raises(
-        RecipeError, match=r"^mine\.yaml: exists already and is left alone; name another file$"
-    ):
+    with pytest.raises(RecipeError, match=r"^mine\.yaml: file exists; choose another name$"):
         copy_recipe("overlays/bf16", Path("mine.yaml"))
     assert Path("mine.yaml").read_text() == "precious"
 

@@ -29,7 +29,7 @@ def test_bases_come_before_the_file_in_their_order(write: Write) -> None:
     assert [document.plain() for document in documents] == [{"training": {"steps": n}} for n in (1, 2, 3, 4)]
 
 
-def test_a_base_is_found_beside_its_file(write: Write) -> None:
+def test_a_base_is_relative_to_its_file(write: Write) -> None:
     write("sub/a.yaml", "training: {steps: 1}\n")
     write("sub/b.yaml", "base: a.yaml\n")
     assert len(read_documents("sub/b.yaml")[1]) == 2
@@ -53,20 +53,20 @@ def test_a_base_may_be_a_shipped_recipe(write: Write) -> None:
     assert read_documents("mine.yaml")[1][0].child("training") is not None
 
 
-def test_the_base_of_an_overlay_is_laid_over_too(write: Write) -> None:
+def test_the_base_of_an_overlay_is_merged_too(write: Write) -> None:
     write("a.yaml", "training: {lr: 0.5}\n")
     write("b.yaml", "base: a.yaml\ntraining: {steps: 7}\n")
     training = read_recipe(["good.yaml", "b.yaml"]).recipe.training
     assert (training.lr, training.steps) == (0.5, 7)
 
 
-def test_a_circle_of_bases_is_refused_with_its_way(write: Write) -> None:
+def test_circular_bases_are_refused_with_their_chain(write: Write) -> None:
     write("a.yaml", "base: b.yaml\n")
     write("b.yaml", "\nbase: ./a.yaml\n")
-    assert refusal("a.yaml") == "b.yaml:2: base: the recipe starts from itself: a.yaml → b.yaml → a.yaml"
+    assert refusal("a.yaml") == "b.yaml:2: base: circular bases: a.yaml → b.yaml → a.yaml"
 
 
-def test_one_base_by_two_ways_is_no_circle(write: Write) -> None:
+def test_a_base_reached_twice_is_not_circular(write: Write) -> None:
     write("a.yaml", "training: {steps: 1}\n")
     write("b.yaml", "base: a.yaml\n")
     write("c.yaml", "base: [a.yaml, b.yaml]\n")
@@ -82,9 +82,9 @@ def test_a_missing_base_is_refused_with_the_place_that_names_it(write: Write) ->
     )
 
 
-def test_a_base_that_is_no_name_is_refused(write: Write) -> None:
+def test_a_base_must_be_a_name(write: Write) -> None:
     write("a.yaml", "base: {x: 1}\n")
-    assert refusal("a.yaml") == "a.yaml:1: base: should be the name or path of a recipe, or a list of them"
+    assert refusal("a.yaml") == "a.yaml:1: base: should be the name or path of a recipe, or a list of these"
 
 
 def test_a_missing_recipe_is_refused_with_the_nearest_shipped_one() -> None:
@@ -94,6 +94,6 @@ def test_a_missing_recipe_is_refused_with_the_nearest_shipped_one() -> None:
     )
 
 
-def test_a_folder_is_no_recipe(write: Write) -> None:
+def test_a_folder_is_refused(write: Write) -> None:
     write("folder/a.yaml", "")
     assert refusal("folder") == "folder: folder is a folder, not a recipe file"

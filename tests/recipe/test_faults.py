@@ -22,12 +22,12 @@ WRONG: dict[str, tuple[Any, str]] = {
     "training.betas": (0.9, "be a list, found 0.9"),
     "data.max_bad_share": (1.5, "be less than or equal to 1, found 1.5"),
     "data.streams.images.languages": ([3], "be a string, found 3"),
-    "data.streams.images.transform": (3, "be settings by name, found 3"),
+    "data.streams.images.transform": (3, "be a mapping, found 3"),
     "data.streams.images.positives": ("rwo", 'found "rwo"; nearest: row'),
     "evaluation.tasks": ({"retrieval": None}, "have 1 or more entries"),
     "evaluation.source.file": (3, "be a path, found 3"),
     "model.text.lexicon.size": ("big", 'be an integer, found "big"'),
-    "model.text.lexicon": ("big", 'be settings by name, found "big"'),
+    "model.text.lexicon": ("big", 'be a mapping, found "big"'),
     "model.vision": (3, "its name, or class_path with init_args"),
 }
 
@@ -66,6 +66,6 @@ def test_settings_of_a_component_keep_type_and_context_of_their_errors(write: Wr
     } == {
         "heads": "should be a multiple of 2, found 3",
         "norm": "should be 'pre' or 'post', found \"prae\"; nearest: pre",
-        "names": "should have 1 or fewer entries, found a list of 2",
+        "names": "should be a list of at most 1, found a list of 2",
         "rate": "{a rate} below 1, found 2.0",
     }

@@ -95,14 +95,14 @@ def _changed(good: str, old: str, new: str) -> str:
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_a_right_recipe_passes_both(case: str, write: Write, good: str) -> None:
+def test_a_valid_recipe_passes_both(case: str, write: Write, good: str) -> None:
     text = _changed(good, *RIGHT[case])
     read_recipe([write("case.yaml", text)], checks="none")
     assert _faults(text) == []
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_recipe_fails_both(case: str, write: Write, good: str) -> None:
+def test_an_invalid_recipe_fails_both(case: str, write: Write, good: str) -> None:
     text = _changed(good, *WRONG[case])
     with pytest.raises(RecipeError):
         read_recipe([write("case.yaml", text)], checks="none")
@@ -116,7 +116,7 @@ def test_an_overlay_needs_no_key_and_may_remove_entries() -> None:
     assert _faults("data: {streams: {images: {batch_sizes: 8}}}\n", overlay=True)
 
 
-def test_a_component_that_must_be_given_settings_cannot_be_a_name_alone() -> None:
+def test_a_component_with_required_settings_needs_init_args() -> None:
     assert _faults("evaluation: {source: JsonLines}\n", overlay=True) == []
     model = "model: {vision: Eye, fusion: Mixer, text: Reader}\n"
 
@@ -133,5 +133,5 @@ def test_every_shipped_recipe_follows_the_schema(file: Any) -> None:
     assert _faults(file.path.read_text(), overlay=is_overlay(file)) == []
 
 
-def test_keys_carry_their_meaning_for_the_editor_to_show() -> None:
+def test_keys_have_descriptions_for_editors() -> None:
     assert _schema()["$defs"]["TrainingConfig"]["properties"]["lr"]["description"] == "peak learning rate"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from x2kit.plugin import Location, NameOrPath, VisionEncoderConfig
 from x2kit.recipe import Recipe
 from x2kit.recipe.keys import keys_of, type_name
-from x2kit.recipe.shapes import Component, Entries, Section, shape_of
+from x2kit.recipe.schema import Component, Entries, Section, shape_of
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ from x2kit.recipe.shapes import Component, Entries, Section, shape_of
         (Annotated[VisionEncoderConfig, 1] | None, "vision component | null"),
     ],
 )
-def test_types_are_named_as_people_write_them(annotation: Any, name: str) -> None:
+def test_types_are_named_for_readers(annotation: Any, name: str) -> None:
     assert type_name(annotation) == name
 
 
-def test_keys_tell_bounds_defaults_and_meaning() -> None:
+def test_keys_have_bounds_default_and_description() -> None:
     class Settings(BaseModel):
         size: int = Field(4, gt=0, le=9, multiple_of=2, description="how large")
         name: NameOrPath
@@ -63,7 +63,7 @@ def test_every_key_of_the_recipe_has_a_description() -> None:
     assert bare == []
 
 
-def test_the_schema_says_where_components_stand() -> None:
+def test_the_schema_locates_components() -> None:
     found = [
         f"{path}.{name}".lstrip(".")
         for path, model in every_section(Recipe)

@@ -38,7 +38,7 @@ def test_another_class_starts_from_its_own_defaults() -> None:
     }
 
 
-def test_back_to_the_first_class_brings_no_settings_back() -> None:
+def test_switching_back_does_not_restore_settings() -> None:
     assert text(BERT, "XLMRoberta", "Bert") == {"class_path": "Bert"}
 
 
@@ -121,8 +121,7 @@ def test_null_for_an_entry_that_is_not_there_is_a_fault() -> None:
     new = node_of({"data": {"streams": {"paralel": None}}}, Place("new.yaml", 7))
     (fault,) = merge(merge(EMPTY, old)[0], new)[1]
     assert str(fault) == (
-        "new.yaml:7: data.streams.paralel: null removes an entry, but there is none of this name; "
-        'nearest: "parallel"'
+        "new.yaml:7: data.streams.paralel: null removes an entry, but there is no 'paralel'; nearest: parallel"
     )
 
 

@@ -73,12 +73,12 @@ def test_a_base_is_relative_to_the_config_that_names_it(parser: ArgumentParser, 
 
 
 @pytest.mark.parametrize("value", ["{base: 3}", "[3]", "3", "{}", "[]", "{base: [good.yaml, {}]}"])
-def test_what_is_no_recipe_is_refused(parser: ArgumentParser, value: str) -> None:
+def test_an_invalid_recipe_is_refused(parser: ArgumentParser, value: str) -> None:
     with pytest.raises(ArgumentError, match=r'"recipe"'):
         parser.parse_args(["--recipe", value])
 
 
-def test_what_the_program_prints_of_its_options_reads_back(parser: ArgumentParser, write: Write) -> None:
+def test_printed_options_read_back(parser: ArgumentParser, write: Write) -> None:
     write("good.yaml", Path("good.yaml").read_text().replace("a recipe for tests", "\"'it''s 3'\""))
     options = parser.parse_args(["--recipe", "good.yaml", "--seed", "3"])
     write("printed.yaml", parser.dump(options))
@@ -91,7 +91,7 @@ def test_every_fault_is_in_the_error(parser: ArgumentParser) -> None:
     assert "training.lr" in str(caught.value)
 
 
-def test_a_file_that_is_missing_is_named_with_the_nearest(parser: ArgumentParser) -> None:
+def test_a_missing_file_names_the_nearest(parser: ArgumentParser) -> None:
     with pytest.raises(Exception, match="nearest: quickstart/english"):
         parser.parse_args(["--recipe", "quickstart/englis"])
 

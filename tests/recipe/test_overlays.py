@@ -27,7 +27,7 @@ VISION_WIDTH = 768
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_says_what_it_is_for(overlay: str) -> None:
+def test_every_overlay_has_a_description(overlay: str) -> None:
     from x2kit.recipe.catalogue import find, read_one
 
     description = read_one(find(overlay)).child("description")
@@ -98,6 +98,6 @@ def test_a_task_overlay_fits_the_official_models(model: str, overlay: str) -> No
     assert read_recipe([f"official/{model}", overlay]).facts is not None
 
 
-def test_steps_are_refused_where_there_is_no_stream_to_take_them_on() -> None:
-    with pytest.raises(RecipeError, match=r"data\.streams: there is nothing to train on in 6 steps"):
+def test_steps_without_a_stream_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"data\.streams: no stream for 6 steps"):
         read_recipe(["official/x2vlm-base", "overlays/debug"])

@@ -43,7 +43,7 @@ def test_the_order_of_class_and_setting_does_not_matter() -> None:
     )
 
 
-def test_of_two_values_for_a_key_the_later_wins() -> None:
+def test_the_last_value_of_a_key_wins() -> None:
     assert with_keys(("training.steps", "1"), ("training.steps", "2"))["training"] == {"steps": 2}
 
 
@@ -58,7 +58,7 @@ def test_null_removes_a_stream() -> None:
     assert with_keys(("data.streams.regions", "null"))["data"]["streams"] == {}
 
 
-def test_texts_are_read_as_yaml_and_other_values_are_taken_as_they_are() -> None:
+def test_strings_are_parsed_as_yaml_and_other_values_are_kept() -> None:
     data = with_keys(
         ("evaluation.languages", "[en, no]"), ("training.lr", 0.5), ("training.betas", (0.9, 0.95))
     )
@@ -66,7 +66,7 @@ def test_texts_are_read_as_yaml_and_other_values_are_taken_as_they_are() -> None
     assert data["training"] == {"lr": 0.5, "betas": [0.9, 0.95]}
 
 
-def test_keys_that_hold_text_take_any_text() -> None:
+def test_string_keys_take_any_text() -> None:
     assert with_keys(("description", "2024"))["description"] == "2024"
     assert with_keys(("description", "a: [b"))["description"] == "a: [b"
     assert with_keys(("description", "'quoted'"))["description"] == "quoted"

@@ -39,7 +39,7 @@ def test_pydantic_alone_would_build_an_equal_recipe(write: Write) -> None:
 
 
 @pytest.mark.parametrize("text", ["no", "12", "1e3", "[a]", "{a: b}", "a: b"])
-def test_a_text_in_quotes_stays_a_text(write: Write, text: str) -> None:
+def test_a_quoted_value_stays_a_string(write: Write, text: str) -> None:
     recipe = read(("data.streams.parallel.pivot", f'"{text}"'), ("description", text)).recipe
     assert recipe.data.streams["parallel"].pivot == text
     assert recipe.description == text
@@ -71,13 +71,13 @@ def test_a_key_that_means_more_to_jsonargparse_is_unknown(write: Write, written:
 
 
 @pytest.mark.parametrize("written", ["training: null\n", "training: good.yaml\n", 'training: "{steps: 5}"\n'])
-def test_a_section_is_nothing_else_though_jsonargparse_could_read_it(write: Write, written: str) -> None:
+def test_a_section_must_be_a_mapping(write: Write, written: str) -> None:
     write("wrong.yaml", f"base: good.yaml\n{written}")
     with pytest.raises(RecipeError, match=r"^wrong\.yaml:2: training: "):
         read_recipe(["wrong.yaml"], checks="none")
 
 
-def test_a_component_made_in_a_function_has_no_import_path_and_works(write: Write) -> None:
+def test_a_component_without_import_path_works(write: Write) -> None:
     text = Path("stubs.py").read_text()
     made = "\n    class Made(Mixer):\n        '''Made in a function.'''\n\n    registry.add(Made)\n"
     write("stubs.py", text.rstrip() + made)

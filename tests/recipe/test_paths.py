@@ -57,7 +57,7 @@ def test_a_published_name_stays_a_name(write: Write, name: str) -> None:
     assert text_settings(pretrained=f"'{name}'").pretrained == name
 
 
-def test_a_name_that_lies_beside_the_file_is_a_path(write: Write, tmp_path: Path) -> None:
+def test_a_name_of_an_existing_file_is_a_path(write: Write, tmp_path: Path) -> None:
     write("a/weights/config.json", "{}")
     write("a/over.yaml", "model: {text: {init_args: {pretrained: weights}}}\n")
     assert text_settings("a/over.yaml").pretrained == str(tmp_path / "a/weights")
@@ -65,7 +65,7 @@ def test_a_name_that_lies_beside_the_file_is_a_path(write: Write, tmp_path: Path
     assert text_settings("b/over.yaml").pretrained == "weights"
 
 
-def test_the_home_directory_is_written_out(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_directory_is_expanded(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert text_settings(pretrained="~/weights").pretrained == "/home/someone/weights"
 

@@ -43,12 +43,12 @@ def test_comments_change_no_value(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "word", ["no", "1e-4", "null", "0x1f", "2024-01-01", "1:30", "- a", "a: b", " x", "日本"]
 )
-def test_texts_that_look_like_something_else_stay_texts(word: str) -> None:
+def test_strings_that_look_like_other_types_stay_strings(word: str) -> None:
     assert yaml.safe_load(to_yaml({"key": word})) == {"key": word}
     assert parse(to_yaml({"key": word}).encode(), "r.yaml", Path()).plain() == {"key": word}
 
 
-def test_sections_are_blocks_and_lists_of_scalars_stand_in_a_line() -> None:
+def test_sections_are_blocks_and_lists_of_scalars_are_inline() -> None:
     assert to_yaml({"training": {"betas": [0.9, 0.98], "lr": 1e-4, "clip_norm": None}, "streams": {}}) == (
         "training:\n  betas: [0.9, 0.98]\n  lr: 0.0001\n  clip_norm: null\nstreams: {}\n"
     )

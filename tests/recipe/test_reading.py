@@ -23,7 +23,7 @@ def test_a_recipe_is_typed_and_complete(write: Write) -> None:
     assert (text.component_name(), text.depth, text.width) == ("Reader", 3, 16)
 
 
-def test_what_is_written_out_reads_back_as_the_same_recipe(write: Write) -> None:
+def test_a_dumped_recipe_reads_back_equal(write: Write) -> None:
     first = read_recipe(["good.yaml"], [("model.text.pretrained", "'1e-4'"), ("description", "no: yes #1")])
     write("saved/recipe.yaml", first.to_yaml())
     again = read_recipe(["saved/recipe.yaml"])
@@ -33,7 +33,7 @@ def test_what_is_written_out_reads_back_as_the_same_recipe(write: Write) -> None
     assert read_recipe(["saved/commented.yaml"]).recipe == first.recipe
 
 
-def test_what_is_written_out_means_the_same_to_other_readers(write: Write) -> None:
+def test_a_dumped_recipe_means_the_same_to_other_yaml_readers(write: Write) -> None:
     keys = [("training.eps", 1e-12), ("evaluation.languages", "[en, 'de']"), ("description", "1e-4")]
     resolved = read_recipe(["good.yaml"], keys)
     assert yaml.safe_load(resolved.to_yaml()) == resolved.recipe.model_dump(mode="json")
@@ -55,7 +55,7 @@ def test_every_value_says_where_it_was_written(write: Write) -> None:
     assert "      width: 16  # default" in lines
 
 
-def test_a_switched_component_keeps_nothing_of_the_other(write: Write) -> None:
+def test_a_switched_component_drops_the_old_settings(write: Write) -> None:
     text: Any = read_recipe(["good.yaml"], [("model.text", "OtherReader")]).recipe.model.text
     assert (text.component_name(), text.depth, text.pretrained) == ("OtherReader", 2, None)
     write("swap.yaml", "model: {text: OtherReader}\n")
@@ -85,7 +85,7 @@ def test_a_plugin_named_by_recipe_and_command_line_counts_once(write: Write, tmp
     assert resolved.recipe.plugins == (str(tmp_path / "stubs.py"),)
 
 
-def test_plugins_that_are_no_list_of_texts_are_refused(write: Write, good: str) -> None:
+def test_plugins_must_be_a_list_of_strings(write: Write, good: str) -> None:
     write("wrong.yaml", good.replace("plugins: [stubs.py]", "plugins: stubs.py"))
     with pytest.raises(RecipeError, match=r"wrong\.yaml:2: plugins: should be a "):
         read_recipe(["wrong.yaml"])
@@ -98,6 +98,6 @@ def test_the_label_names_the_run(write: Write) -> None:
     assert read_recipe(["good.yaml"]).label == "good"
 
 
-def test_no_recipe_at_all_is_refused() -> None:
-    with pytest.raises(RecipeError, match="no recipe was named\n  see: x2kit recipes list"):
+def test_a_recipe_is_required() -> None:
+    with pytest.raises(RecipeError, match="no recipe given\n  see: x2kit recipes list"):
         read_recipe([])

@@ -52,7 +52,7 @@ def follower(write: Write) -> Callable[..., Any]:
     return read
 
 
-def test_an_encoder_takes_over_what_it_asks_for(follower: Callable[..., Any]) -> None:
+def test_an_encoder_inherits_the_sizes_it_asks_for(follower: Callable[..., Any]) -> None:
     assert follower("follow.yaml").recipe.model.text.depth == 4
     assert follower(keys=[("model.text", "Follower")]).recipe.model.text.depth == 4
 
@@ -62,9 +62,7 @@ def test_what_the_recipe_sets_stays(follower: Callable[..., Any]) -> None:
     assert (read.recipe.model.text.depth, read.origin("model.text.init_args.depth")) == (9, "command line")
 
 
-def test_a_value_taken_over_keeps_its_place_and_a_new_one_has_that_of_the_swap(
-    follower: Callable[..., Any], write: Write
-) -> None:
+def test_an_inherited_value_keeps_its_place(follower: Callable[..., Any], write: Write) -> None:
     write("wide.yaml", "model:\n  text:\n    init_args: {width: 32}\n")
     read = follower("wide.yaml", "follow.yaml")
     assert read.origin("model.text.init_args.width") == "wide.yaml:3"
@@ -76,9 +74,7 @@ def test_the_replaced_encoder_is_the_last_one_before(follower: Callable[..., Any
     assert follower("other.yaml", "follow.yaml").recipe.model.text.depth == 6
 
 
-def test_an_encoder_that_cannot_be_read_or_described_has_nothing_to_give(
-    follower: Callable[..., Any], write: Write
-) -> None:
+def test_an_invalid_encoder_gives_no_sizes(follower: Callable[..., Any], write: Write) -> None:
     write("wrong.yaml", "model: {text: {init_args: {dept: 5}}}\n")
     assert follower("wrong.yaml", "follow.yaml").recipe.model.text.depth == 2
     write("absent.yaml", "model: {text: Absent}\n")
@@ -87,7 +83,7 @@ def test_an_encoder_that_cannot_be_read_or_described_has_nothing_to_give(
     assert follower("undescribed.yaml", "follow.yaml").recipe.model.text.depth == 2
 
 
-def test_what_was_taken_over_is_written_out(follower: Callable[..., Any], write: Write) -> None:
+def test_inherited_values_are_dumped(follower: Callable[..., Any], write: Write) -> None:
     read = follower("follow.yaml")
     write("saved.yaml", read.to_yaml())
     assert read_recipe(["saved.yaml"], checks="none").recipe == read.recipe
@@ -108,14 +104,14 @@ def test_from_scratch_the_run_trains_its_tokenizer_where_it_did_before() -> None
     assert after.facts.text.vocab_size is None
 
 
-def test_heads_are_taken_over_with_the_width_alone() -> None:
+def test_heads_are_inherited_only_with_the_width() -> None:
     text: Any = read_recipe(
         ["official/x2vlm-base", "overlays/text/roberta"], [("model.text.width", 128)], checks="none"
     ).recipe.model.text
     assert (text.layers, text.width, text.size("heads")) == (12, 128, 4)
 
 
-def test_a_width_that_does_not_fit_is_blamed_on_the_encoder_that_brought_it() -> None:
+def test_a_width_mismatch_is_reported_at_the_encoder_that_sets_it() -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe(["official/x2vlm-base", "overlays/xlmr"], [("model.text.width", 128)])
     (fault,) = caught.value.faults

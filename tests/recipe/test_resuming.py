@@ -29,7 +29,7 @@ def marks(**keys: object) -> dict[str, OnResume | None]:
     return {change.difference.key: change.mark for change in changes(recipe(), recipe(**keys))}
 
 
-def test_settings_that_change_no_number_are_harmless() -> None:
+def test_settings_without_effect_on_numbers_may_change() -> None:
     assert marks(training__log_every=3, data__num_workers=2, training__keep_every=7) == {
         "data.num_workers": HARMLESS,
         "training.keep_every": HARMLESS,
@@ -37,21 +37,21 @@ def test_settings_that_change_no_number_are_harmless() -> None:
     }
 
 
-def test_settings_of_the_optimiser_hold_from_here() -> None:
+def test_optimiser_settings_apply_to_the_remaining_steps() -> None:
     assert marks(training__steps=99, training__lr=0.5) == {
         "training.steps": FROM_HERE,
         "training.lr": FROM_HERE,
     }
 
 
-def test_seed_and_update_rule_make_another_run() -> None:
+def test_seed_and_update_rule_must_not_change() -> None:
     assert marks(training__seed=1, training__update_rule="official") == {
         "training.seed": None,
         "training.update_rule": None,
     }
 
 
-def test_everything_below_model_and_streams_makes_another_run() -> None:
+def test_model_and_streams_must_not_change() -> None:
     first = next(iter(recipe().data.streams))
     found = marks(**{"model__heads__embed_dim": 8, f"data__streams__{first}__batch_size": 3})
     assert found == {"model.heads.embed_dim": None, f"data.streams.{first}.batch_size": None}

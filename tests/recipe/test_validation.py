@@ -31,7 +31,7 @@ def test_the_facts_of_the_model_are_known(write: Write) -> None:
     assert (facts.fusion.width, facts.fusion.layers) == (16, 1)
 
 
-def test_what_an_encoder_refuses_is_named_by_its_setting(write: Write) -> None:
+def test_an_error_of_an_encoder_names_its_setting(write: Write) -> None:
     assert refusals(("model.vision.image_size", 33), ("model.fusion.heads", 3)) == [
         "command line: model.vision.init_args.image_size: must be a multiple of 8, found 33"
     ]
@@ -45,21 +45,21 @@ def test_widths_may_differ_where_no_loss_makes_texts_a_context(write: Write) -> 
     accepted(("model.text.width", 32), *off)
     accepted(("model.text.width", 32), ("data.streams.parallel", None))
     (first, _) = refusals(("model.text.width", 32), off[0])
-    assert "in data.streams.parallel tlm let the fusion encoder" in first
+    assert "has width 32, but model.vision has 16, and in data.streams.parallel tlm" in first
 
 
-def test_positions_for_fusion_need_a_vision_width_in_fours(write: Write) -> None:
+def test_context_positions_need_a_vision_width_divisible_by_4(write: Write) -> None:
     off = ("data.streams.parallel", None)
     accepted(("model.vision.width", 18), off)
     assert refusals(("model.vision.width", 18), ("model.heads.context_positions", 0.5), off) == [
-        "command line: model.heads.context_positions: the positions take a vision width in fours, found 18; "
-        "set this to 0 or change it"
+        "command line: model.heads.context_positions: needs a vision width divisible by 4, found 18; "
+        "set 0 or change model.vision"
     ]
 
 
-def test_a_text_may_not_be_longer_than_the_encoder_takes(write: Write) -> None:
+def test_max_tokens_is_limited_by_the_text_encoder(write: Write) -> None:
     assert refusals(("data.streams.images.max_tokens", 41)) == [
-        "command line: data.streams.images.max_tokens: the text encoder takes 40 tokens at most, found 41"
+        "command line: data.streams.images.max_tokens: the text encoder takes at most 40 tokens, found 41"
     ]
 
 
@@ -68,8 +68,8 @@ def test_a_batch_of_one_is_refused_where_rows_are_compared(write: Write, stream:
     (message,) = refusals((f"data.streams.{stream}.batch_size", 1))
     losses = "ttc, ttm" if stream == "parallel" else "itc, itm"
     assert message == (
-        f"command line: data.streams.{stream}.batch_size: {losses} compare a row with the others of its "
-        "batch, so it must be 2 or more, found 1"
+        f"command line: data.streams.{stream}.batch_size: should be 2 or more, found 1: {losses} compare a row "
+        "with others of its batch"
     )
 
 
@@ -91,28 +91,28 @@ def test_shared_images_need_an_image_text_stream_of_the_same_source(write: Write
 
 def test_languages_must_be_those_of_the_source(write: Write) -> None:
     (evaluation, _) = refusals(("evaluation.languages", "[en, fr, no]"))
-    assert evaluation == "command line: evaluation.languages: its source has no fr, no"
+    assert evaluation == "command line: evaluation.languages: the source has no fr, no"
     (pivot, known) = refusals(("data.streams.parallel.pivot", "fr"))
-    assert pivot == "command line: data.streams.parallel.pivot: its source has no fr"
+    assert pivot == "command line: data.streams.parallel.pivot: the source has no fr"
     assert known == "  known: en, de, zh"
 
 
 def test_the_pivot_must_be_one_of_the_languages_of_the_stream(write: Write) -> None:
     (message, known) = refusals(("data.streams.parallel.languages", "[de, zh]"))
-    assert "parallel.pivot: its source has no en" in message
+    assert "parallel.pivot: the source has no en" in message
     assert known == "  known: de, zh"
 
 
 def test_parallel_text_needs_two_languages(write: Write) -> None:
     (message,) = refusals(("data.streams.parallel.languages", "[en]"))
     assert message == (
-        "command line: data.streams.parallel.languages: parallel text needs two languages, found en"
+        "command line: data.streams.parallel.languages: parallel text needs two or more languages, found en"
     )
 
 
-def test_something_must_be_learned(write: Write) -> None:
+def test_a_loss_must_be_active(write: Write) -> None:
     (message,) = refusals(*((f"data.streams.{name}.weight", 0) for name in ("images", "regions", "parallel")))
-    assert message.endswith("data.streams: no loss is on, so nothing would be learned; set a weight above 0")
+    assert message.endswith("data.streams: no loss is active; set the weight of one above 0")
 
 
 def test_a_loss_that_stops_before_it_starts_is_off(write: Write) -> None:
@@ -120,11 +120,11 @@ def test_a_loss_that_stops_before_it_starts_is_off(write: Write) -> None:
     accepted(("model.text.width", 32), (f"{key}.ttm", {"start": 0.5, "stop": 0.5}), (f"{key}.tlm", 0))
 
 
-def test_what_is_measured_must_not_be_trained_on(write: Write) -> None:
+def test_evaluation_data_must_not_be_training_data(write: Write) -> None:
     (first, *rest) = refusals(("evaluation.split", "train"))
     assert first == (
-        'good.yaml:32: evaluation.source: its split "train" is what stream "images" trains on; '
-        "measure on other records"
+        'good.yaml:32: evaluation.source: split "train" is what stream "images" is trained on; '
+        "evaluate on other records"
     )
     assert len(rest) == 2
 
@@ -147,7 +147,7 @@ def test_colour_operations_need_colours(write: Write) -> None:
     accepted(("model.vision.channels", 1), *off)
     (message,) = refusals(("model.vision.channels", 1), off[0])
     assert message.endswith(
-        "data.streams.regions.transform.augment_operations: they need images with 3 channels, but "
+        "data.streams.regions.transform.augment_operations: needs images with 3 channels, but "
         "model.vision wants 1; set 0"
     )
 
@@ -160,7 +160,7 @@ def test_a_component_that_fails_is_named_and_the_rest_is_still_checked(write: Wr
     assert any("max_tokens" in message for message in messages)
 
 
-def test_measuring_does_not_need_the_training_data(write: Write) -> None:
+def test_evaluation_does_not_need_the_training_data(write: Write) -> None:
     gone = ("data.streams.images.source.file", "gone.jsonl")
     assert len(refusals(gone, ("data.streams.regions.images_from", None))) == 1
     accepted(gone, checks="evaluation")
@@ -193,7 +193,7 @@ def x2kit_register(registry):
 """
 
 
-def test_augmentations_of_images_of_numbers_are_those_of_shape(write: Write) -> None:
+def test_images_of_numbers_take_geometric_augmentations_only(write: Write) -> None:
     write("deep.py", DEEP_EYE)
     eye: list[tuple[str, Any]] = [
         ("plugins", ["stubs.py", "deep.py"]),
@@ -202,14 +202,14 @@ def test_augmentations_of_images_of_numbers_are_those_of_shape(write: Write) -> 
     ]
     key = "data.streams.images.transform"
     assert refusals(*eye)[0].endswith(
-        f"{key}.augment_operations: they need images with 3 channels of 8 bits, but model.vision wants 8 of numbers "
-        f"from 0 to 10000; set 0, or {key}.augment_colour: false, which leaves operations of shape alone"
+        f"{key}.augment_operations: needs images with 3 channels of 8 bits, but model.vision takes 8 of numbers "
+        f"from 0 to 10000; set 0, or {key}.augment_colour: false to keep geometric operations"
     )
     accepted(*eye, (f"{key}.augment_colour", False))
     accepted(*eye, (f"{key}.augment_operations", 0))
 
 
-def test_images_with_boxes_have_no_operations_of_shape(write: Write) -> None:
+def test_images_with_boxes_take_colour_augmentations_only(write: Write) -> None:
     key = "data.streams.images.transform"
     (message,) = refusals((f"{key}.augment_colour", False))
     assert message == (
@@ -219,12 +219,12 @@ def test_images_with_boxes_have_no_operations_of_shape(write: Write) -> None:
     accepted((f"{key}.augment_colour", False), (f"{key}.augment_operations", 0))
 
 
-def test_an_encoder_that_is_wrong_about_its_images_is_refused(write: Write) -> None:
+def test_an_encoder_with_an_invalid_image_spec_is_refused(write: Write) -> None:
     write("deep.py", DEEP_EYE)
     message, *_ = refusals(
         ("plugins", ["stubs.py", "deep.py"]),
         ("model.vision", {"class_path": "DeepEye", "init_args": {"means": 3}}),
     )
     assert message.endswith(
-        "model.vision: DeepEye is wrong about its images: image.mean needs one number for each of 8 channels, found 3"
+        "model.vision: DeepEye declares invalid images: image.mean needs one number for each of 8 channels, found 3"
     )

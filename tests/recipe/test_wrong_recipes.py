@@ -49,14 +49,13 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "a section that is no mapping": (
         "training:\n  steps: 10\n  lr: 1e-4\n",
         "training: fast\n",
-        'wrong.yaml:28: training: should be settings by name, found "fast"',
+        'wrong.yaml:28: training: should be a mapping, found "fast"',
     ),
     "width mismatch that the contract forbids": (
         "      depth: 3\n",
         "      depth: 3\n      width: 32\n",
-        "wrong.yaml:5: model.text: its width 32 differs from that of model.vision, 16, but in "
-        "data.streams.parallel ttm and tlm let the fusion encoder read texts as it reads images, "
-        "which takes one width\n"
+        "wrong.yaml:5: model.text: has width 32, but model.vision has 16, and in data.streams.parallel ttm and tlm "
+        "use texts as the fusion encoder's context in place of images, which needs equal widths\n"
         "  set model.vision.width: 32, or data.streams.parallel.losses.ttm: 0 and "
         "data.streams.parallel.losses.tlm: 0",
     ),
@@ -68,7 +67,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "unknown language": (
         "      pivot: en\n",
         "      languages: [de, xx]\n",
-        "wrong.yaml:27: data.streams.parallel.languages: its source has no xx\n  known: en, de, zh",
+        "wrong.yaml:27: data.streams.parallel.languages: the source has no xx\n  known: en, de, zh",
     ),
     "zero batch": (
         "      batch_size: 8\n",
@@ -83,12 +82,12 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "two streams with one name": (
         "    parallel:\n",
         "    images:\n",
-        "wrong.yaml:23: data.streams.images: stands twice; the first is in line 13",
+        "wrong.yaml:23: data.streams.images: duplicate key; first in line 13",
     ),
     "a section that is missing": (
         "training:\n  steps: 10\n  lr: 1e-4\n",
         "",
-        "wrong.yaml: training.steps: missing: optimiser steps of the run",
+        "wrong.yaml: training.steps: missing: number of optimiser steps",
     ),
 }
 
@@ -100,7 +99,7 @@ def refusal(*names: str) -> str:
 
 
 @pytest.mark.parametrize("wrong", REPLACED)
-def test_a_wrong_recipe_is_refused_with_key_and_place(write: Write, good: str, wrong: str) -> None:
+def test_an_invalid_recipe_names_key_and_place(write: Write, good: str, wrong: str) -> None:
     old, new, message = REPLACED[wrong]
     assert good.count(old) == 1
     write("wrong.yaml", good.replace(old, new))
@@ -118,9 +117,7 @@ def test_a_misspelt_component_is_refused_with_the_nearest_and_the_known(write: W
     assert last == "  see: x2kit plugins list --kind vision"
 
 
-def test_a_missing_plugin_is_refused_with_where_it_was_looked_for(
-    write: Write, good: str, tmp_path: Path
-) -> None:
+def test_a_missing_plugin_names_the_path_searched(write: Write, good: str, tmp_path: Path) -> None:
     write("wrong.yaml", good.replace("stubs.py", "stabs.py"))
     message = refusal("wrong.yaml")
     assert message.startswith(f"wrong.yaml:2: plugins: plugin '{tmp_path}/stabs.py' is required but failed: ")
@@ -128,7 +125,7 @@ def test_a_missing_plugin_is_refused_with_where_it_was_looked_for(
     assert "\n" not in message.removesuffix("\n  see: x2kit plugins")
 
 
-def test_a_plugin_that_does_not_work_is_refused_with_its_reason(write: Write, good: str) -> None:
+def test_a_broken_plugin_names_its_error(write: Write, good: str) -> None:
     write("broken.py", "import a_module_that_nobody_has\n")
     write("wrong.yaml", good.replace("plugins: [stubs.py]", "plugins:\n  - stubs.py\n  - broken.py"))
     message = refusal("wrong.yaml")
@@ -150,7 +147,7 @@ def test_all_faults_are_named_at_once(write: Write) -> None:
     ]
 
 
-def test_the_command_line_says_so_without_a_traceback(write: Write, good: str) -> None:
+def test_the_command_line_prints_no_traceback(write: Write, good: str) -> None:
     write("wrong.yaml", good.replace("  steps: 10\n", "  steps: many\n"))
     done = subprocess.run(
         [sys.executable, "-m", "x2kit", "train", "wrong.yaml", "--run-dir", "run"],

@@ -1,4 +1,8 @@
-"""What differs between two recipes, by key."""
+"""Compare two recipes key by key, and classify changes on resume. Imports no torch.
+
+`differences` compares values. `changes` adds the `OnResume` mark of each key, which says whether a resumed run may
+change it; `marked_keys` lists the keys that have one.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,13 @@ from pydantic import BaseModel
 from x2kit.plugin.choice import OnResume
 from x2kit.plugin.components import ComponentConfig
 from x2kit.recipe.keys import keys_of
-from x2kit.recipe.schema import Recipe
-from x2kit.recipe.shapes import ROOT, Entries, Section, Shape, below
+from x2kit.recipe.schema import ROOT, Entries, Recipe, Section, Shape, below
 
 ABSENT = "absent"
 
 
 class Difference(NamedTuple):
-    """One key with its two values; `ABSENT` where a recipe has no such key."""
+    """A key and its two values; `ABSENT` if a recipe has no such key."""
 
     key: str
     before: Any
@@ -25,7 +28,7 @@ class Difference(NamedTuple):
 
 
 def differences(before: Recipe, after: Recipe) -> list[Difference]:
-    """All keys whose values differ, in the order of the recipe."""
+    """List all keys whose values differ, in recipe order."""
     old = dict(_leaves(before.model_dump(mode="json")))
     new = dict(_leaves(after.model_dump(mode="json")))
     return [
@@ -44,22 +47,22 @@ def _leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 class Change(NamedTuple):
-    """A key that differs, and what that means for a run that goes on; None where it would be another run."""
+    """A changed key and its `OnResume` mark; None if a resumed run must not change it."""
 
     difference: Difference
     mark: OnResume | None
 
 
 def changes(before: Recipe, after: Recipe) -> list[Change]:
-    """All keys whose values differ, in the order of the recipe."""
+    """List all changed keys with their marks, in recipe order."""
     return [
-        Change(found, mark_of(after, found.key) or mark_of(before, found.key))
-        for found in differences(before, after)
+        Change(difference, mark_of(after, difference.key) or mark_of(before, difference.key))
+        for difference in differences(before, after)
     ]
 
 
 def mark_of(recipe: Recipe, key: str) -> OnResume | None:
-    """The mark of the setting at a key, or of one above it; None if there is none."""
+    """Return the mark of a key or of the nearest marked key above it, if any."""
     value: Any = recipe
     for name in key.split("."):
         if isinstance(value, ComponentConfig) and name == "init_args":
@@ -78,7 +81,7 @@ def mark_of(recipe: Recipe, key: str) -> OnResume | None:
 
 
 def marked_keys(shape: Shape = ROOT, path: str = "") -> Iterator[tuple[str, OnResume]]:
-    """Every key of the recipe that has a mark, settings of components excepted; NAME stands for a free name."""
+    """Yield each marked key outside components with its mark; NAME replaces a free name."""
     if isinstance(shape, Entries):
         yield from marked_keys(shape.of, f"{path}NAME.")
     if not isinstance(shape, Section):

@@ -1,4 +1,4 @@
-"""Turn pydantic's errors into faults with key, place, value found and what is allowed."""
+"""Convert pydantic errors to faults: key, place, value found, values allowed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pydantic_core import ErrorDetails
 
 from x2kit.errors import Fault
 from x2kit.plugin.registry import Registry
-from x2kit.recipe.shapes import bare, field_at, section_at
+from x2kit.recipe.schema import bare, field_at, section_at
 from x2kit.recipe.yaml_text import Node
 
 Location = tuple[int | str, ...]
-_PLURALS: dict[Any, str] = {float: "numbers", int: "whole numbers", str: "texts"}
+_PLURALS: dict[Any, str] = {float: "numbers", int: "whole numbers", str: "strings"}
 
 _EXPECTED = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "be an integer"),
     **dict.fromkeys(("float_type", "float_parsing"), "be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "be true or false"),
     **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "be a list"),
-    **dict.fromkeys(("model_type", "dict_type", "mapping_type", "dataclass_type"), "be settings by name"),
+    **dict.fromkeys(("model_type", "dict_type", "mapping_type", "dataclass_type"), "be a mapping"),
     **dict.fromkeys(("literal_error", "enum"), "be {expected}"),
     "string_type": "be a string",
     "path_type": "be a path",
@@ -42,42 +42,42 @@ _EXPECTED = {
     "string_too_long": "have {max_length} or fewer characters",
     "string_pattern_mismatch": "match {pattern}",
 }
-"""What a value should be, by pydantic's type of error; filled in from the context of the error."""
+"""Expected value by pydantic error type; the placeholders are filled from the error's context."""
 
 
 def faults_of(error: ValidationError, tree: Node, registry: Registry) -> list[Fault]:
-    """All faults of a recipe, in the order in which they were found, one a key.
+    """Convert a validation error to faults, one per key, in pydantic's order.
 
     Args:
-        error: what validating the recipe raised.
-        tree: the recipe as it was written; its own place stands for keys that nobody wrote.
-        registry: the components that keys inside `init_args` belong to.
+        error: raised by validating the recipe.
+        tree: the recipe as written; for a key that is not written, the place of its parent is reported.
+        registry: components, for keys inside `init_args`.
     """
     faults: dict[str, Fault] = {}
     for item in error.errors(include_url=False):
-        location = _written(item["loc"], tree)
+        location = _key_path(item["loc"], tree)
         key = ".".join(str(name) for name in location)
         place = str(tree.descend(location)[0].place)
         message = _message(item, location, tree, registry)
         if key in faults and faults[key].message != message:
-            message = _either(faults[key].message, message)
+            message = _alternatives(faults[key].message, message)
         faults[key] = Fault(key, place, message)
     return list(faults.values())
 
 
 def place_of(key: str, tree: Node) -> str:
-    """Where a key was written, or else the key that holds it."""
+    """Return the place of a key, or of its nearest parent that is written."""
     return str(tree.descend(key.split("."))[0].place)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """`; nearest: …` if one of the known names is close."""
+    """Format the closest known name as `; nearest: NAME`; empty if none is close."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; nearest: {near[0]}" if near else ""
 
 
-def _written(location: Location, tree: Node) -> Location:
-    # Where pydantic tried the arms of a union, its location goes on below the value with the arms' names.
+def _key_path(location: Location, tree: Node) -> Location:
+    # For a union, pydantic appends the names of its members to the location.
     node, depth = tree.descend(location)
     inside = isinstance(node.value, dict) and depth < len(location)
     return tuple(name for name in location[: depth + inside] if name != "[key]")
@@ -99,19 +99,19 @@ def _message(item: ErrorDetails, location: Location, tree: Node, registry: Regis
 
 
 def value_fault(item: ErrorDetails) -> str:
-    """Describe what a value should be and what was found, from pydantic's type and context of the error."""
+    """Describe the expected and the found value from the error's type and context."""
     kind, found, context = item["type"], item["input"], item.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
         return str(context["error"])
-    if kind not in _EXPECTED:  # an error class of a component's author, or one that no setting has today
+    if kind not in _EXPECTED:  # a custom error of a component, or a type that no setting uses today
         return item["msg"]
     expected = _EXPECTED[kind].format_map({name: _plain(value) for name, value in context.items()})
     hint = ""
     if kind in ("literal_error", "enum") and isinstance(found, str):
         hint = nearest(found, re.findall(r"'([^']*)'", context["expected"]))
     if kind == "string_type" and isinstance(found, int | float):
-        hint = "; put it in quotes to make it a text"
-    return f"should {expected}, found {_shown(found)}{hint}"
+        hint = "; quote it to make it a string"
+    return f"should {expected}, found {_preview(found)}{hint}"
 
 
 def _plain(value: Any) -> str:
@@ -119,7 +119,7 @@ def _plain(value: Any) -> str:
 
 
 def _wrong_length(context: Mapping[str, Any], found: Sequence[Any], field: FieldInfo | None) -> str:
-    """Describe a list with too few or too many entries; pydantic reports those that a tuple lacks as missing."""
+    """Describe a list of the wrong length; pydantic reports missing tuple entries as `missing`."""
     annotation = bare(field.annotation) if field else None
     entries = get_args(annotation)
     if get_origin(annotation) is tuple and Ellipsis not in entries:
@@ -130,16 +130,16 @@ def _wrong_length(context: Mapping[str, Any], found: Sequence[Any], field: Field
     return f"should be a list of {wanted}, found a list of {len(found)}"
 
 
-def _either(first: str, second: str) -> str:
+def _alternatives(first: str, second: str) -> str:
     if not (first.startswith("should ") and second.startswith("should ")):
         return f"{first}; {second}"
     head, _, found = first.rpartition(", found ")
     return f"{head} or {second.removeprefix('should ').rpartition(', found ')[0]}, found {found}"
 
 
-def _shown(value: Any) -> str:
+def _preview(value: Any) -> str:
     if isinstance(value, dict):
-        return "settings by name"
+        return "a mapping"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     text = json.dumps(value, ensure_ascii=False, default=str)

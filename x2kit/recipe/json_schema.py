@@ -1,8 +1,7 @@
-"""Recipes as JSON Schema (draft 2020-12), for editors that complete and check YAML. Imports no torch.
+"""Generate a JSON Schema (draft 2020-12) of recipes for editors. Imports no torch.
 
-A recipe that starts from a `base`, and an overlay, may leave out whatever another file has written, and may remove an
-entry by null. So the keys and types are one half of the schema, which every file has to follow, and what a complete
-recipe must have is the other half, which counts only where there is no `base`.
+A recipe with a `base`, and an overlay, may omit required keys and remove entries with null. The schema therefore has
+two halves: keys and types, which apply to every file, and required keys, which apply only if there is no `base`.
 """
 
 from __future__ import annotations
@@ -16,22 +15,21 @@ from pydantic.json_schema import models_json_schema
 from x2kit.plugin.components import KINDS, ComponentConfig
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.catalogue import BASE
-from x2kit.recipe.schema import Recipe
-from x2kit.recipe.shapes import Entries, Section, shape_of
+from x2kit.recipe.schema import Entries, Recipe, Section, shape_of
 
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFS = "#/$defs/"
-_MUST = " (must have)"
+_REQUIRED = " (required)"
 
 
 def json_schema(registry: Registry, overlay: bool = False) -> Schema:
-    """The schema of recipe files with the components of a registry.
+    """Build the schema of recipe files with all registered components.
 
     Args:
-        registry: of all plugins that recipes may use.
-        overlay: of files that are laid over others: they need no key.
+        registry: components of all plugins that recipes may use.
+        overlay: build the schema of overlays, in which no key is required.
     """
     components = [entry.component for entry in registry]
     models = [(model, "validation") for model in (Recipe, *components)]
@@ -40,21 +38,21 @@ def json_schema(registry: Registry, overlay: bool = False) -> Schema:
     for kind, base in KINDS.items():
         of_kind = [component for component in components if component.kind == kind]
         defs[base.__name__] = _choice(of_kind, names)
-    needs = _needs(defs)
+    required = _requirements(defs)
     files = {"$schema": DIALECT, "title": "x2kit overlay" if overlay else "x2kit recipe", "type": "object"}
     keys = {key: value for key, value in defs.pop("Recipe").items() if key not in ("title", "required")}
     keys["properties"][BASE] = {
-        "description": "a recipe, or several, that this one starts from: names of shipped ones or paths",
+        "description": "base recipes: one or several names of shipped recipes, or paths",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
     }
     if overlay:
         return {**files, **keys, "$defs": _optional(defs)}
-    complete = {"if": {"required": [BASE]}, "else": needs.pop("Recipe" + _MUST)}
-    return {**files, **keys, **complete, "$defs": {**_optional(defs), **needs}}
+    complete = {"if": {"required": [BASE]}, "else": required.pop("Recipe" + _REQUIRED)}
+    return {**files, **keys, **complete, "$defs": {**_optional(defs), **required}}
 
 
 def _def_name(component: type[ComponentConfig], defs: dict[str, Schema]) -> str:
-    """Pydantic writes the module before the name where two classes share one."""
+    """Return the definition's name; pydantic prepends the module if two classes share a name."""
     own = component.__name__
     if own in defs:
         return own
@@ -63,7 +61,7 @@ def _def_name(component: type[ComponentConfig], defs: dict[str, Schema]) -> str:
 
 
 def _choice(components: Iterable[type[ComponentConfig]], names: dict[type[ComponentConfig], str]) -> Schema:
-    """A component: its name alone, or class_path with the settings of that class."""
+    """Build the schema of a component: its name, or class_path with init_args."""
     known = {component.component_name(): names[component] for component in components}
     settings = [
         {"if": _chosen(name), "then": {"properties": {"init_args": _unless_null({"$ref": _DEFS + ref})}}}
@@ -73,7 +71,7 @@ def _choice(components: Iterable[type[ComponentConfig]], names: dict[type[Compon
         "type": "object",
         "properties": {
             "class_path": {"enum": list(known), "description": "the component"},
-            "init_args": {"type": ["object", "null"], "description": "its settings"},
+            "init_args": {"type": ["object", "null"], "description": "settings of the component"},
         },
         "additionalProperties": False,
         "allOf": settings,
@@ -86,19 +84,19 @@ def _chosen(name: str) -> Schema:
 
 
 def _unless_null(schema: Schema) -> Schema:
-    """Not by anyOf, of which an editor can only say that no alternative fits."""
+    """Allow null; `if` gives better editor messages than `anyOf`."""
     return {"if": {"not": {"type": "null"}}, "then": schema}
 
 
-def _needs(defs: dict[str, Schema]) -> dict[str, Schema]:
-    """What each definition must have in a complete recipe, under its own name; those below it included."""
+def _requirements(defs: dict[str, Schema]) -> dict[str, Schema]:
+    """Collect the required keys of each definition, including nested definitions."""
     found = {}
     for name, schema in defs.items():
         if _is_choice(schema):
-            found[name + _MUST] = _component_needs(schema, defs)
+            found[name + _REQUIRED] = _component_requirements(schema, defs)
         elif "properties" in schema:
-            below = {key: need for key, value in schema["properties"].items() if (need := _refer(value))}
-            found[name + _MUST] = {"required": schema.get("required", []), "properties": below}
+            below = {key: need for key, value in schema["properties"].items() if (need := _references(value))}
+            found[name + _REQUIRED] = {"required": schema.get("required", []), "properties": below}
     return found
 
 
@@ -106,13 +104,13 @@ def _is_choice(schema: Schema) -> bool:
     return "class_path" in schema.get("anyOf", [{}])[-1].get("properties", {})
 
 
-def _component_needs(choice: Schema, defs: dict[str, Schema]) -> Schema:
-    """Which class is named, and that one which has to be given settings is given them."""
+def _component_requirements(choice: Schema, defs: dict[str, Schema]) -> Schema:
+    """Require class_path, and init_args if the class has required settings."""
     needs: list[Schema] = [{"if": {"type": "object"}, "then": {"required": ["class_path"]}}]
     for branch in choice["anyOf"][1]["allOf"]:
         ref = branch["then"]["properties"]["init_args"]["then"]["$ref"]
         name = branch["if"]["properties"]["class_path"]["const"]
-        then: Schema = {"properties": {"init_args": {"$ref": ref + _MUST}}}
+        then: Schema = {"properties": {"init_args": {"$ref": ref + _REQUIRED}}}
         if defs[ref.removeprefix(_DEFS)].get("required"):
             then["required"] = ["init_args"]
             then["properties"]["init_args"]["type"] = "object"
@@ -121,25 +119,25 @@ def _component_needs(choice: Schema, defs: dict[str, Schema]) -> Schema:
     return {"allOf": needs}
 
 
-def _refer(value: Schema) -> Schema:
-    """The same structure with the needs of what it refers to; empty where it refers to nothing."""
+def _references(value: Schema) -> Schema:
+    """Keep only the references of a schema, redirected to required keys; empty if none."""
     if "$ref" in value:
-        # a shorthand, such as a number for a loss, needs nothing
-        return {"if": {"type": ["object", "string"]}, "then": {"$ref": value["$ref"] + _MUST}}
+        # a shorthand, such as a number for a loss, has no required keys
+        return {"if": {"type": ["object", "string"]}, "then": {"$ref": value["$ref"] + _REQUIRED}}
     if "anyOf" in value:
-        arms = [arm for arm in map(_refer, value["anyOf"]) if arm]
+        arms = [arm for arm in map(_references, value["anyOf"]) if arm]
         return {"allOf": arms} if arms else {}
     if isinstance(value.get("additionalProperties"), dict):
-        inner = _refer(value["additionalProperties"])
+        inner = _references(value["additionalProperties"])
         return {"additionalProperties": {"not": {"type": "null"}, **inner}} if inner else {}
     if isinstance(value.get("items"), dict):
-        inner = _refer(value["items"])
+        inner = _references(value["items"])
         return {"items": inner} if inner else {}
     return {}
 
 
 def _optional(defs: dict[str, Schema]) -> dict[str, Schema]:
-    """The definitions without what must be there, with shorthands, and null where it removes an entry."""
+    """Drop `required`, and allow shorthands and null for removable entries."""
     shorthands = {
         model.__name__: name
         for model in _sections(Recipe)
@@ -165,7 +163,7 @@ def _removable(value: Schema) -> Schema:
 
 
 def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """The model and all those that its fields lead to."""
+    """Yield the model and all section models nested in its fields."""
     yield model
     for field in model.model_fields.values():
         shape = shape_of(field.annotation)

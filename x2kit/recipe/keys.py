@@ -1,4 +1,4 @@
-"""What can be said of a recipe key: its type, its default, its meaning. For help and reference pages."""
+"""Describe recipe keys (type, default, meaning) for help and reference pages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
+from x2kit.recipe.yaml_text import inline
 
 _BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}", "multiple_of": "multiple of {}"}
 
@@ -18,10 +19,10 @@ class KeyFacts(NamedTuple):
     """One key.
 
     Attributes:
-        name: within its section.
-        type: as people write it, with bounds: "int, > 0".
-        default: as YAML; None if the key must be given.
-        description: what it means.
+        name: name within its section.
+        type: readable type with bounds: "int, > 0".
+        default: the default as YAML; None if the key is required.
+        description: meaning of the key.
     """
 
     name: str
@@ -31,15 +32,15 @@ class KeyFacts(NamedTuple):
 
 
 def keys_of(model: type[BaseModel]) -> list[KeyFacts]:
-    """The keys of a section or the settings of a component, in order."""
+    """List the keys of a section or component in order of definition."""
     return [_facts(name, field) for name, field in model.model_fields.items()]
 
 
 def type_name(annotation: Any) -> str:
-    """A type as people write it."""
+    """Format a type annotation for readers."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _marked(arguments[1:]) or type_name(arguments[0])
+        return _marker_type(arguments[1:]) or type_name(arguments[0])
     if origin in (Union, types.UnionType):
         return " | ".join(dict.fromkeys(type_name(arm) for arm in arguments))
     if origin is Literal:
@@ -60,22 +61,20 @@ def type_name(annotation: Any) -> str:
     return {"str": "text", "Path": "path", "Any": "value"}.get(name, name)
 
 
-def _marked(metadata: Iterable[Any]) -> str | None:
-    """What a text stands for, where its type says so."""
+def _marker_type(metadata: Iterable[Any]) -> str | None:
+    """Format the type of a string field marked as path, name or URL."""
     words = {PathOrName: "name or path", PathOrUrl: "path or URL"}
     return next((words[type(item)] for item in metadata if type(item) in words), None)
 
 
 def _facts(name: str, field: FieldInfo) -> KeyFacts:
-    parts = [_marked(field.metadata) or type_name(field.annotation)]
+    parts = [_marker_type(field.metadata) or type_name(field.annotation)]
     for bound in field.metadata:
         parts += [text.format(getattr(bound, key)) for key, text in _BOUNDS.items() if hasattr(bound, key)]
     return KeyFacts(name, ", ".join(parts), _default(field), field.description or "")
 
 
 def _default(field: FieldInfo) -> str | None:
-    from x2kit.recipe.yaml_text import inline
-
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True, validated_data={})

@@ -1,17 +1,15 @@
-"""One rule for laying a recipe over another.
+"""Merge recipes and overlays, set single keys, and inherit sizes of replaced encoders.
 
-Mappings merge key by key, everything else replaces. Shorthands are written out first: a component's name is
-`class_path` without settings, a loss's number is its weight. Two things follow from what the keys mean:
+Mappings merge key by key, all other values replace. Shorthands are expanded first: a component's name becomes
+`class_path`, a loss's number its weight. Two exceptions:
 
-- a component whose later `class_path` names another class starts from that class's defaults, so nothing of
-  the earlier `init_args` survives; the same class, or none, merges the settings. The replaced component is kept
-  beside the new one (`Node.replaced`), see `x2kit.recipe.merging`;
-- null removes an entry of a mapping by name (a stream, a task, a loss) and is a plain value everywhere else.
+- a component whose `class_path` names another class than before starts from that class's defaults: earlier
+  `init_args` are dropped. The replaced component is kept in `Node.replaced`, so that the new one can inherit sizes;
+- null removes a named entry (a stream, a task, a loss); everywhere else it is a value.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,20 +20,22 @@ from x2kit.errors import Fault, PluginError, SettingError
 from x2kit.plugin.choice import context_of, split_choice
 from x2kit.plugin.components import ComponentConfig, Kind
 from x2kit.plugin.registry import Registry
-from x2kit.recipe.shapes import ROOT, Component, Entries, Leaf, Section, Shape, bare, below
+from x2kit.recipe.faults import nearest
+from x2kit.recipe.schema import ROOT, Component, Entries, Leaf, Section, Shape, bare, below
 from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, node_of, parse_value
 
 EMPTY = Node({}, Place(""))
+ENCODERS: tuple[Kind, ...] = ("vision", "text", "fusion")
 
 
 def merge(old: Node, new: Node) -> tuple[Node, list[Fault]]:
-    """The recipe `old` with `new` laid over it, and what could not be done."""
+    """Merge `new` over `old`; return the result and the faults found."""
     faults: list[Fault] = []
-    return _merged(old, written_out(new, ROOT), ROOT, (), faults), faults
+    return _merged(old, expand_shorthands(new, ROOT), ROOT, (), faults), faults
 
 
-def written_out(node: Node, shape: Shape) -> Node:
-    """The same values without shorthands."""
+def expand_shorthands(node: Node, shape: Shape) -> Node:
+    """Expand component names and numbers of losses to mappings."""
     if isinstance(shape, Component) and isinstance(node.value, str):
         return Node({"class_path": node}, node.place)
     if (
@@ -46,7 +46,7 @@ def written_out(node: Node, shape: Shape) -> Node:
         name = getattr(shape.model, "shorthand", None)
         return Node({name: node}, node.place) if name else node
     if isinstance(node.value, dict):
-        entries = {name: written_out(item, below(shape, name)) for name, item in node.value.items()}
+        entries = {name: expand_shorthands(item, below(shape, name)) for name, item in node.value.items()}
         return Node(entries, node.place)
     return node
 
@@ -79,21 +79,18 @@ def _other_class(old: Node, new: Node) -> bool:
 
 
 def _nothing_to_remove(path: tuple[str, ...], item: Node, known: list[str]) -> Fault:
-    near = difflib.get_close_matches(path[-1], known, n=1)
-    nearest = f'; nearest: "{near[0]}"' if near else ""
-    return Fault(
-        ".".join(path), str(item.place), f"null removes an entry, but there is none of this name{nearest}"
-    )
+    message = f"null removes an entry, but there is no {path[-1]!r}{nearest(path[-1], known)}"
+    return Fault(".".join(path), str(item.place), message)
 
 
 def apply(tree: Node, overrides: Sequence[tuple[str, Any]]) -> tuple[Node, list[Fault]]:
-    """The recipe with these keys set, and what could not be done.
+    """Set single keys of a recipe; return the result and the faults found.
 
-    A component's setting may be given without `init_args`. Whole components and sections are set before what
-    lies inside them, whatever the order; of two values for one key the later wins.
+    `init_args` may be omitted in keys. Components and sections are set before the keys inside them, whatever the
+    order; the last of several values for one key wins.
 
     Args:
-        overrides: keys with dots; a text is read as YAML, any other value is taken as it is.
+        overrides: dotted keys and values; strings are parsed as YAML, other values are used unchanged.
     """
     faults: list[Fault] = []
     steps = [(_full_path(key), value) for key, value in overrides]
@@ -134,30 +131,29 @@ def _unquoted(value: str) -> str:
     return read if isinstance(read, str) else value
 
 
-ENCODERS: tuple[Kind, ...] = ("vision", "text", "fusion")
+def inherit_sizes(tree: Node, registry: Registry) -> Node:
+    """Copy settings of replaced encoders to those that replace them.
 
-
-def with_sizes_of_replaced(tree: Node, registry: Registry) -> Node:
-    """The recipe with the settings that encoders take over from those that they replace.
-
-    Each encoder decides by `ComponentConfig.in_place_of`. A value that was taken over keeps the place where it was
-    written for the replaced encoder.
+    Each encoder decides in `ComponentConfig.in_place_of` which settings to inherit. An inherited value keeps the place
+    where it was written for the replaced encoder.
     """
     model = tree.child("model")
     if not isinstance(tree.value, dict) or model is None or not isinstance(model.value, dict):
         return tree
     encoders: dict[str, Node] = {
-        kind: _followed(kind, model.value[kind], registry) for kind in ENCODERS if kind in model.value
+        kind: _inherit(kind, model.value[kind], registry) for kind in ENCODERS if kind in model.value
     }
     return replace(tree, value={**tree.value, "model": replace(model, value={**model.value, **encoders})})
 
 
-def _followed(kind: Kind, node: Node, registry: Registry) -> Node:
+def _inherit(kind: Kind, node: Node, registry: Registry) -> Node:
     if node.replaced is None or not isinstance(node.value, dict):
         return node
-    old = _followed(kind, node.replaced, registry)
+    old = _inherit(kind, node.replaced, registry)
     before, other = _component(kind, node, registry), _component(kind, old, registry)
-    if before is None or other is None:  # validation reports a wrong one; a replaced one has nothing to give
+    if (
+        before is None or other is None
+    ):  # validation reports an invalid one; an invalid replaced one is ignored
         return node
     try:
         after = before.in_place_of(other).model_dump(mode="json")

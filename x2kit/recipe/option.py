@@ -1,4 +1,4 @@
-"""Recipe as the type of an option in any jsonargparse parser. Imports no torch."""
+"""Register Recipe as an option type of jsonargparse parsers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from x2kit.recipe.yaml_text import COMMAND_LINE, Node, node_of
 
 
 def recipe_from(value: Any) -> Recipe:
-    """Read the value of an option of type Recipe.
+    """Parse the value of an option of type Recipe.
 
     Args:
-        value: a name or path; keys and values, with `base` or complete; or a list of these, later ones laid over
-            earlier ones and keys over all names.
+        value: a name or path; a mapping, complete or with `base`; or a list of these. Later entries are merged over
+            earlier ones, and mappings over all names.
     Raises: RecipeError with every fault found, each with key and place.
     """
     names: list[Any] = []
@@ -46,6 +46,6 @@ def _dump(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
-# Otherwise jsonargparse would make an option of every field and know neither names nor overlays.
+# Without this, jsonargparse adds an option for every field and accepts neither names nor overlays.
 set_parsing_settings(subclasses_enabled=[Recipe])
 register_type(Recipe, serializer=_dump, deserializer=recipe_from, deserializer_exceptions=X2KitError)

@@ -1,8 +1,7 @@
-"""Build recipes with jsonargparse, whose parser is made from the typed classes. Imports no torch.
+"""Parse merged recipes with jsonargparse, using the typed classes. Imports no torch.
 
-The values of a recipe, merged from files and options, go to jsonargparse with the import path of each component
-that the registry knows by name. jsonargparse checks the types and instantiates components, sections and recipe.
-It stops at the first fault; pydantic then validates the same values once more to report all of them.
+Component names are replaced by import paths from the registry. jsonargparse then checks types and instantiates
+components, sections and the recipe. It stops at the first error; pydantic validates the values again to report all.
 """
 
 from __future__ import annotations
@@ -23,24 +22,23 @@ from x2kit.plugin.choice import context_of, split_choice
 from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.faults import faults_of
-from x2kit.recipe.schema import Recipe
-from x2kit.recipe.shapes import ROOT, Component, Entries, Section, Shape, shape_of
+from x2kit.recipe.schema import ROOT, Component, Entries, Recipe, Section, Shape, shape_of
 from x2kit.recipe.yaml_text import Node
 
 set_parsing_settings(subclasses_enabled=[ComponentConfig])
-set_loader("x2kit-recipe", lambda text: text)  # a text in quotes stays one, whatever it looks like
+set_loader("x2kit-recipe", lambda text: text)  # a quoted value stays a string
 
 
 class _UnexpectedValueError(Exception):
-    """A value that jsonargparse would read in another way than recipes do, or not at all."""
+    """A value that jsonargparse rejects or would parse differently from recipes."""
 
 
 def parse_recipe(tree: Node, registry: Registry) -> Recipe:
-    """Build the recipe that a tree holds.
+    """Parse a merged tree into a recipe.
 
     Args:
-        tree: keys and values without shorthands, see `x2kit.recipe.merging`.
-        registry: resolves the names of components.
+        tree: keys and values with shorthands expanded, see `x2kit.recipe.merging`.
+        registry: resolves component names.
     Raises: RecipeError with every fault found, each with key and place.
     """
     parser = _parser()
@@ -64,7 +62,7 @@ def _faults(error: Exception, tree: Node, registry: Registry) -> list[Fault]:
     context = context_of(registry)
     try:
         Recipe.model_validate(tree.plain(), context=context)
-        # jsonargparse is stricter in a few types: 3.0 is no int
+        # jsonargparse is stricter than pydantic: 3.0 is not an int
         Recipe.model_validate_json(json.dumps(tree.plain()), strict=True, context=context)
     except ValidationError as invalid:
         return faults_of(invalid, tree, registry)
@@ -100,15 +98,12 @@ def _choice(value: Any, shape: Component, registry: Registry) -> Any:
     except (ValueError, PluginError) as error:
         raise _UnexpectedValueError(str(error)) from error
     path = f"{component.__module__}.{component.__qualname__}"
-    if not _leads_to(path, component):  # a class made in a function
+    if not _is_importable(path, component):  # a class defined in a function
         return component.model_validate(settings, context=context_of(registry))
-    return {
-        "class_path": path,
-        "init_args": _section(settings, component, registry),
-    }
+    return {"class_path": path, "init_args": _section(settings, component, registry)}
 
 
-def _leads_to(path: str, component: type[ComponentConfig]) -> bool:
+def _is_importable(path: str, component: type[ComponentConfig]) -> bool:
     try:
         return pkgutil.resolve_name(path) is component
     except (ImportError, AttributeError, ValueError):

@@ -1,4 +1,4 @@
-"""Relative paths in recipes: each is relative to the file that holds it. Types say which values are paths."""
+"""Resolve relative paths in recipes against the file that contains them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from x2kit.recipe.yaml_text import Node, Place
 
 
 def absolute(tree: Node, registry: Registry) -> Node:
-    """The recipe with every relative path made absolute."""
+    """Make every relative path of a recipe absolute; annotations mark which values are paths."""
     return _section(tree, Recipe, registry)
 
 
 def absolute_plugin(name: str, place: Place) -> str:
-    """An entry of `plugins`: a file as an absolute path, a module's name as it is."""
+    """Make a file in `plugins` absolute; module names are returned unchanged."""
     return _joined(name, place) if is_path(name) else name
 
 
@@ -44,7 +44,7 @@ def _section(node: Node, model: type[BaseModel], registry: Registry) -> Node:
 
 
 def _with_metadata(field: FieldInfo) -> Any:
-    # pydantic lifts the outermost Annotated off the type, so the marker may stand beside it.
+    # pydantic strips the outermost Annotated, so the marker may be in the field's metadata.
     mark = next((item for item in field.metadata if isinstance(item, PathOrName | PathOrUrl)), None)
     return field.annotation if mark is None else Annotated[field.annotation, mark]
 
@@ -58,8 +58,8 @@ def _rebased(node: Node, annotation: Any, registry: Registry) -> Node:
             return node if is_url(node.value) else Node(_joined(node.value, node.place), node.place)
         return _rebased(node, arguments[0], registry)
     if origin in (Union, types.UnionType):
-        for arm in arguments:
-            changed = _rebased(node, arm, registry)
+        for member in arguments:
+            changed = _rebased(node, member, registry)
             if changed is not node:
                 return changed
         return node
@@ -97,11 +97,11 @@ def _component(node: Node, base: type[ComponentConfig], registry: Registry) -> N
 
 def _name_or_path(value: str, place: Place) -> str:
     joined = _joined(value, place)
-    spelt_as_path = value.startswith(("./", "../", "/", "~")) or value in (".", "..")
-    there = bool(value) and os.path.exists(joined)  # noqa: PTH110  # Path's raises for names that no file can have
-    return joined if spelt_as_path or there else value
+    looks_like_path = value.startswith(("./", "../", "/", "~")) or value in (".", "..")
+    exists = bool(value) and os.path.exists(joined)  # noqa: PTH110  # Path.exists() raises for invalid file names
+    return joined if looks_like_path or exists else value
 
 
 def _joined(value: str, place: Place) -> str:
-    # Not resolve(): a link may be named x.safetensors and lead to a file whose name says nothing.
+    # Not resolve(): a link named x.safetensors may point to a file without a suffix.
     return os.path.abspath((place.folder or Path()) / Path(value).expanduser())  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""From names, files and single keys to one checked recipe. Imports no torch."""
+"""Read, merge, parse and check recipes from names and options. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from x2kit.plugin.loading.trust import trusted
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.catalogue import RecipeFile, is_overlay, read_documents
 from x2kit.recipe.faults import place_of
-from x2kit.recipe.merging import EMPTY, apply, merge, with_sizes_of_replaced
+from x2kit.recipe.merging import EMPTY, apply, inherit_sizes, merge
 from x2kit.recipe.parsing import parse_recipe
 from x2kit.recipe.paths import absolute, absolute_plugin
-from x2kit.recipe.rates import warnings_of
 from x2kit.recipe.schema import Recipe
-from x2kit.recipe.validation import Checks, ModelFacts, validate
+from x2kit.recipe.validation import Checks, ModelFacts, validate, warnings_of
 from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, to_yaml
 
 DEFAULT = "default"
@@ -28,16 +27,16 @@ _PARTS = ("model", *(f"model.{name}" for name in ModelConfig.model_fields))
 
 @dataclass(frozen=True)
 class ResolvedRecipe:
-    """A recipe that was read, with all that was learned on the way.
+    """A checked recipe with its plugins, origins, facts and warnings.
 
     Attributes:
-        recipe: every value, defaults included; paths are absolute.
-        plugins: the plugins it was resolved with.
-        label: a short name, for run directories.
-        origins: from keys to where they were written; keys that nobody wrote are absent.
-        facts: what is known of the model; None unless all checks were asked for.
-        warnings: what can be trained and should not be, such as published weights at a rate that ruins them; empty
-            unless all checks were asked for.
+        recipe: all values, including defaults; paths are absolute.
+        plugins: the plugins that it was resolved with.
+        label: a short name for run directories.
+        origins: place of each key that is written; keys with default values are absent.
+        facts: facts of the model; None unless all checks were requested.
+        warnings: settings that are valid but likely wrong, such as a learning rate too high for published weights;
+            empty unless all checks were requested.
     """
 
     recipe: Recipe
@@ -48,11 +47,11 @@ class ResolvedRecipe:
     warnings: tuple[Fault, ...] = ()
 
     def to_yaml(self, origins: bool = False) -> str:
-        """The whole recipe as YAML; with `origins`, a comment at each value says where it was written."""
+        """Dump the whole recipe as YAML; `origins` adds a comment with the place of each value."""
         return to_yaml(self.recipe.model_dump(mode="json"), self.origin if origins else None)
 
     def origin(self, key: str) -> str:
-        """Where the value of this key was written, or "default"."""
+        """Return the place of a key as text, or "default"."""
         return str(self.origins[key]) if key in self.origins else DEFAULT
 
 
@@ -64,16 +63,15 @@ def read_recipe(
     checks: Checks = "all",
     saved: bool = False,
 ) -> ResolvedRecipe:
-    """Read recipes, lay them over each other, set single keys, and check the result.
+    """Read and merge recipes, set single keys, and check the result.
 
     Args:
-        names: paths or names of shipped recipes; later ones are laid over earlier ones, but the description
-            stays that of the first.
-        overrides: keys with dots and their values, which win over all files; a text is read as YAML.
-        extra_plugins: plugins beside those of the recipe, files relative to the working directory.
-        checks: how much is checked beyond names and types.
-        saved: the first of `names` is the saved recipe of a directory: data, whose plugins are not the user's word.
-            A file in a run or weights directory counts as such anyway.
+        names: paths or names of shipped recipes; later ones are merged over earlier ones, except for the description.
+        overrides: dotted keys and values, merged last; strings are parsed as YAML.
+        extra_plugins: additional plugins; files are relative to the working directory.
+        checks: what to check beyond names and types.
+        saved: treat the first of `names` as a saved recipe, whose plugins need the user's consent. Files in run and
+            weights directories are always treated so.
     Raises: RecipeError with every fault found, each with key and place; PluginError for plugins of a saved recipe
         that may not be imported (see `x2kit.plugin.loading.trust`).
     """
@@ -84,10 +82,10 @@ def read_recipe(
 def resolve_tree(
     tree: Node, files: Sequence[RecipeFile], extra_plugins: Sequence[str] = (), *, checks: Checks = "all"
 ) -> ResolvedRecipe:
-    """Load the plugins of a merged tree, build its recipe and check it. Arguments and errors as `read_recipe`."""
+    """Load plugins, parse and check a merged tree; arguments and errors as in `read_recipe`."""
     tree = with_plugins(tree, extra_plugins)
     plugins = _load(tree)
-    tree = with_sizes_of_replaced(absolute(tree, plugins.registry), plugins.registry)
+    tree = inherit_sizes(absolute(tree, plugins.registry), plugins.registry)
     recipe = _parse(tree, plugins.registry, files)
 
     def place(key: str) -> str:
@@ -103,9 +101,9 @@ def resolve_tree(
 def read_tree(
     names: Sequence[str | Path], overrides: Sequence[tuple[str, Any]] = (), saved: bool = False
 ) -> tuple[list[RecipeFile], Node]:
-    """The recipe as it was written, before names and types are looked at. Raises RecipeError."""
+    """Read and merge recipes without parsing types. Raises RecipeError."""
     if not names:
-        raise RecipeError([Fault("", "", "no recipe was named\n  see: x2kit recipes list")])
+        raise RecipeError([Fault("", "", "no recipe given\n  see: x2kit recipes list")])
     files, faults, tree = [], [], EMPTY
     for number, name in enumerate(names):
         file, documents = read_documents(name, saved and number == 0)
@@ -113,7 +111,7 @@ def read_tree(
         for document in documents:
             tree, found = merge(tree, document if len(files) == 1 else _without_description(document))
             faults += found
-    # A key that nobody wrote has no line: the recipe as a whole lacks it.
+    # A missing key has no line; it is reported for the file.
     tree, found = apply(Node(tree.value, Place(files[0].shown)), overrides)
     faults += found
     if faults:
@@ -122,29 +120,29 @@ def read_tree(
 
 
 def _without_description(overlay: Node) -> Node:
-    # The description of an overlay tells of the overlay, not of the recipe that it is laid over.
+    # The description of an overlay does not describe the merged recipe.
     assert isinstance(overlay.value, dict)
     return Node({key: node for key, node in overlay.value.items() if key != "description"}, overlay.place)
 
 
 def plugin_entries(tree: Node) -> list[Node]:
-    """The entries of `plugins`; none where they are no list of texts, which validation then reports."""
+    """Return the entries of `plugins`; empty if not a list of strings, which validation reports."""
     plugins = tree.child("plugins")
     entries = plugins.value if plugins and isinstance(plugins.value, list) else []
     return entries if all(isinstance(entry.value, str) for entry in entries) else []
 
 
 def with_plugins(tree: Node, extra: Sequence[str] = ()) -> Node:
-    """The recipe with all plugins that are to be loaded, files by absolute paths.
+    """Add extra plugins to a recipe and make plugin files absolute.
 
     Args:
-        extra: plugins that the command line names.
+        extra: plugins from the command line.
     Raises: PluginError for plugins of a saved recipe that may not be imported.
     """
     entries = [*_trusted(plugin_entries(tree), extra), *(Node(name, COMMAND_LINE) for name in extra)]
     if not entries:
         return tree
-    # A dict, so that a plugin named twice is kept once, where it came first.
+    # A dict keeps the first of equal entries.
     found = {absolute_plugin(str(entry.value), entry.place): entry.place for entry in reversed(entries)}
     nodes = [Node(name, place) for name, place in reversed(found.items())]
     assert isinstance(tree.value, dict)
@@ -152,12 +150,12 @@ def with_plugins(tree: Node, extra: Sequence[str] = ()) -> Node:
 
 
 def _trusted(entries: Sequence[Node], extra: Sequence[str]) -> list[Node]:
-    """The entries of the user's own files, and those of a saved recipe that may be imported."""
+    """Return the entries that may be imported: the user's, and trusted ones of a saved recipe."""
     own = [entry for entry in entries if entry.place.saved is None]
     saved = [entry for entry in entries if entry.place.saved is not None]
     if not saved:
         return own
-    place = saved[0].place  # a later list of plugins replaces an earlier one, so all come from one recipe
+    place = saved[0].place  # lists replace each other in a merge, so all come from one file
     names = [absolute_plugin(str(entry.value), entry.place) for entry in saved]
     assert place.saved is not None
     return [*(Node(name, place) for name in trusted(names, extra, place.saved)), *own]
@@ -178,17 +176,17 @@ def _load(tree: Node) -> Plugins:
 
 
 def _parse(tree: Node, registry: Registry, files: Sequence[RecipeFile]) -> Recipe:
-    """Parse the recipe; where the model is missing, say which of the files are overlays."""
+    """Parse the recipe; if the model is missing, report which files are overlays."""
     try:
         return parse_recipe(tree, registry)
     except RecipeError as error:
         if not any(fault.key in _PARTS and fault.message.startswith("missing") for fault in error.faults):
             raise
         raise RecipeError(
-            [*error.faults, *(_overlay_alone(file) for file in files if is_overlay(file))]
+            [*error.faults, *(_overlay_fault(file) for file in files if is_overlay(file))]
         ) from error
 
 
-def _overlay_alone(file: RecipeFile) -> Fault:
-    message = f"is an overlay, which changes a recipe: lay it over one, x2kit SUBCOMMAND RECIPE --config {file.name}"
+def _overlay_fault(file: RecipeFile) -> Fault:
+    message = f"is an overlay, not a recipe; merge it over one: x2kit SUBCOMMAND RECIPE --config {file.name}"
     return Fault("", file.shown, message)

@@ -1,4 +1,8 @@
-"""What stands in recipe files, before it has types: values that know where they were written."""
+"""Parse recipe YAML into nodes with file and line, and dump recipes as YAML.
+
+`parse` reads files and `parse_value` values of the command line; both return `Node` trees, in which every value knows
+its place. `to_yaml` and `inline` write plain values. Scalars follow YAML 1.2: `1e-4` is a number, `on` a string.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,32 @@ import yaml
 
 from x2kit.errors import Fault, RecipeError
 
+WIDTH = 110
 Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | None"
+_NULL = re.compile(r"(|~|null|Null|NULL)\Z")
+_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(
+    r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
+)
+_INVALID = re.compile("[\0\ud800-\udfff]")
+"""Characters that escapes can produce and files cannot contain: NUL and lone surrogates."""
+_MAX_DIGITS = 100
+"""Longer integers stay strings; Python refuses to parse very long ones."""
+_MAX_VALUES = 100_000
+"""Limit per file, repeated aliases included; nested aliases could otherwise exhaust memory."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value was written.
+    """Source location of a value.
 
     Attributes:
-        file: the file as it is shown to people, or "command line".
+        file: path as messages show it, or "command line".
         line: counted from 1; None on the command line.
-        folder: what relative paths are relative to; None is the working directory.
-        saved: the saved recipe that it comes from, of a run or weights directory, which is data and not the user's
-            word; None for what the user wrote.
+        folder: base of relative paths; None for the working directory.
+        saved: the saved recipe of a run or weights directory that contains the value, whose plugins need the user's
+            consent; None for values that the user wrote.
     """
 
     file: str
@@ -41,12 +58,12 @@ COMMAND_LINE = Place("command line")
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its place; for an entry of a mapping the place is that of its key.
+    """A value with its place; in a mapping, the place of its key.
 
     Attributes:
         value: a scalar, or nodes.
-        place: where it was written.
-        replaced: for a component, the one of another class that was in its place before.
+        place: source location.
+        replaced: for a component, the component of another class that it replaces.
     """
 
     value: Value
@@ -54,7 +71,7 @@ class Node:
     replaced: Node | None = None
 
     def plain(self) -> Any:
-        """The value without places: None, bool, int, float, str, list, dict."""
+        """Return the value without places: None, bool, int, float, str, list, dict."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -62,7 +79,7 @@ class Node:
         return self.value
 
     def child(self, name: str | int) -> Node | None:
-        """The entry of this name or number, if there is one."""
+        """Return the entry of this name or index, if any."""
         if isinstance(self.value, dict):
             return self.value.get(str(name))
         if isinstance(self.value, list) and isinstance(name, int) and name < len(self.value):
@@ -70,7 +87,7 @@ class Node:
         return None
 
     def descend(self, path: Sequence[str | int]) -> tuple[Node, int]:
-        """The deepest node on the way down this path, and how many steps led to it."""
+        """Return the deepest node that exists on a path, and its depth."""
         node = self
         for depth, name in enumerate(path):
             below = node.child(name)
@@ -80,7 +97,7 @@ class Node:
         return node, len(path)
 
     def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Place]]:
-        """Every key below this node with its place, dots between the names."""
+        """Yield every dotted key below this node with its place."""
         if path:
             yield ".".join(path), self.place
         if isinstance(self.value, dict):
@@ -89,7 +106,7 @@ class Node:
 
 
 def node_of(value: Any, place: Place) -> Node:
-    """Plain values as nodes that were all written in one place."""
+    """Convert plain values to nodes that share one place."""
     if isinstance(value, dict):
         return Node({str(key): node_of(item, place) for key, item in value.items()}, place)
     if isinstance(value, list | tuple):
@@ -99,28 +116,14 @@ def node_of(value: Any, place: Place) -> Node:
     return Node(value, place)
 
 
-_NULL = re.compile(r"(|~|null|Null|NULL)\Z")
-_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(
-    r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
-)
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What quoted texts can spell and no file can hold: half a character, and the end of a name."""
-_DIGITS = 100
-"""More than any number of a recipe has; longer ones are left as texts, for Python refuses to read the longest."""
-_VALUES = 100_000
-"""Of one file, those that aliases repeat counted each time: a few lines of aliases of aliases could fill the memory."""
-
-
 def scalar(text: str) -> bool | int | float | str | None:
-    """What an unquoted scalar means."""
+    """Convert an unquoted YAML scalar to its value."""
     if _NULL.match(text):
         return None
     if _BOOL.match(text):
         return text[0] in "tT"
     if _INT.match(text):
-        if len(text) > _DIGITS:
+        if len(text) > _MAX_DIGITS:
             return text
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     if _FLOAT.match(text):
@@ -129,20 +132,20 @@ def scalar(text: str) -> bool | int | float | str | None:
 
 
 def parse(data: bytes, file: str, folder: Path, saved: Path | None = None) -> Node:
-    """The mapping that a recipe file holds.
+    """Parse the bytes of a recipe file into a mapping.
 
     Args:
-        data: the bytes of the file.
-        file: its name as people should see it in errors.
-        folder: what relative paths in it are relative to.
+        data: content of the file.
+        file: its path as errors show it.
+        folder: base of its relative paths.
         saved: see `Place`.
-    Raises: RecipeError with file and line: not UTF-8, broken YAML, a key that stands twice, no mapping.
+    Raises: RecipeError with file and line: not UTF-8, invalid YAML, a duplicate key, not a mapping.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _refused(
+        raise _error(
             Place(file, line), f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
         ) from error
     try:
@@ -150,13 +153,11 @@ def parse(data: bytes, file: str, folder: Path, saved: Path | None = None) -> No
     except yaml.YAMLError as error:
         raise _syntax(error, text, file) from error
     except RecursionError as error:
-        raise _refused(Place(file), "nested too deeply to be a recipe") from error
+        raise _error(Place(file), "too deeply nested") from error
     if root is None:
-        raise _refused(
-            Place(file), "the file holds nothing; a recipe is a mapping like `training: {steps: 100}`"
-        )
+        raise _error(Place(file), "empty file; a recipe is a mapping like `training: {steps: 100}`")
     if not isinstance(root, yaml.MappingNode):
-        raise _refused(Place(file, root.start_mark.line + 1), "a recipe is a mapping of keys to values")
+        raise _error(Place(file, root.start_mark.line + 1), "should be a mapping of keys to values")
     reader = _Reader(file, folder, saved=saved)
     node = reader.read(root, ())
     if reader.faults:
@@ -165,12 +166,14 @@ def parse(data: bytes, file: str, folder: Path, saved: Path | None = None) -> No
 
 
 def parse_value(text: str, place: Place) -> Node:
-    """A value of the command line: a scalar, a quoted text, a flow list or mapping; else the text itself.
+    """Parse a command-line value: a scalar, a quoted string, a flow list or mapping.
 
-    Raises: RecipeError for bytes that were no text in the terminal's encoding.
+    Text that is not valid YAML stays a string.
+
+    Raises: RecipeError for NUL and for bytes that are invalid in the terminal's encoding.
     """
-    if found := _NO_TEXT.search(text):
-        raise _refused(place, f"character U+{ord(found[0]):04X} is no part of a text")
+    if found := _INVALID.search(text):
+        raise _error(place, f"invalid character U+{ord(found[0]):04X}")
     stripped = text.strip()
     try:
         root = yaml.compose(stripped, Loader=yaml.SafeLoader)
@@ -188,7 +191,7 @@ def parse_value(text: str, place: Place) -> Node:
 
 
 class _Reader:
-    """Turns composed YAML nodes into ours and collects what is wrong with them."""
+    """Convert composed YAML nodes to `Node` and collect faults."""
 
     def __init__(
         self, file: str, folder: Path | None, fixed: Place | None = None, saved: Path | None = None
@@ -201,17 +204,17 @@ class _Reader:
     def read(self, node: yaml.Node, path: tuple[str, ...], key: yaml.Node | None = None) -> Node:
         place = self._place(key or node)
         self._values += 1
-        if self._values > _VALUES:
-            raise _refused(place, f"more than {_VALUES} values, those that aliases repeat included")
+        if self._values > _MAX_VALUES:
+            raise _error(place, f"more than {_MAX_VALUES} values, repeated aliases included")
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
-            self._fault(path, place, f"the tag {node.tag} has no meaning in a recipe; remove it")
+            self._fault(path, place, f"tag {node.tag} is not supported; remove it")
             return Node(None, place)
         if id(node) in self._open:
-            self._fault(path, place, "the alias refers to a value that holds it")
+            self._fault(path, place, "the alias refers to a value that contains it")
             return Node(None, place)
         if isinstance(node, yaml.ScalarNode):
-            if found := _NO_TEXT.search(node.value):
-                self._fault(path, place, f"character U+{ord(found[0]):04X} is no part of a text")
+            if found := _INVALID.search(node.value):
+                self._fault(path, place, f"invalid character U+{ord(found[0]):04X}")
                 return Node(None, place)
             return Node(scalar(node.value) if node.style is None else node.value, place)
         self._open.add(id(node))
@@ -228,21 +231,19 @@ class _Reader:
         for key, item in node.value:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
-                self._fault(path, place, "a key is a name, not a list or a mapping")
+                self._fault(path, place, "a key should be a name, found a list or a mapping")
                 continue
             name = str(key.value)
-            if found := _NO_TEXT.search(name):
-                self._fault(path, place, f"a key with the character U+{ord(found[0]):04X}")
+            if found := _INVALID.search(name):
+                self._fault(path, place, f"invalid character U+{ord(found[0]):04X} in a key")
                 continue
             if name == "<<" and key.style is None:
                 self._fault(
-                    path, place, "merge keys (<<) are not read; start from another recipe with `base:`"
+                    path, place, "merge keys (<<) are not supported; use `base:` to extend another recipe"
                 )
                 continue
             if name in entries:
-                self._fault(
-                    (*path, name), place, f"stands twice; the first is in line {entries[name].place.line}"
-                )
+                self._fault((*path, name), place, f"duplicate key; first in line {entries[name].place.line}")
                 continue
             entries[name] = self.read(item, (*path, name), key)
         return entries
@@ -254,40 +255,35 @@ class _Reader:
         self.faults.append(Fault(".".join(path), str(place), message))
 
 
-def _refused(place: Place, message: str) -> RecipeError:
+def _error(place: Place, message: str) -> RecipeError:
     return RecipeError([Fault("", str(place), message)])
 
 
 def _syntax(error: yaml.YAMLError, text: str, file: str) -> RecipeError:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return _refused(
-            Place(file, line), f"character U+{ord(text[error.position]):04X} may not stand in YAML"
+        return _error(
+            Place(file, line), f"character U+{ord(text[error.position]):04X} is not allowed in YAML"
         )
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return _refused(Place(file), f"not YAML: {error}")
+        return _error(Place(file), f"not YAML: {error}")
     mark = error.problem_mark
     written = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
     if "\t" in written[: mark.column + 1]:
-        return _refused(
-            Place(file, mark.line + 1), "a tab stands where YAML wants spaces; indent with spaces"
-        )
+        return _error(Place(file, mark.line + 1), "found a tab in the indentation; indent with spaces")
     parts = [str(part) for part in (error.context, error.problem) if part]
     message = f"not YAML: {', '.join(parts)} (column {mark.column + 1})"
-    return _refused(
+    return _error(
         Place(file, mark.line + 1), f"{message}\n  {written.strip()}" if written.strip() else message
     )
 
 
-WIDTH = 110
-
-
 def to_yaml(values: dict[str, Any], origin: Callable[[str], str] | None = None) -> str:
-    """Plain values as YAML in block style; lists of scalars stand in one line.
+    """Dump plain values as block YAML; lists of scalars stay on one line.
 
     Args:
-        values: what a recipe dumps.
-        origin: from a key with dots to the comment that follows its value.
+        values: dump of a recipe.
+        origin: returns the comment to append to a dotted key's value.
     """
     lines = list(_mapping(values, 0, (), origin))
     return "\n".join(lines) + "\n"
@@ -312,7 +308,7 @@ def _mapping(
 
 
 def inline(value: Any) -> str:
-    """A value as YAML in one line."""
+    """Dump a value as YAML on one line."""
     text = yaml.dump(
         value,
         Dumper=_Dumper,
@@ -325,11 +321,10 @@ def inline(value: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what would otherwise be read as another type by YAML 1.2 readers that know `1e-4`."""
+    """Quote strings that YAML 1.2 parsers would read as another type, such as `1e-4`."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-
     style = None if value.isprintable() and isinstance(scalar(value), str) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 

@@ -10,7 +10,7 @@ import pytest
 
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
-from x2kit.recipe.rates import warnings_of
+from x2kit.recipe.validation import warnings_of
 
 Write = Callable[[str, str], Path]
 
@@ -59,7 +59,7 @@ def test_a_warm_up_that_exceeds_the_run_is_warned_about(write: Write) -> None:
     keys = [("training.steps", 100)]
     (warning,) = read_recipe(["good.yaml"], keys).warnings  # it sets no warm-up, so 2500
     assert warning.key == "training.warmup"
-    assert "2500 steps of warm-up in a run of 100" in warning.message
+    assert "2500 warm-up steps exceed the 100 steps" in warning.message
     assert "4.0%" in warning.message
     assert read_recipe(["good.yaml"], [*keys, ("training.warmup", 100)]).warnings == ()
     assert read_recipe(["good.yaml"], [*keys, ("training.warmup", 0.9)]).warnings == ()
