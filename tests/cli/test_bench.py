@@ -70,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return record
 
 
-def test_a_table_tells_speed_shares_and_memory(x2kit: Run, asked: list[tuple[int, int]]) -> None:
+def test_the_table_has_speed_shares_and_memory(x2kit: Run, asked: list[tuple[int, int]]) -> None:
     done = x2kit("bench", "good.yaml", "--training.steps=200", "--steps", "3")
     assert (done.status, done.err) == (0, "")
     assert asked == [(200, 3)]
@@ -109,6 +109,6 @@ def test_the_batch_size_that_is_fastest_is_named_as_recipe_keys(x2kit: Run) -> N
     assert json.loads(x2kit("bench", "good.yaml", "--find-batch-size", "--json").out)["best"] == 2
 
 
-def test_no_step_is_no_measurement(x2kit: Run) -> None:
+def test_steps_must_be_positive(x2kit: Run) -> None:
     done = x2kit("bench", "good.yaml", "--steps", "0")
-    assert (done.status, done.err) == (2, "--steps: at least 1 step must be timed, found 0\n")
+    assert (done.status, done.err) == (2, "--steps: should be 1 or more, found 0\n")

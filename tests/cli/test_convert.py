@@ -53,9 +53,7 @@ def ending(tensors: Tensors, end: str) -> str:
 # What a sound one gives
 
 
-def test_a_checkpoint_becomes_weights_and_is_told_of(
-    x2kit: Subcommand, file: Path, small: made.Inventory
-) -> None:
+def test_a_checkpoint_is_converted_and_reported(x2kit: Subcommand, file: Path, small: made.Inventory) -> None:
     done = x2kit("convert", "small.th", "weights")
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -69,7 +67,7 @@ def test_a_checkpoint_becomes_weights_and_is_told_of(
     assert not model.training
 
 
-def test_the_way_back_gives_the_tensors_and_what_stood_beside_them(
+def test_converting_back_restores_tensors_and_extra_entries(
     x2kit: Subcommand, file: Path, tensors: Tensors
 ) -> None:
     assert x2kit("convert", "small.th", "weights").status == 0
@@ -103,9 +101,7 @@ def test_the_account_is_given_as_json(x2kit: Subcommand, file: Path, small: made
     assert account == json.loads(Path("weights/account.json").read_text())
 
 
-def test_what_a_training_run_keeps_beside_the_model_is_dropped_and_said(
-    x2kit: Subcommand, folder: Path, tensors: Tensors
-) -> None:
+def test_training_state_is_dropped_and_reported(x2kit: Subcommand, folder: Path, tensors: Tensors) -> None:
     made.write(tensors, folder / "run.th", epoch=3, optimizer={"state": {0: {"step": torch.ones(1)}}})
     done = x2kit("convert", "run.th", "weights")
     assert "dropped: optimizer (" in done.out
@@ -138,7 +134,7 @@ def test_positions_are_interpolated_for_another_image_size(
 def test_heads_are_as_given(x2kit: Subcommand, file: Path) -> None:
     done = x2kit("convert", "small.th", "weights", "--heads", "2")
     assert done.status == 0
-    assert "a guess" not in done.out
+    assert "assumed" not in done.out
     recipe = Path("weights/recipe.yaml").read_text()
     assert recipe.count("heads: 2\n") == 2
 
@@ -257,7 +253,7 @@ def another_model(file: Path) -> None:
         (Path.unlink, "no such file of weights"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_refused(
+def test_a_file_must_be_a_checkpoint(
     x2kit: Subcommand, folder: Path, file: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(file)
@@ -364,9 +360,7 @@ def test_options_that_do_not_fit_are_refused(
     assert left(folder) == {"small.th"}
 
 
-def test_a_directory_that_holds_something_stays_as_it_was(
-    x2kit: Subcommand, folder: Path, file: Path
-) -> None:
+def test_a_nonempty_directory_is_not_changed(x2kit: Subcommand, folder: Path, file: Path) -> None:
     (folder / "weights").mkdir()
     (folder / "weights" / "mine.txt").write_text("mine")
     done = x2kit("convert", "small.th", "weights")
@@ -387,7 +381,7 @@ def test_an_empty_directory_is_filled_by_a_sound_checkpoint_alone(
     assert (folder / "weights" / "model.safetensors").is_file()
 
 
-def test_a_place_that_cannot_be_written_is_named(x2kit: Subcommand, folder: Path, file: Path) -> None:
+def test_an_unwritable_target_is_named(x2kit: Subcommand, folder: Path, file: Path) -> None:
     done = x2kit("convert", "small.th", "small.th/weights")
     assert done.status == 2
     assert done.err.startswith("small.th/weights: cannot be written: ")
@@ -416,14 +410,14 @@ def test_directions_are_not_mixed_up(x2kit: Subcommand, folder: Path, file: Path
     assert "weights: is a directory; --to official" in done.err
     done = x2kit("convert", "weights", "out.th", "--to", "official", "--image-size", "384", "--json")
     assert done.status == 2
-    assert done.err.startswith("--image-size, --json: of no use with --to official")
+    assert done.err.startswith("--image-size, --json: not allowed with --to official")
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [("small.th", "exists already"), ("back.bin", "expected a name that ends in .th")],
 )
-def test_the_way_back_overwrites_nothing(
+def test_converting_back_overwrites_nothing(
     x2kit: Subcommand, folder: Path, file: Path, target: str, message: str
 ) -> None:
     before = file.read_bytes()

@@ -96,7 +96,7 @@ def test_sound_data_end_with_status_0(apart: Path, x2kit: Run) -> None:
     done = x2kit("data", "check", "mine.yaml", "--workers", "0")
     assert done.status == 0, done.err
     assert re.search(r"images +│ 40 +│ 0 ", done.out)
-    assert "sound" in done.out
+    assert "no problems found (" in done.out
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
@@ -159,7 +159,7 @@ def test_json_has_counts_and_samples_with_their_places(recipe: Path, x2kit: Run,
     assert found["streams"]["images"]["reasons"]["not UTF-8"]["count"] == 1
 
 
-def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
+def test_duplicate_ids_are_found(recipe: Path, x2kit: Run) -> None:
     lines = (recipe.parent / "records.jsonl").read_text().splitlines()
     (recipe.parent / "records.jsonl").write_text("\n".join([*lines, lines[3], lines[3], lines[7]]))
     found = json.loads(x2kit("data", "check", "mine.yaml", "--json", "--workers", "2").out)
@@ -172,7 +172,7 @@ def test_ids_that_occur_twice_are_found(recipe: Path, x2kit: Run) -> None:
     assert found["streams"]["evaluation"]["reasons"]["duplicate id"]["count"] == 3
 
 
-def test_cut_texts_are_a_problem_with_counts_by_stream_and_language(apart: Path, x2kit: Run) -> None:
+def test_truncated_texts_are_a_problem_with_counts_by_stream_and_language(apart: Path, x2kit: Run) -> None:
     long = {"en": " ".join(["dog"] * 9), "de": "hund"}
     known(apart.parent / "records.jsonl", range(40), caption=long)
     for words in ("40", "3"):
@@ -187,10 +187,10 @@ def test_cut_texts_are_a_problem_with_counts_by_stream_and_language(apart: Path,
             "en": {"texts": 40, "median_tokens": 11, "longest_tokens": 11, "cut": 40, "unknown": 0},
         }
         (problem,) = found["problems"]
-        assert problem.startswith("images, en: 40 of 40 texts are cut; the longest has 11 tokens")
+        assert problem.startswith("images, en: 40 of 40 texts are truncated; the longest has 11 tokens")
 
 
-def test_few_cut_texts_are_counted_and_no_problem(apart: Path, x2kit: Run) -> None:
+def test_few_truncated_texts_are_not_a_problem(apart: Path, x2kit: Run) -> None:
     lines = (apart.parent / "records.jsonl").read_text().splitlines()
     long = {**broken_records.sound(99), "caption": {"en": " ".join(["dog"] * 9)}}
     (apart.parent / "records.jsonl").write_text("\n".join([*lines, json.dumps(long)]))
@@ -215,7 +215,7 @@ def test_a_test_caption_without_a_known_word_is_a_problem(apart: Path, x2kit: Ru
     status, found = checked(x2kit)
     assert status == 1
     (problem,) = found["problems"]
-    assert problem.startswith("evaluation, en: 1 of 21 texts have no word that the tokenizer knows")
+    assert problem.startswith("evaluation, en: 1 of 21 texts contain only unknown words")
 
 
 def test_images_that_are_trained_on_and_measured_are_a_problem(apart: Path, x2kit: Run) -> None:
@@ -225,7 +225,7 @@ def test_images_that_are_trained_on_and_measured_are_a_problem(apart: Path, x2ki
     status, found = checked(x2kit)
     assert status == 1
     assert found["equal"]["images"]["between"] == [{"of": "evaluation", "also_in": "images", "count": 1}]
-    assert any("1 images are also in images" in problem for problem in found["problems"])
+    assert any("1 images are also in the training stream images" in problem for problem in found["problems"])
 
 
 @pytest.mark.parametrize(("positives", "status"), [("row", 1), ("text", 0)])
@@ -296,28 +296,28 @@ def test_a_limit_takes_records_from_all_over_the_source(recipe: Path, x2kit: Run
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("check", "mine.yaml", "--limit", "0"), "--limit: at least 1"),
-        (("show", "mine.yaml", "--step", "7"), "--step: the run has the steps 1 to 6, found 7"),
-        (("show", "mine.yaml", "--rows", "0"), "--rows: at least 1"),
+        (("check", "mine.yaml", "--limit", "0"), "--limit: should be 1 or more, found 0"),
+        (("show", "mine.yaml", "--step", "7"), "--step: should be from 1 to 6, found 7"),
+        (("show", "mine.yaml", "--rows", "0"), "--rows: should be 1 or more, found 0"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_invalid_options_are_refused(
     recipe: Path, x2kit: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = x2kit("data", *arguments)
     assert (done.status, message in done.err) == (2, True), done.err
 
 
-def test_a_recipe_without_streams_has_nothing_to_look_at(recipe: Path, x2kit: Run) -> None:
+def test_a_recipe_without_streams_is_refused(recipe: Path, x2kit: Run) -> None:
     tree = yaml.safe_load(recipe.read_text())
     del tree["data"]
     tree["training"] = {"steps": 0}
     recipe.write_text(yaml.safe_dump(tree))
     done = x2kit("data", "check", "mine.yaml")
-    assert (done.status, "no stream of data" in done.err) == (2, True), done.err
+    assert (done.status, "data.streams: the recipe has no stream" in done.err) == (2, True), done.err
 
 
-def test_a_check_that_is_interrupted_says_what_it_found_so_far(
+def test_an_interrupted_check_reports_its_findings(
     recipe: Path, x2kit: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Check.run
@@ -357,7 +357,7 @@ def test_the_sheet_shows_the_batch_of_the_step(recipe: Path, x2kit: Run) -> None
     assert (recipe.parent / "b.html").read_text() == page
 
 
-def test_the_sheet_keeps_to_the_rows_asked_for(recipe: Path, x2kit: Run) -> None:
+def test_the_sheet_limits_its_rows(recipe: Path, x2kit: Run) -> None:
     x2kit("data", "show", "mine.yaml", "--rows", "1")
     page = (recipe.parent / "data-step-1.html").read_text()
     assert page.count('class="card"') == 2

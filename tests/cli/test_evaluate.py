@@ -18,7 +18,7 @@ def trained(x2kit: Run, calls: Calls) -> Calls:
     return calls
 
 
-def test_a_run_is_measured_as_its_recipe_says(x2kit: Run, trained: Calls) -> None:
+def test_a_run_is_evaluated_by_its_recipe(x2kit: Run, trained: Calls) -> None:
     done = x2kit("evaluate", "run")
     assert (done.status, done.err) == (0, "")
     ((_, recipe, plugins, directory, split, output),) = trained
@@ -28,7 +28,7 @@ def test_a_run_is_measured_as_its_recipe_says(x2kit: Run, trained: Calls) -> Non
     assert done.out == "a table of {'mean_all': 0.5}\n"
 
 
-def test_split_keys_and_output_are_handed_on(x2kit: Run, trained: Calls) -> None:
+def test_split_keys_and_output_are_passed_on(x2kit: Run, trained: Calls) -> None:
     x2kit(
         "evaluate",
         "run",
@@ -61,7 +61,7 @@ def test_the_training_data_may_be_gone(x2kit: Run, trained: Calls, folder: Path)
     assert x2kit("evaluate", "run").status == 0
 
 
-def test_an_overlay_may_change_the_evaluation_alone(x2kit: Run, trained: Calls, folder: Path) -> None:
+def test_an_overlay_may_change_only_the_evaluation(x2kit: Run, trained: Calls, folder: Path) -> None:
     (folder / "bench.yaml").write_text("evaluation: {languages: [de]}\n")
     assert x2kit("evaluate", "run", "--config", "bench.yaml").status == 0
     assert trained[0][1].evaluation.languages == ("de",)
@@ -78,23 +78,19 @@ def test_an_overlay_may_change_the_limits_of_records(x2kit: Run, trained: Calls,
     assert trained[0][1].data.limits.max_record_bytes == 9
 
 
-def test_measuring_on_an_unknown_language_is_refused(x2kit: Run, trained: Calls) -> None:
+def test_an_unknown_language_is_refused(x2kit: Run, trained: Calls) -> None:
     done = x2kit("evaluate", "run", "--evaluation.languages", "[de, xx]")
-    assert done.err == "command line: evaluation.languages: its source has no xx\n  known: en, de, zh\n"
+    assert done.err == "command line: evaluation.languages: the source has no xx\n  known: en, de, zh\n"
     assert trained == []
 
 
-def test_what_is_no_run_is_refused(x2kit: Run, trained: Calls) -> None:
+def test_a_directory_without_a_run_is_refused(x2kit: Run, trained: Calls) -> None:
     done = x2kit("evaluate", ".")
     assert done.status == 2
-    assert done.err.startswith(
-        ".: holds no recipe.yaml, so it is neither a run directory nor a weights directory\n"
-    )
+    assert done.err.startswith(".: has no recipe.yaml; expected a run or weights directory\n")
 
 
-def test_weights_whose_recipe_measures_nothing_are_measured_as_a_file_says(
-    x2kit: Run, trained: Calls, folder: Path
-) -> None:
+def test_an_overlay_gives_weights_an_evaluation(x2kit: Run, trained: Calls, folder: Path) -> None:
     recipe = (folder / "run/recipe.yaml").read_text()
     (folder / "run/recipe.yaml").write_text(recipe[: recipe.index("evaluation:")])
     (folder / "measured.yaml").write_text("evaluation: {source: Scenes, tasks: {retrieval: Rank}}\n")

@@ -47,7 +47,7 @@ def test_without_a_name_the_choice_of_the_recipe_is_shown(x2kit: Run) -> None:
 def test_without_recipe_and_name_the_components_are_listed(x2kit: Run) -> None:
     done = x2kit("train", "--plugin", "stubs.py", "--model.fusion.help")
     assert "\n  Mixer  A fusion encoder.\n" in done.out
-    assert done.out.endswith("settings of one: --model.fusion.help NAME\n")
+    assert done.out.endswith("see the settings of one: --model.fusion.help NAME\n")
 
 
 def test_settings_inside_settings_are_listed(x2kit: Run) -> None:
@@ -68,11 +68,11 @@ def test_entries_are_listed_under_a_name(x2kit: Run) -> None:
         ("--modl.help", "command line: modl: unknown key; nearest: model\n"),
         (
             "--model.vision.width.help",
-            "command line: model.vision.width: is a setting of a component that is not chosen; name a recipe",
+            "command line: model.vision.width: a setting of an unknown component; give a recipe",
         ),
     ],
 )
-def test_help_on_what_is_no_section_is_refused(x2kit: Run, key: str, message: str) -> None:
+def test_help_on_an_unknown_key_is_refused(x2kit: Run, key: str, message: str) -> None:
     done = x2kit("train", key)
     assert done.status == 2
     assert done.err.startswith(message)

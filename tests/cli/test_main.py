@@ -23,7 +23,7 @@ def test_help_lists_every_subcommand_with_examples(x2kit: Run) -> None:
     assert "examples:\n  x2kit recipes list" in done.out
 
 
-def test_nothing_asked_shows_the_help(x2kit: Run) -> None:
+def test_no_arguments_show_the_help(x2kit: Run) -> None:
     assert x2kit() == x2kit("--help")
 
 
@@ -46,11 +46,11 @@ def test_every_subcommand_shows_examples(x2kit: Run, subcommand: str) -> None:
     assert examples.strip() in done.out
 
 
-def test_the_version_is_told(x2kit: Run) -> None:
+def test_the_version_is_printed(x2kit: Run) -> None:
     assert x2kit("--version").out == f"x2kit {package.__version__}\n"
 
 
-def test_a_misspelt_subcommand_is_answered_with_the_nearest(x2kit: Run) -> None:
+def test_a_misspelt_subcommand_names_the_nearest(x2kit: Run) -> None:
     assert x2kit("trian") == (
         2,
         "",
@@ -64,12 +64,12 @@ def test_an_unknown_option_is_refused(x2kit: Run) -> None:
     assert "unrecognized arguments: --fast" in done.err
 
 
-def test_options_are_not_guessed_from_their_beginning(x2kit: Run, calls: list[Any]) -> None:
+def test_options_are_not_abbreviated(x2kit: Run, calls: list[Any]) -> None:
     assert x2kit("train", "good.yaml", "--run", "x").status == 2
     assert calls == []
 
 
-def test_ctrl_c_is_no_traceback(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_prints_no_traceback(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(arguments: list[str]) -> int:
         raise KeyboardInterrupt
 
@@ -77,7 +77,7 @@ def test_ctrl_c_is_no_traceback(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert x2kit("recipes", "list") == (130, "", "interrupted\n")
 
 
-def test_a_bug_of_ours_is_not_hidden(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_exceptions_are_not_hidden(x2kit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(arguments: list[str]) -> int:
         raise ZeroDivisionError
 
@@ -86,7 +86,7 @@ def test_a_bug_of_ours_is_not_hidden(x2kit: Run, monkeypatch: pytest.MonkeyPatch
         x2kit("recipes", "list")
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_prints_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -111,7 +111,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ["train", "--model.vision.help"],
     ],
 )
-def test_what_builds_nothing_imports_no_torch(arguments: list[str]) -> None:
+def test_commands_that_build_nothing_import_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys\n"
         "from x2kit.cli import main\n"

@@ -38,9 +38,7 @@ def subcommands(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Subcommands:
     return found
 
 
-def test_it_stands_in_the_help_with_its_plugin_and_is_not_imported(
-    x2kit: Run, subcommands: Subcommands
-) -> None:
+def test_the_help_lists_it_with_its_plugin_without_importing_it(x2kit: Run, subcommands: Subcommands) -> None:
     subcommands.add("hello", "acme_that_is_not_there", "greets somebody")
     done = x2kit("--help")
     assert done.status == 0
@@ -59,7 +57,7 @@ def test_it_runs_with_its_arguments_and_its_exit_status(
     assert "x2kit hello --name world" in told
 
 
-def test_a_module_that_is_not_there_is_told_with_the_plugin(x2kit: Run, subcommands: Subcommands) -> None:
+def test_a_missing_module_names_the_plugin(x2kit: Run, subcommands: Subcommands) -> None:
     subcommands.add("hello", "acme_that_is_not_there", "greets somebody")
     assert x2kit("hello") == (
         2,
@@ -69,7 +67,7 @@ def test_a_module_that_is_not_there_is_told_with_the_plugin(x2kit: Run, subcomma
     )
 
 
-def test_what_a_module_lacks_is_told(x2kit: Run, subcommands: Subcommands, folder: Path) -> None:
+def test_missing_attributes_of_a_module_are_named(x2kit: Run, subcommands: Subcommands, folder: Path) -> None:
     (folder / "acme_empty_subcommand.py").write_text("EXAMPLES = ''\n")
     subcommands.add("hello", "acme_empty_subcommand", "greets somebody")
     assert (
@@ -77,7 +75,7 @@ def test_what_a_module_lacks_is_told(x2kit: Run, subcommands: Subcommands, folde
     )
 
 
-def test_a_misspelt_one_is_answered_with_the_nearest(x2kit: Run, subcommands: Subcommands) -> None:
+def test_a_misspelt_one_names_the_nearest(x2kit: Run, subcommands: Subcommands) -> None:
     subcommands.add("hello", "acme", "greets somebody")
     assert x2kit("helo").err.startswith("x2kit has no subcommand 'helo'; nearest: hello\n")
 

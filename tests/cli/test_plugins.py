@@ -12,5 +12,5 @@ def test_without_an_action_the_plugins_are_listed(x2kit: Callable[..., object]) 
     assert "CrossBert" in bare.out
 
 
-def test_the_subcommand_plugin_is_none(x2kit: Callable[..., object]) -> None:
+def test_plugin_in_the_singular_is_unknown(x2kit: Callable[..., object]) -> None:
     assert "no subcommand 'plugin'; nearest: plugins" in x2kit("plugin", "check", "x2kit_fusion").err

@@ -16,7 +16,7 @@ def split(*arguments: str) -> tuple[list[str], list[tuple[str, str]], list[tuple
     return rest, keys.values, keys.help
 
 
-def test_keys_are_taken_out_and_the_rest_is_left() -> None:
+def test_keys_are_separated_from_other_arguments() -> None:
     assert split(
         "train", "r", "--training.steps", "3", "--resume", "--model.text=Bert", "--run-dir", "d"
     ) == (
@@ -59,7 +59,7 @@ def test_help_may_name_a_component() -> None:
     assert split("--model.vision.help=Swin")[2] == [("model.vision", "Swin")]
 
 
-def test_a_misspelt_section_is_answered_by_the_recipe(x2kit: Run, calls: list[Any]) -> None:
+def test_a_misspelt_section_is_refused_by_the_recipe(x2kit: Run, calls: list[Any]) -> None:
     done = x2kit("train", "good.yaml", "--trainig.steps", "3")
     assert done.status == 2
     assert done.err.startswith("command line: trainig: unknown key; nearest: training\n")
@@ -68,15 +68,15 @@ def test_a_misspelt_section_is_answered_by_the_recipe(x2kit: Run, calls: list[An
 
 def test_subcommands_without_recipes_take_no_keys(x2kit: Run) -> None:
     assert x2kit("plugins", "--training.steps", "3").err == (
-        "command line: training.steps: x2kit plugins takes no recipe keys\n"
+        "command line: training.steps: x2kit plugins accepts no recipe keys\n"
     )
     assert x2kit("recipes", "list", "--training.steps", "3").err == (
-        "command line: training.steps: x2kit recipes list takes no recipe keys\n"
+        "command line: training.steps: x2kit recipes list accepts no recipe keys\n"
     )
 
 
-def test_evaluation_takes_its_own_keys_alone(x2kit: Run, calls: list[Any]) -> None:
+def test_evaluate_accepts_only_evaluation_keys(x2kit: Run, calls: list[Any]) -> None:
     assert x2kit("evaluate", "run", "--model.text", "Reader").err == (
-        "command line: model.text: x2kit evaluate takes keys of evaluation only\n"
+        "command line: model.text: x2kit evaluate accepts only keys of evaluation\n"
     )
     assert calls == []

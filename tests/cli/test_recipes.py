@@ -41,18 +41,18 @@ def test_copy_writes_a_file_once(x2kit: Run, folder: Path) -> None:
     assert done == (0, "mine.yaml\nnext: x2kit recipes validate mine.yaml\n", "")
     assert "XLMRoberta" in (folder / "mine.yaml").read_text()
     again = x2kit("recipes", "copy", "overlays/bf16", "mine.yaml")
-    assert again == (2, "", "mine.yaml: exists already and is left alone; name another file\n")
+    assert again == (2, "", "mine.yaml: file exists; choose another name\n")
 
 
 def test_validate_prints_what_was_resolved(x2kit: Run) -> None:
     assert x2kit("recipes", "validate", "good.yaml", "--training.warmup", "0").out == (
         "good.yaml: ok\n"
         "  vision  Eye: images 32×32×3, grid 4×4, width 16\n"
-        "  text    Reader: width 16, at most 40 tokens, vocabulary still to be trained on the run's texts\n"
-        "  fusion  Mixer: width 16, 1 layers\n"
-        "  stream  images: image-text from Scenes, 4 rows a step; itc, itm, mlm\n"
-        "  stream  regions: region-text from Scenes, 8 rows a step; itc, itm, mlm, bbox × 2, giou\n"
-        "  stream  parallel: parallel-text from Scenes, 4 rows a step; ttc, ttm, tlm\n"
+        "  text    Reader: width 16, at most 40 tokens, vocabulary to be trained on the run's texts\n"
+        "  fusion  Mixer: width 16, 1 layer\n"
+        "  stream  images: image-text from Scenes, 4 rows per step; itc, itm, mlm\n"
+        "  stream  regions: region-text from Scenes, 8 rows per step; itc, itm, mlm, bbox × 2, giou\n"
+        "  stream  parallel: parallel-text from Scenes, 4 rows per step; ttc, ttm, tlm\n"
         "  training 10 steps\n"
         "  evaluation Scenes, test: retrieval\n"
     )
@@ -98,7 +98,7 @@ def test_validate_takes_overlays_and_keys(x2kit: Run) -> None:
     assert "parallel" not in done.out
 
 
-def test_diff_tells_what_differs_between_two_recipes(x2kit: Run, folder: Path) -> None:
+def test_diff_lists_the_changed_keys_of_two_recipes(x2kit: Run, folder: Path) -> None:
     (folder / "other.yaml").write_text(
         "base: good.yaml\ntraining: {steps: 20}\ndata: {streams: {regions: null}}\n"
     )
@@ -108,7 +108,7 @@ def test_diff_tells_what_differs_between_two_recipes(x2kit: Run, folder: Path) -
     assert not any("training.lr:" in line for line in lines)
 
 
-def test_diff_of_one_recipe_tells_what_overlays_and_keys_change(x2kit: Run) -> None:
+def test_diff_of_one_recipe_lists_what_overlays_and_keys_change(x2kit: Run) -> None:
     done = x2kit(
         "recipes", "diff", "good.yaml", "--config", "overlays/bf16", "--training.seed", "7", "--json"
     )
@@ -137,8 +137,8 @@ def test_validate_prints_warnings_and_accepts_the_recipe(x2kit: Run) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["overlays/xlmr", "overlays/debug", "overlays/tasks/retrieval"])
-def test_an_overlay_alone_is_said_to_be_one(x2kit: Run, overlay: str) -> None:
+def test_an_overlay_alone_is_named_as_one(x2kit: Run, overlay: str) -> None:
     done = x2kit("recipes", "validate", overlay)
     assert done.status == 2
-    said = f"recipes/{overlay}.yaml: is an overlay, which changes a recipe: lay it over one, "
+    said = f"recipes/{overlay}.yaml: is an overlay, not a recipe; merge it over one: "
     assert f"{said}x2kit SUBCOMMAND RECIPE --config {overlay}\n" in done.err

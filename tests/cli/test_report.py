@@ -7,7 +7,7 @@ from typing import Any
 Run = Callable[..., Any]
 
 
-def test_the_report_is_written_and_its_place_told(x2kit: Run, calls: list[tuple[Any, ...]]) -> None:
+def test_the_report_is_written_and_its_path_printed(x2kit: Run, calls: list[tuple[Any, ...]]) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
     assert x2kit("report", "run") == (0, "run/report.html\n", "")
     _, recipe, plugins, directory = calls[-1]

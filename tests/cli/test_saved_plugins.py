@@ -48,7 +48,7 @@ def test_no_subcommand_imports_what_a_directory_names(
 
 
 @pytest.mark.parametrize("named", ["evil", "evil/../evil"])
-def test_a_directory_without_anything_beside_its_recipe_is_data_too(
+def test_a_directory_with_only_a_recipe_needs_consent_too(
     x2kit: Run, evil: Path, folder: Path, named: str
 ) -> None:
     (evil / "metrics.jsonl").unlink()
@@ -67,9 +67,7 @@ def test_a_saved_recipe_cannot_hide_a_plugin_in_its_base(x2kit: Run, evil: Path,
     assert not (folder / "imported").exists()
 
 
-def test_it_is_imported_when_the_user_types_what_the_refusal_says(
-    x2kit: Run, calls: list[Any], evil: Path, folder: Path
-) -> None:
+def test_the_command_in_the_error_imports_it(x2kit: Run, calls: list[Any], evil: Path, folder: Path) -> None:
     assert x2kit("evaluate", "evil", "--plugin", str(evil / "evil.py")).status == 0
     assert (folder / "imported").exists()
 

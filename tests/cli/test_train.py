@@ -67,7 +67,7 @@ def test_overlays_alone_may_make_a_recipe(x2kit: Run, calls: Calls) -> None:
     assert calls[0][1].training.steps == 6
 
 
-def test_a_wrong_recipe_starts_nothing_and_deletes_nothing(x2kit: Run, calls: Calls, folder: Path) -> None:
+def test_an_invalid_recipe_starts_and_deletes_nothing(x2kit: Run, calls: Calls, folder: Path) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
     done = x2kit("train", "good.yaml", "--run-dir", "run", "--restart", "--training.steps", "-1")
     assert done.err == "command line: training.steps: should be greater than or equal to 0, found -1\n"
@@ -80,13 +80,12 @@ def test_a_directory_with_a_run_is_refused_with_what_to_do(x2kit: Run, calls: Ca
     assert x2kit("train", "good.yaml", "--run-dir", "run") == (
         2,
         "",
-        "run: holds a run already; --resume continues it, --restart deletes it and starts again, another --run-dir "
-        "keeps it\n",
+        "run: has a run; resume it with --resume, delete it with --restart, or choose another --run-dir\n",
     )
     assert len(calls) == 1
 
 
-def test_restart_deletes_the_run_and_says_so(x2kit: Run, calls: Calls, folder: Path) -> None:
+def test_restart_deletes_the_run_and_reports_it(x2kit: Run, calls: Calls, folder: Path) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
     (folder / "run/old").write_text("")
     done = x2kit("train", "good.yaml", "--run-dir", "run", "--restart")
@@ -103,7 +102,7 @@ def test_resume_uses_the_stored_recipe(x2kit: Run, calls: Calls) -> None:
     assert (recipe, directory, resume) == (calls[0][1], Path("run"), True)
 
 
-def test_resume_with_the_same_recipe_and_harmless_keys_goes_on(x2kit: Run, calls: Calls) -> None:
+def test_resume_accepts_the_same_recipe_and_harmless_keys(x2kit: Run, calls: Calls) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
     done = x2kit(
         "train",
@@ -119,11 +118,11 @@ def test_resume_with_the_same_recipe_and_harmless_keys_goes_on(x2kit: Run, calls
     assert calls[1][1].data.num_workers == 1
 
 
-def test_resume_says_what_changed_and_what_that_means(x2kit: Run, calls: Calls) -> None:
+def test_resume_reports_changed_keys(x2kit: Run, calls: Calls) -> None:
     x2kit("train", "good.yaml", "--run-dir", "run")
     done = x2kit("train", "--resume", "--run-dir", "run", "--training.steps", "11", "--training.keep_last=5")
     assert done.out.splitlines()[:2] == [
-        "changed: training.steps: 10, now 11; the steps that are left are made with it",
+        "changed: training.steps: 10, now 11; applies to the remaining steps",
         "changed: training.keep_last: 2, now 5",
     ]
     assert calls[1][1].training.steps == 11
@@ -135,21 +134,23 @@ def test_resume_with_another_recipe_is_refused_with_what_changed(x2kit: Run, cal
     assert done.status == 2
     first, second = done.err.splitlines()
     assert first == "command line: training.seed: the run has 42, found 5"
-    assert second.startswith("  a run goes on as it began; only description, plugins, data.num_workers, ")
+    assert second.startswith(
+        "  only these keys may change on resume: description, plugins, data.num_workers, "
+    )
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resume"], "--resume needs the run to go on with: --run-dir DIR\n"),
+        (["--resume"], "--resume needs the run directory: --run-dir DIR\n"),
         (
             ["--resume", "--restart", "--run-dir", "run"],
-            "--resume continues a run and --restart deletes it; give one of them\n",
+            "--resume and --restart exclude each other; give one of them\n",
         ),
         (
             ["--resume", "--run-dir", "absent"],
-            "absent: no such directory, so it is neither a run directory nor ",
+            "absent: no such directory; expected a run or weights directory",
         ),
     ],
 )
@@ -162,8 +163,8 @@ def test_resume_without_a_run_is_refused(
     assert calls == []
 
 
-def test_what_a_recipe_should_not_do_is_said_at_the_start(x2kit: Run, calls: Calls) -> None:
+def test_warnings_are_printed_at_the_start(x2kit: Run, calls: Calls) -> None:
     done = x2kit("train", "good.yaml", "--training.lr", "2.5e-3", "--run-dir", "run")
     assert done.status == 0
     assert "warning: command line: training.lr: 0.0025 is 25 times" in done.out
-    assert "warning: good.yaml:28: training.warmup: 2500 steps of warm-up in a run of 10" in done.out
+    assert "warning: good.yaml:28: training.warmup: 2500 warm-up steps exceed the 10" in done.out

@@ -75,7 +75,7 @@ def recipe(records: Path, clips: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_one_percent_of_broken_records_are_lost_and_told_and_no_others(
+def test_exactly_the_broken_records_are_skipped_and_reported(
     x2kit: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: dict[str, set[str]] = {}

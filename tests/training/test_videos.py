@@ -137,7 +137,7 @@ def test_a_model_without_positions_for_frames_is_refused_with_its_key(
     assert run("recipes", "validate", "clips.yaml", "--model.heads.frames=null") == 2
     assert capsys.readouterr().err == (
         'command line: model.heads.frames: missing: stream "clips" shows videos, and this model has no positions for '
-        "their frames\n  set model.heads.frames: 3, or lay overlays/video over the recipe\n"
+        "their frames\n  set model.heads.frames: 3, or merge overlays/video over the recipe\n"
     )
     assert run("recipes", "validate", "clips.yaml", "--data.streams.clips.frames=5") == 2
     assert capsys.readouterr().err == (

@@ -1,8 +1,8 @@
-"""The command line: one subcommand a file, recipe keys as options, errors as messages. Imports no torch.
+"""Run the command line: dispatch to one module per subcommand. Imports no torch.
 
 A subcommand is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
-returns the exit status. One that reads recipes names in `RECIPE_KEYS` the sections whose keys are its options
-too, and finds them in `options.recipe_keys`. Plugins bring more subcommands, see `x2kit.plugin.subcommands`.
+returns the exit status. `RECIPE_KEYS` lists the recipe sections whose keys are also options; the keys given are in
+`options.recipe_keys`. Plugins can add subcommands, see `x2kit.plugin.subcommands`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import jsonargparse
 
 import x2kit
 from x2kit.cli.completion import PrintCompletion
-from x2kit.cli.parser import ArgumentParser
-from x2kit.cli.plugin_subcommands import brought_subcommands, module_of, stand_in
+from x2kit.cli.parser import ArgumentParser, HelpFormatter
+from x2kit.cli.plugin_subcommands import help_stub, load_module, plugin_subcommands
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
 from x2kit.plugin.subcommands import OWN
@@ -35,25 +35,16 @@ examples:
 """
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
-    """Leaves the examples as they are written, and says nothing of defaults that say nothing."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default in (None, False, []):
-            return action.help or ""
-        return super()._get_help_string(action)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Args:
-        argv: the arguments; those of the process if None.
-    Returns: the exit status: that of the subcommand, 2 for what the person can mend, 130 after Ctrl-C.
+        argv: arguments; `sys.argv[1:]` if None.
+    Returns: the exit status: that of the subcommand, 2 for a user error, 130 after Ctrl-C, 141 for a closed pipe.
     """
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()  # a reader that has gone must be noticed here, not while Python exits
+        sys.stdout.flush()  # raise BrokenPipeError here, not at exit
         return status
     except X2KitError as error:
         print(error, file=sys.stderr)
@@ -62,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(str(stopped) or "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has gone; without this Python would complain once more while it exits.
+        # The reader (head, less) has exited; without this, Python reports the error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -88,38 +79,37 @@ def _run(arguments: list[str]) -> int:
 
 
 def _has_actions(parser: jsonargparse.ArgumentParser, subcommand: str) -> bool:
-    """Whether the subcommand needs an action, as `recipes` does; `plugins` lists without one."""
+    """Return whether the subcommand requires an action, as `recipes` does and `plugins` does not."""
     (subcommands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    own = subcommands._name_parser_map[subcommand]._actions
-    return any(isinstance(action, argparse._SubParsersAction) and action.required for action in own)
+    actions = subcommands._name_parser_map[subcommand]._actions
+    return any(isinstance(action, argparse._SubParsersAction) and action.required for action in actions)
 
 
 def _module(subcommand: str) -> ModuleType:
-    """Raises X2KitError if neither x2kit nor a plugin has the subcommand."""
+    """Import the module of a subcommand. Raises X2KitError if it does not exist."""
     if subcommand in SUBCOMMANDS:
         return import_module(f"x2kit.cli.{subcommand}")
-    brought = brought_subcommands()
-    if (found := brought.get(subcommand)) is not None:
-        return module_of(found)
-    known = [*SUBCOMMANDS, *(one.name for one in brought)]
+    others = plugin_subcommands()
+    if (found := others.get(subcommand)) is not None:
+        return load_module(found)
+    known = [*SUBCOMMANDS, *(other.name for other in others)]
     raise X2KitError(
         f"x2kit has no subcommand {subcommand!r}{nearest(subcommand, known)}\n  subcommands: {', '.join(known)}"
     )
 
 
 def _all_modules() -> dict[str, ModuleType]:
-    """Those of plugins behind our own, and not imported: only their lines in the help are wanted."""
+    """Import all own subcommands; those of plugins are help stubs."""
     own = {name: _module(name) for name in SUBCOMMANDS}
-    return own | {subcommand.name: stand_in(subcommand) for subcommand in brought_subcommands()}
+    return own | {subcommand.name: help_stub(subcommand) for subcommand in plugin_subcommands()}
 
 
 def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="x2kit",
-        description="Pretrain, swap and evaluate X²-VLM from plugins and recipes.",
+        description="Pretrain, modify and evaluate X²-VLM models from recipes and plugins.",
         epilog=EXAMPLES,
-        formatter_class=_HelpFormatter,
-        allow_abbrev=False,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"x2kit {x2kit.__version__}")
     parser.add_argument(
@@ -129,19 +119,18 @@ def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
         choices=("bash", "tcsh", "zsh"),
         default=argparse.SUPPRESS,
         metavar="SHELL",
-        help="print a script for bash, zsh or tcsh that completes subcommands, options and recipe keys",
+        help="print a completion script for bash, zsh or tcsh (subcommands, options, recipe keys)",
     )
     subcommands = parser.add_subcommands(
-        dest="subcommand", title="subcommands", description="x2kit SUBCOMMAND --help tells more:"
+        dest="subcommand", title="subcommands", description="see x2kit SUBCOMMAND --help:"
     )
     for name, module in modules.items():
         takes_keys = getattr(module, "RECIPE_KEYS", ())
         subcommand = ArgumentParser(
             description=module.HELP,
             epilog=module.EXAMPLES + (KEY_HELP if takes_keys else ""),
-            formatter_class=_HelpFormatter,
-            allow_abbrev=False,
-            print_config=None,  # jsonargparse's prints its own options, that of `train` the recipe
+            formatter_class=HelpFormatter,
+            print_config=None,  # `train` has its own, which prints the recipe
         )
         subcommands.add_subcommand(name, subcommand, help=module.HELP)
         module.add_arguments(subcommand)

@@ -1,4 +1,4 @@
-"""`x2kit bench`: what a training step of a recipe costs on this machine."""
+"""`x2kit bench`: measure time and memory of a recipe's training step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.table import Table
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_recipe_arguments, read
 from x2kit.errors import X2KitError
-from x2kit.recipe.shapes import SECTIONS
+from x2kit.recipe.schema import SECTIONS
 from x2kit.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from x2kit.training.profiling.bench import BenchResult, PhaseResult
 
-HELP = "measure what a training step of a recipe costs here"
+HELP = "measure speed and peak memory of a recipe's training step on this machine"
 RECIPE_KEYS = SECTIONS
 EXAMPLES = """\
 examples:
@@ -30,28 +30,28 @@ examples:
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Recipe, steps, form of the result."""
+    """Add recipe, steps and output options."""
     add_recipe_arguments(parser)
     parser.add_argument(
-        "--steps", type=int, default=5, metavar="N", help="steps that are timed in each phase of losses"
+        "--steps", type=int, default=5, metavar="N", help="steps to time in each phase of active losses"
     )
     parser.add_argument(
-        "--find-batch-size", action="store_true", help="double the batches while that makes samples faster"
+        "--find-batch-size", action="store_true", help="double all batch sizes while throughput increases"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Resolve the recipe, measure, show."""
+    """Resolve the recipe, measure it and print the result."""
     names = [options.recipe] if options.recipe else []
     if options.recipe_keys.help:
         return print_help(options, names)
     if options.steps < 1:
-        raise X2KitError(f"--steps: at least 1 step must be timed, found {options.steps}")
+        raise X2KitError(f"--steps: should be 1 or more, found {options.steps}")
     recipe = read(options, names).recipe
     if not recipe.data.streams:
-        raise X2KitError("the recipe has no stream of data, so there is no step to measure; see data.streams")
-    from x2kit.training.profiling.bench import bench, find_batch_size  # torch enters here
+        raise X2KitError("data.streams: the recipe has no stream, so there is no step to measure; add one")
+    from x2kit.training.profiling.bench import bench, find_batch_size  # imports torch
 
     if not options.find_batch_size:
         measured = bench(recipe, options.steps)
@@ -64,8 +64,8 @@ def run(options: jsonargparse.Namespace) -> int:
     tried = dict(find_batch_size(recipe, options.steps))
     best = max(tried, key=lambda factor: tried[factor].samples)
     if options.json:
-        found = {"best": best, "tried": {factor: _facts(measured) for factor, measured in tried.items()}}
-        print(json.dumps(found, indent=2))
+        result = {"best": best, "tried": {factor: _facts(measured) for factor, measured in tried.items()}}
+        print(json.dumps(result, indent=2))
         return 0
     PlainConsole().print(_sizes(tried, best))
     for name, rows in tried[best].rows.items():
@@ -103,29 +103,29 @@ def _table(measured: BenchResult) -> Table:
     phases = measured.phases
     columns = [f"steps {one.phase.start + 1}-{one.phase.stop}" for one in phases]
     table = Table("measure", *(columns if len(phases) > 1 else ["value"]), title=measured.device)
-    table.add_row("seconds a step", *(f"{one.seconds:.3g}" for one in phases))
+    table.add_row("seconds per step", *(f"{one.seconds:.3g}" for one in phases))
     table.add_row("samples/s", *(f"{one.samples:.1f}" for one in phases))
     table.add_row("tokens/s", *(f"{one.tokens:.0f}" for one in phases))
     for part in phases[0].shares:
         table.add_row(f"  {part}", *(f"{one.shares[part]:.1%}" for one in phases))
     table.add_row("GFLOP/s in the step", *(f"{one.flops / 1e9:.1f}" for one in phases))
-    table.add_row("share of a matrix product's", *(f"{measured.utilisation(one):.0%}" for one in phases))
+    table.add_row("share of matmul peak", *(f"{measured.utilisation(one):.0%}" for one in phases))
     table.add_row("peak memory", *(f"{one.memory / 2**20:.0f} MiB" for one in phases))
     return table
 
 
 def _notes(measured: BenchResult) -> Iterator[str]:
-    """What stands below the table: the batch, the losses that each phase adds, the time of the run."""
-    yield f"rows a step: {', '.join(f'{name} {rows}' for name, rows in measured.rows.items())}"
-    yield f"a matrix product: {measured.peak_flops / 1e9:.1f} GFLOP/s"
+    """Yield the notes below the table: batch, losses that each phase changes, run time."""
+    yield f"rows per step: {', '.join(f'{name} {rows}' for name, rows in measured.rows.items())}"
+    yield f"matmul peak: {measured.peak_flops / 1e9:.1f} GFLOP/s"
     for before, one in pairwise(measured.phases):
-        for subcommand, names in (("starts", _less(one, before)), ("stops", _less(before, one))):
+        for verb, names in (("starts", _only_in(one, before)), ("stops", _only_in(before, one))):
             if names:
-                yield f"step {one.phase.start + 1} {subcommand} {', '.join(names)}"
-    yield f"the run: {measured.phases[-1].phase.stop} steps in about {measured.run_seconds / 60:.1f} minutes"
+                yield f"step {one.phase.start + 1} {verb} {', '.join(names)}"
+    yield f"run: {measured.phases[-1].phase.stop} steps in about {measured.run_seconds / 60:.1f} minutes"
 
 
-def _less(one: PhaseResult, other: PhaseResult) -> list[str]:
+def _only_in(one: PhaseResult, other: PhaseResult) -> list[str]:
     return [name for name in one.phase.names if name not in other.phase.names]
 
 

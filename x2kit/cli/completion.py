@@ -1,4 +1,4 @@
-"""Shell completion: `x2kit --print_completion bash`, with recipe keys as options. Imports no torch."""
+"""Print shell completion scripts that include recipe keys. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import jsonargparse
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.catalogue import shipped
-from x2kit.recipe.shapes import ROOT, Component, Leaf, Section, Shape, bare, below
+from x2kit.recipe.schema import ROOT, Component, Leaf, Section, Shape, bare, below
 
 _RECIPES = "_x2kit_recipes"
 
 
 class PrintCompletion(argparse.Action):
-    """Prints a script that completes subcommands, options, recipe keys with their choices, and names of recipes.
+    """Print a script that completes subcommands, options, recipe keys and recipe names.
 
     Args:
-        sections: by subcommand, the sections of a recipe whose keys are its options.
+        sections: recipe sections whose keys are options, by subcommand.
     """
 
     def __init__(self, sections: Mapping[str, Sequence[str]], **settings: Any) -> None:
@@ -36,7 +36,8 @@ class PrintCompletion(argparse.Action):
         registry = load_plugins().registry
         for action in _subcommands(parser):
             for subcommand, subparser in action.choices.items():
-                keys = [key for name in self._sections.get(subcommand, ()) for key in _keys(name, registry)]
+                sections = self._sections.get(subcommand, ())
+                keys = [key for name in sections for key in _keys(name, below(ROOT, name), registry)]
                 _complete_recipes(subparser, dict(reversed(keys)))
         names = " ".join(shlex.quote(str(file.name)) for file in shipped())
         function = f'{_RECIPES}() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}'
@@ -46,7 +47,7 @@ class PrintCompletion(argparse.Action):
 
 
 def _complete_recipes(parser: jsonargparse.ArgumentParser, keys: Mapping[str, Sequence[str]]) -> None:
-    """Add recipe keys as options to a subcommand, or to those of its actions that read recipes."""
+    """Add recipe keys as options to a subcommand or to its actions that read recipes."""
     for action in _subcommands(parser):
         for subparser in action.choices.values():
             _complete_recipes(subparser, keys)
@@ -62,22 +63,18 @@ def _subcommands(parser: jsonargparse.ArgumentParser) -> Iterator[Any]:
     return (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
 
 
-def _keys(section: str, registry: Registry) -> Iterator[tuple[str, Sequence[str]]]:
-    """The keys of a section with their choices; settings are those of all components of a kind."""
-    return _below(section, below(ROOT, section), registry)
-
-
-def _below(key: str, shape: Shape, registry: Registry) -> Iterator[tuple[str, Sequence[str]]]:
+def _keys(key: str, shape: Shape, registry: Registry) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the keys below one with their choices; for a component, the settings of all of its kind."""
     if isinstance(shape, Leaf):
         yield key, _choices(shape.annotation)
     if isinstance(shape, Section):
         for name in shape.model.model_fields:
-            yield from _below(f"{key}.{name}", below(shape, name), registry)
+            yield from _keys(f"{key}.{name}", below(shape, name), registry)
     if isinstance(shape, Component):
         components = [entry.component for entry in registry if entry.component.kind == shape.kind]
         yield key, [component.component_name() for component in components]
         for component in components:
-            yield from _below(key, Section(component), registry)
+            yield from _keys(key, Section(component), registry)
 
 
 def _choices(annotation: Any) -> Sequence[str]:

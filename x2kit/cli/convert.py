@@ -1,4 +1,4 @@
-"""`x2kit convert`: official checkpoints to weights directories, and back."""
+"""`x2kit convert`: convert official checkpoints to weights directories, and back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
+from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import X2KitError
 from x2kit.plugin.loading.file_modules import is_path, locate
 from x2kit.plugin.loading.manager import load_plugins
@@ -17,7 +18,7 @@ from x2kit.plugin.loading.trust import remember
 if TYPE_CHECKING:
     from x2kit.interop.convert import Converted
 
-HELP = "read an official checkpoint of X²-VLM, CCLM or X-VLM, or write one"
+HELP = "convert official checkpoints of X²-VLM, CCLM and X-VLM to weights directories, or back"
 READING = ("tokenizer", "image_size", "heads", "json")
 EXAMPLES = """\
 examples:
@@ -25,56 +26,53 @@ examples:
   x2kit convert cclm_x2vlm_base.th weights/cclm-384 --tokenizer xlm-roberta-base --image-size 384
   x2kit convert weights/x2vlm-base x2vlm_base.th --to official
 
-The file is read without running code. Every key is accounted for: in the terminal by number, in
-account.json of the weights directory one by one. Nothing is written unless all of it fits.
+Checkpoints are loaded with weights_only, which runs no code. The terminal shows how many keys were
+converted, account.json in the weights directory lists each. Nothing is written if any key does not fit.
 """
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """What is read, what is written."""
+    """Add source, target and conversion options."""
     parser.add_argument(
         "source", help="an official checkpoint; with --to official a weights or run directory"
     )
-    parser.add_argument("target", help="the new weights directory; with --to official the new file")
+    parser.add_argument("target", help="weights directory to write; with --to official the file")
     parser.add_argument(
         "--to",
         choices=("x2kit", "official"),
         default="x2kit",
-        help="the layout that is written",
+        help="layout to write",
     )
     parser.add_argument(
         "--tokenizer",
         type=str,
         metavar="NAME_OR_DIR",
-        help="the text encoder's tokenizer, which the checkpoint does not hold; without it the model reads ids only",
+        help="tokenizer of the text encoder, which checkpoints do not contain; without it the model takes ids only",
     )
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="another image size; positions are interpolated"
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="new image size; position embeddings are interpolated",
     )
     parser.add_argument(
         "--heads",
         type=int,
         metavar="N",
-        help="attention heads of text and fusion encoder, which no shape tells; by default 64 wide each",
+        help="attention heads of text and fusion encoder, unknown from the checkpoint; by default width / 64",
     )
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE_OR_MODULE",
-        help="a plugin with encoders of yours",
-    )
-    parser.add_argument("--json", action="store_true", help="print the account as JSON")
+    add_plugin_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the converted keys as JSON")
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Convert, and say what became of what."""
+    """Convert and print what was converted."""
     source, target = Path(options.source), Path(options.target)
     if options.to == "official":
-        surplus = [name for name in READING if getattr(options, name)]
-        if surplus:
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in surplus)
-            raise X2KitError(f"{given}: of no use with --to official, which writes the weights as they are")
+        invalid = [name for name in READING if getattr(options, name)]
+        if invalid:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in invalid)
+            raise X2KitError(f"{given}: not allowed with --to official, which writes the weights unchanged")
         from x2kit.interop.convert import to_official
 
         layout = to_official(source, target, options.plugin)
@@ -82,7 +80,7 @@ def run(options: jsonargparse.Namespace) -> int:
         return 0
     plugins = load_plugins(options.plugin)
     plugins.require(options.plugin)
-    from x2kit.interop.convert import from_official  # torch enters here
+    from x2kit.interop.convert import from_official  # imports torch
 
     files = [str(locate(name, Path())) if is_path(name) else name for name in options.plugin]
     found = from_official(
@@ -106,9 +104,9 @@ def _report(found: Converted, target: Path, options: jsonargparse.Namespace) -> 
         print(line)
     if options.heads is None:
         print(
-            f"attention heads of the text encoder: {getattr(model.text, 'heads', '?')} (a guess: see --heads)"
+            f"attention heads of the text encoder: {getattr(model.text, 'heads', '?')} (assumed; see --heads)"
         )
     if options.tokenizer is None:
-        print("no tokenizer: the model reads ids, but no texts, until you convert with --tokenizer")
+        print("no tokenizer: the model takes ids but no texts; convert with --tokenizer to change this")
     print(f"weights: {target}")
     print(f'next: python -c "import x2kit; model = x2kit.load({str(target)!r})"')

@@ -1,4 +1,4 @@
-"""`x2kit evaluate`: measure trained weights."""
+"""`x2kit evaluate`: evaluate trained weights on the tasks of a recipe."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import jsonargparse
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments
-from x2kit.cli.run_directory import same_model, stored_recipe
+from x2kit.cli.run_directory import require_same_model, stored_recipe
 from x2kit.distributed.processes import Processes, started_processes
 from x2kit.terminal import PlainConsole
 
-HELP = "measure trained weights: retrieval in every language, boxes"
+HELP = "evaluate trained weights on the tasks of their recipe: retrieval by language, grounding"
 RECIPE_KEYS = ("evaluation",)
 EXAMPLES = """\
 examples:
@@ -25,20 +25,20 @@ examples:
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Run, split, where the result goes."""
+    """Add run, split, output and overlay options."""
     parser.add_argument("run", help="a run directory, or a weights directory")
     parser.add_argument(
-        "--split", type=str, metavar="NAME", help="part of the records; the recipe's by default"
+        "--split", type=str, metavar="NAME", help="split to evaluate; evaluation.split by default"
     )
     parser.add_argument(
-        "--output", type=str, metavar="FILE", help="the result; evaluation.json in RUN by default"
+        "--output", type=str, metavar="FILE", help="result file; RUN/evaluation.json by default"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
     add_overlay_arguments(parser)
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Read the stored recipe, measure, show; in one process, or in those that torchrun started."""
+    """Evaluate the stored recipe and print the result; runs on all ranks of torchrun."""
     with started_processes() as processes:
         return _run(options, processes)
 
@@ -51,8 +51,8 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     if options.split:
         keys.append(("evaluation.split", options.split))
     resolved = stored_recipe(directory, options.config, keys, options.plugin)
-    same_model(stored_recipe(directory, plugins=options.plugin, checks="none"), resolved)
-    from x2kit.evaluation import evaluate  # torch enters here
+    require_same_model(stored_recipe(directory, plugins=options.plugin, checks="none"), resolved)
+    from x2kit.evaluation import evaluate  # imports torch
     from x2kit.evaluation.table import render
     from x2kit.terminal import TaskProgress
 

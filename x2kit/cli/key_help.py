@@ -1,4 +1,4 @@
-"""Help on recipe keys: `--training.help`, `--model.vision.help Swin`, `recipes show training.lr`. Imports no torch."""
+"""Print help on recipe keys: `--training.help`, `recipes show training.lr`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from x2kit.recipe.faults import nearest
 from x2kit.recipe.keys import KeyFacts, keys_of
 from x2kit.recipe.merging import EMPTY
 from x2kit.recipe.reading import plugin_entries, read_tree, with_plugins
-from x2kit.recipe.shapes import ROOT, SECTIONS, Component, Entries, Leaf, Section, Shape, below
+from x2kit.recipe.schema import ROOT, SECTIONS, Component, Entries, Leaf, Section, Shape, below
 from x2kit.recipe.yaml_text import Node
 
 
 def print_help(options: jsonargparse.Namespace, names: Sequence[str | Path], saved: bool = False) -> int:
-    """Print the help that the command line asks for.
+    """Print the help on all keys in `options.recipe_keys.help`.
 
     Args:
-        options: of a subcommand that takes recipe keys.
-        names: the recipe, if one was named: its choice of component and its plugins count.
-        saved: it is the saved recipe of a directory.
-    Raises: RecipeError for a key that does not exist, PluginError for a component that does not.
+        options: options of a subcommand with recipe keys.
+        names: the recipe, if given; its plugins and components are used.
+        saved: treat the recipe as the saved one of a run or weights directory.
+    Raises: RecipeError for an unknown key, PluginError for an unknown component.
     """
-    tree, plugins = _known(options, names, saved)
+    tree, plugins = _load(options, names, saved)
     for key, component in options.recipe_keys.help:
         _print_key(key, component, tree, plugins)
     return 0
 
 
 def is_key(name: str) -> bool:
-    """Whether this names a recipe key and no recipe file."""
+    """Return whether a name is a recipe key and not a file."""
     return name.split(".")[0] in SECTIONS and not Path(name).is_file()
 
 
 def print_key(key: str, options: jsonargparse.Namespace) -> int:
-    """Print what a key means. Raises as `print_help`."""
-    _print_key(key, None, *_known(options, []))
+    """Print the help on one key. Raises as `print_help`."""
+    _print_key(key, None, *_load(options, []))
     return 0
 
 
-def _known(
+def _load(
     options: jsonargparse.Namespace, names: Sequence[str | Path], saved: bool = False
 ) -> tuple[Node, Plugins]:
     tree = (
@@ -59,7 +59,7 @@ def _known(
 
 def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) -> None:
     shape: Shape = ROOT
-    holder: Shape = ROOT
+    parent: Shape = ROOT
     node: Node | None = tree
     names = key.split(".")
     for depth, name in enumerate(names):
@@ -72,7 +72,7 @@ def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) ->
             wrong = ".".join(names[: depth + 1])
             message = f"unknown key{nearest(name, known)}\n  known: {', '.join(known)}"
             raise RecipeError([Fault(wrong, "command line", message)])
-        holder = shape
+        parent = shape
         shape, node = below(shape, name), node.child(name) if node else None
     if isinstance(shape, Component):
         _print_component(key, shape.kind, component, node, plugins)
@@ -80,14 +80,16 @@ def _print_key(key: str, component: str | None, tree: Node, plugins: Plugins) ->
         _print_keys(f"{key}.NAME", shape.of)
     elif isinstance(shape, Section):
         _print_keys(key, shape)
-    elif isinstance(holder, Section):
-        (fact,) = (fact for fact in keys_of(holder.model) if fact.name == names[-1])
+    elif isinstance(parent, Section):
+        (fact,) = (fact for fact in keys_of(parent.model) if fact.name == names[-1])
         _print_fact(key, fact)
-        print(f"      defined by {holder.model.__module__}.{holder.model.__qualname__}")
+        print(f"      defined by {parent.model.__module__}.{parent.model.__qualname__}")
     elif isinstance(shape, Entries):
-        raise RecipeError([Fault(key, "command line", f"has free names; see --{'.'.join(names[:-1])}.help")])
+        raise RecipeError(
+            [Fault(key, "command line", f"is a mapping with free names; see --{'.'.join(names[:-1])}.help")]
+        )
     else:
-        message = "is a setting of a component that is not chosen; name a recipe, or see --KEY.help NAME"
+        message = "a setting of an unknown component; give a recipe, or see --KEY.help NAME"
         raise RecipeError([Fault(key, "command line", message)])
 
 
@@ -106,7 +108,7 @@ def _print_component(key: str, kind: Kind, name: str | None, node: Node | None, 
         print(f"{key}: one of")
         for entry in entries:
             print(f"  {entry.component.component_name()}  {_summary(entry.component)}")
-        print(f"settings of one: --{key}.help NAME")
+        print(f"see the settings of one: --{key}.help NAME")
         return
     owner = next(entry.plugin for entry in entries if entry.component is component)
     text = inspect.cleandoc(component.__doc__ or "")
@@ -128,5 +130,5 @@ def _print_fact(key: str, fact: KeyFacts) -> None:
 
 
 def _summary(model: type) -> str:
-    # Not inspect.getdoc: it would fall back to the text of a base class.
+    # Not inspect.getdoc, which falls back to the docstring of a base class.
     return inspect.cleandoc(model.__doc__ or "").split("\n")[0]

@@ -1,4 +1,4 @@
-"""Subcommands that plugins bring: found without importing them, imported when one is asked for. Imports no torch."""
+"""Load subcommands of plugins; their modules are imported only when run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from x2kit.errors import PluginError
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.subcommands import Subcommand, Subcommands
 
-NEEDED = ("EXAMPLES", "add_arguments", "run")
+REQUIRED = ("EXAMPLES", "add_arguments", "run")
 
 
-def brought_subcommands() -> Subcommands:
-    """Those of the installed plugins that work."""
+def plugin_subcommands() -> Subcommands:
+    """Return the subcommands of all installed plugins that load."""
     return load_plugins().subcommands
 
 
-def stand_in(subcommand: Subcommand) -> ModuleType:
-    """A subcommand as `x2kit --help` needs it: its line, and nothing imported."""
+def help_stub(subcommand: Subcommand) -> ModuleType:
+    """Make a module with the help line alone, for `x2kit --help`."""
     module = ModuleType(subcommand.module)
     module.__dict__.update(
         HELP=f"{subcommand.help} ({subcommand.plugin})", EXAMPLES="", add_arguments=lambda parser: None
@@ -26,18 +26,18 @@ def stand_in(subcommand: Subcommand) -> ModuleType:
     return module
 
 
-def module_of(subcommand: Subcommand) -> ModuleType:
-    """The module of a subcommand. Raises PluginError if it cannot be imported or lacks something."""
+def load_module(subcommand: Subcommand) -> ModuleType:
+    """Import the module of a subcommand. Raises PluginError if it fails or lacks an attribute."""
     where = f'subcommand "{subcommand.name}" of {subcommand.owner}'
     try:
         module = import_module(subcommand.module)
-    except Exception as error:  # a stranger's module, which may raise anything when it is imported
+    except Exception as error:  # plugin code may raise anything on import
         raise PluginError(
             f"{where}: {subcommand.module} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if missing := [name for name in NEEDED if not hasattr(module, name)]:
+    if missing := [name for name in REQUIRED if not hasattr(module, name)]:
         raise PluginError(
-            f"{where}: {subcommand.module} has no {', '.join(missing)}; a subcommand needs {', '.join(NEEDED)}"
+            f"{where}: {subcommand.module} has no {', '.join(missing)}; a subcommand needs {', '.join(REQUIRED)}"
         )
     module.__dict__.setdefault("HELP", subcommand.help)
     return module

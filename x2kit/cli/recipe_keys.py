@@ -1,4 +1,4 @@
-"""Recipe keys on the command line: every key is an option, `--training.steps 200`. Imports no torch."""
+"""Parse recipe keys given as options, such as `--training.steps 200`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
+from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import Fault, RecipeError
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
-from x2kit.recipe.shapes import SECTIONS
+from x2kit.recipe.schema import SECTIONS
 from x2kit.recipe.validation import Checks
 
 if TYPE_CHECKING:
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
 
 KEY_HELP = """
 recipe keys:
-  every key of a recipe is an option and wins over all files; values are read as YAML
+  every recipe key is an option and overrides all files; values are parsed as YAML
   --training.steps 200 --training.lr=3e-4
-  --model.text XLMRoberta --model.text.pretrained DIR   another component, without the settings of the old one
-  --data.streams.regions.losses.bbox.weight 2           one loss of one stream
-  --data.streams.parallel null                          without this stream
-  --training.help, --model.vision.help [NAME]           keys with type, default and meaning
+  --model.text XLMRoberta --model.text.pretrained DIR   another component; settings of the old one are dropped
+  --data.streams.regions.losses.bbox.weight 2           weight of one loss in one stream
+  --data.streams.parallel null                          remove this stream
+  --training.help, --model.vision.help [NAME]           list keys with type, default and description
 """
 
 
 @dataclass(frozen=True)
 class RecipeKeys:
-    """The recipe keys of a command line.
+    """Recipe keys given on the command line.
 
     Attributes:
-        values: keys with dots, and their values as texts, in order.
-        help: keys whose help is wanted, each with the component asked for, if one was.
+        values: dotted keys and their values as strings, in order.
+        help: keys whose help was requested, each with the component named, if any.
     """
 
     values: list[tuple[str, str]] = field(default_factory=list)
@@ -41,35 +42,35 @@ class RecipeKeys:
 
 
 def split_keys(arguments: Sequence[str]) -> tuple[list[str], RecipeKeys]:
-    """The arguments without recipe keys, and these. Raises RecipeError for a key without a value."""
+    """Separate recipe keys from other arguments. Raises RecipeError for a key without a value."""
     rest: list[str] = []
     keys = RecipeKeys()
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
         key, equals, value = argument.removeprefix("--").partition("=")
         if argument == "--":
-            return [*rest, argument, *waiting], keys
+            return [*rest, argument, *remaining], keys
         if not argument.startswith("--") or not _is_key(key):
             rest.append(argument)
         elif key.endswith(".help"):
-            named = not equals and waiting and waiting[0][:1].isupper()
-            keys.help.append((key.removesuffix(".help"), value or (waiting.pop(0) if named else None)))
+            named = not equals and remaining and remaining[0][:1].isupper()
+            keys.help.append((key.removesuffix(".help"), value or (remaining.pop(0) if named else None)))
         elif equals:
             keys.values.append((key, value))
-        elif waiting and not waiting[0].startswith("--"):
-            keys.values.append((key, waiting.pop(0)))
+        elif remaining and not remaining[0].startswith("--"):
+            keys.values.append((key, remaining.pop(0)))
         else:
             raise RecipeError([Fault(key, "command line", f"needs a value: --{key} VALUE")])
     return rest, keys
 
 
 def refuse_keys(keys: RecipeKeys, subcommand: str, sections: Sequence[str]) -> None:
-    """Raise RecipeError for keys of sections that the subcommand does not take."""
+    """Raise RecipeError for keys outside the sections that a subcommand accepts."""
     allowed = (
-        f"x2kit {subcommand} takes keys of {', '.join(sections)} only"
+        f"x2kit {subcommand} accepts only keys of {', '.join(sections)}"
         if sections
-        else f"x2kit {subcommand} takes no recipe keys"
+        else f"x2kit {subcommand} accepts no recipe keys"
     )
     faults = [
         Fault(key, "command line", allowed)
@@ -81,38 +82,32 @@ def refuse_keys(keys: RecipeKeys, subcommand: str, sections: Sequence[str]) -> N
 
 
 def add_recipe_arguments(parser: jsonargparse.ArgumentParser, nargs: str = "?") -> None:
-    """The recipe and what is laid over it."""
-    parser.add_argument("recipe", nargs=nargs, help="name of a shipped recipe, or path of a file")
+    """Add the recipe, `--config` and `--plugin`."""
+    parser.add_argument("recipe", nargs=nargs, help="name of a shipped recipe, or path of a recipe file")
     add_overlay_arguments(parser)
 
 
 def add_overlay_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Files and plugins on top of a recipe."""
+    """Add `--config` and `--plugin`."""
     parser.add_argument(
         "--config",
         action="append",
         default=[],
         metavar="FILE",
-        help="a recipe or overlay to lay over it, by name or path; of several the later wins",
+        help="a recipe or overlay to merge over it, by name or path; repeatable, the last one wins",
     )
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="PLUGIN",
-        help="a Python file or a module with more components; may be given several times",
-    )
+    add_plugin_argument(parser)
 
 
 def read(
     options: jsonargparse.Namespace, names: Sequence[str | Path], checks: Checks = "all"
 ) -> ResolvedRecipe:
-    """The recipe of these names under the options' overlays, plugins and keys. Raises RecipeError."""
+    """Read recipes with the overlays, plugins and keys of the options. Raises RecipeError."""
     return read_recipe([*names, *options.config], options.recipe_keys.values, options.plugin, checks=checks)
 
 
 def print_warnings(resolved: ResolvedRecipe) -> None:
-    """Print a line for each warning of a recipe."""
+    """Print the warnings of a recipe."""
     for warning in resolved.warnings:
         print(f"warning: {warning}")
 

@@ -1,4 +1,4 @@
-"""Run directories on the command line: a name for a new one, and what may be done with one that exists."""
+"""Create run directories, and check what an existing one allows. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.validation import Checks
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
-FROM_HERE_ON = "; the steps that are left are made with it"
+FROM_HERE_ON = "; applies to the remaining steps"
 LEFTOVERS = (LOCK, TRACEBACK)
-"""Left by a run that failed before its first step; they keep nobody from using the directory."""
-TRACES = ("versions.json", "metrics.jsonl", "checkpoints", WEIGHTS)
+"""Left by a run that failed before its first step; a new run may use the directory."""
+RUN_FILES = ("versions.json", "metrics.jsonl", "checkpoints", WEIGHTS)
 
 
 def new_run_directory(label: str) -> Path:
-    """`runs/LABEL-DATE-TIME` in the working directory."""
+    """Return `runs/LABEL-DATE-TIME` in the working directory."""
     return Path("runs") / f"{label}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether a run was started here."""
-    return (directory / RECIPE).is_file() and any((directory / name).exists() for name in TRACES)
+    """Return whether a run was started in a directory."""
+    return (directory / RECIPE).is_file() and any((directory / name).exists() for name in RUN_FILES)
 
 
-def make_room(directory: Path, restart: bool) -> str | None:
-    """Make sure that a new run may use this directory.
+def prepare_run_directory(directory: Path, restart: bool) -> str | None:
+    """Prepare a directory for a new run.
 
     Args:
-        directory: need not exist.
-        restart: delete the run that it holds.
-    Returns: what was deleted, to be said; None if nothing was.
-    Raises: CheckpointError if it is not empty and `restart` is not set, if it holds anything but a run, or if a
-        process trains in it.
+        directory: may be missing.
+        restart: delete the run in the directory.
+    Returns: a message if a run was deleted, else None.
+    Raises: CheckpointError if the directory is not empty and `restart` is not set, contains other files than a run, or
+        is in use by a training process.
     """
     if directory.is_file():
         raise CheckpointError(f"{directory}: is a file, not a run directory")
@@ -48,13 +48,12 @@ def make_room(directory: Path, restart: bool) -> str | None:
         return None
     if not holds_run(directory):
         raise CheckpointError(
-            f"{directory}: is not empty and holds no run (no {RECIPE} beside {' or '.join(TRACES)}); "
-            "name another --run-dir"
+            f"{directory}: is not empty and has no run ({RECIPE} and {' or '.join(RUN_FILES)}); "
+            "choose another --run-dir"
         )
     if not restart:
         raise CheckpointError(
-            f"{directory}: holds a run already; --resume continues it, --restart deletes it and starts "
-            "again, another --run-dir keeps it"
+            f"{directory}: has a run; resume it with --resume, delete it with --restart, or choose another --run-dir"
         )
     require_unlocked(directory)
     shutil.rmtree(directory)
@@ -68,32 +67,32 @@ def stored_recipe(
     plugins: Sequence[str] = (),
     checks: Checks = "evaluation",
 ) -> ResolvedRecipe:
-    """The recipe that a run directory or a weights directory holds, with what is laid over it.
+    """Read the recipe of a run or weights directory, with overlays and keys merged over it.
 
-    Raises: CheckpointError if it holds none; RecipeError if it does not fit what is installed now; PluginError if it
+    Raises: CheckpointError if there is none; RecipeError if it is invalid with the installed plugins; PluginError if it
         names plugins that may not be imported.
     """
     for candidate in (directory / RECIPE, directory / WEIGHTS / RECIPE):
         if candidate.is_file():
             return read_recipe([candidate, *overlays], overrides, plugins, checks=checks, saved=True)
-    reason = f"holds no {RECIPE}" if directory.is_dir() else "no such directory"
+    reason = f"has no {RECIPE}" if directory.is_dir() else "no such directory"
     raise CheckpointError(
-        f"{directory}: {reason}, so it is neither a run directory nor a weights directory\n"
-        "  x2kit train RECIPE --run-dir DIR makes one"
+        f"{directory}: {reason}; expected a run or weights directory\n"
+        "  create one: x2kit train RECIPE --run-dir DIR"
     )
 
 
-def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> list[str]:
-    """What changed since a run began.
+def require_same_run(stored: ResolvedRecipe, requested: ResolvedRecipe) -> list[str]:
+    """Check that a run can resume with a changed recipe.
 
-    Returns: a line for each changed key, with what it means for the steps that are left.
-    Raises: RecipeError if going on with `wanted` would make another run of the stored one.
+    Returns: a message for each changed key.
+    Raises: RecipeError for changed keys that must not change on resume.
     """
-    found = changes(stored.recipe, wanted.recipe)
-    faults = [_fault(change.difference, wanted) for change in found if change.mark is None]
+    found = changes(stored.recipe, requested.recipe)
+    faults = [_fault(change.difference, requested) for change in found if change.mark is None]
     if faults:
         free = ", ".join(key for key, _ in marked_keys())
-        advice = f"  a run goes on as it began; only {free} may differ; start another run for the rest"
+        advice = f"  only these keys may change on resume: {free}; start another run to change others"
         raise RecipeError([*faults, Fault("", "", advice)])
     return [
         f"changed: {key}: {before!r}, now {after!r}{FROM_HERE_ON if mark and mark.numbers_change else ''}"
@@ -101,24 +100,24 @@ def same_run(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> list[str]:
     ]
 
 
-def same_model(stored: ResolvedRecipe, wanted: ResolvedRecipe) -> None:
-    """Raise RecipeError if `wanted` differs from what was trained in more than its evaluation."""
-    faults = _changed(stored, wanted, ("description", "plugins", "evaluation", "evaluation.", "data.limits."))
+def require_same_model(stored: ResolvedRecipe, requested: ResolvedRecipe) -> None:
+    """Raise RecipeError if `requested` changes more than the evaluation of trained weights."""
+    faults = _changed(
+        stored, requested, ("description", "plugins", "evaluation", "evaluation.", "data.limits.")
+    )
     if faults:
-        advice = (
-            "  the weights are trained; only evaluation.* and data.limits.* may be laid over their recipe"
-        )
+        advice = "  only evaluation.* and data.limits.* may change for trained weights"
         raise RecipeError([*faults, Fault("", "", advice)])
 
 
-def _changed(stored: ResolvedRecipe, wanted: ResolvedRecipe, free: Sequence[str]) -> list[Fault]:
+def _changed(stored: ResolvedRecipe, requested: ResolvedRecipe, free: Sequence[str]) -> list[Fault]:
     return [
-        _fault(change, wanted)
-        for change in differences(stored.recipe, wanted.recipe)
+        _fault(change, requested)
+        for change in differences(stored.recipe, requested.recipe)
         if not any(change.key == name or (name[-1] == "." and change.key.startswith(name)) for name in free)
     ]
 
 
-def _fault(change: Difference, wanted: ResolvedRecipe) -> Fault:
+def _fault(change: Difference, requested: ResolvedRecipe) -> Fault:
     message = f"the run has {change.before!r}, found {change.after!r}"
-    return Fault(change.key, wanted.origin(change.key), message)
+    return Fault(change.key, requested.origin(change.key), message)

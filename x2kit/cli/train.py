@@ -1,4 +1,4 @@
-"""`x2kit train`: pretrain what a recipe describes."""
+"""`x2kit train`: train a model from a recipe, or resume a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import jsonargparse
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_recipe_arguments, print_warnings, read
-from x2kit.cli.run_directory import make_room, new_run_directory, same_run, stored_recipe
+from x2kit.cli.run_directory import new_run_directory, prepare_run_directory, require_same_run, stored_recipe
 from x2kit.distributed.processes import Processes, started_processes
 from x2kit.errors import CheckpointError
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.recipe.shapes import SECTIONS
+from x2kit.recipe.schema import SECTIONS
 
-HELP = "pretrain what a recipe describes"
+HELP = "train a model from a recipe, or resume a run"
 RECIPE_KEYS = SECTIONS
 EXAMPLES = """\
 examples:
@@ -28,20 +28,18 @@ examples:
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Recipe, run directory, what to do with an earlier run."""
+    """Add recipe, run directory, and options to resume or restart."""
     add_recipe_arguments(parser)
     parser.add_argument(
-        "--run-dir", type=str, metavar="DIR", help="where the run is kept; a new one under runs/"
+        "--run-dir", type=str, metavar="DIR", help="run directory; a new one in runs/ by default"
     )
-    parser.add_argument(
-        "--print_config", action="store_true", help="print the whole recipe as YAML and train nothing"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
-    parser.add_argument("--restart", action="store_true", help="delete the run in --run-dir and start again")
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe as YAML and exit")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --run-dir")
+    parser.add_argument("--restart", action="store_true", help="delete the run in --run-dir and start over")
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Resolve the recipe, make room for the run, train; in one process, or in those that torchrun started."""
+    """Resolve the recipe, prepare the run directory and train, on all ranks of torchrun."""
     with started_processes() as processes:
         return _run(options, processes)
 
@@ -51,7 +49,7 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     if options.recipe_keys.help:
         return print_help(options, names)
     if options.resume and options.restart:
-        raise CheckpointError("--resume continues a run and --restart deletes it; give one of them")
+        raise CheckpointError("--resume and --restart exclude each other; give one of them")
     if options.print_config:
         print(read(options, names).to_yaml(), end="")
         return 0
@@ -60,14 +58,16 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
     else:
         resolved = read(options, names)
         directory = Path(options.run_dir) if options.run_dir else new_run_directory(resolved.label)
-        directory = processes.from_rank_zero(directory)  # its name tells the time
-        said = make_room(directory, options.restart) if processes.is_rank_zero else None
+        directory = processes.from_rank_zero(
+            directory
+        )  # its name has the time, which may differ between ranks
+        message = prepare_run_directory(directory, options.restart) if processes.is_rank_zero else None
         processes.wait()
-        if said:
-            print(said)
+        if message:
+            print(message)
     if processes.is_rank_zero:
         print_warnings(resolved)
-    from x2kit.training import train  # torch enters here, when the recipe is known to be right
+    from x2kit.training import train  # imports torch, after the recipe was checked
 
     train(resolved.recipe, resolved.plugins, directory, options.resume, processes)
     if processes.is_rank_zero:
@@ -79,15 +79,15 @@ def _resumed(
     options: jsonargparse.Namespace, names: list[str], processes: Processes
 ) -> tuple[ResolvedRecipe, Path]:
     if not options.run_dir:
-        raise CheckpointError("--resume needs the run to go on with: --run-dir DIR")
+        raise CheckpointError("--resume needs the run directory: --run-dir DIR")
     directory = Path(options.run_dir)
-    # A recipe that the user names comes first: plugins that it loads need no consent in the stored one.
+    # Read the user's recipe first: plugins that it loads need no consent in the stored one.
     wanted = read(options, names) if names else None
     stored = stored_recipe(directory, plugins=options.plugin, checks="none")
     wanted = wanted or stored_recipe(
         directory, options.config, options.recipe_keys.values, options.plugin, checks="all"
     )
-    for line in same_run(stored, wanted):
+    for line in require_same_run(stored, wanted):
         if processes.is_rank_zero:
             print(line)
     return wanted, directory

@@ -53,9 +53,7 @@ def test_every_check_of_a_component_is_printed(file: Path, x2kit: Callable[..., 
     assert "  pass  settings_survive_a_recipe" in lines
 
 
-def test_a_check_that_fails_says_why_and_the_exit_status_is_1(
-    file: Path, x2kit: Callable[..., object]
-) -> None:
+def test_a_failed_check_prints_its_reason_and_returns_1(file: Path, x2kit: Callable[..., object]) -> None:
     done = x2kit("plugins", "check", "counting.py", "--component", "Silent", "--set", "limit=4")
     assert done.status == 1
     assert (
@@ -73,7 +71,7 @@ def test_a_component_that_needs_settings_is_a_failure_that_names_them(
     assert "limit: missing; give settings with --component and --set KEY=VALUE" in done.out
 
 
-def test_a_wrong_setting_is_told_as_in_a_recipe(file: Path, x2kit: Callable[..., object]) -> None:
+def test_an_invalid_setting_is_reported_as_in_a_recipe(file: Path, x2kit: Callable[..., object]) -> None:
     wrong = ("--set", "limit=many", "--set", "limits=4")
     done = x2kit("plugins", "check", "counting.py", "--component", "Counting", *wrong)
     assert done.status == 1
@@ -102,7 +100,7 @@ def test_torch_at_the_top_of_a_file_is_a_note_and_in_an_installed_plugin_a_failu
     assert "  FAIL  the_module_imports_no_torch" in done.out
 
 
-def test_for_programs_there_is_json(file: Path, x2kit: Callable[..., object]) -> None:
+def test_results_are_printed_as_json(file: Path, x2kit: Callable[..., object]) -> None:
     done = x2kit("plugins", "check", "counting.py", "--component", "Silent", "--set", "limit=4", "--json")
     outcomes = json.loads(done.out)
     assert done.status == 1
@@ -131,15 +129,15 @@ def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) 
     [
         (["x2kit_fusoin"], "no plugin, distribution or module is called 'x2kit_fusoin'; nearest: x2kit_fusion"),
         (["x2kit_fusoin"], "installed: x2kit_data, "),
-        (["counting"], "if the file counting.py is meant, write counting.py"),
-        (["x2kit"], "distribution x2kit brings several plugins; name one of them: x2kit_data, "),
+        (["counting"], "to check the file counting.py, write counting.py"),
+        (["x2kit"], "distribution x2kit has several plugins; choose one: x2kit_data, "),
         (["missing.py"], "there is no file "),
         (["counting.py", "--component", "Countin"], "no component 'Countin'; nearest: Counting; it has "),
         (["counting.py", "--set", "limit"], "--set limit: expected KEY=VALUE"),
-        (["counting.py", "--set", "limit={"], "is no YAML value"),
+        (["counting.py", "--set", "limit={"], "is not valid YAML"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_checked_is_named(
+def test_an_unknown_plugin_is_named(
     file: Path, x2kit: Callable[..., object], arguments: list[str], said: str
 ) -> None:
     done = x2kit("plugins", "check", *arguments)

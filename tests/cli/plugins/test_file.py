@@ -19,7 +19,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_written_passes_the_kit_and_ruff(
+def test_the_written_file_passes_the_kit_and_ruff(
     folder: Path, x2kit: Callable[..., object], kind: str
 ) -> None:
     done = x2kit("plugins", "new", "my-own", "--kind", kind, "--file")
@@ -35,14 +35,14 @@ def test_what_is_written_passes_the_kit_and_ruff(
         assert linted.returncode == 0, linted.stdout
 
 
-def test_a_file_that_exists_is_left_alone(folder: Path, x2kit: Callable[..., object]) -> None:
+def test_an_existing_file_is_not_overwritten(folder: Path, x2kit: Callable[..., object]) -> None:
     (folder / "my_own.py").write_text("mine")
     done = x2kit("plugins", "new", "my-own", "--kind", "task", "--file")
     assert (done.status, (folder / "my_own.py").read_text()) == (2, "mine")
-    assert "my_own.py exists and is left alone" in done.err
+    assert "my_own.py exists; choose another --directory or name" in done.err
 
 
-def test_a_source_brings_its_sample(folder: Path, x2kit: Callable[..., object]) -> None:
+def test_a_source_has_sample_data(folder: Path, x2kit: Callable[..., object]) -> None:
     done = x2kit("plugins", "new", "my-own", "--kind", "source", "--file", "--directory", "work")
     assert done.status == 0
     names = {path.relative_to(folder / "work").as_posix() for path in (folder / "work").rglob("*.*")}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from x2kit.cli import main
-from x2kit.cli.plugins.new import LONGEST, Names
+from x2kit.cli.plugins.new import MAX_LENGTH, Names
 from x2kit.errors import X2KitError
 from x2kit.plugin.components import KINDS, Kind
 
@@ -40,7 +40,7 @@ def test_it_writes_a_distribution_with_an_entry_point_tests_and_places_to_write(
     assert all(str(folder / name) in said for name in files)
 
 
-@pytest.mark.parametrize("name", ["my-own", f"abcdefghij-klmnopqrst.{'u' * (LONGEST - 22)}"])
+@pytest.mark.parametrize("name", ["my-own", f"abcdefghij-klmnopqrst.{'u' * (MAX_LENGTH - 22)}"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_passes_lint_and_has_the_form_of_the_formatter(kind: Kind, name: str, tmp_path: Path) -> None:
     assert main(["plugins", "new", name, "--kind", kind, "--directory", str(tmp_path / "new")]) == 0
@@ -59,7 +59,7 @@ def test_without_a_place_it_is_written_here(tmp_path: Path, monkeypatch: pytest.
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "kept").write_text("mine")
     assert main(["plugins", "new", "my-own", "--kind", "vision", "--directory", str(tmp_path)]) == 2
-    assert f"{tmp_path} exists and is left alone; give another place" in capsys.readouterr().err
+    assert f"{tmp_path} exists; choose another --directory or name" in capsys.readouterr().err
     assert written(tmp_path) == {"kept": "mine"}
 
 
@@ -79,23 +79,26 @@ def test_module_and_class_follow_from_the_name(name: str, module: str, class_nam
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("my encoder", "letters, digits and single - _ ."),
+        ("my encoder", "use letters, digits, and single - _ ."),
         ("-mine", "letters, digits"),
         ("encodér", "letters, digits"),
         ("", "letters, digits"),
-        ("3d-vit", "3d_vit is no name of a Python module; begin with a letter"),
-        ("a" * (LONGEST + 1), f"it has {LONGEST + 1} letters, at most {LONGEST} are allowed"),
-        ("class", "Python has a module or a keyword class"),
-        ("random", "Python has a module or a keyword random"),
-        ("x2kit", "a module x2kit is installed already"),
-        ("Torch", "a module torch is installed already"),
-        ("vision-encoder", "its class would be VisionEncoder, which x2kit.plugin or Python has"),
+        ("3d-vit", "3d_vit is not a valid module name; begin with a letter"),
+        ("a" * (MAX_LENGTH + 1), f"it has {MAX_LENGTH + 1} characters, at most {MAX_LENGTH} are allowed"),
+        ("class", "class is a module or keyword of Python"),
+        ("random", "random is a module or keyword of Python"),
+        ("x2kit", "a module x2kit is already installed"),
+        ("Torch", "a module torch is already installed"),
+        (
+            "vision-encoder",
+            "its class would be VisionEncoder, a reserved name; choose another name",
+        ),
         ("layer", "its class would be Layer"),
         ("beit-v2", "its class would be BeitV2, and plugin x2kit_timm"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_with_the_reason(name: str, said: str) -> None:
-    with pytest.raises(X2KitError, match=re.escape(f"{name!r} cannot be the name of a plugin: ")) as refused:
+    with pytest.raises(X2KitError, match=re.escape(f"invalid plugin name {name!r}: ")) as refused:
         Names.of(name, "vision")
     assert said in str(refused.value)
 

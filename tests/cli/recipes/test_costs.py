@@ -60,7 +60,7 @@ def test_every_shipped_recipe_is_valid_and_has_the_recorded_parameters(x2kit: Ru
 def test_a_recipe_for_data_of_ones_own_holds_together_without_it(x2kit: Run, name: str) -> None:
     done = x2kit("recipes", "validate", name, "--without-data")
     assert done.status == 0, done.err
-    assert done.out.endswith("left out: whether the files and folders of data are there\n")
+    assert done.out.endswith("not checked: whether data files and folders exist\n")
 
 
 def test_files_that_are_missing_are_faults_unless_they_are_left_out(x2kit: Run) -> None:
@@ -83,7 +83,7 @@ def test_other_faults_of_data_are_still_found_without_it(x2kit: Run) -> None:
     key = ("--data.streams.images.languages", "[xx]")
     done = x2kit("recipes", "validate", "finetune/retrieval-coco", "--without-data", *key)
     assert done.status == 2
-    assert "data.streams.images.languages: its source has no xx" in done.err
+    assert "data.streams.images.languages: the source has no xx" in done.err
 
 
 def test_costs_of_one_recipe(x2kit: Run) -> None:
@@ -135,7 +135,7 @@ def test_a_vocabulary_without_its_texts_is_assumed_and_said(x2kit: Run) -> None:
     )
     (entry,) = json.loads(x2kit(*command, "--json").out)
     assert entry["assumed_vocabulary"] == 5000
-    assert "taken to have 5,000 ids, the most that its tokenizer can get" in x2kit(*command).out
+    assert "maximum vocabulary of 5,000 ids" in x2kit(*command).out
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_a_swap_that_does_not_fit_is_a_fault_that_names_both(
     assert done.out.splitlines() == [
         "recipe                   vision/dinov2",
         "quickstart/english                 2.3",
-        "quickstart/multilingual          WRONG",
+        "quickstart/multilingual        INVALID",
         "1 of 2 pairs are valid; numbers are parameters in millions",
     ]
     assert done.status == 2

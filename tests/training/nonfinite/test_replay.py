@@ -140,9 +140,9 @@ def test_the_subcommand_prints_values_and_modules(
     out = capsys.readouterr().out
     assert f"{directory}/non-finite/step-0000003/records.json" in out
     assert "forward:  vision_proj (Linear): its output is not finite; neither is its parameter bias" in out
-    assert "reproduced: not finite: loss, " in out
+    assert "reproduced: NaN or Inf in loss, " in out
     assert cli.main(["debug", str(directory), "--step", "4"]) == 2
-    assert "step 4 is not saved; saved are 3" in capsys.readouterr().err
+    assert "step 4 is not saved; saved steps: 3" in capsys.readouterr().err
 
 
 def test_the_subcommand_reports_a_finite_replay(
@@ -154,8 +154,8 @@ def test_the_subcommand_reports_a_finite_replay(
             run(written(), tmp_path / "run")
     assert cli.main(["debug", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
-    assert "forward:  the output of every module is finite" in out
-    assert "not reproduced: all is finite; in the run it was not: loss, images.itc, gradient_norm" in out
+    assert "forward:  all module outputs are finite" in out
+    assert "not reproduced: all values are finite; the run had NaN or Inf in loss, images.itc, gradient_norm" in out
 
 
 def test_missing_and_damaged_steps_are_reported(
@@ -164,7 +164,7 @@ def test_missing_and_damaged_steps_are_reported(
     assert cli.main(["debug", str(tmp_path / "nowhere")]) == 2
     assert "no such directory" in capsys.readouterr().err
     assert cli.main(["debug", str(tmp_path)]) == 2
-    assert "holds no saved step" in capsys.readouterr().err
+    assert "no saved step" in capsys.readouterr().err
     spoil(monkeypatch, [1])
     resolved = written()
     with pytest.raises(X2KitError):

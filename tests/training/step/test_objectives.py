@@ -164,7 +164,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, distribution: str, acc
             {"images": {"objectives": {"one": SIGMOID}, "losses": {"itc": 0, "itm": 0}}},
             ["mlm", "bbox"],
             "data.streams.images.objectives.one",
-            "it needs the head itc",
+            "needs head itc",
         ),
     ],
 )  # fmt: skip

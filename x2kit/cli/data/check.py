@@ -1,4 +1,4 @@
-"""`x2kit data check`: read and draw every record of a recipe once, count broken ones and what hurts training."""
+"""`x2kit data check`: read every record once, count broken ones and find problems."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from x2kit.plugin.components import SourceConfig
     from x2kit.plugin.tokenizers import Tokenizer
 
-HELP = "read and draw every record once; count broken ones, cut texts, equal captions and images"
+HELP = "read every record once; count broken records, truncated texts, duplicate captions and images"
 SHOWN = 3
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """How much, how fast, form of the result."""
+    """Add limit, workers and output options."""
     parser.add_argument(
         "--limit",
         type=int,
         metavar="N",
-        help="only N records of each stream, evenly spread; duplicate ids are looked for among these alone",
+        help="check N evenly spaced records of each stream; duplicate ids are found only among these",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes; as many as there are processors by default"
+        "--workers", type=int, metavar="N", help="worker processes; one per available CPU by default"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
 
 
 def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
-    """Check, show; 1 if too many records are broken, or sound ones have a problem."""
+    """Check and print; returns 1 if too many records are broken or a problem is found."""
     if options.limit is not None and options.limit < 1:
-        raise X2KitError(f"--limit: at least 1 record must be checked, found {options.limit}")
+        raise X2KitError(f"--limit: should be 1 or more, found {options.limit}")
     recipe = resolved.recipe
-    from x2kit.data.validation.check import Check, check_units  # torch enters here
+    from x2kit.data.validation.check import Check, check_units  # imports torch
     from x2kit.terminal import TaskProgress
 
-    workers = _processors() if options.workers is None else options.workers
-    assert resolved.facts is not None  # all checks were asked for
+    workers = _available_cpus() if options.workers is None else options.workers
+    assert resolved.facts is not None  # read with all checks
     tokenizer, without_tokens = _tokenizer(recipe)
     measured = _measured(recipe.evaluation, resolved.facts.text.max_length)
     check = Check(
@@ -77,36 +77,36 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
                 progress("checking", done, check.total)
     except KeyboardInterrupt:
         interrupted = True
-    verdicts = _verdicts(check, recipe.data.max_bad_share)
+    share_problems = _share_problems(check, recipe.data.max_bad_share)
     problems = [*without_tokens, *findings.problems()]
     if options.json:
-        facts = _facts(check, recipe.data.max_bad_share, verdicts, problems, findings)
+        facts = _facts(check, recipe.data.max_bad_share, share_problems, problems, findings)
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
         console = PlainConsole()
         for table in (*_tables(check), *findings.tables()):
             console.print(table)
-        print("\n".join(_lines(check, verdicts, problems)))
+        print("\n".join(_lines(check, share_problems, problems)))
     if interrupted:
-        raise KeyboardInterrupt(f"interrupted: {check.done} of {check.total} records were checked")
-    return 1 if verdicts or problems else 0
+        raise KeyboardInterrupt(f"interrupted: {check.done} of {check.total} records checked")
+    return 1 if share_problems or problems else 0
 
 
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
-    """The tokenizer that a run would start with; or none, and why texts are counted in words."""
+    """Build the tokenizer of the run; on failure None and the reason, and words are counted."""
     from x2kit.data.pipeline.corpus import training_texts
     from x2kit.model.initialisation import build_started_tokenizer
 
     try:
         return build_started_tokenizer(recipe.model, training_texts(recipe.data)), []
     except X2KitError as error:
-        return None, [f"tokens were not counted, for there is no tokenizer: {error}"]
+        return None, [f"no tokenizer, so words were counted instead of tokens: {error}"]
 
 
 def _measured(
     evaluation: EvaluationConfig | None, max_length: int
 ) -> dict[str, tuple[SourceConfig, TextLimits]]:
-    """The evaluation's sources by name, and the least of what their tasks keep of a text."""
+    """Return each evaluation source with the lowest text limits of its tasks, by name."""
     from x2kit.data.validation.check import EVALUATION
     from x2kit.data.validation.statistics import TextLimits
 
@@ -144,8 +144,8 @@ def _row_positives(evaluation: EvaluationConfig | None) -> bool:
     return any(task.model_dump().get("positives") == "row" for task in tasks)
 
 
-def _processors() -> int:
-    """Processors that this process may use; all of the machine where the system cannot tell (macOS, Windows)."""
+def _available_cpus() -> int:
+    """Count the CPUs available to this process; all of the machine on macOS and Windows."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -158,7 +158,7 @@ def _broken(check: Check) -> dict[str, int]:
     return counts
 
 
-def _verdicts(check: Check, max_share: float) -> list[str]:
+def _share_problems(check: Check, max_share: float) -> list[str]:
     measured = {unit.name for unit in check.units if unit.config is None}
     found = []
     for name, count in _broken(check).items():
@@ -172,7 +172,7 @@ def _verdicts(check: Check, max_share: float) -> list[str]:
 
 
 def _facts(
-    check: Check, max_share: float, verdicts: list[str], problems: list[str], findings: Findings
+    check: Check, max_share: float, share_problems: list[str], problems: list[str], findings: Findings
 ) -> dict[str, Any]:
     streams: dict[str, Any] = {
         name: {
@@ -201,9 +201,9 @@ def _facts(
         "max_bad_share": max_share,
         "streams": streams,
         "equal": findings.equal_as_json(),
-        "too_many": verdicts,
+        "too_many": share_problems,
         "problems": problems,
-        "sound": check.complete and not verdicts and not problems,
+        "sound": check.complete and not share_problems and not problems,
     }
 
 
@@ -220,15 +220,15 @@ def _tables(check: Check) -> list[Table]:
     return [summary, reasons]
 
 
-def _lines(check: Check, verdicts: list[str], problems: list[str]) -> list[str]:
-    """Some records of each reason, whole lines that can be searched and copied, and the verdict."""
+def _lines(check: Check, share_problems: list[str], problems: list[str]) -> list[str]:
+    """Format sample records of each reason, unwrapped, and the problems."""
     from x2kit.data.validation.bad_records import describe_broken
 
     lines = []
     for name, reason in sorted(check.bad.counts):
         lines.append(f"{name}, {reason}:")
         lines += [f"  {describe_broken(fault)}" for fault in check.bad.kept(name, reason)[:SHOWN]]
-    found = [*verdicts, *(f"problem: {problem}" for problem in problems)]
+    found = [*share_problems, *(f"problem: {problem}" for problem in problems)]
     if check.complete and not found:
-        found = [f"sound: no stream has more broken records than it may ({check.done} checked)"]
+        found = [f"no problems found ({check.done} records checked)"]
     return [*lines, *found]

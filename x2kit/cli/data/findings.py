@@ -1,4 +1,4 @@
-"""What `x2kit data check` reports of sound records: cut texts, languages, boxes, equal contents. Imports torch late."""
+"""Report text lengths, languages, boxes and duplicates found by `x2kit data check`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from x2kit.data.validation.check import Check
     from x2kit.data.validation.statistics import SharedContents, TextCounts
 
-MUCH = 0.05
-"""Share of texts above which cut, unknown or shared ones are a problem."""
+PROBLEM_SHARE = 0.05
+"""Share of texts above which truncated, unknown or shared ones are a problem."""
 
 
 class Findings:
-    """Statistics of a check, and the problems among them.
+    """Collect statistics and problems of a finished check.
 
     Args:
-        check: that has run.
-        languages: expected codes by stream; a stream whose source cannot tell is absent.
-        cells: patches of an image.
-        unit: what lengths count: tokens, or words.
+        check: the finished check.
+        languages: expected codes by stream; streams with unknown languages are absent.
+        cells: number of patches in an image.
+        unit: unit of text lengths, tokens or words.
         row_positives: whether a retrieval task counts equal captions of other records as wrong.
     """
 
@@ -41,7 +41,7 @@ class Findings:
         self._measured = {unit.name for unit in check.units if unit.config is None}
 
     def problems(self) -> list[str]:
-        """One sentence for each problem, with the setting to change."""
+        """List the problems, each with the setting to change."""
         if not self._check.complete:
             return []
         return [
@@ -58,32 +58,32 @@ class Findings:
             without = [code for code in codes if (stream, code) not in self._check.statistics.texts]
             if without and any(name == stream for name, _ in self._check.statistics.texts):
                 yield (
-                    f"{stream}: no text in {', '.join(without)} among the records checked; correct `languages` or "
+                    f"{stream}: no text in {', '.join(without)} in the records checked; correct `languages` or "
                     "`languages_held`, or add texts"
                 )
 
     def _text_problems(self, stream: str, language: str, counts: TextCounts) -> Iterator[str]:
         where, of = f"{stream}, {language}", f"of {counts.total} texts"
-        if counts.cut > MUCH * counts.total:
+        if counts.cut > PROBLEM_SHARE * counts.total:
             yield (
-                f"{where}: {counts.cut} {of} are cut; the longest has {max(counts.lengths)} {self._unit}: raise "
+                f"{where}: {counts.cut} {of} are truncated; the longest has {max(counts.lengths)} {self._unit}: raise "
                 "max_tokens or max_words"
             )
-        if counts.unknown > (0 if stream in self._measured else MUCH * counts.total):
-            yield f"{where}: {counts.unknown} {of} have no word that the tokenizer knows; use another text encoder"
+        if counts.unknown > (0 if stream in self._measured else PROBLEM_SHARE * counts.total):
+            yield f"{where}: {counts.unknown} {of} contain only unknown words; use another text encoder"
 
     def _equal_contents(self) -> Iterator[str]:
         for number, unit in enumerate(self._check.units):
             shared = self._check.captions.within[number]
             total = sum(c.total for (name, _), c in self._texts() if name == unit.name)
-            if unit.name in self._measured and self._row_positives and shared > MUCH * total:
+            if unit.name in self._measured and self._row_positives and shared > PROBLEM_SHARE * total:
                 yield (
-                    f"{unit.name}: {shared} captions are those of another record too, which retrieval counts as wrong; "
+                    f"{unit.name}: {shared} captions also belong to other records, which retrieval counts as wrong; "
                     "set positives: text in the task"
                 )
         for first, second, count in self._between(self._check.images):
             if second in self._measured and first not in self._measured:
-                yield f"{second}: {count} images are also in {first}, which is trained on; remove them from one"
+                yield f"{second}: {count} images are also in the training stream {first}; remove them from one"
 
     def _between(self, shared: SharedContents) -> Iterator[tuple[str, str, int]]:
         units = self._check.units
@@ -91,7 +91,7 @@ class Findings:
             yield units[first].name, units[second].name, count
 
     def texts_as_json(self, stream: str) -> dict[str, Any]:
-        """Counts of a stream's texts by language."""
+        """Count a stream's texts by language."""
         return {
             language: {
                 "texts": counts.total,
@@ -105,7 +105,7 @@ class Findings:
         }
 
     def boxes_as_json(self, stream: str) -> dict[str, Any] | None:
-        """Number and sizes of a stream's boxes; None where it has none."""
+        """Summarise number and areas of a stream's boxes; None without boxes."""
         from x2kit.data.validation.statistics import AREAS
 
         areas = self._check.statistics.areas.get(stream)
@@ -120,7 +120,7 @@ class Findings:
         }
 
     def equal_as_json(self) -> dict[str, Any]:
-        """Equal captions and images within and between streams and evaluation."""
+        """Count duplicate captions and images within and between streams and evaluation."""
         units = self._check.units
         return {
             what: {
@@ -134,8 +134,10 @@ class Findings:
         }
 
     def tables(self) -> list[Table]:
-        """The same for people; a table without rows is left out."""
-        texts = Table("stream", "language", "texts", f"median {self._unit}", "longest", "cut", "unknown")
+        """Build the tables for the terminal; empty ones are omitted."""
+        texts = Table(
+            "stream", "language", "texts", f"median {self._unit}", "longest", "truncated", "unknown"
+        )
         for (stream, language), counts in self._texts():
             numbers = (
                 counts.total,
@@ -155,10 +157,10 @@ class Findings:
                     f"{found['smallest_area']:.2%}",
                     str(found["below_a_patch"]),
                 )
-        equal = Table("equal", "in", "also in", "count")
+        equal = Table("duplicates", "in", "also in", "count")
         for what, found in self.equal_as_json().items():
             for name, count in found["within"].items():
-                equal.add_row(what, name, "another of its records", str(count))
+                equal.add_row(what, name, "other records of it", str(count))
             for pair in found["between"]:
                 equal.add_row(what, pair["of"], pair["also_in"], str(pair["count"]))
         return [table for table in (texts, boxes, equal) if table.row_count]

@@ -1,4 +1,4 @@
-"""`x2kit data show`: what the model will see in a step, as one HTML file."""
+"""`x2kit data show`: write the batch of a training step to one HTML file."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import jsonargparse
 from x2kit.errors import X2KitError
 from x2kit.recipe.reading import ResolvedRecipe
 
-HELP = "write a contact sheet of what the model will see: crops, boxes, masks, tokens"
+HELP = "write a contact sheet of a step's batch: crops, boxes, masks, tokens"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Which step, where to, how much of it."""
+    """Add step, output and rows."""
     parser.add_argument(
-        "--step", type=int, default=1, metavar="N", help="the step that is shown, from 1 to training.steps"
+        "--step", type=int, default=1, metavar="N", help="step to show, from 1 to training.steps"
     )
-    parser.add_argument("--output", type=str, metavar="FILE", help="the file; data-step-N.html by default")
     parser.add_argument(
-        "--rows", type=int, default=32, metavar="N", help="most rows of each stream that are shown"
+        "--output", type=str, metavar="FILE", help="file to write; data-step-N.html by default"
     )
+    parser.add_argument("--rows", type=int, default=32, metavar="N", help="maximum rows per stream")
 
 
 def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
-    """Make the very batch of the step, draw it, write it."""
+    """Build the exact batch of the step and write its contact sheet."""
     recipe, facts = resolved.recipe, resolved.facts
     steps = recipe.training.steps
     if not 1 <= options.step <= steps:
-        raise X2KitError(f"--step: the run has the steps 1 to {steps}, found {options.step}")
+        raise X2KitError(f"--step: should be from 1 to {steps}, found {options.step}")
     if options.rows < 1:
-        raise X2KitError(f"--rows: at least 1 row must be shown, found {options.rows}")
-    assert facts is not None  # all checks were asked for
+        raise X2KitError(f"--rows: should be 1 or more, found {options.rows}")
+    assert facts is not None  # read with all checks
     from x2kit.data.pipeline.corpus import training_texts
-    from x2kit.data.pipeline.loader import StepBatches
+    from x2kit.data.pipeline.loader import StepBatches  # imports torch
     from x2kit.evaluation.report.contact_sheet import draw_sheet
     from x2kit.model.initialisation import build_started_tokenizer
 

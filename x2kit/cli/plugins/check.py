@@ -1,4 +1,4 @@
-"""`x2kit plugins check`: the conformance kit on the components of one plugin, for a person or a program."""
+"""`x2kit plugins check`: run the conformance kit on the components of a plugin."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from x2kit.plugin.loading.file_modules import is_path
 from x2kit.plugin.loading.manager import Plugins, PluginState, load_plugins
 from x2kit.recipe.faults import nearest, value_fault
 
-TEXT = "run the conformance kit on the components of a plugin; exit status 1 if a check fails"
-WHEN_INSTALLED = "no fault in a file that a run names; an installed plugin is imported by every command"
+HELP = "run the conformance kit on the components of a plugin; exit status 1 if a check fails"
+WHEN_INSTALLED = "required only of installed plugins, which every command imports"
 BUILT = "its_settings_can_be_made"
-"""The name under which it is reported that a component cannot be had without settings of the person's own."""
+"""Name of the check that fails if a component has required settings that `--set` does not give."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one check said of one component.
+    """Result of one check of one component.
 
     Attributes:
-        component: its name in recipes.
-        kind: its kind.
-        check: the check's name.
-        passed: whether the component keeps this part of its contract, as far as this plugin has to.
-        message: of the kit, if not; of a check that counts as passed it is advice.
+        component: name in recipes.
+        kind: kind of the component.
+        check: name of the check.
+        passed: whether the check passed, or does not apply to plugins that are not installed.
+        message: failure message of the kit; advice if `passed`.
     """
 
     component: str
@@ -48,21 +48,20 @@ class Outcome:
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Add the action's options."""
-    parser.add_argument("plugin", help="name of an installed plugin or distribution, a file, or a module")
-    parser.add_argument("--component", metavar="NAME", help="only this one of its components")
+    parser.add_argument("plugin", help="installed plugin or distribution, Python file, or module")
+    parser.add_argument("--component", metavar="NAME", help="check only this component")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting of the checked components, VALUE as in YAML; may be given several times. Small sizes make "
-        "the checks quick",
+        help="a setting of the components, VALUE in YAML; repeatable; small sizes make checks fast",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Print what each check says. Returns 1 if one fails."""
+    """Print the result of each check. Returns 1 if one fails."""
     plugins, state = _plugin(options.plugin)
     components = _components(plugins, state, options.component)
     settings = _settings(options.set)
@@ -90,14 +89,14 @@ def _line(outcome: Outcome) -> str:
 
 
 def _plugin(text: str) -> tuple[Plugins, PluginState]:
-    """The plugin that is meant. Raises PluginError if there is none, several, or if it is set aside."""
+    """Find the plugin. Raises PluginError if there is none, several, or if it is quarantined."""
     plugins = load_plugins()
     found = _installed(plugins, text)
     if not found and not is_path(text) and module_file(text) is None:
         raise PluginError(_no_plugin(text, plugins))
     if len(found) > 1:
         names = ", ".join(state.name for state in found)
-        raise PluginError(f"distribution {text} brings several plugins; name one of them: {names}")
+        raise PluginError(f"distribution {text} has several plugins; choose one: {names}")
     if not found:
         plugins = load_plugins([text])
         found = [plugins.state_of(text)]
@@ -111,9 +110,9 @@ def _plugin(text: str) -> tuple[Plugins, PluginState]:
 def _no_plugin(text: str, plugins: Plugins) -> str:
     names = [state.name for state in plugins.states]
     if Path(f"{text}.py").is_file():
-        advice = f"if the file {text}.py is meant, write {text}.py"
+        advice = f"to check the file {text}.py, write {text}.py"
     else:
-        advice = "a file is named by its path, as ./my_encoder.py"
+        advice = "to check a file, write its path: ./my_encoder.py"
     return (
         f"no plugin, distribution or module is called {text!r}{nearest(text, names)}\n"
         f"  installed: {', '.join(names)}\n  {advice}"
@@ -121,7 +120,7 @@ def _no_plugin(text: str, plugins: Plugins) -> str:
 
 
 def _fault(component: type[ComponentConfig], fault: ErrorDetails) -> str:
-    """What is wrong with a setting, or that it is missing."""
+    """Describe an invalid, unknown or missing setting."""
     name = ".".join(map(str, fault["loc"]))
     fields = component.model_fields
     if fault["type"] == "extra_forbidden":
@@ -135,7 +134,7 @@ def _fault(component: type[ComponentConfig], fault: ErrorDetails) -> str:
 
 
 def _installed(plugins: Plugins, text: str) -> list[PluginState]:
-    """The plugin of this name, or those of the distribution of this name."""
+    """Return the plugin of this name, or the plugins of the distribution of this name."""
     installed = [state for state in plugins.states if state.origin == "entry point"]
     named = [state for state in installed if state.name == text]
     return named or [state for state in installed if state.distribution.partition(" ")[0] == text]
@@ -150,17 +149,17 @@ def _components(plugins: Plugins, state: PluginState, only: str | None) -> list[
     return [plugins.registry.get(kind, name) for kind, name in state.components if only in (None, name)]
 
 
-def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE by key. Raises X2KitError for what is none."""
+def _settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE settings. Raises X2KitError for invalid ones."""
     settings = {}
-    for text in given:
+    for text in arguments:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise X2KitError(f"--set {text}: expected KEY=VALUE, for example --set width=16")
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise X2KitError(f"--set {text}: {value!r} is no YAML value: {error}") from error
+            raise X2KitError(f"--set {text}: {value!r} is not valid YAML: {error}") from error
     return settings
 
 

@@ -1,4 +1,4 @@
-"""`x2kit plugins new --file`: the templates of a distribution joined into one module."""
+"""Join the plugin templates of a distribution into one module."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ HOOK = "x2kit_register"
 WIDTH = 100
 
 
-def joined(parts: Mapping[str, str], module: str, title: str) -> str:
-    """One module that does what the modules of a package do.
+def join_modules(parts: Mapping[str, str], module: str, title: str) -> str:
+    """Join the modules of a package into one.
 
     Args:
-        parts: texts of the package's modules by name; that of `__init__` has the settings and the hook.
-        module: name of the package; imports from it are left out.
+        parts: source text by module name; `__init__` has the settings and the hook.
+        module: name of the package; imports from it are dropped.
         title: docstring of the result.
     """
     first = _Part(parts["__init__"], module)
@@ -31,7 +31,7 @@ def joined(parts: Mapping[str, str], module: str, title: str) -> str:
 
 
 class _Part:
-    """A module of the package.
+    """A parsed module of the package.
 
     Attributes:
         imports: imported names by module; none for `import NAME`.
@@ -68,14 +68,14 @@ def _lines(node: ast.AST) -> set[int]:
 
 
 def _type_imports(tree: ast.Module) -> Iterator[ast.stmt]:
-    """Those of `if TYPE_CHECKING`, the only `if` at the top of a template."""
+    """Yield imports under `if TYPE_CHECKING`, the only top-level `if` of a template."""
     for node in tree.body:
         if isinstance(node, ast.If):
             yield from node.body
 
 
 def _import_blocks(names: Mapping[str, set[str]]) -> list[str]:
-    """The standard library's imports, then those of others, as ruff sorts them."""
+    """Format standard-library imports, then others, in ruff's order."""
     lines: tuple[list[str], list[str]] = [], []
     for source in sorted(names, key=lambda source: (source.startswith("from "), source)):
         wanted = sorted(names[source], key=lambda name: (not name.isupper(), name[0].islower(), name))

@@ -1,7 +1,7 @@
-"""`x2kit plugins new`: a distribution of one's own, written from the templates in `x2kit/templates/plugin`.
+"""`x2kit plugins new`: write a plugin from the templates in `x2kit/templates/plugin`.
 
-A template is a file that ends in `.tmpl`; `MODULE` in its path and `$name`, `$module`, `$class_name` and the like
-in its text are filled in. What is written works as it stands, so that its author changes what already passes.
+Templates end in `.tmpl`. `MODULE` in paths and `$name`, `$module`, `$class_name` etc. in texts are substituted. The
+result passes its tests without changes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import jsonargparse
 
 import x2kit
 import x2kit.plugin
-from x2kit.cli.plugins.file import joined
+from x2kit.cli.plugins.file import join_modules
 from x2kit.errors import X2KitError
 from x2kit.plugin.components import KINDS, Kind
 from x2kit.plugin.loading.manager import load_plugins
 
-TEXT = "write a plugin to begin with: a distribution that installs and passes its tests, or one file"
-LONGEST = 32
-"""Letters of a name; the lines of the templates leave room for so many."""
+HELP = "create a plugin: a distribution that installs and passes its tests, or one file"
+MAX_LENGTH = 32
+"""Maximum length of a name, so that lines of the templates stay short enough."""
 SUFFIX = ".tmpl"
 TEMPLATE_NAMES = {"Any", "Field", "Iterable", "Iterator", "Layer", "Mapping", "Path", "Sequence", "Tensor"}
-"""Names that the templates import or define beside those of x2kit.plugin."""
+"""Names that the templates import or define, other than those of x2kit.plugin."""
 
 WORDS: dict[Kind, str] = {
     "vision": "vision encoder",
@@ -58,12 +58,12 @@ RECIPES: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Names:
-    """What the parts of a plugin are called.
+    """Names of a plugin's distribution, module and class.
 
     Attributes:
-        distribution: as pip knows it, `my-encoder`.
-        module: as Python imports it, `my_encoder`.
-        class_name: as recipes write it, `MyEncoder`.
+        distribution: name for pip, `my-encoder`.
+        module: import name, `my_encoder`.
+        class_name: name in recipes, `MyEncoder`.
     """
 
     distribution: str
@@ -72,49 +72,52 @@ class Names:
 
     @classmethod
     def of(cls, name: str, kind: Kind) -> Names:
-        """The names that follow from a distribution's. Raises X2KitError that says why it cannot be one."""
+        """Derive all names from a distribution's. Raises X2KitError if one is invalid or taken."""
         if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", name):
-            raise _unfit(name, "letters, digits and single - _ . between them, as in my-encoder, make a name")
-        if len(name) > LONGEST:
-            raise _unfit(name, f"it has {len(name)} letters, at most {LONGEST} are allowed")
+            raise _invalid_name(name, "use letters, digits, and single - _ . between them, as in my-encoder")
+        if len(name) > MAX_LENGTH:
+            raise _invalid_name(name, f"it has {len(name)} characters, at most {MAX_LENGTH} are allowed")
         parts = re.split(r"[-_.]+", name)
         module = "_".join(parts).lower()
         found = cls(name, module, "".join(part[0].upper() + part[1:] for part in parts))
         if not module.isidentifier():
-            raise _unfit(name, f"{module} is no name of a Python module; begin with a letter")
+            raise _invalid_name(name, f"{module} is not a valid module name; begin with a letter")
         if keyword.iskeyword(module) or module in sys.stdlib_module_names:
-            raise _unfit(name, f"Python has a module or a keyword {module}; take another name")
+            raise _invalid_name(name, f"{module} is a module or keyword of Python; choose another name")
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:
-            raise _unfit(name, f"a module {module} is installed already ({spec.origin}); take another name")
+            raise _invalid_name(
+                name, f"a module {module} is already installed ({spec.origin}); choose another name"
+            )
         if found.class_name in {*x2kit.plugin.__all__, *TEMPLATE_NAMES}:
-            raise _unfit(name, f"its class would be {found.class_name}, which x2kit.plugin or Python has")
+            raise _invalid_name(
+                name,
+                f"its class would be {found.class_name}, a reserved name; choose another name",
+            )
         for entry in load_plugins().registry:
             if (entry.component.kind, entry.component.component_name()) == (kind, found.class_name):
-                raise _unfit(
+                raise _invalid_name(
                     name,
                     f"its class would be {found.class_name}, and plugin {entry.plugin} "
-                    f"({entry.distribution}) has a {WORDS[kind]} of that name; take another name",
+                    f"({entry.distribution}) has a {WORDS[kind]} of this name; choose another name",
                 )
         return found
 
 
-def _unfit(name: str, why: str) -> X2KitError:
-    return X2KitError(f"{name!r} cannot be the name of a plugin: {why}")
+def _invalid_name(name: str, reason: str) -> X2KitError:
+    return X2KitError(f"invalid plugin name {name!r}: {reason}")
 
 
 def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
     """Write a distribution with one component of this kind.
 
     Args:
-        directory: the new folder; parents are made.
-    Returns: the files, in order.
-    Raises: X2KitError if the folder exists; it is then left alone.
+        directory: folder to create, with its parents.
+    Returns: the files, sorted.
+    Raises: X2KitError if the folder exists.
     """
     if directory.exists():
-        raise X2KitError(
-            f"{directory} exists and is left alone; give another place with --directory, or another name"
-        )
+        raise X2KitError(f"{directory} exists; choose another --directory or name")
     templates = {**dict(_templates("any_kind")), **dict(_templates(kind))}
     texts = {
         path.replace("MODULE", names.module): template.read_text(encoding="utf-8")
@@ -136,9 +139,9 @@ def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
     """Write a plugin of one module, joined from the templates of a distribution.
 
     Args:
-        directory: of the module; made if missing.
-    Returns: the files: the module, and the sample data that it reads, if any.
-    Raises: X2KitError if one exists; all is then left alone.
+        directory: folder of the module, created if missing.
+    Returns: the module, and its sample data, if any.
+    Raises: X2KitError if one of the files exists; nothing is then written.
     """
     texts = {
         PurePosixPath(path): Template(template.read_text(encoding="utf-8")).substitute(_values(names, kind))
@@ -147,15 +150,13 @@ def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
     }
     modules = {path.stem: text for path, text in texts.items() if path.suffix == ".py"}
     title = f"{names.class_name}, a {WORDS[kind]} in one file."
-    written = {directory / f"{names.module}.py": joined(modules, names.module, title)}
+    written = {directory / f"{names.module}.py": join_modules(modules, names.module, title)}
     written |= {
         directory / path.relative_to("MODULE"): t for path, t in texts.items() if path.suffix != ".py"
     }
     for file in written:
         if file.exists():
-            raise X2KitError(
-                f"{file} exists and is left alone; give another place with --directory, or another name"
-            )
+            raise X2KitError(f"{file} exists; choose another --directory or name")
     for file, text in written.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -175,7 +176,7 @@ def _values(names: Names, kind: Kind) -> dict[str, str]:
 
 
 def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
-    """The templates of a part by the path that their files get."""
+    """Yield output path and template of each file of a part."""
     pending = [(PurePosixPath(), files("x2kit") / "templates" / "plugin" / part)]
     while pending:
         place, folder = pending.pop()
@@ -188,18 +189,18 @@ def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Add the action's options."""
-    parser.add_argument("name", help="of the distribution, for example my-encoder")
-    parser.add_argument("--kind", required=True, choices=list(KINDS), help="what it brings")
-    parser.add_argument("--file", action="store_true", help="one module instead of a distribution")
+    parser.add_argument("name", help="name of the distribution, for example my-encoder")
+    parser.add_argument("--kind", required=True, choices=list(KINDS), help="kind of its component")
+    parser.add_argument("--file", action="store_true", help="write one module instead of a distribution")
     parser.add_argument(
         "--directory",
         metavar="DIR",
-        help="the new folder, ./NAME if not given; with --file where the module goes, by default here",
+        help="folder to create, ./NAME by default; with --file the folder of the module, . by default",
     )
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Write it, and say what comes next."""
+    """Write the plugin and print its files and the next command."""
     names = Names.of(options.name, options.kind)
     if options.file:
         module, *others = write_file(names, options.kind, Path(options.directory or "."))

@@ -1,4 +1,4 @@
-"""`x2kit recipes`: list, show, copy, validate and compare recipes."""
+"""`x2kit recipes`: list, show, copy, validate and compare recipes, and export their schema."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from pathlib import Path
 import jsonargparse
 
 from x2kit.cli.key_help import is_key, print_help, print_key
-from x2kit.cli.parser import ArgumentParser
+from x2kit.cli.parser import ArgumentParser, add_plugin_argument
 from x2kit.cli.recipe_keys import add_recipe_arguments, read, refuse_keys
 from x2kit.cli.recipes import diff as recipe_diff
-from x2kit.cli.recipes import schema as recipe_schema
 from x2kit.cli.recipes import validate as recipe_validate
+from x2kit.io.atomic import atomic_file
+from x2kit.plugin.loading.manager import load_plugins
 from x2kit.recipe.catalogue import RecipeFile, copy_recipe, read_one, shipped
-from x2kit.recipe.shapes import SECTIONS
+from x2kit.recipe.json_schema import json_schema
+from x2kit.recipe.schema import SECTIONS
 
 HELP = "list, show, copy, validate and compare recipes"
 RECIPE_KEYS = SECTIONS
-MODULES = {"validate": recipe_validate, "diff": recipe_diff, "schema": recipe_schema}
-"""The actions that have a module of their own."""
+MODULES = {"validate": recipe_validate, "diff": recipe_diff}
+"""Actions in their own modules; the others are in this one."""
 EXAMPLES = """\
 examples:
   x2kit recipes list
@@ -37,33 +39,37 @@ examples:
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """The actions."""
+    """Add the actions."""
     actions = parser.add_subcommands(dest="action", title="actions", description="")
     for name, text in (
-        ("list", "names and descriptions of the shipped recipes"),
-        (
-            "show",
-            "the whole recipe as YAML, with the place where each value was written; or what a key means",
-        ),
-        ("copy", "a shipped recipe as a file of your own"),
-        *((name, module.TEXT) for name, module in MODULES.items()),
+        ("list", "list the shipped recipes with their descriptions"),
+        ("show", "print the whole recipe as YAML with the origin of each value, or describe a key"),
+        ("copy", "copy a shipped recipe to a new file"),
+        ("schema", "write the JSON Schema of recipes, with which editors complete and check them"),
+        *((name, module.HELP) for name, module in MODULES.items()),
     ):
-        action = ArgumentParser(description=text, allow_abbrev=False)
+        action = ArgumentParser(description=text)
         actions.add_subcommand(name, action, help=text)
         if name == "list":
-            action.add_argument("--json", action="store_true", help="for programs")
+            action.add_argument("--json", action="store_true", help="print the list as JSON")
         elif name == "show":
             add_recipe_arguments(action)
-            action.add_argument("--plain", action="store_true", help="without comments")
+            action.add_argument("--plain", action="store_true", help="omit the comments with origins")
         elif name == "copy":
             action.add_argument("recipe", help="name of a shipped recipe")
-            action.add_argument("file", help="the new file; one that exists is left alone")
+            action.add_argument("file", help="file to write; must not exist")
+        elif name == "schema":
+            action.add_argument("file", nargs="?", help="file to write; printed by default")
+            action.add_argument(
+                "--overlay", action="store_true", help="schema of overlays, without required keys"
+            )
+            add_plugin_argument(action)
         else:
             MODULES[name].add_arguments(action)
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Dispatch to the action."""
+    """Run the action."""
     chosen = options[options.action]
     chosen.recipe_keys = options.recipe_keys
     if options.action in ("list", "copy", "schema"):
@@ -71,7 +77,7 @@ def run(options: jsonargparse.Namespace) -> int:
     if options.action in MODULES:
         status: int = MODULES[options.action].run(chosen)
         return status
-    return {"list": _list, "show": _show, "copy": _copy}[options.action](chosen)
+    return {"list": _list, "show": _show, "copy": _copy, "schema": _schema}[options.action](chosen)
 
 
 def _list(options: jsonargparse.Namespace) -> int:
@@ -98,6 +104,17 @@ def _show(options: jsonargparse.Namespace) -> int:
 def _copy(options: jsonargparse.Namespace) -> int:
     file = copy_recipe(options.recipe, Path(options.file))
     print(f"{file}\nnext: x2kit recipes validate {file}")
+    return 0
+
+
+def _schema(options: jsonargparse.Namespace) -> int:
+    schema = json.dumps(json_schema(load_plugins(options.plugin).registry, options.overlay), indent=1)
+    if options.file is None:
+        print(schema)
+        return 0
+    with atomic_file(Path(options.file)) as temporary:
+        temporary.write_text(schema + "\n", encoding="utf-8")
+    print(options.file)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Peaks of a few accelerators, for estimates of time. Imports no torch."""
+"""Estimate parameters, memory, FLOPs and time of recipes; imports torch only when called."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 UTILISATION = 0.35
-"""Share of the peak that an estimate assumes; it is not measured: `x2kit bench` measures a recipe's on your device."""
+"""Assumed share of the peak; `x2kit bench` measures it for a recipe and device."""
 
 
 class Peak(NamedTuple):
-    """Operations a second of dense matrix products, as the maker states them."""
+    """Peak FLOP/s of dense matrix products, as specified by the vendor."""
 
     bf16: float
     fp32: float
@@ -34,20 +34,22 @@ DEFAULT_ACCELERATOR = "a100"
 
 
 def hours(flops: float, accelerator: str, precision: str) -> float:
-    """Hours of one accelerator for so many operations, at the assumed utilisation; `auto` counts as bf16."""
+    """Estimate hours on one accelerator at the assumed utilisation; `auto` counts as bf16."""
     peak = ACCELERATORS[accelerator]
     return flops / ((peak.fp32 if precision == "fp32" else peak.bf16) * UTILISATION) / 3600
 
 
 _models: dict[tuple[str, str], X2VLM] = {}
-"""Models of this process by their settings: many recipes have the same one."""
+"""Cache of meta models by their settings; many recipes share one."""
 
 
 def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
-    """The costs of a recipe; those of a step are null where it has no data. Raises X2KitError as building does.
+    """Estimate the costs of a recipe; costs per step are null without data.
 
-    Bytes of weights and of optimiser (gradients and AdamW's two averages) are those of one device that holds all;
-    activations are per row of text of the global batch, in float32, vision included.
+    Weights and optimiser (gradients and the two moments of AdamW) are in bytes, unsharded. Activations are in bytes per
+    text row of the global batch, in float32, vision included.
+
+    Raises: X2KitError if the model cannot be built.
     """
     from x2kit.training.profiling.costs import BYTES, images_of, parameter_count, step_costs, tokens_of
 
@@ -88,7 +90,7 @@ def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
 
 
 def _assumed_vocabulary(resolved: ResolvedRecipe, model: X2VLM) -> int | None:
-    """Ids of a tokenizer that could not be trained, as it has no texts here; None where they are known."""
+    """Return the assumed vocabulary size of a tokenizer that has no texts to train on; else None."""
     from x2kit.plugin import IdsOnly
 
     trained = resolved.facts is not None and resolved.facts.text.vocab_size is None
@@ -97,11 +99,11 @@ def _assumed_vocabulary(resolved: ResolvedRecipe, model: X2VLM) -> int | None:
 
 
 def model_of(resolved: ResolvedRecipe) -> X2VLM:
-    """The model of a recipe on the meta device, built once for all recipes that share it."""
+    """Build the model of a recipe on the meta device, or return it from the cache."""
     from x2kit.training.profiling.costs import meta_model
 
     recipe, facts = resolved.recipe, resolved.facts
-    trained = facts is None or facts.text.vocab_size is None  # then the data says how large the vocabulary is
+    trained = facts is None or facts.text.vocab_size is None  # vocabulary size depends on the data
     key = (recipe.model.model_dump_json(), recipe.data.model_dump_json() if trained else "")
     if key not in _models:
         _models[key] = meta_model(recipe.model, recipe.data)
@@ -109,14 +111,14 @@ def model_of(resolved: ResolvedRecipe) -> X2VLM:
 
 
 def costs_as_text(found: list[dict[str, Any]]) -> str:
-    """A line a recipe, and what the columns assume."""
+    """Format one line per recipe, and notes on the assumptions."""
     head = (
         "recipe",
         "",
         "parameters",
         "weights",
         "optimiser",
-        "a row",
+        "row",
         "FLOP/step",
         "tokens",
         "images",
@@ -128,16 +130,15 @@ def costs_as_text(found: list[dict[str, Any]]) -> str:
         "  ".join(cell.ljust(width) if number < 2 else cell.rjust(width) for number, (cell, width) in cells)
         for cells in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
     ]
-    told = [entry["accelerator"]["name"] for entry in found if "accelerator" in entry]
+    accelerators = [entry["accelerator"]["name"] for entry in found if "accelerator" in entry]
     notes = [
-        f"time: of one {told[0]} at {UTILISATION:.0%} of its peak, which is assumed" if told else "",
+        f"time: one {accelerators[0]} at an assumed {UTILISATION:.0%} of its peak" if accelerators else "",
         *(
-            f"{entry['recipe']}: its texts are not here, so its vocabulary is taken to have {assumed:,} ids, the most "
-            "that its tokenizer can get"
+            f"{entry['recipe']}: texts not found; assuming the tokenizer's maximum vocabulary of {assumed:,} ids"
             for entry in found
             if (assumed := entry.get("assumed_vocabulary"))
         ),
-        "a row: activations in float32; tokens: all texts as long as max_tokens; steps are of the global batch",
+        "row: activations in float32; tokens: all texts at max_tokens; steps of the global batch",
     ]
     return "\n".join([*table, *filter(None, notes)])
 
@@ -145,7 +146,7 @@ def costs_as_text(found: list[dict[str, Any]]) -> str:
 def _line(entry: dict[str, Any]) -> tuple[str, ...]:
     name = str(entry["recipe"])
     if "parameters" not in entry:
-        return (name, "WRONG", *[""] * 8)
+        return (name, "INVALID", *[""] * 8)
     memory = entry["memory"]
     figures = (f"{entry['parameters']:,}", _gigabytes(memory["weights"]), _gigabytes(memory["optimiser"]))
     if entry["flops_per_step"] is None:
@@ -163,7 +164,7 @@ def _line(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _scaled(count: float) -> str:
-    """Three figures and a prefix: 377 T, 32.7 M."""
+    """Format a count with three figures and a prefix: 377 T, 32.7 M."""
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if count >= factor:
             return f"{_figures(count / factor)} {prefix}"
@@ -171,7 +172,7 @@ def _scaled(count: float) -> str:
 
 
 def _duration(hours: float) -> str:
-    """Hours, minutes or seconds with three figures: 1,882 h, 12.5 min, 0.118 s."""
+    """Format hours, minutes or seconds with three figures: 1,882 h, 12.5 min, 0.118 s."""
     for factor, unit in ((1.0, "h"), (1 / 60, "min")):
         if hours >= factor:
             return f"{_figures(hours / factor)} {unit}"
@@ -179,7 +180,7 @@ def _duration(hours: float) -> str:
 
 
 def _figures(value: float) -> str:
-    """At least three figures, never with an exponent."""
+    """Format at least three figures without an exponent."""
     if value == 0:
         return "0"
     return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"

@@ -1,4 +1,4 @@
-"""`x2kit recipes diff`: what differs between two recipes once everything is resolved."""
+"""`x2kit recipes diff`: compare two resolved recipes key by key."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from x2kit.recipe.changes import ABSENT, differences
 from x2kit.recipe.reading import read_recipe
 from x2kit.recipe.yaml_text import inline
 
-TEXT = "what differs between two recipes, or what --config and keys change in one"
+HELP = "compare two recipes, or a recipe with itself under --config and recipe keys"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Two recipes, and what is laid over the second."""
-    parser.add_argument("recipe", help="name of a shipped recipe, or path of a file")
-    parser.add_argument("other", nargs="?", help="the one to compare it with; by default the same")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    """Add the two recipes, and the overlays of the second."""
+    parser.add_argument("recipe", help="name of a shipped recipe, or path of a recipe file")
+    parser.add_argument("other", nargs="?", help="recipe to compare with; the same by default")
+    parser.add_argument("--json", action="store_true", help="print the differences as JSON")
     add_overlay_arguments(parser)
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Print every key whose values differ; the options' overlays and keys count for the second recipe alone."""
+    """Print all changed keys; overlays and recipe keys apply to the second recipe only."""
     before = read_recipe([options.recipe], extra_plugins=options.plugin, checks="none")
     after = read(options, [options.other or options.recipe], checks="none")
-    found = differences(before.recipe, after.recipe)
+    changed = differences(before.recipe, after.recipe)
     if options.json:
-        print(json.dumps([difference._asdict() for difference in found], ensure_ascii=False, indent=2))
+        print(json.dumps([difference._asdict() for difference in changed], ensure_ascii=False, indent=2))
         return 0
-    for key, old, new in found:
+    for key, old, new in changed:
         print(f"{key}: {_shown(old)} → {_shown(new)}")
-    if not found:
+    if not changed:
         print("no difference")
     return 0
 

@@ -1,4 +1,4 @@
-"""What a recipe resolves to, in a few lines: images, widths, vocabulary, streams with their losses."""
+"""Summarise a resolved recipe: encoders, streams, losses, evaluation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.validation import losses_on, objectives_on
 
 
+def counted(number: int, noun: str) -> str:
+    """Format a number with its noun, `1 layer` or `2 layers`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
-    """The facts for programs."""
+    """Return the summary as JSON values."""
     recipe, facts = resolved.recipe, resolved.facts
     model: dict[str, Any] = {}
     if facts is not None:
@@ -59,31 +64,31 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
 
 
 def as_text(name: str, resolved: ResolvedRecipe) -> str:
-    """The facts for people."""
+    """Format the summary for the terminal."""
     facts = as_json(resolved)
     lines = [f"{name}: ok"]
     if facts["model"]:
         vision, text, fusion = (facts["model"][kind] for kind in ("vision", "text", "fusion"))
         size, (rows, columns) = vision["image_size"], vision["grid"]
-        vocabulary = text["vocab_size"] or "still to be trained on the run's texts"
+        vocabulary = text["vocab_size"] or "to be trained on the run's texts"
         lines += [
             f"  vision  {vision['component']}: images {size}×{size}×{vision['channels']}, "
             f"grid {rows}×{columns}, width {vision['width']}",
             f"  text    {text['component']}: width {text['width']}, at most {text['max_length']} tokens, "
             f"vocabulary {vocabulary}",
-            f"  fusion  {fusion['component']}: width {fusion['width']}, {fusion['layers']} layers",
+            f"  fusion  {fusion['component']}: width {fusion['width']}, {counted(fusion['layers'], 'layer')}",
         ]
     for stream, fact in facts["streams"].items():
         losses = ", ".join(
             loss if weight == 1 else f"{loss} × {weight:g}" for loss, weight in fact["losses"].items()
         )
         lines.append(
-            f"  stream  {stream}: {fact['kind']} from {fact['source']}, {fact['batch_size']} rows a step; "
+            f"  stream  {stream}: {fact['kind']} from {fact['source']}, {counted(fact['batch_size'], 'row')} per step; "
             f"{losses or 'no losses'}"
         )
     if not facts["streams"]:
-        lines.append("  no stream of data: a model to start from, not a run")
-    lines.append(f"  training {facts['steps']} steps")
+        lines.append("  no streams: describes a model, not a run")
+    lines.append(f"  training {counted(facts['steps'], 'step')}")
     evaluation = facts["evaluation"]
     if evaluation:
         lines.append(

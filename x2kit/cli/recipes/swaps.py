@@ -1,4 +1,4 @@
-"""Overlays that exchange an encoder, laid over every shipped recipe. Imports no torch."""
+"""Check every overlay that replaces an encoder over every shipped recipe."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Literal, NamedTuple
 from x2kit.cli.recipes.costs import model_of
 from x2kit.errors import Fault, RecipeError
 from x2kit.recipe.catalogue import is_overlay, read_one, shipped
-from x2kit.recipe.merging import written_out
+from x2kit.recipe.merging import expand_shorthands
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
-from x2kit.recipe.shapes import ROOT
+from x2kit.recipe.schema import ROOT
 from x2kit.recipe.yaml_text import Node
 
 Swapped = Literal["vision", "text", "fusion"]
 
 
 class Swap(NamedTuple):
-    """An overlay over a recipe: what they resolve to, or the faults."""
+    """An overlay over a recipe, resolved or with its faults."""
 
     recipe: str
     overlay: str
@@ -26,12 +26,12 @@ class Swap(NamedTuple):
 
 
 def overlays_that_swap(kind: Swapped) -> list[str]:
-    """Names of the shipped overlays that exchange this encoder; without those that need published weights."""
+    """List shipped overlays that replace an encoder and need no published weights."""
     return [str(file.name) for file in shipped() if is_overlay(file) and _swaps(read_one(file), kind)]
 
 
 def every_swap(kind: Swapped) -> Iterator[Swap]:
-    """Each of these overlays over each shipped recipe, checked without data."""
+    """Read each of these overlays over each shipped recipe, without data checks."""
     overlays = overlays_that_swap(kind)
     for recipe in [str(file.name) for file in shipped() if not is_overlay(file)]:
         for overlay in overlays:
@@ -42,14 +42,14 @@ def every_swap(kind: Swapped) -> Iterator[Swap]:
 
 
 def _swaps(overlay: Node, kind: Swapped) -> bool:
-    tree = written_out(overlay, ROOT)
+    tree = expand_shorthands(overlay, ROOT)
     path = ("model", kind)
     chosen, published = (*path, "class_path"), (*path, "init_args", "pretrained")
     return tree.descend(chosen)[1] == len(chosen) and tree.descend(published)[1] < len(published)
 
 
 def swaps_as_json(kind: Swapped) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """An entry for each pair of recipe and overlay, with the parameters of the model; and all faults."""
+    """Return an entry with parameter count for each recipe and overlay, and all faults."""
     from x2kit.training.profiling.costs import parameter_count
 
     entries: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ def swaps_as_json(kind: Swapped) -> tuple[list[dict[str, Any]], list[Fault]]:
 
 
 def swaps_as_table(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A row a recipe, a column an overlay: millions of parameters, or WRONG."""
+    """Return rows of recipes and columns of overlays: millions of parameters, or INVALID."""
     overlays = list(dict.fromkeys(entry["overlay"] for entry in entries))
     cells = {(entry["recipe"], entry["overlay"]): _cell(entry) for entry in entries}
     recipes = dict.fromkeys(entry["recipe"] for entry in entries)
@@ -81,7 +81,7 @@ def swaps_as_table(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def swaps_as_text(entries: Sequence[dict[str, Any]]) -> str:
-    """The table in columns."""
+    """Format the table with aligned columns."""
     rows = swaps_as_table(entries)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -94,4 +94,4 @@ def swaps_as_text(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _cell(entry: dict[str, Any]) -> str:
-    return f"{entry['parameters'] / 1e6:,.1f}" if entry["valid"] else "WRONG"
+    return f"{entry['parameters'] / 1e6:,.1f}" if entry["valid"] else "INVALID"

@@ -1,4 +1,4 @@
-"""`x2kit recipes validate`: does each recipe hold together, and what would it cost?"""
+"""`x2kit recipes validate`: check recipes and estimate their costs."""
 
 from __future__ import annotations
 
@@ -17,38 +17,36 @@ from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.validation import Checks
 
-TEXT = "check recipes without building anything"
+HELP = "check recipes without building a model, and estimate their costs"
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Which recipes, and how much is asked about them."""
-    parser.add_argument("recipes", nargs="*", help="names or paths; each is checked by itself")
+    """Add recipes, checks, costs and overlay options."""
+    parser.add_argument("recipes", nargs="*", help="names or paths; each is checked separately")
     parser.add_argument(
         "--all",
         action="store_true",
-        help="all shipped recipes, with their costs, and without their data, which is yours",
+        help="check all shipped recipes without their data files, and print costs",
     )
-    parser.add_argument(
-        "--without-data", action="store_true", help="leave out whether files and folders of data are there"
-    )
-    parser.add_argument("--costs", action="store_true", help="parameters, memory, operations and time")
+    parser.add_argument("--without-data", action="store_true", help="allow missing data files and folders")
+    parser.add_argument("--costs", action="store_true", help="print parameters, memory, FLOPs and time")
     parser.add_argument(
         "--accelerator",
         choices=list(ACCELERATORS),
         default=DEFAULT_ACCELERATOR,
-        help="the device whose hours are told",
+        help="device for which to estimate hours",
     )
     parser.add_argument(
         "--swaps",
         choices=get_args(Swapped),
-        help="every shipped overlay that exchanges this encoder, over every shipped recipe, without data",
+        help="check each shipped overlay that replaces this encoder over each shipped recipe, without data",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     add_overlay_arguments(parser)
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Check each recipe by itself; status 2 and all faults if one has any."""
+    """Check each recipe separately; print all faults and return 2 if there are any."""
     names = [*options.recipes]
     if options.recipe_keys.help:
         return print_help(options, names[:1])
@@ -63,7 +61,7 @@ def run(options: jsonargparse.Namespace) -> int:
     if options.all or options.costs:
         print(costs_as_text(found))
     if options.all or options.without_data:
-        print("left out: whether the files and folders of data are there")
+        print("not checked: whether data files and folders exist")
     if faults:
         raise RecipeError(faults)
     return 0
@@ -83,15 +81,15 @@ def _swaps(options: jsonargparse.Namespace) -> int:
 def _check(options: jsonargparse.Namespace, names: list[str]) -> tuple[list[dict[str, Any]], list[Fault]]:
     faults: list[Fault] = []
     found: list[dict[str, Any]] = []
-    asked: list[str | None] = [*names] or [None]
-    for name in asked:
+    requested: list[str | None] = [*names] or [None]
+    for name in requested:
         try:
             resolved = _read(options, name)
             costs = costs_as_json(resolved, options.accelerator) if options.all or options.costs else {}
         except (RecipeError, PluginError) as error:
-            own = error.faults if isinstance(error, RecipeError) else (Fault("", str(name), str(error)),)
-            found.append(_entry(name, own))
-            faults += own
+            errors = error.faults if isinstance(error, RecipeError) else (Fault("", str(name), str(error)),)
+            found.append(_entry(name, errors))
+            faults += errors
             continue
         found.append(_entry(name) | as_json(resolved) | costs)
         if not options.json:
@@ -107,7 +105,7 @@ def _read(options: jsonargparse.Namespace, name: str | None) -> ResolvedRecipe:
 
 
 def _entry(name: str | None, faults: tuple[Fault, ...] = ()) -> dict[str, Any]:
-    """`ok` is what `valid` was called first."""
+    """Make a JSON entry; `ok` is the former name of `valid`, kept for programs."""
     return {
         "recipe": name,
         "valid": not faults,
