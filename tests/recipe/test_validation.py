@@ -79,8 +79,8 @@ def test_a_batch_of_one_is_enough_for_masked_language_alone(write: Write) -> Non
 
 
 def test_shared_images_need_an_image_text_stream_of_the_same_source(write: Write) -> None:
-    assert refusals(("data.streams.regions.images_from", "picturs")) == [
-        'command line: data.streams.regions.images_from: no image-text stream is called "picturs"; '
+    assert refusals(("data.streams.regions.images_from", "imags")) == [
+        'command line: data.streams.regions.images_from: no image-text stream is called "imags"; '
         "nearest: images",
         "  image-text streams: images",
     ]
@@ -139,7 +139,7 @@ def test_the_source_of_a_task_is_checked_like_the_shared_one(write: Write) -> No
         ("data.streams.parallel.source", other), (own, other), ("evaluation.split", "train")
     )[2:]
     assert own in trained
-    assert 'what stream "parallel" trains on' in trained
+    assert 'what stream "parallel" is trained on' in trained
 
 
 def test_colour_operations_need_colours(write: Write) -> None:
@@ -148,7 +148,7 @@ def test_colour_operations_need_colours(write: Write) -> None:
     (message,) = refusals(("model.vision.channels", 1), off[0])
     assert message.endswith(
         "data.streams.regions.transform.augment_operations: needs images with 3 channels, but "
-        "model.vision wants 1; set 0"
+        "model.vision takes 1; set 0"
     )
 
 
@@ -170,7 +170,7 @@ def test_evaluation_does_not_need_the_training_data(write: Write) -> None:
 
 def test_a_recipe_made_in_python_is_checked_without_places(write: Write) -> None:
     recipe = read_recipe(["good.yaml"], [("evaluation.split", "train")], checks="none").recipe
-    with pytest.raises(RecipeError, match=r"^evaluation\.source: its split"):
+    with pytest.raises(RecipeError, match=r"^evaluation\.source: split"):
         validate(recipe)
 
 
@@ -213,8 +213,8 @@ def test_images_with_boxes_take_colour_augmentations_only(write: Write) -> None:
     key = "data.streams.images.transform"
     (message,) = refusals((f"{key}.augment_colour", False))
     assert message == (
-        f"command line: {key}.augment_colour: images with boxes take colour operations alone, so without them "
-        f"nothing is left; set {key}.augment_operations: 0"
+        f"command line: {key}.augment_colour: images with boxes get colour operations only, so "
+        f"none remain; set {key}.augment_operations: 0"
     )
     accepted((f"{key}.augment_colour", False), (f"{key}.augment_operations", 0))
 
