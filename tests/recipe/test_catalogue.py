@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import x2kit
 from x2kit.recipe.catalogue import find, folder, is_overlay, shipped
 
 
@@ -37,6 +36,6 @@ def test_overlays_are_distinguished_from_recipes() -> None:
 def test_a_wheel_contains_its_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x2kit/recipes/quickstart").mkdir(parents=True)
     (tmp_path / "x2kit/recipes/quickstart/one.yaml").write_text("training: {}")
-    monkeypatch.setattr(x2kit, "__file__", str(tmp_path / "x2kit/__init__.py"))
+    monkeypatch.setattr("x2kit.recipe.catalogue.PACKAGE", tmp_path / "x2kit")
     assert folder() == tmp_path / "x2kit/recipes"
     assert [file.name for file in shipped()] == ["quickstart/one"]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import x2kit
 from x2kit.errors import RecipeError
 from x2kit.recipe.catalogue import copy_recipe, find, read_documents
 
@@ -38,7 +37,7 @@ def test_bases_that_are_relative_paths_become_names(
         "x2kit/recipes/b/second.yaml",
         "# base: ../a/first.yaml is short\nbase: [../a/first.yaml, a/first]  # x\n",
     )
-    monkeypatch.setattr(x2kit, "__file__", str(tmp_path / "x2kit/__init__.py"))
+    monkeypatch.setattr("x2kit.recipe.catalogue.PACKAGE", tmp_path / "x2kit")
     copy_recipe("b/second", Path("mine.yaml"))
     assert (
         Path("mine.yaml").read_text() == "# base: ../a/first.yaml is short\nbase: [a/first, a/first]  # x\n"

@@ -19,7 +19,7 @@ from x2kit.recipe.yaml_text import Node, parse
 
 BASE = "base"
 SUFFIX = ".yaml"
-_PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[1]
 
 
 def read_documents(name: str | Path, saved: bool = False) -> tuple[RecipeFile, list[Node]]:
@@ -98,8 +98,8 @@ class RecipeFile:
 
 def folder() -> Path:
     """Return the folder of the shipped recipes."""
-    installed = _PACKAGE / "recipes"
-    return installed if installed.is_dir() else _PACKAGE.parent / "recipes"
+    installed = PACKAGE / "recipes"
+    return installed if installed.is_dir() else PACKAGE.parent / "recipes"
 
 
 def shipped() -> list[RecipeFile]:
