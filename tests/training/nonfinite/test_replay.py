@@ -155,7 +155,10 @@ def test_the_subcommand_reports_a_finite_replay(
     assert cli.main(["debug", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert "forward:  all module outputs are finite" in out
-    assert "not reproduced: all values are finite; the run had NaN or Inf in loss, images.itc, gradient_norm" in out
+    assert (
+        "not reproduced: all values are finite; the run had NaN or Inf in loss, images.itc, gradient_norm"
+        in out
+    )
 
 
 def test_missing_and_damaged_steps_are_reported(
