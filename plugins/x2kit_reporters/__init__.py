@@ -8,7 +8,7 @@ from typing import Any
 
 from x2kit.plugin import Registry, RunFacts, hookimpl
 from x2kit_reporters.config import MLflow, TensorBoard, WeightsAndBiases
-from x2kit_reporters.results import numbers, read_run_id
+from x2kit_reporters.reporting import numbers, read_run_id
 
 __all__ = ["MLflow", "TensorBoard", "WeightsAndBiases", "x2kit_evaluation_done", "x2kit_register"]
 

@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from x2kit.plugin import RunFacts, RunStatus
-from x2kit_reporters.background import BackgroundCalls
-from x2kit_reporters.results import read_run_id, write_run_id
+from x2kit_reporters.reporting import BackgroundCalls, read_run_id, write_run_id
 
 if TYPE_CHECKING:
     from x2kit_reporters.config import MLflow

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import wandb
 
 from x2kit.plugin import RunFacts, RunStatus
-from x2kit_reporters.results import read_run_id, write_run_id
+from x2kit_reporters.reporting import read_run_id, write_run_id
 
 if TYPE_CHECKING:
     from x2kit_reporters.config import WeightsAndBiases

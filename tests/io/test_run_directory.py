@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from x2kit.cli.run_directory import make_room
+from x2kit.cli.run_directory import prepare_run_directory
 from x2kit.errors import CheckpointError, StorageError
 from x2kit.io.run_directory import LOCK, METRICS, NO_LOCKS, read_metrics, require_unlocked, run_lock
 
@@ -88,7 +88,7 @@ def test_restart_keeps_a_run_that_is_being_trained(tmp_path: Path) -> None:
         locked_by_another(tmp_path),
         pytest.raises(CheckpointError, match="another process is training here"),
     ):
-        make_room(tmp_path, restart=True)
+        prepare_run_directory(tmp_path, restart=True)
     assert (tmp_path / "recipe.yaml").exists()
 
 
@@ -97,7 +97,7 @@ def test_restart_keeps_the_directory_of_a_run_that_just_started(tmp_path: Path) 
         locked_by_another(tmp_path),
         pytest.raises(CheckpointError, match="another process is training here"),
     ):
-        make_room(tmp_path, restart=True)
+        prepare_run_directory(tmp_path, restart=True)
 
 
 def test_a_path_below_a_file_is_a_storage_error(tmp_path: Path) -> None:

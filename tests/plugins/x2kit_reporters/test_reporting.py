@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from x2kit_reporters import background
-from x2kit_reporters.background import BackgroundCalls
+from x2kit_reporters.reporting import BackgroundCalls
 
 
 def fail() -> None:
