@@ -4,7 +4,7 @@ import threading
 from functools import partial
 
 import pytest
-from x2kit_reporters import background
+from x2kit_reporters import reporting
 from x2kit_reporters.reporting import BackgroundCalls
 
 
@@ -49,7 +49,7 @@ def test_the_end_waits_no_longer_than_it_says() -> None:
 
 
 def test_only_so_many_calls_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "MAX_PENDING", 1)
+    monkeypatch.setattr(reporting, "MAX_PENDING", 1)
     go = threading.Event()
     calls = BackgroundCalls()
     calls.call(partial(go.wait, 60))  # type: ignore[arg-type]
