@@ -19,7 +19,7 @@ import jsonargparse
 import x2kit
 from x2kit.cli.completion import PrintCompletion
 from x2kit.cli.parser import ArgumentParser, HelpFormatter
-from x2kit.cli.plugin_subcommands import help_stub, load_module, plugin_subcommands
+from x2kit.cli.plugin_subcommands import help_stub, installed_subcommands, load_module
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
 from x2kit.plugin.subcommands import OWN
@@ -89,7 +89,7 @@ def _module(subcommand: str) -> ModuleType:
     """Import the module of a subcommand. Raises X2KitError if it does not exist."""
     if subcommand in SUBCOMMANDS:
         return import_module(f"x2kit.cli.{subcommand}")
-    others = plugin_subcommands()
+    others = installed_subcommands()
     if (found := others.get(subcommand)) is not None:
         return load_module(found)
     known = [*SUBCOMMANDS, *(other.name for other in others)]
@@ -101,7 +101,7 @@ def _module(subcommand: str) -> ModuleType:
 def _all_modules() -> dict[str, ModuleType]:
     """Import all own subcommands; those of plugins are help stubs."""
     own = {name: _module(name) for name in SUBCOMMANDS}
-    return own | {subcommand.name: help_stub(subcommand) for subcommand in plugin_subcommands()}
+    return own | {subcommand.name: help_stub(subcommand) for subcommand in installed_subcommands()}
 
 
 def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
@@ -122,7 +122,7 @@ def _parser(modules: dict[str, ModuleType]) -> ArgumentParser:
         help="print a completion script for bash, zsh or tcsh (subcommands, options, recipe keys)",
     )
     subcommands = parser.add_subcommands(
-        dest="subcommand", title="subcommands", description="see x2kit SUBCOMMAND --help:"
+        dest="subcommand", title="subcommands", description="for details: x2kit SUBCOMMAND --help"
     )
     for name, module in modules.items():
         takes_keys = getattr(module, "RECIPE_KEYS", ())

@@ -12,7 +12,7 @@ from x2kit.plugin.subcommands import Subcommand, Subcommands
 REQUIRED = ("EXAMPLES", "add_arguments", "run")
 
 
-def plugin_subcommands() -> Subcommands:
+def installed_subcommands() -> Subcommands:
     """Return the subcommands of all installed plugins that load."""
     return load_plugins().subcommands
 
