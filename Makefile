@@ -1,6 +1,8 @@
 .PHONY: quickstart test test-fast test-alone slow parity bench reliability check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
+# order of the tests; another one: make test SEED=7
+SEED ?= 1
 AREAS = $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py))))
 
 .venv: pyproject.toml constraints.txt
@@ -15,7 +17,7 @@ quickstart: .venv
 	$(BIN)/x2kit report runs/quickstart
 
 test: .venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --randomly-seed=$(SEED) -m "not slow"
 
 # the tests of one folder but the fuzz tests, and the architecture: make test-fast AREA=data/sources
 test-fast: .venv
@@ -26,7 +28,7 @@ test-alone: .venv
 	$(BIN)/python -m tests.alone $(FILES)
 
 slow: .venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -p no:randomly -m slow
 
 parity: .venv
 	X2KIT_WRITE_PARITY=1 X2KIT_REFERENCE= $(BIN)/pytest tests/parity

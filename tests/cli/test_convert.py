@@ -61,7 +61,7 @@ def test_a_checkpoint_is_converted_and_reported(x2kit: Subcommand, file: Path, s
     assert lines[1].endswith("heads itc, itm, mlm, bbox")
     counted = sum(int(line.split()[0]) for line in lines if line[:5].strip().isdecimal())
     assert counted == len(small.shapes)
-    assert "no tokenizer: the model reads ids" in done.out
+    assert "no tokenizer" in done.out
     model = package.load("weights")
     assert sum(value.numel() for value in model.parameters()) > 0
     assert not model.training

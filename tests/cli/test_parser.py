@@ -57,4 +57,4 @@ def test_a_missing_file_of_data_names_the_nearest(folder: Any, x2kit: Run) -> No
     source = "{class_path: JsonLines, init_args: {files: [paralel.jsonl]}}"
     done = x2kit("recipes", "validate", "good.yaml", "--data.streams.parallel.source", source)
     assert done.status != 0
-    assert f"paralel.jsonl leads to no file; nearest: {folder / 'parallel.jsonl'}" in done.out + done.err
+    assert f"paralel.jsonl; nearest: {folder / 'parallel.jsonl'}" in done.out + done.err

@@ -206,7 +206,7 @@ def test_zero_shot_is_reported_only_if_certain() -> None:
 
 
 def test_a_source_without_splits_is_refused_with_its_setting(run: Path) -> None:
-    with pytest.raises(SettingError, match="split: StubScenes has no parts"):
+    with pytest.raises(SettingError, match="split: StubScenes has no splits"):
         evaluate(run, recipe(source=StubScenes()), PLUGINS)
 
 

@@ -77,7 +77,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "a stream without source": (
         "      kind: region-text\n      source: Scenes\n",
         "      kind: region-text\n",
-        "wrong.yaml:17: data.streams.regions.source: missing: where the records come from",
+        "wrong.yaml:17: data.streams.regions.source: missing: source of the records",
     ),
     "two streams with one name": (
         "    parallel:\n",

@@ -136,8 +136,8 @@ def test_a_model_without_positions_for_frames_is_refused_with_its_key(
     capsys.readouterr()
     assert run("recipes", "validate", "clips.yaml", "--model.heads.frames=null") == 2
     assert capsys.readouterr().err == (
-        'command line: model.heads.frames: missing: stream "clips" shows videos, and this model has no positions for '
-        "their frames\n  set model.heads.frames: 3, or merge overlays/video over the recipe\n"
+        'command line: model.heads.frames: missing: number of frame positions; stream "clips" has videos\n'
+        "  set model.heads.frames: 3, or merge overlays/video over the recipe\n"
     )
     assert run("recipes", "validate", "clips.yaml", "--data.streams.clips.frames=5") == 2
     assert capsys.readouterr().err == (

@@ -50,7 +50,7 @@ def test_sizes_of_a_pretrained_encoder_come_with_it(bert_directory: Path, xlmr_d
     [
         ({"width": 32}, "width: 32, but .* has 16; remove it or set the same value"),
         ({"layers": 3}, "layers: 3, but .* has 2"),
-        ({"pretrained_layers": (0, 2)}, "pretrained_layers: .* has layers 0 to 1, .* none with number 2"),
+        ({"pretrained_layers": (0, 2)}, "pretrained_layers: .* has layers 0 to 1, found 2"),
         ({"layers": 1, "pretrained_layers": (0, 1)}, "pretrained_layers: has 2 layers, but layers is 1"),
         ({"mlp_ratio": 4.0}, "mlp_ratio: 4.0, but .* has 2.0"),
         ({"max_length": 25}, "max_length: 25, but the pretrained model reads at most 24"),

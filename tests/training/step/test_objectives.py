@@ -158,7 +158,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, distribution: str, acc
             {"parallel": {"batch_size": 1, "losses": {"ttc": 0, "ttm": 0}, "objectives": {"one": SIGMOID}}},
             None,
             "data.streams.parallel.batch_size",
-            "the objective one compares a row with the others",
+            "objective one compares a row with others",
         ),
         (
             {"images": {"objectives": {"one": SIGMOID}, "losses": {"itc": 0, "itm": 0}}},
