@@ -161,7 +161,7 @@ FULL_ON_RANK_1 = """\
 import os
 import resource
 if os.environ.get("RANK") == "1":  # as on a disk of its own
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 """
 
 
