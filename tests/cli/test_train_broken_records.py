@@ -23,7 +23,7 @@ Run = Callable[..., Any]
 
 RECORDS, STEPS = len(KINDS) * (SOUND_BETWEEN + 1), 2 * len(KINDS)
 CLIPS = 4 * STEPS
-SEED = "3"
+SEED = "5"
 """With it no broken record comes a second time, in the place of another one, which would be counted again."""
 BROKEN_CLIPS: dict[str, tuple[int, Reason, dict[str, Any]]] = {
     "cut-video": (90, Reason.VIDEO_UNREADABLE, {"video": "cut.mp4"}),

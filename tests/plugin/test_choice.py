@@ -177,3 +177,8 @@ def test_an_import_path_that_leads_to_no_component_is_refused(path: str, brought
 def test_a_component_that_was_made_in_code_is_taken_as_it_is() -> None:
     made = Conv(width=4)
     assert Model(vision=made).vision is made
+
+
+def test_a_surplus_key_that_is_no_text_is_named_too() -> None:
+    with pytest.raises(ValueError, match="found 7, width"):
+        split_choice({"class_path": "Bert", 7: 0, "width": 0})

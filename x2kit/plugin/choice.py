@@ -68,7 +68,7 @@ def split_choice(value: Any) -> tuple[str, dict[str, Any]]:
         return value, {}
     if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
         raise ValueError("expected a component: its name, or class_path with init_args")
-    surplus = sorted(set(value) - {"class_path", "init_args"})
+    surplus = sorted(str(name) for name in set(value) - {"class_path", "init_args"})
     if surplus:
         raise ValueError(f"a component has two keys, class_path and init_args; found {', '.join(surplus)}")
     settings = value.get("init_args") or {}
