@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,6 @@ if __name__ == "__main__":
         )
         if processes.is_rank_zero:
             sys.stdout.write(f"{json.dumps(everywhere)}\n")
+            sys.stdout.flush()
+        processes.wait()
+        os._exit(0)  # gloo's threads may outlive the groups of FSDP and abort while Python exits
