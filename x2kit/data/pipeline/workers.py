@@ -22,6 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from x2kit.errors import DataError, PluginError, X2KitError
 from x2kit.plugin.component_faults import WORKER_GONE
@@ -57,8 +58,19 @@ def worker_results(function: Callable[[K], T], keys: Iterable[K], count: int) ->
     )
 
     def end() -> None:
+        # Not by the loader's own shutdown: it takes locks that it shares with the workers, and waits for ever for one
+        # that a stopped worker held.
+        inner: Any = loader
+        inner._shutdown = True
         stop_sender.send(None)  # nobody receives it, so that every worker sees it
-        loader._shutdown_workers()  # type: ignore[attr-defined]
+        for worker in inner._workers:
+            worker.join()
+        for queue in (*inner._index_queues, inner._worker_result_queue):
+            queue.cancel_join_thread()
+            queue.close()
+        if inner._worker_pids_set:
+            signal_handling._remove_worker_pids(id(inner))
+            inner._worker_pids_set = False
 
     # A generator kept alive by a traceback is not closed before multiprocessing joins the workers at exit.
     atexit.register(end)
