@@ -69,7 +69,7 @@ def worker_results(function: Callable[[K], T], keys: Iterable[K], count: int) ->
             queue.cancel_join_thread()
             queue.close()
         if inner._worker_pids_set:
-            signal_handling._remove_worker_pids(id(inner))
+            signal_handling._remove_worker_pids(id(inner))  # type: ignore[attr-defined]
             inner._worker_pids_set = False
 
     # A generator kept alive by a traceback is not closed before multiprocessing joins the workers at exit.
