@@ -1,4 +1,4 @@
-"""`x2kit plugins new --file`: one module that works as it is written."""
+"""`x2kit plugins new --file`: one module that works unchanged."""
 
 from __future__ import annotations
 

@@ -28,6 +28,9 @@ from x2kit.errors import DataError, PluginError, X2KitError
 from x2kit.plugin.component_faults import WORKER_GONE
 from x2kit.plugin.loading.file_modules import WithFilePlugins
 
+END_SECONDS = 2.0
+"""Time for a worker to end; a decoder that holds the GIL keeps it from noticing, so it is killed afterwards."""
+
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -63,14 +66,15 @@ def worker_results(function: Callable[[K], T], keys: Iterable[K], count: int) ->
         inner: Any = loader
         inner._shutdown = True
         stop_sender.send(None)  # nobody receives it, so that every worker sees it
+        if inner._worker_pids_set:  # else torch would report a killed worker as an error
+            signal_handling._remove_worker_pids(id(inner))  # type: ignore[attr-defined]
+            inner._worker_pids_set = False
         for worker in inner._workers:
-            worker.join()
+            worker.join(END_SECONDS)
+            worker.kill()
         for queue in (*inner._index_queues, inner._worker_result_queue):
             queue.cancel_join_thread()
             queue.close()
-        if inner._worker_pids_set:
-            signal_handling._remove_worker_pids(id(inner))  # type: ignore[attr-defined]
-            inner._worker_pids_set = False
 
     # A generator kept alive by a traceback is not closed before multiprocessing joins the workers at exit.
     atexit.register(end)
