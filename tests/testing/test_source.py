@@ -76,7 +76,7 @@ def test_a_right_source_passes(check: Any) -> None:
     [
         ("empty", "it_opens_as_a_source", "it has no records"),
         ("same ids", "records_have_what_they_need", "two records have the same id"),
-        ("no text", "records_have_what_they_need", "has no caption, regions or texts"),
+        ("no text", "records_have_what_they_need", "has none of caption, regions, texts, question"),
         ("no box", "records_have_what_they_need", r"expected \[x, y, width, height\]"),
         ("changing", "a_position_is_always_the_same_record", "caption differs when read again"),
         ("text order", "texts_are_in_a_fixed_order", "when the source is reopened"),

@@ -11,6 +11,20 @@ A record is a dict with these fields; the kind of a stream decides which are req
     regions  list of {"bbox": [x, y, width, height] in pixels of this image, "caption": text}
     texts    the same content in several languages, {code: sentence}: parallel text
 
+Fields of tasks:
+
+    images   list of two images that a text compares (NLVR2, MaRVL)
+    question text that asks about the image or video
+    answers  the correct answers: a list of str, repeated as often as annotators gave them (VQA v2: ten), or
+             {answer: weight}; not translated; absent where a split has none
+    options  list of texts, the answer options of this question (NExT-QA)
+    label    class of the record: str, int or bool (NLVR2: bool; XVNLI: "entailment", "neutral" or "contradiction";
+             NExT-QA: position of the correct option, from 0)
+    premise  text that the caption is compared with, besides the image (XVNLI)
+    detections  list of {"bbox": [x, y, width, height] in pixels of this image}, candidate boxes of a detector
+
+The id of a record with a question is the question's.
+
 A text is a str, or {code: str} for several languages, or a list of either, of which one is drawn per visit.
 """
 
@@ -21,6 +35,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 Text: TypeAlias = str | dict[str, str] | list[str] | list[dict[str, str]]
+Answers: TypeAlias = list[str] | dict[str, float]
+Label: TypeAlias = str | int | bool
 
 
 class Region(TypedDict):
@@ -28,6 +44,12 @@ class Region(TypedDict):
 
     bbox: list[float]
     caption: Text
+
+
+class Detection(TypedDict):
+    """A box that a detector found in an image."""
+
+    bbox: list[float]
 
 
 class Record(TypedDict, total=False):
@@ -40,6 +62,13 @@ class Record(TypedDict, total=False):
     caption: Text
     regions: list[Region]
     texts: dict[str, str]
+    images: list[Any]
+    question: Text
+    answers: Answers
+    options: list[Text]
+    label: Label
+    premise: Text
+    detections: list[Detection]
 
 
 class Place(NamedTuple):

@@ -9,6 +9,7 @@ from x2kit.plugin.sources import Source
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import SourceSubject
 
+TEXTS = ("caption", "regions", "texts", "question")
 READ = 8
 """Number of records to check; sources may be large."""
 
@@ -30,8 +31,8 @@ def records_have_what_they_need(subject: SourceSubject) -> None:
         name = record.get("id")
         claim(isinstance(name, str) and bool(name), f"a record has the id {name!r}, expected a str")
         ids.append(name)
-        found = [field for field in ("caption", "regions", "texts") if record.get(field)]
-        claim(bool(found), f"record {name} has no caption, regions or texts")
+        found = [field for field in TEXTS if record.get(field)]
+        claim(bool(found), f"record {name} has none of {', '.join(TEXTS)}")
         for region in record.get("regions") or []:
             claim(
                 len(region["bbox"]) == 4 and region["bbox"][2] > 0 and region["bbox"][3] > 0,
@@ -44,7 +45,7 @@ def a_position_is_always_the_same_record(subject: SourceSubject) -> None:
     """A position gives the same record when read again, also from a reopened source."""
     one, other = _records(subject), list(reversed(_records(subject, reverse=True)))
     for before, after in zip(one, other, strict=True):
-        for field in ("id", "caption", "regions", "texts"):
+        for field in ("id", *TEXTS, "answers", "options", "label"):
             claim(
                 before.get(field) == after.get(field),
                 f"record {before.get('id')}: {field} differs when read again in another order",

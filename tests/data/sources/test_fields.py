@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from x2kit.data.sources.fields import (
     as_object,
+    check_answers,
     check_box,
+    check_detections,
+    check_label,
     check_text,
     decode_base64,
     int_field,
@@ -120,6 +124,60 @@ def test_an_invalid_text_is_reported_with_its_place(value: Any, place: str) -> N
     with pytest.raises(DataError, match=f"^{place}: expected text") as found:
         check_text(value, "caption", None)
     assert found.value.reason is Reason.FIELD_TYPE
+
+
+@pytest.mark.parametrize(
+    ("value", "answers"),
+    [
+        ("dog", ["dog"]),
+        (2, ["2"]),
+        (["dog", "", "dog"], ["dog", "", "dog"]),
+        ({"dog": 1, "2": 0.3}, {"dog": 1.0, "2": 0.3}),
+        ([], None),
+        ({}, None),
+    ],
+)
+def test_answers_are_a_list_or_weights(value: Any, answers: Any) -> None:
+    assert check_answers(value, "answer") == answers
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, [["dog"]], {"dog": math.inf}, {"dog": math.nan}, {"dog": True}]
+)
+def test_other_answers_are_refused(value: Any) -> None:
+    with pytest.raises(DataError, match=r"^answer") as found:
+        check_answers(value, "answer")
+    assert found.value.reason is Reason.FIELD_TYPE
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "label"),
+    [
+        ("True", "bool", True),
+        (False, "bool", False),
+        ("4", "int", 4),
+        ("entailment", "text", "entailment"),
+        (3, None, 3),
+        (True, None, True),
+    ],
+)
+def test_labels_are_texts_numbers_or_booleans(value: Any, form: Any, label: Any) -> None:
+    found = check_label(value, "label", form)
+    assert found == label
+    assert type(found) is type(label)
+
+
+@pytest.mark.parametrize(
+    ("value", "form"), [("yes", "bool"), (1, "bool"), (1, "text"), ("", None), (1.5, None), ("a", "int")]
+)
+def test_labels_of_another_form_are_refused(value: Any, form: Any) -> None:
+    with pytest.raises(DataError, match=r"^label: expected "):
+        check_label(value, "label", form)
+
+
+def test_detections_are_clipped_to_the_image() -> None:
+    found = check_detections([[10.0, 20.0, 100.0, 80.0, 0.93], {"bbox": [70, 0, 5, 5]}], "dets", (64, 48))
+    assert found == [{"bbox": [10.0, 20.0, 54.0, 28.0]}]
 
 
 def test_empty_texts_are_refused_unless_allowed() -> None:

@@ -55,6 +55,50 @@ def test_own_fields_are_read_unchanged(tmp_path: Path) -> None:
     assert read(tmp_path, written) == {**written, "image": tmp_path / "images/1.png"}
 
 
+def test_fields_of_tasks_are_read_unchanged(tmp_path: Path) -> None:
+    written = {
+        "id": "5001",
+        "images": ["images/1.png", "images/2.png"],
+        "question": {"en": "What is it?", "de": "Was ist das?"},
+        "answers": ["dog", "dog", "puppy"],
+        "options": ["dog", {"en": "cat"}],
+        "label": False,
+        "premise": "A dog.",
+        "detections": [{"bbox": [1.0, 2.0, 3.0, 4.0]}],
+    }
+    images = [tmp_path / "images/1.png", tmp_path / "images/2.png"]
+    assert read(tmp_path, written) == {**written, "images": images}
+    source = JsonLines(files=(tmp_path / "a.jsonl",)).open()
+    assert list(source.texts()) == ["What is it?", "Was ist das?", "dog", "cat", "dog", "dog", "puppy"]
+
+
+def test_fields_of_tasks_may_be_null_or_without_answers(tmp_path: Path) -> None:
+    written = {"id": "1", "question": "What?", "answers": [], "label": None, "premise": None}
+    assert read(tmp_path, written) == {"id": "1", "question": "What?"}
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"images": ["1.png"]}, r"images: expected a list of two images, found \['1.png'\]"),
+        ({"question": " "}, "question: the text is empty"),
+        ({"answers": ["dog", None]}, "answers: expected answers as text, .* found None"),
+        ({"answers": {"dog": -1}}, "answers.dog: expected a weight of 0 or more, found -1"),
+        ({"options": ["one"]}, "options: expected a list of two or more options"),
+        ({"label": 0.5}, "label: expected text, a whole number, true or false, found 0.5"),
+        (
+            {"detections": [[1, 2, 3]]},
+            r"detections\[0\]: expected \[x, y, width, height\], found \[1, 2, 3\]",
+        ),
+    ],
+)
+def test_a_broken_field_of_a_task_is_named_with_file_and_line(
+    tmp_path: Path, field: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"a\.jsonl:1: {message}"):
+        read(tmp_path, {"caption": "a dog", **field})
+
+
 @pytest.mark.parametrize("key", ["desc", "caption", "text"])
 def test_official_images_with_text_are_read(tmp_path: Path, key: str) -> None:
     record = read(tmp_path, {"binary": BINARY, key: ["a brown dog", "dog resting"]})

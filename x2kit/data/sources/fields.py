@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from x2kit.data.storage.limits import check_size
 from x2kit.errors import DataError, Reason
-from x2kit.plugin.sources import Record, Text
+from x2kit.plugin.sources import Answers, Detection, Label, Record, Text
 
+LabelForm = Literal["text", "bool", "int"]
 _SLACK = 1.0
 """Pixels by which a box may exceed its image: many files have rounded boxes."""
 _DIGITS = 64
@@ -145,6 +146,99 @@ def _check_choice(value: Any, key: str, code: str | None, allow_empty: bool) -> 
     return sentence if code is None else {code: sentence}
 
 
+def check_answers(value: Any, key: str) -> Answers | None:
+    """Convert a field to the answers of a record.
+
+    Args:
+        value: an answer, a list of answers with repetitions, or {answer: weight}; an answer may be a number.
+        key: name of the field, for messages.
+    Returns: a list or {answer: weight}; None if there is none, as in splits without answers.
+    Raises: DataError for any other value, and for a weight that is negative or not finite.
+    """
+    if isinstance(value, dict):
+        weights = {str(answer): _weight(weight, f"{key}.{answer}") for answer, weight in value.items()}
+        return weights or None
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise DataError(
+                f"{key}: expected answers as text, a list of texts or {{answer: weight}}, "
+                f"found {short_repr(item)}",
+                reason=Reason.FIELD_TYPE,
+            )
+    return [str(item) for item in items] or None
+
+
+def check_label(value: Any, key: str, form: LabelForm | None = None) -> Label:
+    """Convert a field to the label of a record.
+
+    Args:
+        value: a text, a whole number or a boolean.
+        key: name of the field, for messages.
+        form: "bool" also accepts the texts True and False, "int" texts of digits; None keeps the value.
+    Raises: DataError for any other value.
+    """
+    if form == "int":
+        return int_field({key: value}, key)
+    if form == "bool" and isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    expected = {"bool": bool, "text": str, None: bool | str | int}[form]
+    if not isinstance(value, expected) or value == "":
+        wanted = {"bool": "true or false", "text": "text", None: "text, a whole number, true or false"}[form]
+        raise DataError(f"{key}: expected {wanted}, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
+    return cast(Label, value)
+
+
+def check_options(value: Any, key: str, code: str | None) -> list[Text]:
+    """Convert a list of two or more texts to the options of a question. Raises DataError for any other value."""
+    if not isinstance(value, list) or len(value) < 2:
+        raise DataError(
+            f"{key}: expected a list of two or more options, found {short_repr(value)}",
+            reason=Reason.FIELD_TYPE,
+        )
+    return [check_text(item, f"{key}[{number}]", code) for number, item in enumerate(value)]
+
+
+def check_pair(value: Any, key: str) -> list[Any]:
+    """Return a list of two images. Raises DataError for any other value."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise DataError(
+            f"{key}: expected a list of two images, found {short_repr(value)}", reason=Reason.FIELD_TYPE
+        )
+    return value
+
+
+def check_detections(value: Any, key: str, size: tuple[int, int] | None) -> list[Detection]:
+    """Convert boxes of a detector, each clipped to the image.
+
+    Args:
+        value: a list of {"bbox": [x, y, width, height]}, or of lists that begin with these numbers.
+        key: name of the field, for messages.
+        size: width and height of the image in pixels, if known.
+    Returns: the boxes that have an area inside the image.
+    Raises: DataError for any other value.
+    """
+    if not isinstance(value, list):
+        raise DataError(f"{key}: expected a list, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
+    found: list[Detection] = []
+    for number, item in enumerate(value):
+        place = f"{key}[{number}]"
+        box = (
+            required(item, "bbox") if isinstance(item, dict) else item[:4] if isinstance(item, list) else item
+        )
+        if (clipped := check_box(box, place, size, clip=True)) is not None:
+            found.append({"bbox": clipped})
+    return found
+
+
+def _weight(value: Any, key: str) -> float:
+    if not _is_number(value) or not 0 <= value < math.inf:
+        raise DataError(
+            f"{key}: expected a weight of 0 or more, found {short_repr(value)}", reason=Reason.FIELD_TYPE
+        )
+    return float(value)
+
+
 def is_empty(value: Any) -> bool:
     """Return whether a caption is missing, empty, or a list of empty texts."""
     if isinstance(value, list):
@@ -164,10 +258,13 @@ def iter_texts(text: Text) -> Iterator[str]:
 
 
 def record_texts(record: Record) -> Iterator[str]:
-    """Yield every single text of a record: caption, regions, parallel texts."""
-    for text in (record.get("caption", []), *(region["caption"] for region in record.get("regions", []))):
+    """Yield every single text of a record: caption, regions, question, options, parallel texts, answers."""
+    captions = (region["caption"] for region in record.get("regions", []))
+    asked = (record.get("question", []), *record.get("options", []))
+    for text in (record.get("caption", []), *captions, *asked):
         yield from iter_texts(text)
     yield from record.get("texts", {}).values()
+    yield from record.get("answers", ())
 
 
 def box_numbers(value: Any, key: str) -> list[float]:

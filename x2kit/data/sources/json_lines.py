@@ -8,6 +8,8 @@
 | caption   | caption                 | caption, desc, text                                             |
 | regions   | regions: bbox, caption  | elems: bb, caption, attributes (put before the caption)         |
 | texts     | texts: {code: sentence} | source_text, target_text                                        |
+
+Fields of tasks have no official names here: images, question, answers, options, label, premise, detections.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ from x2kit.data.index.lines import LineIndex
 from x2kit.data.sources.fields import (
     as_list,
     box_numbers,
+    check_answers,
+    check_detections,
+    check_label,
+    check_options,
+    check_pair,
     check_sentence,
     check_text,
     decode_base64,
@@ -127,6 +134,10 @@ def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Reco
         record["video"] = _video(fields[key], key, form, config, folder)
         if "is_continuous" in fields:
             record["is_continuous"] = fields["is_continuous"]
+    if "images" in fields:
+        pair = check_pair(fields["images"], "images")
+        form = config.image_as or "path"
+        record["images"] = [_file_or_bytes(one, "images", form, config, folder) for one in pair]
     if not record:
         raise DataError(
             f"no image, no video and no text; its fields are {', '.join(fields) or 'none'}",
@@ -141,7 +152,7 @@ def texts_of(
     language: str | None,
     pair_languages: tuple[str, str] = ("source", "target"),
 ) -> Record:
-    """Convert the fields of a line to a record of its caption, regions and parallel texts.
+    """Convert the fields of a line to a record of all fields but images and videos.
 
     Args:
         fields: JSON object of the line.
@@ -169,7 +180,24 @@ def texts_of(
             code: check_sentence(required(fields, key), key, allow_empty=True)
             for code, key in zip(pair_languages, PAIR_KEYS, strict=True)
         }
+    _add_task_fields(record, fields, language)
     return record
+
+
+def _add_task_fields(record: Record, fields: Mapping[str, Any], language: str | None) -> None:
+    fields = {key: value for key, value in fields.items() if value is not None}
+    if "question" in fields:
+        record["question"] = check_text(fields["question"], "question", language)
+    if "premise" in fields:
+        record["premise"] = check_text(fields["premise"], "premise", language)
+    if (answers := check_answers(fields.get("answers", []), "answers")) is not None:
+        record["answers"] = answers
+    if "options" in fields:
+        record["options"] = check_options(fields["options"], "options", language)
+    if "label" in fields:
+        record["label"] = check_label(fields["label"], "label")
+    if "detections" in fields:
+        record["detections"] = check_detections(fields["detections"], "detections", None)
 
 
 def _key(fields: Mapping[str, Any], setting: str | None, defaults: Sequence[str]) -> str | None:
