@@ -16,11 +16,12 @@ from x2kit_fusion import CrossBert
 from x2kit_timm import BeitV2
 from x2kit_transformers import Bert, XLMRoberta
 
-from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, Texts
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions
 from x2kit.interop.layout import MLM_OF_STACK, MLM_SEPARATE, PLAIN_TEXT, STACKED_TEXT, Layout, official_names
 from x2kit.model import X2VLM
 from x2kit.model.config import HeadsConfig
 from x2kit.plugin import SpecialIds, Tokenizer
+from x2kit.plugin.tasks import Texts
 
 from .deliberate import DELIBERATE
 from .evidence import SEEN

@@ -75,6 +75,7 @@ def test_the_schema_locates_components() -> None:
         "model.vision",
         "model.text",
         "model.fusion",
+        "data.streams.task",
         "data.streams.source",
         "evaluation.source",
         "evaluation.tasks",

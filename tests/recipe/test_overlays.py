@@ -78,7 +78,12 @@ def fits(resolved: ResolvedRecipe) -> Any:
     """What of a recipe decides whether an encoder fits it."""
     streams = resolved.recipe.data.streams.values()
     of_streams = frozenset((stream.kind, stream.max_tokens, tuple(losses_on(stream))) for stream in streams)
-    return resolved.facts, of_streams, resolved.recipe.model.heads, resolved.recipe.model.fusion
+    return (
+        resolved.facts,
+        of_streams,
+        resolved.recipe.model.heads.model_dump_json(),
+        resolved.recipe.model.fusion,
+    )
 
 
 def widths(overlay: str) -> list[tuple[str, int]]:

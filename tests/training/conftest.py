@@ -13,9 +13,10 @@ from torch import Tensor
 from x2kit_fusion import CrossBert
 
 from tests.model import tiny
-from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, TextRows, Texts
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Regions, TextRows
 from x2kit.model import X2VLM, build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
+from x2kit.plugin.tasks import Texts
 from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from x2kit.data.storage.limits import LimitsConfig
 from x2kit.plugin.choice import HARMLESS, require_own_names
-from x2kit.plugin.components import ObjectiveConfig, SourceConfig
+from x2kit.plugin.components import ObjectiveConfig, SourceConfig, TaskConfig
 
 StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
-LossName = Literal["itc", "itm", "mlm", "bbox", "giou", "ttc", "ttm", "tlm"]
+LossName = str
 
 LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
     "image-text": ("itc", "itm", "mlm"),
@@ -97,8 +97,13 @@ class StreamConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: StreamKind = Field(
-        description="kind of its records: image-text, region-text, video-text, parallel-text or text"
+    kind: StreamKind | None = Field(
+        None,
+        description="kind of its records: image-text, region-text, video-text, parallel-text or text; null with a task",
+    )
+    task: TaskConfig | None = Field(
+        None,
+        description="task that draws the rows and computes the losses, in place of a kind of pretraining",
     )
     source: SourceConfig = Field(description="source of the records")
     batch_size: int = Field(
@@ -117,7 +122,7 @@ class StreamConfig(BaseModel):
     )
     max_regions: int = Field(5, gt=0, description="region-text: maximum number of texts per image")
     max_boxes: int = Field(1000, gt=0, description="region-text: a record with more boxes counts as broken")
-    frames: int = Field(3, gt=0, description="video-text: frames sampled per video")
+    frames: int = Field(3, gt=0, description="video-text and tasks: frames sampled per video")
     min_clip_frames: int = Field(
         8,
         gt=0,
@@ -163,32 +168,60 @@ class StreamConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits_kind(self) -> StreamConfig:
-        surplus = [name for name in self.losses if name not in LOSSES[self.kind]]
+        if (self.kind is None) == (self.task is None):
+            found = "none" if self.kind is None else f"kind {self.kind} and a task"
+            raise ValueError(f"a stream has either a kind or a task, found {found}")
+        if self.task is not None:
+            self._require_trainable(self.task)
+        surplus = [name for name in self.losses if name not in self.loss_names]
         if surplus:
-            allowed = ", ".join(LOSSES[self.kind])
-            raise ValueError(f"a {self.kind} stream has no loss {', '.join(surplus)}; it has {allowed}")
+            allowed = ", ".join(self.loss_names)
+            raise ValueError(f"a {self.label} stream has no loss {', '.join(surplus)}; it has {allowed}")
         self._require_objectives_fit()
         if self.images_from is not None and self.kind != "region-text":
-            raise ValueError(f"images_from: only for region-text streams, found {self.kind}")
+            raise ValueError(f"images_from: only for region-text streams, found {self.label}")
         if self.positives == "image" and self.kind not in IMAGE_KINDS:
-            raise ValueError(f"positives: a {self.kind} stream has no images; allowed are row and text")
+            raise ValueError(
+                f"positives: {self.label} has no positives of equal images; allowed are row and text"
+            )
         records = self.records_a_step
         if self.images_from is None and records % self.block:
             raise ValueError(f"block: must divide the {records} records per step, found {self.block}")
         return self
 
+    def _require_trainable(self, task: TaskConfig) -> None:
+        if not task.losses:
+            raise ValueError(f"task: {task.component_name()} has no loss; it is a task of evaluation only")
+        if self.fusion_rows is not None:
+            raise ValueError("fusion_rows: all rows of a task pass the fusion encoder; set null")
+
     def _require_objectives_fit(self) -> None:
-        if self.objectives and self.kind == "text":
+        if self.objectives and self.kind in ("text", None):
             raise ValueError(
-                f"objectives: a text stream has no features to compare, found {', '.join(self.objectives)}"
+                f"objectives: a {self.label} stream has no features to compare, found {', '.join(self.objectives)}"
             )
         require_own_names("objectives: a name", self.objectives)
         for name in self.objectives:
             logged = name == "padding" or name.startswith(("images_", "rows_")) or name.endswith("_accuracy")
-            if name in get_args(LossName) or logged:
+            if logged or any(name in names for names in LOSSES.values()):
                 raise ValueError(
                     f"objectives: {name} is the name of another logged value; choose another name"
                 )
+
+    @property
+    def label(self) -> str:
+        """Kind of the stream, or name of its task, for messages."""
+        return self.kind or (self.task.component_name() if self.task is not None else "")
+
+    @property
+    def loss_names(self) -> tuple[LossName, ...]:
+        """The losses of its kind or task, in the order in which they are logged."""
+        return self.task.losses if self.task is not None else LOSSES[self.kind] if self.kind else ()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its texts belong to images or videos."""
+        return self.task is not None or self.kind in IMAGE_KINDS
 
     @property
     def records_a_step(self) -> int:
@@ -206,7 +239,7 @@ class StreamConfig(BaseModel):
         """Return the losses that are on at `step` (from 0) of a run of `steps`, in the order of `LOSSES`."""
         if self.weight == 0:
             return ()
-        return tuple(name for name in LOSSES[self.kind] if self.loss(name).on(step, steps))
+        return tuple(name for name in self.loss_names if self.loss(name).on(step, steps))
 
     def objectives_on(self, step: int, steps: int) -> tuple[str, ...]:
         """Return the objectives that are on at `step` (from 0) of a run of `steps`."""

@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from x2kit.data.config import IMAGE_KINDS, DataConfig
+from x2kit.data.config import DataConfig
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.evaluation.config import EvaluationConfig, Recipe, require_evaluation
@@ -30,8 +31,9 @@ from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.sources import Source
-from x2kit.plugin.tasks import TaskContext
+from x2kit.plugin.tasks import TaskContext, save_nothing
 from x2kit.tasks.records import find_languages
+from x2kit.tasks.rows import measure_rows
 
 RESULT = "evaluation.json"
 _log = logging.getLogger(__name__)
@@ -91,12 +93,16 @@ def evaluate(
         progress=progress if processes.is_rank_zero else no_progress,
         ranks=processes,
     )
-    contexts = {name: context for name in config.tasks}
-    for name in config.sources:
-        own = measured[f"sources.{name}"]
-        trained = trained_with_images(recipe.data, own.languages)
+    file = output or directory / result_name(weights, split)
+    contexts = {}
+    for name in config.tasks:
+        own = measured.get(f"sources.{name}", measured["source"])
         contexts[name] = replace(
-            context, source=own.source, languages=own.languages, trained_with_images=trained
+            context,
+            source=own.source,
+            languages=own.languages,
+            trained_with_images=trained_with_images(recipe.data, own.languages),
+            save=partial(_save, file, name) if processes.is_rank_zero else save_nothing,
         )
     result: dict[str, Any] = {
         "split": split,
@@ -115,12 +121,16 @@ def evaluate(
     for name, task in config.tasks.items():
         task.check(contexts[name])  # all checks before hours of measuring
     for name, task in config.tasks.items():
-        add_result(result, name, task.run(contexts[name]))
+        found = task.run(contexts[name])
+        if found is None:
+            result["tasks"][name]["result"] = measure_rows(task, contexts[name])
+        else:
+            add_result(result, name, found)
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
     processes.wait()  # write only if no rank failed
     if processes.is_rank_zero:
-        write_result(result, output or directory / result_name(weights, split))
+        write_result(result, file)
         call_plugins(plugins, directory, recipe, result)
     written: dict[str, Any] = processes.from_rank_zero(result)
     return written
@@ -203,7 +213,7 @@ def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[s
         return languages
     seen: set[str] = set()
     for stream in data.streams.values():
-        if stream.kind in IMAGE_KINDS:
+        if stream.has_images:
             spoken = stream.languages or stream.source.languages()
             if spoken is None:
                 return languages
@@ -226,6 +236,11 @@ def describe_checkpoint(weights: Path) -> dict[str, Any]:
     return {"path": str(weights / MODEL), "sha256": digest, "steps": steps}
 
 
+def _save(file: Path, task: str, name: str, content: Any) -> None:
+    """Write a file of a task beside the result: RESULT-TASK-NAME.json."""
+    write_result(content, file.with_name(f"{file.stem}-{task}-{name}.json"))
+
+
 def result_name(weights: Path, split: str) -> str:
     """Return evaluation.json for the split of the stored recipe, evaluation-SPLIT.json for another."""
     stored = yaml.safe_load((weights / RECIPE).read_text(encoding="utf-8"))
@@ -233,7 +248,7 @@ def result_name(weights: Path, split: str) -> str:
     return RESULT if split == usual else f"evaluation-{split}.json"
 
 
-def write_result(result: Mapping[str, Any], file: Path) -> None:
+def write_result(result: Any, file: Path) -> None:
     """Write a result as JSON, atomically. Raises X2KitError for values that JSON cannot represent."""
     try:
         text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)

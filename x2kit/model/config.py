@@ -6,7 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from x2kit.plugin.components import FusionEncoderConfig, NameOrPath, TextEncoderConfig, VisionEncoderConfig
+from x2kit.plugin.components import (
+    FusionEncoderConfig,
+    HeadConfig,
+    NameOrPath,
+    TextEncoderConfig,
+    VisionEncoderConfig,
+)
 
 HeadName = Literal["itc", "itm", "mlm", "bbox"]
 
@@ -64,6 +70,9 @@ class HeadsConfig(BaseModel):
     )
     decoder_layers: int | None = Field(
         None, gt=0, description="layers of the answer decoder (VQA by generation); null for no decoder"
+    )
+    extra: dict[str, HeadConfig] = Field(
+        {}, description="heads that tasks of plugins add, by names of your choice that the tasks refer to"
     )
 
 

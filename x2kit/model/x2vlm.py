@@ -46,6 +46,7 @@ HEAD_OF = {
     "frame_positions": "frame positions (frames)",
     "answer_head": "answer head (answers)",
     "decoder": "decoder (decoder_layers)",
+    "extra_heads": "head of a plugin (extra)",
 }
 """Optional parts of a model, with their names in `model.heads`."""
 
@@ -98,6 +99,13 @@ class X2VLM(nn.Module):
             self.answer_head = HiddenHead(fusion.width * heads.answer_images, heads.answers)
         if decoder is not None:
             self.decoder = decoder
+        if heads.extra:
+            self.extra_heads = nn.ModuleDict()
+            for name, head in heads.extra.items():
+                with component_faults(head):
+                    self.extra_heads[name] = head.build(fusion.width)
+        self.head_lr_mult = {f"extra_heads.{name}.": head.lr_mult for name, head in heads.extra.items()}
+        """Factors of the learning rate, by the start of parameter names."""
         spec = vision.image_spec
         self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)

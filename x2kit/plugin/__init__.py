@@ -9,6 +9,7 @@ from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeErro
 from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
+    HeadConfig,
     Location,
     NameOrPath,
     ObjectiveConfig,
@@ -39,7 +40,16 @@ if TYPE_CHECKING:
         VisionEncoder,
         VisionFeatures,
     )
-    from x2kit.plugin.tasks import TaskContext
+    from x2kit.plugin.tasks import (
+        EncodedRow,
+        FusedTexts,
+        Prediction,
+        Reader,
+        Task,
+        TaskContext,
+        TaskRow,
+        Texts,
+    )
     from x2kit.plugin.toolkit.gather import gather_rows
 
 _LAZY = {
@@ -51,7 +61,14 @@ _LAZY = {
     "VisionFeatures": "plugin.encoders",
     "gather_rows": "plugin.toolkit.gather",
     "Ranks": "distributed.ranks",
+    "EncodedRow": "plugin.tasks",
+    "FusedTexts": "plugin.tasks",
+    "Prediction": "plugin.tasks",
+    "Reader": "plugin.tasks",
+    "Task": "plugin.tasks",
     "TaskContext": "plugin.tasks",
+    "TaskRow": "plugin.tasks",
+    "Texts": "plugin.tasks",
 }
 
 __all__ = [
@@ -60,10 +77,13 @@ __all__ = [
     "Composed",
     "Context",
     "DataError",
+    "EncodedRow",
     "EncodedTexts",
+    "FusedTexts",
     "FusionEncoder",
     "FusionEncoderConfig",
     "FusionFacts",
+    "HeadConfig",
     "IdsOnly",
     "ImageSpec",
     "Located",
@@ -75,7 +95,9 @@ __all__ = [
     "ObjectiveConfig",
     "Place",
     "PluginError",
+    "Prediction",
     "Ranks",
+    "Reader",
     "Reason",
     "Record",
     "Region",
@@ -93,12 +115,15 @@ __all__ = [
     "SpecialIds",
     "StreamFeatures",
     "Subcommands",
+    "Task",
     "TaskConfig",
     "TaskContext",
+    "TaskRow",
     "TextDecoder",
     "TextEncoder",
     "TextEncoderConfig",
     "TextFacts",
+    "Texts",
     "Tokenizer",
     "VisionEncoder",
     "VisionEncoderConfig",

@@ -16,8 +16,9 @@ NOUNS: dict[Kind, str] = {
     "vision": "vision encoder",
     "text": "text encoder",
     "fusion": "fusion encoder",
+    "head": "head",
     "source": "data source",
-    "task": "evaluation task",
+    "task": "task",
     "objective": "objective",
     "reporter": "reporter",
 }

@@ -26,16 +26,16 @@ from x2kit.plugin.objectives import MeanOver
 from x2kit.plugin.toolkit.official_keys import Shapes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
     from x2kit.plugin.objectives import Objective
     from x2kit.plugin.reporters import Reporter
     from x2kit.plugin.sources import Source
-    from x2kit.plugin.tasks import TaskContext
+    from x2kit.plugin.tasks import Task, TaskContext
     from x2kit.plugin.tokenizers import Tokenizer
 
-Kind = Literal["vision", "text", "fusion", "source", "task", "objective", "reporter"]
+Kind = Literal["vision", "text", "fusion", "head", "source", "task", "objective", "reporter"]
 
 
 @dataclass(frozen=True)
@@ -252,10 +252,54 @@ class SourceConfig(ComponentConfig):
         return self.model_validate({**self.model_dump(), "split": split})
 
 
+class HeadConfig(ComponentConfig):
+    """Settings of a head that a task adds to the model; `model.heads.extra` names it."""
+
+    kind: ClassVar[Kind] = "head"
+
+    lr_mult: float = Field(1.0, gt=0, description="factor of the learning rate of its parameters")
+
+    @abstractmethod
+    def build(self, width: int) -> nn.Module:
+        """Build the head for fused states of this width. Import torch here, not with the settings."""
+        raise NotImplementedError
+
+
 class TaskConfig(ComponentConfig):
-    """Settings of an evaluation task."""
+    """Settings of a task, which a stream trains (`data.streams.NAME.task`) and an evaluation measures.
+
+    `losses` are the names of its losses, in the order in which they are logged; a task without any is only measured.
+    `score` is the name of the main number of `Task.measure`; higher is better.
+    `pooled` says that only position 0 of the fused states is read, which saves most of the last fusion layer.
+    """
 
     kind: ClassVar[Kind] = "task"
+    losses: ClassVar[tuple[str, ...]] = ()
+    score: ClassVar[str] = "accuracy"
+    pooled: ClassVar[bool] = True
+
+    max_words: int = Field(40, gt=0, description="evaluation: words kept of a text")
+    max_tokens: int = Field(
+        40,
+        gt=2,
+        description="evaluation: tokens kept of a text, special ones included; never more than the encoder's",
+    )
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Text and image of a row, each by its place, that are fused; by default the first text with the first image.
+
+        Two images of one text: ((0, 0), (0, 1)). Three texts of one image: ((0, 0), (1, 0), (2, 0)).
+        """
+        return ((0, 0),)
+
+    def missing_heads(self, heads: Any) -> Mapping[str, str]:
+        """Compare with the recipe's `model.heads`. Returns: messages by setting of `model.heads`, empty if all fit."""
+        return {}
+
+    def build(self) -> Task:
+        """Build the task of a run or an evaluation. Import torch here, not with the settings."""
+        raise NotImplementedError(f"{self.component_name()} is measured by `run` and not trained")
 
     def check(self, context: TaskContext) -> None:
         """Check that the records suit the task. Called for all tasks before the first `run`.
@@ -263,10 +307,12 @@ class TaskConfig(ComponentConfig):
         Raises: DataError that names the missing field and the setting to change.
         """
 
-    @abstractmethod
-    def run(self, context: TaskContext) -> Mapping[str, Any]:
-        """Measure, and return numbers, strings and lists for `evaluation.json`."""
-        raise NotImplementedError
+    def run(self, context: TaskContext) -> Mapping[str, Any] | None:
+        """Measure, and return numbers, strings and lists for `evaluation.json`.
+
+        None, the default, measures the predictions of `build()` by language.
+        """
+        return None
 
 
 class ObjectiveConfig(ComponentConfig):
@@ -310,6 +356,7 @@ KINDS: dict[Kind, type[ComponentConfig]] = {
     "vision": VisionEncoderConfig,
     "text": TextEncoderConfig,
     "fusion": FusionEncoderConfig,
+    "head": HeadConfig,
     "source": SourceConfig,
     "task": TaskConfig,
     "objective": ObjectiveConfig,

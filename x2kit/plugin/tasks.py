@@ -1,16 +1,35 @@
-"""Contract of evaluation tasks: the context passed to `TaskConfig.run`. Imports no torch."""
+"""Contract of tasks: draw a row, fuse it, compute its loss, predict and measure. Imports torch.
+
+A record becomes a `TaskRow` (`Task.draw`), the rows of a step become tensors (`Task.encode`, `Task.collate`), x2kit
+encodes images and texts of all streams together and fuses the pairs of `TaskConfig.pairs`, and the task computes its
+losses or predictions from the fused texts. Accumulation, ranks, resume and broken records need nothing from the task.
+
+B rows, L text tokens, D width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
 
 from x2kit.distributed.ranks import Ranks
-from x2kit.plugin.sources import Source
+from x2kit.plugin.sources import Record, Source
+from x2kit.plugin.sources import Text as TextField
+from x2kit.plugin.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    import torch
+    from numpy.random import Generator
+
+    from x2kit.plugin.components import TaskConfig
+
+
+def save_nothing(name: str, content: Any) -> None:
+    """Save no file; `TaskContext.save` where an evaluation writes none."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,8 @@ class TaskContext:
         batch_size: images (or texts) per batch.
         progress: call `progress(what, done, total)` to show progress.
         ranks: ranks that share the evaluation; one, unless started by torchrun.
+        save: call `save(name, content)` on every rank to write a JSON file beside the result, such as predictions in
+            the format of a benchmark's server; `name` completes the file's name.
     """
 
     model: Any
@@ -38,3 +59,175 @@ class TaskContext:
     batch_size: int
     progress: Callable[[str, int, int], None]
     ranks: Ranks = field(default_factory=Ranks)
+    save: Callable[[str, Any], None] = save_nothing
+
+
+class Reader(Protocol):
+    """Read fields of one record: with the stream's augmentation in training, unchanged in evaluation.
+
+    Attributes:
+        rng: generator of this record; its draws repeat when a run is resumed.
+        training: whether the row is for training.
+    """
+
+    rng: Generator
+    training: bool
+
+    def image(self, value: Any, may_flip: bool = True) -> Any:
+        """Read an image, as in `Record`. Raises DataError if it is unreadable.
+
+        Args:
+            value: the field of the record.
+            may_flip: False if the row says left or right; `transform.careful_flip` does this for texts of the record.
+        """
+        ...
+
+    def video(self, value: Any) -> Any:
+        """Read the frames of a video, as in `Record`. Raises DataError if it is unreadable."""
+        ...
+
+    def text(self, text: TextField, raw: bool = False) -> str:
+        """Draw one of several texts in the languages of the stream, and clean it unless `raw`.
+
+        Raises: DataError for a text in none of the languages, or one that is empty after cleaning.
+        """
+        ...
+
+
+class TaskRow(NamedTuple):
+    """One row of a task, drawn from a record.
+
+    Attributes:
+        images: from `Reader.image` or `Reader.video`, as many in each row.
+        texts: to tokenise, as many in each row.
+        targets: numbers and lists of numbers of equal length in each row, by name.
+        truth: JSON value that `Task.measure` compares with the prediction.
+        seed: for random choices in `Task.encode`.
+    """
+
+    images: list[Any]
+    texts: list[str]
+    targets: Mapping[str, Any] = {}
+    truth: Any = None
+    seed: int = 0
+
+
+class EncodedRow(NamedTuple):
+    """Token ids of each text of a row, and its targets."""
+
+    texts: list[list[int]]
+    targets: Mapping[str, Any]
+
+
+class Texts(NamedTuple):
+    """Padded texts.
+
+    Attributes:
+        ids: [B, L] int64.
+        mask: [B, L] bool; or, with `positions`, [B, L, L] bool: the tokens (last axis) that each token attends to.
+        positions: [B, L] int64 of each token in its text; None for texts that are read whole.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor | None = None
+
+
+class FusedTexts(NamedTuple):
+    """Texts fused with an image.
+
+    Attributes:
+        states: [B, L, D]; with `TaskConfig.pooled` only position 0 is defined.
+        mask: of the texts, as in `Texts`.
+    """
+
+    states: Tensor
+    mask: Tensor
+
+
+class Prediction(NamedTuple):
+    """Prediction of one record.
+
+    Attributes:
+        id: of the record.
+        value: from `Task.predict`.
+        truth: from `Task.draw`.
+    """
+
+    id: str
+    value: Any
+    truth: Any
+
+
+class Task(ABC):
+    """A task that is trained and measured row by row.
+
+    Args:
+        config: the settings that build it.
+    """
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def draw(self, record: Record, reader: Reader) -> TaskRow:
+        """Draw a row from a record. Raises DataError for a missing or invalid field."""
+        raise NotImplementedError
+
+    def encode(self, rows: Sequence[TaskRow], tokenizer: Tokenizer, max_tokens: int) -> list[EncodedRow]:
+        """Tokenise the texts of rows; by default each as a whole text, cut at `max_tokens`."""
+        count = len(rows[0].texts) if rows else 0
+        columns = [tokenizer.encode([row.texts[place] for row in rows], max_tokens) for place in range(count)]
+        return [
+            EncodedRow([column[number] for column in columns], row.targets) for number, row in enumerate(rows)
+        ]
+
+    def collate(
+        self, rows: Sequence[EncodedRow], texts: Sequence[Texts]
+    ) -> tuple[Sequence[Texts], dict[str, Tensor]]:
+        """Stack the targets of rows, each [B, ...], and complete the padded texts.
+
+        Args:
+            rows: of this rank.
+            texts: padded texts by place in the row; L is that of the longest text over all ranks.
+        Returns: texts as they are read, by default unchanged; targets by name.
+        """
+        names = rows[0].targets if rows else ()
+        return texts, {name: torch.tensor([row.targets[name] for row in rows]) for name in names}
+
+    def counts(self, loss: str, targets: Mapping[str, Tensor]) -> Tensor | None:
+        """Count per row what a loss averages over, [B]; None, the default, for a mean over rows."""
+        return None
+
+    @abstractmethod
+    def loss(
+        self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Compute the losses of rows by the names of `TaskConfig.losses`.
+
+        Args:
+            model: an X2VLM in training mode, with its heads.
+            fused: for each pair of `TaskConfig.pairs`.
+            targets: from `collate`.
+        Returns: scalars; means over the rows, or over what `counts` counts.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def predict(
+        self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> Sequence[Any]:
+        """Predict a JSON value for each row; arguments as in `loss`, with the model in evaluation mode."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Compare predictions of one language with their truths.
+
+        Returns: JSON values; the score, its chance level and the number of rows.
+        """
+        raise NotImplementedError
+
+    def results(self, predictions: Sequence[Prediction]) -> Any:
+        """Format predictions for the results file; by default a list of {id, prediction}."""
+        return [{"id": each.id, "prediction": each.value} for each in predictions]

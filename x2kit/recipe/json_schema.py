@@ -67,15 +67,16 @@ def _choice(components: Iterable[type[ComponentConfig]], names: dict[type[Compon
         {"if": _chosen(name), "then": {"properties": {"init_args": _unless_null({"$ref": _DEFS + ref})}}}
         for name, ref in known.items()
     ]
-    written = {
+    written: Schema = {
         "type": "object",
         "properties": {
             "class_path": {"enum": list(known), "description": "the component"},
             "init_args": {"type": ["object", "null"], "description": "settings of the component"},
         },
         "additionalProperties": False,
-        "allOf": settings,
     }
+    if settings:
+        written["allOf"] = settings
     return {"anyOf": [{"enum": list(known)}, written]}
 
 
@@ -107,7 +108,7 @@ def _is_choice(schema: Schema) -> bool:
 def _component_requirements(choice: Schema, defs: dict[str, Schema]) -> Schema:
     """Require class_path, and init_args if the class has required settings."""
     needs: list[Schema] = [{"if": {"type": "object"}, "then": {"required": ["class_path"]}}]
-    for branch in choice["anyOf"][1]["allOf"]:
+    for branch in choice["anyOf"][1].get("allOf", []):
         ref = branch["then"]["properties"]["init_args"]["then"]["$ref"]
         name = branch["if"]["properties"]["class_path"]["const"]
         then: Schema = {"properties": {"init_args": {"$ref": ref + _REQUIRED}}}

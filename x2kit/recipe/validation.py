@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from x2kit.data.config import IMAGE_KINDS, LOSSES, LossName, StreamConfig
+from x2kit.data.config import LossName, StreamConfig
 from x2kit.errors import (
     DataError,
     Fault,
@@ -23,7 +23,7 @@ from x2kit.errors import (
 )
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
-from x2kit.plugin.components import ComponentConfig, SourceConfig
+from x2kit.plugin.components import ComponentConfig, SourceConfig, TaskConfig
 from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
@@ -90,7 +90,7 @@ def losses_on(stream: StreamConfig) -> list[LossName]:
     """List the losses of a stream that are active at some step."""
     if stream.weight == 0:
         return []
-    settings = {name: stream.loss(name) for name in LOSSES[stream.kind]}
+    settings = {name: stream.loss(name) for name in stream.loss_names}
     return [name for name, loss in settings.items() if loss.weight > 0 and loss.start < loss.stop]
 
 
@@ -201,7 +201,7 @@ class _Checks:
             )
         if stream.images_from is not None:
             self._check_images_from(name, stream, f"{key}.images_from")
-        pairwise = [loss for loss in losses_on(stream) if loss in PAIRWISE]
+        pairwise = [loss for loss in losses_on(stream) if stream.task is None and loss in PAIRWISE]
         if stream.batch_size < 2 and pairwise:
             self._fault(
                 f"{key}.batch_size",
@@ -240,6 +240,8 @@ class _Checks:
 
     def evaluation(self, evaluation: EvaluationConfig) -> None:
         """Check the sources of the evaluation for its split."""
+        for name, task in evaluation.tasks.items():
+            self._check_task_heads(f"evaluation.tasks.{name}", task)
         for name, source in evaluation.keyed_sources().items():
             key = f"evaluation.{name}"
             try:
@@ -270,7 +272,7 @@ class _Checks:
                 f"{key}.max_tokens",
                 f"the text encoder takes at most {text.max_length} tokens, found {stream.max_tokens}",
             )
-        reading = [loss for loss in losses_on(stream) if loss in TEXT_AS_CONTEXT]
+        reading = [loss for loss in losses_on(stream) if stream.kind and loss in TEXT_AS_CONTEXT]
         if reading and text.width != vision.width:
             self._fault(
                 "model.text",
@@ -279,7 +281,7 @@ class _Checks:
                 f"  set {self._equal_widths(facts)}, or "
                 + " and ".join(f"{key}.losses.{loss}: 0" for loss in reading),
             )
-        if stream.kind in IMAGE_KINDS and stream.transform.augment_operations:
+        if stream.has_images and stream.transform.augment_operations:
             self._check_augmentation(name, stream, f"{key}.transform", vision.image)
 
     def _equal_widths(self, facts: ModelFacts) -> str:
@@ -320,6 +322,9 @@ class _Checks:
             )
 
     def _check_heads(self, stream: StreamConfig, key: str) -> None:
+        if stream.task is not None:
+            self._check_task_heads(f"{key}.task", stream.task)
+            return
         built = self._recipe.model.heads.built
         for loss in losses_on(stream):
             absent = [head for head in HEADS_OF[loss] if head not in built]
@@ -328,6 +333,11 @@ class _Checks:
                     f"{key}.losses.{loss}",
                     f"needs head {' and '.join(absent)}, not in model.heads.built; add it, or set this loss to 0",
                 )
+
+    def _check_task_heads(self, key: str, task: TaskConfig) -> None:
+        missing = self._call(key, task, lambda: task.missing_heads(self._recipe.model.heads)) or {}
+        for setting, message in missing.items():
+            self._fault(f"model.heads.{setting}", f"{message}; {key} {task.component_name()} needs it")
 
     def _check_objectives(self, stream: StreamConfig, key: str) -> None:
         """Check that objectives have the head itc, and those over pairs two rows or more."""

@@ -239,11 +239,15 @@ def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
 
 
 def find_languages(source: Source) -> tuple[str, ...]:
-    """Read every record and list the language codes of captions and region texts in order of appearance."""
+    """Read every record and list the language codes of captions, questions and region texts in order of appearance."""
     found: dict[str, None] = {}
     for index in range(len(source)):
         record = source[index]
-        texts = [record.get("caption") or [], *(region["caption"] for region in record.get("regions") or [])]
+        texts = [
+            record.get("caption") or [],
+            record.get("question") or [],
+            *(region["caption"] for region in record.get("regions") or []),
+        ]
         for text in texts:
             for choice in text if isinstance(text, list) else [text]:
                 found.update(dict.fromkeys(choice if isinstance(choice, dict) else [NO_CODE]))

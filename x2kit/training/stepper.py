@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from x2kit.data.config import DataConfig, LossName
+from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch, to_device
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
@@ -38,6 +38,7 @@ from x2kit.training.step.losses import step_losses
 from x2kit.training.step.metrics import StepMetrics, temperatures
 from x2kit.training.step.objectives import Objectives, build_objectives
 from x2kit.training.step.plan import Active, Losses
+from x2kit.training.step.tasks import build_tasks
 
 
 class Recipe(Protocol):
@@ -130,6 +131,7 @@ class Stepper:
         self.precision = choose_precision(self.recipe.training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.objectives = build_objectives(self.recipe.data)
+        self.tasks = build_tasks(self.recipe.data)
         maximum = None if self.distributed is None else self.distributed.maximum
         self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, maximum)
 
@@ -191,13 +193,21 @@ class Stepper:
                 backward=self._backward,
                 exchange=exchange,
                 objectives=objectives,
+                tasks=self.tasks,
             )
             return losses, self.total(losses)
         forward = partial(step_losses, self.model)
         if self.distributed is not None:
             forward = partial(self.distributed.forward, step_losses)
         with autocast(self.device, self.precision):
-            losses = forward(batch, active, exchange=exchange, metrics=self.metrics, objectives=objectives)
+            losses = forward(
+                batch,
+                active,
+                exchange=exchange,
+                metrics=self.metrics,
+                objectives=objectives,
+                tasks=self.tasks,
+            )
         total = self.total(losses)
         self._backward(total)
         return losses, total
@@ -208,7 +218,7 @@ class Stepper:
     def weight(self, stream: str, loss: str) -> float:
         """Return the weight of a stream's loss or objective in the total."""
         config = self.recipe.data.streams[stream]
-        return config.weight * (config.objectives.get(loss) or config.loss(cast(LossName, loss))).weight
+        return config.weight * (config.objectives.get(loss) or config.loss(loss)).weight
 
     def total(self, losses: dict[str, dict[str, Tensor]]) -> Tensor:
         """Sum the weighted losses of a step; the last operation of the forward pass."""

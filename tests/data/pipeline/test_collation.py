@@ -24,7 +24,7 @@ def seeded() -> np.random.Generator:
 def test_texts_are_padded_to_a_multiple_of_eight_but_never_above_the_limit(
     longest: int, limit: int, width: int
 ) -> None:
-    ids, mask = pad_texts([[0, 2], list(range(longest))], 1, limit)
+    ids, mask, _ = pad_texts([[0, 2], list(range(longest))], 1, limit)
     assert ids.shape == mask.shape == (2, width)
     assert ids[0].tolist() == [0, 2] + [1] * (width - 2)
     assert mask.sum(1).tolist() == [2, longest]

@@ -95,7 +95,12 @@ def rows_of(batch: Batch, rows: Rows) -> list[list[Any]]:
             fields = [rows.first, rows.second]
         case TextRows():
             fields = [rows.texts]
-    tensors = [tensor for field in fields for tensor in (field if isinstance(field, tuple) else (field,))]
+    tensors = [
+        tensor
+        for field in fields
+        for tensor in (field if isinstance(field, tuple) else (field,))
+        if tensor is not None
+    ]
     return [[tensor[row].tolist() for tensor in tensors] for row in range(len(tensors[0]))]
 
 

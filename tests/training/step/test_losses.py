@@ -12,12 +12,13 @@ from torch.testing import assert_close
 
 from tests.training.conftest import gradients
 from x2kit.data.config import LOSSES, LossName
-from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, TextRows, Texts
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, TextRows
 from x2kit.errors import ShapeError
 from x2kit.model import X2VLM
 from x2kit.model.regions import patch_mask
 from x2kit.objectives import bbox_loss, giou_loss
 from x2kit.plugin import Context
+from x2kit.plugin.tasks import Texts
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Negatives
 
@@ -93,7 +94,7 @@ class Plain:
         everything = torch.arange(len(rows.images))
         if "itc" in on:
             images = model.project_images(self.all_images(rows, everything)[0][:, 0])
-            tokens, _ = self.texts(*rows.texts)
+            tokens, _ = self.texts(*rows.texts[:2])
             yield "itc", self.contrastive(images, model.project_texts(tokens), rows.group, model.temperature)
         if "itm" in on:
             itself = torch.arange(len(negatives.text))
@@ -129,7 +130,7 @@ class Plain:
 
     def parallel(self, rows: ParallelRows, negatives: Negatives) -> Iterator[tuple[LossName, Tensor]]:
         model = self.model
-        first, second = self.texts(*rows.first), self.texts(*rows.second)
+        first, second = self.texts(*rows.first[:2]), self.texts(*rows.second[:2])
         yield (
             "ttc",
             self.contrastive(
@@ -281,7 +282,7 @@ def test_rows_of_one_group_are_no_negatives_of_each_other(model: X2VLM, batch: B
     losses = step_losses(model, batch._replace(streams={"images": alike}), {"images": ("itm",)})
     text = Plain(model, batch.images)
     fused = text.fuse(
-        *text.texts(*(part[:3] for part in alike.texts)), *text.all_images(alike, torch.arange(3))
+        *text.texts(*(part[:3] for part in alike.texts[:2])), *text.all_images(alike, torch.arange(3))
     )
     matched = -model.itm_head(fused[:, 0]).log_softmax(1)[:, 1].mean()
     assert_close(losses["images"]["itm"], matched, rtol=0, atol=1e-5)  # nothing but matched pairs is left

@@ -40,7 +40,7 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
         }
     streams = {
         name: {
-            "kind": stream.kind,
+            "kind": stream.label,
             "source": stream.source.component_name(),
             "batch_size": stream.batch_size,
             "losses": {loss: stream.loss(loss).weight * stream.weight for loss in losses_on(stream)}

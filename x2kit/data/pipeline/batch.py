@@ -14,13 +14,7 @@ from torch import Tensor
 
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
-
-
-class Texts(NamedTuple):
-    """Padded texts: ids [B, L] int64, mask [B, L] bool."""
-
-    ids: Tensor
-    mask: Tensor
+from x2kit.plugin.tasks import Texts
 
 
 class MaskedTexts(NamedTuple):
@@ -116,7 +110,21 @@ class TextRows(NamedTuple):
     masked: MaskedTexts
 
 
-Rows: TypeAlias = PairedRows | ParallelRows | TextRows
+class TaskRows(NamedTuple):
+    """Rows of a stream with a task.
+
+    Attributes:
+        images: [B, I] int64, the indices of each row's images in `Batch.images`; videos are numbered after all images.
+        texts: by place in the row.
+        targets: [B, ...] each, by name.
+    """
+
+    images: Tensor
+    texts: tuple[Texts, ...]
+    targets: dict[str, Tensor]
+
+
+Rows: TypeAlias = PairedRows | ParallelRows | TextRows | TaskRows
 
 
 class BrokenRecord(NamedTuple):
@@ -203,7 +211,12 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
             if value.dtype == torch.float64 and device.type == "mps":  # MPS has no float64
                 value = value.float()
             return value.to(device, non_blocking=True)
-        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
+        if isinstance(value, dict):
+            return {name: move(inner) for name, inner in value.items()}
+        if isinstance(value, tuple):
+            moved = map(move, value)
+            return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
+        return value
 
     streams = {name: move(rows) for name, rows in batch.streams.items()}
     return batch._replace(images=move(batch.images), streams=streams)

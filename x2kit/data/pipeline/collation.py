@@ -17,14 +17,16 @@ from x2kit.data.pipeline.batch import (
     ParallelRows,
     Regions,
     Rows,
+    TaskRows,
     TextRows,
-    Texts,
     Whole,
 )
 from x2kit.data.pipeline.samples import PairSample, RegionTexts
 from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, DrawnTexts
+from x2kit.data.pipeline.task_rows import DrawnTask, collate_rows
 from x2kit.data.transforms.masking import MaskedIds, mask_texts
 from x2kit.objectives.masked_language import IGNORED
+from x2kit.plugin.tasks import Task, Texts
 from x2kit.plugin.tokenizers import Tokenizer
 
 LENGTH_STEP = 8
@@ -38,24 +40,37 @@ class Collator:
     Args:
         config: of the stream.
         tokenizer: of the text encoder.
+        task: of the stream, if it has one.
     """
 
     config: StreamConfig
     tokenizer: Tokenizer
+    task: Task | None = None
 
     def rows(self, drawn: Drawn, rng: Generator | None) -> Rows:
         """Collate rows of any kind; without `rng` no texts are masked."""
         encoded = self.encoded(drawn)
+        padded = [pad_texts(texts, self.tokenizer.special.pad, self.config.max_tokens) for texts in encoded]
+        if isinstance(drawn, DrawnTask):
+            return self.task_rows(drawn, padded)
         return build_rows(
             drawn,
-            [pad_texts(texts, self.tokenizer.special.pad, self.config.max_tokens) for texts in encoded],
+            padded,
             None if rng is None else self._mask(encoded[0], rng),
             group_numbers(self.keys(drawn) or range(len(encoded[0]))),
             self.config.fusion_rows,
         )
 
+    def task_rows(self, drawn: DrawnTask, padded: Sequence[Texts]) -> TaskRows:
+        """Collate rows of a task; `padded` are their texts, by place in the row."""
+        assert self.task is not None
+        return collate_rows(self.task, drawn.images, drawn.rows, padded)
+
     def encoded(self, drawn: Drawn) -> list[list[list[int]]]:
-        """Tokenise the texts of all rows: one list of texts, or two for parallel texts."""
+        """Tokenise the texts of all rows: a list of texts for each place in the row (parallel texts have two)."""
+        if isinstance(drawn, DrawnTask):
+            places = len(drawn.rows[0].texts) if drawn.rows else 0
+            return [[row.texts[place] for row in drawn.rows] for place in range(places)]
         if not isinstance(drawn, DrawnParallel):
             return [self.tokenizer.encode(drawn.texts, self.config.max_tokens)]
         texts = [pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs]
@@ -64,7 +79,7 @@ class Collator:
 
     def keys(self, drawn: Drawn) -> Sequence[Hashable | PairSample]:
         """Return the keys of positives for `group_numbers`, one per row; empty if every row is its own group."""
-        if self.config.positives == "row" or isinstance(drawn, DrawnTexts):
+        if self.config.positives == "row" or isinstance(drawn, DrawnTexts | DrawnTask):
             return ()
         if isinstance(drawn, DrawnParallel):
             return drawn.pairs

@@ -76,7 +76,7 @@ class StepBatches:
     def _prepare(self, step: int) -> Batch | Part:
         """Do the work of a step that needs no other rank: the whole batch, or this rank's part of it."""
         on = [name for name, stream in self.data.streams.items() if stream.is_on(step, self.steps)]
-        draw = StepDraw(self._streams, step, self.image, on)
+        draw = StepDraw(self._streams, step, self.image, self.tokenizer, on)
         pixels = [*draw.images, *chain.from_iterable(draw.videos)]
         part = Part(
             step,
@@ -128,4 +128,7 @@ class StepBatches:
 
     @cached_property
     def _collators(self) -> dict[str, Collator]:
-        return {name: Collator(config, self.tokenizer) for name, config in self.data.streams.items()}
+        return {
+            name: Collator(stream.config, self.tokenizer, stream.task)
+            for name, stream in self._streams.items()
+        }

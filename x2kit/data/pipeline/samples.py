@@ -80,7 +80,7 @@ def image_sample(
         keep_shape: augment colours only, because a region stream uses the boxes of the image.
     Raises: DataError for a missing field, an unreadable image, or a text that is empty after cleaning.
     """
-    text = clean(_draw(field(record, "caption"), config, rng), config.max_words)
+    text = draw_text(field(record, "caption"), config, rng)
     image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
     may_flip = not config.transform.careful_flip or not has_sides(record)
     view = draw_view(image.size, config.transform, rng, may_flip)
@@ -136,7 +136,7 @@ def region_texts(
     bbox: list[tuple[float, ...]] = []
     whole: list[bool] = []
     if with_caption and "caption" in record:
-        texts.append(clean(_draw(record["caption"], config, rng), config.max_words))
+        texts.append(draw_text(record["caption"], config, rng))
         bbox.append(WHOLE)
         whole.append(True)
     if not regions:
@@ -148,7 +148,7 @@ def region_texts(
         if len(texts) >= config.max_regions:
             break
         if kept[number]:
-            texts.append(clean(_draw(field(regions[number], "caption"), config, rng), config.max_words))
+            texts.append(draw_text(field(regions[number], "caption"), config, rng))
             bbox.append(tuple(coordinates[number]))
             whole.append(False)
     return RegionTexts(texts, bbox, whole)
@@ -185,7 +185,7 @@ def pair_sample(record: Record, config: StreamConfig, rng: Generator) -> PairSam
 
 def text_sample(record: Record, config: StreamConfig, rng: Generator) -> str:
     """Draw the caption of a record without image. Raises DataError if it is empty after cleaning."""
-    return clean_text_alone(_draw(field(record, "caption"), config, rng), config.max_words)
+    return clean_text_alone(draw_text(field(record, "caption"), config, rng, raw=True), config.max_words)
 
 
 def has_sides(record: Record) -> bool:
@@ -199,6 +199,8 @@ def has_sides(record: Record) -> bool:
 
 def _captions(record: Record) -> Iterator[Text]:
     yield record.get("caption", [])
+    yield record.get("question", [])
+    yield list(record.get("answers", ()))
     for region in _regions(record) if "regions" in record else []:
         yield field(region, "caption")
 
@@ -229,5 +231,18 @@ def _few_regions(record: Record, config: StreamConfig) -> list[Region]:
     return regions
 
 
-def _draw(text: Text, config: StreamConfig, rng: Generator) -> str:
-    return draw(text, rng, config.languages)
+def draw_text(text: Text, config: StreamConfig, rng: Generator, raw: bool = False) -> str:
+    """Draw one of several texts in the languages of a stream, and clean it unless `raw`.
+
+    Raises: DataError for a text in none of the languages, or one that is empty after cleaning.
+    """
+    drawn = draw(text, rng, config.languages)
+    return drawn if raw else clean(drawn, config.max_words)
+
+
+def draw_image(
+    image: ImageLike, config: StreamConfig, spec: ImageSpec, rng: Generator, may_flip: bool
+) -> Pixels:
+    """Crop, flip and augment an image. Raises DataError if it is unreadable."""
+    view = draw_view(image.size, config.transform, rng, may_flip)
+    return _render(image, view, config, spec, rng, keep_shape=False)

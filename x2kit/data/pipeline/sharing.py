@@ -31,6 +31,7 @@ from x2kit.data.pipeline.collation import Collator, build_rows, group_numbers, p
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import PairSample
 from x2kit.data.pipeline.streams import Drawn, DrawnPairs, count_images
+from x2kit.data.pipeline.task_rows import DrawnTask
 from x2kit.data.transforms.masking import draw_masks, mask_drawn
 from x2kit.errors import Fault, RecipeError
 
@@ -203,6 +204,10 @@ class _RankCollator:
             pad_texts(texts, self._pad, self._config.max_tokens, max(self._lengths(side)))
             for side, texts in enumerate(sides)
         ]
+        if isinstance(drawn, DrawnTask):
+            kept_rows = [drawn.rows[row] for row in kept]
+            images = [drawn.images[row] for row in kept]
+            return self._collator.task_rows(drawn._replace(images=images, rows=kept_rows), padded)
         whole = self._whole()
         if isinstance(drawn, DrawnPairs):
             regions = None if drawn.regions is None else drawn.regions.select(kept)

@@ -24,6 +24,7 @@ from x2kit.data.pipeline.samples import (
     region_texts,
     text_sample,
 )
+from x2kit.data.pipeline.task_rows import DrawnTask, draw_row
 from x2kit.data.pipeline.video_samples import video_sample
 from x2kit.data.transforms.view import Pixels
 from x2kit.errors import DataError
@@ -31,6 +32,8 @@ from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Located, Place, Record, Source, index_in
+from x2kit.plugin.tasks import Task, TaskRow
+from x2kit.plugin.tokenizers import Tokenizer
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 100
@@ -68,7 +71,7 @@ class DrawnTexts(NamedTuple):
     records: list[str]
 
 
-Drawn: TypeAlias = DrawnPairs | DrawnParallel | DrawnTexts
+Drawn: TypeAlias = DrawnPairs | DrawnParallel | DrawnTexts | DrawnTask
 
 
 class Stream:
@@ -90,6 +93,7 @@ class Stream:
         self.config = config
         self.source = source
         self.order = StreamOrder(seed, name, len(source), config.block)
+        self.task = None if config.task is None else config.task.build()
 
     def take(
         self, step: int, make: Callable[[Record, Generator], T], faults: Faults
@@ -281,8 +285,26 @@ def draw_texts(stream: Stream, step: int, faults: Faults) -> DrawnTexts:
     return DrawnTexts([text for _, text in taken], [visit.record for visit, _ in taken])
 
 
+def draw_task(
+    stream: Stream, task: Task, step: int, spec: ImageSpec, tokenizer: Tokenizer, faults: Faults
+) -> tuple[list[TaskRow], DrawnTask]:
+    """Draw the rows of a task and tokenise their texts; the images of the rows are not numbered yet."""
+    taken = stream.take(step, lambda record, rng: draw_row(task, record, stream.config, spec, rng), faults)
+    rows = [row for _, row in taken]
+    with component_faults(task.config):
+        encoded = task.encode(rows, tokenizer, stream.config.max_tokens)
+    return rows, DrawnTask([], encoded, [visit.record for visit, _ in taken])
+
+
 class StepDraw:
     """Draw the rows of the streams that are on in a step, and the images that they share.
+
+    Args:
+        streams: by name.
+        step: number of the step, from 0.
+        spec: input of the vision encoder.
+        tokenizer: of the text encoder.
+        on: names of the streams that are on.
 
     Attributes:
         images: of all streams, in order.
@@ -292,14 +314,21 @@ class StepDraw:
         places: of each stream, for each row the position in the step of its record.
     """
 
-    def __init__(self, streams: dict[str, Stream], step: int, spec: ImageSpec, on: Sequence[str]) -> None:
+    def __init__(
+        self,
+        streams: dict[str, Stream],
+        step: int,
+        spec: ImageSpec,
+        tokenizer: Tokenizer,
+        on: Sequence[str],
+    ) -> None:
         self.images: list[Pixels] = []
         self.videos: list[list[Pixels]] = []
         self.faults = Faults()
         self.rows: dict[str, Drawn] = {}
         self.places: dict[str, list[int]] = {}
         self._image_places: list[int] = []
-        self._streams, self._step, self._spec = streams, step, spec
+        self._streams, self._step, self._spec, self._tokenizer = streams, step, spec, tokenizer
         self._drawn_images: dict[str, tuple[DrawnImages, int]] = {}
         # Read from the recipe, not from the step: a loss that starts later must not change the images of this step.
         self._shared = {stream.config.images_from for stream in streams.values()}
@@ -313,6 +342,10 @@ class StepDraw:
             if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
                 after_images = [len(self.images) + number for number in drawn.images]
                 self.rows[name] = drawn._replace(images=after_images)
+            if isinstance(drawn, DrawnTask):
+                self.rows[name] = drawn._replace(
+                    images=[list(map(self._number, row)) for row in drawn.images]
+                )
 
     def _draw(self, stream: Stream) -> Drawn:
         config = stream.config
@@ -331,8 +364,25 @@ class StepDraw:
             drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
             self.videos.extend(videos)
             return drawn
+        if stream.task is not None:
+            rows, task_rows = draw_task(
+                stream, stream.task, self._step, self._spec, self._tokenizer, self.faults
+            )
+            return task_rows._replace(images=[list(map(self._append, row.images)) for row in rows])
         draw = draw_pairs if config.kind == "parallel-text" else draw_texts
         return draw(stream, self._step, self.faults)
+
+    def _append(self, image: Pixels | list[Pixels]) -> int:
+        """Add an image, or the frames of a video. Returns: its index, counted down from -1 for videos."""
+        if isinstance(image, list):
+            self.videos.append(image)
+            return -len(self.videos)
+        self.images.append(image)
+        return len(self.images) - 1
+
+    def _number(self, index: int) -> int:
+        """Number videos after all images."""
+        return index if index >= 0 else len(self.images) - index - 1
 
     def _images_of(self, name: str) -> tuple[DrawnImages, int]:
         """Return the images of an image-text stream and the index of the first; draw them at the first call."""

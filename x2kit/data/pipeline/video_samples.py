@@ -57,18 +57,25 @@ def video_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Gen
             )
         video, caption = draw_clip(video, caption, continuous, config.min_clip_frames, rng)
     text = clean(draw(caption, rng, config.languages), config.max_words)
-    images = _images(video, lambda frames: training_frames(frames, config.frames, rng), spec)
     may_flip = not config.transform.careful_flip or not has_sides(record)
+    return VideoSample(draw_frames(video, config, spec, rng, may_flip), text)
+
+
+def draw_frames(
+    video: Any, config: StreamConfig, spec: ImageSpec, rng: Generator, may_flip: bool
+) -> list[Pixels]:
+    """Draw a frame from each of equal segments of a video; crop, flip and augmentation are the same for all.
+
+    Raises: DataError for an unreadable video or one without frames.
+    """
+    images = _images(video, lambda frames: training_frames(frames, config.frames, rng), spec)
     view = draw_view(images[0].size, config.transform, rng, may_flip)
     by = reduction(view, spec) if config.transform.reduced_decoding else 1
     seed = int(rng.integers(2**63))
-    return VideoSample(
-        [
-            render_augmented(image.load(by), view, spec, config.transform, np.random.default_rng(seed), False)
-            for image in images
-        ],
-        text,
-    )
+    return [
+        render_augmented(image.load(by), view, spec, config.transform, np.random.default_rng(seed), False)
+        for image in images
+    ]
 
 
 def read_video(video: Any, num_frames: int, spec: ImageSpec) -> VideoFrames:

@@ -30,6 +30,7 @@ from x2kit.data.pipeline.samples import (
     text_sample,
 )
 from x2kit.data.pipeline.streams import open_sources, place_of
+from x2kit.data.pipeline.task_rows import draw_row
 from x2kit.data.pipeline.video_samples import read_video, video_sample
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.storage.limits import LimitsConfig
@@ -87,6 +88,8 @@ def draw_record(
         _require_regions(record, config)
     elif config.kind == "video-text":
         video_sample(record, config, spec, rng)
+    elif config.task is not None:
+        draw_row(config.task.build(), record, config, spec, rng)
     elif config.kind == "parallel-text":
         pair_sample(record, config, rng)
         texts = record["texts"]

@@ -10,16 +10,19 @@ from typing import NamedTuple
 from torch import Tensor
 
 from x2kit.data.config import DataConfig, StreamConfig
-from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, Texts
+from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, TaskRows
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page
 from x2kit.evaluation.report.visible import visible_unit
 from x2kit.model.regions import patch_mask
 from x2kit.plugin.facts import ImageSpec, VisionFacts
+from x2kit.plugin.tasks import Texts
 from x2kit.plugin.tokenizers import Tokenizer
 
 _SMALL = 96
 """Images up to this many pixels a side are stored as PNG, larger ones as JPEG."""
+_SHOWN_VALUES = 8
+"""Values of a target that are drawn."""
 _ABOUT = {
     "image-text": "An image after crop, flip and augmentation, and its text.",
     "region-text": "The box of each text in its image. Patches outside the box are dimmed: they are masked in "
@@ -92,7 +95,7 @@ def draw_sheet(
         Section(
             f"stream-{name}",
             name,
-            _ABOUT[data.streams[name].kind],
+            _about(data.streams[name]),
             sheet.draw(name, drawn, data.streams[name]),
         )
         for name, drawn in batch.streams.items()
@@ -126,7 +129,7 @@ class _Sheet:
     def draw(self, name: str, rows: Rows, config: StreamConfig) -> Markup:
         """Draw the rows of a stream, up to the maximum."""
         group = None if not isinstance(rows, PairedRows | ParallelRows) else rows.group.tolist()
-        texts = rows.first if isinstance(rows, ParallelRows) else rows.texts
+        texts = _texts(rows)[0]
         total = len(texts.ids)
         shown = range(min(total, self._rows))
         fused = getattr(rows, "fused", None)
@@ -143,17 +146,22 @@ class _Sheet:
             }
         )
         cards = [self._card(row, rows, group, fused) for row in shown]
-        wide = " pairs" if not isinstance(rows, PairedRows) else ""
+        wide = " pairs" if not isinstance(rows, PairedRows | TaskRows) else ""
         return join(facts, tag("div", cards, class_=f"cards{wide}"))
 
     def _card(self, row: int, rows: Rows, group: list[int] | None, fused: int | None) -> Markup:
         parts: list[Markup] = []
         if isinstance(rows, PairedRows):
             parts.append(self._images(row, rows))
+        if isinstance(rows, TaskRows):
+            parts += [self._stage(number) for number in rows.images[row].tolist()]
         parts.append(_heading(row, group, fused))
         if isinstance(rows, ParallelRows):
             parts.append(self._text(row, rows.first, rows.masked_first))
             parts.append(self._text(row, rows.second, None))
+        elif isinstance(rows, TaskRows):
+            parts += [self._text(row, texts, None) for texts in rows.texts]
+            parts += [_target(name, values[row]) for name, values in rows.targets.items()]
         else:
             parts.append(self._text(row, rows.texts, rows.masked))
         return tag("figure", parts, class_="card")
@@ -163,10 +171,17 @@ class _Sheet:
         if masked is not None and row < len(masked.ids):
             pairs = zip(masked.positions[row].tolist(), masked.labels[row].tolist(), strict=True)
             found = {place: (int(masked.ids[row, place]), label) for place, label in pairs if label >= 0}
-        return self._tokens.draw(texts.ids[row].tolist(), int(texts.mask[row].sum()), found)
+        mask = texts.mask if texts.positions is None else texts.mask.diagonal(dim1=1, dim2=2)
+        return self._tokens.draw(texts.ids[row].tolist(), int(mask[row].sum()), found)
 
     def _images(self, row: int, rows: PairedRows) -> Markup:
-        first = int(rows.images[row])
+        overlay = None
+        if rows.regions is not None and not bool(rows.regions.whole[row]):
+            overlay = self._region(rows.regions.bbox[row])
+        return self._stage(int(rows.images[row]), overlay)
+
+    def _stage(self, first: int, overlay: Markup | None = None) -> Markup:
+        """Draw an image with an overlay, or the frames of a video."""
         videos = self._batch.videos
         all_images = 0 if self._batch.images is None else len(self._batch.images) - sum(videos)
         if first >= all_images:  # frames of videos follow all images
@@ -174,9 +189,6 @@ class _Sheet:
             start = all_images + sum(videos[:video])
             frames = [self._image(number) for number in range(start, start + videos[video])]
             return tag("div", frames, class_="frames")
-        overlay = None
-        if rows.regions is not None and not bool(rows.regions.whole[row]):
-            overlay = self._region(rows.regions.bbox[row])
         return tag("div", self._image(first), overlay, class_="stage")
 
     def _image(self, number: int) -> Markup:
@@ -217,6 +229,24 @@ class _Sheet:
             role="img",
             aria_label="the box, with the patches outside dimmed",
         )
+
+
+def _about(stream: StreamConfig) -> str:
+    if stream.kind is not None:
+        return _ABOUT[stream.kind]
+    return f"Rows of the task {stream.label}: images after crop, flip and augmentation, texts, and targets."
+
+
+def _texts(rows: Rows) -> Sequence[Texts]:
+    if isinstance(rows, ParallelRows):
+        return rows.first, rows.second
+    return rows.texts if isinstance(rows, TaskRows) else (rows.texts,)
+
+
+def _target(name: str, value: Tensor) -> Markup:
+    """Draw a target of a row; long ones by their shape."""
+    shown = f"{value.tolist()}" if value.numel() <= _SHOWN_VALUES else f"{list(value.shape)}"
+    return tag("div", f"{name}: {shown}", class_="quiet")
 
 
 def _heading(row: int, group: list[int] | None, fused: int | None) -> Markup:

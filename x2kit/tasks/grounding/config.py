@@ -24,12 +24,6 @@ class Grounding(TaskConfig):
         description="measure only regions that have a text in every measured language that has region texts, so that "
         "languages can be compared",
     )
-    max_words: int = Field(40, gt=0, description="words kept of a text")
-    max_tokens: int = Field(
-        40,
-        gt=2,
-        description="tokens kept of a text, special ones included; never more than the encoder's",
-    )
 
     def check(self, context: TaskContext) -> None:
         """Raise DataError if no region has a text in any language."""

@@ -41,12 +41,6 @@ class Retrieval(TaskConfig):
         description="measure only records that have a caption in every measured language, so that languages can be "
         "compared",
     )
-    max_words: int = Field(40, gt=0, description="words kept of a text")
-    max_tokens: int = Field(
-        40,
-        gt=2,
-        description="tokens kept of a text, special ones included; never more than the encoder's",
-    )
 
     def check(self, context: TaskContext) -> None:
         """Raise DataError for a language in which no record has a caption."""

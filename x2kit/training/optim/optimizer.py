@@ -37,7 +37,7 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
             continue
         rate = getattr(config, f"{name.partition('.')[0]}_lr", None)
         if rate is None:
-            rate = config.lr * (config.lr_mult if name in fresh else 1)
+            rate = config.lr * (config.lr_mult if name in fresh else 1) * _head_lr_mult(model, name)
         # Foreach updates do not mix sharded and whole parameters.
         key = (rate, name not in without_decay, isinstance(parameter, DTensor))
         group = groups.setdefault(
@@ -47,6 +47,10 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
         group["params"].append(parameter)  # type: ignore[attr-defined]
         group["names"].append(name)  # type: ignore[attr-defined]
     return list(groups.values())
+
+
+def _head_lr_mult(model: X2VLM, name: str) -> float:
+    return next((factor for start, factor in model.head_lr_mult.items() if name.startswith(start)), 1.0)
 
 
 def _without_decay(model: X2VLM) -> Iterator[str]:

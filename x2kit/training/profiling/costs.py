@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -20,15 +20,26 @@ from x2kit.data.pipeline.batch import (
     ParallelRows,
     Regions,
     Rows,
+    TaskRows,
     TextRows,
-    Texts,
 )
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.config import ModelConfig
-from x2kit.plugin import ImageSpec, Tokenizer
+from x2kit.plugin import (
+    FusedTexts,
+    ImageSpec,
+    Prediction,
+    Reader,
+    Record,
+    Task,
+    TaskConfig,
+    TaskRow,
+    Tokenizer,
+)
+from x2kit.plugin.tasks import Texts
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Active, Negatives
 
@@ -70,14 +81,23 @@ def _token_pairs(query: Shape, key: Shape) -> int:
 
 def images_of(stream: StreamConfig) -> int:
     """Count the images and frames that a step encodes for a stream, without those shared with another stream."""
-    if stream.images_from is not None or stream.kind not in ("image-text", "region-text", "video-text"):
+    if stream.task is not None:
+        return stream.batch_size * _places(stream.task)[1]
+    if stream.images_from is not None or not stream.has_images:
         return 0
     return stream.records_a_step * (stream.frames if stream.kind == "video-text" else 1)
 
 
 def tokens_of(stream: StreamConfig) -> int:
     """Count the tokens of a stream's texts in a step, each of `max_tokens`."""
-    return stream.batch_size * stream.max_tokens * (2 if stream.kind == "parallel-text" else 1)
+    texts = _places(stream.task)[0] if stream.task is not None else 2 if stream.kind == "parallel-text" else 1
+    return stream.batch_size * stream.max_tokens * texts
+
+
+def _places(task: TaskConfig) -> tuple[int, int]:
+    """Count the texts and the images of a row."""
+    texts, images = zip(*task.pairs, strict=True)
+    return 1 + max(texts), 1 + max(images)
 
 
 def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:
@@ -96,11 +116,44 @@ def meta_negatives(batch: Batch) -> dict[str, Negatives]:
     return {
         name: Negatives(*[_ids(len(rows.group[: rows.fused]))] * 2)
         for name, rows in batch.streams.items()
-        if not isinstance(rows, TextRows)
+        if not isinstance(rows, TextRows | TaskRows)
+    }
+
+
+class _FusionOnly(Task):
+    """A task whose loss is the mean of its fused states: its costs without those of its head."""
+
+    def draw(self, record: Record, reader: Reader) -> TaskRow:
+        raise NotImplementedError
+
+    def loss(
+        self, model: X2VLM, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the mean of the states that the task reads for each of its losses."""
+        read = [each.states[:, :1] if self.config.pooled else each.states for each in fused]
+        mean = torch.cat([states.flatten() for states in read]).float().mean()
+        return dict.fromkeys(self.config.losses, mean)
+
+    def predict(
+        self, model: X2VLM, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> Sequence[Any]:
+        raise NotImplementedError
+
+    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def meta_tasks(data: DataConfig) -> dict[str, Task]:
+    """Build the tasks of streams without their heads."""
+    return {
+        name: _FusionOnly(stream.task) for name, stream in data.streams.items() if stream.task is not None
     }
 
 
 def _rows(stream: StreamConfig) -> Rows:
+    if stream.task is not None:
+        texts, images = _places(stream.task)
+        return TaskRows(_ids(stream.batch_size, images), (_texts(stream),) * texts, {})
     count, group = stream.batch_size, _ids(stream.batch_size)
     fused = count if stream.fusion_rows is None else min(count, stream.fusion_rows)
     masking = stream.masking
@@ -196,7 +249,7 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with _FusedAttention(), hooks, count_operations() as counter:
-        step_losses(model, batch, active, meta_negatives(batch))
+        step_losses(model, batch, active, meta_negatives(batch), tasks=meta_tasks(data))
     activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     return StepCosts((1 + BACKWARD) * counter.get_total_flops(), activations)
 

@@ -28,11 +28,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from x2kit.data.pipeline.batch import Batch, PairedRows, Texts
+from x2kit.data.pipeline.batch import Batch, PairedRows
 from x2kit.distributed.processes import Processes
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
+from x2kit.plugin.tasks import Texts
 from x2kit.training.config import TrainingConfig
 from x2kit.training.step.encoder_passes import by_stream, encode_pieces, text_pieces, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
@@ -51,6 +52,7 @@ from x2kit.training.step.plan import (
     needs_masked,
 )
 from x2kit.training.step.rank_exchange import RankExchange
+from x2kit.training.step.tasks import StreamTasks
 
 NO_ROWS = [slice(0, 0)]
 """The only part of a stream whose rows are all on other ranks."""
@@ -69,6 +71,7 @@ def accumulate(
     metrics: StepMetrics | None = None,
     exchange: RankExchange | None = None,
     objectives: Objectives | None = None,
+    tasks: StreamTasks | None = None,
 ) -> Losses:
     """Compute all losses of a step in parts, and add their gradients to the parameters'.
 
@@ -84,10 +87,21 @@ def accumulate(
         metrics: as in `step_losses`.
         exchange: as in `step_losses`; the caller averages the gradients over the ranks.
         objectives: as in `step_losses`.
+        tasks: as in `step_losses`.
     Returns: scalars without a graph, by stream and loss, unweighted.
     """
     step = _Step(
-        model, batch, active, parts, weight, forward_context, backward, metrics, exchange, objectives or {}
+        model,
+        batch,
+        active,
+        parts,
+        weight,
+        forward_context,
+        backward,
+        metrics,
+        exchange,
+        objectives or {},
+        tasks or {},
     )
     return step.run(negatives or {})
 
@@ -146,6 +160,7 @@ class _Step:
     metrics: StepMetrics | None
     exchange: RankExchange | None
     objectives: Objectives
+    tasks: StreamTasks
 
     def run(self, negatives: Mapping[str, Negatives]) -> Losses:
         vision = self._cached(self._vision_chunks())
@@ -158,7 +173,13 @@ class _Step:
         images = self._cached(self._image_chunks(features))
         encoded = by_stream(self.batch.streams, pieces, texts.outputs)
         plans = {
-            name: StreamPlan(rows, self.active.get(name, ()), encoded[name], _image(images.outputs, name))
+            name: StreamPlan(
+                rows,
+                self.active.get(name, ()),
+                encoded[name],
+                _image(images.outputs, name),
+                task=self.tasks.get(name),
+            )
             for name, rows in self.batch.streams.items()
         }
         losses, plans = self._contrastive(plans, features, negatives)
@@ -200,7 +221,8 @@ class _Step:
         parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self.parts)]
         for key, texts in pieces.items():
             for part, rows in zip(parts, slices(len(texts.ids), self.parts) or NO_ROWS, strict=False):
-                part[key] = Texts(texts.ids[rows], texts.mask[rows])
+                positions = None if texts.positions is None else texts.positions[rows]
+                part[key] = Texts(texts.ids[rows], texts.mask[rows], positions)
         return [partial(encode_pieces, self.model, part) for part in parts if part]
 
     def _image_chunks(self, features: VisionFeatures | None) -> list[Callable[[], Outputs]]:
@@ -267,7 +289,7 @@ class _Step:
         rows = {name: cut[number] for name, cut in cuts.items() if number < len(cut)}
         with self.forward_context():
             for name, part in rows.items():
-                add_rows(fusion, name, plans[name], part)
+                add_rows(fusion, name, plans[name], features, part)
             fused = fusion.run(self.model, features)
             for name, part in rows.items():
                 means = fused_losses(self.model, name, plans[name], fused, part, self.metrics)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from x2kit.data.pipeline.batch import ParallelRows, Rows, TextRows, Texts
+from x2kit.data.pipeline.batch import ParallelRows, Rows, TaskRows, TextRows
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
+from x2kit.plugin.tasks import Texts
 
 
 def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> VisionFeatures:
@@ -48,14 +49,14 @@ def _slice(features: VisionFeatures, start: int, end: int) -> VisionFeatures:
 
 
 Key = tuple[str, str]
-"""Stream, and one of its texts: "0" and "1" for the sides, "masked"."""
+"""Stream, and one of its texts: "masked", or its place in the row ("0" and "1" for the sides of parallel text)."""
 
 
 class StreamTexts(NamedTuple):
     """Encoded texts of a stream.
 
     Attributes:
-        clean: [B, L, D] each; first and second for parallel texts, none for texts alone.
+        clean: [B, L, D] each, by place in the row; first and second for parallel texts, none for texts alone.
         masked: [B, L, D]; None if no loss needs them.
         masked_mask: [B, L] bool, of the masked texts.
     """
@@ -95,13 +96,24 @@ def text_pieces(streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict
 def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor]:
     """Encode each text to [B, L, D], with one encoder call per padded length."""
     tokens: dict[Key, Tensor] = {}
-    for length in sorted({texts.ids.shape[1] for texts in pieces.values()}):
-        keys = [key for key, texts in pieces.items() if texts.ids.shape[1] == length]
-        together = model.encode_texts(
-            torch.cat([pieces[key].ids for key in keys]), torch.cat([pieces[key].mask for key in keys])
+    for length, in_part in sorted({_reading(texts) for texts in pieces.values()}):
+        keys = [key for key, texts in pieces.items() if _reading(texts) == (length, in_part)]
+        ids, mask = (
+            torch.cat([pieces[key].ids for key in keys]),
+            torch.cat([pieces[key].mask for key in keys]),
         )
+        if in_part:
+            positions = [positions for key in keys if (positions := pieces[key].positions) is not None]
+            together = model.text.read_partly(ids, mask, torch.cat(positions))
+        else:
+            together = model.encode_texts(ids, mask)
         tokens.update(zip(keys, torch.split(together, [len(pieces[key].ids) for key in keys]), strict=True))
     return tokens
+
+
+def _reading(texts: Texts) -> tuple[int, bool]:
+    """Return what must be equal in texts that share a call: the padded length, and whether they are read in part."""
+    return texts.ids.shape[1], texts.positions is not None
 
 
 def by_stream(
@@ -110,7 +122,7 @@ def by_stream(
     """Group encoded texts by stream."""
     return {
         name: StreamTexts(
-            [tokens[name, side] for side in ("0", "1") if (name, side) in pieces],
+            [tokens[key] for key in pieces if key[0] == name and key[1] != "masked"],
             tokens.get((name, "masked")),
             pieces[name, "masked"].mask if (name, "masked") in pieces else None,
         )
@@ -119,12 +131,16 @@ def by_stream(
 
 
 def clean_texts(rows: Rows) -> list[Texts]:
-    """Return the unmasked texts of a stream: two for parallel texts, else one."""
+    """Return the unmasked texts of a stream by place in the row: two for parallel texts, else usually one."""
+    if isinstance(rows, TaskRows):
+        return list(rows.texts)
     return [rows.first, rows.second] if isinstance(rows, ParallelRows) else [rows.texts]
 
 
 def _masked(rows: Rows) -> Texts | None:
     """Return the masked texts: the first rows of the plain ones, perhaps with less padding."""
+    if isinstance(rows, TaskRows):
+        return None
     masked, plain = (
         (rows.masked_first, rows.first) if isinstance(rows, ParallelRows) else (rows.masked, rows.texts)
     )

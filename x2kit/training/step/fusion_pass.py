@@ -47,7 +47,7 @@ class FusionPass:
         Args:
             key: of the result of `run`.
             text: [R, L, D].
-            mask: [R, L] bool.
+            mask: [R, L] bool; or [R, L, L] bool for texts that are read in part.
             context: of the rows; None for text alone. A context with a lead attends to the step's images, and its
                 tokens may be empty.
             summary: only position 0 of the result is read.
@@ -61,10 +61,10 @@ class FusionPass:
             pieces, features = _prune_contexts(pieces, features)
         groups: dict[tuple[object, ...], list[_Piece]] = {}
         for piece in pieces:
-            groups.setdefault((piece.text.shape[1], *_kind(piece)), []).append(piece)
+            groups.setdefault((piece.text.shape[1], piece.mask.ndim, *_kind(piece)), []).append(piece)
         fused: dict[Key, Tensor] = {}
         patches = None
-        if features is not None and any(tuple(kind) == IMAGES for _, *kind in groups):
+        if features is not None and any(tuple(kind) == IMAGES for _, _, *kind in groups):
             patches = model.prepare_patches(features)
         for pieces in groups.values():
             pieces.sort(key=lambda piece: not piece.summary)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from x2kit.data.pipeline.batch import PairedRows, ParallelRows, TextRows, Whole
+from x2kit.data.pipeline.batch import PairedRows, ParallelRows, TaskRows, TextRows, Whole
 from x2kit.objectives import contrastive_logits, draw_negatives, negative_weights
 from x2kit.plugin import VisionFeatures
 from x2kit.training.step.plan import ImageContext, Negatives, StreamPlan
@@ -71,8 +71,13 @@ def with_remote_negatives(
     Collective: every rank calls it for the same streams in the same order.
     """
     rows, negatives = plan.rows, plan.negatives
-    whole = None if isinstance(rows, TextRows) else rows.whole
-    if isinstance(rows, TextRows) or negatives is None or whole is None or exchange.negatives == "local":
+    whole = None if isinstance(rows, TextRows | TaskRows) else rows.whole
+    if (
+        isinstance(rows, TextRows | TaskRows)
+        or negatives is None
+        or whole is None
+        or exchange.negatives == "local"
+    ):
         return plan, features
     if isinstance(rows, ParallelRows):
         first = fetch_rows(exchange, whole, negatives.image, [plan.texts.clean[0], rows.first.mask])

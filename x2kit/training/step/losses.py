@@ -13,10 +13,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TextRows
+from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TaskRows, TextRows
 from x2kit.model import X2VLM
 from x2kit.objectives import bbox_loss, contrastive_logits, giou_loss, itc_loss, itm_loss, mlm_loss
-from x2kit.plugin import Context, gather_rows
+from x2kit.plugin import Context, VisionFeatures, gather_rows
 from x2kit.training.step.encoder_passes import text_pass, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
 from x2kit.training.step.hard_negatives import draw, draw_over_ranks, with_remote_negatives
@@ -35,6 +35,7 @@ from x2kit.training.step.plan import (
     needs_masked,
 )
 from x2kit.training.step.rank_exchange import RankExchange
+from x2kit.training.step.tasks import StreamTasks, add_task_rows, task_losses
 
 ALL = slice(None)
 
@@ -47,6 +48,7 @@ def step_losses(
     exchange: RankExchange | None = None,
     metrics: StepMetrics | None = None,
     objectives: Objectives | None = None,
+    tasks: StreamTasks | None = None,
 ) -> Losses:
     """Compute all losses of a step.
 
@@ -59,6 +61,7 @@ def step_losses(
             that of the whole batch.
         metrics: records the answers of the matching head.
         objectives: those that are on, by stream and name.
+        tasks: by stream.
     Returns: scalars, by stream and loss or objective, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
@@ -68,12 +71,13 @@ def step_losses(
     plans: dict[str, StreamPlan] = {}
     for name, rows in batch.streams.items():
         image = image_context(model, name, rows, features)
-        plan = StreamPlan(rows, active.get(name, ()), encoded[name], image)
+        task = (tasks or {}).get(name)
+        plan = StreamPlan(rows, active.get(name, ()), encoded[name], image, task=task)
         losses[name], plan = contrastive_losses(model, plan, (negatives or {}).get(name), exchange)
         losses[name] |= objective_losses(model, plan, features, (objectives or {}).get(name, {}), exchange)
         if exchange is not None:
             plan, features = with_remote_negatives(exchange, plan, features)
-        add_rows(fusion, name, plan)
+        add_rows(fusion, name, plan, features)
         plans[name] = plan
     fused = fusion.run(model, features)
     for name, plan in plans.items():
@@ -96,7 +100,7 @@ def contrastive_losses(
     rows = plan.rows
     names = [loss for loss in plan.on if loss in CONTRASTIVE]
     matching = any(loss in MATCHING for loss in plan.on)
-    if isinstance(rows, TextRows) or not (names or matching):
+    if isinstance(rows, TextRows | TaskRows) or not (names or matching):
         return {}, plan
     if plan.image is None:
         first, second = map(model.project_texts, plan.texts.clean)
@@ -116,14 +120,24 @@ def contrastive_losses(
     return losses, plan
 
 
-def add_rows(fusion: FusionPass, name: str, plan: StreamPlan, part: slice = ALL) -> None:
+def add_rows(
+    fusion: FusionPass,
+    name: str,
+    plan: StreamPlan,
+    features: VisionFeatures | None = None,
+    part: slice = ALL,
+) -> None:
     """Add the rows of a stream's other losses to the fusion pass.
 
     Args:
+        features: of the step's images, for the rows of a task.
         part: of the fused rows.
     """
     rows, texts = plan.rows, plan.texts
-    if isinstance(rows, TextRows):
+    if isinstance(rows, TaskRows):
+        if plan.task is not None and plan.on:
+            add_task_rows(fusion, name, plan.task, rows, texts.clean, features, part)
+    elif isinstance(rows, TextRows):
         if texts.masked is not None and texts.masked_mask is not None:
             fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], None)
     elif isinstance(rows, ParallelRows):
@@ -192,6 +206,8 @@ def fused_losses(
 ) -> dict[str, Tensor]:
     """Compute the losses of the rows that `add_rows` added with the same `part`."""
     rows, losses = plan.rows, dict[str, Tensor]()
+    if isinstance(rows, TaskRows):
+        return {} if plan.task is None else task_losses(model, name, plan.task, rows, plan.on, fused, part)
     for matching in MATCHING:
         if (name, matching) in fused:
             logits, valid = model.itm_logits(fused[name, matching]), None

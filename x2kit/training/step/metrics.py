@@ -47,7 +47,9 @@ class StepMetrics:
         """Count the padding in the texts of each stream."""
         for name, rows in streams.items():
             for texts in clean_texts(rows):
-                self.add(f"{name}.padding", ~texts.mask, torch.ones_like(texts.mask))
+                # A mask per token hides padding on its diagonal.
+                mask = texts.mask if texts.positions is None else texts.mask.diagonal(dim1=1, dim2=2)
+                self.add(f"{name}.padding", ~mask, torch.ones_like(mask))
 
     def read(self, processes: Processes) -> dict[str, float]:
         """Return the shares over all ranks that have a total above 0; synchronises the device."""

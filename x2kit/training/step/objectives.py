@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from x2kit.data.config import DataConfig
-from x2kit.data.pipeline.batch import PairedRows, TextRows
+from x2kit.data.pipeline.batch import PairedRows, TaskRows, TextRows
 from x2kit.errors import PluginError
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
@@ -102,7 +102,7 @@ def _features(
     model: X2VLM, plan: StreamPlan, features: VisionFeatures | None, exchange: RankExchange | None
 ) -> StreamFeatures:
     rows, texts = plan.rows, plan.texts.clean
-    assert not isinstance(rows, TextRows)  # recipe validation refuses objectives of text streams
+    assert not isinstance(rows, TextRows | TaskRows)  # recipe validation refuses their objectives
     if isinstance(rows, PairedRows):
         assert plan.image is not None
         first, second = model.project_images(plan.image.summary), model.project_texts(texts[0])

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from x2kit.data.config import LossName
-from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Rows, TextRows
+from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Rows, TaskRows, TextRows
 from x2kit.errors import ShapeError
 from x2kit.model import X2VLM
 from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin import VisionFeatures, gather_rows
+from x2kit.plugin.tasks import Task
 from x2kit.training.step.encoder_passes import StreamTexts
+from x2kit.training.step.tasks import task_counts
 
 Active = Mapping[str, Sequence[LossName]]
 """Losses that are on, by stream."""
@@ -67,6 +69,7 @@ class StreamPlan(NamedTuple):
         texts: encoded.
         image: context of the rows; None for streams without images.
         negatives: None if no matching loss is on.
+        task: of the stream; None for a kind of pretraining.
     """
 
     rows: Rows
@@ -74,10 +77,13 @@ class StreamPlan(NamedTuple):
     texts: StreamTexts
     image: ImageContext | None = None
     negatives: Negatives | None = None
+    task: Task | None = None
 
     @property
     def masked(self) -> MaskedTexts | None:
         """The masked texts of the rows."""
+        if isinstance(self.rows, TaskRows):
+            return None
         return self.rows.masked_first if isinstance(self.rows, ParallelRows) else self.rows.masked
 
     @property
@@ -85,6 +91,8 @@ class StreamPlan(NamedTuple):
         """Number of rows, from the first on, that enter the fusion pass."""
         if isinstance(self.rows, TextRows):
             return len(self.rows.masked.ids)
+        if isinstance(self.rows, TaskRows):
+            return len(self.rows.images)
         return len(self.rows.group[: self.rows.fused])
 
     def counts(self, loss: str) -> Tensor | None:
@@ -93,6 +101,8 @@ class StreamPlan(NamedTuple):
         Returns: [fused]; None for contrastive losses and objectives.
         """
         rows = self.rows
+        if isinstance(rows, TaskRows):
+            return None if self.task is None else task_counts(self.task, rows, loss)
         if loss in MATCHING and self.negatives is not None:
             valid = self.negatives.valid
             return torch.ones_like(self.negatives.text) if valid is None else valid.view(3, -1).sum(0)

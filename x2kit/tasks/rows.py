@@ -1,0 +1,180 @@
+"""Measure a task row by row: draw, encode, fuse, predict, compare, by language. Imports torch.
+
+A broken record stops the evaluation, as skipping it would change the result. A record without a text in a language is
+not measured in it.
+
+B rows, L text tokens, D width, M distinct images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from x2kit.data.pipeline.collation import pad_texts
+from x2kit.data.pipeline.task_rows import EvaluationReader
+from x2kit.data.transforms.view import stack_pixels
+from x2kit.errors import DataError, Reason
+from x2kit.model.x2vlm import X2VLM, image_context
+from x2kit.plugin.component_faults import component_faults
+from x2kit.plugin.components import TaskConfig
+from x2kit.plugin.encoders import VisionFeatures
+from x2kit.plugin.sources import Record
+from x2kit.plugin.tasks import FusedTexts, Prediction, Task, TaskContext, TaskRow, Texts
+
+Rows = list[tuple[str, TaskRow]]
+"""Record ids and rows of one language."""
+
+
+@torch.inference_mode()
+def measure_rows(config: TaskConfig, context: TaskContext) -> dict[str, Any]:
+    """Predict all records in every language and measure the predictions.
+
+    Each rank predicts whole batches. The predictions of each language are saved as `predictions-LANGUAGE`.
+
+    Returns: `scores` by language, with `trained_with_images`; `score`, the name of the main one; its means.
+    Raises: DataError for a broken record, or a language in which no record has a text.
+    """
+    with component_faults(config):
+        task = config.build()
+    predictions = _predict(task, context)
+    if missing := [language for language, found in predictions.items() if not found]:
+        raise DataError(f"no record of the split {context.split} has a text in {', '.join(missing)}")
+    scores: dict[str, dict[str, Any]] = {}
+    for language, found in predictions.items():
+        with component_faults(config):
+            measured, saved = task.measure(found), task.results(found)
+        scores[language] = {**measured, "trained_with_images": language in context.trained_with_images}
+        context.save(f"predictions-{language}", saved)
+    return {"scores": scores, "score": config.score, **_means(scores, config.score)}
+
+
+def _means(scores: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:
+    groups = {
+        "mean": list(scores.values()),
+        "mean_trained": [row for row in scores.values() if row["trained_with_images"]],
+        "mean_zero_shot": [row for row in scores.values() if not row["trained_with_images"]],
+    }
+    return {group: fmean(row[name] for row in rows) for group, rows in groups.items() if rows}
+
+
+def _predict(task: Task, context: TaskContext) -> dict[str, list[Prediction]]:
+    """Predict the records of all ranks, in order, by language."""
+    model: X2VLM = context.model
+    total, size, ranks = len(context.source), context.batch_size, context.ranks
+    batches = [range(start, min(start + size, total)) for start in range(0, total, size)]
+    own = batches[ranks.rank * len(batches) // ranks.count : (ranks.rank + 1) * len(batches) // ranks.count]
+    reader = EvaluationReader(
+        model.image_spec, model.frames, task.config.max_words, only=len(context.languages) == 1
+    )
+    found: dict[str, list[Prediction]] = {language: [] for language in context.languages}
+    done = 0
+    for batch in own:
+        records = [context.source[index] for index in batch]
+        ids = [str(record.get("id", index)) for index, record in zip(batch, records, strict=True)]
+        rows = {language: _draw(task, records, ids, reader, language) for language in context.languages}
+        for language, predicted in predict_rows(task, model, rows).items():
+            found[language] += predicted
+        reader.forget()
+        done += len(batch)
+        context.progress("records", done, sum(map(len, own)))
+    return {
+        language: list(chain.from_iterable(ranks.gather(of_language)))
+        for language, of_language in found.items()
+    }
+
+
+def _draw(
+    task: Task, records: Sequence[Record], ids: Sequence[str], reader: EvaluationReader, language: str
+) -> Rows:
+    """Draw the rows of the records that have texts in a language."""
+    reader.language = language
+    rows: Rows = []
+    for id_, record in zip(ids, records, strict=True):
+        try:
+            with component_faults(task.config):
+                rows.append((id_, task.draw(record, reader)))
+        except DataError as error:
+            if error.reason != Reason.LANGUAGE_MISSING:
+                raise DataError(f"record {id_}: {error}", reason=error.reason) from error
+    return rows
+
+
+def predict_rows(task: Task, model: X2VLM, rows: Mapping[str, Rows]) -> dict[str, list[Prediction]]:
+    """Predict drawn rows by language; each distinct image is encoded once.
+
+    Args:
+        task: that drew the rows.
+        model: in evaluation mode.
+        rows: by language; few enough for one pass.
+    """
+    images = {
+        id(image): image for of_language in rows.values() for _, row in of_language for image in row.images
+    }
+    if not images:
+        return {language: [] for language in rows}
+    features = encode_distinct(model, list(images.values()))
+    place = {key: number for number, key in enumerate(images)}
+    return {
+        language: _predict_language(task, model, of_language, features, place) if of_language else []
+        for language, of_language in rows.items()
+    }
+
+
+def _predict_language(
+    task: Task, model: X2VLM, rows: Rows, features: VisionFeatures, place: Mapping[int, int]
+) -> list[Prediction]:
+    drawn = [row for _, row in rows]
+    with component_faults(task.config):
+        encoded = task.encode(drawn, model.tokenizer, min(task.config.max_tokens, model.max_length))
+        padded = [
+            pad_texts([row.texts[number] for row in encoded], model.tokenizer.special.pad, model.max_length)
+            for number in range(len(encoded[0].texts))
+        ]
+        texts, targets = task.collate(encoded, padded)
+    texts = [_to_device(one, model.device) for one in texts]
+    tokens = [_read(model, one) for one in texts]
+    which = torch.tensor([[place[id(image)] for image in row.images] for row in drawn], device=model.device)
+    fused = []
+    for text, image in task.config.pairs:
+        context = image_context(features, which[:, image])
+        pooled = len(rows) if task.config.pooled else 0
+        states = model.fuse(tokens[text], texts[text].mask, context, summary_rows=pooled)
+        fused.append(FusedTexts(states, texts[text].mask))
+    with component_faults(task.config):
+        values = task.predict(
+            model, fused, {name: target.to(model.device) for name, target in targets.items()}
+        )
+    return [Prediction(id_, value, row.truth) for (id_, row), value in zip(rows, values, strict=True)]
+
+
+def _to_device(texts: Texts, device: torch.device) -> Texts:
+    positions = None if texts.positions is None else texts.positions.to(device)
+    return Texts(texts.ids.to(device), texts.mask.to(device), positions)
+
+
+def _read(model: X2VLM, texts: Texts) -> Tensor:
+    if texts.positions is None:
+        return model.encode_texts(texts.ids, texts.mask)
+    return model.text.read_partly(texts.ids, texts.mask, texts.positions)
+
+
+def encode_distinct(model: X2VLM, images: Sequence[Any]) -> VisionFeatures:
+    """Encode images and videos, one call for each number of frames; features are in the order of the images."""
+    parts: list[tuple[list[int], VisionFeatures]] = []
+    frames = [len(image) if isinstance(image, list) else 0 for image in images]
+    for count in sorted(set(frames)):
+        places = [number for number, own in enumerate(frames) if own == count]
+        flat = [images[number] for number in places]
+        pixels = stack_pixels(list(chain.from_iterable(flat)) if count else flat).to(model.device)
+        features = model.encode_images(pixels)
+        parts.append((places, model.pool_frames(features, count) if count else features))
+    order = torch.tensor([number for places, _ in parts for number in places], device=model.device).argsort()
+    summary = torch.cat([features.summary for _, features in parts])[order]
+    patches = torch.cat([features.patches for _, features in parts])[order]
+    return VisionFeatures(summary, patches, parts[0][1].grid)
