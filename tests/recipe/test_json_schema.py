@@ -64,7 +64,6 @@ WRONG = {
         "      pivot: en\n      objectives: {one: {class_path: SigmoidContrastive, init_args: {wait: 1}}}\n",
     ),
     "a reporter that is none": ("lr: 1e-4", "reporters: {there: Eye}"),
-    "no such loss": ("{bbox: 2}", "{bboxes: 2}"),
     "a stream without a source": ("      source: Scenes\n      batch_size: 8\n", "      batch_size: 8\n"),
     "a stream without a batch size": ("      batch_size: 8\n", ""),
     "a model without a fusion encoder": ("  fusion: Mixer\n", ""),

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
+
 from x2kit.plugin import HeadConfig, Registry, TaskConfig, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
+
     from x2kit.plugin import Task
 
 x2kit_api = "1"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional as F
+
 from x2kit.plugin import DataError, FusedTexts, Prediction, Reader, Reason, Record, Task, TaskRow
 
 if TYPE_CHECKING:
@@ -23,14 +24,18 @@ class EntailmentTask(Task):
         """Read the image, the sentence and the label."""
         label, labels = record.get("label"), self.config.labels
         if label not in labels:
-            raise DataError(f"label must be one of {', '.join(labels)}, found {label!r}", reason=Reason.FIELD_TYPE)
+            raise DataError(
+                f"label must be one of {', '.join(labels)}, found {label!r}", reason=Reason.FIELD_TYPE
+            )
         image, sentence = reader.image(record["image"]), reader.text(record["caption"])
         return TaskRow([image], [sentence], {"label": labels.index(label)}, truth=label)
 
     def _logits(self, model: Any, fused: Sequence[FusedTexts]) -> Tensor:
         return model.extra_heads[self.config.head](fused[0].states[:, 0]).float()
 
-    def loss(self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def loss(
+        self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Cross-entropy over the labels."""
         return {"entailment": F.cross_entropy(self._logits(model, fused), targets["label"])}
 
