@@ -118,80 +118,309 @@ def test_wit_has_base64_images_and_one_record_a_url(document: Write) -> None:
     assert record["caption"] == [{"en": "A bird."}, {"en": "."}]
 
 
-def test_questions_are_read_with_their_answers(tmp_path: Path, document: Write) -> None:
+def test_vqa_has_ten_answers_or_one_of_half_weight_or_none(tmp_path: Path, document: Write) -> None:
     entries = [
         {
             "question_id": 5,
             "question": "What is it?",
             "image": "a.jpg",
             "dataset": "vqa",
-            "answer": ["a dog"],
+            "answer": ["dog", "dog", "puppy"],
         },
         {"question_id": 6, "question": "Who is there?", "image": "b.jpg", "dataset": "vg", "answer": "a man"},
-        {"question_id": 7, "question": "Is it day?", "image": "c.jpg"},
+        {"question_id": 7, "question": "Is it day?", "image": "test2015/c.jpg"},
     ]
     config = AnnotationFiles(
         files=(document("vqa.json", entries),),
         image_root={"vg": tmp_path, "": tmp_path / "coco"},
         image_root_key="dataset",
-        caption_key="question",
+        question_key="question",
+        answers_key="answer",
+        single_answer_weight=0.5,
         id_key="question_id",
         one_record="entry",
-        keep=("answer",),
     )
-    assert records(config.open()) == [
-        {"id": "5", "image": f"{tmp_path}/coco/a.jpg", "caption": "What is it?", "answer": ["a dog"]},
-        {"id": "6", "image": f"{tmp_path}/b.jpg", "caption": "Who is there?", "answer": "a man"},
-        {"id": "7", "image": f"{tmp_path}/coco/c.jpg", "caption": "Is it day?"},
+    source = config.open()
+    assert records(source) == [
+        {
+            "id": "5",
+            "image": f"{tmp_path}/coco/a.jpg",
+            "question": "What is it?",
+            "answers": ["dog", "dog", "puppy"],
+        },
+        {
+            "id": "6",
+            "image": f"{tmp_path}/b.jpg",
+            "question": "Who is there?",
+            "answers": {"a man": 0.5},
+        },
+        {"id": "7", "image": f"{tmp_path}/coco/test2015/c.jpg", "question": "Is it day?"},
+    ]
+    assert list(source.texts()) == [
+        *("What is it?", "dog", "dog", "puppy", "Who is there?", "a man", "Is it day?"),
     ]
 
 
+def test_gqa_has_labels_of_equal_weight(tmp_path: Path, document: Write) -> None:
+    entries = [
+        {"img_id": "2354786", "label": {"yes": 0.3, "no": 1.0}, "question_id": "02", "sent": "Is it dark?"}
+    ]
+    keys: dict[str, Any] = {
+        "image_key": "img_id",
+        "image_suffix": ".jpg",
+        "question_key": "sent",
+        "answers_key": "label",
+        "id_key": "question_id",
+        "one_record": "entry",
+    }
+    config = AnnotationFiles(files={"en": (document("train.json", entries),)}, **keys, equal_answers=True)
+    question = {"id": "02", "image": f"{tmp_path}/2354786.jpg", "question": {"en": "Is it dark?"}}
+    assert records(config.open()) == [{**question, "answers": ["yes", "no"]}]
+    given = AnnotationFiles(files=config.files, **keys)
+    assert records(given.open()) == [{**question, "answers": {"yes": 0.3, "no": 1.0}}]
+
+
+XGQA: dict[str, Any] = {
+    "image_key": "imageId",
+    "image_suffix": ".jpg",
+    "question_key": "question",
+    "answers_key": "answer",
+    "id_key": "id",
+    "one_record": "id",
+}
+
+
 @pytest.mark.parametrize("indent", [None, 1])
-def test_an_object_of_questions_is_read_by_its_keys(
+def test_xgqa_has_one_record_a_question_in_all_languages(
     tmp_path: Path, document: Write, indent: int | None
 ) -> None:
-    content = {
+    german = {
         "055": {"imageId": "2405722", "question": "Ist der Himmel dunkel?", "answer": "no"},
         "056": {"imageId": 7, "question": "Ja?", "answer": "yes"},
     }
-    file = document("testdev.json", content, indent=indent)
+    english = {"055": {"imageId": "2405722", "question": "Is the sky dark?", "answer": "no"}}
     config = AnnotationFiles(
-        files={"de": (file,)},
-        image_key="imageId",
-        image_suffix=".jpg",
-        caption_key="question",
-        id_key="id",
-        one_record="entry",
-        keep=("answer",),
+        files={
+            "de": (document("testdev_de.json", german, indent=indent),),
+            "en": (document("testdev_en.json", english, indent=indent),),
+        },
+        **XGQA,
     )
+    check_source(config)
     assert records(config.open()) == [
         {
             "id": "055",
             "image": f"{tmp_path}/2405722.jpg",
-            "caption": {"de": "Ist der Himmel dunkel?"},
-            "answer": "no",
+            "question": {"de": "Ist der Himmel dunkel?", "en": "Is the sky dark?"},
+            "answers": ["no"],
         },
-        {"id": "056", "image": f"{tmp_path}/7.jpg", "caption": {"de": "Ja?"}, "answer": "yes"},
+        {"id": "056", "image": f"{tmp_path}/7.jpg", "question": {"de": "Ja?"}, "answers": ["yes"]},
     ]
 
 
-def test_pairs_of_images_are_read_with_their_label(tmp_path: Path, document: Write) -> None:
-    entries = [{"sentence": "Both show dogs.", "label": "True", "images": ["dev/0.png", "dev/1.png"]}]
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"answer": "yes"}, r"b\.json entry 1: answers: \['yes'\], but \['no'\] in another entry of this id"),
+        ({}, "question: several texts without a language for one id; give files by language"),
+    ],
+)
+def test_entries_of_one_id_that_contradict_are_named(
+    document: Write, other: dict[str, str], message: str
+) -> None:
+    entry = {"imageId": 1, "question": "Ja?", "answer": "no"}
+    files = (document("a.json", {"055": entry}), document("b.json", {"055": {**entry, **other}}))
+    by_language = {"de": files[:1], "en": files[1:]} if other else files
+    with pytest.raises(DataError, match=message) as found:
+        AnnotationFiles(files=by_language, **XGQA).open()[0]
+    assert found.value.record == "055"
+
+
+@pytest.mark.parametrize("label", ["True", True])
+def test_nlvr2_has_two_images_and_a_label(tmp_path: Path, document: Write, label: Any) -> None:
+    entries = [{"sentence": "Both show dogs.", "label": label, "images": ["dev/0.png", "dev/1.png"]}]
     config = AnnotationFiles(
         files=(document("dev.json", entries),),
         image_key="images",
         caption_key="sentence",
+        label_key="label",
+        label_as="bool",
         one_record="entry",
-        keep=("label",),
     )
     assert records(config.open()) == [
         {
             "id": "dev.json:1",
             "images": [f"{tmp_path}/dev/0.png", f"{tmp_path}/dev/1.png"],
             "caption": "Both show dogs.",
-            "label": "True",
+            "label": True,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("image_path", "folder"),
+    [
+        ("{language}/images/{concept}/{value}", "zh/images/82-eagle"),
+        ("{language}/images/{prefix}/{value}", "zh/images/82"),
+    ],
+)
+def test_marvl_composes_the_paths_of_its_images(
+    tmp_path: Path, document: Write, image_path: str, folder: str
+) -> None:
+    line = {
+        "caption": "左右都有鹰",
+        "label": False,
+        "language": "zh",
+        "left_img": "82-6.jpg",
+        "right_img": "82-1.jpg",
+        "concept": "82-eagle",
+    }
+    config = AnnotationFiles(
+        files={"zh": (document("marvl-zh.jsonl", [line]),)},
+        image_key="left_img",
+        second_image_key="right_img",
+        image_path=image_path,
+        label_key="label",
+        one_record="entry",
+    )
+    check_source(config)
+    assert records(config.open()) == [
+        {
+            "id": "marvl-zh.jsonl:1",
+            "images": [f"{tmp_path}/{folder}/82-6.jpg", f"{tmp_path}/{folder}/82-1.jpg"],
+            "caption": {"zh": "左右都有鹰"},
+            "label": False,
+        }
+    ]
+
+
+def test_xvnli_skips_and_counts_lines_without_a_gold_label(
+    tmp_path: Path, document: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [
+        {"Flikr30kID": "44", "gold_label": label, "sentence1": "Two people.", "sentence2": f"Hypothesis {n}."}
+        for n, label in enumerate(("neutral", "-", "entailment"))
+    ]
+    config = AnnotationFiles(
+        files={"fr": (document("fr/test.jsonl", lines),)},
+        image_key="Flikr30kID",
+        image_suffix=".jpg",
+        caption_key="sentence2",
+        premise_key="sentence1",
+        label_key="gold_label",
+        skip={"gold_label": ("-",)},
+        one_record="entry",
+    )
+    with caplog.at_level("INFO"):
+        found = records(config.open())
+    assert "fr/test.jsonl: 1 of 3 entries are skipped" in caplog.text
+    assert [record["label"] for record in found] == ["neutral", "entailment"]
+    assert found[1] == {
+        "id": "test.jsonl:3",
+        "image": f"{tmp_path}/fr/44.jpg",
+        "caption": {"fr": "Hypothesis 2."},
+        "premise": {"fr": "Two people."},
+        "label": "entailment",
+    }
+
+
+def test_msrvtt_questions_name_files_of_frames(tmp_path: Path, document: Write) -> None:
+    lines = [{"question": "what is a man doing", "answer": "cook", "video_id": "video7"}]
+    config = AnnotationFiles(
+        files=(document("qa_test.jsonl", lines),),
+        video_key="video_id",
+        image_path="video_{number}.json",
+        question_key="question",
+        answers_key="answer",
+        one_record="entry",
+    )
+    assert records(config.open()) == [
+        {
+            "id": "qa_test.jsonl:1",
+            "video": f"{tmp_path}/video_7.json",
+            "question": "what is a man doing",
+            "answers": ["cook"],
+        }
+    ]
+
+
+def test_next_qa_is_a_table_with_five_options(tmp_path: Path) -> None:
+    file = tmp_path / "val.csv"
+    file.write_text(
+        'video,question,answer,a0,a1,a2,a3,a4\n40,"why, then",4,to rest,b,c,d,e\n41,why,x,a,b,c,d,e\n'
+    )
+    config = AnnotationFiles(
+        files=(file,),
+        video_key="video",
+        image_suffix=".mp4",
+        question_key="question",
+        options_keys=("a0", "a1", "a2", "a3", "a4"),
+        label_key="answer",
+        label_as="int",
+        one_record="entry",
+    )
+    source = config.open()
+    assert source[0] == {
+        "id": "val.csv:2",
+        "video": f"{tmp_path}/40.mp4",
+        "question": "why, then",
+        "options": ["to rest", "b", "c", "d", "e"],
+        "label": 4,
+    }
+    with pytest.raises(DataError, match=r"val\.csv:3: answer: expected a whole number, found 'x'"):
+        source[1]
+
+
+def test_captions_of_coco_replace_those_of_the_entries(tmp_path: Path, document: Write) -> None:
+    gold = {
+        "images": [{"id": 42}],
+        "annotations": [
+            {"id": 2, "image_id": 42, "caption": "a brown dog"},
+            {"id": 3, "image_id": 7, "caption": "a cat"},
+            {"id": 1, "image_id": 42, "caption": "a dog"},
+        ],
+    }
+    entries = [{"image": f"val2014/COCO_val2014_0000000000{n}.jpg"} for n in ("42", "99")]
+    config = AnnotationFiles(
+        files=(document("coco_karpathy_test.json", entries),),
+        coco_captions=document("coco_karpathy_test_gt.json", gold),
+        id_key="image",
+        id_as="number",
+    )
+    source = config.open()
+    assert source[0] == {
+        "id": "42",
+        "image": f"{tmp_path}/val2014/COCO_val2014_000000000042.jpg",
+        "caption": ["a brown dog", "a dog"],
+    }
+    with pytest.raises(DataError, match=r"entry 2: .*test_gt\.json has no caption of image 99"):
+        source[1]
+    assert list(source.texts()) == ["a brown dog", "a dog"]
+    with pytest.raises(SettingError, match="coco_captions: no file at"):
+        config.model_copy(update={"coco_captions": str(tmp_path / "none.json")}).check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"question_key": "question"}, "question_key: a record of an image has several entries"),
+        ({"label_key": "label", "one_record": "id"}, "one_record: id needs id_key"),
+        ({"keep": ("a",), "one_record": "id", "id_key": "id"}, "keep: a record has several entries"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        AnnotationFiles(files=("a.json",), **settings)
+
+
+def test_a_path_composed_of_a_missing_field_is_named(document: Write) -> None:
+    file = document("a.json", [{"image": "a.jpg", "caption": "a"}])
+    for path, message in (
+        ("{concept}/{value}", "no field 'concept'"),
+        ("{number}.jpg", "expected a number at the"),
+    ):
+        with pytest.raises(DataError, match=f"entry 1: .*{message}"):
+            AnnotationFiles(files=(file,), image_path=path).open()[0]
 
 
 @pytest.mark.parametrize(

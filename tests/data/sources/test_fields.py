@@ -142,7 +142,7 @@ def test_answers_are_a_list_or_weights(value: Any, answers: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, [["dog"]], {"dog": math.inf}, {"dog": math.nan}, {"dog": True}]
+    "value", [None, True, [["dog"]], {"dog": math.inf}, {"dog": 10**400}, {"dog": math.nan}, {"dog": True}]
 )
 def test_other_answers_are_refused(value: Any) -> None:
     with pytest.raises(DataError, match=r"^answer") as found:

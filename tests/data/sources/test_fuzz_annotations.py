@@ -29,7 +29,7 @@ from x2kit.plugin import SourceConfig
 KEYS = (
     "id", "image_id", "category_id", "file_name", "width", "height", "bbox", "caption", "name", "iscrowd", "images",
     "annotations", "categories", "regions", "objects", "attributes", "names", "phrase", "x", "y", "w", "h", "url",
-    "object_id", "image", "text", "ref_id", "ann_id", "split", "other",
+    "object_id", "image", "text", "ref_id", "ann_id", "split", "question", "answer", "options", "label", "other",
 )  # fmt: skip
 CAPTIONS = {"images": IMAGES, "annotations": [{"id": 1, "image_id": 4, "caption": "a dog"}]}
 BOXES = {
@@ -120,14 +120,71 @@ def test_lists_of_captions(tmp_path: Path, one_record: Any) -> None:
 
 
 @pytest.mark.slow
-def test_objects_of_questions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("one_record", ["entry", "id"])
+def test_objects_of_questions(tmp_path: Path, one_record: Any) -> None:
     questions = {
-        "055": {"image": "2405722", "caption": "Ist der Himmel dunkel?", "answer": "no"},
-        "056": {"image": 7, "caption": "Ja?", "answer": "yes"},
+        "055": {
+            "image": "2405722",
+            "question": "Ist der Himmel dunkel?",
+            "answer": "no",
+            "options": ["a", "b"],
+        },
+        "056": {
+            "image": 7,
+            "question": "Ja?",
+            "answer": {"yes": 1.0},
+            "label": "True",
+            "options": ["a", "b"],
+        },
     }
     damaging = Damaging(tmp_path, 1, entries=questions)
-    files = {"de": (damaging.path("entries"),)}
-    check(damaging, AnnotationFiles(files=files, id_key="id", one_record="entry", keep=("answer",)))
+    config = AnnotationFiles(
+        files={"de": (damaging.path("entries"),)},
+        question_key="question",
+        answers_key="answer",
+        single_answer_weight=0.5,
+        options_keys=("options",),
+        label_key="label",
+        label_as="bool",
+        id_key="id",
+        id_as="number",
+        skip={"answer": ("other",)},
+        image_path="{number}/{id}",
+        one_record=one_record,
+    )
+    check(damaging, config)
+
+
+@pytest.mark.slow
+def test_captions_of_coco_by_the_number_of_the_image(tmp_path: Path) -> None:
+    captions = {"annotations": [{"id": 1, "image_id": n, "caption": f"a dog {n}"} for n in (1, 2)]}
+    damaging = Damaging(tmp_path, 7, entries=[{"image": "1.jpg"}, {"image": "2.jpg"}], captions=captions)
+    files = (damaging.path("entries"),)
+    check(damaging, AnnotationFiles(files=files, coco_captions=damaging.path("captions")))
+
+
+@pytest.mark.slow
+def test_tables(tmp_path: Path) -> None:
+    rng, file = random.Random(8), tmp_path / "a.csv"
+    sound = b'video,question,answer\n40,"why, then",4\n41,"how\n""so""",0\n'
+    config = AnnotationFiles(
+        files=(file,),
+        video_key="video",
+        question_key="question",
+        label_key="answer",
+        label_as="int",
+        one_record="entry",
+    )
+    read = Counted(config)
+
+    def inputs() -> Iterator[None]:
+        for _ in range(INPUTS):
+            file.write_bytes(damaged(sound, rng))
+            yield
+
+    good, bad = answered(inputs(), read)
+    assert good + bad == INPUTS
+    assert min(good, bad, read.records, read.broken) > 10
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from x2kit.data.sources.fields import LabelForm
 from x2kit.data.sources.splits import (
     ImageHosts,
     Language,
@@ -37,7 +38,8 @@ class EntriesConfig(SourceConfig):
     files: Annotated[Files, HARMLESS] = Field(
         min_length=1,
         description="files, patterns or folders, also by language: {en: [test.en.json], de: [test.de.json]}; each a "
-        "JSON list, a JSON object of objects or JSON Lines; {split} in a path is the name of the split",
+        "JSON list, a JSON object of objects, JSON Lines, or a table with a header line (.csv, .tsv); {split} in a "
+        "path is the name of the split",
     )
     split: str = Field("train", min_length=1, description="value of {split} in paths")
     image_root: Annotated[Location | dict[str, Location] | None, HARMLESS] = Field(
@@ -54,7 +56,18 @@ class EntriesConfig(SourceConfig):
     image_suffix: str = Field(
         "", description="suffix added to the path of an image, such as .jpg where the field is a bare number"
     )
+    image_path: str | None = Field(
+        None,
+        description="path of an image or video composed of fields of the entry, such as {language}/{concept}/{value}; "
+        "{value} is the field of the image, {number} the digits at its end, {prefix} its part before the first "
+        "hyphen; null for the field alone",
+    )
     id_key: str | None = Field(None, description="field of the record id; null for file and position")
+    id_as: Literal["text", "number"] = Field(
+        "text",
+        description="content of the id; number reads the digits at the end of a file name: COCO_val2014_000042.jpg "
+        "becomes 42",
+    )
     language: Language = None
 
     def check(self) -> None:
@@ -113,16 +126,57 @@ class EntriesConfig(SourceConfig):
 
 
 class AnnotationFiles(EntriesConfig):
-    """Images with captions from JSON lists or JSON Lines: fine-tuning and test files of one or several languages."""
+    """Images or videos with captions, questions or labels: fine-tuning and test files of one or several languages.
+
+    Files are JSON lists, JSON objects of objects, JSON Lines, or tables with a header line (.csv, .tsv).
+    """
 
     image_as: Literal["path", "base64"] = Field("path", description="content of the field of the image")
+    second_image_key: str | None = Field(
+        None,
+        description="field of a second image: records have two images; a list of two in image_key needs no second key",
+    )
+    video_key: str | None = Field(
+        None,
+        description="field of the path of a video, which replaces the image; image_root and others apply",
+    )
     caption_key: str = Field("caption", description="field of the text or texts")
+    coco_captions: Annotated[Location | None, HARMLESS] = Field(
+        None,
+        description="captions file in the layout of COCO whose captions replace caption_key, joined by the number at "
+        "the end of the image's name",
+    )
+    question_key: str | None = Field(None, description="field of a question, read in place of caption_key")
+    answers_key: str | None = Field(
+        None,
+        description="field of the answers: a text, a list of texts or {answer: weight}; may be missing in entries",
+    )
+    single_answer_weight: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="weight of an answer that is a text and not in a list; 0.5 for Visual Genome in files of VQA v2",
+    )
+    equal_answers: bool = Field(
+        False, description="ignore the weights of answers, as CCLM and X²-VLM do for GQA"
+    )
+    options_keys: tuple[str, ...] = Field(
+        (), description="fields of the answer options, one each, or one field of a list"
+    )
+    label_key: str | None = Field(None, description="field of the label; may be missing in entries")
+    label_as: LabelForm | None = Field(
+        None,
+        description="content of the label; bool also reads the texts True and False, int texts of digits; null for "
+        "the value as it is",
+    )
+    premise_key: str | None = Field(None, description="field of the premise; may be missing in entries")
     languages_held: tuple[str, ...] | None = Field(
         None, description="codes of all languages of the texts; null for those in files and language"
     )
-    one_record: Literal["image", "entry"] = Field(
+    one_record: Literal["image", "entry", "id"] = Field(
         "image",
-        description="a record is an image with the texts of all its entries, in all languages, or one entry",
+        description="a record is an image with the texts of all its entries, in all languages; or one entry; or the "
+        "entries of one id in all languages",
     )
     same_image_key: str | None = Field(
         None, description="field that is equal for entries of the same image; null for the field of the image"
@@ -131,15 +185,36 @@ class AnnotationFiles(EntriesConfig):
         False,
         description="skip entries without a text and count them in the log; otherwise they are broken records",
     )
+    skip: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="values of fields of entries that are skipped and counted in the log: {gold_label: ['-']}",
+    )
     keep: tuple[str, ...] = Field(
         (), description="further fields copied to the record; requires one_record: entry"
     )
 
     @model_validator(mode="after")
-    def _keep_needs_one_entry(self) -> Self:
-        if self.keep and self.one_record == "image":
-            raise ValueError("keep: a record of an image has several entries; set one_record: entry")
+    def _record_is_consistent(self) -> Self:
+        if self.keep and self.one_record != "entry":
+            raise ValueError("keep: a record has several entries; set one_record: entry")
+        own = ("second_image_key", "question_key", "answers_key", "options_keys", "label_key", "premise_key")
+        found = [name for name in own if getattr(self, name)]
+        if found and self.one_record == "image":
+            raise ValueError(
+                f"{', '.join(found)}: a record of an image has several entries; set one_record: entry, or id for "
+                "files by language"
+            )
+        if self.one_record == "id" and self.id_key is None:
+            raise ValueError("one_record: id needs id_key, the field of the id")
+        if self.coco_captions is not None and self.question_key is not None:
+            raise ValueError("coco_captions, question_key: set at most one")
         return self
+
+    def check(self) -> None:
+        """Raise SettingError if a path matches no file, or the folder of images is missing."""
+        super().check()
+        if self.coco_captions is not None:
+            files_at("coco_captions", [self.coco_captions], self.split)
 
     def languages(self) -> tuple[str, ...] | None:
         """Return the languages in the settings; None if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -14,26 +15,36 @@ from numpy.typing import NDArray
 
 from x2kit.data.index.chain import Chain
 from x2kit.data.index.groups import Groups, hash_key
+from x2kit.data.sources.coco import CocoCaptions
 from x2kit.data.sources.entry_files import EntryFile, open_entries
 from x2kit.data.sources.fields import (
     as_list,
+    check_answers,
+    check_label,
+    check_options,
+    check_pair,
     check_text,
     decode_base64,
     errors_at,
+    int_field,
     is_empty,
-    iter_texts,
+    record_texts,
     required,
+    short_repr,
     str_field,
 )
+from x2kit.data.sources.splits import in_split
 from x2kit.data.storage.index_cache import cached_if_slow, file_fingerprint
 from x2kit.data.storage.locations import relative_names
-from x2kit.errors import DataError
-from x2kit.plugin.sources import Place, Record, Text
+from x2kit.errors import DataError, Reason
+from x2kit.plugin.sources import Answers, Place, Record, Text
 
 if TYPE_CHECKING:
     from x2kit.data.sources.annotation_config import AnnotationFiles, EntriesConfig
 
 _log = logging.getLogger(__name__)
+_LAST_NUMBER = re.compile(r"([0-9]{1,64})(?:\.\w+)?$")
+_BRACES = re.compile(r"\{(\w+)\}")
 
 
 class Entry(NamedTuple):
@@ -68,11 +79,12 @@ class EntriesSource(ABC):
         self._codes = [code for _, code in paths]
         self._names = relative_names(path for path, _ in paths)
         self._chain = Chain(map(len, self._files))
-        keys = np.concatenate([self._keys(file) for file in self._files], axis=1)
-        kept = keys[1] == 0
-        if skipped := len(kept) - int(kept.sum()):
-            _log.info("%d of %d entries are skipped", skipped, len(kept))
-        self._groups = Groups(keys[0], kept)
+        found = [self._keys(file) for file in self._files]
+        for file, keys in zip(self._files, found, strict=True):
+            if skipped := int((keys[1] != 0).sum()):
+                _log.info("%s: %d of %d entries are skipped", file.location, skipped, len(file))
+        all_keys = np.concatenate(found, axis=1)
+        self._groups = Groups(all_keys[0], all_keys[1] == 0)
         if not len(self):
             raise DataError(f"no record in {', '.join(path for path, _ in paths)}")
 
@@ -97,6 +109,10 @@ class EntriesSource(ABC):
     def texts_of(self, entry: Entry) -> Iterator[str]:
         """Yield the texts of an entry. Raises DataError if it is broken."""
 
+    def merge(self, records: Sequence[Record]) -> Record:
+        """Merge the records of two or more entries. Raises DataError if they contradict each other."""
+        return merged_captions(records)
+
     def further_files(self) -> list[str]:
         """List files that the records depend on besides those of the entries."""
         return []
@@ -106,7 +122,13 @@ class EntriesSource(ABC):
 
     def __getitem__(self, index: int) -> Record:
         """Read the record at `index`. Raises DataError with file, entry and reason."""
-        return merged([self._record(entry) for entry in self._groups[index]])
+        entries = self._groups[index]
+        records = [self._record(entry) for entry in entries]
+        if len(records) == 1:
+            return records[0]
+        file, number = self._chain.locate(entries[-1])
+        with errors_at(f"{self._files[file].location}{self._files[file].label(number)}", records[0]["id"]):
+            return self.merge(records)
 
     def place(self, index: int) -> Place:
         """Return the place of the first entry of a record."""
@@ -144,7 +166,7 @@ class EntriesSource(ABC):
         place = f"{file.location}{file.label(number)}"
         if self.config.id_key is not None:
             with errors_at(place, name):
-                name = str_field(fields, self.config.id_key)
+                name = record_id(fields, self.config)
         with errors_at(place, name):
             return {"id": name, **self.record(Entry(fields, self._codes[at], file, number))}
 
@@ -169,10 +191,8 @@ class EntriesSource(ABC):
         return keys
 
 
-def merged(records: Sequence[Record]) -> Record:
+def merged_captions(records: Sequence[Record]) -> Record:
     """Merge the records of an image: all captions and regions, other fields from the first."""
-    if len(records) == 1:
-        return records[0]
     record: Record = {**records[0]}
     if captions := [text for each in records if "caption" in each for text in as_list(each["caption"])]:
         record["caption"] = captions
@@ -181,18 +201,58 @@ def merged(records: Sequence[Record]) -> Record:
     return record
 
 
+def merged_languages(records: Sequence[Record]) -> Record:
+    """Merge the records of one id in several languages.
+
+    Raises: DataError for two texts in one language, texts without a language, and different answers or labels.
+    """
+    record: dict[str, Any] = {**records[0]}
+    for field in ("caption", "question", "premise"):
+        if texts := [each.get(field) for each in records if field in each]:
+            record[field] = _in_all_languages(texts, field)
+    if options := [each["options"] for each in records if "options" in each]:
+        if len({len(each) for each in options}) > 1:
+            raise DataError("options: entries of this id have different numbers of options")
+        record["options"] = [_in_all_languages(texts, "options") for texts in zip(*options, strict=True)]
+    for field in ("answers", "label"):
+        for each in records:
+            if each.get(field) != record.get(field):
+                raise DataError(
+                    f"{field}: {short_repr(each.get(field))}, but {short_repr(record.get(field))} in another entry of "
+                    "this id"
+                )
+    return cast(Record, record)
+
+
+def _in_all_languages(texts: Sequence[Any], field: str) -> Text:
+    merged: dict[str, str] = {}
+    for text in texts:
+        if not isinstance(text, dict) or text.keys() & merged.keys():
+            found = "without a language" if not isinstance(text, dict) else f"in {', '.join(text)}"
+            raise DataError(
+                f"{field}: several texts {found} for one id; give files by language, or set one_record: entry",
+                reason=Reason.DUPLICATE_ID,
+            )
+        merged |= text
+    return merged
+
+
 class AnnotationSource(EntriesSource):
-    """Records of captions from annotation files."""
+    """Records of captions, questions or labels from annotation files."""
 
     key_settings = frozenset(
         (
             *("split", "image_root", "image_root_key", "image_hosts", "root", "image_key", "image_suffix"),
-            *("caption_key", "one_record", "same_image_key", "drop_empty"),
+            *("image_path", "video_key", "caption_key", "question_key", "one_record", "same_image_key"),
+            *("drop_empty", "skip", "id_key", "id_as"),
         )
     )
 
     def __init__(self, config: AnnotationFiles) -> None:
         self._config = config
+        self._captions = None
+        if config.coco_captions is not None:
+            self._captions = CocoCaptions(in_split(config.coco_captions, config.split))
         super().__init__(config)
 
     @property
@@ -200,51 +260,149 @@ class AnnotationSource(EntriesSource):
         return self._config
 
     def key(self, fields: Mapping[str, Any], file: str) -> str | None:
-        if self.config.one_record == "entry":
+        config = self.config
+        if config.one_record == "entry":
             return None
-        if self.config.same_image_key is not None:
-            return str_field(fields, self.config.same_image_key)
-        if self.config.image_as == "base64":
-            return str_field(fields, self.config.image_key)
-        return image_at(fields, self.config, file)
+        if config.one_record == "id":
+            return record_id(fields, config)
+        if config.same_image_key is not None:
+            return str_field(fields, config.same_image_key)
+        if config.image_as == "base64" and config.video_key is None:
+            return str_field(fields, config.image_key)
+        return image_at(fields, config, file, config.video_key)
 
     def is_skipped(self, fields: Mapping[str, Any]) -> bool:
-        return self.config.drop_empty and is_empty(fields.get(self.config.caption_key))
+        config = self.config
+        if any(fields.get(key) in values for key, values in config.skip.items()):
+            return True
+        return config.drop_empty and is_empty(fields.get(config.question_key or config.caption_key))
+
+    def merge(self, records: Sequence[Record]) -> Record:
+        return merged_languages(records) if self.config.one_record == "id" else merged_captions(records)
 
     def record(self, entry: Entry) -> Record:
-        fields, file, config = entry.fields, entry.file.location, self.config
-        record: dict[str, Any] = {key: fields[key] for key in config.keep if key in fields}
-        value = required(fields, config.image_key)
-        if config.image_as == "base64":
-            record["image"] = decode_base64(value, config.image_key)
-        elif isinstance(value, list):  # of tasks that compare images
-            record["images"] = [image_at({**fields, config.image_key: path}, config, file) for path in value]
-        else:
-            record["image"] = image_at(fields, config, file)
-        record["caption"] = self._text(entry)
-        return cast(Record, record)
+        kept = {key: entry.fields[key] for key in self.config.keep if key in entry.fields}
+        media = self._media(entry.fields, entry.file.location)
+        return cast(Record, {**kept, **media, **self._texts(entry)})
 
     def texts_of(self, entry: Entry) -> Iterator[str]:
-        yield from iter_texts(self._text(entry))
+        yield from record_texts(self._texts(entry))
 
-    def _text(self, entry: Entry) -> Text:
-        key = self.config.caption_key
+    def further_files(self) -> list[str]:
+        return [] if self._captions is None else [self._captions.location]
+
+    def _media(self, fields: dict[str, Any], file: str) -> Record:
+        """Return the image, both images or the video of an entry."""
+        config = self.config
+        if config.video_key is not None:
+            return {"video": image_at(fields, config, file, config.video_key)}
+        value = required(fields, config.image_key)
+        if isinstance(value, list):
+            check_pair(value, config.image_key)
+            return {"images": [self._image({**fields, config.image_key: one}, file) for one in value]}
+        if config.second_image_key is not None:
+            second = {**fields, config.image_key: required(fields, config.second_image_key)}
+            return {"images": [self._image(fields, file), self._image(second, file)]}
+        return {"image": self._image(fields, file)}
+
+    def _image(self, fields: Mapping[str, Any], file: str) -> str | bytes:
+        if self.config.image_as == "base64":
+            return decode_base64(fields[self.config.image_key], self.config.image_key)
+        return image_at(fields, self.config, file)
+
+    def _texts(self, entry: Entry) -> Record:
+        """Return all fields of a record but images and videos."""
+        fields, config = entry.fields, self.config
+        record: Record = {}
+        if config.question_key is not None:
+            record["question"] = self._text(entry, config.question_key)
+        elif self._captions is not None:
+            image = number_of(fields, config.image_key)
+            record["caption"] = check_text(self._captions.of(image), "caption", entry.code)
+        else:
+            record["caption"] = self._text(entry, config.caption_key)
+        if config.options_keys:
+            values = [required(fields, key) for key in config.options_keys]
+            options = values[0] if len(values) == 1 else values
+            record["options"] = check_options(options, ", ".join(config.options_keys), entry.code)
+        given = {key: value for key, value in fields.items() if value is not None}
+        if (answers := self._answers(given)) is not None:
+            record["answers"] = answers
+        if config.label_key in given:
+            record["label"] = check_label(given[config.label_key], config.label_key, config.label_as)
+        if config.premise_key in given:
+            record["premise"] = check_text(given[config.premise_key], config.premise_key, entry.code)
+        return record
+
+    def _text(self, entry: Entry, key: str) -> Text:
         value = required(entry.fields, key)
         if self.config.drop_empty and isinstance(value, list):
             value = [item for item in value if not is_empty(item)]
         return check_text(value, key, entry.code)
 
+    def _answers(self, fields: Mapping[str, Any]) -> Answers | None:
+        config = self.config
+        if config.answers_key is None or config.answers_key not in fields:
+            return None
+        value = fields[config.answers_key]
+        answers = check_answers(value, config.answers_key)
+        if answers is not None and config.equal_answers:
+            return list(dict.fromkeys(answers))
+        if isinstance(value, str | int) and answers is not None and config.single_answer_weight != 1:
+            return dict.fromkeys(answers, config.single_answer_weight)
+        return answers
 
-def image_at(fields: Mapping[str, Any], config: EntriesConfig, file: str) -> str:
+
+def image_at(fields: Mapping[str, Any], config: EntriesConfig, file: str, key: str | None = None) -> str:
     """Return the location of the image of an entry. Raises DataError without a valid path.
 
     Args:
         fields: JSON object of the entry.
         config: settings of the source.
         file: file of the entry.
+        key: field of the image; None for that of the settings.
     """
-    path = searched = str_field(fields, config.image_key) + config.image_suffix
+    value = str_field(fields, key or config.image_key)
+    path = searched = _composed_path(value, fields, config.image_path) + config.image_suffix
     if config.image_root_key is not None:
-        value = fields.get(config.image_root_key, "")
-        searched = value if isinstance(value, str) else ""
+        found = fields.get(config.image_root_key, "")
+        searched = found if isinstance(found, str) else ""
     return config.image_at(path, searched, file)
+
+
+def record_id(fields: Mapping[str, Any], config: EntriesConfig) -> str:
+    """Return the id of an entry from the field in the settings. Raises DataError if it is missing or invalid."""
+    assert config.id_key is not None
+    return (
+        str_field(fields, config.id_key) if config.id_as == "text" else str(number_of(fields, config.id_key))
+    )
+
+
+def number_of(fields: Mapping[str, Any], key: str) -> int:
+    """Return the number at the end of a file name in a field. Raises DataError if there is none."""
+    return int_field({key: last_number(str_field(fields, key), key)}, key)
+
+
+def last_number(name: str, key: str) -> str:
+    """Return the last digits of a name, before its ending. Raises DataError, with `key`, if there are none."""
+    found = _LAST_NUMBER.search(name)
+    if found is None:
+        raise DataError(
+            f"{key}: expected a number at the end of {short_repr(name)}", reason=Reason.FIELD_TYPE
+        )
+    return found[1]
+
+
+def _composed_path(value: str, fields: Mapping[str, Any], template: str | None) -> str:
+    """Insert a value and fields of its entry in a template of a path."""
+    if template is None:
+        return value
+
+    def insert(braces: re.Match[str]) -> str:
+        if braces[1] == "value":
+            return value
+        if braces[1] == "number":
+            return last_number(value, "image_path")
+        return value.partition("-")[0] if braces[1] == "prefix" else str_field(fields, braces[1])
+
+    return _BRACES.sub(insert, template)

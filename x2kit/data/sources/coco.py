@@ -180,6 +180,31 @@ class CocoSource:
         return check_text(file.categories[category], "name", self.config.language)
 
 
+class CocoCaptions:
+    """Captions of a file in the layout of COCO by image id, as caption benchmarks publish references.
+
+    Attributes:
+        location: local path or URL.
+    """
+
+    def __init__(self, location: str) -> None:
+        """Index the captions. Raises DataError if the file cannot be read or has another layout."""
+        self.location = location
+        self._index = ElementIndex(location, ("annotations",), ("image_id",))
+        images = self._index.column("image_id")
+        self._order = np.argsort(images, kind="stable")
+        self._images = images[self._order]
+
+    def of(self, image: int) -> list[str]:
+        """Return the captions of an image in the order of the file. Raises DataError if it has none."""
+        first, last = np.searchsorted(self._images, [image, image + 1]).tolist()
+        if first == last:
+            raise DataError(f"{self.location} has no caption of image {image}", reason=Reason.FIELD_MISSING)
+        return [
+            str_field(self._index.read(element), "caption") for element in self._order[first:last].tolist()
+        ]
+
+
 def _open(location: str) -> _File:
     index = ElementIndex(location, _LISTS, _KEYS)
     categories = {}

@@ -1,7 +1,7 @@
 """Read the entries of annotation files by position, each on access. Imports no torch.
 
-The content decides the layout: a JSON list of objects, a JSON object of objects (whose keys become the field `id` of
-objects without one), or JSON Lines.
+A file that ends in .csv or .tsv is a table, whose first line names the fields. Of other files the content decides: a
+JSON list of objects, a JSON object of objects (whose keys become the field `id` of objects without one), or JSON Lines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from x2kit.data.index.json_spans import Spans, find_marks, spans_at
 from x2kit.data.index.lines import LineIndex
+from x2kit.data.index.tables import TableIndex, is_table
 from x2kit.data.sources.fields import as_object, errors_at, parse_json, parse_object
 from x2kit.data.storage import files
 from x2kit.data.storage.index_cache import cached_if_slow
@@ -111,8 +112,30 @@ class LineEntries(EntryFile):
         return parse_object(self._lines.read(entry))
 
 
+class TableEntries(EntryFile):
+    """The rows of a table of comma- or tab-separated values; every value is a text."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self._rows = TableIndex(location)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def place(self, entry: int) -> Place:
+        return Place(self.location, line=int(self._rows.numbers[entry]))
+
+    def label(self, entry: int) -> str:
+        return f":{self._rows.numbers[entry]}"
+
+    def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
+        return dict(self._rows.read(entry))
+
+
 def open_entries(location: str) -> EntryFile:
-    """Open a file of any of the three layouts. Raises DataError if it cannot be read or has another layout."""
+    """Open a file of any layout. Raises DataError if it cannot be read or has another layout."""
+    if is_table(location):
+        return TableEntries(location)
     if first_character(location) != b"{":
         return DocumentEntries(location)
     lines = LineIndex(location)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, cast
@@ -159,14 +160,7 @@ def check_answers(value: Any, key: str) -> Answers | None:
         weights = {str(answer): _weight(weight, f"{key}.{answer}") for answer, weight in value.items()}
         return weights or None
     items = value if isinstance(value, list) else [value]
-    for item in items:
-        if isinstance(item, bool) or not isinstance(item, str | int):
-            raise DataError(
-                f"{key}: expected answers as text, a list of texts or {{answer: weight}}, "
-                f"found {short_repr(item)}",
-                reason=Reason.FIELD_TYPE,
-            )
-    return [str(item) for item in items] or None
+    return [item if item == "" else str_field({key: item}, key) for item in items] or None
 
 
 def check_label(value: Any, key: str, form: LabelForm | None = None) -> Label:
@@ -183,7 +177,8 @@ def check_label(value: Any, key: str, form: LabelForm | None = None) -> Label:
     if form == "bool" and isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
     expected = {"bool": bool, "text": str, None: bool | str | int}[form]
-    if not isinstance(value, expected) or value == "":
+    too_long = isinstance(value, int) and abs(value) >= 2**63
+    if not isinstance(value, expected) or value == "" or too_long:
         wanted = {"bool": "true or false", "text": "text", None: "text, a whole number, true or false"}[form]
         raise DataError(f"{key}: expected {wanted}, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
     return cast(Label, value)
@@ -232,7 +227,7 @@ def check_detections(value: Any, key: str, size: tuple[int, int] | None) -> list
 
 
 def _weight(value: Any, key: str) -> float:
-    if not _is_number(value) or not 0 <= value < math.inf:
+    if not _is_number(value) or not 0 <= value <= sys.float_info.max:
         raise DataError(
             f"{key}: expected a weight of 0 or more, found {short_repr(value)}", reason=Reason.FIELD_TYPE
         )

@@ -101,7 +101,9 @@ def read_plain_pickle(location: str) -> Any:
 class ReferringSource(EntriesSource):
     """Records of referring expressions: images with named boxes."""
 
-    key_settings = frozenset({"split", "image_root", "image_root_key", "image_key", "image_suffix"})
+    key_settings = frozenset(
+        {"split", "image_root", "image_root_key", "image_key", "image_suffix", "image_path"}
+    )
 
     def __init__(self, config: ReferringExpressions) -> None:
         self._config = config
