@@ -222,8 +222,11 @@ def test_referring_expressions_with_their_release(tmp_path: Path, split: str | N
 @pytest.mark.slow
 def test_referring_expressions_with_boxes_of_their_own(tmp_path: Path) -> None:
     boxes = {"bbox": [1, 2, 3, 4], "width": 64, "height": 48}
-    damaging = Damaging(tmp_path, 5, entries=[{**entry, **boxes} for entry in ENTRIES])
-    check(damaging, ReferringExpressions(files=(damaging.path("entries"),)))
+    detections = {"1": [[10, 20, 5, 8, 0.93]], "2": [[1, 2, 3, 4]]}
+    entries = [{**entry, **boxes} for entry in ENTRIES]
+    damaging = Damaging(tmp_path, 5, entries=entries, detections=detections)
+    files = (damaging.path("entries"),)
+    check(damaging, ReferringExpressions(files=files, detections=damaging.path("detections")))
 
 
 @pytest.mark.slow

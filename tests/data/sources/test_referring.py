@@ -81,6 +81,38 @@ def test_boxes_are_read_from_the_release(tmp_path: Path, release: Any) -> None:
     ]
 
 
+def test_detections_are_joined_by_the_number_of_the_image_and_clipped(release: Any, document: Write) -> None:
+    dets = document("dets.json", {"2": [], "1": [[10.0, 20.0, 100.0, 80.0, 0.93], [1, 2, 3, 4]]})
+    source = release(detections=dets).open()
+    assert source[0]["detections"] == [{"bbox": [10.0, 20.0, 54.0, 28.0]}, {"bbox": [1.0, 2.0, 3.0, 4.0]}]
+    assert source[1]["detections"] == []
+    before = source.fingerprint()
+    document("dets.json", {"1": []})
+    with pytest.raises(DataError, match=r"entry 2: .*dets\.json has no image 2"):
+        release(detections=dets).open()[1]
+    assert release(detections=dets).open().fingerprint() != before
+
+
+def test_detections_may_be_in_the_entries(document: Write) -> None:
+    entry = {"image": "1.jpg", "text": "dog", "bbox": [1, 2, 3, 4], "dets": [[5, 6, 7, 8]]}
+    config = ReferringExpressions(files=(document("a.json", [entry]),), detections_key="dets")
+    assert config.open()[0]["detections"] == [{"bbox": [5.0, 6.0, 7.0, 8.0]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": []}, r"dets\.json entry 1: image id: expected a whole number, found 'a'"),
+        ([[]], r"dets\.json entry 1: not JSON"),
+    ],
+)
+def test_a_file_of_other_detections_is_named(
+    release: Any, document: Write, content: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        release(detections=document("dets.json", content)).open()
+
+
 def test_a_split_of_the_references_is_selected(release: Any) -> None:
     assert [len(release(refs_split=split).open()) for split in ("testA", "testB")] == [1, 1]
     assert list(release(refs_split="testB").open().texts()) == ["man"]

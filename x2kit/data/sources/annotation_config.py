@@ -327,10 +327,18 @@ class ReferringExpressions(EntriesConfig):
     refs_split: str | None = Field(
         None, description="read only entries of this split of the references: testA, testB; null for all"
     )
+    detections: Annotated[Location | None, HARMLESS] = Field(
+        None,
+        description="dets.json, boxes of a detector by image id, the number at the end of the image's name; read by "
+        "weakly supervised grounding",
+    )
+    detections_key: str | None = Field(None, description="field of boxes of a detector in the entries")
     outside: Outside = "refuse"
 
     @model_validator(mode="after")
     def _release_is_complete(self) -> Self:
+        if self.detections is not None and self.detections_key is not None:
+            raise ValueError("detections and detections_key: set at most one")
         if (self.refs is None) != (self.instances is None):
             raise ValueError("refs and instances are files of one release: set both or none")
         if self.refs is None and self.refs_split is not None:
@@ -340,7 +348,8 @@ class ReferringExpressions(EntriesConfig):
     def check(self) -> None:
         """Raise SettingError if a path matches no file, or the folder of images is missing."""
         super().check()
-        for setting, location in (("refs", self.refs), ("instances", self.instances)):
+        further = {"refs": self.refs, "instances": self.instances, "detections": self.detections}
+        for setting, location in further.items():
             if location is not None:
                 files_at(setting, [location], self.split)
 

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from x2kit.data.index.groups import hash_key
 from x2kit.data.index.json_elements import ElementIndex
-from x2kit.data.sources.annotation_files import EntriesSource, Entry, image_at
+from x2kit.data.sources.annotation_files import EntriesSource, Entry, image_at, number_of
+from x2kit.data.sources.entry_files import element_spans, read_span
 from x2kit.data.sources.fields import (
     check_box,
+    check_detections,
     check_text,
     errors_at,
     int_field,
     iter_texts,
+    parse_object,
     required,
     short_repr,
     size_of,
@@ -114,6 +117,9 @@ class ReferringSource(EntriesSource):
             )
             if config.refs_split is not None:
                 self._release.require_split(config.refs_split)
+        self._detections = None
+        if config.detections is not None:
+            self._detections = _Detections(in_split(config.detections, config.split))
         super().__init__(config)
 
     @property
@@ -135,6 +141,11 @@ class ReferringSource(EntriesSource):
         text = check_text(required(fields, self.config.text_key), self.config.text_key, entry.code)
         record: Record = {"image": image_at(fields, self.config, entry.file.location)}
         record["regions"] = [] if box is None else [{"bbox": box, "caption": text}]
+        if self._detections is not None:
+            image = number_of(fields, self.config.image_key)
+            record["detections"] = check_detections(self._detections.of(image), f"image {image}", size)
+        elif (key := self.config.detections_key) is not None:
+            record["detections"] = check_detections(required(fields, key), key, size)
         return record
 
     def texts_of(self, entry: Entry) -> Iterator[str]:
@@ -143,7 +154,9 @@ class ReferringSource(EntriesSource):
         )
 
     def further_files(self) -> list[str]:
-        return [] if self._release is None else [self._release.location, self._release.instances.location]
+        release = self._release
+        found = [] if release is None else [release.location, release.instances.location]
+        return found if self._detections is None else [*found, self._detections.location]
 
     def _box(self, fields: Mapping[str, Any]) -> tuple[Any, tuple[int, int] | None]:
         """Return the box and, if known, the size of its image."""
@@ -193,6 +206,27 @@ class _Release:
         return place
 
 
+class _Detections:
+    """Boxes of a detector by image id, each image read on access.
+
+    Attributes:
+        location: location of the JSON object {image id: list of boxes}.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        table = cached_if_slow(location, _detection_table, "detections")
+        self._table = table[:, np.argsort(table[0], kind="stable")]
+
+    def of(self, image: int) -> Any:
+        """Return the boxes of an image. Raises DataError if it has none in the file."""
+        place = int(np.searchsorted(self._table[0], image))
+        if place == self._table.shape[1] or self._table[0, place] != image:
+            raise DataError(f"{self.location} has no image {image}", reason=Reason.FIELD_MISSING)
+        (boxes,) = parse_object(b"{" + read_span(self.location, self._table[1:, place]) + b"}").values()
+        return boxes
+
+
 class _ById:
     """Elements of one list by id."""
 
@@ -221,6 +255,19 @@ def _reference_table(location: str) -> NDArray[np.int64]:
         with errors_at(f"{location} reference {number}"):
             split = hash_key(str_field(each, "split"))
             rows.append([int_field(each, "ref_id"), int_field(each, "ann_id"), split])
+    return np.ascontiguousarray(np.asarray(rows, np.int64).reshape(-1, 3).T)
+
+
+def _detection_table(location: str) -> NDArray[np.int64]:
+    """Return [3, K]: image id, start and end of each member of a JSON object."""
+    rows = []
+    with files.open_file(location) as file:
+        for number, span in enumerate(element_spans(location), 1):
+            with errors_at(f"{location} entry {number}"):
+                member = parse_object(b"{" + read_span(file, span) + b"}")
+                if len(member) != 1:
+                    raise DataError("expected boxes by image id", reason=Reason.NOT_JSON)
+                rows.append([int_field({"image id": next(iter(member))}, "image id"), *span.tolist()])
     return np.ascontiguousarray(np.asarray(rows, np.int64).reshape(-1, 3).T)
 
 
