@@ -19,7 +19,8 @@ from x2kit.data.config import DataConfig
 from x2kit.errors import DataError, SettingError, WeightsError, X2KitError
 from x2kit.evaluation import evaluate
 from x2kit.evaluation.config import EvaluationConfig
-from x2kit.evaluation.harness import read_result, trained_with_images, write_result
+from x2kit.evaluation.harness import read_result, write_result
+from x2kit.evaluation.measuring import trained_with_images
 from x2kit.model import save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry, TaskConfig, TaskContext

@@ -103,6 +103,8 @@ class Scenes(Unbuilt, SourceConfig):
 class Rank(Unbuilt, TaskConfig):
     """A task."""
 
+    metrics = ("mean_all",)
+
     top_k: int = 4
 
 

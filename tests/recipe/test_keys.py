@@ -79,4 +79,5 @@ def test_the_schema_locates_components() -> None:
         "data.streams.source",
         "evaluation.source",
         "evaluation.tasks",
+        "evaluation.select_source",
     ]

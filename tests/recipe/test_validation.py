@@ -228,3 +228,52 @@ def test_an_encoder_with_an_invalid_image_spec_is_refused(write: Write) -> None:
     assert message.endswith(
         "model.vision: DeepEye declares invalid images: image.mean needs one number for each of 8 channels, found 3"
     )
+
+
+VALIDATED = ("evaluation.every", 5), ("evaluation.select", "retrieval.mean_all")
+
+
+def test_a_recipe_can_validate_and_select(write: Write) -> None:
+    accepted(*VALIDATED, ("evaluation.patience", 3))
+    accepted(*VALIDATED, ("evaluation.select_on", "official"))
+    accepted(*VALIDATED, ("evaluation.select", "retrieval.languages.en.r1"))
+    accepted(*VALIDATED, ("evaluation.select_source", "Scenes"), ("evaluation.select_source.split", "val"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            [("evaluation.select", "retrieval.mean_all")],
+            "evaluation.select: needs the steps between validations",
+        ),
+        ([("evaluation.every", 5), ("evaluation.patience", 2)], "evaluation.patience: needs the metric"),
+        ([*VALIDATED, ("evaluation.select", "mean_all")], "should be TASK.METRIC, found 'mean_all'"),
+        ([*VALIDATED, ("evaluation.select", "retrival.r")], "should be TASK.METRIC, found 'retrival.r'"),
+        ([*VALIDATED, ("evaluation.select", "retrieval.mean")], "task retrieval has no metric 'mean'"),
+        (
+            [*VALIDATED, ("evaluation.select_on", "train")],
+            'select_on: split "train" is what stream "images" is',
+        ),
+        (
+            [*VALIDATED, ("evaluation.select_source", "Scenes")],
+            'select_source: split "validation" is what stream',
+        ),
+        (
+            [
+                *VALIDATED,
+                ("evaluation.select_on", "official"),
+                ("evaluation.select_source.class_path", "Scenes"),
+            ],
+            "select_source: set it or select_on: official, not both",
+        ),
+    ],
+)
+def test_a_wrong_key_of_validation_is_refused(
+    write: Write, keys: list[tuple[str, Any]], message: str
+) -> None:
+    assert message in refusals(*keys)[0]
+
+
+def test_weights_are_evaluated_whatever_selected_them(write: Write) -> None:
+    accepted(("evaluation.select", "gone.mean_all"), checks="evaluation")

@@ -69,7 +69,12 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
         print_warnings(resolved)
     from x2kit.training import train  # imports torch, after the recipe was checked
 
-    train(resolved.recipe, resolved.plugins, directory, options.resume, processes)
+    validator = None
+    if resolved.recipe.evaluation is not None and resolved.recipe.evaluation.every is not None:
+        from x2kit.evaluation import Validator
+
+        validator = Validator(resolved.recipe, processes)
+    train(resolved.recipe, resolved.plugins, directory, options.resume, processes, validator)
     if processes.is_rank_zero:
         print(f"next: x2kit evaluate {directory}")
     return 0

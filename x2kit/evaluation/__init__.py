@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from x2kit.evaluation.harness import evaluate
     from x2kit.evaluation.table import render
+    from x2kit.evaluation.validation import Validator
 
-__all__ = ["evaluate", "render"]
+__all__ = ["Validator", "evaluate", "render"]
 
-_LAZY = {"evaluate": "harness", "render": "table"}
+_LAZY = {"evaluate": "harness", "render": "table", "Validator": "validation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from x2kit.model.config import ModelConfig
 
 
+OFFICIAL = "official"
+
+
 class EvaluationConfig(BaseModel):
-    """Tasks, records and languages of an evaluation."""
+    """Tasks, records and languages of an evaluation, and validation during training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +33,31 @@ class EvaluationConfig(BaseModel):
     )
     tasks: dict[str, TaskConfig] = Field(min_length=1, description="tasks by name")
     batch_size: int = Field(64, gt=0, description="images or texts in a batch")
+    every: int | None = Field(
+        None,
+        gt=0,
+        description="training steps between two validations, which measure all tasks on select_on; also after the last "
+        "step; null for none",
+    )
+    select: str | None = Field(
+        None,
+        description="TASK.METRIC, such as retrieval.mean_recall: the weights of the validation with its best value "
+        "become those of the run; null for those of the last step",
+    )
+    select_on: str = Field(
+        "validation",
+        min_length=1,
+        description="split to validate on; official: that of `split`, on which most published results were selected",
+    )
+    select_source: SourceConfig | None = Field(
+        None, description="records to validate on that are no split of `source`, with their own languages"
+    )
+    best_is: Literal["highest", "lowest"] = Field("highest", description="best value of `select`")
+    patience: int | None = Field(
+        None,
+        gt=0,
+        description="validations without a better value of `select` after which training stops; null for none",
+    )
 
     @model_validator(mode="after")
     def _sources_name_tasks(self) -> EvaluationConfig:
@@ -37,6 +66,38 @@ class EvaluationConfig(BaseModel):
                 f"sources: no task is called {', '.join(unknown)}; tasks: {', '.join(self.tasks)}"
             )
         return self
+
+    @property
+    def validation_split(self) -> str:
+        """Name of the split to validate on."""
+        return self.split if self.select_on == OFFICIAL else self.select_on
+
+    def selection_faults(self) -> Iterator[tuple[str, str]]:
+        """Yield key and message of each setting that makes a selection during training impossible."""
+        if self.patience is not None and self.select is None:
+            yield "patience", "needs the metric that should improve; set evaluation.select"
+        if self.select_source is not None and self.select_on == OFFICIAL:
+            yield "select_source", f"set it or select_on: {OFFICIAL}, not both"
+        if self.select is None:
+            return
+        if self.every is None:
+            yield "select", "needs the steps between validations; set evaluation.every"
+        task, dot, metric = self.select.partition(".")
+        if task not in self.tasks or not dot:
+            yield "select", f"should be TASK.METRIC, found {self.select!r}\n  tasks: {', '.join(self.tasks)}"
+            return
+        main = self.tasks[task].metrics
+        if main and "." not in metric and metric not in main:  # a dot: a number inside the result
+            yield "select", f"task {task} has no metric {metric!r}\n  metrics: {', '.join(main)}"
+
+    def validation_sources(self) -> dict[str, SourceConfig]:
+        """Map keys below `evaluation` to the sources to validate on, in their split.
+
+        Raises: SettingError if a source has no such split.
+        """
+        if self.select_source is not None:
+            return {"select_source": self.select_source}
+        return {key: one.for_split(self.validation_split) for key, one in self.keyed_sources().items()}
 
     def keyed_sources(self) -> dict[str, SourceConfig]:
         """Map keys below `evaluation` to sources, the shared one first."""

@@ -8,39 +8,36 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
-from x2kit.data.config import DataConfig
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.evaluation.config import EvaluationConfig, Recipe, require_evaluation
+from x2kit.evaluation.measuring import (
+    Measured,
+    Progress,
+    no_progress,
+    open_sources,
+    run_task,
+    save_nothing,
+    task_contexts,
+)
 from x2kit.evaluation.warnings import warnings_of
 from x2kit.io.atomic import atomic_file
-from x2kit.io.run_directory import read_metrics
+from x2kit.io.run_directory import SELECTION, read_metrics
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
-from x2kit.plugin.component_faults import component_faults
-from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.plugin.sources import Source
-from x2kit.plugin.tasks import TaskContext, save_nothing
-from x2kit.tasks.records import find_languages
-from x2kit.tasks.rows import measure_rows
 
 RESULT = "evaluation.json"
 _log = logging.getLogger(__name__)
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Report nothing."""
 
 
 def evaluate(
@@ -51,7 +48,7 @@ def evaluate(
     output: Path | None = None,
     *,
     device: str = "auto",
-    progress: Callable[[str, int, int], None] = no_progress,
+    progress: Progress = no_progress,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Evaluate trained weights on all tasks of the recipe and write the result.
@@ -81,32 +78,16 @@ def evaluate(
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
     recipe.data.limits.apply()
-    measured = open_sources(config, split)
-    context = TaskContext(
-        model=model,
-        source=measured["source"].source,
-        split=split,
-        languages=measured["source"].languages,
-        trained_with_images=trained_with_images(recipe.data, measured["source"].languages),
-        device=model.device,
-        batch_size=config.batch_size,
-        progress=progress if processes.is_rank_zero else no_progress,
-        ranks=processes,
+    measured = open_sources(
+        {key: one.for_split(split) for key, one in config.keyed_sources().items()}, config.languages
     )
     file = output or directory / result_name(weights, split)
-    contexts = {}
-    for name in config.tasks:
-        own = measured.get(f"sources.{name}", measured["source"])
-        contexts[name] = replace(
-            context,
-            source=own.source,
-            languages=own.languages,
-            trained_with_images=trained_with_images(recipe.data, own.languages),
-            save=partial(_save, file, name) if processes.is_rank_zero else save_nothing,
-        )
+    save = partial(_save, file) if processes.is_rank_zero else save_nothing
+    contexts = task_contexts(model, recipe, config, measured, split, progress, processes, save)
     result: dict[str, Any] = {
         "split": split,
         "checkpoint": describe_checkpoint(weights),
+        "selection": read_selection(weights),
         "data": describe_sources(config, measured, processes),
         "model": {
             "vision": config_name(recipe.model.vision),
@@ -121,11 +102,7 @@ def evaluate(
     for name, task in config.tasks.items():
         task.check(contexts[name])  # all checks before hours of measuring
     for name, task in config.tasks.items():
-        found = task.run(contexts[name])
-        if found is None:
-            result["tasks"][name]["result"] = measure_rows(task, contexts[name])
-        else:
-            add_result(result, name, found)
+        add_result(result, name, run_task(task, contexts[name]))
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
     processes.wait()  # write only if no rank failed
@@ -134,31 +111,6 @@ def evaluate(
         call_plugins(plugins, directory, recipe, result)
     written: dict[str, Any] = processes.from_rank_zero(result)
     return written
-
-
-class Measured(NamedTuple):
-    """An open source and the languages measured on it."""
-
-    config: SourceConfig
-    source: Source
-    languages: tuple[str, ...]
-
-
-def open_sources(config: EvaluationConfig, split: str) -> dict[str, Measured]:
-    """Open every source of the evaluation by key; equal sources are opened once."""
-    opened: list[Measured] = []
-    found = {}
-    for key, one in config.keyed_sources().items():
-        of_split = one.for_split(split)
-        known = next((measured for measured in opened if measured.config == of_split), None)
-        if known is None:
-            with component_faults(of_split):
-                source = of_split.open()
-            languages = config.languages or of_split.languages() or find_languages(source)
-            known = Measured(of_split, source, languages)
-            opened.append(known)
-        found[key] = known
-    return found
 
 
 def describe_sources(
@@ -197,28 +149,10 @@ def add_result(result: dict[str, Any], name: str, found: Mapping[str, Any]) -> N
 
     So tasks of one kind do not overwrite each other, and no task overwrites the description of checkpoint and data.
     """
-    if found.keys() & {*result, "warnings", "seconds"}:
+    if found.keys() & {*result, "scores", "warnings", "seconds"}:
         result["tasks"][name]["result"] = dict(found)
     else:
         result.update(found)
-
-
-def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Select the measured languages with image-text training data.
-
-    All languages count as trained if a source does not know its languages without reading it, or the recipe has no
-    streams (converted weights): zero-shot is reported only if certain.
-    """
-    if not data.streams:
-        return languages
-    seen: set[str] = set()
-    for stream in data.streams.values():
-        if stream.has_images:
-            spoken = stream.languages or stream.source.languages()
-            if spoken is None:
-                return languages
-            seen.update(spoken)
-    return tuple(code for code in languages if code in seen)
 
 
 def config_name(component: Any) -> str:
@@ -228,12 +162,18 @@ def config_name(component: Any) -> str:
 
 
 def describe_checkpoint(weights: Path) -> dict[str, Any]:
-    """Describe the weights: path, SHA-256, and the last step in the run's metrics, if any."""
+    """Describe the weights: path, SHA-256, and their step: the selected or the last one of the run, if known."""
     with (weights / MODEL).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    metrics = read_metrics(weights.parent)
-    steps = metrics[-1]["step"] if metrics else None
+    metrics = [read_selection(weights) or {}, *reversed(read_metrics(weights.parent))]
+    steps = next((line["step"] for line in metrics if "step" in line), None)
     return {"path": str(weights / MODEL), "sha256": digest, "steps": steps}
+
+
+def read_selection(weights: Path) -> dict[str, Any] | None:
+    """Read metric, split, value and step of the validation that selected the weights; None for the last ones."""
+    file = weights / SELECTION
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _save(file: Path, task: str, name: str, content: Any) -> None:

@@ -126,12 +126,24 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     languages = retrieval_rows(result)
     _, grounding = grounding_rows(result)
     yield f"split {result.get('split', '?')}; zero-shot: no image-text training data in the language"
+    if selection := result.get("selection"):
+        yield (
+            f"weights of step {selection['step']}, selected by {selection['metric']} on {selection['split']}: "
+            f"{selection['value']:.4g}, the best of {selection['validations']} validations"
+        )
     if languages:
         rows = languages.values()
         yield (
             f"i→t image to text, t→i text to image, by similarity: {_span(rows, 'candidates')} images, "
-            f"{_span(rows, 'queries')} texts a language; chance R@1 {_span(rows, 'chance_r1', 100)} %"
+            f"{_span(rows, 'queries')} texts a language{_captions_per_image(languages)}; "
+            f"chance R@1 {_span(rows, 'chance_r1', 100)} %"
         )
+        if "mean_recall" in result:
+            final = "after re-ranking" if any("reranked" in row for row in rows) else "by similarity"
+            yield (
+                f"mean of R@1, R@5 and R@10 in both directions, {final}: "
+                f"{_per_cent([result['mean_recall']])} %"
+            )
         shared = {code: row for code, row in languages.items() if row.get("highest_r1", 1) < 1}
         if shared:
             yield (
@@ -154,6 +166,21 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _captions_per_image(languages: Mapping[str, Any]) -> str:
+    """Format the captions of an image: `, 5 captions an image`, or by language where they differ."""
+    counts = {
+        code: row["captions_per_image"] for code, row in languages.items() if "captions_per_image" in row
+    }
+    spans: dict[str, list[str]] = {}
+    for code, count in counts.items():
+        few, many = count["fewest"], count["most"]
+        spans.setdefault(f"{few}" if few == many else f"{few} to {many}", []).append(code)
+    if len(spans) == 1:
+        return f", {next(iter(spans))} captions an image"
+    parts = (f"{span} in {', '.join(codes)}" for span, codes in spans.items())
+    return f"; captions an image: {', '.join(parts)}" if spans else ""
+
+
 def _span(rows: Any, key: str, scale: float = 1) -> str:
     """Format a number that all languages share, or its range."""
     found = sorted({row[key] * scale for row in rows if key in row})
@@ -170,6 +197,7 @@ _DESCRIPTION = frozenset(
         "model",
         "tasks",
         "plugins",
+        "selection",
         "seconds",
         "warnings",
         "rerank",
@@ -189,7 +217,7 @@ def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield name, f"{value:.4g}"
 
-    shown = {"languages"} if retrieval_rows(result) else set()
+    shown = {"languages", "mean_recall"} if retrieval_rows(result) else set()
     shown |= {"grounding", "grounding_iou", "grounding_without"} if grounding_rows(result)[1] else set()
     means = ("mean_", "grounding_mean_") if shown else ()
     for name, value in result.items():

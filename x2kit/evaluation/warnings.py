@@ -28,6 +28,13 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
         )
     warnings += _collapsed(languages)
     warnings += _unequal_counts("retrieval", "images", languages, "candidates")
+    warnings += _missing_captions(languages)
+    selection = result.get("selection") or {}
+    if selection and selection.get("split") == result.get("split"):
+        warnings.append(
+            f"the weights were selected on the split that is measured here, {selection['split']}, as published results "
+            "often are; such a result is higher than on records that took no part in training"
+        )
     name, grounding = grounding_rows(result)
     warnings += _unequal_counts("grounding", "regions", grounding, "regions")
     missed = {
@@ -71,6 +78,22 @@ def _unequal_counts(task: str, noun: str, rows: Mapping[str, Any], key: str) -> 
     return [
         f"{task}: languages are measured on different numbers of {noun} ({fewer}; others {most}), so rows and means "
         "are not comparable; set common_subset: true in the task"
+    ]
+
+
+def _missing_captions(rows: Mapping[str, Any]) -> list[str]:
+    """Describe languages with fewer captions of an image than the published set has (CCLM repository, issue 3)."""
+    counts = {code: row.get("captions_per_image") or {} for code, row in rows.items()}
+    fewer = [
+        f"{code} {count['fewest']} of {count['expected']}"
+        for code, count in counts.items()
+        if count.get("expected") is not None and count["fewest"] < count["expected"]
+    ]
+    if not fewer:
+        return []
+    return [
+        f"retrieval: images have fewer captions than in the published set ({', '.join(fewer)}), so recall cannot be "
+        "compared with published numbers; complete the annotation files, or change captions in the task"
     ]
 
 

@@ -269,13 +269,15 @@ class TaskConfig(ComponentConfig):
     """Settings of a task, which a stream trains (`data.streams.NAME.task`) and an evaluation measures.
 
     `losses` are the names of its losses, in the order in which they are logged; a task without any is only measured.
-    `score` is the name of the main number of `Task.measure`; higher is better.
+    `score` is the name of the main number of `Task.measure`; higher is better. `metrics` names the main numbers of the
+    result, so that `evaluation.select` is checked before training; empty for no check.
     `pooled` says that only position 0 of the fused states is read, which saves most of the last fusion layer.
     """
 
     kind: ClassVar[Kind] = "task"
     losses: ClassVar[tuple[str, ...]] = ()
     score: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[str, ...]] = ()
     pooled: ClassVar[bool] = True
 
     max_words: int = Field(40, gt=0, description="evaluation: words kept of a text")

@@ -80,7 +80,8 @@ def validate(
     if checks != "none" and recipe.evaluation is not None:
         check.evaluation(recipe.evaluation)
         if whole:
-            check.held_out(recipe.evaluation)
+            check.validation(recipe.evaluation)
+            check.held_out()
     if check.faults:
         raise RecipeError(check.faults)
     return facts
@@ -151,7 +152,7 @@ class _Checks:
         self._data = data
         self._recipe, self._place = recipe, place
         self._invalid_sources: set[str] = set()
-        self._measured: dict[str, SourceConfig] = {}
+        self._measured: dict[str, tuple[SourceConfig, str]] = {}
 
     def model(self) -> ModelFacts | None:
         """Check each encoder, and their widths against each other."""
@@ -243,26 +244,45 @@ class _Checks:
         for name, task in evaluation.tasks.items():
             self._check_task_heads(f"evaluation.tasks.{name}", task)
         for name, source in evaluation.keyed_sources().items():
-            key = f"evaluation.{name}"
-            try:
-                measured = source.for_split(evaluation.split)
-            except (SettingError, DataError, ValueError) as error:
-                self._fault("evaluation.split", getattr(error, "message", str(error)))
-                continue
-            self._check_source(key, measured)
-            available = self._languages_of(key, measured)
-            self._check_languages("evaluation.languages", evaluation.languages, available)
-            if key not in self._invalid_sources:
-                self._measured[key] = measured
+            self._check_measured(
+                f"evaluation.{name}", source, evaluation.split, "split", evaluation.languages
+            )
 
-    def held_out(self, evaluation: EvaluationConfig) -> None:
-        """Check that no evaluation source is also a training source."""
-        for key, measured in self._measured.items():
+    def validation(self, evaluation: EvaluationConfig) -> None:
+        """Check the keys of validation during training, and its sources."""
+        for key, message in evaluation.selection_faults():
+            self._fault(f"evaluation.{key}", message)
+        if evaluation.every is None:
+            return
+        if evaluation.select_source is not None:
+            self._check_source("evaluation.select_source", evaluation.select_source)
+            self._measured["evaluation.select_source"] = evaluation.select_source, evaluation.select_on
+            return
+        split, languages = evaluation.validation_split, evaluation.languages
+        for name, source in evaluation.keyed_sources().items() if split != evaluation.split else ():
+            self._check_measured(f"evaluation.{name}", source, split, "select_on", languages)
+
+    def _check_measured(
+        self, key: str, source: SourceConfig, split: str, setting: str, languages: Iterable[str] | None
+    ) -> None:
+        try:
+            measured = source.for_split(split)
+        except (SettingError, DataError, ValueError) as error:
+            self._fault(f"evaluation.{setting}", getattr(error, "message", str(error)))
+            return
+        self._check_source(key, measured)
+        self._check_languages("evaluation.languages", languages, self._languages_of(key, measured))
+        if key not in self._invalid_sources:
+            self._measured[key if setting == "split" else f"evaluation.{setting}"] = measured, split
+
+    def held_out(self) -> None:
+        """Check that no source of evaluation or validation is also a training source."""
+        for key, (measured, split) in self._measured.items():
             for name, stream in self._recipe.data.streams.items():
                 if stream.source == measured:
                     self._fault(
                         key,
-                        f'split "{evaluation.split}" is what stream "{name}" is trained on; evaluate on other records',
+                        f'split "{split}" is what stream "{name}" is trained on; evaluate on other records',
                     )
 
     def _check_limits(self, name: str, stream: StreamConfig, key: str, facts: ModelFacts) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
-import signal
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from x2kit.data.config import DataConfig, Phase, loss_phases
 from x2kit.data.pipeline.batch import Batch
@@ -24,9 +23,9 @@ from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
-from x2kit.errors import PluginError, X2KitError
-from x2kit.io.atomic import atomic_folder, storage_errors
-from x2kit.io.run_directory import INITIALISATION, TRACEBACK, run_lock
+from x2kit.errors import X2KitError
+from x2kit.io.atomic import atomic_folder
+from x2kit.io.run_directory import INITIALISATION, SELECTION, run_lock
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_precision, describe_device
@@ -37,9 +36,10 @@ from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.loading.trust import remember
 from x2kit.plugin.reporters import RunFacts
 from x2kit.training.checkpoint.named_tensors import model_tensors, optimizer_tensors, without_tensors
-from x2kit.training.checkpoint.resume import require_same_data, restore, resume_from
+from x2kit.training.checkpoint.resume import require_same_data, restore, restore_model_from, resume_from
 from x2kit.training.checkpoint.writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
+from x2kit.training.interruption import plugin_traceback, stop_requests
 from x2kit.training.logging.bad_records import BadRecordsOfRun
 from x2kit.training.logging.callbacks import Callbacks
 from x2kit.training.logging.progress import StepProgress
@@ -51,32 +51,24 @@ from x2kit.training.parallel.distribute import gathered
 from x2kit.training.profiling.costs import phase_costs
 from x2kit.training.step.metrics import region_images
 from x2kit.training.stepper import Parts, Recipe, Stepper, assemble
-
-
-@contextmanager
-def stop_requests(passed_on: bool = False) -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list; a second Ctrl-C interrupts at once.
-
-    Args:
-        passed_on: a launcher such as torchrun repeats each Ctrl-C, so the second one is the third signal.
-    """
-    signals: list[int] = []
-
-    def collect(number: int, frame: FrameType | None) -> None:
-        if len(signals) > passed_on and number == signal.SIGINT:
-            raise KeyboardInterrupt("stopped at once; the newest checkpoint is kept")
-        signals.append(number)
-
-    before = {number: signal.signal(number, collect) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+from x2kit.training.validation import (
+    Selection,
+    Validator,
+    best_checkpoint,
+    evaluation_mode,
+    missing_metric,
+    names_to_log,
+    selection_of,
+)
 
 
 def train(
-    recipe: Recipe, plugins: Plugins, run: Path, resume: bool = False, processes: Processes = ALONE
+    recipe: Recipe,
+    plugins: Plugins,
+    run: Path,
+    resume: bool = False,
+    processes: Processes = ALONE,
+    validator: Validator | None = None,
 ) -> Path:
     """Train the model of a recipe.
 
@@ -87,34 +79,19 @@ def train(
         resume: start from its newest checkpoint; the result equals that of an uninterrupted run, on a GPU if
             `training.deterministic` is set.
         processes: ranks of the run; all of them call this, and rank 0 alone writes to the run directory.
-    Returns: the weights directory.
+        validator: measures the model during training (`evaluation.every`); see `x2kit.evaluation.validation`.
+    Returns: the weights directory: those of the best validation if `evaluation.select` is set, else the last ones.
     Raises: CheckpointError if there is nothing to resume, or another process trains in this directory;
         KeyboardInterrupt after a requested stop, once the run is saved; X2KitError if a loss is not finite or too many
         records are broken; PluginError for an error in a plugin's code, with its traceback in the run directory.
     """
     if processes.is_rank_zero:
-        with run_lock(run) as warning, _plugin_traceback(run):
-            return _train(recipe, plugins, run, run if resume else None, processes, warning)
+        with run_lock(run) as warning, plugin_traceback(run):
+            return _train(recipe, plugins, run, run if resume else None, processes, validator, warning)
     # Other ranks would write the same files as rank 0.
-    with TemporaryDirectory() as discarded, _plugin_traceback(run):
-        _train(recipe, plugins, Path(discarded), run if resume else None, processes)
+    with TemporaryDirectory() as discarded, plugin_traceback(run):
+        _train(recipe, plugins, Path(discarded), run if resume else None, processes, validator)
     return run / WEIGHTS
-
-
-@contextmanager
-def _plugin_traceback(run: Path) -> Iterator[None]:
-    """Save the traceback of a plugin's error in the run directory, and name the file in the message."""
-    try:
-        yield
-    except PluginError as error:
-        cause = error.__cause__
-        if cause is None or isinstance(cause, X2KitError):
-            raise
-        file = run / TRACEBACK
-        with storage_errors(file):
-            run.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(traceback.format_exception(cause)), encoding="utf-8")
-        raise PluginError(f"{error}\n  traceback: {file}") from cause
 
 
 def _train(
@@ -123,6 +100,7 @@ def _train(
     run: Path,
     resumed: Path | None,
     processes: Processes,
+    validator: Validator | None,
     warning: str | None = None,
 ) -> Path:
     config = recipe.training
@@ -152,7 +130,7 @@ def _train(
     if resumed is not None:
         require_same_data(resumed, facts["data"])
     with stop_requests(passed_on=processes.several) as stop:  # from here on, a stop saves the run
-        trainer = _build_trainer(recipe, plugins, run, parts, state, facts, stop, progress)
+        trainer = _build_trainer(recipe, plugins, run, parts, state, facts, stop, progress, validator)
         if processes.is_rank_zero and (warning := remember(plugins_of(recipe.to_yaml()), run)):
             progress.say(warning)
         if initialisation is not None:
@@ -167,13 +145,23 @@ def _train(
         finally:
             trainer.bad.close()
             trainer.record.close()
-    weights = run / WEIGHTS
     whole = trainer.whole_model()
     if whole is not None:
-        with atomic_folder(weights) as directory:
-            save_weights(whole.eval(), trainer.record.recipe, directory)
-    progress.say(f"weights: {weights}")
-    return weights
+        _export(trainer, whole.eval())
+    progress.say(f"weights: {run / WEIGHTS}")
+    return run / WEIGHTS
+
+
+def _export(trainer: Trainer, model: X2VLM) -> None:
+    """Write the weights directory, from the best checkpoint if a validation metric selects one."""
+    best = None if trainer.selection is None else best_checkpoint(trainer.run, trainer.selection)
+    if best is not None:
+        restore_model_from(best.checkpoint, model)
+        trainer.progress.say(best.describe())
+    with atomic_folder(trainer.run / WEIGHTS) as directory:
+        save_weights(model, trainer.record.recipe, directory)
+        if best is not None:
+            (directory / SELECTION).write_text(json.dumps(best.facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _expect_phases(progress: StepProgress, data: DataConfig, phases: Sequence[Phase], model: X2VLM) -> None:
@@ -200,12 +188,13 @@ def _build_trainer(
     facts: dict[str, Any],
     stop: list[int],
     progress: StepProgress,
+    validator: Validator | None,
 ) -> Trainer:
     """Build the trainer, restoring counters from a checkpoint."""
     done = state.get("step", 0)
     record = RunRecord(run, recipe.to_yaml(), facts, done)
     bad = BadRecordsOfRun(run, done, state.get("bad_records"))
-    trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop, progress)
+    trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop, progress, validator)
     if state.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
     if "non_finite" in state:  # missing in checkpoints of earlier versions
@@ -243,6 +232,7 @@ class Trainer(Stepper):
         plugins: of the recipe.
         stop: from `stop_requests`; the run stops after a step at which it is not empty.
         progress: progress bar and messages.
+        validator: measures the model during training; None for no validation.
     """
 
     run: Path
@@ -251,6 +241,7 @@ class Trainer(Stepper):
     plugins: Plugins
     stop: list[int]
     progress: StepProgress
+    validator: Validator | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -259,21 +250,26 @@ class Trainer(Stepper):
         reporters, plugins = (config.reporters, self.plugins) if self.processes.is_rank_zero else ({}, None)
         self.callbacks = Callbacks(facts, reporters, say, plugins)
         self.watch = LossWatch(loss_phases(self.recipe.data, config.steps), self.done)
-        self.writer = CheckpointWriter(self.run, config, say, self.processes, self.callbacks.checkpoint_saved)
+        found = selection_of(self.validator, self.run) if self.processes.is_rank_zero else None
+        self.selection: Selection | None = self.processes.from_rank_zero(found)
+        selected_by = None if self.selection is None else (self.selection.name, self.selection.best_is)
+        saved = self.callbacks.checkpoint_saved
+        self.writer = CheckpointWriter(self.run, config, say, self.processes, saved, selected_by)
 
     def run_steps(self) -> None:
-        """Make the remaining steps.
+        """Make the remaining steps, until the last one or an early stop.
 
         Raises: KeyboardInterrupt after saving, if a stop was requested.
         """
-        config = self.recipe.training
+        if self.validator is not None:
+            self.validator.check(self.model)
         with self.progress, self.writer, closing(self.batches.iterate(self.done)) as source:
-            start, data_wait, samples = time.monotonic(), 0.0, 0
-            while self.done < config.steps:
+            self._restart_clock()
+            while not self._finished():
                 fetch_start = time.monotonic()
                 batch = next(source)
-                data_wait += time.monotonic() - fetch_start
-                samples += sum(map(len, batch.records.values()))
+                self._data_wait += time.monotonic() - fetch_start
+                self._samples += sum(map(len, batch.records.values()))
                 self.bad.add(batch, self.recipe.data.max_bad_share)
                 values = self.step(batch)
                 self.writer.check()
@@ -281,27 +277,72 @@ class Trainer(Stepper):
                 self.progress.advance(self.done)
                 # Read once a step: a request during saving counts at the next step.
                 stopped = self.processes.any(bool(self.stop))
-                last = self.done == config.steps or stopped
-                log = last or self.done % config.log_every == 0
-                save = last or self.done % config.checkpoint_every == 0
-                if log or save:
-                    self._check_finite()
-                    numbers = self.processes.mean(values) | self.metrics.read(self.processes)
-                if log:
-                    seconds = time.monotonic() - start
-                    rates = {"samples_per_second": samples / seconds, "data_wait_share": data_wait / seconds}
-                    self._log(numbers | region_images(batch) | {"seconds": seconds} | rates)
-                    start, data_wait, samples = time.monotonic(), 0.0, 0
-                else:
-                    self.callbacks.step_done(self.done, None)
-                if save:
-                    self.save(wait=last)
-                if stopped and self.done < config.steps:
+                self._after_step(values, region_images(batch), stopped)
+                if stopped and not self._finished():
                     raise KeyboardInterrupt(
                         f"stopped after step {self.done}, saved; resume with: x2kit train --resume --run-dir {self.run}"
                     )
+        if self.selection is not None and self.selection.stops():
+            self.progress.say(self.selection.describe_stop(self.done))
         if summary := self.bad.summary():
             self.progress.say(summary)
+
+    def _finished(self) -> bool:
+        return self.done >= self.recipe.training.steps or (
+            self.selection is not None and self.selection.stops()
+        )
+
+    def _restart_clock(self) -> None:
+        self._start, self._data_wait, self._samples = time.monotonic(), 0.0, 0
+
+    def _after_step(
+        self, values: Mapping[str, Tensor | float], counts: Mapping[str, float], stopped: bool
+    ) -> None:
+        """Validate, log and save where it is due."""
+        config = self.recipe.training
+        last = self.done == config.steps or stopped
+        every = None if self.validator is None else self.validator.every
+        validate = every is not None and (self.done % every == 0 or self.done == config.steps)
+        log = last or validate or self.done % config.log_every == 0
+        save = last or (validate and self.selection is not None) or self.done % config.checkpoint_every == 0
+        if log or save:
+            self._check_finite()
+            numbers = self.processes.mean(values) | self.metrics.read(self.processes)
+        if log:
+            seconds = time.monotonic() - self._start
+            rates = {
+                "samples_per_second": self._samples / seconds,
+                "data_wait_share": self._data_wait / seconds,
+            }
+            measured = self._validate() if validate else {}
+            self._log(numbers | dict(counts) | {"seconds": seconds} | rates | measured)
+            self._restart_clock()
+        else:
+            self.callbacks.step_done(self.done, None)
+        if save:
+            self.save(wait=last or self._finished())
+
+    def _validate(self) -> dict[str, float]:
+        """Measure the model on the validation records; collective.
+
+        Raises: X2KitError, after saving, if the results lack the metric that selects.
+        """
+        assert self.validator is not None
+        began = time.monotonic()
+        model = self._model_to_measure()
+        with evaluation_mode(model):
+            numbers = self.validator.measure(model, self.progress.show_stage)
+        missing = missing_metric(numbers, self.validator.select)
+        if missing is not None:
+            self.save(wait=True)
+            resume = f"x2kit train --resume --run-dir {self.run} --evaluation.select TASK.METRIC"
+            raise X2KitError(f"{missing}\n  the run is saved; resume it with: {resume}")
+        if self.selection is not None:
+            self.selection.values[self.done] = numbers[self.selection.metric]
+            self.progress.say(self.selection.describe(self.done))
+        split = self.validator.split
+        logged = {f"{split}.{name}": numbers[name] for name in names_to_log(numbers, self.validator.select)}
+        return {**logged, "validation_seconds": time.monotonic() - began}
 
     def _check_finite(self) -> None:
         """Report skipped updates. Raises X2KitError if the run ends after the last of them."""
@@ -344,18 +385,29 @@ class Trainer(Stepper):
 
     def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
         """Gather a state's shards on the CPU of rank 0; an unsharded state is returned unchanged."""
-        if self.distributed is None or not self.distributed.shards:
+        if not self._shards:
             return state
         whole: dict[str, Any] = gathered(state, self.processes.is_rank_zero)
         return whole
 
+    @property
+    def _shards(self) -> bool:
+        return self.distributed is not None and self.distributed.shards
+
     def whole_model(self) -> X2VLM | None:
         """Return the model with all its weights on rank 0, None elsewhere; collective."""
-        weights = self._whole(self.model.state_dict())
-        if not self.processes.is_rank_zero:
-            return None
-        if self.distributed is None or not self.distributed.shards:
+        if not self._shards:
+            return self.model if self.processes.is_rank_zero else None
+        weights = gathered(self.model.state_dict(), self.processes.is_rank_zero)
+        return self._unsharded(weights) if self.processes.is_rank_zero else None
+
+    def _model_to_measure(self) -> X2VLM:
+        """Return the model with all its weights on the device of every rank; collective."""
+        if not self._shards:
             return self.model
+        return self._unsharded(gathered(self.model.state_dict(), keep=True)).to(self.device)
+
+    def _unsharded(self, weights: dict[str, Any]) -> X2VLM:
         with without_initialisation():
             whole, _ = build_started(self.recipe.model, training_texts(self.recipe.data))
         whole.load_state_dict(weights)
@@ -363,8 +415,7 @@ class Trainer(Stepper):
 
     def save(self, wait: bool) -> None:
         """Save a checkpoint, and `wait` for the disk even with `training.async_saving`."""
-        sharded = self.distributed is not None and self.distributed.shards
-        if sharded and self.recipe.training.sharded_checkpoints:
+        if self._shards and self.recipe.training.sharded_checkpoints:
             self._sync()
             optimizer_state = self.optimizer.state_dict()
             tensors = {**model_tensors(self.model), **optimizer_tensors(optimizer_state)}

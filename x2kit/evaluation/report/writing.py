@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 from x2kit.data.config import loss_phases
 from x2kit.evaluation.config import Recipe, require_evaluation
-from x2kit.evaluation.harness import RESULT, describe_checkpoint, read_result, trained_with_images
+from x2kit.evaluation.harness import RESULT, describe_checkpoint, read_result
+from x2kit.evaluation.measuring import trained_with_images
 from x2kit.evaluation.report.curves import draw_curves
 from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
 from x2kit.evaluation.report.markup import Markup, join, tag

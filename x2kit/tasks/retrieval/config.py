@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,18 @@ Rerank = Literal["combined", "matching", "none"]
 
 class Retrieval(TaskConfig):
     """Image-text and video-text retrieval by similarity, re-ranked by the matching head."""
+
+    metrics: ClassVar[tuple[str, ...]] = (
+        "mean_recall",
+        "mean_recall_image_to_text",
+        "mean_recall_text_to_image",
+        "mean_all",
+        "mean_trained",
+        "mean_zero_shot",
+        "mean_reranked_all",
+        "mean_reranked_trained",
+        "mean_reranked_zero_shot",
+    )
 
     frames: int | None = Field(
         None,
@@ -40,6 +52,11 @@ class Retrieval(TaskConfig):
         False,
         description="measure only records that have a caption in every measured language, so that languages can be "
         "compared",
+    )
+    captions: int | dict[str, int] | None = Field(
+        None,
+        description="captions that the published set has for each image, or by language; an image with fewer gives a "
+        "warning, since recall then cannot be compared with published numbers",
     )
 
     def check(self, context: TaskContext) -> None:

@@ -16,6 +16,7 @@ so that they rank below the candidates and tie with each other (ties count as mi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,10 +68,14 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
 
     Returns, for `evaluation.json`:
         languages.CODE: queries and candidates (numbers of texts and images), chance_r1, trained_with_images, mean_r1,
-            and for image_to_text and text_to_image r1, r5, r10, queries and candidates of that direction, by
-            similarity; reranked holds the same directions after re-ranking. shared_captions counts texts that another
-            image also has; highest_r1 is the R@1 that equal texts and equal images allow, also for each direction.
+            mean_recall (mean of r1, r5 and r10), and for image_to_text and text_to_image r1, r5, r10, mean_recall,
+            queries and candidates of that direction, by similarity; reranked holds the same directions after
+            re-ranking. shared_captions counts texts that another image also has; highest_r1 is the R@1 that equal
+            texts and equal images allow, also for each direction.
+        languages.CODE.captions_per_image: smallest, mean and largest number; expected is the task's setting captions.
         positives: the task's setting.
+        mean_recall: languages.CODE.mean_recall averaged over languages, after re-ranking unless it is off (r_mean of
+            the official code); mean_recall_image_to_text and mean_recall_text_to_image of one direction.
         mean_all, mean_trained, mean_zero_shot: mean_r1 averaged over languages, None without one;
             mean_reranked_all etc. after re-ranking.
         languages.CODE.matching: positive_accuracy and negative_accuracy of the matching head on the re-ranked pairs:
@@ -89,6 +94,7 @@ def measure_retrieval(config: Retrieval, context: TaskContext) -> Mapping[str, A
         "languages": languages,
         "positives": config.positives,
         "rerank": {"method": config.rerank, "top_k": config.top_k, "itm_weight": config.itm_weight},
+        **_mean_recalls(languages),
         **_means(languages, ""),
         **({} if config.rerank == "none" else _means(languages, "reranked")),
     }
@@ -147,6 +153,7 @@ def _measure_language(
     result: dict[str, Any] = {
         "queries": len(queries.texts),
         "candidates": len(present),
+        "captions_per_image": _captions_per_image(config, language, owners),
         "trained_with_images": language in context.trained_with_images,
         "chance_r1": fmean(
             [chance(answers.of_images, len(queries.texts)), chance(answers.of_texts, len(present))]
@@ -262,13 +269,35 @@ def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str
 def _directions(scores: Scores, answers: PositiveLists) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
+        shares = recalls(ranks(matrix, right))
         found[name] = {
-            **recalls(ranks(matrix, right)),
+            **shares,
+            "mean_recall": fmean(shares.values()),
             "queries": matrix.shape[0],
             "candidates": matrix.shape[1],
         }
-    found["mean_r1"] = fmean(found[name]["r1"] for name in Scores._fields)
+    for mean, value in (("mean_r1", "r1"), ("mean_recall", "mean_recall")):
+        found[mean] = fmean(found[name][value] for name in Scores._fields)
     return found
+
+
+def _captions_per_image(config: Retrieval, language: str, owners: Sequence[int]) -> dict[str, float | None]:
+    """Count the captions of each image, given the image of each caption."""
+    counts = Counter(owners).values()
+    expected = config.captions.get(language) if isinstance(config.captions, dict) else config.captions
+    return {"fewest": min(counts), "mean": fmean(counts), "most": max(counts), "expected": expected}
+
+
+def _mean_recalls(languages: Mapping[str, Any]) -> dict[str, float]:
+    """Average the recalls of the final ranking over languages: of both directions, and of each."""
+    final = [found.get("reranked", found) for found in languages.values()]
+    return {
+        "mean_recall": fmean(found["mean_recall"] for found in final),
+        **{
+            f"mean_recall_{name}": fmean(found[name]["mean_recall"] for found in final)
+            for name in Scores._fields
+        },
+    }
 
 
 def _means(languages: Mapping[str, Any], section: str) -> dict[str, float | None]:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from x2kit.training.checkpoint.checksums import HashedFile, verify_checksums, wr
 from x2kit.training.checkpoint.shards import PATTERN, Shards, local_bytes, write_shards
 
 CHECKPOINTS, STATE, METRICS = "checkpoints", "state.pt", "metrics.json"
+BestIs = Literal["highest", "lowest"]
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -184,6 +185,12 @@ def logged_metrics(checkpoint: Path) -> dict[str, float]:
     except (OSError, ValueError):
         return {}
     return values
+
+
+def best_step(values: Mapping[int, float], best_is: BestIs) -> int | None:
+    """Return the step of the best value, the first of equal ones; None without values."""
+    sign = 1 if best_is == "lowest" else -1
+    return min(values, key=lambda step: (sign * values[step], step), default=None)
 
 
 def load_checkpoint(run: Path, processes: Processes = ALONE) -> tuple[dict[str, Any], list[str]]:

@@ -13,7 +13,7 @@ from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import CheckpointError
 from x2kit.io.atomic import clear_leftovers
 from x2kit.io.run_directory import VERSIONS
-from x2kit.training.checkpoint.checkpoints import CHECKPOINTS, load_checkpoint
+from x2kit.training.checkpoint.checkpoints import CHECKPOINTS, load_checkpoint, read_state
 from x2kit.training.checkpoint.named_tensors import model_targets, optimizer_targets, with_tensors
 from x2kit.training.checkpoint.shards import Shards
 from x2kit.training.parallel.distribute import sharded_like
@@ -92,6 +92,19 @@ def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
         model.load_state_dict({name: sharded_like(value, now.get(name)) for name, value in saved.items()})
     except RuntimeError as error:
         raise CheckpointError(f"{OTHER_MODEL}: {error}") from error
+
+
+def restore_model_from(checkpoint: Path, model: torch.nn.Module) -> None:
+    """Load a whole model from a checkpoint of any kind, on one rank.
+
+    Raises: CheckpointError if it is damaged or of another model.
+    """
+    state = read_state(checkpoint)
+    if "shards" not in state:
+        restore_model(model, state["model"])
+        return
+    shards: Shards = state["shards"]
+    shards.fill(model_targets(model, shards), ALONE)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

@@ -156,7 +156,12 @@ class Shards:
         reader = _Reader(self._directory, self._index)
         try:
             with _ignore_warnings():
-                load(dict(tensors), storage_reader=reader, process_group=processes.messages)
+                load(
+                    dict(tensors),
+                    storage_reader=reader,
+                    process_group=processes.messages,
+                    no_dist=not processes.several,  # one of several ranks may read alone
+                )
         except CheckpointException as error:
             rank, cause = _first_failure(error)
             first = str(cause).partition("\n")[0]  # torch's messages are a screen long

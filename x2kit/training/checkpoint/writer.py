@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_map_only
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.io.atomic import delete_folder
 from x2kit.training.checkpoint.checkpoints import (
+    BestIs,
+    best_step,
     checkpoints,
     logged_metrics,
     save_checkpoint,
@@ -24,25 +26,34 @@ from x2kit.training.checkpoint.checkpoints import (
 from x2kit.training.config import TrainingConfig
 
 
-def superseded(metrics: Mapping[int, Mapping[str, float]], now: int, config: TrainingConfig) -> list[int]:
+def superseded(
+    metrics: Mapping[int, Mapping[str, float]],
+    now: int,
+    config: TrainingConfig,
+    selected_by: tuple[str, BestIs] | None = None,
+) -> list[int]:
     """Return the checkpoints to delete after one was saved.
 
-    Kept are the newest `keep_last`, every multiple of `keep_every`, and the best by `keep_best`. Checkpoints after
-    step `now` are deleted: they were damaged, so the run resumed before them and will write them again.
+    Kept are the newest `keep_last`, every multiple of `keep_every`, and the best by `keep_best` and by validation.
+    Checkpoints after step `now` are deleted: they were damaged, so the run resumed before them and will write them
+    again.
 
     Args:
         metrics: values logged with each checkpoint, by step.
         now: the step just saved.
         config: of the run.
+        selected_by: value that selects the weights of the run, and which of its values is best.
     """
     past = sorted(step for step in metrics if step <= now)
     kept = set(past[-config.keep_last :])
     if config.keep_every is not None:
         kept |= {step for step in past if step % config.keep_every == 0}
-    if (name := config.keep_best) is not None:
-        sign = 1 if config.best_is == "lowest" else -1
-        ranked = sorted((sign * metrics[step][name], step) for step in past if name in metrics[step])
-        kept |= {step for _, step in ranked[:1]}
+    wanted = [selected_by] if selected_by else []
+    if config.keep_best is not None:
+        wanted.append((config.keep_best, config.best_is))
+    for name, best_is in wanted:
+        best = best_step({step: metrics[step][name] for step in past if name in metrics[step]}, best_is)
+        kept |= set() if best is None else {best}
     return sorted(set(metrics) - kept)
 
 
@@ -58,6 +69,7 @@ class CheckpointWriter:
         say: receives messages for the user.
         processes: the ranks of the run; only rank 0 calls `save`, every rank calls `save_shards`.
         saved: called at rank 0 with step and directory of each complete checkpoint, in the training thread.
+        selected_by: as for `superseded`.
     """
 
     def __init__(
@@ -67,9 +79,10 @@ class CheckpointWriter:
         say: Callable[[str], None],
         processes: Processes = ALONE,
         saved: Callable[[int, Path], None] = lambda step, checkpoint: None,
+        selected_by: tuple[str, BestIs] | None = None,
     ) -> None:
         self._run, self._config, self._say, self._processes = run, config, say, processes
-        self._saved = saved
+        self._saved, self._selected_by = saved, selected_by
         self._thread: Thread | None = None
         self._thread_step = 0
         self._failed: BaseException | None = None
@@ -153,7 +166,7 @@ class CheckpointWriter:
     def _delete_superseded(self, step: int) -> None:
         paths = {step_of(path): path for path in checkpoints(self._run)}
         metrics = {number: logged_metrics(path) for number, path in paths.items()}
-        for number in superseded(metrics, step, self._config):
+        for number in superseded(metrics, step, self._config, self._selected_by):
             delete_folder(paths[number])
 
     def _warn_of_unknown_metric(self, metrics: Mapping[str, float]) -> None:

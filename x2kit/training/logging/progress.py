@@ -65,6 +65,10 @@ class StepProgress(LiveProgress):
         speed = (done - self._start) / max(now - self._started, 1e-9)
         self.say(f"step {done}/{self._steps}  {shown}  {speed:.2f} steps/s  {left}")
 
+    def show_stage(self, name: str, done: int, total: int) -> None:
+        """Show the progress of a validation on the bar."""
+        self._bar.update(self._task, values=f"validation, {name}: {done}/{total}")
+
     def seconds_left(self, done: int, seconds: float) -> float:
         """Estimate the remaining time from the seconds that the steps up to `done` took since this start."""
         spent = self._cost(done) - self._cost(self._start)
