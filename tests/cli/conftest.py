@@ -55,7 +55,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Record the calls of training and evaluation, whose functions are replaced by stubs."""
     record: list[tuple[Any, ...]] = []
 
-    def train(recipe: Any, plugins: Any, directory: Path, resume: bool, processes: Any, validator: Any) -> None:
+    def train(
+        recipe: Any, plugins: Any, directory: Path, resume: bool, processes: Any, validator: Any
+    ) -> None:
         record.append(("train", recipe, plugins, directory, resume))
         directory.mkdir(parents=True, exist_ok=True)
         (directory / RECIPE).write_text(recipe.to_yaml())

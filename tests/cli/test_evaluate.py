@@ -101,3 +101,46 @@ def test_an_overlay_gives_weights_an_evaluation(x2kit: Run, trained: Calls, fold
     done = x2kit("evaluate", "run", *keys)
     assert (done.status, done.err) == (0, "")
     assert trained[-1][1].evaluation.tasks["retrieval"].top_k == 4
+
+
+@pytest.fixture
+def bench(folder: Path) -> str:
+    """A recipe of another model, whose evaluation is wanted."""
+    text = (folder / "good.yaml").read_text().replace("depth: 3", "depth: 5")
+    (folder / "bench.yaml").write_text(text.replace("retrieval: Rank", "other: Rank"))
+    return "bench.yaml"
+
+
+def test_the_evaluation_of_another_recipe_replaces_that_of_the_weights(
+    x2kit: Run, trained: Calls, bench: str
+) -> None:
+    done = x2kit("evaluate", "run", "--recipe", bench, "--evaluation.tasks.other.top_k", "7")
+    assert (done.status, done.err) == (0, "")
+    _, recipe, _, directory, _, output = trained[0]
+    assert {name: task.top_k for name, task in recipe.evaluation.tasks.items()} == {"other": 7}
+    assert recipe.model.text.depth == 3
+    assert (directory, output) == (Path("run"), Path("run/evaluation-bench.json"))
+
+
+def test_a_recipe_takes_its_weights_from_init_from(x2kit: Run, trained: Calls, bench: str) -> None:
+    done = x2kit("evaluate", bench, "--model.init_from", "run", "--split", "validation")
+    assert (done.status, done.err) == (0, "")
+    _, recipe, _, directory, split, output = trained[0]
+    assert list(recipe.evaluation.tasks) == ["other"]
+    assert recipe.evaluation.split == split == "validation"
+    assert (directory, output) == (Path("run"), Path("run/evaluation-bench-validation.json"))
+
+
+def test_a_recipe_without_weights_is_refused_with_the_command(x2kit: Run, trained: Calls) -> None:
+    done = x2kit("evaluate", "quickstart/english")
+    assert done.status == 2
+    assert done.err == (
+        "quickstart/english: is a recipe; give the weights to evaluate: "
+        "x2kit evaluate DIR --recipe quickstart/english\n"
+    )
+    assert "give one of them" in x2kit("evaluate", "run", "--recipe", "a", "--model.init_from", "b").err
+
+
+def test_a_recipe_without_evaluation_is_refused(x2kit: Run, trained: Calls) -> None:
+    done = x2kit("evaluate", "run", "--recipe", "official/x2vlm-base")
+    assert "evaluation: missing: tasks and their data" in done.err

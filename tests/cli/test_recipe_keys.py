@@ -75,8 +75,8 @@ def test_subcommands_without_recipes_take_no_keys(x2kit: Run) -> None:
     )
 
 
-def test_evaluate_accepts_only_evaluation_keys(x2kit: Run, calls: list[Any]) -> None:
-    assert x2kit("evaluate", "run", "--model.text", "Reader").err == (
-        "command line: model.text: x2kit evaluate accepts only keys of evaluation\n"
+def test_evaluate_accepts_only_keys_of_evaluation_and_model(x2kit: Run, calls: list[Any]) -> None:
+    assert x2kit("evaluate", "run", "--training.steps", "9").err == (
+        "command line: training.steps: x2kit evaluate accepts only keys of evaluation, model\n"
     )
     assert calls == []

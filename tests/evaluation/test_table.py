@@ -81,6 +81,39 @@ def test_counts_chance_and_method_are_below_the_table(result: dict[str, Any]) ->
     assert "1514 regions a language; chance, with the box of another region: 3.7 %" in text
 
 
+def captions(fewest: int, most: int) -> dict[str, int]:
+    return {"fewest": fewest, "most": most}
+
+
+def test_captions_of_an_image_are_beside_the_counts(result: dict[str, Any]) -> None:
+    rows = result["languages"]
+    for row in rows.values():
+        row["captions_per_image"] = captions(5, 5)
+    assert "500 texts a language, 5 captions an image; chance" in " ".join(lines(result, 200))
+    rows["fr"]["captions_per_image"] = captions(1, 2)
+    assert "; captions an image: 5 in de, en, 1 to 2 in fr; chance" in " ".join(lines(result, 200))
+
+
+def test_mean_recall_and_selection_are_notes(result: dict[str, Any]) -> None:
+    result |= {
+        "mean_recall": 0.7654,
+        "selection": {
+            "metric": "retrieval.mean_recall",
+            "split": "val",
+            "value": 0.75,
+            "step": 40,
+            "validations": 3,
+        },
+    }
+    text = "\n".join(lines(result, 200))
+    assert "mean of R@1, R@5 and R@10 in both directions, after re-ranking: 76.5 %" in text
+    assert (
+        "weights of step 40, selected by retrieval.mean_recall on val: 0.75, the best of 3 validations"
+        in text
+    )
+    assert "mean_recall: " not in text
+
+
 def test_it_fits_a_narrow_terminal(result: dict[str, Any]) -> None:
     for row in result["languages"].values():
         row["image_to_text"]["r10"] = row["text_to_image"]["r10"] = 1.0

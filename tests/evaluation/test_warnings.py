@@ -103,3 +103,20 @@ def test_languages_measured_on_fewer_regions_are_named_with_the_setting() -> Non
     rows = {"en": boxes(0.9), "de": boxes(0.9) | {"regions": 700}}
     (warning,) = warnings_of({"grounding": rows, "grounding_iou": 0.5})
     assert "different numbers of regions (de 700; others 1500)" in warning
+
+
+def test_missing_captions_are_named_with_the_expected_number() -> None:
+    counts = {"en": (5, 5), "de": (1, 5), "fr": (1, 1), "cs": (1, None)}
+    rows = {
+        code: language(0.9) | {"captions_per_image": {"fewest": fewest, "expected": expected}}
+        for code, (fewest, expected) in counts.items()
+    }
+    (warning,) = warnings_of({"languages": rows})
+    assert "images have fewer captions than in the published set (de 1 of 5)" in warning
+
+
+def test_a_result_on_the_selecting_split_has_a_warning() -> None:
+    selection = {"split": "test", "metric": "retrieval.mean_recall"}
+    (warning,) = warnings_of({"split": "test", "selection": selection})
+    assert warning.startswith("the weights were selected on the split that is measured here, test")
+    assert warnings_of({"split": "test", "selection": {**selection, "split": "validation"}}) == []

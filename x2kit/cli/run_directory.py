@@ -11,8 +11,10 @@ from typing import Any
 from x2kit.errors import CheckpointError, Fault, RecipeError
 from x2kit.io.run_directory import LOCK, TRACEBACK, require_unlocked
 from x2kit.recipe.changes import Difference, changes, differences, marked_keys
-from x2kit.recipe.reading import ResolvedRecipe, read_recipe
+from x2kit.recipe.paths import absolute_plugin
+from x2kit.recipe.reading import ResolvedRecipe, plugin_entries, read_recipe, read_tree, resolve_tree
 from x2kit.recipe.validation import Checks
+from x2kit.recipe.yaml_text import Node
 
 RECIPE, WEIGHTS = "recipe.yaml", "weights"
 FROM_HERE_ON = "; applies to the remaining steps"
@@ -66,20 +68,44 @@ def stored_recipe(
     overrides: Sequence[tuple[str, Any]] = (),
     plugins: Sequence[str] = (),
     checks: Checks = "evaluation",
+    evaluation_of: str | None = None,
 ) -> ResolvedRecipe:
     """Read the recipe of a run or weights directory, with overlays and keys merged over it.
 
+    Args:
+        directory: a run or weights directory.
+        overlays: names or paths.
+        overrides: keys and values.
+        plugins: allowed and loaded in addition.
+        checks: what to check.
+        evaluation_of: another recipe, by name or path, whose `evaluation` replaces the stored one; overlays and keys
+            are then merged over it.
     Raises: CheckpointError if there is none; RecipeError if it is invalid with the installed plugins; PluginError if it
         names plugins that may not be imported.
     """
     for candidate in (directory / RECIPE, directory / WEIGHTS / RECIPE):
-        if candidate.is_file():
+        if candidate.is_file() and evaluation_of is None:
             return read_recipe([candidate, *overlays], overrides, plugins, checks=checks, saved=True)
+        if candidate.is_file():
+            files, tree = read_tree([candidate], saved=True)
+            _, other = read_tree([evaluation_of, *overlays], overrides)
+            tree, own = _with_evaluation(tree, other)
+            return resolve_tree(tree, files, [*plugins, *own], checks=checks)
     reason = f"has no {RECIPE}" if directory.is_dir() else "no such directory"
     raise CheckpointError(
         f"{directory}: {reason}; expected a run or weights directory\n"
         "  create one: x2kit train RECIPE --run-dir DIR"
     )
+
+
+def _with_evaluation(tree: Node, other: Node) -> tuple[Node, list[str]]:
+    """Replace `evaluation` by that of another recipe; return the result and the plugins of the other one."""
+    evaluation = other.child("evaluation")
+    if evaluation is None:
+        raise RecipeError([Fault("evaluation", str(other.place), "missing: tasks and their data")])
+    assert isinstance(tree.value, dict)
+    plugins = [absolute_plugin(str(entry.value), entry.place) for entry in plugin_entries(other)]
+    return Node({**tree.value, "evaluation": evaluation}, tree.place), plugins
 
 
 def require_same_run(stored: ResolvedRecipe, requested: ResolvedRecipe) -> list[str]:

@@ -23,6 +23,7 @@ from x2kit.tasks.retrieval.ranking import ranks
 from x2kit.tasks.scoring import ImageBank, TextBank
 
 Make = Callable[..., TaskContext]
+WAYS = ("image_to_text", "text_to_image")
 
 
 class Looked(SimpleNamespace):
@@ -120,6 +121,31 @@ def test_counts_means_and_chance_of_several_captions(context: Make) -> None:
     assert result["mean_all"] == (english["mean_r1"] + german["mean_r1"]) / 2
     assert result["mean_reranked_zero_shot"] == german["reranked"]["mean_r1"]
     assert result["rerank"] == {"method": "combined", "top_k": 3, "itm_weight": 0.5}
+
+
+@pytest.mark.parametrize("method", ["matching", "none"])
+def test_the_mean_recall_is_that_of_the_final_ranking(context: Make, method: Rerank) -> None:
+    result = measure_retrieval(Retrieval(top_k=3, rerank=method), context())
+    final = [row.get("reranked", row) for row in result["languages"].values()]
+    six = [[row[way][k] for way in WAYS for k in ("r1", "r5", "r10")] for row in final]
+    assert [row["mean_recall"] for row in final] == [pytest.approx(sum(one) / 6) for one in six]
+    assert result["mean_recall"] == pytest.approx(sum(map(sum, six)) / 12)
+    for way in WAYS:
+        assert result[f"mean_recall_{way}"] == pytest.approx(
+            sum(row[way]["mean_recall"] for row in final) / 2
+        )
+
+
+def test_every_main_number_is_in_the_result(context: Make) -> None:
+    result = measure_retrieval(Retrieval(), context())
+    assert set(Retrieval.metrics) == {name for name in result if name.startswith("mean_")}
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, None), (5, 5), ({"en": 5, "fr": 1}, 5)])
+def test_the_captions_of_an_image_are_counted(context: Make, setting: Any, expected: int | None) -> None:
+    result = measure_retrieval(Retrieval(captions=setting, rerank="none"), context())
+    counts = {"fewest": 1, "mean": 2, "most": 3, "expected": expected}
+    assert result["languages"]["en"]["captions_per_image"] == counts
 
 
 def test_recalls_equal_those_of_the_public_similarity_and_match(context: Make, model: X2VLM) -> None:
