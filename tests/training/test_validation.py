@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from x2kit import cli
 from x2kit.errors import X2KitError
 from x2kit.evaluation import Validator, evaluate
 from x2kit.io.run_directory import read_metrics
@@ -24,8 +29,10 @@ from x2kit.training.checkpoint.checkpoints import BestIs, checkpoints, read_stat
 from x2kit.training.trainer import Trainer
 from x2kit.training.validation import Selection, evaluation_mode
 
-from .conftest import Written
+from .conftest import Written, recipe_tree
+from .test_resume import stop
 from .test_trainer import after
+from .torchrun import torchrun
 
 METRIC = "retrieval.mean_recall"
 
@@ -210,3 +217,56 @@ def test_a_resumed_run_selects_as_one_that_was_never_stopped(
     assert equal(resumed, whole)
     assert selected(tmp_path / "killed") == selected(tmp_path / "whole")
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole") == ["4", "10"]
+
+
+@pytest.fixture
+def validated(tmp_path: Path) -> Path:
+    """A recipe that validates every third step and stops early."""
+    tree = recipe_tree(tmp_path)
+    tree["training"] |= {"steps": 60, "checkpoint_every": 4, "keep_last": 1}
+    tree["evaluation"] |= {"every": 3, "select": "retrieval.mean_recall", "patience": 3}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.mark.slow
+def test_a_killed_process_selects_and_stops_as_one_that_was_never_stopped(
+    validated: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert cli.main(["train", str(validated), "--run-dir", str(whole)]) == 0
+    status, _ = stop(["train", str(validated), "--run-dir", str(killed)], killed, signal.SIGKILL, group=False)
+    assert status == -signal.SIGKILL
+    command = [sys.executable, "-m", "x2kit", "train", "--resume", "--run-dir", str(killed)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for file in ("model.safetensors", "selection.json"):
+        assert (killed / "weights" / file).read_bytes() == (whole / "weights" / file).read_bytes()
+    assert kept(killed) == kept(whole)
+    assert read_metrics(killed)[-1]["step"] == read_metrics(whole)[-1]["step"] < 60  # it stopped early
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        ["--training.distribution=fsdp"],
+        ["--training.distribution=fsdp", "--training.sharded_checkpoints=true"],
+    ],
+    ids=["ddp", "fsdp", "sharded checkpoints"],
+)
+def test_several_ranks_export_the_weights_that_they_measured(
+    validated: Path, tmp_path: Path, keys: list[str]
+) -> None:
+    directory = tmp_path / "run"
+    done = torchrun(2, "train", validated, "--run-dir", directory, "--training.steps=12", *keys)
+    assert done.returncode == 0, done.stderr
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as under torchrun
+    resolved = read_recipe([validated])
+    result = evaluate(directory, resolved.recipe, resolved.plugins, "validation")
+    torch.set_num_threads(threads)
+    assert result["mean_recall"] == selected(directory)["value"]
+    lines = [line for line in read_metrics(directory) if "validation.retrieval.mean_recall" in line]
+    assert [line["step"] for line in lines] == [3, 6, 9, 12]
+    assert max(line["validation.retrieval.mean_recall"] for line in lines) == selected(directory)["value"]
