@@ -5,7 +5,8 @@ R text rows, L text tokens, M distinct contexts, N context tokens, D width, Dc c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,20 @@ class Attention(nn.Module):
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        attended = attended.transpose(1, 2).flatten(2)
-        return self.norm(x + F.dropout(self.output(attended), self.dropout, self.training))
+        return self._add(x, attended)
+
+    def forward_with_probabilities(
+        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the same, step by step, and return the probabilities [R, H, L, N] too; mask [R, N]."""
+        scores = self._by_head(self.query(x)) @ key.transpose(2, 3) / math.sqrt(key.shape[-1])
+        probabilities = scores.masked_fill(~mask[:, None, None], float("-inf")).softmax(-1)
+        return self._add(x, F.dropout(probabilities, self.dropout, self.training) @ value), probabilities
+
+    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add what was attended, [R, H, L, D/H], to x [R, L, D]."""
+        attended = self.output(attended.transpose(1, 2).flatten(2))
+        return self.norm(x + F.dropout(attended, self.dropout, self.training))  # type: ignore[no-any-return]
 
     def split_heads(self, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
         """Split the output of `key_value`, [R, N, 2D], into keys and values by head, each [R, H, N, D/H]."""
@@ -148,6 +161,7 @@ class CrossBertEncoder(FusionEncoder):
     def __init__(self, config: CrossLayers, width: int, context_width: int) -> None:
         super().__init__()
         self.width = width
+        self.attention_layers = config.layers
         self.filled: frozenset[str] = frozenset()
         """Names of tensors loaded from pretrained weights."""
         self.layers = nn.ModuleList(
@@ -188,3 +202,23 @@ class CrossBertEncoder(FusionEncoder):
             return summaries
         full = last(text, text_mask, shared, context, slice(summary_rows, len(text)), length)
         return torch.cat([summaries, full])
+
+    def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:
+        """Fuse with the attention of one layer computed step by step; all others run as in `forward`."""
+        if context.mask is None:  # rows of one context would else be flattened to one
+            shown = torch.ones(len(text), context.tokens.shape[1], dtype=torch.bool, device=text.device)
+            context = context._replace(mask=shown)
+        layers = list(self.layers)
+        kept: list[Tensor] = []
+
+        def step_by_step(attention: Attention, inputs: Any, output: Tensor) -> Tensor:
+            output, probabilities = attention.forward_with_probabilities(*inputs)
+            kept.append(probabilities)
+            return output
+
+        hook = layers[layer].cross_attention.register_forward_hook(step_by_step)
+        try:
+            fused = self(text, text_mask, context)
+        finally:
+            hook.remove()
+        return fused, kept[layers[:layer].count(layers[layer])]  # a shared layer runs in several passes

@@ -43,6 +43,7 @@ class LightEncoder(CrossBertEncoder):
     def __init__(self, config: LightCross, width: int, context_width: int) -> None:
         super().__init__(config.model_copy(update={"layers": config.distinct}), width, context_width)
         self.layers = Passes(self.layers, config.layers)
+        self.attention_layers = config.layers
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Project keys and values for each pass; passes of one layer share a tensor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,8 @@ from x2kit.testing import checks
 
 Mistake = Literal[
     "", "rows", "region", "lead", "text mask", "deaf", "summary rows", "detached lead", "mixing", "no alone",
-    "width", "prepared", "two",
+    "width", "prepared", "two", "uncounted attention", "other fusion", "half attention", "hidden attention",
+    "copied attention",
 ]  # fmt: skip
 
 
@@ -35,6 +37,7 @@ class MeansEncoder(FusionEncoder):
     def __init__(self, mistake: str, width: int, context_width: int) -> None:
         super().__init__()
         self.mistake, self.width = mistake, width
+        self.attention_layers = int(mistake != "uncounted attention")
         self.look = nn.Linear(context_width, width)
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -71,13 +74,41 @@ class MeansEncoder(FusionEncoder):
             out = torch.cat([out[:summary_rows] * 0, out[summary_rows:]])
         return out
 
+    def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:
+        """The mean is attention with equal probabilities."""
+        tokens, mask = context.expand()
+        probabilities = (mask / mask.sum(1, keepdim=True))[:, None, None].expand(-1, 2, text.shape[1], -1)
+        probabilities = probabilities.clone().requires_grad_()
+        out = self(text, text_mask, None) + self.look(probabilities[:, 0] @ tokens)
+        if self.mistake == "other fusion":
+            out = out * 2
+        if self.mistake == "half attention":
+            return out, probabilities / 2
+        if self.mistake == "hidden attention":
+            return out, torch.full_like(probabilities, 1 / probabilities.shape[-1])
+        return out, probabilities.clone() if self.mistake == "copied attention" else probabilities
+
+
+class NoAttention(FusionEncoderConfig):
+    """Means without attention probabilities."""
+
+    def describe(self, text_width: int, context_width: int) -> FusionFacts:
+        return FusionFacts(text_width, 1)
+
+    def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
+        encoder = MeansEncoder("", text_width, context_width)
+        encoder.attention_layers = 0
+        encoder.attend = partial(FusionEncoder.attend, encoder)
+        return encoder
+
 
 LAWS = [check for check in checks("fusion") if check.__name__ != "the_module_imports_no_torch"]
 
 
 @pytest.mark.parametrize("check", LAWS)
-def test_a_right_encoder_passes(check: object) -> None:
-    check(Means())
+@pytest.mark.parametrize("component", [Means(), NoAttention()])
+def test_a_right_encoder_passes(component: FusionEncoderConfig, check: object) -> None:
+    check(component)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +125,11 @@ def test_a_right_encoder_passes(check: object) -> None:
         ("detached lead", "gradients_reach_what_is_fused", "no gradient reaches context.lead"),
         ("mixing", "rows_do_not_mix", "a row alone differs"),
         ("no alone", "shapes_are_as_declared", "the output without a context is"),
+        ("uncounted attention", "attention_is_given_or_refused", "works, but attention_layers is 0"),
+        ("other fusion", "attention_is_given_or_refused", r"fuses differently from forward\(\)"),
+        ("half attention", "attention_is_given_or_refused", "do not sum to 1"),
+        ("hidden attention", "attention_is_given_or_refused", "masked tokens have a probability above 0"),
+        ("copied attention", "attention_is_given_or_refused", "does not depend on the probabilities"),
         ("width", "facts_are_true", r"describe\(\) says width 17, the encoder has 16"),
     ],
 )

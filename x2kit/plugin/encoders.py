@@ -194,9 +194,15 @@ class Context(NamedTuple):
 
 
 class FusionEncoder(Encoder):
-    """Fuses text tokens with a context. Set `width` in the constructor."""
+    """Fuses text tokens with a context. Set `width` in the constructor.
+
+    Attributes:
+        width: D of the fused texts.
+        attention_layers: layers whose cross-attention `attend` returns; 0, the default, if it returns none.
+    """
 
     width: int
+    attention_layers: int = 0
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Compute what depends on context tokens [M, N, Dc] only, as tensors [M, ...] for `Context.prepared`.
@@ -221,6 +227,24 @@ class FusionEncoder(Encoder):
         Returns: [B, L, D].
         """
         raise NotImplementedError
+
+    def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:
+        """Fuse as `forward`, and return the cross-attention probabilities of one layer with the result.
+
+        The result is computed from these very probabilities, so that its gradient with respect to them exists
+        (weakly supervised grounding, X-VLM). An encoder that overrides this sets `attention_layers`.
+
+        Args:
+            text, text_mask, context: as in `forward`.
+            layer: number from 0, below `attention_layers`.
+        Returns: fused texts [B, L, D] and probabilities [B, H, L, N] over the context tokens, after the lead if
+            there is one (N + 1): H heads, each row sums to 1, masked tokens have 0.
+        Raises: HeadError if the encoder has no such probabilities.
+        """
+        raise HeadError(
+            f"{type(self).__name__} gives no attention probabilities (attention_layers is 0); set "
+            "model.fusion.class_path to an encoder that does, such as CrossBert"
+        )
 
 
 class TextDecoder(Encoder):

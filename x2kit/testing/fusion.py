@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from x2kit.errors import HeadError
 from x2kit.plugin.encoders import Context
 from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
 from x2kit.testing.subjects import FusionSubject
@@ -167,6 +168,42 @@ def gradients_reach_what_is_fused(subject: FusionSubject) -> None:
         claim(tensor is not None and tensor.grad is not None, f"no gradient reaches {what}")
 
 
+def attention_is_given_or_refused(subject: FusionSubject) -> None:
+    """`attend` gives what `forward` gives, with the probabilities behind it; without layers it raises HeadError."""
+    encoder = subject.build()
+    text, text_mask, context = subject.inputs()
+    if not encoder.attention_layers:
+        try:
+            encoder.attend(text, text_mask, context, 0)
+        except HeadError:
+            return
+        raise AssertionError("attend() works, but attention_layers is 0; set it in the constructor")
+    fused = encoder(text, text_mask, context)
+    assert context.mask is not None
+    one = Context(context.tokens[2:], torch.zeros_like(context.rows))
+    for seen, number in ((context, 7), (context._replace(mask=None, lead=None), 6), (one, 6)):
+        for layer in range(encoder.attention_layers):
+            found, probabilities = encoder.attend(text, text_mask, seen, layer)
+            expected = encoder(text, text_mask, seen)
+            claim_close(found[text_mask], expected[text_mask], "attend() fuses differently from forward()")
+            shape = (len(text), probabilities.shape[1], text.shape[1], number)
+            claim_shape("the probabilities", probabilities, shape, "[B, H, L, N]")
+            kept = probabilities.transpose(1, 2)[text_mask]
+            claim_close(kept.sum(-1), torch.ones(kept.shape[:-1]), "the probabilities do not sum to 1")
+    found, probabilities = encoder.attend(text, text_mask, context, encoder.attention_layers - 1)
+    hidden = probabilities[..., 1:].masked_select(~context.mask[:, None, None])
+    claim(not hidden.any(), "masked tokens have a probability above 0; the lead comes first")
+    weights = torch.linspace(-1, 1, encoder.width)
+    (gradient,) = torch.autograd.grad((found[:, 0] * weights).sum(), probabilities, allow_unused=True)
+    claim(
+        gradient is not None and bool(gradient.any()),
+        "the output does not depend on the probabilities; compute it from the returned tensor itself",
+    )
+    claim_close(
+        fused[text_mask], encoder(text, text_mask, context)[text_mask], "attend() changes later calls"
+    )
+
+
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
@@ -179,4 +216,5 @@ LAWS = (
     rows_do_not_mix,
     summary_rows_change_nothing_that_is_read,
     gradients_reach_what_is_fused,
+    attention_is_given_or_refused,
 )

@@ -18,8 +18,8 @@ from x2kit.testing import Check, checks
 TEXT, CONTEXT = 16, 12
 
 
-def plain_attention(block: Attention, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """Attention by softmax over the tokens that the mask keeps, for all tokens or for each."""
+def plain_attention(block: Attention, x: Tensor, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention by softmax over the tokens that the mask keeps, for all tokens or for each; and the softmax."""
 
     def heads(states: Tensor) -> Tensor:
         return states.unflatten(-1, (block.heads, -1)).transpose(1, 2)
@@ -29,17 +29,26 @@ def plain_attention(block: Attention, x: Tensor, source: Tensor, mask: Tensor) -
     scores = query @ heads(key).transpose(2, 3) / math.sqrt(query.shape[-1])
     mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
     scores = scores.masked_fill(~mask, float("-inf"))
-    attended = (scores.softmax(-1) @ heads(value)).transpose(1, 2).flatten(2)
-    return block.norm(x + block.output(attended))
+    probabilities = scores.softmax(-1)
+    attended = (probabilities @ heads(value)).transpose(1, 2).flatten(2)
+    return block.norm(x + block.output(attended)), probabilities
 
 
-def plain(encoder: CrossBertEncoder, text: Tensor, text_mask: Tensor, context: Context | None) -> Tensor:
-    """All layers on every position of every row, with expanded contexts."""
+def plain(
+    encoder: CrossBertEncoder,
+    text: Tensor,
+    text_mask: Tensor,
+    context: Context | None,
+    kept: list[Tensor] | None = None,
+) -> Tensor:
+    """All layers on every position of every row, with expanded contexts; `kept` gets the cross-attention."""
     for layer in encoder.layers:
-        text = plain_attention(layer.self_attention, text, text, text_mask)
+        text, _ = plain_attention(layer.self_attention, text, text, text_mask)
         if context is not None:
             tokens, mask = context.expand()
-            text = plain_attention(layer.cross_attention, text, tokens, mask)
+            text, probabilities = plain_attention(layer.cross_attention, text, tokens, mask)
+            if kept is not None:
+                kept.append(probabilities)
         text = layer.norm(text + layer.output(F.gelu(layer.intermediate(text))))
     return text
 
@@ -87,6 +96,34 @@ def test_shared_keys_give_the_plain_form_and_its_gradients(
         strict=True,
     ):
         assert_close(own, other, rtol=1e-3, atol=1e-4)  # float32 sums in another order
+
+
+@pytest.mark.parametrize("lead", [True, False])
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_attention_and_its_gradient_are_those_of_the_plain_form(
+    encoder: CrossBertEncoder, lead: bool, mask: bool, layer: int
+) -> None:
+    rows = Rows(lead, mask)
+    plain_ones: list[Tensor] = []
+    expected = plain(encoder, rows.text, rows.text_mask, rows.context, plain_ones)
+    found, probabilities = encoder.attend(rows.text, rows.text_mask, rows.context, layer)
+    assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert_close(probabilities, plain_ones[layer], rtol=1e-4, atol=1e-6)
+    weights = torch.randn(found[:, 0].shape, generator=torch.Generator().manual_seed(2))
+    (own,) = torch.autograd.grad((found[:, 0] * weights).sum(), probabilities)
+    (other,) = torch.autograd.grad((expected[:, 0] * weights).sum(), plain_ones[layer])
+    assert_close(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_attention_with_all_rows_on_one_context_is_by_row(encoder: CrossBertEncoder) -> None:
+    rows = Rows(lead=False, mask=False)
+    context = Context(rows.tokens[:1], torch.zeros(5, dtype=torch.int64))
+    plain_ones: list[Tensor] = []
+    plain(encoder, rows.text, rows.text_mask, context, plain_ones)
+    assert_close(
+        encoder.attend(rows.text, rows.text_mask, context, 1)[1], plain_ones[1], rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

@@ -44,6 +44,18 @@ def test_passes_are_layers_with_equal_weights(passes: int, distinct: int) -> Non
         assert_close(light(text, text_mask, seen), heavy(text, text_mask, seen), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("passes", "distinct"), [(3, 1), (5, 2)])
+def test_the_attention_is_that_of_the_pass(passes: int, distinct: int) -> None:
+    light = built(passes, distinct)
+    heavy = CrossBert(layers=passes, heads=4, dropout=0.0).build(TEXT, CONTEXT)
+    for number, layer in enumerate(heavy.layers):
+        layer.load_state_dict(light.layers[number % distinct].state_dict())
+    assert light.attention_layers == passes
+    for number in range(passes):
+        for own, other in zip(light.attend(*rows(), number), heavy.attend(*rows(), number), strict=True):
+            assert_close(own, other, rtol=1e-5, atol=1e-5)
+
+
 def test_weights_are_there_once() -> None:
     one, three = built(3, 1), CrossBert(layers=3, heads=4).build(TEXT, CONTEXT)
     assert 3 * len(one.state_dict()) == len(three.state_dict())
