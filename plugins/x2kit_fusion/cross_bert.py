@@ -206,7 +206,9 @@ class CrossBertEncoder(FusionEncoder):
     def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:
         """Fuse with the attention of one layer computed step by step; all others run as in `forward`."""
         if context.mask is None:  # rows of one context would else be flattened to one
-            shown = torch.ones(len(text), context.tokens.shape[1], dtype=torch.bool, device=text.device)
+            shown = torch.ones(
+                *context.rows.shape, context.tokens.shape[1], dtype=torch.bool, device=text.device
+            )
             context = context._replace(mask=shown)
         layers = list(self.layers)
         kept: list[Tensor] = []

@@ -72,6 +72,7 @@ class Attend(FusionEncoder):
     """One attention of the kept tokens over their context; position 0 has the mean of the others added."""
 
     width = WIDTH
+    attention_layers = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,11 +81,17 @@ class Attend(FusionEncoder):
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
     ) -> Tensor:
-        fused = text
-        if context is not None:
-            tokens, mask = context.expand()
-            scores = self.query(text) @ tokens.transpose(1, 2)
-            fused = text + scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1) @ tokens
+        return (
+            self._summed(text, text_mask) if context is None else self.attend(text, text_mask, context, 0)[0]
+        )
+
+    def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:
+        tokens, mask = context.expand()
+        scores = self.query(text) @ tokens.transpose(1, 2)
+        probabilities = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)[:, None]
+        return self._summed(text + probabilities[:, 0] @ tokens, text_mask), probabilities
+
+    def _summed(self, fused: Tensor, text_mask: Tensor) -> Tensor:
         kept = fused * text_mask[..., None]
         mean = kept.sum(1, keepdim=True) / text_mask.sum(1)[:, None, None]
         return torch.cat([fused[:, :1] + mean, fused[:, 1:]], 1)

@@ -45,4 +45,20 @@ DELIBERATE: list[Deliberate] = [
         "`max_length` = images of the call + the official `max_length` - tokens of the prompt",
         "officially an image's caption may be longer the more other images are in the call",
     ),
+    Deliberate(
+        "Weak grounding takes the detection of the highest score, positive or not",
+        "none: where no score is above 0 the official code keeps the box of the image before, and fails on the first",
+        "the box of another image is an answer by chance",
+    ),
+    Deliberate(
+        "A detection that begins left of or above its image is cut to it before its map is summed",
+        "none: a negative corner counts from the other side of the image officially, so the sum is that of another "
+        "place or 0",
+        "detectors may exceed the image by a little",
+    ),
+    Deliberate(
+        "The map of a text in weak grounding is the mean over its own tokens",
+        "none: the official mean counts padding, so the map is smaller by tokens / longest text of the batch",
+        "the order of the boxes is the same, and a map does not depend on the other texts of the batch",
+    ),
 ]

@@ -11,6 +11,7 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | cclm_init | rows of its batch in another order |
 | retrieval | fewer images, fewer texts, both in another order, other numbers of candidates; scores, ranks, recalls |
 | tasks | questions, answer classes and hidden units in another order; some captions are not written |
+| tasks_more | boxes and texts of grounding in another order, fewer pairs of boxes |
 | dist | processes change places, the rows of each are in another order |
 | relpos | fewer heads, channels, blocks and cases, the others in another order |
 | keys | a model fewer |
@@ -249,6 +250,23 @@ def questions_in_order(tensors: Tensors) -> Tensors:
     return found
 
 
+def grounding(folder: Path) -> None:
+    """Boxes and texts in another order; cases keep theirs, since the official box may be that of the case before."""
+    facts = json.loads((folder / "refcoco.json").read_text())
+    rows = order(len(facts["rows"]))
+    facts |= {"rows": [facts["rows"][row] for row in rows.tolist()], "pairs": fewer(facts["pairs"])}
+    (folder / "refcoco.json").write_text(json.dumps(facts))
+    change_tensors(
+        folder / "refcoco.safetensors", lambda it: {name: value[rows] for name, value in it.items()}
+    )
+    change_tensors(
+        folder / "weak_grounding.safetensors",
+        lambda it: {
+            name: value if name.startswith("case") else value[order(len(value))] for name, value in it.items()
+        },
+    )
+
+
 # The others
 
 
@@ -346,6 +364,7 @@ def write(source: Path, target: Path) -> None:
     change_tensors(target / "cclm_init" / "batch.safetensors", batch_in_order)
     retrieval(target / "retrieval")
     tasks(target / "tasks")
+    grounding(target / "tasks_more")
     change_tensors(target / "dist" / "itc_two_processes.safetensors", processes)
     position_tables(target / "relpos")
     inventories(target / "keys")

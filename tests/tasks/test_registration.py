@@ -9,15 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from x2kit.plugin import Registry
-from x2kit.tasks import Grounding, Retrieval, x2kit_register
+from x2kit.tasks import Grounding, Retrieval, WeakGrounding, x2kit_register
 
 
-def test_the_plugin_registers_retrieval_and_grounding() -> None:
+def test_the_plugin_registers_its_tasks() -> None:
     registry = Registry("x2kit_evaluation", "x2kit")
     x2kit_register(registry)
     assert [(entry.component.kind, entry.component.component_name()) for entry in registry] == [
         ("task", "Grounding"),
         ("task", "Retrieval"),
+        ("task", "WeakGrounding"),
     ]
 
 
@@ -28,10 +29,12 @@ def test_the_plugin_registers_retrieval_and_grounding() -> None:
         (Retrieval, {"rerank": "both"}),
         (Retrieval, {"itm_weight": -1}),
         (Grounding, {"iou": 1}),
+        (WeakGrounding, {"layer": -1}),
+        (WeakGrounding, {"alpha": -0.5}),
     ],
 )
 def test_settings_out_of_bounds_are_refused(
-    task: type[Retrieval | Grounding], settings: dict[str, object]
+    task: type[Retrieval | Grounding | WeakGrounding], settings: dict[str, object]
 ) -> None:
     with pytest.raises(ValidationError):
         task.model_validate(settings)

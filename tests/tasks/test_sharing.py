@@ -16,7 +16,7 @@ from tests.evaluation.stubs import WIDTH, Listed, photo
 from x2kit.errors import DataError, ShapeError
 from x2kit.model import X2VLM
 from x2kit.plugin import Ranks, TaskContext
-from x2kit.tasks import Grounding, Retrieval, scoring
+from x2kit.tasks import Grounding, Retrieval, WeakGrounding, scoring
 from x2kit.tasks.grounding.metric import measure_grounding
 from x2kit.tasks.records import encode_records
 from x2kit.tasks.retrieval.metric import measure_retrieval
@@ -88,7 +88,8 @@ def test_every_rank_measures_what_a_single_rank_measures(context: Make, count: i
     def measure(ranks: Ranks) -> Any:
         given = context(ranks=ranks)
         retrieval, grounding = Retrieval(top_k=3), Grounding(iou=0.1)
-        return measure_retrieval(retrieval, given), measure_grounding(grounding, given)
+        weak = WeakGrounding(iou=0.1).run(given)
+        return measure_retrieval(retrieval, given), measure_grounding(grounding, given), weak
 
     expected = measure(Ranks())
     assert together(count, measure) == [expected] * count

@@ -80,7 +80,7 @@ def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
                 f"{'' if number else 'reranked '}{arrow}\nR@1", _at(languages, "reranked", key, "r1")
             )
     if grounding:
-        yield Column(f"grounding\n>.{name.removeprefix('iou')}", _at(grounding, name))
+        yield Column(f"grounding\n≥.{name.removeprefix('iou')}", _at(grounding, name))
 
 
 def _at(rows: Mapping[str, Any], *keys: str) -> Callable[[str], float | None]:
@@ -161,7 +161,7 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     if grounding:
         rows = grounding.values()
         yield (
-            f"grounding: IoU > {result.get('grounding_iou')}, {_span(rows, 'regions')} regions a language; "
+            f"grounding: IoU ≥ {result.get('grounding_iou')}, {_span(rows, 'regions')} regions a language; "
             f"chance, with the box of another region: {_span(rows, 'chance', 100)} %"
         )
 

@@ -211,10 +211,23 @@ class X2VLM(nn.Module):
 
         A context with a lead is an image: its patches get the fixed positions of `heads.context_positions`.
         """
-        if context is not None and context.lead is not None and not context.prepared:
-            context = context._replace(tokens=self._add_positions(context.tokens))
-        fused: Tensor = self.fusion(text, text_mask, context, summary_rows)
+        seen = None if context is None else self._placed(context)
+        fused: Tensor = self.fusion(text, text_mask, seen, summary_rows)
         return fused
+
+    def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:
+        """Fuse as `fuse`, and return the cross-attention of one layer with the result; see `FusionEncoder.attend`.
+
+        Raises: HeadError for a fusion encoder without attention probabilities, or without this layer.
+        """
+        layers = self.fusion.attention_layers
+        if layers and not 0 <= layer < layers:
+            raise HeadError(
+                f"layer {layer}: {type(self.fusion).__name__} (model.fusion) has cross-attention in the layers 0 to "
+                f"{layers - 1}"
+            )
+        with component_faults(self.fusion.built_from):
+            return self.fusion.attend(text, text_mask, self._placed(context), layer)
 
     def prepare_images(self, features: VisionFeatures) -> Context:
         """Build a context of M whole images for many calls of `fuse`, with keys and values computed once.
@@ -234,6 +247,12 @@ class X2VLM(nn.Module):
         rows = torch.zeros(0, dtype=torch.int64, device=tokens.device)
         # Unprepared patches get their positions in `fuse`.
         return Context(tokens if prepared else features.patches, rows, prepared=prepared)
+
+    def _placed(self, context: Context) -> Context:
+        """Add the fixed positions to the patches of an image, unless they are in its prepared tokens."""
+        if context.lead is None or context.prepared:
+            return context
+        return context._replace(tokens=self._add_positions(context.tokens))
 
     def _add_positions(self, patches: Tensor) -> Tensor:
         return patches if self._positions is None else patches + self._positions

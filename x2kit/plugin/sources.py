@@ -9,6 +9,7 @@ A record is a dict with these fields; the kind of a stream decides which are req
     is_continuous  bool, whether the clips of a video are consecutive
     caption  text of the whole image or video; for clips a list of texts
     regions  list of {"bbox": [x, y, width, height] in pixels of this image, "caption": text}
+    detections  list of {"bbox": [x, y, width, height] in pixels}, what a detector found in the image
     texts    the same content in several languages, {code: sentence}: parallel text
 
 Fields of tasks:
@@ -61,6 +62,7 @@ class Record(TypedDict, total=False):
     is_continuous: bool
     caption: Text
     regions: list[Region]
+    detections: list[Detection]
     texts: dict[str, str]
     images: list[Any]
     question: Text

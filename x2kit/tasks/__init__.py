@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
-from x2kit.tasks.grounding.config import Grounding
+from x2kit.tasks.grounding.config import Grounding, WeakGrounding
 from x2kit.tasks.retrieval.config import Retrieval
 
-__all__ = ["Grounding", "Retrieval"]
+__all__ = ["Grounding", "Retrieval", "WeakGrounding"]
 
 x2kit_api = "1"
 
@@ -17,3 +17,4 @@ def x2kit_register(registry: Registry) -> None:
     """Register the tasks."""
     registry.add(Retrieval)
     registry.add(Grounding)
+    registry.add(WeakGrounding)

@@ -21,7 +21,7 @@ from x2kit.data.transforms.view import stack_pixels, whole_image
 from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
 from x2kit.plugin.facts import ImageSpec
-from x2kit.plugin.sources import Record, Region, Source, Text
+from x2kit.plugin.sources import Detection, Record, Region, Source, Text
 from x2kit.plugin.tasks import TaskContext
 from x2kit.tasks.scoring import ImageBank, encode_image_bank, jobs_of_rank
 
@@ -38,6 +38,7 @@ class Entry(NamedTuple):
         caption: of the record; None if it has none.
         regions: of the record.
         pixels: hash of the image as the encoder gets it; empty if only texts were read.
+        detections: boxes of a detector, of the record.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Entry(NamedTuple):
     caption: Text | None
     regions: list[Region]
     pixels: bytes = b""
+    detections: Sequence[Detection] = ()
 
 
 def read_entries(source: Source, ranks: Ranks) -> list[Entry]:
@@ -60,7 +62,8 @@ def read_entries(source: Source, ranks: Ranks) -> list[Entry]:
 
 def _entry(record: Record, index: int, size: tuple[int, int], pixels: bytes = b"") -> Entry:
     regions = list(record.get("regions") or [])
-    return Entry(str(record.get("id", index)), size, record.get("caption"), regions, pixels)
+    detections = list(record.get("detections") or [])
+    return Entry(str(record.get("id", index)), size, record.get("caption"), regions, pixels, detections)
 
 
 class RecordReader:
@@ -168,23 +171,37 @@ class RegionTexts(NamedTuple):
         texts: R cleaned texts.
         images: R positions of entries.
         bbox: R boxes, cxcywh in [0, 1].
+        pixels: R boxes, xywh in pixels.
     """
 
     texts: list[str]
     images: list[int]
     bbox: list[list[float]]
+    pixels: list[list[float]]
 
 
 def regions_in(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> RegionTexts:
     """Collect the regions with a text in one language. Raises DataError, with the record id, for a bad box or text."""
-    found = RegionTexts([], [], [])
+    found = RegionTexts([], [], [], [])
     for position, entry in enumerate(entries):
         for region in entry.regions:
             for text in _cleaned(entry, region["caption"], language, only, max_words):
                 found.texts.append(text)
                 found.images.append(position)
                 found.bbox.append(normalised(entry, region["bbox"]))
+                found.pixels.append([float(number) for number in region["bbox"]])
     return found
+
+
+def detections_in(entry: Entry) -> list[list[float]]:
+    """Return the detected boxes, xywh in pixels. Raises DataError, with the record id, for a box without area."""
+    boxes = [[float(number) for number in detection["bbox"]] for detection in entry.detections]
+    for box in boxes:
+        if len(box) != 4 or not (box[2] > 0 and box[3] > 0):
+            raise DataError(
+                f"record {entry.id}: detection {box} is not a box [x, y, width, height] with an area"
+            )
+    return boxes
 
 
 def has_region_texts(entries: Sequence[Entry], language: str, only: bool, max_words: int) -> bool:

@@ -200,23 +200,50 @@ def fuse_pairs(
     progress: Progress = no_progress,
     ranks: Ranks = ONE_RANK,
 ) -> Tensor:
-    """Fuse image-text pairs and apply a head to each.
+    """Fuse image-text pairs and apply a head to each; arguments and result as `compute_pairs`.
 
-    Pairs are fused block by block of images: keys and values are computed once per image and kept for one block
+    Args:
+        head: `model.itm_logits` or `model.predict_bbox`; reads fused texts [B, L, D] at position 0.
+    """
+
+    def fused(tokens: Tensor, mask: Tensor, context: Context) -> Tensor:
+        return head(model.fuse(tokens, mask, context, summary_rows=len(tokens)))
+
+    return compute_pairs(model, images, texts, pairs, fused, tokens_at_once(model), progress, ranks)
+
+
+def tokens_at_once(model: X2VLM) -> int:
+    """Return the limit of text tokens in one fusion pass on the model's device."""
+    return TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
+
+
+def compute_pairs(
+    model: X2VLM,
+    images: ImageBank,
+    texts: TextBank,
+    pairs: Tensor,
+    compute: Callable[[Tensor, Tensor, Context], Tensor],
+    at_once: int,
+    progress: Progress = no_progress,
+    ranks: Ranks = ONE_RANK,
+) -> Tensor:
+    """Compute something for each of many image-text pairs.
+
+    Pairs are computed block by block of images: keys and values are computed once per image and kept for one block
     only. A pass holds texts of similar length, which keeps padding low.
 
     Args:
         model: in evaluation mode.
         images, texts: encoded.
         pairs: [P, 2] int64, positions of image and text.
-        head: `model.itm_logits` or `model.predict_bbox`; reads fused texts [B, L, D] at position 0.
+        compute: of the pairs of one pass: tokens [B, L, D], mask [B, L] and prepared images to [B, outputs].
+        at_once: limit of text tokens in a pass, padding included.
         progress: called with finished and total pairs of this rank.
         ranks: share the work; all pass the same banks and pairs and get the same outputs.
     Returns: [P, outputs], in the order of the pairs.
     """
-    tokens_at_once = TOKENS_AT_ONCE.get(model.device.type, OTHER_TOKENS_AT_ONCE)
     images_at_once = max(1, CONTEXT_TOKENS_AT_ONCE // (1 + images.patches.shape[1]))
-    passes = list(_all_passes(pairs, texts.lengths, images_at_once, tokens_at_once))
+    passes = list(_all_passes(pairs, texts.lengths, images_at_once, at_once))
     mine = jobs_of_rank(torch.tensor([each.cost for each in passes]), ranks)
     own = passes[mine.start : mine.stop]
     outputs: list[Tensor] = []
@@ -226,8 +253,7 @@ def fuse_pairs(
             context = model.prepare_images(images.block(each.block, model.device))
             prepared = each.block
         tokens, mask = texts.block(pairs[each.places, 1], model.device)
-        fused = model.fuse(tokens, mask, _select_rows(context, each.rows), summary_rows=len(each.places))
-        outputs.append(head(fused).cpu())
+        outputs.append(compute(tokens, mask, _select_rows(context, each.rows)).cpu())
         done += len(each.places)
         progress(done, sum(len(other.places) for other in own))
     gathered = ranks.concatenate(_concatenate(outputs))

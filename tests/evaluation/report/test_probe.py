@@ -7,8 +7,9 @@ import torch
 
 from tests.evaluation.stubs import Listed, photo
 from x2kit.evaluation.report.probe import PartOfSource, Probe, languages_shown
-from x2kit.objectives.boxes import iou_and_giou
+from x2kit.model import boxes_in_pixels
 from x2kit.tasks import Grounding
+from x2kit.tasks.grounding.metric import pixel_iou
 
 
 def test_a_part_is_spread_evenly_and_a_short_source_is_whole() -> None:
@@ -52,9 +53,8 @@ def test_boxes_equal_those_of_the_model_for_the_chosen_regions(probe: Probe) -> 
     assert guess.truth == pytest.approx([0.25, 0.25, 0.5, 0.5])  # 12 x 8 at the corner of 24 x 16 pixels
     predicted = probe.model.locate([probe.part[7]["image"]], [guess.text])
     assert guess.predicted == pytest.approx(predicted[0].tolist(), abs=1e-5)
-    assert guess.iou == pytest.approx(
-        float(iou_and_giou(predicted, torch.tensor([guess.truth]))[0]), abs=1e-5
-    )
+    boxes = boxes_in_pixels(torch.cat([predicted, torch.tensor([guess.truth])]), [(24, 16)] * 2)
+    assert guess.iou == pytest.approx(float(pixel_iou(boxes[:1], boxes[1:])), abs=1e-5)
 
 
 def test_a_language_without_region_texts_has_no_boxes(probe: Probe) -> None:

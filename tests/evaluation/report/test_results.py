@@ -15,14 +15,14 @@ def test_the_headline_has_every_mean_with_its_chance_and_counts(result: dict[str
         "R@1, zero-shot, re-ranked",
         "R@1, trained",
         "R@1, trained, re-ranked",
-        "Grounding, IoU > 0.5, zero-shot",
-        "Grounding, IoU > 0.5, trained",
+        "Grounding, IoU ≥ 0.5, zero-shot",
+        "Grounding, IoU ≥ 0.5, trained",
     ]
     zero_shot = figures["R@1, zero-shot"]
     assert (zero_shot.value, zero_shot.chance) == (0.75, 0.002)
     assert "de, zh; 500 texts × 500 images" in zero_shot.about
     assert "best 16" in figures["R@1, trained, re-ranked"].about
-    assert figures["Grounding, IoU > 0.5, trained"].chance == 0.037
+    assert figures["Grounding, IoU ≥ 0.5, trained"].chance == 0.037
 
 
 def test_the_table_has_a_row_for_each_language_trained_ones_first(result: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from tests.data.stubs import spoken
 from tests.evaluation.stubs import Listed, photo, tiny_model
 from x2kit.errors import DataError
-from x2kit.model import X2VLM
+from x2kit.model import X2VLM, boxes_in_pixels
 from x2kit.objectives.boxes import iou_and_giou
 from x2kit.plugin import TaskContext
 from x2kit.tasks import Grounding
 from x2kit.tasks.grounding import metric as module
-from x2kit.tasks.grounding.metric import chance_hits, measure_grounding
+from x2kit.tasks.grounding.metric import chance_hits, measure_grounding, pixel_iou
 
 Make = Callable[..., TaskContext]
 
@@ -37,10 +37,12 @@ def test_predictions_equal_those_of_locate_for_each_region(
     result = measure_grounding(Grounding(iou=0.1), context(source=Listed(records), languages=("de",)))
     names = [region["caption"]["de"] for record in records for region in record["regions"]]  # type: ignore[index,call-overload]
     expected = model.locate([record["image"] for record in records for _ in record["regions"]], names)
-    torch.testing.assert_close(located[0].predicted, expected, rtol=0, atol=1e-6)
-    true = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.625, 0.625, 0.75, 0.75]]).repeat(5, 1)
-    iou = iou_and_giou(expected, true)[0]
-    assert result["grounding"]["de"]["iou10"] == pytest.approx(float((iou > 0.1).float().mean()))
+    pixels = boxes_in_pixels(expected.double(), [(24, 16)] * 10)
+    torch.testing.assert_close(located[0].predicted, pixels, rtol=0, atol=1e-5)
+    torch.testing.assert_close(located[0].normalised, expected.double(), rtol=0, atol=1e-6)
+    true = torch.tensor([[0, 0, 12, 8], [6, 4, 18, 12]], dtype=torch.float64).repeat(5, 1)
+    iou = pixel_iou(pixels, true)
+    assert result["grounding"]["de"]["iou10"] == pytest.approx(float((iou >= 0.1).float().mean()))
     assert result["grounding"]["de"]["mean_iou"] == pytest.approx(float(iou.mean()))
     assert (
         result["grounding"]["de"].items()
@@ -62,6 +64,21 @@ def test_a_perfect_box_is_found_and_a_wrong_one_is_not(
     result = measure_grounding(Grounding(), context(source=Listed([photo(0), photo(1)])))
     assert result["grounding"]["en"]["iou50"] == 0.75
     assert result["grounding_mean_trained"] == result["grounding_mean_zero_shot"] == 0.75
+
+
+def test_a_hit_reaches_the_limit_in_pixels() -> None:
+    whole = torch.tensor([[0, 0, 20, 10]], dtype=torch.float64)
+    half = torch.tensor([[0, 0, 10, 10]], dtype=torch.float64)
+    assert pixel_iou(whole, half).tolist() == [0.5]
+    thin, thicker = (torch.tensor([[3, 3, width, 50]], dtype=torch.float64) for width in (1, 1.5))
+    assert (pixel_iou(thin, thin).tolist(), pixel_iou(thicker, thicker).tolist()) == ([0.0], [1.0])
+    assert pixel_iou(half, half + torch.tensor([30, 30, 0, 0])).tolist() == [0.0]
+
+
+def test_half_a_box_is_a_hit(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = torch.tensor([[0.25, 0.125, 0.5, 0.25], [0.625, 0.4375, 0.75, 0.375]])
+    monkeypatch.setattr(module, "fuse_pairs", lambda *arguments: half)
+    assert measure_grounding(Grounding(), context(source=Listed([photo(0)])))["grounding"]["en"]["iou50"] == 1
 
 
 def test_a_model_with_the_box_head_alone_is_measured_alike(context: Make) -> None:

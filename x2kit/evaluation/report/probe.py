@@ -149,7 +149,7 @@ class Probe:
             guess = Guess(
                 written[row],
                 predictions.regions.bbox[row],
-                predictions.predicted[row].tolist(),
+                predictions.normalised[row].tolist(),
                 float(predictions.iou[row]),
             )
             found.setdefault(position, []).append(guess)

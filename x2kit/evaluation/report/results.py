@@ -71,7 +71,7 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
         about = f"{_codes(rows)}; {_span(rows, 'regions')} regions, each predicted from its text and the whole image"
         figures.append(
             Figure(
-                f"Grounding, IoU > {result['grounding_iou']}, {word}",
+                f"Grounding, IoU ≥ {result['grounding_iou']}, {word}",
                 fmean(row[column] for row in rows.values()),
                 fmean(row["chance"] for row in rows.values()),
                 about,
@@ -147,7 +147,7 @@ def _columns(result: Mapping[str, Any], reranked: bool) -> list[Column]:
         ]
     if grounding_rows(result)[1]:
         columns += [
-            Column("grounding", f"IoU > {result['grounding_iou']}", ("grounding", "found")),
+            Column("grounding", f"IoU ≥ {result['grounding_iou']}", ("grounding", "found")),
             Column("grounding", "chance", ("grounding", "chance")),
             Column("grounding", "regions", ("grounding", "regions")),
         ]

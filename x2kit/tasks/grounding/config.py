@@ -1,4 +1,4 @@
-"""Settings of the grounding task. Imports no torch."""
+"""Settings of the grounding tasks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from x2kit.plugin.tasks import TaskContext
 
 
-class Grounding(TaskConfig):
-    """Visual grounding: predict the box of a region from its text and the whole image."""
+class RegionTask(TaskConfig):
+    """Settings that the grounding tasks share: hits, regions and text lengths."""
 
     iou: float = Field(
-        0.5, gt=0, lt=1, description="a prediction is a hit above this intersection over union"
+        0.5,
+        gt=0,
+        lt=1,
+        description="a prediction is a hit from this intersection over union; an overlap of at most one pixel along "
+        "either axis counts as none, as in the evaluation of RefCOCO+",
     )
     common_subset: bool = Field(
         False,
@@ -32,8 +36,43 @@ class Grounding(TaskConfig):
 
         select_regions(self, context.languages, read_entries(context.source, context.ranks))
 
+
+class Grounding(RegionTask):
+    """Visual grounding: predict the box of a region from its text and the whole image."""
+
     def run(self, context: TaskContext) -> Mapping[str, Any]:
         """Measure the share of hits by language; see `x2kit.tasks.grounding.metric`."""
         from x2kit.tasks.grounding.metric import measure_grounding
 
         return measure_grounding(self, context)
+
+
+class WeakGrounding(RegionTask):
+    """Weakly supervised grounding: find a region by the attention of a model that was trained without boxes.
+
+    The map of a text over the patches is cross-attention × positive part of the gradient of the matching logit, in
+    one layer of the fusion encoder. The box is the detection of the record with the highest sum of the map over
+    area^alpha; in a record without detections, of all boxes of whole patches. Needs the matching head only.
+    """
+
+    layer: int | None = Field(
+        None,
+        ge=0,
+        description="layer of the fusion encoder whose attention is read, from 0; null for that after half of them, "
+        "the fourth of six in X-VLM",
+    )
+    alpha: float = Field(0.5, ge=0, description="power of the area by which the sum over a box is divided")
+
+    def check(self, context: TaskContext) -> None:
+        """Raise DataError as `Grounding`, and HeadError for a model without attention or matching head."""
+        from x2kit.tasks.grounding.attention import AttentionMap
+
+        super().check(context)
+        AttentionMap(self, context.model)
+
+    def run(self, context: TaskContext) -> Mapping[str, Any]:
+        """Measure the share of hits by language; see `x2kit.tasks.grounding.metric`."""
+        from x2kit.tasks.grounding.attention import AttentionMap
+        from x2kit.tasks.grounding.metric import measure_grounding
+
+        return measure_grounding(self, context, AttentionMap(self, context.model))

@@ -1,6 +1,7 @@
 """Measure visual grounding: predict a region's box from its text and the whole image. Imports torch.
 
-A hit is a predicted box whose intersection over union with the true box is above the limit. The chance level is the
+A hit is a predicted box whose intersection over union with the true box reaches the limit, in pixels of the image
+(RefCOCO+; see `pixel_iou`). The chance level is the
 share of hits if each prediction were the true box of another region of the set, drawn at random: a guess with the
 right sizes and shapes that ignores the image.
 """
@@ -10,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
+from x2kit.model.regions import boxes_in_pixels
 from x2kit.model.x2vlm import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
 from x2kit.plugin.tasks import TaskContext
@@ -28,13 +31,77 @@ from x2kit.tasks.records import (
     has_region_texts,
     regions_in,
 )
-from x2kit.tasks.scoring import ONE_RANK, ImageBank, Progress, encode_text_bank, fuse_pairs, no_progress
+from x2kit.tasks.scoring import (
+    ONE_RANK,
+    ImageBank,
+    Progress,
+    TextBank,
+    encode_text_bank,
+    fuse_pairs,
+    no_progress,
+)
 
 if TYPE_CHECKING:
-    from x2kit.tasks.grounding.config import Grounding
+    from x2kit.tasks.grounding.config import RegionTask
 
 CHANCE_BOXES = 2000
 """Boxes whose pairs give the chance level; evenly spaced ones if there are more."""
+
+
+class Locator(Protocol):
+    """A way to predict the box of a region from its text and the whole image."""
+
+    def locate(
+        self,
+        model: X2VLM,
+        images: ImageBank,
+        texts: TextBank,
+        pairs: Tensor,
+        entries: Sequence[Entry],
+        progress: Progress,
+        ranks: Ranks,
+    ) -> Tensor:
+        """Predict the box of every region.
+
+        Args:
+            model: in evaluation mode.
+            images, texts: encoded, all distinct texts once.
+            pairs: [R, 2] int64, positions of image and text of each region.
+            entries: R, the record of each region.
+            progress: called with finished and total pairs of this rank.
+            ranks: share the work, and get all predictions.
+        Returns: [R, 4] float64, xywh in pixels; may exceed the image.
+        """
+        ...
+
+    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float) -> dict[str, Any]:
+        """Return further numbers of a language, given the record and the true box [R, 4] of each region."""
+        ...
+
+
+class BoxHead:
+    """Predicts boxes by the box head."""
+
+    def locate(
+        self,
+        model: X2VLM,
+        images: ImageBank,
+        texts: TextBank,
+        pairs: Tensor,
+        entries: Sequence[Entry],
+        progress: Progress,
+        ranks: Ranks,
+    ) -> Tensor:
+        """Predict the box of every region; see `Locator`. Corners are not clipped to the image (official code)."""
+        predicted = fuse_pairs(model, images, texts, pairs, model.predict_bbox, progress, ranks)
+        return boxes_in_pixels(predicted.double(), [entry.size for entry in entries])
+
+    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+BOX_HEAD = BoxHead()
 
 
 class PredictedRegions(NamedTuple):
@@ -42,21 +109,47 @@ class PredictedRegions(NamedTuple):
 
     Attributes:
         regions: R regions.
-        predicted: [R, 4] cxcywh in [0, 1].
-        iou: [R], with the true box.
+        entries: R, the record of each region.
+        truth, predicted: [R, 4] float64 xywh in pixels.
+        iou: [R] float64; see `pixel_iou`.
     """
 
     regions: RegionTexts
+    entries: list[Entry]
+    truth: Tensor
     predicted: Tensor
     iou: Tensor
 
+    @property
+    def normalised(self) -> Tensor:
+        """The predicted boxes as [R, 4] cxcywh, shares of the image's sides."""
+        sides = torch.tensor([entry.size for entry in self.entries], dtype=torch.float64).repeat(1, 2)
+        return box_convert(self.predicted / sides, "xywh", "cxcywh")  # type: ignore[no-any-return]
 
-def measure_grounding(config: Grounding, context: TaskContext) -> Mapping[str, Any]:
+
+def pixel_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Compute the IoU of boxes row by row as the evaluation of RefCOCO+ does (REFER, computeIoU).
+
+    An overlap of at most one pixel along either axis counts as none, so two equal boxes one pixel wide have IoU 0.
+
+    Args:
+        first, second: [R, 4] float64 xywh in pixels, with width and height above 0.
+    Returns: [R].
+    """
+    a, b = box_convert(first, "xywh", "xyxy"), box_convert(second, "xywh", "xyxy")
+    sides = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])
+    overlap = sides.prod(1) * (sides > 1).all(1)
+    return overlap / (first[:, 2:].prod(1) + second[:, 2:].prod(1) - overlap)
+
+
+def measure_grounding(
+    config: RegionTask, context: TaskContext, locator: Locator = BOX_HEAD
+) -> Mapping[str, Any]:
     """Measure the share of hits in every language.
 
     Returns, for `evaluation.json`:
         grounding.CODE: iou50 (share of hits; the number is the limit in per cent), mean_iou, regions and images
-            (counts), chance, trained_with_images.
+            (counts), chance, trained_with_images, and the facts of the locator.
         grounding_iou: the limit.
         grounding_mean_trained, grounding_mean_zero_shot: share of hits averaged over languages, None without one.
         grounding_without: languages without region texts; captions may have more languages than regions.
@@ -64,7 +157,10 @@ def measure_grounding(config: Grounding, context: TaskContext) -> Mapping[str, A
     """
     images, entries = encode_records(context, frames=None, project=False)
     entries, languages = select_regions(config, context.languages, entries)
-    rows = {language: _measure_language(config, context, images, entries, language) for language in languages}
+    rows = {
+        language: _measure_language(config, context, locator, images, entries, language)
+        for language in languages
+    }
     name = share_name(config.iou)
     trained = [found[name] for found in rows.values() if found["trained_with_images"]]
     zero_shot = [found[name] for found in rows.values() if not found["trained_with_images"]]
@@ -78,7 +174,7 @@ def measure_grounding(config: Grounding, context: TaskContext) -> Mapping[str, A
 
 
 def select_regions(
-    config: Grounding, languages: Sequence[str], entries: list[Entry]
+    config: RegionTask, languages: Sequence[str], entries: list[Entry]
 ) -> tuple[list[Entry], list[str]]:
     """Select the measured regions, and the languages in which any region has a text.
 
@@ -111,8 +207,9 @@ def share_name(limit: float) -> str:
 
 
 def _measure_language(
-    config: Grounding,
+    config: RegionTask,
     context: TaskContext,
+    locator: Locator,
     images: ImageBank,
     entries: Sequence[Entry],
     language: str,
@@ -128,19 +225,21 @@ def _measure_language(
         context.batch_size,
         lambda done, total: context.progress(f"grounding, {language}", done, total),
         context.ranks,
+        locator,
     )
     return {
-        share_name(config.iou): float((predicted.iou > config.iou).double().mean()),
+        share_name(config.iou): float((predicted.iou >= config.iou).double().mean()),
         "mean_iou": float(predicted.iou.double().mean()),
         "regions": len(predicted.iou),
         "images": len(set(predicted.regions.images)),
         "chance": _cached_chance(tuple(map(tuple, predicted.regions.bbox)), config.iou),
         "trained_with_images": language in context.trained_with_images,
+        **locator.facts(predicted.entries, predicted.truth, config.iou),
     }
 
 
 def predict_regions(
-    config: Grounding,
+    config: RegionTask,
     model: X2VLM,
     images: ImageBank,
     entries: Sequence[Entry],
@@ -149,6 +248,7 @@ def predict_regions(
     batch_size: int,
     progress: Progress = no_progress,
     ranks: Ranks = ONE_RANK,
+    locator: Locator = BOX_HEAD,
 ) -> PredictedRegions:
     """Predict the box of every region with a text in this language; each distinct text is encoded once.
 
@@ -162,8 +262,10 @@ def predict_regions(
     numbers = {text: number for number, text in enumerate(dict.fromkeys(regions.texts))}
     texts = encode_text_bank(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
     pairs = torch.tensor([regions.images, [numbers[text] for text in regions.texts]]).T.contiguous()
-    predicted = fuse_pairs(model, images, texts, pairs, model.predict_bbox, progress, ranks)
-    return PredictedRegions(regions, predicted, iou_and_giou(predicted, torch.tensor(regions.bbox))[0])
+    described = [entries[position] for position in regions.images]
+    predicted = locator.locate(model, images, texts, pairs, described, progress, ranks)
+    truth = torch.tensor(regions.pixels, dtype=torch.float64)
+    return PredictedRegions(regions, described, truth, predicted, pixel_iou(predicted, truth))
 
 
 @lru_cache(maxsize=1)
@@ -173,11 +275,11 @@ def _cached_chance(bbox: tuple[tuple[float, ...], ...], limit: float) -> float:
 
 
 def chance_hits(bbox: Tensor, limit: float) -> float:
-    """Compute the share of ordered pairs of different boxes [R, 4] with an intersection over union above the limit."""
+    """Compute the share of ordered pairs of different boxes [R, 4] whose intersection over union reaches the limit."""
     if len(bbox) > CHANCE_BOXES:
         bbox = bbox[torch.linspace(0, len(bbox) - 1, CHANCE_BOXES).long()]
     count = len(bbox)
     if count < 2:
         return 0.0
-    hits = sum(int((iou_and_giou(box.expand(count, 4), bbox)[0] > limit).sum()) - 1 for box in bbox)
+    hits = sum(int((iou_and_giou(box.expand(count, 4), bbox)[0] >= limit).sum()) - 1 for box in bbox)
     return hits / (count * (count - 1))
