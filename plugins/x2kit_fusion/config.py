@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
-from x2kit.plugin import FusionEncoderConfig, FusionFacts, NameOrPath, SettingError, Shapes, WidthError
+from x2kit.plugin import (
+    ComponentConfig,
+    FusionEncoderConfig,
+    FusionFacts,
+    NameOrPath,
+    SettingError,
+    Shapes,
+    WidthError,
+)
 from x2kit.plugin.toolkit import chosen_layers, count, published_config, usual_heads
 
 if TYPE_CHECKING:
     from x2kit_fusion.cross_bert import CrossBertEncoder
+    from x2kit_fusion.doubled import DoubledEncoder
     from x2kit_fusion.light import LightEncoder
     from x2kit_fusion.pre_norm import PreNormEncoder
 
@@ -89,15 +98,8 @@ class CrossBert(CrossLayers):
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
-        query, inner = (
-            shapes.get("0.crossattention.self.query.weight"),
-            shapes.get("0.intermediate.dense.weight"),
-        )
-        if not (query and inner):
-            return None
-        return cls(
-            layers=count(shapes, "{n}."), heads=usual_heads(query[0], heads), mlp_ratio=inner[0] / query[0]
-        )
+        sizes = _sizes_of(shapes, heads)
+        return None if sizes is None or _is_doubled(shapes) else cls(**sizes)
 
     def build(self, text_width: int, context_width: int, assets: Path | None = None) -> CrossBertEncoder:
         """Build the encoder with BERT's initialisation, or from a text encoder's layers as in X²-VLM."""
@@ -110,6 +112,64 @@ class CrossBert(CrossLayers):
         if self.pretrained is not None:
             load_bert_layers(encoder, self.pretrained, self._layers_of(self.pretrained, text_width))
         return encoder
+
+
+class DoubledCross(CrossLayers):
+    """The first-generation encoder for image pairs: each layer of CrossBert becomes two neighbours (X-VLM, NLVR2).
+
+    The first of a pair attends to a row's first image, the second to its second; both share the key and value
+    projections of the cross-attention. `init_from` a model with CrossBert copies each of its layers to both. A row
+    with one image attends to it in all layers.
+    """
+
+    images: ClassVar[int] = 2
+
+    layers: int = Field(
+        6, ge=1, description="layers before doubling, as in the CrossBert that it starts from"
+    )
+
+    def describe(self, text_width: int, context_width: int) -> FusionFacts:
+        return super().describe(text_width, context_width)._replace(layers=2 * self.layers)
+
+    def reads_weights_of(self, other: ComponentConfig) -> bool:
+        return isinstance(other, CrossBert | DoubledCross)
+
+    def in_place_of(self, other: ComponentConfig) -> Self:
+        """Return the settings with those sizes of a CrossBert that are not set here."""
+        if not isinstance(other, CrossBert):
+            return self
+        sizes = other.model_dump(include=other.model_fields_set & CrossLayers.model_fields.keys())
+        return self.model_validate({**sizes, **self.model_dump(exclude_unset=True)})
+
+    @classmethod
+    def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
+        sizes = _sizes_of(shapes, heads)
+        if sizes is None or not _is_doubled(shapes):
+            return None
+        return cls(**{**sizes, "layers": sizes["layers"] // 2})
+
+    def build(self, text_width: int, context_width: int, assets: Path | None = None) -> DoubledEncoder:
+        from x2kit_fusion.doubled import DoubledEncoder
+
+        return DoubledEncoder(self, self.describe(text_width, context_width).width, context_width)
+
+
+def _sizes_of(shapes: Shapes, heads: int | None) -> dict[str, Any] | None:
+    """Return the sizes of BERT layers with cross-attention; None for other layers."""
+    query, inner = shapes.get("0.crossattention.self.query.weight"), shapes.get("0.intermediate.dense.weight")
+    if not (query and inner):
+        return None
+    return {
+        "layers": count(shapes, "{n}."),
+        "heads": usual_heads(query[0], heads),
+        "mlp_ratio": inner[0] / query[0],
+    }
+
+
+def _is_doubled(shapes: Shapes) -> bool:
+    """Whether the second layer shares keys and values with the first; see `FusionEncoderConfig.from_official`."""
+    second = "1.crossattention.self."
+    return f"{second}query.weight" in shapes and f"{second}key.weight" not in shapes
 
 
 class PreNormCross(CrossLayers):

@@ -178,6 +178,10 @@ class CrossBertEncoder(FusionEncoder):
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return NameTable(OFFICIAL_LINES, first=first_layer).of(self.state_dict())
 
+    def seen_by(self, layer: int, context: Context) -> Context:
+        """Return the context that a layer attends to; all attend to the same here."""
+        return context
+
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Project keys and values of each layer, [M, N, 2D]."""
         return tuple(layer.cross_attention.key_value(tokens) for layer in self.layers)
@@ -189,10 +193,11 @@ class CrossBertEncoder(FusionEncoder):
         length = text.shape[1]
         all_rows = slice(0, len(text))
         prepared = context.prepared if context is not None and context.prepared else [None] * len(self.layers)
-        for layer, keys in zip(self.layers[:-1], prepared[:-1], strict=True):
+        contexts = [None if context is None else self.seen_by(n, context) for n in range(len(self.layers))]
+        for layer, context, keys in zip(self.layers[:-1], contexts[:-1], prepared[:-1], strict=True):
             shared = None if context is None else layer.share(context, keys)
             text = layer(text, text_mask, shared, context, all_rows, length)
-        last = self.layers[-1]
+        last, context = self.layers[-1], contexts[-1]
         shared = None if context is None else last.share(context, prepared[-1])
         if not summary_rows:
             return last(text, text_mask, shared, context, all_rows, length)  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from x2kit.testing import checks
 Mistake = Literal[
     "", "rows", "region", "lead", "text mask", "deaf", "summary rows", "detached lead", "mixing", "no alone",
     "width", "prepared", "two", "uncounted attention", "other fusion", "half attention", "hidden attention",
-    "copied attention",
+    "copied attention", "one image", "one lead", "unlike images",
 ]  # fmt: skip
 
 
@@ -31,6 +31,15 @@ class Means(FusionEncoderConfig):
 
     def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
         return MeansEncoder(self.mistake, text_width, context_width)
+
+
+class PairMeans(Means):
+    """Adds the means of what a row sees of two images."""
+
+    images: ClassVar[int] = 2
+
+    def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
+        return PairMeansEncoder(self.mistake, text_width, context_width)
 
 
 class MeansEncoder(FusionEncoder):
@@ -102,6 +111,22 @@ class NoAttention(FusionEncoderConfig):
         return encoder
 
 
+class PairMeansEncoder(MeansEncoder):
+    def forward(
+        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+    ) -> Tensor:
+        if context is None:
+            return super().forward(text, text_mask, None, summary_rows)
+        if self.mistake == "one image":
+            context = context.select(0)
+        if self.mistake == "one lead" and context.rows.ndim == 2 and context.lead is not None:
+            context = context._replace(lead=context.lead[:, :1].expand(-1, 2, -1))
+        several = self.mistake == "unlike images" and context.rows.ndim == 2
+        factors = (0.75 if several else 0.5, 0.5)
+        fused = [super(PairMeansEncoder, self).forward(text, text_mask, context.select(n)) for n in range(2)]
+        return sum(factor * out for factor, out in zip(factors, fused, strict=True))
+
+
 LAWS = [check for check in checks("fusion") if check.__name__ != "the_module_imports_no_torch"]
 
 
@@ -137,6 +162,25 @@ def test_each_mistake_is_named(mistake: Mistake, name: str, said: str) -> None:
     check = next(check for check in LAWS if check.__name__ == name)
     with pytest.raises(AssertionError, match=f"Means: {name}: .*{said}"):
         check(Means(mistake=mistake))
+
+
+@pytest.mark.parametrize("check", LAWS)
+def test_a_right_encoder_of_image_pairs_passes(check: object) -> None:
+    check(PairMeans())
+
+
+@pytest.mark.parametrize(
+    ("mistake", "name", "said"),
+    [
+        ("one image", "each_image_of_a_row_is_seen", "a row does not see the lead of its image 1"),
+        ("one lead", "each_image_of_a_row_is_seen", "a row does not see the lead of its image 1"),
+        ("unlike images", "equal_images_are_one", "a row with 2 equal images differs from the row with one"),
+    ],
+)
+def test_each_mistake_with_image_pairs_is_named(mistake: Mistake, name: str, said: str) -> None:
+    check = next(check for check in LAWS if check.__name__ == name)
+    with pytest.raises(AssertionError, match=f"PairMeans: {name}: .*{said}"):
+        check(PairMeans(mistake=mistake))
 
 
 def test_first_party_fusion_keeps_the_contract() -> None:

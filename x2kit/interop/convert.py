@@ -32,7 +32,7 @@ from x2kit.interop.layout import (
     official_names,
     recognise,
 )
-from x2kit.interop.recognition import first_fusion_layer, model_of
+from x2kit.interop.recognition import first_fusion_layer, model_of, shared_keys
 from x2kit.io.atomic import atomic_folder
 from x2kit.model import X2VLM, build_model, load, save_weights
 from x2kit.model.build import without_initialisation
@@ -85,7 +85,9 @@ def from_official(
     first = first_fusion_layer(shapes, layout)
     account = Account(str(file))
     try:
-        config = model_of(shapes, layout, registry, str(file), _tied(tensors, layout), heads)
+        shared = shared_keys(tensors, layout)
+        distinct = {name: shape for name, shape in shapes.items() if name not in shared}
+        config = model_of(distinct, layout, registry, str(file), _tied(tensors, layout), heads)
         text_tokenizer = config.text.official_tokenizer(tokenizer)
         with without_initialisation():
             model = build_model(config, tokenizer=text_tokenizer)
@@ -249,9 +251,14 @@ def _account_for_rest(
 def _official_tensors(model: X2VLM, layout: Layout, first: int) -> dict[str, Tensor]:
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
+    cut: dict[int, list[Tensor]] = {}  # parts of tied tensors are tied too
     for own, parts in official_names(model, layout, first).items():
-        # clones, because torch.save stores the whole memory of a view
-        pieces = [piece.clone() for piece in state[own].chunk(len(parts))] if len(parts) > 1 else [state[own]]
+        value = state[own]
+        if len(parts) > 1:
+            # clones, because torch.save stores the whole memory of a view
+            pieces = cut.setdefault(value.data_ptr(), [piece.clone() for piece in value.chunk(len(parts))])
+        else:
+            pieces = [value]
         tensors |= dict(zip(parts, pieces, strict=True))
     tensors |= official_buffers(model, layout)
     for prefix in (layout.mlm, "text_decoder.cls."):

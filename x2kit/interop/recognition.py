@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -15,6 +15,9 @@ from x2kit.model.config import HeadName, HeadsConfig, ModelConfig
 from x2kit.plugin.components import Kind
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.toolkit.official_keys import Shapes, count
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LAYER = re.compile(re.escape(LAYER) + r"(\d+)\.(.+)")
 HEADS: dict[HeadName, str] = {
@@ -67,6 +70,18 @@ def first_fusion_layer(shapes: Shapes, layout: Layout) -> int:
         if (found := _LAYER.fullmatch(name)) and found[2].startswith("crossattention.")
     )
     return min(numbers, default=0)
+
+
+def shared_keys(tensors: Mapping[str, Tensor], layout: Layout) -> set[str]:
+    """List matrices of keys and values that equal those of the layer before, as in X-VLM's doubled layers."""
+    own = re.compile(re.escape(layout.fusion) + r"(\d+)(\.crossattention\.self\.(?:key|value)\.weight)")
+    return {
+        name
+        for name, value in tensors.items()
+        if (found := own.fullmatch(name))
+        and (before := tensors.get(f"{layout.fusion}{int(found[1]) - 1}{found[2]}")) is not None
+        and value.equal(before)
+    }
 
 
 def _split(shapes: Shapes, layout: Layout) -> tuple[Shapes, Shapes]:

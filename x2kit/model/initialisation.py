@@ -147,8 +147,9 @@ def _load_source(
 ) -> Initialisation:
     given, own = source.state_dict(), model.state_dict()
     fitted = dict(given)
-    if "vision" not in replaced:
-        fitted |= _fit_vision(model, given)
+    for part in ENCODERS:
+        if part not in replaced:
+            fitted = _fit(part, getattr(model, part), fitted)
     origins: dict[str, tuple[Origin, str]] = {}
     state: dict[str, Tensor] = {}
     for tensor, value in own.items():
@@ -162,7 +163,7 @@ def _load_source(
         model.decoder.load_state_dict(copied, strict=False)
         origins |= {f"decoder.{tensor}": ("copied", "from the text and fusion encoders") for tensor in copied}
     dropped: dict[str, int] = {}
-    for tensor in given.keys() - own.keys():
+    for tensor in fitted.keys() - own.keys():
         dropped[_part(tensor)] = dropped.get(_part(tensor), 0) + 1
     return Initialisation(name, origins, {key: value.numel() for key, value in own.items()}, dropped)
 
@@ -193,13 +194,16 @@ def _origin(
         return "fresh", "not in the source"
     if fitted[tensor].shape != value.shape:
         return "fresh", f"shape {list(fitted[tensor].shape)} in the source, {list(value.shape)} here"
-    resized = given[tensor].shape != value.shape
+    resized = tensor in given and given[tensor].shape != value.shape
     return ("resized", "to this image size") if resized else ("kept", "")
 
 
-def _fit_vision(model: X2VLM, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    vision = {key.removeprefix("vision."): value for key, value in given.items() if key.startswith("vision.")}
-    return {f"vision.{key}": value for key, value in model.vision.fit(vision).items()}
+def _fit(part: str, encoder: Encoder, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the source's tensors of an encoder to this one; see `Encoder.fit`."""
+    prefix = f"{part}."
+    own = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    others = {key: value for key, value in given.items() if not key.startswith(prefix)}
+    return others | {f"{prefix}{key}": value for key, value in encoder.fit(own).items()}
 
 
 def _require_fit(origins: dict[str, tuple[Origin, str]], replaced: dict[str, str], source: str) -> None:

@@ -398,6 +398,7 @@ def image_context(features: VisionFeatures, rows: Tensor) -> Context:
 
     Args:
         features: of M distinct images.
-        rows: [B] int64, the image of each text row.
+        rows: [B] int64, the image of each text row; or [B, K], its K images.
     """
-    return Context(features.patches, rows, None, gather_rows(features.summary, rows)[:, None])
+    lead = gather_rows(features.summary, rows.flatten()).unflatten(0, (len(rows), -1))
+    return Context(features.patches, rows, None, lead)

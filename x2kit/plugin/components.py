@@ -205,13 +205,21 @@ class TextEncoderConfig(ComponentConfig):
 
 
 class FusionEncoderConfig(ComponentConfig):
-    """Settings of a fusion encoder."""
+    """Settings of a fusion encoder.
+
+    `images` is the maximum number of images of a text row: 2 for an encoder of image pairs; see `Context`.
+    """
 
     kind: ClassVar[Kind] = "fusion"
+    images: ClassVar[int] = 1
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
-        """Infer the settings as `TextEncoderConfig.from_official`; layers are numbered from 0."""
+        """Infer the settings as `TextEncoderConfig.from_official`; layers are numbered from 0.
+
+        `shapes` lacks the matrices of keys and values of a layer's cross-attention that equal those of the layer
+        before, as in X-VLM's models of NLVR2, whose layers are doubled.
+        """
         return None
 
     @abstractmethod
@@ -288,10 +296,11 @@ class TaskConfig(ComponentConfig):
     )
 
     @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
+    def pairs(self) -> tuple[tuple[int, int | tuple[int, ...]], ...]:
         """Text and image of a row, each by its place, that are fused; by default the first text with the first image.
 
-        Two images of one text: ((0, 0), (0, 1)). Three texts of one image: ((0, 0), (1, 0), (2, 0)).
+        Two images of one text: ((0, 0), (0, 1)), or ((0, (0, 1)),) for a fusion encoder of image pairs. Three texts of
+        one image: ((0, 0), (1, 0), (2, 0)).
         """
         return ((0, 0),)
 

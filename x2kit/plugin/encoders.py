@@ -76,7 +76,10 @@ class Encoder(nn.Module):
         return {}
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Convert tensors of another image size to this one; other tensors are not changed."""
+        """Convert tensors of an encoder that `reads_weights_of` accepts, such as those of another image size.
+
+        Other tensors are not changed.
+        """
         return state
 
 
@@ -163,11 +166,14 @@ class TextEncoder(Encoder):
 class Context(NamedTuple):
     """Contexts that text rows attend to: M distinct contexts are shared by B text rows.
 
+    A row has one context, or K images, where K is `FusionEncoderConfig.images`: then `rows` and `mask` have one more
+    axis, and `lead` has K summary tokens. A row with one image is fused like a row with K equal images.
+
     Attributes:
         tokens: [M, N, Dc], patches of images or tokens of texts.
-        rows: [B] int64, the context of each text row.
-        mask: [B, N] bool, the tokens that each row attends to; None for all.
-        lead: [B, 1, Dc], a summary token per row before the tokens, always visible; or None.
+        rows: [B] or [B, K] int64, the context of each text row.
+        mask: [B, N] or [B, K, N] bool, the tokens that each row attends to; None for all.
+        lead: [B, 1, Dc] or [B, K, Dc], a summary token per row before the tokens, always visible; or None.
         prepared: [M, ...] each, the output of `FusionEncoder.prepare` for these tokens, shared by calls with the same
             contexts; empty if not computed. An encoder may ignore it.
     """
@@ -178,8 +184,16 @@ class Context(NamedTuple):
     lead: Tensor | None = None
     prepared: tuple[Tensor, ...] = ()
 
+    def select(self, place: int) -> Context:
+        """Return the contexts of one image per row: image `place` of its K images, or its only one."""
+        if self.rows.ndim == 1:
+            return self
+        mask = None if self.mask is None else self.mask[:, place]
+        lead = None if self.lead is None else self.lead[:, place : place + 1]
+        return self._replace(rows=self.rows[:, place], mask=mask, lead=lead)
+
     def expand(self) -> tuple[Tensor, Tensor]:
-        """Copy the contexts to their rows, for an encoder that does not share work between rows.
+        """Copy the contexts to their rows, one each, for an encoder that does not share work between rows.
 
         Returns: tokens [B, N, Dc] and mask [B, N] bool, with `lead` first if there is one (N + 1 tokens).
         """

@@ -142,7 +142,7 @@ def _predict_language(
     which = torch.tensor([[place[id(image)] for image in row.images] for row in drawn], device=model.device)
     fused = []
     for text, image in task.config.pairs:
-        context = image_context(features, which[:, image])
+        context = image_context(features, which[:, image if isinstance(image, int) else list(image)])
         pooled = len(rows) if task.config.pooled else 0
         states = model.fuse(tokens[text], texts[text].mask, context, summary_rows=pooled)
         fused.append(FusedTexts(states, texts[text].mask))

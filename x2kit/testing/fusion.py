@@ -204,6 +204,58 @@ def attention_is_given_or_refused(subject: FusionSubject) -> None:
     )
 
 
+def equal_images_are_one(subject: FusionSubject) -> None:
+    """A row with K equal images is fused like a row with one; checked if its settings allow several images."""
+    encoder, images = subject.build(), subject.component.images
+    if images == 1:
+        return
+    text, text_mask, context = subject.inputs()
+    claim_close(
+        encoder(text, text_mask, context)[text_mask],
+        encoder(text, text_mask, _repeated(context, images))[text_mask],
+        f"a row with {images} equal images differs from the row with one; see Context.select",
+    )
+
+
+def each_image_of_a_row_is_seen(subject: FusionSubject) -> None:
+    """A row attends to each of its K images and leads under the mask of that image, and to no other image."""
+    encoder, images = subject.build(), subject.component.images
+    if images == 1:
+        return
+    text, text_mask, context = subject.pairs(images)
+    before = encoder(text, text_mask, context)
+    assert context.lead is not None
+    assert context.mask is not None
+    for place in range(images):
+        lead = context.lead.detach().clone()
+        lead[3, place] = _shifted(lead[3, place])
+        after = encoder(text, text_mask, context._replace(lead=lead))
+        claim_differs(before[3, 0], after[3, 0], f"a row does not see the lead of its image {place}")
+        claim_close(before[[0, 1, 2, 4]], after[[0, 1, 2, 4]], "a row sees the lead of another row")
+        rows = context.rows.clone()
+        rows[3, place] = 1
+        after = encoder(text, text_mask, context._replace(rows=rows))
+        claim_differs(before[3, 0], after[3, 0], f"context.rows changes nothing for image {place}")
+        hidden = context.mask.clone()
+        hidden[3, place, 2:] = False
+        after = encoder(text, text_mask, context._replace(mask=hidden))
+        claim_differs(before[3, 0], after[3, 0], f"context.mask changes nothing for image {place}")
+    prepared = context._replace(prepared=encoder.prepare(context.tokens))
+    claim_close(
+        before[text_mask],
+        encoder(text, text_mask, prepared)[text_mask],
+        "several images with the output of prepare() are fused differently",
+    )
+
+
+def _repeated(context: Context, images: int) -> Context:
+    """Repeat the context of each row as its K images."""
+    assert context.mask is not None
+    assert context.lead is not None
+    rows, mask = context.rows[:, None].expand(-1, images), context.mask[:, None].expand(-1, images, -1)
+    return context._replace(rows=rows, mask=mask, lead=context.lead.expand(-1, images, -1))
+
+
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
@@ -217,4 +269,6 @@ LAWS = (
     summary_rows_change_nothing_that_is_read,
     gradients_reach_what_is_fused,
     attention_is_given_or_refused,
+    equal_images_are_one,
+    each_image_of_a_row_is_seen,
 )

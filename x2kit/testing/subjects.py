@@ -194,6 +194,15 @@ class FusionSubject(EncoderSubject):
         )
         return text, text_mask, context
 
+    def pairs(self, images: int) -> tuple[Tensor, Tensor, Context]:
+        """Create the inputs with several images per row, different ones in most rows, all of them visible."""
+        text, text_mask, context = self.inputs()
+        rows = (context.rows[:, None] + torch.arange(images)) % len(context.tokens)
+        shape = (len(rows), images, self.context_width)
+        lead = torch.randn(shape, generator=self.generator())
+        mask = torch.ones(*rows.shape, context.tokens.shape[1], dtype=torch.bool)
+        return text, text_mask, context._replace(rows=rows, mask=mask, lead=lead)
+
     def run(
         self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
     ) -> tuple[Tensor, ...]:

@@ -96,8 +96,9 @@ def tokens_of(stream: StreamConfig) -> int:
 
 def _places(task: TaskConfig) -> tuple[int, int]:
     """Count the texts and the images of a row."""
-    texts, images = zip(*task.pairs, strict=True)
-    return 1 + max(texts), 1 + max(images)
+    texts = {text for text, _ in task.pairs}
+    images = {place for _, image in task.pairs for place in (image if isinstance(image, tuple) else (image,))}
+    return len(texts), len(images)
 
 
 def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:

@@ -17,7 +17,7 @@ from x2kit.plugin import Context, VisionFeatures, gather_rows
 Key = tuple[str, str]
 """Stream and loss."""
 
-IMAGES = ("images",)
+IMAGES = "images"
 
 
 class _Piece(NamedTuple):
@@ -48,8 +48,8 @@ class FusionPass:
             key: of the result of `run`.
             text: [R, L, D].
             mask: [R, L] bool; or [R, L, L] bool for texts that are read in part.
-            context: of the rows; None for text alone. A context with a lead attends to the step's images, and its
-                tokens may be empty.
+            context: of the rows; None for text alone. A context with a lead attends to the step's images, one or
+                several a row, and its tokens may be empty.
             summary: only position 0 of the result is read.
         """
         self._pieces.append(_Piece(key, text, mask, context, summary))
@@ -64,7 +64,7 @@ class FusionPass:
             groups.setdefault((piece.text.shape[1], piece.mask.ndim, *_kind(piece)), []).append(piece)
         fused: dict[Key, Tensor] = {}
         patches = None
-        if features is not None and any(tuple(kind) == IMAGES for _, _, *kind in groups):
+        if features is not None and any(kind == IMAGES for _, _, kind, *_ in groups):
             patches = model.prepare_patches(features)
         for pieces in groups.values():
             pieces.sort(key=lambda piece: not piece.summary)
@@ -81,27 +81,31 @@ class FusionPass:
 
 
 def _kind(piece: _Piece) -> tuple[object, ...]:
-    """Return what must be equal in pieces that share a call: text alone, images, or one stream's texts."""
+    """Return what must be equal in pieces that share a call: text alone, images per row, or one stream's texts."""
     if piece.context is None:
         return ("alone",)
-    return IMAGES if piece.context.lead is not None else ("texts", *piece.key)
+    return (IMAGES, *piece.context.rows.shape[1:]) if _of_images(piece) else ("texts", *piece.key)
+
+
+def _of_images(piece: _Piece) -> bool:
+    return piece.context is not None and piece.context.lead is not None
 
 
 def _prune_contexts(
     pieces: list[_Piece], features: VisionFeatures | None
 ) -> tuple[list[_Piece], VisionFeatures | None]:
     """Restrict the contexts to the images and texts that any row attends to."""
-    of_images = [piece.context for piece in pieces if piece.context is not None and _kind(piece) == IMAGES]
+    of_images = [piece.context.rows for piece in pieces if piece.context is not None and _of_images(piece)]
     image_rows: Iterator[Tensor] = iter([])
     if features is not None and of_images:
-        used, rows = torch.unique(torch.cat([context.rows for context in of_images]), return_inverse=True)
-        image_rows = iter(torch.split(rows, [len(context.rows) for context in of_images]))
+        used, found = torch.unique(torch.cat([rows.flatten() for rows in of_images]), return_inverse=True)
+        image_rows = iter(torch.split(found, [rows.numel() for rows in of_images]))
         features = VisionFeatures(features.summary, gather_rows(features.patches, used), features.grid)
     pruned = []
     for piece in pieces:
         context = piece.context
-        if context is not None and _kind(piece) == IMAGES:
-            context = context._replace(rows=next(image_rows))
+        if context is not None and _of_images(piece):
+            context = context._replace(rows=next(image_rows).view_as(context.rows))
         elif context is not None:
             used, rows = torch.unique(context.rows, return_inverse=True)
             context = context._replace(tokens=gather_rows(context.tokens, used), rows=rows)
@@ -120,5 +124,6 @@ def _join(pieces: list[_Piece], patches: Context | None) -> Context | None:
     mask = None
     if any(context.mask is not None for context in contexts):
         everything = torch.ones(1, patches.tokens.shape[1], dtype=torch.bool, device=rows.device)
-        mask = torch.cat([everything.expand(len(c.rows), -1) if c.mask is None else c.mask for c in contexts])
+        masks = (everything.expand(*c.rows.shape, -1) if c.mask is None else c.mask for c in contexts)
+        mask = torch.cat(list(masks))
     return patches._replace(rows=rows, mask=mask, lead=lead)

@@ -50,9 +50,14 @@ def add_task_rows(
     if features is None:
         raise ShapeError(f"stream {name}: {task.config.component_name()} has rows without an image")
     for number, (text, image) in enumerate(task.config.pairs):
-        context = image_context(features, rows.images[part, image])
+        context = image_context(features, images_at(rows.images[part], image))
         mask = rows.texts[text].mask[part]
         fusion.add((name, str(number)), tokens[text][part], mask, context, summary=task.config.pooled)
+
+
+def images_at(images: Tensor, place: int | tuple[int, ...]) -> Tensor:
+    """Select from image indices [B, I] those at a place, [B], or at K places, [B, K]."""
+    return images[:, place if isinstance(place, int) else list(place)]
 
 
 def task_losses(
