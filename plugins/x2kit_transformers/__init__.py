@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
 from x2kit_transformers.config import HuggingFaceText
-from x2kit_transformers.official import Bert, XLMRoberta
+from x2kit_transformers.official import Bert, CclmText, XLMRoberta
 
-__all__ = ["Bert", "HuggingFaceText", "XLMRoberta", "x2kit_register"]
+__all__ = ["Bert", "CclmText", "HuggingFaceText", "XLMRoberta", "x2kit_register"]
 
 x2kit_api = "1"
 
@@ -14,5 +14,5 @@ x2kit_api = "1"
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
     """Register the text encoders."""
-    for component in (Bert, XLMRoberta, HuggingFaceText):
+    for component in (Bert, XLMRoberta, CclmText, HuggingFaceText):
         registry.add(component)

@@ -166,6 +166,7 @@ class XLMRoberta(_BertConfig):
     model_type: ClassVar[str] = "xlm-roberta"
     token_types: ClassVar[int] = 1
     layer_norm_eps: ClassVar[float] = 1e-5
+    official_stack: ClassVar[bool | None] = False
     published_vocab_size: ClassVar[int] = 250002
     published_head: ClassVar[mlm_heads.PublishedHead] = mlm_heads.ROBERTA
     mlm_head: ClassVar[NameTable] = mlm_heads.ROBERTA.names
@@ -173,6 +174,26 @@ class XLMRoberta(_BertConfig):
     @classmethod
     def published_ids(cls, vocab_size: int) -> SpecialIds:
         return SpecialIds(pad=1, cls=0, sep=2, unk=3, mask=vocab_size - 1)
+
+
+class CclmText(_BertConfig):
+    """The text layers of the first CCLM: BERT's layers with XLM-R's vocabulary and epsilon.
+
+    Only official checkpoints need it. CCLM's own code gives XLM-R's tokens the positions 0, 1, 2, ..., where XLMRoberta
+    starts at 2, so the weights of one do not suit the other.
+    """
+
+    model_type: ClassVar[str] = "bert"
+    token_types: ClassVar[int] = 1
+    layer_norm_eps: ClassVar[float] = 1e-5
+    official_stack: ClassVar[bool | None] = True
+    published_vocab_size: ClassVar[int] = 250002
+    published_head: ClassVar[mlm_heads.PublishedHead] = mlm_heads.BERT
+    mlm_head: ClassVar[NameTable] = mlm_heads.BERT.names
+
+    @classmethod
+    def published_ids(cls, vocab_size: int) -> SpecialIds:
+        return XLMRoberta.published_ids(vocab_size)
 
 
 def _dropout(rate: float) -> dict[str, float]:

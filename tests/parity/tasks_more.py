@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.interop.convert import from_official
-from x2kit.interop.layout import MLM_OF_STACK, MLM_SEPARATE, PLAIN_TEXT, Layout, official_names
+from x2kit.interop.layout import MLM_OF_STACK, MLM_SEPARATE, PLAIN_TEXT, VISION, Layout, official_names
 from x2kit.model import X2VLM
 from x2kit.model.config import ModelConfig
 from x2kit.model.initialisation import build_started
@@ -25,6 +25,7 @@ from x2kit.plugin.loading.manager import load_plugins
 from .conftest import REFERENCE
 
 FOLDER = REFERENCE / "tasks_more"
+CCLM_V1 = "cclm_v1"
 
 
 class TaskModel(NamedTuple):
@@ -80,6 +81,9 @@ def model_file(name: str) -> Path:
 
 def config_of(name: str) -> dict[str, Any]:
     """Read the hyper-parameters of a recorded model."""
+    if name == CCLM_V1:
+        text = recorded("cclm_v1_heads")[0]["text_config"]
+        return {"text": {**text, "num_heads": text["num_attention_heads"]}}
     own = FOLDER / "config.json"
     if not own.is_file():
         return json.loads((REFERENCE / name / "config.json").read_text())
@@ -90,8 +94,16 @@ def config_of(name: str) -> dict[str, Any]:
 @cache
 def _converted(name: str) -> TemporaryDirectory[str]:
     directory = TemporaryDirectory()
+    tensors = load_file(model_file(name))
+    if not any(tensor.startswith(VISION) for tensor in tensors):
+        # This recording begins at image tokens, those of the multilingual model.
+        others = load_file(model_file("cclm"))
+        tensors |= {tensor: value for tensor, value in others.items() if tensor.startswith(VISION)}
+        tensors["temp"] = others["temp"]
+    file = Path(directory.name) / "model.th"
+    torch.save({"model": tensors}, file)
     heads = config_of(name)["text"]["num_heads"]
-    from_official(model_file(name), Path(directory.name) / "weights", load_plugins().registry, heads=heads)
+    from_official(file, Path(directory.name) / "weights", load_plugins().registry, heads=heads)
     return directory
 
 
@@ -123,6 +135,7 @@ def task_model(name: str, fusion: type[ComponentConfig] | None = None, **heads: 
 
 def features(name: str, model: X2VLM) -> VisionFeatures:
     """Encode the recorded images of a model, or return their tokens if the recording has no images."""
+    name = "cclm" if name == CCLM_V1 else name
     images = load_file(FOLDER / "images.safetensors")
     if f"{name}.in.image" in images:
         return model.encode_images(images[f"{name}.in.image"])

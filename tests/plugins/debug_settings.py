@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from x2kit_fusion import CrossBert, LightCross, PreNormCross
+from x2kit_fusion import CrossBert, DoubledCross, LightCross, PreNormCross
 from x2kit_openclip import ClipVision, OpenClipVision
 from x2kit_timm import BeitV2, Swin, TimmVision, TimmViT
-from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
+from x2kit_transformers import Bert, CclmText, HuggingFaceText, XLMRoberta
 
 from x2kit.plugin import FusionEncoderConfig, TextEncoderConfig, VisionEncoderConfig
 from x2kit.plugin.toolkit.sentencepiece import SentencePiece
@@ -67,6 +67,7 @@ VISION: dict[str, VisionEncoderConfig] = {
 TEXT: dict[str, TextEncoderConfig] = {
     "Bert": Bert(**_text),
     "XLMRoberta": XLMRoberta(**_text),
+    "CclmText": CclmText(**_text),
     "HuggingFaceText, RoBERTa": HuggingFaceText(family="roberta", **_text),
     "HuggingFaceText, mBERT": HuggingFaceText(family="bert", **_text),
     "HuggingFaceText, DistilBERT": HuggingFaceText(family="distilbert", **_text),
@@ -78,6 +79,7 @@ TEXT: dict[str, TextEncoderConfig] = {
 }
 FUSION: dict[str, FusionEncoderConfig] = {
     "CrossBert": CrossBert(layers=1, heads=2, mlp_ratio=2.0),
+    "DoubledCross": DoubledCross(layers=1, heads=2, mlp_ratio=2.0),
     "PreNormCross": PreNormCross(layers=1, heads=2, mlp_ratio=2.0),
     "LightCross": LightCross(layers=2, heads=2, mlp_ratio=2.0),
 }

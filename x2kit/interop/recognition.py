@@ -26,8 +26,8 @@ HEADS: dict[HeadName, str] = {
     "mlm": "predictions.transform.",
     "bbox": "bbox_head.",
 }
-MLM_EPS = {True: 1e-12, False: 1e-5}
-"""Epsilon of the masked-language head's norm by `Layout.stacked`: BERT's if stacked, else CCLM's."""
+MLM_EPS = 1e-5
+"""Epsilon of the masked-language head's norm beside separate encoders; in a stack it is that of the layers."""
 
 
 def model_of(
@@ -47,14 +47,17 @@ def model_of(
     vision = _ask(registry, "vision", _under(shapes, VISION), source)
     others = heads or _whole(getattr(vision, "heads", None))
     text_shapes, fusion_shapes = _split(shapes, layout)
-    text = _ask(registry, "text", text_shapes, source, heads=others)
+    text = _ask(registry, "text", text_shapes, source, layout.stacked, heads=others)
     fusion = _ask(registry, "fusion", fusion_shapes, source, heads=others)
+    settings = _heads(shapes, layout, tied, source)
     try:
         if heads is not None:
-            text, fusion = (
-                part.model_validate({**part.model_dump(), "heads": heads}) for part in (text, fusion)
-            )
-        settings = _heads(shapes, layout, tied, source)
+            text, fusion = (_changed(part, heads=heads) for part in (text, fusion))
+        eps = getattr(text, "layer_norm_eps", None) if layout.stacked else None
+        if eps is not None:  # one configuration for all layers of a stack
+            settings["mlm_layer_norm_eps"] = eps
+            if "layer_norm_eps" in type(fusion).model_fields:
+                fusion = _changed(fusion, layer_norm_eps=eps)
         return ModelConfig(vision=vision, text=text, fusion=fusion, heads=HeadsConfig(**settings))
     except ValidationError as error:
         raise WeightsError(f"{source}: {_message(error)}") from error
@@ -112,7 +115,7 @@ def _heads(shapes: Shapes, layout: Layout, tied: bool, source: str) -> dict[str,
             head for head, prefix in prefixes.items() if any(name.startswith(prefix) for name in shapes)
         ),
         "tie_mlm": tied,
-        "mlm_layer_norm_eps": MLM_EPS[layout.stacked],
+        "mlm_layer_norm_eps": MLM_EPS,
         "decoder_layers": count(shapes, f"{DECODER}bert.{LAYER}{{n}}.") or None,
     }
     if "vision_proj.weight" in shapes:
@@ -149,12 +152,25 @@ class _TrackedShapes(Mapping[str, tuple[int, ...]]):
         return len(self._shapes)
 
 
-def _ask(registry: Registry, kind: Kind, shapes: Shapes, source: str, **known: Any) -> Any:
-    """Return the settings from the first component of a kind that matches these tensors."""
+def _changed(part: Any, **settings: Any) -> Any:
+    """Return the settings of a component with some of them changed."""
+    return part.model_validate({**part.model_dump(), **settings})
+
+
+def _ask(
+    registry: Registry, kind: Kind, shapes: Shapes, source: str, stacked: bool | None = None, **known: Any
+) -> Any:
+    """Return the settings from the first component of a kind that matches these tensors.
+
+    Args:
+        stacked: whether the layers are in one stack with those of fusion; see `TextEncoderConfig.official_stack`.
+    """
     answers = []
     for entry in registry:
         component: Any = entry.component
-        if component.kind != kind:
+        if component.kind != kind or (
+            stacked is not None and component.official_stack not in (None, stacked)
+        ):
             continue
         tracked, name = _TrackedShapes(shapes), component.component_name()
         try:

@@ -137,9 +137,14 @@ class VisionEncoderConfig(ComponentConfig):
 
 
 class TextEncoderConfig(ComponentConfig):
-    """Settings of a text encoder and its tokenizer."""
+    """Settings of a text encoder and its tokenizer.
+
+    `official_stack` limits `from_official` to checkpoints whose text and fusion layers are one stack (True) or not
+    (False), where shapes do not tell components apart; None for both.
+    """
 
     kind: ClassVar[Kind] = "text"
+    official_stack: ClassVar[bool | None] = None
 
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
+from x2kit_transformers import Bert, CclmText, HuggingFaceText, XLMRoberta
 
 from x2kit.plugin import SettingError, TextEncoderConfig
 from x2kit.plugin.toolkit.sentencepiece import SentencePiece
@@ -18,6 +18,7 @@ SMALL = {"layers": 1, "width": 16, "heads": 2, "mlp_ratio": 2.0, "max_length": 2
 @pytest.mark.conformance(
     Bert(**SMALL, tokenizer=SentencePiece(vocab_size=120)),
     XLMRoberta(**SMALL, tokenizer=SentencePiece(vocab_size=120)),
+    CclmText(**SMALL, tokenizer=SentencePiece(vocab_size=120)),
 )
 def test_from_scratch_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
     conformance()
@@ -33,7 +34,7 @@ def test_pretrained_it_keeps_the_contract(
 
 
 def test_defaults_are_a_small_encoder_trained_from_scratch() -> None:
-    for component in (Bert(), XLMRoberta()):
+    for component in (Bert(), XLMRoberta(), CclmText()):
         assert tuple(component.describe()) == (128, 64, None)
 
 

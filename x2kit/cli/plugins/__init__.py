@@ -16,6 +16,7 @@ examples:
   $ x2kit plugins list --kind fusion
   NAME          KIND    PLUGIN        DISTRIBUTION  STATUS
   CrossBert     fusion  x2kit_fusion  x2kit 0.1.0   active
+  DoubledCross  fusion  x2kit_fusion  x2kit 0.1.0   active
   LightCross    fusion  x2kit_fusion  x2kit 0.1.0   active
   PreNormCross  fusion  x2kit_fusion  x2kit 0.1.0   active
   $ x2kit plugins                                      # same as x2kit plugins list
