@@ -10,10 +10,13 @@ from x2kit.objectives.boxes import bbox_loss, giou_loss
 from x2kit.objectives.contrastive import contrastive_logits, itc_loss
 from x2kit.objectives.masked_language import caption_loss, mlm_loss
 from x2kit.objectives.matching import draw_negatives, itm_loss, negative_weights
+from x2kit.objectives.text_assignment import Assignment, assign_images, similar_image_weights
 
 __all__ = [
+    "Assignment",
     "GatherGradient",
     "answer_log_likelihood",
+    "assign_images",
     "bbox_loss",
     "caption_loss",
     "chosen_answer_loss",
@@ -25,5 +28,6 @@ __all__ = [
     "itm_loss",
     "mlm_loss",
     "negative_weights",
+    "similar_image_weights",
     "written_answer_loss",
 ]
