@@ -6,7 +6,8 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 Behind every fusion layer of the image-text model stands a further one that changes nothing: it adds nothing to its
 input, and takes over the last layer norm of the layer before. So all recorded outputs stay. Gradients and the training
 run do not; `plain_run`, which reproduces the recorded ones, computes them. The model of separate encoders (cclm) stays
-as it is; its start from the image-text model (cclm_init) and the decoder (tasks) follow.
+as it is; its start from the image-text model (cclm_init) and the decoder (tasks) follow; tasks_more
+keeps the models that it was recorded with.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from .other_recording import Tensors, change_json, change_tensors, save
+from .other_recording import Tensors, change_json, change_tensors, keep_models, save
 from .plain_run import gradient_norms, train
 
 LAYER = re.compile(
@@ -178,6 +179,7 @@ def write(source: Path, target: Path) -> None:
         target: a directory that does not exist yet.
     """
     shutil.copytree(source, target)
+    keep_models(source, target)
     depth = image_text(target / "xvlm")
     change_json(target / "cclm_init" / "mapping.json", lambda facts: started(facts, depth))
     change_json(target / "tasks" / "vqa_generation.json", lambda facts: decoder(facts, depth))

@@ -11,7 +11,7 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | cclm_init | rows of its batch in another order |
 | retrieval | fewer images, fewer texts, both in another order, other numbers of candidates; scores, ranks, recalls |
 | tasks | questions, answer classes and hidden units in another order; some captions are not written |
-| tasks_more | boxes and texts of grounding in another order, fewer pairs of boxes |
+| tasks_more | the models and images before these changes; rows of NLVR2, MaRVL and XVNLI, boxes and texts in another order |
 | dist | processes change places, the rows of each are in another order |
 | relpos | fewer heads, channels, blocks and cases, the others in another order |
 | keys | a model fewer |
@@ -267,6 +267,38 @@ def grounding(folder: Path) -> None:
     )
 
 
+def keep_models(source: Path, target: Path) -> None:
+    """Store the models and images that tasks_more was recorded with beside it, since those of the folders change."""
+    configs, images = {}, load_file(target / "tasks_more" / "images.safetensors")
+    for name in ("xvlm", "cclm"):
+        shutil.copy(source / name / "model.safetensors", target / "tasks_more" / f"{name}_model.safetensors")
+        configs[name] = json.loads((source / name / "config.json").read_text())
+        images[f"{name}.in.image"] = load_file(source / name / "image_batch.safetensors")["in.image"]
+    (target / "tasks_more" / "config.json").write_text(json.dumps(configs))
+    save(images, target / "tasks_more" / "images.safetensors")
+
+
+def pairs_in_order(folder: Path) -> None:
+    """Texts with their images and results in another order."""
+    for name in ("nlvr_x2", "nlvr_doubled", "multilingual_heads", "cclm_v1_heads"):
+        change_tensors(folder / f"{name}.safetensors", rows_of_tasks)
+        change_json(folder / f"{name}.json", predictions_in_order)
+
+
+def rows_of_tasks(tensors: Tensors) -> Tensors:
+    return {
+        name: value if {"in", "out"}.isdisjoint(name.split(".")) else value[order(len(value))]
+        for name, value in tensors.items()
+    }
+
+
+def predictions_in_order(facts: dict[str, Any]) -> dict[str, Any]:
+    found = {name: predictions_in_order(v) if isinstance(v, dict) else v for name, v in facts.items()}
+    if "predicted" in facts:
+        found["predicted"] = [facts["predicted"][row] for row in order(len(facts["predicted"])).tolist()]
+    return found
+
+
 # The others
 
 
@@ -359,6 +391,8 @@ def write(source: Path, target: Path) -> None:
         target: a directory that does not exist yet.
     """
     shutil.copytree(source, target)
+    keep_models(source, target)
+    pairs_in_order(target / "tasks_more")
     for name in ("xvlm", "cclm"):
         model(target / name)
     change_tensors(target / "cclm_init" / "batch.safetensors", batch_in_order)

@@ -28,6 +28,16 @@ FOLDER = REFERENCE / "tasks_more"
 CCLM_V1 = "cclm_v1"
 
 
+class Files(NamedTuple):
+    """Paths in the reference of a recorded task."""
+
+    facts: str
+    tensors: str
+
+
+CCLM_V1_HEADS = Files("tasks_more/cclm_v1_heads.json", "tasks_more/cclm_v1_heads.safetensors")
+
+
 class TaskModel(NamedTuple):
     """A model that starts from a recorded one.
 
@@ -68,13 +78,15 @@ class TaskModel(NamedTuple):
         return self.official(named)
 
 
-def recorded(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def recorded(files: Files) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read facts and tensors of a recorded task."""
-    return json.loads((FOLDER / f"{name}.json").read_text()), load_file(FOLDER / f"{name}.safetensors")
+    return json.loads((REFERENCE / files.facts).read_text()), load_file(REFERENCE / files.tensors)
 
 
 def model_file(name: str) -> Path:
     """Return the recorded model: that of the tasks' own recording if there is one."""
+    if name == CCLM_V1:
+        return REFERENCE / "tasks_more/cclm_v1_model.safetensors"
     own = FOLDER / f"{name}_model.safetensors"
     return own if own.is_file() else REFERENCE / name / "model.safetensors"
 
@@ -82,7 +94,7 @@ def model_file(name: str) -> Path:
 def config_of(name: str) -> dict[str, Any]:
     """Read the hyper-parameters of a recorded model."""
     if name == CCLM_V1:
-        text = recorded("cclm_v1_heads")[0]["text_config"]
+        text = json.loads((REFERENCE / CCLM_V1_HEADS.facts).read_text())["text_config"]
         return {"text": {**text, "num_heads": text["num_attention_heads"]}}
     own = FOLDER / "config.json"
     if not own.is_file():
@@ -136,7 +148,7 @@ def task_model(name: str, fusion: type[ComponentConfig] | None = None, **heads: 
 def features(name: str, model: X2VLM) -> VisionFeatures:
     """Encode the recorded images of a model, or return their tokens if the recording has no images."""
     name = "cclm" if name == CCLM_V1 else name
-    images = load_file(FOLDER / "images.safetensors")
+    images = load_file(REFERENCE / "tasks_more/images.safetensors")
     if f"{name}.in.image" in images:
         return model.encode_images(images[f"{name}.in.image"])
     if model_file(name).parent != FOLDER:

@@ -20,13 +20,13 @@ from x2kit.plugin import VisionFeatures
 from x2kit.plugin.loading.manager import load_plugins
 
 from .evidence import check, check_equal
-from .tasks_more import TaskModel, config_of, features, model_file, recorded, task_model
+from .tasks_more import CCLM_V1_HEADS, Files, TaskModel, config_of, features, model_file, recorded, task_model
 
 STATES, LOSS, GRADIENTS = 2e-5, 1e-5, 1e-4
-SEPARATE = [
-    ("nlvr_x2", "xvlm", ""),
-    ("multilingual_heads", "cclm", "marvl."),
-]
+NLVR_X2 = Files("tasks_more/nlvr_x2.json", "tasks_more/nlvr_x2.safetensors")
+NLVR_DOUBLED = Files("tasks_more/nlvr_doubled.json", "tasks_more/nlvr_doubled.safetensors")
+MULTILINGUAL = Files("tasks_more/multilingual_heads.json", "tasks_more/multilingual_heads.safetensors")
+SEPARATE = [(NLVR_X2, "xvlm", ""), (MULTILINGUAL, "cclm", "marvl.")]
 
 
 def fuse(model: X2VLM, images: VisionFeatures, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ def check_gradients(file: str, task: TaskModel, loss: Tensor, tensors: dict[str,
         check(file, f"grad.{name}", found[name], value, atol=GRADIENTS, rtol=GRADIENTS)
 
 
-@pytest.mark.parametrize(("file", "weights", "begin"), SEPARATE)
-def test_two_fused_states_side_by_side(file: str, weights: str, begin: str) -> None:
-    facts, tensors = recorded(file)
+@pytest.mark.parametrize(("files", "weights", "begin"), SEPARATE)
+def test_two_fused_states_side_by_side(files: Files, weights: str, begin: str) -> None:
+    facts, tensors = recorded(files)
     facts, tensors = facts[begin[:-1]] if begin else facts, under(tensors, begin)
     task = task_model(weights, answers=2, answer_images=2)
     task.set(tensors)
@@ -58,35 +58,35 @@ def test_two_fused_states_side_by_side(file: str, weights: str, begin: str) -> N
     fused = [
         fuse(task.model, images, tensors, tensors[f"in.{place}_image_rows"]) for place in ("first", "second")
     ]
-    file = f"tasks_more/{file}.safetensors"
     if "out.head_input" in tensors:
         states = torch.cat([state[:, 0] for state in fused], 1)
-        check(file, "out.head_input", states, tensors["out.head_input"], atol=STATES)
+        check(files.tensors, "out.head_input", states, tensors["out.head_input"], atol=STATES)
     logits = task.model.answer_logits(fused)
-    check(file, f"{begin}out.logits", logits, tensors["out.logits"], atol=STATES)
+    check(files.tensors, f"{begin}out.logits", logits, tensors["out.logits"], atol=STATES)
     loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(file, f"{begin}loss", loss, facts["loss"], atol=LOSS)
-    check_equal(file, f"{begin}predicted", logits.argmax(1).tolist(), facts["predicted"])
-    check_gradients(file, task, loss, tensors)
+    check(files.facts, f"{begin}loss", loss, facts["loss"], atol=LOSS)
+    check_equal(files.facts, f"{begin}predicted", logits.argmax(1).tolist(), facts["predicted"])
+    check_gradients(files.tensors, task, loss, tensors)
 
 
-@pytest.mark.parametrize(("file", "weights"), [("multilingual_heads", "cclm"), ("cclm_v1_heads", "cclm_v1")])
-def test_hypothesis_and_image(file: str, weights: str) -> None:
-    facts, tensors = recorded(file)
+@pytest.mark.parametrize(("files", "weights"), [(MULTILINGUAL, "cclm"), (CCLM_V1_HEADS, "cclm_v1")])
+def test_hypothesis_and_image(files: Files, weights: str) -> None:
+    facts, tensors = recorded(files)
     facts, tensors = facts["xvnli"], under(tensors, "xvnli.")
     task = task_model(weights, answers=3)
     task.set(tensors)
-    file = f"tasks_more/{file}.safetensors"
     if "out.token_embeddings" in tensors:
         found = task.model.text.model.embeddings(tensors["in.text_ids"])  # type: ignore[union-attr]
-        check(file, "xvnli.out.token_embeddings", found, tensors["out.token_embeddings"], atol=STATES)
+        check(
+            files.tensors, "xvnli.out.token_embeddings", found, tensors["out.token_embeddings"], atol=STATES
+        )
     fused = fuse(task.model, features(weights, task.model), tensors, tensors["in.image_rows"])
     logits = task.model.answer_logits([fused])
-    check(file, "xvnli.out.logits", logits, tensors["out.logits"], atol=STATES)
+    check(files.tensors, "xvnli.out.logits", logits, tensors["out.logits"], atol=STATES)
     loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(file, "xvnli.loss", loss, facts["loss"], atol=LOSS)
-    check(file, "xvnli.accuracy", accuracy(logits, tensors), facts["accuracy"], atol=1e-6)
-    check_gradients(file, task, loss, tensors)
+    check(files.facts, "xvnli.loss", loss, facts["loss"], atol=LOSS)
+    check(files.facts, "xvnli.accuracy", accuracy(logits, tensors), facts["accuracy"], atol=1e-6)
+    check_gradients(files.tensors, task, loss, tensors)
 
 
 def accuracy(logits: Tensor, tensors: dict[str, Tensor]) -> Tensor:
@@ -110,26 +110,26 @@ def check_doubled(file: str, weights: str, task: TaskModel, facts: dict[str, Any
 
 
 def test_doubled_layers_of_the_multilingual_model() -> None:
-    facts, tensors = recorded("cclm_v1_heads")
+    files = CCLM_V1_HEADS
+    facts, tensors = recorded(files)
     facts, tensors = facts["marvl"], under(tensors, "marvl.")
-    file = "tasks_more/cclm_v1_heads.safetensors"
     task = task_model("cclm_v1", DoubledCross, answers=2)
-    check_doubled(file, "cclm_v1", task, facts)
+    check_doubled(files.facts, "cclm_v1", task, facts)
     task.set(tensors)
     fused = fuse(task.model, features("cclm_v1", task.model), tensors, pair_of(tensors))
     logits = task.model.answer_logits([fused])
-    check(file, "marvl.out.logits", logits, tensors["out.logits"], atol=STATES)
+    check(files.tensors, "marvl.out.logits", logits, tensors["out.logits"], atol=STATES)
     loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(file, "marvl.loss", loss, facts["loss"], atol=LOSS)
-    check(file, "marvl.accuracy", accuracy(logits, tensors), facts["accuracy"], atol=1e-6)
-    check_gradients(file, task, loss, tensors)
+    check(files.facts, "marvl.loss", loss, facts["loss"], atol=LOSS)
+    check(files.facts, "marvl.accuracy", accuracy(logits, tensors), facts["accuracy"], atol=1e-6)
+    check_gradients(files.tensors, task, loss, tensors)
 
 
 def test_doubled_layers() -> None:
-    facts, tensors = recorded("nlvr_doubled")
-    file = "tasks_more/nlvr_doubled.safetensors"
+    files = NLVR_DOUBLED
+    facts, tensors = recorded(files)
     task = task_model("xvlm", DoubledCross, answers=2)
-    check_doubled(file, "xvlm", task, facts)
+    check_doubled(files.facts, "xvlm", task, facts)
     own = dict(task.model.named_parameters(remove_duplicate=False))
     tied = {
         official: own[name].data_ptr()
@@ -138,7 +138,7 @@ def test_doubled_layers() -> None:
         if name in own
     }
     for first, second in facts["shared_parameters"]:
-        check_equal(file, "shared_parameters", tied[first], tied[second])
+        check_equal(files.facts, "shared_parameters", tied[first], tied[second])
     task.set(tensors)
     images = features("xvlm", task.model)
 
@@ -147,26 +147,33 @@ def test_doubled_layers() -> None:
         return fused[:, 0], task.model.answer_logits([fused])
 
     states, logits = run(pair_of(tensors))
-    check(file, "out.head_input", states, tensors["out.head_input"], atol=STATES)
-    check(file, "out.logits", logits, tensors["out.logits"], atol=STATES)
-    check_equal(file, "predicted", logits.argmax(1).tolist(), facts["predicted"])
+    check(files.tensors, "out.head_input", states, tensors["out.head_input"], atol=STATES)
+    check(files.tensors, "out.logits", logits, tensors["out.logits"], atol=STATES)
+    check_equal(files.facts, "predicted", logits.argmax(1).tolist(), facts["predicted"])
     swapped = run(pair_of(tensors).flip(1))[1]
-    check(file, "out.logits_pictures_swapped", swapped, tensors["out.logits_pictures_swapped"], atol=STATES)
+    check(
+        files.tensors,
+        "out.logits_pictures_swapped",
+        swapped,
+        tensors["out.logits_pictures_swapped"],
+        atol=STATES,
+    )
     loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(file, "loss", loss, facts["loss"], atol=LOSS)
-    check_gradients(file, task, loss, tensors)
+    check(files.facts, "loss", loss, facts["loss"], atol=LOSS)
+    check_gradients(files.tensors, task, loss, tensors)
 
     changed = under(tensors, "changed.")
     task.set(changed)
     states, logits = run(pair_of(tensors))
-    check(file, "changed.out.head_input", states, changed["out.head_input"], atol=STATES)
-    check(file, "changed.out.logits", logits, changed["out.logits"], atol=STATES)
+    check(files.tensors, "changed.out.head_input", states, changed["out.head_input"], atol=STATES)
+    check(files.tensors, "changed.out.logits", logits, changed["out.logits"], atol=STATES)
     loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(file, "changed.loss", loss, facts["changed.loss"], atol=LOSS)
+    check(files.facts, "changed.loss", loss, facts["changed.loss"], atol=LOSS)
 
 
 def test_a_doubled_checkpoint_converts_and_comes_back(tmp_path: Path) -> None:
-    facts, tensors = recorded("nlvr_doubled")
+    file = NLVR_DOUBLED.tensors
+    facts, tensors = recorded(NLVR_DOUBLED)
     source = load_file(model_file("xvlm"))
     official = {name: value for name, value in source.items() if name.startswith("vision_encoder.")}
     official |= {target: source[origin] for target, origin in facts["target_to_source"].items()}
@@ -183,7 +190,6 @@ def test_a_doubled_checkpoint_converts_and_comes_back(tmp_path: Path) -> None:
     model._mean.zero_()
     model._std.fill_(1)
     logits = model.answer_logits([fuse(model, features("xvlm", model), tensors, pair_of(tensors))])
-    file = "tasks_more/nlvr_doubled.safetensors"
     check(file, "changed.out.logits (converted)", logits, tensors["changed.out.logits"], atol=STATES)
 
     to_official(tmp_path / "weights", tmp_path / "back.th")
