@@ -20,12 +20,13 @@ def copied_layers(text_layers: int, fusion_layers: int, layers: int) -> list[int
 
     As in the official code (models/model_generation.py, XVLMForVQA), a decoder half as deep as the fusion encoder
     copies every second layer: those with an odd number in the stack of text and fusion layers. That is 1, 3, 5 of 6
-    fusion layers on 12 text layers, and 0, 2 of 4 on 3. Decoders of other depths copy the first layers.
+    fusion layers on 12 text layers, and 0, 2 of 4 on 3. The official code refuses other depths; here a decoder with
+    fewer layers copies evenly spaced ones up to the last, and one with more has new layers above the copied ones.
     """
-    numbers = list(range(fusion_layers))
     if layers == fusion_layers // 2:
-        numbers = [number for number in numbers if (text_layers + number) % 2]
-    return numbers[:layers]
+        return [number for number in range(fusion_layers) if (text_layers + number) % 2][:layers]
+    copied = min(layers, fusion_layers)
+    return [(place + 1) * fusion_layers // copied - 1 for place in range(copied)]
 
 
 def _layers(names: Iterable[str]) -> int:

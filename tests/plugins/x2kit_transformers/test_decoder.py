@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 from x2kit_transformers import Bert, XLMRoberta
+from x2kit_transformers.decoder import copied_layers
 
 from x2kit.plugin import IdsOnly, SpecialIds, TextDecoder, Tokenizer
 
@@ -114,10 +115,10 @@ def test_it_begins_with_what_fits_of_the_other_parts(kind: type[Bert | XLMRobert
         "encoder.layer.0.output.dense.bias": torch.randn(WIDTH),
     }
     fusion = {
-        "1.crossattention.self.query.weight": query,
-        "1.crossattention.self.key.weight": torch.randn(WIDTH, WIDTH + 1),
-        "1.crossattention.self.key.bias": torch.randn(WIDTH),
-        "2.attention.self.query.weight": query,
+        "2.crossattention.self.query.weight": query,
+        "2.crossattention.self.key.weight": torch.randn(WIDTH, WIDTH + 1),
+        "2.crossattention.self.key.bias": torch.randn(WIDTH),
+        "1.attention.self.query.weight": query,
     }
     head = {"dense.bias": torch.randn(WIDTH), "decoder.weight": words, "decoder.bias": torch.randn(40)}
     found = decoder.begin_from(text, fusion, head)
@@ -139,9 +140,9 @@ def test_it_begins_with_what_fits_of_the_other_parts(kind: type[Bert | XLMRobert
 
 @pytest.mark.parametrize(
     ("text_layers", "layers", "copied"),
-    [(3, 2, [0, 2]), (12, 2, [1, 3]), (3, 4, [0, 1, 2, 3]), (3, 3, [0, 1, 2])],
+    [(3, 2, [0, 2]), (12, 2, [1, 3]), (3, 4, [0, 1, 2, 3]), (3, 3, [0, 1, 3])],
 )
-def test_a_decoder_half_as_deep_takes_the_odd_layers_of_the_official_stack(
+def test_a_shallower_decoder_takes_layers_from_the_whole_depth(
     kind: type[Bert | XLMRoberta], text_layers: int, layers: int, copied: list[int]
 ) -> None:
     config = kind(width=WIDTH, heads=2, mlp_ratio=2, max_length=12)
@@ -151,3 +152,22 @@ def test_a_decoder_half_as_deep_takes_the_odd_layers_of_the_official_stack(
     found = decoder.begin_from(text, fusion, {})
     assert [int(value[0]) for value in found.values()] == copied
     assert [int(name.split(".layer.")[1][0]) for name in found] == list(range(layers))
+
+
+@pytest.mark.parametrize(
+    ("text_layers", "fusion_layers", "layers", "copied"),
+    [
+        (12, 6, 6, [0, 1, 2, 3, 4, 5]),
+        (12, 6, 3, [1, 3, 5]),  # odd numbers in the stack, as in the official code
+        (3, 4, 2, [0, 2]),
+        (12, 6, 2, [2, 5]),
+        (12, 6, 4, [0, 2, 3, 5]),
+        (12, 6, 1, [5]),
+        (12, 2, 3, [0, 1]),
+        (12, 0, 2, []),
+    ],
+)
+def test_half_the_depth_are_the_odd_layers_of_the_official_stack_and_others_are_evenly_spaced(
+    text_layers: int, fusion_layers: int, layers: int, copied: list[int]
+) -> None:
+    assert copied_layers(text_layers, fusion_layers, layers) == copied
