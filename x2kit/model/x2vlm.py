@@ -400,5 +400,5 @@ def image_context(features: VisionFeatures, rows: Tensor) -> Context:
         features: of M distinct images.
         rows: [B] int64, the image of each text row; or [B, K], its K images.
     """
-    lead = gather_rows(features.summary, rows.flatten()).unflatten(0, (len(rows), -1))
+    lead = gather_rows(features.summary, rows.flatten()).view(len(rows), -1, features.summary.shape[1])
     return Context(features.patches, rows, None, lead)
