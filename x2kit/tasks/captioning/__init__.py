@@ -1,0 +1,1 @@
+"""Captioning: training losses, generation and the metrics of the COCO evaluation."""
