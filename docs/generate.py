@@ -64,6 +64,8 @@ PUBLIC = {
         "pool_regions",
         "token_embedding",
         "read_partly",
+        "read_next",
+        "fuse_next",
         "save_assets",
         "no_decay",
         "fresh",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from x2kit.plugin import Context, FusionEncoder, NameTable, gather_rows
+from x2kit.plugin import Context, FusionEncoder, NameTable, Past, causal_mask, gather_rows
 
 if TYPE_CHECKING:
     from x2kit_fusion.config import CrossLayers
@@ -132,8 +132,30 @@ class CrossBertLayer(nn.Module):
         states = self.self_attention(states[:, :read], key, value, mask)
         if shared is not None and context is not None:
             states = self._cross_attend(states, shared, context, rows)
+        return self._feed_forward(states)
+
+    def read_next(self, states: Tensor, keys: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply the layer to the next tokens of texts read from left to right.
+
+        Args:
+            states: [R, K, D]; rows of one context are adjacent, equally many for each.
+            keys: [M, N, 2D], keys and values of the contexts.
+            before: [R, L, 2D], keys and values of the tokens before.
+        Returns: states [R, K, D], and keys and values [R, L + K, 2D] of all tokens.
+        """
+        own = self.self_attention.key_value(states)
+        if before is not None:
+            own = torch.cat([before, own], 1)
+        mask = causal_mask(states.shape[1], own.shape[1], states.device)
+        states = self.self_attention(states, *self.self_attention.split_heads(own), mask)
+        # As queries of one long row for each context, rows need no copies of its keys.
+        joined = states.reshape(len(keys), -1, states.shape[2])
+        joined = self.cross_attention(joined, *self.cross_attention.split_heads(keys), None)
+        return self._feed_forward(joined.view_as(states)), own
+
+    def _feed_forward(self, states: Tensor) -> Tensor:
         inner = F.dropout(self.output(F.gelu(self.intermediate(states))), self.dropout, self.training)
-        return self.norm(states + inner)
+        return self.norm(states + inner)  # type: ignore[no-any-return]
 
     def _cross_attend(self, states: Tensor, shared: SharedKeys, context: Context, rows: slice) -> Tensor:
         """Attend from the hidden states [R', L', D] of the text rows `rows` to their contexts."""
@@ -185,6 +207,15 @@ class CrossBertEncoder(FusionEncoder):
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Project keys and values of each layer, [M, N, 2D]."""
         return tuple(layer.cross_attention.key_value(tokens) for layer in self.layers)
+
+    def fuse_next(self, text: Tensor, context: Context, past: Past = ()) -> tuple[Tensor, Past]:
+        """Fuse the next tokens; `past` holds keys and values [B, L, 2D] of each layer."""
+        kept = []
+        prepared = context.prepared or self.prepare(context.tokens)
+        for layer, keys, before in zip(self.layers, prepared, past or [None] * len(prepared), strict=True):
+            text, own = layer.read_next(text, keys, before)
+            kept.append(own)
+        return text, tuple(kept)
 
     def forward(
         self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0

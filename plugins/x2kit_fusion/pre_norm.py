@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from x2kit.plugin import Context, FusionEncoder
+from x2kit.plugin import Context, FusionEncoder, Past
 from x2kit_fusion.cross_bert import CrossBertEncoder, CrossBertLayer
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ class PreNormEncoder(CrossBertEncoder):
     ) -> Tensor:
         fused: Tensor = self.norm(super().forward(text, text_mask, context, summary_rows))
         return fused
+
+    def fuse_next(self, text: Tensor, context: Context, past: Past = ()) -> tuple[Tensor, Past]:
+        states, kept = super().fuse_next(text, context, past)
+        return self.norm(states), kept
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return FusionEncoder.official_names(self, first_layer)

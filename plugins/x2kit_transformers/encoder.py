@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from x2kit.plugin import NameTable, TextEncoder, Tokenizer
+from x2kit.plugin import NameTable, Past, TextEncoder, Tokenizer, causal_mask
 from x2kit_transformers.sizes import position_offset
 
 if TYPE_CHECKING:
@@ -99,6 +99,28 @@ class HuggingFaceEncoder(TextEncoder):
             input_ids=ids, attention_mask=sees[:, None], position_ids=positions + first
         ).last_hidden_state
         return tokens
+
+    def read_next(self, ids: Tensor, past: Past = ()) -> tuple[Tensor, Past]:
+        """Encode the next tokens; `past` holds keys and values [B, L, H, D/H] of each layer."""
+        family = self.model.config.model_type
+        if family not in PARTIAL_READERS:
+            return super().read_next(ids, past)
+        cache = DynamicCache()
+        for layer, (key, value) in enumerate(zip(past[::2], past[1::2], strict=True)):
+            cache.update(key.transpose(1, 2), value.transpose(1, 2), layer)
+        first = past[0].shape[1] if past else 0
+        length = first + ids.shape[1]
+        positions = torch.arange(first, length, device=ids.device) + position_offset(
+            family, self.tokenizer.special.pad
+        )
+        tokens: Tensor = self.model(
+            input_ids=ids,
+            attention_mask=causal_mask(ids.shape[1], length, ids.device)[:, None],
+            position_ids=positions[None],
+            past_key_values=cache,
+        ).last_hidden_state
+        kept = [part.transpose(1, 2) for layer in cache.layers for part in (layer.keys, layer.values)]
+        return tokens, tuple(kept)
 
     def token_embedding(self) -> nn.Embedding | None:
         embedding = self.model.get_input_embeddings()

@@ -11,7 +11,7 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | cclm_init | rows of its batch in another order |
 | retrieval | fewer images, fewer texts, both in another order, other numbers of candidates; scores, ranks, recalls |
 | tasks | questions, answer classes and hidden units in another order; some captions are not written |
-| tasks_more | the models and images before these changes; rows of NLVR2, MaRVL and XVNLI, boxes and texts in another order |
+| tasks_more | the models and images before these changes; rows, boxes and texts in another order |
 | dist | processes change places, the rows of each are in another order |
 | relpos | fewer heads, channels, blocks and cases, the others in another order |
 | keys | a model fewer |

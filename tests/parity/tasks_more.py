@@ -78,8 +78,10 @@ class TaskModel(NamedTuple):
         return self.official(named)
 
 
-def recorded(files: Files) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read facts and tensors of a recorded task."""
+def recorded(files: Files | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read facts and tensors of a recorded task, by their paths or their name in tasks_more."""
+    if isinstance(files, str):
+        files = Files(f"tasks_more/{files}.json", f"tasks_more/{files}.safetensors")
     return json.loads((REFERENCE / files.facts).read_text()), load_file(REFERENCE / files.tensors)
 
 

@@ -98,7 +98,8 @@ def test_written_captions(model: X2VLM, images: Tensor, facts: dict[str, Any]) -
     for call in facts["generation"]:
         limit = call["total_length_limit"]
         features = model.encode_images(images[call["image_rows"]])
-        found = write_captions(model, features, prompt, search_of(call["args"], limit, len(prompt)))
+        search = search_of(call["args"], limit, len(prompt))
+        found = [text.ids for text in write_captions(model, features, prompt, search)]
         padding = model.tokenizer.special.pad
         padded = [ids + [padding] * (limit - len(ids)) for ids in found]
         check_equal(FACTS, "generation.ids", padded, call["ids"])

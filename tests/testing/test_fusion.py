@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from x2kit.plugin import Context, FusionEncoder, FusionEncoderConfig, FusionFacts
+from x2kit.plugin import Context, FusionEncoder, FusionEncoderConfig, FusionFacts, Past
 from x2kit.testing import checks
 
 Mistake = Literal[
@@ -189,3 +189,20 @@ def test_first_party_fusion_keeps_the_contract() -> None:
     from x2kit.testing import check_fusion
 
     check_fusion(CrossBert(layers=2, heads=2))
+
+
+def test_a_cache_of_wrong_tokens_is_named() -> None:
+    from x2kit_fusion import CrossBert
+    from x2kit_fusion.cross_bert import CrossBertEncoder
+
+    class Forgetful(CrossBertEncoder):
+        def fuse_next(self, text: Tensor, context: Context, past: Past = ()) -> tuple[Tensor, Past]:
+            return super().fuse_next(text, context, ())
+
+    class Cached(CrossBert):
+        def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
+            return Forgetful(self, text_width, context_width)
+
+    check = next(check for check in LAWS if check.__name__ == "fusing_on_equals_fusing_again")
+    with pytest.raises(AssertionError, match="differs from fusing all tokens again"):
+        check(Cached(layers=2, heads=2))

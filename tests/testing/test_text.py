@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from x2kit.plugin import SpecialIds, TextEncoder, TextEncoderConfig, TextFacts, Tokenizer
+from x2kit.plugin import Past, SpecialIds, TextEncoder, TextEncoderConfig, TextFacts, Tokenizer
 from x2kit.testing import checks
 
 Mistake = Literal[
@@ -120,3 +120,24 @@ def test_each_mistake_is_named(mistake: Mistake, name: str, said: str) -> None:
     check = next(check for check in LAWS if check.__name__ == name)
     with pytest.raises(AssertionError, match=f"Bag: {name}: .*{said}"):
         check(Bag(mistake=mistake))
+
+
+def test_a_cache_of_wrong_tokens_is_named() -> None:
+    class Remembering(BagEncoder):
+        def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
+            return sees.float() @ self.words(ids)
+
+        def read_next(self, ids: Tensor, past: Past = ()) -> tuple[Tensor, Past]:
+            tokens = self.words(ids).cumsum(1)
+            if past and self.mistake != "order":
+                tokens = tokens + past[0][:, -1:]
+            return tokens, (torch.cat([*past, tokens], 1),)
+
+    class Cached(Bag):
+        def build(self, tokenizer: Tokenizer, assets: Path | None = None) -> TextEncoder:
+            return Remembering(tokenizer, self.mistake)
+
+    check = next(check for check in LAWS if check.__name__ == "reading_on_equals_reading_again")
+    check(Cached())
+    with pytest.raises(AssertionError, match="differs from reading all tokens again"):
+        check(Cached(mistake="order"))

@@ -7,6 +7,12 @@ the rows with `gather_over_processes`.
 from x2kit.distributed.gather import GatherGradient, gather_over_processes
 from x2kit.objectives.answers import answer_log_likelihood, chosen_answer_loss, written_answer_loss
 from x2kit.objectives.boxes import bbox_loss, giou_loss
+from x2kit.objectives.captions import (
+    leave_one_out,
+    mean_log_probability,
+    next_token_loss,
+    self_critical_loss,
+)
 from x2kit.objectives.contrastive import contrastive_logits, itc_loss
 from x2kit.objectives.masked_language import caption_loss, mlm_loss
 from x2kit.objectives.matching import draw_negatives, itm_loss, negative_weights
@@ -26,8 +32,12 @@ __all__ = [
     "giou_loss",
     "itc_loss",
     "itm_loss",
+    "leave_one_out",
+    "mean_log_probability",
     "mlm_loss",
     "negative_weights",
+    "next_token_loss",
+    "self_critical_loss",
     "similar_image_weights",
     "written_answer_loss",
 ]

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from x2kit.plugin.encoders import (
         Context,
         FusionEncoder,
+        Past,
         TextDecoder,
         TextEncoder,
         VisionEncoder,
         VisionFeatures,
+        causal_mask,
     )
     from x2kit.plugin.tasks import (
         EncodedRow,
@@ -55,10 +57,12 @@ if TYPE_CHECKING:
 _LAZY = {
     "Context": "plugin.encoders",
     "FusionEncoder": "plugin.encoders",
+    "Past": "plugin.encoders",
     "TextDecoder": "plugin.encoders",
     "TextEncoder": "plugin.encoders",
     "VisionEncoder": "plugin.encoders",
     "VisionFeatures": "plugin.encoders",
+    "causal_mask": "plugin.encoders",
     "gather_rows": "plugin.toolkit.gather",
     "Ranks": "distributed.ranks",
     "EncodedRow": "plugin.tasks",
@@ -93,6 +97,7 @@ __all__ = [
     "NameTable",
     "Objective",
     "ObjectiveConfig",
+    "Past",
     "Place",
     "PluginError",
     "Prediction",
@@ -131,6 +136,7 @@ __all__ = [
     "VisionFeatures",
     "WeightsError",
     "WidthError",
+    "causal_mask",
     "gather_rows",
     "hookimpl",
 ]

@@ -20,6 +20,14 @@ from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.plugin.toolkit.gather import gather_rows
 
+Past = tuple[Tensor, ...]
+"""What an encoder keeps of the tokens that it has read from left to right: tensors [B, L, ...] for L tokens."""
+
+
+def causal_mask(count: int, length: int, device: torch.device) -> Tensor:
+    """Return the causal attention mask [1, count, length] bool of the last `count` of `length` tokens."""
+    return torch.ones(1, count, length, dtype=torch.bool, device=device).tril(length - count)
+
 
 class VisionFeatures(NamedTuple):
     """Output of a vision encoder; the vision sequence is the summary followed by the patches.
@@ -154,6 +162,24 @@ class TextEncoder(Encoder):
         """
         raise HeadError(f"{type(self).__name__} reads whole texts only, so it cannot generate captions")
 
+    def read_next(self, ids: Tensor, past: Past = ()) -> tuple[Tensor, Past]:
+        """Encode the next tokens of texts read from left to right; each token attends to itself and those before.
+
+        The default reads all tokens again. An encoder that keeps keys and values overrides it, for generation in linear
+        time.
+
+        Args:
+            ids: [B, K] int64, the tokens after those of `past`.
+            past: as an earlier call returned it, with rows and last tokens selected by the caller; empty at the start.
+        Returns: [B, K, D], and `past` for the next call.
+        Raises: HeadError as `read_partly`.
+        """
+        read = torch.cat([*past, ids], 1)
+        length = read.shape[1]
+        positions = torch.arange(length, device=ids.device).expand(len(ids), -1)
+        sees = causal_mask(length, length, ids.device).expand(len(ids), -1, -1)
+        return self.read_partly(read, sees, positions)[:, -ids.shape[1] :], (read,)
+
     def token_embedding(self) -> nn.Embedding | None:
         """Return the word embedding [V, D] that the masked-language head shares with `model.heads.tie_mlm`.
 
@@ -224,6 +250,24 @@ class FusionEncoder(Encoder):
         Nothing by default; keys and values of every layer in an encoder with cross-attention.
         """
         return ()
+
+    def fuse_next(self, text: Tensor, context: Context, past: Past = ()) -> tuple[Tensor, Past]:
+        """Fuse the next tokens of texts read from left to right; see `TextEncoder.read_next`.
+
+        The default fuses all tokens again. An encoder that keeps keys and values overrides it; beams of an image then
+        share the keys of its context.
+
+        Args:
+            text: [B, K, D], from `TextEncoder.read_next`.
+            context: of whole images, without `mask` and `lead`; `rows` ascend, equally many for each of M contexts.
+            past: as an earlier call returned it, with rows and last tokens selected by the caller; empty at the start.
+        Returns: [B, K, D], and `past` for the next call.
+        """
+        read = torch.cat([*past, text], 1)
+        length = read.shape[1]
+        sees = causal_mask(length, length, text.device).expand(len(text), -1, -1)
+        fused: Tensor = self(read, sees, context)
+        return fused[:, -text.shape[1] :], (read,)
 
     @abstractmethod
     def forward(

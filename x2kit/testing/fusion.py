@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import HeadError
-from x2kit.plugin.encoders import Context
+from x2kit.plugin.encoders import Context, FusionEncoder
 from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
 from x2kit.testing.subjects import FusionSubject
 
@@ -256,6 +256,27 @@ def _repeated(context: Context, images: int) -> Context:
     return context._replace(rows=rows, mask=mask, lead=context.lead.expand(-1, images, -1))
 
 
+def fusing_on_equals_fusing_again(subject: FusionSubject) -> None:
+    """`fuse_next`, if overridden, gives the same as fusing all tokens again, as its default does."""
+    encoder = subject.build()
+    if type(encoder).fuse_next is FusionEncoder.fuse_next:
+        return
+    text, _, context = subject.inputs()
+    text, rows = text[:4], torch.tensor([0, 0, 1, 1])
+    prepared = tuple(part[:2] for part in encoder.prepare(context.tokens))
+    shared = Context(context.tokens[:2], rows, prepared=prepared)
+    whole, _ = FusionEncoder.fuse_next(encoder, text, shared)
+    swapped = torch.tensor([1, 0, 2, 2])
+    past = tuple(part[swapped, :4] for part in encoder.fuse_next(text[:, :5], shared)[1])
+    for given in (shared, shared._replace(prepared=())):
+        fused, _ = encoder.fuse_next(text[swapped, 4:], given, past)
+        claim_close(
+            fused,
+            whole[swapped, 4:],
+            "fuse_next() after rows and tokens of its past were selected differs from fusing all tokens again",
+        )
+
+
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
@@ -271,4 +292,5 @@ LAWS = (
     attention_is_given_or_refused,
     equal_images_are_one,
     each_image_of_a_row_is_seen,
+    fusing_on_equals_fusing_again,
 )

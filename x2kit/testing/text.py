@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from x2kit.errors import HeadError
+from x2kit.plugin.encoders import TextEncoder
 from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
 from x2kit.testing.subjects import TextSubject
 
@@ -113,6 +115,26 @@ def the_word_embedding_fits(subject: TextSubject) -> None:
     )
 
 
+def reading_on_equals_reading_again(subject: TextSubject) -> None:
+    """`read_next`, if overridden, gives the same as reading all tokens again, as its default does."""
+    encoder = subject.build()
+    if type(encoder).read_next is TextEncoder.read_next:
+        return
+    ids = subject.batch()[0][:, :4]
+    try:
+        whole, _ = TextEncoder.read_next(encoder, ids)
+    except HeadError:  # reads whole texts only
+        return
+    turned = torch.arange(len(ids)).flip(0)
+    past = tuple(part[turned, :2] for part in encoder.read_next(ids[:, :3])[1])
+    tokens, _ = encoder.read_next(ids[turned, 2:], past)
+    claim_close(
+        tokens,
+        whole[turned, 2:],
+        "read_next() after rows and tokens of its past were selected differs from reading all tokens again",
+    )
+
+
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
@@ -122,4 +144,5 @@ LAWS = (
     every_kept_token_matters,
     the_longest_text_fits,
     the_word_embedding_fits,
+    reading_on_equals_reading_again,
 )
