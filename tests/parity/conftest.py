@@ -97,7 +97,11 @@ def official(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
 
 
 def record(
-    name: str, video: bool = False, more: Mapping[str, Tensor] | None = None, **heads: Any
+    name: str,
+    video: bool = False,
+    more: Mapping[str, Tensor] | None = None,
+    files: tuple[Path, Path] | None = None,
+    **heads: Any,
 ) -> Recording:
     """A recorded model.
 
@@ -105,10 +109,13 @@ def record(
         name: folder of the reference.
         video: with its frame positions, which lie in the video batch.
         more: parameters of other heads by official name, and values instead of the model's own.
+        files: settings and weights, if not those of the folder.
         heads: settings of `HeadsConfig` for heads that only a task has.
     """
     folder = REFERENCE / name
-    config = json.loads((folder / "config.json").read_text())
+    settings_file, weights_file = files or (folder / "config.json", folder / "model.safetensors")
+    config = json.loads(settings_file.read_text())
+    config = config.get(name, config)
     text, cross = config["text"], config.get("cross")
     separate = cross is not None
     layers = text["num_layers"] if separate else text["fusion_start_at"]
@@ -136,7 +143,7 @@ def record(
         dropout=fusion["dropout"],
     )
     vision = vision_of(config)
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load_file(weights_file)
     if video:
         batch = load_file(folder / "video_batch.safetensors")
         tensors |= {

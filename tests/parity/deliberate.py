@@ -61,4 +61,19 @@ DELIBERATE: list[Deliberate] = [
         "none: the official mean counts padding, so the map is smaller by tokens / longest text of the batch",
         "the order of the boxes is the same, and a map does not depend on the other texts of the batch",
     ),
+    Deliberate(
+        "Where the k answers to rank cut through answers with the same first token, those first in the list are scored",
+        "none: which of them the official code scores depends on torch's sort, and so on the device",
+        "the answer to a question must not depend on the machine",
+    ),
+    Deliberate(
+        "Annotators are told apart by their place in the list of answers",
+        "none: the official metric compares whole records, and without `answer_id` leaves out all equal answers",
+        "the published files for fine-tuning have no `answer_id`; with it both are equal",
+    ),
+    Deliberate(
+        "Questions of a step without any answer of the list have the loss 0 (MSRVTT-QA, MSVD-QA)",
+        "none: officially the mean over no row, which is not a number, ends the run",
+        "small batches may hold only rare answers",
+    ),
 ]

@@ -6,8 +6,8 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | folder | what becomes of it |
 |---|---|
 | xvlm, cclm | rows of batches in another order, with all that was recorded of rows and the negatives of training |
-| | (not xvlm's image batch: `tasks` names its rows by their place); dimensions of the projections and hidden units |
-| | of the heads in another order, before and after training |
+| | (not the image batches: `tasks` and `tasks_more` name their rows by their place); dimensions of the projections |
+| | and hidden units of the heads in another order, before and after training |
 | cclm_init | rows of its batch in another order |
 | retrieval | fewer images, fewer texts, both in another order, other numbers of candidates; scores, ranks, recalls |
 | tasks | questions, answer classes and hidden units in another order; some captions are not written |
@@ -15,6 +15,7 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | dist | processes change places, the rows of each are in another order |
 | relpos | fewer heads, channels, blocks and cases, the others in another order |
 | keys | a model fewer |
+| tasks_more | questions about images and videos in another order, with their answers; hidden units of heads |
 | init, regions, schedule, text, video | cases in another order, some left out |
 
 All that is not named is copied. No size of the encoders changes, and no token has another id.
@@ -35,7 +36,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
-FIXED = ("xvlm/image_batch",)
+FIXED = ("xvlm/image_batch", "cclm/image_batch")
 """Batches whose rows other files name by their place."""
 HEADS = ("itm_head", "bbox_head", "cls_head")
 RECALLS = (1, 5, 10)
@@ -243,7 +244,7 @@ def questions_in_order(tensors: Tensors) -> Tensors:
     for name, value in tensors.items():
         if name.startswith("param.") or "candidate" in name:
             found[name] = value
-        elif len(value) == len(answers) and name.startswith("in.train_answer_"):
+        elif len(value) == len(answers) and "train_answer_" in name:
             found[name] = value[answers]
         else:
             found[name] = value[questions]
@@ -297,6 +298,45 @@ def predictions_in_order(facts: dict[str, Any]) -> dict[str, Any]:
     if "predicted" in facts:
         found["predicted"] = [facts["predicted"][row] for row in order(len(facts["predicted"])).tolist()]
     return found
+
+
+# More tasks
+
+
+def answers(folder: Path) -> None:
+    for path in folder.glob("*_ranking*.safetensors"):
+        change_tensors(path, ranked_questions)
+        change_json(path.with_suffix(".json"), ranked_facts)
+    for name in ("vqa_classification", "video_qa"):
+        if (path := folder / f"{name}.safetensors").exists():
+            change_tensors(path, dimensions_in_order)
+    change_json(
+        folder / "vqa_accuracy.json",
+        lambda facts: facts | {"questions": [facts["questions"][-1], *facts["questions"][:-1]]},
+    )
+
+
+def ranked_questions(tensors: Tensors) -> Tensors:
+    """Questions in another order; answers to rank keep their place, which decides ties."""
+    asked = {name: value for name, value in tensors.items() if name.startswith(("in.", "out."))}
+    candidates = {name: value for name, value in asked.items() if name.startswith("in.candidate_")}
+    renamed = {name.replace("candidates_", "chosen_"): value for name, value in asked.items()}
+    found = questions_in_order(renamed)
+    return (
+        tensors
+        | {name.replace("chosen_", "candidates_"): value for name, value in found.items()}
+        | candidates
+    )
+
+
+def ranked_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    count = len(facts["questions"])
+    return {
+        name: [value[row] for row in order(count)]
+        if name == "questions" or name.endswith((".answers", ".tie_at_cut"))
+        else value
+        for name, value in facts.items()
+    }
 
 
 # The others
@@ -399,6 +439,7 @@ def write(source: Path, target: Path) -> None:
     retrieval(target / "retrieval")
     tasks(target / "tasks")
     grounding(target / "tasks_more")
+    answers(target / "tasks_more")
     change_tensors(target / "dist" / "itc_two_processes.safetensors", processes)
     position_tables(target / "relpos")
     inventories(target / "keys")

@@ -56,6 +56,7 @@ FOLDERS = {
     "regions": "Regions: patches under a box, boxes in a crop",
     "retrieval": "Retrieval: features, matching scores, ranks, recalls",
     "tasks": "Answers, captions, grounding, reasoning over two images",
+    "tasks_more": "The tasks as a whole: questions, pairs of images, captions, weak grounding, metrics",
     "dist": "The contrastive loss in two processes",
     "schedule": "Learning rates over the steps",
     "text": "Cleaning of texts",

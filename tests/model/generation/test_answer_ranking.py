@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from x2kit.errors import ShapeError
+from x2kit.model.generation import answer_ranking
 from x2kit.model.generation.answer_ranking import rank_answers
 from x2kit.plugin import TextDecoder
 
@@ -78,6 +79,24 @@ def test_longer_padding_changes_nothing() -> None:
     plain = rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 3)
     padded = rank_answers(Bigrams(), QUESTIONS, ASKED, longer, longer != PAD, 3)
     assert_close(padded, plain)
+
+
+def test_a_cut_through_equal_first_tokens_takes_those_first_in_the_list() -> None:
+    likely, unlikely = log_probabilities(0)[OPEN, 3:].argsort(descending=True)[[0, -1]].tolist()
+    ends = [
+        [3 + likely, CLOSE, PAD],
+        [3 + unlikely, CLOSE, PAD],
+        *([3 + likely, n, CLOSE] for n in range(4, 9)),
+    ]
+    answers = torch.tensor([[OPEN, *end] for end in ends])
+    found = rank_answers(Bigrams(), QUESTIONS[:1], ASKED[:1], answers, answers != PAD, 3)
+    assert sorted(found.rows[0].tolist()) == [0, 2, 3]
+
+
+def test_blocks_of_questions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 3)
+    monkeypatch.setattr(answer_ranking, "ANSWERS_AT_ONCE", 1)
+    assert_close(rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 3), whole)
 
 
 def test_answers_that_cannot_be_ranked_are_refused() -> None:

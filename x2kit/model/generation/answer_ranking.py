@@ -14,6 +14,9 @@ from x2kit.errors import ShapeError
 from x2kit.objectives import answer_log_likelihood
 from x2kit.plugin import TextDecoder
 
+ANSWERS_AT_ONCE = 1024
+"""Answers that one decoder pass scores; each needs the states of its question."""
+
 
 class RankedAnswers(NamedTuple):
     """The best K answers of each question, best first.
@@ -39,7 +42,9 @@ def rank_answers(
     """Rank the answers of a list for each question.
 
     The K answers with the likeliest first token are scored in full: the log-probability of the first token plus the
-    log-likelihood of the whole answer, which counts the first token again (official code).
+    log-likelihood of the whole answer, which counts the first token again (official code). Answers with the same first
+    token are equally likely there; where K cuts through them, those that stand first in the list are scored, while the
+    official choice depends on torch's sort.
 
     Args:
         decoder: of answers.
@@ -47,7 +52,7 @@ def rank_answers(
         states_mask: [Q, L] bool.
         answer_ids: [A, T] int64, T at least 2; all begin with the same special first token.
         answer_mask: [A, T] bool.
-        num_close: K; one decoder pass scores all Q x K answers.
+        num_close: K (official `k_test`).
     Raises: ShapeError for fewer than K answers, or answers that begin with different tokens.
     """
     if not 0 < num_close <= len(answer_ids):
@@ -58,11 +63,30 @@ def rank_answers(
         raise ShapeError("answers begin with different tokens; all must begin with the special first token")
     opening = answer_ids[:1, :1].expand(len(states), 1)
     logits = decoder(opening, torch.ones_like(opening, dtype=torch.bool), states, states_mask)
-    first, close = logits[:, 0].float().log_softmax(-1)[:, answer_ids[:, 1]].topk(num_close)  # [Q, K] each
-    ids, mask = answer_ids[close.flatten()], answer_mask[close.flatten()]  # [Q x K, T] each
-    logits = decoder(
-        ids, mask, states.repeat_interleave(num_close, 0), states_mask.repeat_interleave(num_close, 0)
-    )
-    score = first + answer_log_likelihood(logits, ids, mask).view_as(first)
-    probability, order = score.softmax(-1).sort(-1, descending=True)
+    likely = logits[:, 0].float().log_softmax(-1)[:, answer_ids[:, 1]]  # [Q, A]
+    first, close = (
+        each[:, :num_close] for each in likely.sort(dim=-1, descending=True, stable=True)
+    )  # [Q, K] each
+    questions = torch.arange(len(states), device=states.device).split(max(1, ANSWERS_AT_ONCE // num_close))
+    whole = [
+        _log_likelihood(decoder, states[q], states_mask[q], answer_ids, answer_mask, close[q])
+        for q in questions
+    ]
+    score = first + torch.cat(whole)
+    probability, order = score.softmax(-1).sort(dim=-1, descending=True, stable=True)
     return RankedAnswers(close.gather(1, order), probability)
+
+
+def _log_likelihood(
+    decoder: TextDecoder,
+    states: Tensor,
+    states_mask: Tensor,
+    answer_ids: Tensor,
+    answer_mask: Tensor,
+    close: Tensor,
+) -> Tensor:
+    """Compute the log-likelihood [Q, K] of the answers `close` [Q, K] of each question."""
+    count = close.shape[1]
+    ids, mask = answer_ids[close.flatten()], answer_mask[close.flatten()]  # [Q x K, T] each
+    logits = decoder(ids, mask, states.repeat_interleave(count, 0), states_mask.repeat_interleave(count, 0))
+    return answer_log_likelihood(logits, ids, mask).view_as(close)

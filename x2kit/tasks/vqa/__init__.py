@@ -1,0 +1,1 @@
+"""Questions about images and videos: answers written, ranked, classified or chosen."""
