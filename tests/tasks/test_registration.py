@@ -16,8 +16,11 @@ def test_the_plugin_registers_its_tasks() -> None:
     registry = Registry("x2kit_evaluation", "x2kit")
     x2kit_register(registry)
     assert [(entry.component.kind, entry.component.component_name()) for entry in registry] == [
+        ("task", "AnswerClassification"),
         ("task", "Grounding"),
+        ("task", "MultipleChoice"),
         ("task", "Retrieval"),
+        ("task", "VQA"),
         ("task", "WeakGrounding"),
     ]
 

@@ -6,8 +6,9 @@ from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
 from x2kit.tasks.grounding.config import Grounding, WeakGrounding
 from x2kit.tasks.retrieval.config import Retrieval
+from x2kit.tasks.vqa.config import VQA, AnswerClassification, MultipleChoice
 
-__all__ = ["Grounding", "Retrieval", "WeakGrounding"]
+__all__ = ["VQA", "AnswerClassification", "Grounding", "MultipleChoice", "Retrieval", "WeakGrounding"]
 
 x2kit_api = "1"
 
@@ -18,3 +19,6 @@ def x2kit_register(registry: Registry) -> None:
     registry.add(Retrieval)
     registry.add(Grounding)
     registry.add(WeakGrounding)
+    registry.add(VQA)
+    registry.add(AnswerClassification)
+    registry.add(MultipleChoice)
