@@ -55,6 +55,23 @@ class Compositions:
             f"emoji: found no new set of {fewest} to {most} of {len(self.points)} concepts in {self.split}"
         )
 
+    def complete(
+        self, rng: np.random.Generator, count: int, some: Sequence[int] = (), without: Sequence[int] = ()
+    ) -> tuple[int, ...]:
+        """Draw `count` concepts that, together with `some`, form a set of this split.
+
+        Args:
+            without: concepts that are not drawn.
+        Raises: DataError if none is found.
+        """
+        for _ in range(_TRIES):
+            found = self._distinct(rng, count, (*some, *without))
+            if self._fits((*some, *found)):
+                return found
+        raise DataError(
+            f"emoji: found no set of {len(some) + count} of {len(self.points)} concepts in {self.split}"
+        )
+
     def change_one(self, rng: np.random.Generator, base: tuple[int, ...]) -> tuple[int, ...]:
         """Replace one concept of a set. Raises DataError if no such set is found."""
         for _ in range(_TRIES):
@@ -75,11 +92,11 @@ class Compositions:
             seen.add(frozenset(sets[-1]))
         return sets
 
-    def _distinct(self, rng: np.random.Generator, count: int) -> tuple[int, ...]:
+    def _distinct(self, rng: np.random.Generator, count: int, without: Sequence[int] = ()) -> tuple[int, ...]:
         found: list[int] = []
         while len(found) < count:
             number = below(rng, len(self.points))
-            if number not in found:
+            if number not in found and number not in without:
                 found.append(number)
         return tuple(found)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from x2kit.plugin import DataError, SettingError
-from x2kit_emoji.dataset import LANGUAGES, not_installed
+from x2kit_emoji.dataset import LANGUAGES, SIGNS, not_installed
 from x2kit_emoji.drawings import coarse_look, drawing_files, read_drawing
 
 MAX_LETTERS = 30
@@ -42,7 +42,8 @@ def choose(count: int) -> list[Concept]:
 
     Candidates are emoji of one code point that both vendors have drawn and that all languages name in at most
     four words of letters, without parts such as skin tones. They are shuffled with a fixed seed, then skipped if
-    their name (in any language) or drawing (of either vendor) is too close to that of an earlier one.
+    their name (in any language) or drawing (of either vendor) is too close to that of an earlier one. Signs are
+    left out.
 
     Raises: DataError for a missing package, SettingError if there are not so many.
     """
@@ -55,7 +56,7 @@ def choose(count: int) -> list[Concept]:
 @lru_cache(maxsize=4)
 def _choose(count: int) -> list[Concept]:
     google, twitter = drawing_files("google"), drawing_files("twitter")
-    names = _names(sorted(google.keys() & twitter.keys()))
+    names = names_of(sorted(google.keys() & twitter.keys()))
     order = sorted(names)
     # random.Random gives the same order in every version of Python. Shuffling before filtering keeps most of
     # the order when a filter changes.
@@ -67,7 +68,7 @@ def _choose(count: int) -> list[Concept]:
         if len(chosen) == count:
             break
         keys = {(code, plain(name)) for code, name in names[point].items()}
-        if keys & taken or not _well_named(names[point]):
+        if point in SIGNS.values() or keys & taken or not _well_named(names[point]):
             continue
         if _same_image(google[point], twitter[point]):
             continue
@@ -86,8 +87,8 @@ def plain(name: str) -> str:
     return " ".join(letters.casefold().split())
 
 
-def _names(points: list[int]) -> dict[int, dict[str, str]]:
-    """Look up the names of the emoji that have one in every language."""
+def names_of(points: list[int]) -> dict[int, dict[str, str]]:
+    """Look up the names of the emoji that have one in every language. Raises DataError without the package emoji."""
     try:
         import emoji
     except ModuleNotFoundError as error:

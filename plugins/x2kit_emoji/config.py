@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class EmojiConfig(SourceConfig):
-    """Settings of both sources; equal `concepts` select the same emoji and the same split of compositions."""
+    """Settings of every source; equal `concepts` select the same emoji and the same split of compositions."""
 
     split: Split = Field(
         "train", description="part of the data; no composition is in two splits, whatever the seed"
@@ -45,20 +45,28 @@ class EmojiConfig(SourceConfig):
         """Number of records."""
         return SIZES[self.split] if self.size is None else self.size
 
-    @abstractmethod
-    def counts(self) -> tuple[int, int]:
-        """Return the minimum and maximum number of concepts of a record in this split."""
-        raise NotImplementedError
-
     def languages(self) -> tuple[str, ...]:
         """Return the 14 languages, English first."""
         return LANGUAGES
 
     def check(self) -> None:
-        """Raise SettingError if a package is not installed or there are too few compositions."""
+        """Raise SettingError if a package is not installed."""
         for package in PACKAGES:
             if find_spec(package) is None:
                 raise SettingError("concepts", not_installed(package))
+
+
+class SetConfig(EmojiConfig):
+    """Settings of sources whose held-out records have distinct compositions."""
+
+    @abstractmethod
+    def counts(self) -> tuple[int, int]:
+        """Return the minimum and maximum number of concepts of a record in this split."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise SettingError if a package is not installed or there are too few compositions."""
+        super().check()
         if self.split == "train":
             return
         fewest, most = self.counts()
@@ -72,13 +80,10 @@ class EmojiConfig(SourceConfig):
             )
 
 
-class EmojiScenes(EmojiConfig):
-    """Images of one to four emoji with boxes, names and captions in 14 languages."""
+class DrawnConfig(EmojiConfig):
+    """Settings of sources with images."""
 
     image_size: int = Field(64, ge=16, le=1024, description="side of the square images, in pixels")
-    objects: tuple[int, int] = Field(
-        (1, 4), description="minimum and maximum number of emoji of a scene; scenes of one are in train only"
-    )
     sides: tuple[float, float] = Field(
         (0.28, 0.6),
         description="minimum and maximum of an emoji's longer side, as shares of the image's side",
@@ -96,6 +101,21 @@ class EmojiScenes(EmojiConfig):
         min_length=1,
         description="kinds of background; one is drawn per scene",
     )
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> Self:
+        shortest, longest = self.sides
+        if not 0 < shortest <= longest <= 1:
+            raise ValueError(f"sides: expected 0 < minimum <= maximum <= 1, found {shortest}, {longest}")
+        return self
+
+
+class EmojiScenes(SetConfig, DrawnConfig):
+    """Images of one to four emoji with boxes, names and captions in 14 languages."""
+
+    objects: tuple[int, int] = Field(
+        (1, 4), description="minimum and maximum number of emoji of a scene; scenes of one are in train only"
+    )
     near_duplicates: float = Field(
         0.0,
         ge=0,
@@ -108,13 +128,10 @@ class EmojiScenes(EmojiConfig):
         fewest, most = self.objects
         if not 1 <= fewest <= most <= self.concepts:
             raise ValueError(f"objects: expected 1 <= minimum <= maximum <= concepts, found {fewest}, {most}")
-        shortest, longest = self.sides
-        if not 0 < shortest <= longest <= 1:
-            raise ValueError(f"sides: expected 0 < minimum <= maximum <= 1, found {shortest}, {longest}")
         rows = math.isqrt(most - 1) + 1
-        if shortest > 1 / rows:
+        if self.sides[0] > 1 / rows:
             raise ValueError(
-                f"sides: {most} emoji fit if the minimum is at most {1 / rows:.2f}, found {shortest}"
+                f"sides: {most} emoji fit if the minimum is at most {1 / rows:.2f}, found {self.sides[0]}"
             )
         if self.split != "train" and most < 2:
             raise ValueError("objects: scenes of one emoji are in train only; allow at least 2")
@@ -132,11 +149,17 @@ class EmojiScenes(EmojiConfig):
         return SceneSource(self)
 
 
-class EmojiTexts(EmojiConfig):
-    """Parallel texts of the same concepts: single names and sets of two to four, in 14 languages."""
+class EmojiTexts(SetConfig):
+    """Parallel texts of the same concepts: single names, sets and sentences with signs, in 14 languages."""
 
     single_share: float = Field(
         0.7, ge=0, le=1, description="train: share of single names; validation and test have sets only"
+    )
+    sign_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="train: share of sentences with signs, as in the sources of tasks, instead of names alone",
     )
 
     def counts(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Constants of EmojiScenes that no setting changes: languages, splits, required packages. Imports no numpy."""
+"""Constants of the built-in data that no setting changes: languages, splits, signs, packages. Imports no numpy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ Background = Literal["plain", "gradient", "noise"]
 
 LANGUAGES = ("en", "ar", "de", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")
 """The languages in which the package emoji names every concept, English first."""
+
+SIGNS = {
+    "left": 0x2B05,
+    "right": 0x27A1,
+    "above": 0x2B06,
+    "below": 0x2B07,
+    "sideways": 0x2194,
+    "up and down": 0x2195,
+    "which": 0x2753,
+    "how many": 0x1F9EE,
+    "is there": 0x2714,
+    "where": 0x1F9ED,
+}
+"""Emoji that stand for a relation or a question in sentences: arrows, question mark, abacus, check mark, compass.
+They are never concepts."""
 
 SIZES: dict[Split, int] = {"train": 100_000, "validation": 500, "test": 500}
 """Default number of records."""

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from x2kit.plugin import Record
-from x2kit_emoji.backgrounds import paint_background
-from x2kit_emoji.compositions import below, caption_of, generator
-from x2kit_emoji.drawings import Sprites
-from x2kit_emoji.layout import arrange, side_lengths
-from x2kit_emoji.texts import ConceptSource
+from x2kit_emoji.compositions import caption_of, generator
+from x2kit_emoji.painter import Painter
+from x2kit_emoji.texts import SetSource
 
 if TYPE_CHECKING:
     from x2kit_emoji.config import EmojiScenes
@@ -20,15 +18,14 @@ if TYPE_CHECKING:
 _COMPOSITION, _IMAGE, _PARTNER = range(3)
 
 
-class SceneSource(ConceptSource):
+class SceneSource(SetSource):
     """The scenes of one split. Record i is a pure function of the settings and i."""
 
     config: EmojiScenes
 
     def __init__(self, config: EmojiScenes) -> None:
         super().__init__(config)
-        self._sides = side_lengths(config.image_size, config.sides)
-        self._sprites = Sprites([concept.point for concept in self.concepts], config.styles, self._sides[-1])
+        self._painter = Painter(self.concepts, config)
 
     def __getitem__(self, index: int) -> Record:
         """Generate scene `index`: RGB image, caption and regions in every language, with tight boxes.
@@ -39,30 +36,15 @@ class SceneSource(ConceptSource):
         if not 0 <= index < len(self):
             raise IndexError(f"scene {index} of {len(self)}")
         numbers = self.composition(index)
-        rng = generator(config.seed, config.split, index, _IMAGE)
-        style = config.styles[below(rng, len(config.styles))]
-        image = paint_background(
-            rng, config.backgrounds[below(rng, len(config.backgrounds))], config.image_size
-        )
-
-        def measure(place: int, side: int) -> tuple[int, int]:
-            return self._sprites.get(style, numbers[place], side).size
-
-        boxes: dict[int, list[float]] = {}
-        for place, side, box in arrange(
-            rng, len(numbers), config.image_size, self._sides, config.max_overlap, measure
-        ):
-            sprite = self._sprites.get(style, numbers[place], side)
-            image.paste(sprite, (box.x, box.y), sprite)
-            boxes[place] = [float(value) for value in box]
-        concepts = [self.concepts[number] for number in numbers]
+        image, boxes = self._painter.scatter(generator(config.seed, config.split, index, _IMAGE), numbers)
+        concepts = self.named(numbers)
         return {
             "id": f"{config.split}-{index}",
             "image": image,
             "caption": caption_of(concepts),
             "regions": [
-                {"bbox": boxes[place], "caption": dict(concept.names)}
-                for place, concept in enumerate(concepts)
+                {"bbox": bbox, "caption": dict(concept.names)}
+                for bbox, concept in zip(boxes, concepts, strict=True)
             ],
         }
 
@@ -76,4 +58,4 @@ class SceneSource(ConceptSource):
 
     def _fingerprinted(self) -> Iterator[bytes]:
         yield from super()._fingerprinted()
-        yield from (path.read_bytes() for paths in self._sprites.files.values() for path in paths)
+        yield from self._painter.drawings()

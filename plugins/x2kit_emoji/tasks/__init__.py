@@ -1,0 +1,1 @@
+"""Sources for tasks: relations, questions, pairs, captions, clips and entailment."""
