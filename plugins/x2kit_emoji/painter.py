@@ -36,8 +36,10 @@ class Canvas(NamedTuple):
 class Painter:
     """Paint the concepts of a source in its sizes, styles and backgrounds."""
 
-    def __init__(self, concepts: Sequence[Concept], config: DrawnConfig) -> None:
+    def __init__(self, concepts: Sequence[Concept], config: DrawnConfig, hidden: bool = False) -> None:
+        """With `hidden`, `fill` computes boxes but paints nothing."""
         self._config = config
+        self._hidden = hidden
         self._sides = side_lengths(config.image_size, config.sides)
         self._sprites = Sprites([concept.point for concept in concepts], config.styles, self._sides[-1])
 
@@ -75,7 +77,8 @@ class Painter:
             sprite = self._sprites.get(canvas.style, numbers[place], square.width)
             x = square.x + (square.width - sprite.width) // 2
             y = square.y + (square.height - sprite.height) // 2
-            image.paste(sprite, (x, y), sprite)
+            if not self._hidden:
+                image.paste(sprite, (x, y), sprite)
             boxes[place] = [float(x), float(y), float(sprite.width), float(sprite.height)]
         return Painted(image, [boxes[place] for place in range(len(numbers))])
 

@@ -30,6 +30,8 @@ class SceneSource(SetSource):
     def __getitem__(self, index: int) -> Record:
         """Generate scene `index`: RGB image, caption and regions in every language, with tight boxes.
 
+        `detections` are the same boxes from left to right, those of a perfect detector.
+
         A box encloses the whole drawing, even where another emoji covers a corner of it.
         """
         config = self.config
@@ -46,6 +48,7 @@ class SceneSource(SetSource):
                 {"bbox": bbox, "caption": dict(concept.names)}
                 for bbox, concept in zip(boxes, concepts, strict=True)
             ],
+            "detections": [{"bbox": bbox} for bbox in sorted(boxes)],
         }
 
     def _draw(self, index: int) -> tuple[int, ...]:

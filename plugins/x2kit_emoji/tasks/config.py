@@ -34,6 +34,10 @@ class TaskSourceConfig(DrawnConfig):
         (0.28, 0.44),
         description="minimum and maximum of an emoji's longer side, as shares of the image's side",
     )
+    hide_emoji: bool = Field(
+        False,
+        description="show backgrounds only, with the same texts, answers and boxes: what a model learns without images",
+    )
 
     @property
     def records(self) -> int:

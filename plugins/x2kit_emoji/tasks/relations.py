@@ -13,7 +13,7 @@ class RelationSource(Studio):
     """Two equal emoji on either side of another one, and in half of the scenes one more."""
 
     def record(self, number: int, turn: int, shared: Random, own: Random) -> dict[str, Any]:
-        """Generate `image`, `caption` with one of the two expressions, and `regions`."""
+        """Generate `image` and `regions`."""
         side = SIDES[below(own, len(SIDES))]
         subject, landmark, *more = self.others(own, 2 + below(own, 2))
         squares = self.in_line(own, side, 3, free=len(more))
@@ -22,7 +22,7 @@ class RelationSource(Studio):
         regions = [
             {"bbox": painted.boxes[place], "caption": text} for place, text in zip((0, 2), texts, strict=True)
         ]
-        return {"image": painted.image, "caption": texts[0], "regions": regions}
+        return {"image": painted.image, "regions": regions}
 
 
 class CaptionSource(Studio):

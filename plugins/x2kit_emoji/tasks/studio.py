@@ -39,7 +39,7 @@ class Studio(ConceptSource):
 
     def __init__(self, config: TaskSourceConfig) -> None:
         super().__init__(config)
-        self.painter = Painter(self.concepts, config)
+        self.painter = Painter(self.concepts, config, hidden=config.hide_emoji)
         self._compositions = Compositions(self.concepts, config.split, (2, 4))
         self._stream = int.from_bytes(blake2b(type(config).__name__.encode(), digest_size=4).digest())
 

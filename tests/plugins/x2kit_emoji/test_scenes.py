@@ -134,6 +134,13 @@ def test_captions_and_regions_name_the_same_things_in_every_language(train: Scen
             assert record["caption"][code] == ", ".join(names)
 
 
+def test_detections_are_the_boxes_in_an_order_that_tells_no_name(train: SceneSource) -> None:
+    for index in range(50):
+        record = train[index]
+        boxes = [region["bbox"] for region in record["regions"]]
+        assert [detection["bbox"] for detection in record["detections"]] == sorted(boxes)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_splits_share_no_composition(seed: int) -> None:
     sets: dict[str, set[frozenset[int]]] = {}

@@ -22,12 +22,11 @@ from x2kit.plugin import DataError
 from x2kit.testing import check_source
 
 SOURCES = [EmojiRelations, EmojiQuestions, EmojiPairs, EmojiCaptions, EmojiEntailment, EmojiClips]
-WITH_CAPTION = [EmojiRelations, EmojiPairs, EmojiCaptions, EmojiEntailment]
 every_source = pytest.mark.parametrize("component", SOURCES)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-@pytest.mark.parametrize("component", WITH_CAPTION)
+@every_source
 def test_they_are_sources_like_any_other(component: type[TaskSourceConfig], split: str) -> None:
     check_source(component(concepts=100).for_split(split))
 
@@ -57,9 +56,12 @@ def test_held_out_splits_have_whole_blocks(component: type[TaskSourceConfig]) ->
 @every_source
 def test_another_seed_makes_other_records(component: type[TaskSourceConfig]) -> None:
     one, other = (component(concepts=100, seed=seed).open() for seed in (0, 1))
-    field = "caption" if component in WITH_CAPTION else "question"
-    texts = [[source[index][field]["en"] for index in range(0, 120, 12)] for source in (one, other)]
-    assert texts[0] != texts[1]
+    for index in (0, 119):
+        texts = [
+            [record.get(field) for field in ("caption", "question", "regions")]
+            for record in (one[index], other[index])
+        ]
+        assert texts[0] != texts[1]
 
 
 @every_source
@@ -67,6 +69,20 @@ def test_images_are_rgb_of_the_size_asked_for(component: type[TaskSourceConfig])
     record = component(concepts=100, image_size=48).open()[0]
     images = record.get("images") or record.get("video") or [record["image"]]
     assert {(image.mode, image.size) for image in images} == {("RGB", (48, 48))}
+
+
+@every_source
+def test_hidden_emoji_change_the_images_alone(component: type[TaskSourceConfig]) -> None:
+    shown, hidden = (
+        dict(component(backgrounds=("plain",), hide_emoji=hide).open()[2]) for hide in (False, True)
+    )
+    images = [
+        record.pop("images", None) or record.pop("video", None) or [record.pop("image")]
+        for record in (shown, hidden)
+    ]
+    assert all(one.getcolors() != other.getcolors() for one, other in zip(*images, strict=True))
+    assert all(len(image.getcolors()) == 1 for image in images[1])
+    assert shown == hidden
 
 
 def test_texts_are_in_14_languages() -> None:
