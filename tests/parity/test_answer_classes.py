@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from x2kit.tasks.rows import encode_distinct, predict_rows
 
 from x2kit.data.pipeline.collation import pad_texts
 from x2kit.model import X2VLM
 from x2kit.model.x2vlm import image_context
 from x2kit.plugin.tasks import FusedTexts, TaskRow
+from x2kit.tasks.rows import encode_distinct, predict_rows
 from x2kit.tasks.vqa.config import AnswerClassification
 
 from .answering import IMAGES, task_files

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from x2kit.tasks.rows import encode_distinct, predict_rows
 
 from x2kit.data.pipeline.collation import pad_texts
 from x2kit.model import X2VLM
 from x2kit.model.generation.answer_ranking import rank_answers
 from x2kit.model.x2vlm import image_context
 from x2kit.plugin.tasks import FusedTexts, Task, TaskRow
+from x2kit.tasks.rows import encode_distinct, predict_rows
 from x2kit.tasks.vqa.config import VQA
 
 from .answering import Asked, answering

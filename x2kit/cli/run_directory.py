@@ -86,7 +86,7 @@ def stored_recipe(
     for candidate in (directory / RECIPE, directory / WEIGHTS / RECIPE):
         if candidate.is_file() and evaluation_of is None:
             return read_recipe([candidate, *overlays], overrides, plugins, checks=checks, saved=True)
-        if candidate.is_file():
+        if candidate.is_file() and evaluation_of is not None:
             files, tree = read_tree([candidate], saved=True)
             _, other = read_tree([evaluation_of, *overlays], overrides)
             tree, own = _with_evaluation(tree, other)

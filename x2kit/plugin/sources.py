@@ -62,7 +62,6 @@ class Record(TypedDict, total=False):
     is_continuous: bool
     caption: Text
     regions: list[Region]
-    detections: list[Detection]
     texts: dict[str, str]
     images: list[Any]
     question: Text

@@ -67,7 +67,9 @@ def rank_answers(
     first, close = (
         each[:, :num_close] for each in likely.sort(dim=-1, descending=True, stable=True)
     )  # [Q, K] each
-    questions = torch.arange(len(states), device=states.device).split(max(1, ANSWERS_AT_ONCE // num_close))
+    questions = torch.split(
+        torch.arange(len(states), device=states.device), max(1, ANSWERS_AT_ONCE // num_close)
+    )
     whole = [
         _log_likelihood(decoder, states[q], states_mask[q], answer_ids, answer_mask, close[q])
         for q in questions

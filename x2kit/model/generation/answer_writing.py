@@ -28,9 +28,9 @@ def write_answers(
     """
     context, context_mask = (each.repeat_interleave(search.num_beams, 0) for each in (states, states_mask))
 
-    def next_token(ids: Tensor) -> Tensor:
+    def next_token(ids: Tensor, origin: Tensor) -> Tensor:
         ids = ids.to(states.device)
         logits: Tensor = decoder(ids, torch.ones_like(ids, dtype=torch.bool), context, context_mask)
         return logits[:, -1].float().log_softmax(-1)
 
-    return beam_search(next_token, len(states), [special.cls], special.sep, search)
+    return [found.ids for found in beam_search(next_token, len(states), [special.cls], special.sep, search)]
