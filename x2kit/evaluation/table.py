@@ -36,6 +36,8 @@ def render(result: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = []
     if retrieval_rows(result) or grounding_rows(result)[1]:
         parts += [_table(result), Text("\n".join(_notes(result)), style="dim")]
+    if result.get("scores"):
+        parts.append(_scores_table(result))
     parts += [Text(f"{name}: {value}") for name, value in _others(result)]
     for name, task in (result.get("tasks") or {}).items():
         if "result" in task:
@@ -65,6 +67,34 @@ def _table(result: Mapping[str, Any]) -> Table:
             add(labels.get(code, code), [code])
         add(f"mean {title}", codes, "bold", last=True)
     return table
+
+
+def _scores_table(result: Mapping[str, Any]) -> Table:
+    """Build the table of a task that is measured row by row: shares in per cent, counts as they are."""
+    scores: Mapping[str, Row] = result["scores"]
+    names = dict.fromkeys(name for row in scores.values() for name, value in row.items() if _is_number(value))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
+    table.add_column("per cent", no_wrap=True)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right", min_width=6)
+    for code, row in scores.items():
+        zero_shot = "" if row.get("trained_with_images") else " (zero-shot)"
+        table.add_row(f"{code}{zero_shot}", *[_number(row.get(name)) for name in names])
+    table.columns[0].footer = "mean"
+    for name, column in zip(names, table.columns[1:], strict=True):
+        if name == result.get("score") and len(scores) > 1:
+            table.show_footer, column.footer = True, _number(float(result["mean"]))
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
@@ -218,6 +248,7 @@ def _others(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, f"{value:.4g}"
 
     shown = {"languages", "mean_recall"} if retrieval_rows(result) else set()
+    shown |= {"scores", "score", "mean"} if result.get("scores") else set()
     shown |= {"grounding", "grounding_iou", "grounding_without"} if grounding_rows(result)[1] else set()
     means = ("mean_", "grounding_mean_") if shown else ()
     for name, value in result.items():

@@ -35,6 +35,8 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
             f"the weights were selected on the split that is measured here, {selection['split']}, as published results "
             "often are; such a result is higher than on records that took no part in training"
         )
+    for task, described in (result.get("tasks") or {}).items():
+        warnings += _scores_at_chance(task, described.get("result") or {})
     name, grounding = grounding_rows(result)
     warnings += _unequal_counts("grounding", "regions", grounding, "regions")
     missed = {
@@ -52,6 +54,22 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
             f"grounding was not measured in {', '.join(result['grounding_without'])}: no region has a text in it"
         )
     return warnings
+
+
+def _scores_at_chance(task: str, result: Mapping[str, Any]) -> list[str]:
+    """Describe languages in which a task measured row by row is not better than chance or the most frequent answer."""
+    found: dict[str, float] = {}
+    highest = 0.0
+    name = result.get("score", "")
+    for code, row in (result.get("scores") or {}).items():
+        chance = max(row.get("chance") or 0.0, row.get("most_frequent") or 0.0)
+        rows = max([value for value in row.values() if isinstance(value, int)], default=0)
+        if name in row and 0 < chance < 1 and at_chance(row[name], chance, rows):
+            found[code], highest = row[name], max(highest, chance)
+    if not found:
+        return []
+    where = _at_chance_level(found, len(result["scores"]))
+    return [f"{task} {where}, or at that of the most frequent answer: {name} {_span(found, highest)}"]
 
 
 def _collapsed(languages: Mapping[str, Any]) -> list[str]:

@@ -228,6 +228,10 @@ class Task(ABC):
         """
         raise NotImplementedError
 
+    def correct(self, prediction: Prediction) -> bool | None:
+        """Whether the report counts a prediction as right, by default if it equals the truth; None if it is graded."""
+        return bool(prediction.value == prediction.truth)
+
     def results(self, predictions: Sequence[Prediction]) -> Any:
         """Format predictions for the results file; by default a list of {id, prediction}."""
         return [{"id": each.id, "prediction": each.value} for each in predictions]

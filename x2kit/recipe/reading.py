@@ -18,7 +18,8 @@ from x2kit.recipe.merging import EMPTY, apply, inherit_sizes, merge
 from x2kit.recipe.parsing import parse_recipe
 from x2kit.recipe.paths import absolute, absolute_plugin
 from x2kit.recipe.schema import Recipe
-from x2kit.recipe.validation import Checks, ModelFacts, validate, warnings_of
+from x2kit.recipe.validation import Checks, ModelFacts, validate
+from x2kit.recipe.warnings import warnings_of
 from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, to_yaml
 
 DEFAULT = "default"

@@ -1,12 +1,8 @@
-"""Check the parts of a recipe against each other and warn. Imports no torch.
-
-`validate` collects faults that make a run impossible. `warnings_of` lists settings that are likely wrong: a learning
-rate too high for published weights, a warm-up longer than the run.
-"""
+"""Check the parts of a recipe against each other: collect all faults that make a run impossible. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -42,8 +38,6 @@ HEADS_OF: dict[LossName, tuple[HeadName, ...]] = {
     "giou": ("bbox",),
 }
 TEXT_AS_CONTEXT: tuple[LossName, ...] = ("ttm", "tlm")
-TOO_FAST = 3.0
-"""Multiple of the usual peak learning rate of published weights above which to warn."""
 
 
 @dataclass(frozen=True)
@@ -103,47 +97,6 @@ def objectives_on(stream: StreamConfig) -> list[str]:
     return [
         name for name, objective in objectives if objective.weight > 0 and objective.start < objective.stop
     ]
-
-
-def warnings_of(recipe: Recipe, place: Callable[[str], str] = lambda key: "") -> tuple[Fault, ...]:
-    """Warn about settings that are valid but likely wrong.
-
-    Args:
-        recipe: components resolved.
-        place: returns the place of a key.
-    """
-    if not recipe.training.steps:
-        return ()
-    found = [*_published_weights(recipe), *_warmup(recipe)]
-    return tuple(Fault(key, place(key), message) for key, message in found)
-
-
-def _published_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    training = recipe.training
-    for kind in ("vision", "text", "fusion"):
-        encoder: ComponentConfig = getattr(recipe.model, kind)
-        usual, own = encoder.usual_lr(), f"{kind}_lr"
-        key = "lr" if getattr(training, own) is None else own
-        rate = getattr(training, key)
-        if usual is not None and rate > TOO_FAST * usual:
-            yield (
-                f"training.{key}",
-                f"{rate:g} is {rate / usual:.3g} times the usual peak learning rate of the published weights of "
-                f"model.{kind} and will destroy them\n  set training.{own}: {usual:g}; or training.lr: {usual:g} and "
-                "training.lr_mult for new layers",
-            )
-
-
-def _warmup(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    training = recipe.training
-    warmup = training.warmup_steps
-    if warmup > training.steps:
-        yield (
-            "training.warmup",
-            f"{warmup} warm-up steps exceed the {training.steps} steps of the run: learning rates end at "
-            f"{(training.steps - 1) / warmup:.1%} of their peaks\n  set a share of the steps, training.warmup: 0.1, or "
-            f"fewer than {training.steps}",
-        )
 
 
 class _Checks:

@@ -77,7 +77,7 @@ def _predict(task: Task, context: TaskContext) -> dict[str, list[Prediction]]:
     for batch in own:
         records = [context.source[index] for index in batch]
         ids = [str(record.get("id", index)) for index, record in zip(batch, records, strict=True)]
-        rows = {language: _draw(task, records, ids, reader, language) for language in context.languages}
+        rows = {language: draw_rows(task, records, ids, reader, language) for language in context.languages}
         for language, predicted in predict_rows(task, model, rows).items():
             found[language] += predicted
         reader.forget()
@@ -89,7 +89,7 @@ def _predict(task: Task, context: TaskContext) -> dict[str, list[Prediction]]:
     }
 
 
-def _draw(
+def draw_rows(
     task: Task, records: Sequence[Record], ids: Sequence[str], reader: EvaluationReader, language: str
 ) -> Rows:
     """Draw the rows of the records that have texts in a language."""

@@ -45,6 +45,7 @@ def draw_results(result: Mapping[str, Any]) -> Markup:
             for text in result["warnings"]
         ],
         draw_table(result),
+        [_scores_table(name, scored) for name, scored in scored_tasks(result).items()],
     )
 
 
@@ -77,7 +78,46 @@ def headline(result: Mapping[str, Any]) -> list[Figure]:
                 about,
             )
         )
+    return figures + [
+        figure for name, scored in scored_tasks(result).items() for figure in _scores(name, scored)
+    ]
+
+
+def scored_tasks(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the results of tasks that were measured row by row, by name."""
+    tasks: Mapping[str, Any] = result.get("tasks") or {}
+    return {name: task["result"] for name, task in tasks.items() if (task.get("result") or {}).get("scores")}
+
+
+def _scores(name: str, result: Mapping[str, Any]) -> list[Figure]:
+    """List the mean scores of a task, which are shares, zero-shot before trained."""
+    figures = []
+    for _, word, trained in GROUPS:
+        rows = _of_group(result["scores"], trained)
+        values = [row[result["score"]] for row in rows.values()]
+        if rows and 0 <= max(values) <= 1:
+            chance = fmean(row.get("chance") or 0.0 for row in rows.values())
+            heading = f"{name}: {result['score'].replace('_', ' ')}, {word}"
+            figures.append(Figure(heading, fmean(values), chance, _codes(rows)))
     return figures
+
+
+def _scores_table(name: str, result: Mapping[str, Any]) -> Markup:
+    """Draw all numbers of a task by language."""
+    scores = result["scores"]
+    keys = dict.fromkeys(key for row in scores.values() for key, value in row.items() if _is_number(value))
+    columns = [Column(name, key.replace("_", " "), (key,)) for key in keys]
+    body = []
+    for _, word, trained in reversed(GROUPS):
+        group = _of_group(scores, trained)
+        body += [_row(code, row, columns) for code, row in group.items()]
+        body += [_mean_row(f"mean {word}", list(group.values()), columns)] if len(group) > 1 else []
+    table = tag("table", _head(columns), tag("tbody", body))
+    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"Results of {name}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def draw_table(result: Mapping[str, Any]) -> Markup | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from x2kit.data.config import loss_phases
-from x2kit.evaluation.config import Recipe, require_evaluation
+from x2kit.evaluation.config import EvaluationConfig, Recipe, require_evaluation
 from x2kit.evaluation.harness import RESULT, describe_checkpoint, read_result
 from x2kit.evaluation.measuring import trained_with_images
 from x2kit.evaluation.report.curves import draw_curves
@@ -16,14 +16,16 @@ from x2kit.evaluation.report.gallery import Thumbnails, draw_queries, draw_texts
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page, folded
 from x2kit.evaluation.report.probe import Probe, languages_shown, make_probe
-from x2kit.evaluation.report.results import draw_results
+from x2kit.evaluation.report.results import draw_results, scored_tasks
 from x2kit.evaluation.report.scenes import draw_scenes
+from x2kit.evaluation.report.task_examples import task_section
 from x2kit.evaluation.warnings import retrieval_rows
 from x2kit.io.atomic import atomic_file
 from x2kit.io.run_directory import VERSIONS, read_metrics
 from x2kit.model.build import build_model
 from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, read_weights, weights_directory
+from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.tasks import Grounding, Retrieval
 from x2kit.tasks.records import find_languages
@@ -118,15 +120,25 @@ def draw_examples(
 ) -> list[Section]:
     """Draw predictions on part of the split: captions, images, boxes."""
     config = require_evaluation(recipe)
-    source_config = config.source.for_split(split)
     recipe.data.limits.apply()
-    source = source_config.open()
-    measured = retrieval_rows(result or {})
-    codes = tuple(measured) or config.languages or source_config.languages() or find_languages(source)
-    trained = trained_with_images(recipe.data, codes)
     model = build_model(recipe.model, assets=weights)
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
+    sections = []
+    if any(isinstance(task, Retrieval | Grounding) for task in config.tasks.values()):
+        sections = _probe_sections(model, recipe, config, split, result or {})
+    return sections + _task_sections(model, recipe, config, split, result or {})
+
+
+def _probe_sections(
+    model: X2VLM, recipe: ReportedRecipe, config: EvaluationConfig, split: str, result: Mapping[str, Any]
+) -> list[Section]:
+    """Draw examples of retrieval and grounding on the shared source, with the heads that the model has."""
+    source_config = config.source.for_split(split)
+    source = source_config.open()
+    measured = retrieval_rows(result)
+    codes = tuple(measured) or config.languages or source_config.languages() or find_languages(source)
+    trained = trained_with_images(recipe.data, codes)
     tasks = list(config.tasks.values())
     probe = make_probe(
         model,
@@ -144,6 +156,23 @@ def draw_examples(
     if hasattr(model, "bbox_head"):
         sections += _box_section(probe, shown, thumbnails)
     return sections
+
+
+def _task_sections(
+    model: X2VLM, recipe: ReportedRecipe, config: EvaluationConfig, split: str, result: Mapping[str, Any]
+) -> list[Section]:
+    """Draw examples of the tasks that were measured row by row."""
+    sections, scored = [], scored_tasks(result)
+    for name, task in config.tasks.items():
+        if name not in scored or not task.losses:
+            continue
+        scores = scored[name]["scores"]
+        source = config.sources.get(name, config.source).for_split(split).open()
+        codes = languages_shown(
+            tuple(scores), trained, {code: row[task.score] for code, row in scores.items()}
+        )
+        sections.append(task_section(name, task, model, source, codes, config.batch_size))
+    return [section for section in sections if section is not None]
 
 
 def _retrieval_sections(
