@@ -1,6 +1,5 @@
 """Read typed recipes from YAML, merge overlays and check them. Imports no torch."""
 
-import x2kit.recipe.option  # noqa: F401  # registers Recipe as a jsonargparse option type
 from x2kit.recipe.changes import differences
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 from x2kit.recipe.schema import Recipe

@@ -1,4 +1,7 @@
-"""Read, merge, parse and check recipes from names and options. Imports no torch."""
+"""Read, merge, parse and check recipes from names and options. Imports no torch.
+
+Recipe is also registered as an option type of jsonargparse parsers.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from x2kit.errors import Fault, PluginError, RecipeError
+from jsonargparse import set_parsing_settings
+from jsonargparse.typing import register_type
+
+from x2kit.errors import Fault, PluginError, RecipeError, X2KitError
 from x2kit.model.config import ModelConfig
 from x2kit.plugin.loading.manager import Plugins, load_plugins
 from x2kit.plugin.loading.trust import trusted
 from x2kit.plugin.registry import Registry
-from x2kit.recipe.catalogue import RecipeFile, is_overlay, read_documents
+from x2kit.recipe.catalogue import BASE, RecipeFile, bases, is_overlay, read_documents
 from x2kit.recipe.faults import place_of
 from x2kit.recipe.merging import EMPTY, apply, inherit_sizes, merge
 from x2kit.recipe.parsing import parse_recipe
@@ -20,7 +26,7 @@ from x2kit.recipe.paths import absolute, absolute_plugin
 from x2kit.recipe.schema import Recipe
 from x2kit.recipe.validation import Checks, ModelFacts, validate
 from x2kit.recipe.warnings import warnings_of
-from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, to_yaml
+from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, node_of, to_yaml
 
 DEFAULT = "default"
 _PARTS = ("model", *(f"model.{name}" for name in ModelConfig.model_fields))
@@ -191,3 +197,38 @@ def _parse(tree: Node, registry: Registry, files: Sequence[RecipeFile]) -> Recip
 def _overlay_fault(file: RecipeFile) -> Fault:
     message = f"is an overlay, not a recipe; merge it over one: x2kit SUBCOMMAND RECIPE --config {file.name}"
     return Fault("", file.shown, message)
+
+
+def recipe_from(value: Any) -> Recipe:
+    """Parse the value of an option of type Recipe.
+
+    Args:
+        value: a name or path; a mapping, complete or with `base`; or a list of these. Later entries are merged over
+            earlier ones, and mappings over all names.
+    Raises: RecipeError with every fault found, each with key and place.
+    """
+    names: list[Any] = []
+    overlays: list[Node] = []
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, Mapping):
+            names += [entry.value for entry in bases(node_of(dict(part), COMMAND_LINE))]
+            overlays.append(node_of({key: item for key, item in part.items() if key != BASE}, COMMAND_LINE))
+        else:
+            names.append(str(part))
+    files, tree = read_tree(names) if names or not overlays else ([], EMPTY)
+    faults: list[Fault] = []
+    for overlay in overlays:
+        tree, found = merge(tree, overlay)
+        faults += found
+    if faults:
+        raise RecipeError(faults)
+    return resolve_tree(tree, files).recipe
+
+
+def _dump(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json")
+
+
+# Without this, jsonargparse adds an option for every field and accepts neither names nor overlays.
+set_parsing_settings(subclasses_enabled=[Recipe])
+register_type(Recipe, serializer=_dump, deserializer=recipe_from, deserializer_exceptions=X2KitError)

@@ -167,6 +167,7 @@ def _task_sections(
         if name not in scored or not task.losses:
             continue
         scores = scored[name]["scores"]
+        trained = trained_with_images(recipe.data, tuple(scores))
         source = config.sources.get(name, config.source).for_split(split).open()
         codes = languages_shown(
             tuple(scores), trained, {code: row[task.score] for code, row in scores.items()}
