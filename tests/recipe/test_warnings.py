@@ -10,7 +10,7 @@ import pytest
 
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
-from x2kit.recipe.validation import warnings_of
+from x2kit.recipe.warnings import warnings_of
 
 Write = Callable[[str, str], Path]
 
