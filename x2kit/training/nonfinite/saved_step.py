@@ -141,6 +141,8 @@ def _to_plain(value: Any) -> Any:
         return {"named_tuple": type(value).__name__, "fields": _to_plain(fields)}
     if isinstance(value, dict):
         return {name: _to_plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_to_plain, value))
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
@@ -149,4 +151,4 @@ def _from_plain(value: Any) -> Any:
         return _NAMED_TUPLES[value["named_tuple"]](**_from_plain(value["fields"]))
     if isinstance(value, dict):
         return {name: _from_plain(inner) for name, inner in value.items()}
-    return value
+    return tuple(map(_from_plain, value)) if isinstance(value, tuple) else value
