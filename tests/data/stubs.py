@@ -120,7 +120,7 @@ def spoken(word: str) -> dict[str, str]:
     return {"en": word, "de": f"{word}chen", "fr": f"le {word}"}
 
 
-def stream(kind: str, **settings: Any) -> StreamConfig:
+def stream(kind: str | None, **settings: Any) -> StreamConfig:
     """A small stream without augmentation."""
     source = settings.pop("source", StubScenes())
     transform = {"crop_scale": None, "flip": 0, "augment_operations": 0, **settings.pop("transform", {})}

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.data.stub_tasks import Pairs
 from tests.data.stubs import Scenes, StubScenes, WordTokenizer, stream
 from x2kit.data.config import DataConfig
-from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TextRows
+from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TaskRows, TextRows
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.errors import DataError
 from x2kit.plugin import ImageSpec
@@ -33,6 +34,7 @@ def everything(num_workers: int = 0) -> DataConfig:
         own=stream("region-text", source=FAULTY, max_images=3, transform=AUGMENTED, positives="image"),
         pairs=stream("parallel-text", source=StubScenes(), pivot="en", positives="text"),
         corpus=stream("text", source=StubScenes(count=7)),
+        task=stream(None, task=Pairs(), source=FAULTY, transform=AUGMENTED),
     )
 
 
@@ -86,12 +88,13 @@ def test_torchs_global_generator_is_not_used(num_workers: int) -> None:
 
 def test_every_stream_has_its_rows() -> None:
     batch = batches(everything()).batch(0)
-    assert list(batch.streams) == ["images", "regions", "own", "pairs", "corpus"]
-    images, regions, own, pairs, corpus = batch.streams.values()
+    assert list(batch.streams) == ["images", "regions", "own", "pairs", "corpus", "task"]
+    images, regions, own, pairs, corpus, task = batch.streams.values()
     assert isinstance(images, PairedRows)
     assert isinstance(regions, PairedRows)
     assert isinstance(own, PairedRows)
     assert isinstance(pairs, ParallelRows)
+    assert isinstance(task, TaskRows)
     assert isinstance(corpus, TextRows)
     assert images.images.tolist() == [0, 1, 2, 3]
     assert images.regions is None

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.data.stub_tasks import Pairs, PairsTask
 from tests.training.conftest import gradients, texts
-from tests.training.step.stub_tasks import Pairs, PairsTask
 from x2kit.data.pipeline.batch import Batch, TaskRows
 from x2kit.errors import PluginError, ShapeError
 from x2kit.model import X2VLM
