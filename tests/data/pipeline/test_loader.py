@@ -103,7 +103,8 @@ def test_every_stream_has_its_rows() -> None:
     assert not regions.regions.whole.any()
     assert min(own.images.tolist()) == 4
     assert batch.images is not None
-    assert batch.images.shape == (max(own.images.tolist()) + 1, 3, 16, 16)
+    assert task.images.flatten().tolist() == list(range(max(own.images.tolist()) + 1, len(batch.images)))
+    assert batch.images.shape == (max(own.images.tolist()) + 9, 3, 16, 16)
     assert (batch.images.dtype, batch.images.is_contiguous()) == (torch.float32, True)
     assert 0 <= batch.images.min() < batch.images.max() <= 1
     assert pairs.first.ids.shape[0] == corpus.texts.ids.shape[0] == 4
@@ -199,6 +200,7 @@ def test_broken_records_are_reported_and_have_no_rows(expected: list[Any]) -> No
         ("own", "#4", "other"),
         ("own", "scene-6", "box outside its image"),
         ("regions", "scene-6", "box outside its image"),
+        ("task", "#4", "other"),
     }
     assert not any("scene-6" in batch.records["regions"] for batch in found)
 
