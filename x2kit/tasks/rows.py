@@ -129,28 +129,45 @@ def predict_rows(task: Task, model: X2VLM, rows: Mapping[str, Rows]) -> dict[str
 def _predict_language(
     task: Task, model: X2VLM, rows: Rows, features: VisionFeatures, place: Mapping[int, int]
 ) -> list[Prediction]:
-    drawn = [row for _, row in rows]
+    texts, targets = read_rows(task, model, [row for _, row in rows])
+    images = torch.tensor([[place[id(image)] for image in row.images] for _, row in rows])
+    fused = fuse_rows(task, model, texts, features, images.to(model.device))
     with component_faults(task.config):
-        encoded = task.encode(drawn, model.tokenizer, min(task.config.max_tokens, model.max_length))
+        values = task.predict(model, fused, targets)
+    return [Prediction(id_, value, row.truth) for (id_, row), value in zip(rows, values, strict=True)]
+
+
+def read_rows(task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> tuple[list[Texts], dict[str, Tensor]]:
+    """Tokenise, pad and collate rows; texts by place in the row and targets, on the model's device."""
+    with component_faults(task.config):
+        encoded = task.encode(rows, model.tokenizer, min(task.config.max_tokens, model.max_length))
         padded = [
             pad_texts([row.texts[number] for row in encoded], model.tokenizer.special.pad, model.max_length)
             for number in range(len(encoded[0].texts))
         ]
         texts, targets = task.collate(encoded, padded)
-    texts = [_to_device(one, model.device) for one in texts]
+    on_device = {name: target.to(model.device) for name, target in targets.items()}
+    return [_to_device(one, model.device) for one in texts], on_device
+
+
+def fuse_rows(
+    task: Task, model: X2VLM, texts: Sequence[Texts], features: VisionFeatures, images: Tensor
+) -> list[FusedTexts]:
+    """Encode the texts of rows and fuse each pair of `TaskConfig.pairs`.
+
+    Args:
+        texts: by place in the row.
+        features: of M distinct images.
+        images: [B, I] int64, the images of each row.
+    """
     tokens = [_read(model, one) for one in texts]
-    which = torch.tensor([[place[id(image)] for image in row.images] for row in drawn], device=model.device)
     fused = []
     for text, image in task.config.pairs:
-        context = image_context(features, which[:, image if isinstance(image, int) else list(image)])
-        pooled = len(rows) if task.config.pooled else 0
+        context = image_context(features, images[:, image if isinstance(image, int) else list(image)])
+        pooled = len(images) if task.config.pooled else 0
         states = model.fuse(tokens[text], texts[text].mask, context, summary_rows=pooled)
         fused.append(FusedTexts(states, texts[text].mask))
-    with component_faults(task.config):
-        values = task.predict(
-            model, fused, {name: target.to(model.device) for name, target in targets.items()}
-        )
-    return [Prediction(id_, value, row.truth) for (id_, row), value in zip(rows, values, strict=True)]
+    return fused
 
 
 def _to_device(texts: Texts, device: torch.device) -> Texts:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from x2kit.testing.conformance import (
         Check,
+        Unchecked,
         check_fusion,
+        check_head,
         check_objective,
         check_reporter,
         check_source,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Unchecked",
     "check_fusion",
+    "check_head",
     "check_objective",
     "check_reporter",
     "check_source",

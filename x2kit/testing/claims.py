@@ -12,6 +12,10 @@ SEEN = 1e-7
 """Difference above rounding, where the order of sums is the same."""
 
 
+class Unchecked(AssertionError):
+    """A check cannot run without further options; it says which."""
+
+
 def claim(holds: bool, otherwise: str) -> None:
     """Raise AssertionError with the message `otherwise` unless `holds`."""
     if not holds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
+    HeadConfig,
     Kind,
     ObjectiveConfig,
     ReporterConfig,
@@ -20,8 +21,21 @@ from x2kit.plugin.components import (
     TextEncoderConfig,
     VisionEncoderConfig,
 )
+from x2kit.plugin.sources import Record
 from x2kit.testing import encoder, fusion, objective, reporter, settings, source, text, tokenizer, vision
-from x2kit.testing.subjects import SUBJECTS, Subject
+from x2kit.testing.claims import Unchecked
+from x2kit.testing.subjects import (
+    FusionSubject,
+    ObjectiveSubject,
+    ReporterSubject,
+    SourceSubject,
+    Subject,
+    TextSubject,
+    VisionSubject,
+)
+from x2kit.testing.tasks import head, learning, predictions, rows
+from x2kit.testing.tasks.head import HeadSubject
+from x2kit.testing.tasks.subject import TaskSubject
 
 KIT = Path(__file__).parent
 """Frames of the kit are not reported as the location of an error."""
@@ -46,11 +60,14 @@ class Check:
     def __call__(self, component: ComponentConfig, **options: Any) -> None:
         """Run the check, with options of the kind's subject, such as `texts` for text encoders.
 
-        Any error that the component raises fails the check.
+        Any error that the component raises fails the check. Raises Unchecked, an AssertionError, if it needs options
+        that are not given.
         """
-        subject = SUBJECTS[component.kind](component, **options)
+        subject = _SUBJECTS[component.kind](component, **options)
         try:
             self._law(subject)
+        except Unchecked as error:
+            raise Unchecked(f"{component.component_name()}: {self.__name__}: {error}") from error
         except AssertionError as error:
             raise AssertionError(f"{component.component_name()}: {self.__name__}: {error}") from error
         except Exception as error:
@@ -66,7 +83,7 @@ def _describe(error: Exception) -> str:
     """Format class and text of an error, and the line of the component's code that raised it, if any."""
     text = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [number for number, frame in enumerate(frames) if Path(frame.filename).parent == KIT]
+    inside = [number for number, frame in enumerate(frames) if KIT in Path(frame.filename).parents]
     own = [frame for frame in frames[inside[-1] + 1 :] if not _is_library(frame.filename)]
     return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
 
@@ -75,12 +92,23 @@ def _is_library(filename: str) -> bool:
     return filename.startswith("<frozen") or Path(torch.__file__).parent in Path(filename).parents
 
 
+_SUBJECTS: dict[Kind, Callable[..., Subject]] = {
+    "vision": VisionSubject,
+    "text": TextSubject,
+    "fusion": FusionSubject,
+    "head": HeadSubject,
+    "source": SourceSubject,
+    "task": TaskSubject,
+    "objective": ObjectiveSubject,
+    "reporter": ReporterSubject,
+}
 _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
     "vision": (*settings.LAWS, *vision.LAWS, *encoder.LAWS),
     "text": (*settings.LAWS, *tokenizer.LAWS, *text.LAWS, *encoder.LAWS),
     "fusion": (*settings.LAWS, *fusion.LAWS, *encoder.LAWS),
     "source": (*settings.LAWS, *source.LAWS),
-    "task": settings.LAWS,
+    "head": (*settings.LAWS, *head.LAWS),
+    "task": (*settings.LAWS, *rows.LAWS, *learning.LAWS, *predictions.LAWS),
     "objective": (*settings.LAWS, *objective.LAWS),
     "reporter": (*settings.LAWS, *reporter.LAWS),
 }
@@ -116,9 +144,16 @@ def check_source(component: SourceConfig) -> None:
     _run(component)
 
 
-def check_task(component: TaskConfig) -> None:
-    """Run the checks of evaluation tasks, which need no model: those of the settings."""
+def check_head(component: HeadConfig) -> None:
+    """Run all checks of heads on fused summaries of a few rows."""
     _run(component)
+
+
+def check_task(
+    component: TaskConfig, records: Sequence[Record] = (), heads: Mapping[str, Any] | None = None
+) -> None:
+    """Run all checks of tasks on sample records, with the model's heads; further options: `TaskSubject`."""
+    _run(component, records=records, heads=heads)
 
 
 def check_objective(component: ObjectiveConfig) -> None:
@@ -134,7 +169,9 @@ def check_reporter(component: ReporterConfig) -> None:
 __all__ = [
     "Check",
     "Subject",
+    "Unchecked",
     "check_fusion",
+    "check_head",
     "check_objective",
     "check_reporter",
     "check_source",

@@ -67,7 +67,7 @@ def its_inputs_stay_as_they_are(subject: EncoderSubject) -> None:
     kept: list[tuple[Tensor, Tensor]] = []
 
     def remember(_: nn.Module, given: tuple[Any, ...]) -> None:
-        kept.extend((tensor, tensor.detach().clone()) for tensor in _tensors_in(given))
+        kept.extend((tensor, tensor.detach().clone()) for tensor in tensors_in(given))
 
     encoder.register_forward_pre_hook(remember)
     with torch.no_grad():
@@ -136,18 +136,19 @@ def _hidden_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name, value in vars(part).items():
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
-            for tensor in _tensors_in(value):
+            for tensor in tensors_in(value):
                 yield f"{prefix}.{name}".lstrip("."), tensor
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested lists, tuples and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors_in(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
-        yield from _tensors_in(list(value.values()))
+        yield from tensors_in(list(value.values()))
 
 
 def declared_names_exist(subject: EncoderSubject) -> None:

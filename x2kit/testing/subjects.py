@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from x2kit.plugin.components import (
     ObjectiveConfig,
     ReporterConfig,
     SourceConfig,
-    TaskConfig,
     TextEncoderConfig,
     VisionEncoderConfig,
 )
@@ -218,12 +217,6 @@ class SourceSubject(Subject):
     component: SourceConfig
 
 
-class TaskSubject(Subject):
-    """An evaluation task."""
-
-    component: TaskConfig
-
-
 class ObjectiveSubject(Subject):
     """An objective, and features of six rows of four images."""
 
@@ -257,14 +250,3 @@ class ReporterSubject(Subject):
     """A reporter."""
 
     component: ReporterConfig
-
-
-SUBJECTS: dict[str, Callable[..., Subject]] = {
-    "vision": VisionSubject,
-    "text": TextSubject,
-    "fusion": FusionSubject,
-    "source": SourceSubject,
-    "task": TaskSubject,
-    "objective": ObjectiveSubject,
-    "reporter": ReporterSubject,
-}
