@@ -28,6 +28,7 @@ examples:
   $ x2kit plugins new my-data --kind source --directory work/my-data
   $ x2kit plugins check my_encoder                     # an installed plugin or distribution
   $ x2kit plugins check my_encoder.py --json           # a file; exit status 1 if a check fails
+  $ x2kit plugins check my_task.py --records sample.jsonl --heads '{extra: {mine: MyHead}}'
   $ x2kit plugins check x2kit_data --component JsonLines --set 'files=[train.jsonl]'
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,14 +36,14 @@ class Outcome:
         component: name in recipes.
         kind: kind of the component.
         check: name of the check.
-        passed: whether the check passed, or does not apply to plugins that are not installed.
-        message: failure message of the kit; advice if `passed`.
+        passed: whether the check passed, or does not apply to plugins that are not installed; None if it was not run.
+        message: failure message of the kit; advice if `passed`; what is missing if it was not run.
     """
 
     component: str
     kind: str
     check: str
-    passed: bool
+    passed: bool | None
     message: str | None = None
 
 
@@ -57,6 +58,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting of the components, VALUE in YAML; repeatable; small sizes make checks fast",
     )
+    parser.add_argument(
+        "--records",
+        metavar="FILE",
+        help="tasks: JSON Lines of at least three sample records, as JsonLines reads them",
+    )
+    parser.add_argument("--heads", metavar="YAML", help="tasks: the keys of model.heads, as in a recipe")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -65,27 +72,40 @@ def run(options: jsonargparse.Namespace) -> int:
     plugins, state = _plugin(options.plugin)
     components = _components(plugins, state, options.component)
     settings = _settings(options.set)
+    of_tasks = _task_options(options, plugins)
     outcomes = []
     for component in components:
         if not options.json:
             print(f"{component.component_name()} ({component.kind}, plugin {state.name})", flush=True)
-        for outcome in _outcomes(component, settings, plugins, state.origin == "entry point"):
+        given = of_tasks if component.kind == "task" else {}
+        for outcome in _outcomes(component, settings, plugins, state.origin == "entry point", given):
             outcomes.append(outcome)
             if not options.json:
                 print(_line(outcome), flush=True)
-    failed = sum(not outcome.passed for outcome in outcomes)
     if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False, indent=2))
     else:
-        print(f"{len(outcomes) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+        print(_summary(outcomes))
+    return 1 if any(outcome.passed is False for outcome in outcomes) else 0
 
 
 def _line(outcome: Outcome) -> str:
     if outcome.message is None:
         return f"  pass  {outcome.check}"
+    if outcome.passed is None:
+        return f"  skip  {outcome.check}"
     line = f"  {'note' if outcome.passed else 'FAIL'}  {outcome.check}"
     return line + "".join(f"\n        {part}" for part in outcome.message.splitlines())
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    """Count the outcomes, and say once what the checks that were not run need."""
+    counts = Counter(outcome.passed for outcome in outcomes)
+    line = f"{counts[True]} passed, {counts[False]} failed"
+    if not counts[None]:
+        return line
+    needs = dict.fromkeys(outcome.message for outcome in outcomes if outcome.passed is None)
+    return "\n".join([f"{line}, {counts[None]} not run:", *(f"  {need}" for need in needs)])
 
 
 def _plugin(text: str) -> tuple[Plugins, PluginState]:
@@ -163,13 +183,38 @@ def _settings(arguments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _outcomes(
-    component: type[ComponentConfig], settings: Mapping[str, Any], plugins: Plugins, installed: bool
-) -> Iterator[Outcome]:
-    from x2kit.testing import checks
+def _task_options(options: jsonargparse.Namespace, plugins: Plugins) -> dict[str, Any]:
+    """Read the sample records and heads. Raises X2KitError for invalid ones, DataError for unreadable records."""
+    from x2kit.data.sources import JsonLines
+    from x2kit.model.config import HeadsConfig
 
-    def outcome(check: str, message: str | None = None, advice: bool = False) -> Outcome:
-        return Outcome(component.component_name(), component.kind, check, message is None or advice, message)
+    given: dict[str, Any] = {}
+    if options.records is not None:
+        source = JsonLines(files=(options.records,))
+        source.check()
+        records = source.open()
+        given["records"] = [records[index] for index in range(len(records))]
+    if options.heads is not None:
+        try:
+            heads = yaml.safe_load(options.heads)
+            given["heads"] = HeadsConfig.model_validate(heads, context=context_of(plugins.registry))
+        except (yaml.YAMLError, ValidationError) as error:
+            raise X2KitError(f"--heads {options.heads}: {error}") from error
+    return given
+
+
+def _outcomes(
+    component: type[ComponentConfig],
+    settings: Mapping[str, Any],
+    plugins: Plugins,
+    installed: bool,
+    given: Mapping[str, Any],
+) -> Iterator[Outcome]:
+    from x2kit.testing import Unchecked, checks
+
+    def outcome(check: str, message: str | None = None, passed: bool | None = False) -> Outcome:
+        passed = message is None or passed
+        return Outcome(component.component_name(), component.kind, check, passed, message)
 
     try:
         subject = component.model_validate(dict(settings), context=context_of(plugins.registry))
@@ -180,11 +225,13 @@ def _outcomes(
     yield outcome(BUILT)
     for check in checks(component.kind):
         try:
-            check(subject)
+            check(subject, **given)
         except AssertionError as error:
             message = str(error).removeprefix(f"{component.component_name()}: {check.__name__}: ")
-            if check.for_installed and not installed:
-                yield outcome(check.__name__, f"{message}\n{WHEN_INSTALLED}", advice=True)
+            if isinstance(error, Unchecked):
+                yield outcome(check.__name__, message, passed=None)
+            elif check.for_installed and not installed:
+                yield outcome(check.__name__, f"{message}\n{WHEN_INSTALLED}", passed=True)
             else:
                 yield outcome(check.__name__, message)
         else:
