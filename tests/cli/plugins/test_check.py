@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 PLUGIN = """
 from pydantic import Field
@@ -76,7 +78,7 @@ def test_an_invalid_setting_is_reported_as_in_a_recipe(file: Path, x2kit: Callab
     done = x2kit("plugins", "check", "counting.py", "--component", "Counting", *wrong)
     assert done.status == 1
     assert 'limit: should be an integer, found "many"' in done.out
-    assert "limits: no setting of Counting; nearest: limit; known: limit" in done.out
+    assert "limits: no setting of Counting; nearest: limit; known: max_words, max_tokens, limit" in done.out
 
 
 def test_torch_at_the_top_of_a_file_is_a_note_and_in_an_installed_plugin_a_failure(
@@ -113,6 +115,91 @@ def test_results_are_printed_as_json(file: Path, x2kit: Callable[..., object]) -
             "message": "no description for: limit; write Field(..., description=...)",
         }
     ]
+
+
+TASK = """
+from torch import nn
+from torch.nn import functional as F
+from x2kit.plugin import HeadConfig, Task, TaskConfig, TaskRow, hookimpl
+
+class TruthHead(HeadConfig):
+    '''A linear layer.'''
+
+    def build(self, width):
+        return nn.Linear(width, 2)
+
+class Truth(TaskConfig):
+    '''Is the caption true.'''
+
+    losses = ("truth",)
+
+    def missing_heads(self, heads):
+        return {} if "truth" in heads.extra else {"extra": "missing: truth"}
+
+    def build(self):
+        return TruthTask(self)
+
+class TruthTask(Task):
+    def draw(self, record, reader):
+        label = int(record["label"])
+        return TaskRow([reader.image(record["image"])], [reader.text(record["caption"])], {"label": label}, label)
+
+    def logits(self, model, fused):
+        return model.extra_heads["truth"](fused[0].states[:, 0]).float()
+
+    def loss(self, model, fused, targets):
+        return {"truth": F.cross_entropy(self.logits(model, fused), targets["label"])}
+
+    def predict(self, model, fused, targets):
+        return self.logits(model, fused).argmax(1).tolist()
+
+    def measure(self, predictions):
+        right = sum(each.value == each.truth for each in predictions)
+        return {"accuracy": right / len(predictions), "chance": 0.5, "rows": len(predictions)}
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(TruthHead)
+    registry.add(Truth)
+"""
+
+
+def test_a_task_without_records_is_not_counted_as_checked(folder: Path, x2kit: Callable[..., object]) -> None:
+    (folder / "truth.py").write_text(TASK)
+    done = x2kit("plugins", "check", "truth.py", "--component", "Truth")
+    assert done.status == 0, done.out
+    assert "  pass  it_can_be_used\n  skip  a_row_depends_on_its_record_and_generator\n" in done.out
+    counts, needs = done.out.splitlines()[-2:]
+    assert re.fullmatch(r"\d+ passed, 0 failed, \d+ not run:", counts)
+    assert "--records FILE.jsonl --heads" in needs
+    done = x2kit("plugins", "check", "truth.py", "--component", "Truth", "--json")
+    assert None in {entry["passed"] for entry in json.loads(done.out)}
+
+
+def test_a_task_is_checked_on_records_of_a_file(folder: Path, x2kit: Callable[..., object]) -> None:
+    (folder / "truth.py").write_text(TASK)
+    colours = ("red", "green", "blue", "white")
+    for colour in colours:
+        Image.new("RGB", (24, 24), colour).save(folder / f"{colour}.png")
+    records = [
+        {"image": f"{colour}.png", "caption": f"a {text} square", "label": int(colour == text)}
+        for colour, text in zip(colours, ("red", "white", "blue", "green"), strict=True)
+    ]
+    (folder / "sample.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    arguments = ("plugins", "check", "truth.py", "--records", "sample.jsonl")
+    done = x2kit(*arguments, "--heads", "{built: [], extra: {truth: TruthHead}}")
+    assert done.status == 0, done.out
+    assert " skip " not in done.out
+    assert "  pass  training_lowers_the_loss" in done.out
+
+    done = x2kit(*arguments)
+    assert done.out.splitlines()[-1].startswith(
+        "  needs a model with the task's heads; model.heads.extra: missing"
+    )
+    done = x2kit(*arguments, "--heads", "{answer: 3}")
+    assert (done.status, "--heads {answer: 3}: " in done.err) == (2, True)
+    done = x2kit("plugins", "check", "truth.py", "--records", "other.jsonl")
+    assert (done.status, "other.jsonl" in done.err) == (2, True)
 
 
 def test_an_installed_plugin_is_found_by_its_name(x2kit: Callable[..., object]) -> None:

@@ -94,10 +94,11 @@ class TaskSubject(Subject):
 
     def model(self, heads: HeadsConfig | None = None) -> X2VLM:
         """Build the model in evaluation mode, always with the same weights. Raises Unchecked if heads are missing."""
+        vocabulary = self._vocabulary
         if heads is None and (missing := self.component.missing_heads(self.heads)):
             faults = "; ".join(f"model.heads.{setting}: {message}" for setting, message in missing.items())
             raise Unchecked(f"needs a model with the task's heads; {faults}; give heads={{...}}")
-        return tiny_model(heads or self.heads, self._vocabulary, SEED)
+        return tiny_model(heads or self.heads, vocabulary, SEED)
 
     @cached_property
     def _vocabulary(self) -> list[str]:
