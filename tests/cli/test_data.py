@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cli import asking
 from tests.data import broken_records
 from tests.model import tiny
 from x2kit.data.validation.check import Check
@@ -362,3 +363,66 @@ def test_the_sheet_limits_its_rows(recipe: Path, x2kit: Run) -> None:
     page = (recipe.parent / "data-step-1.html").read_text()
     assert page.count('class="card"') == 2
     assert "4, first 1 shown" in page
+
+
+@pytest.fixture
+def questions(apart: Path) -> Path:
+    """The recipe with a stream and an evaluation of questions about two images, of which one is broken."""
+    tree = yaml.safe_load(apart.read_text())
+    tree["plugins"].append(asking.__file__)
+    (apart.parent / "1.png").write_bytes(broken_records.encoded_image(1))
+    lines = [
+        {
+            "id": f"q{number}",
+            "images": ["1.png", "1.png"],
+            "question": {"en": f"red dog {'sun' if number else 'moon'}"},
+            "answers": ["dog", "cat", "dog"],
+            "options": ["dog", "cat"],
+            "label": number if number < 2 else 7,
+        }
+        for number in range(3)
+    ]
+    for name, kept in (("questions.jsonl", lines), ("asked.jsonl", lines[:2])):
+        (apart.parent / name).write_text("\n".join(map(json.dumps, kept)))
+    streams = tree["data"]["streams"]
+    common = {**streams["images"], "source": {"class_path": "JsonLines", "init_args": {"language": "en"}}}
+    common["source"]["init_args"]["files"] = ["questions.jsonl"]
+    tree["data"]["streams"] = {"asked": {**common, "task": "Asking", "batch_size": 2}}
+    del tree["data"]["streams"]["asked"]["kind"]
+    tree["evaluation"]["source"]["init_args"]["files"] = ["asked.jsonl"]
+    tree["evaluation"]["tasks"] = {"asked": "Asking"}
+    apart.write_text(yaml.safe_dump(tree))
+    return apart
+
+
+def test_fields_of_tasks_are_counted_and_checked(questions: Path, x2kit: Run) -> None:
+    status, found = checked(x2kit)
+    assert status == 1
+    (sample,) = found["streams"]["asked"]["reasons"]["field of a wrong type"]["samples"]
+    assert sample["message"] == "label: the record has 2 options, numbered from 0; found 7"
+    assert sample["line"] == 3
+    measured = found["streams"]["evaluation"]
+    assert measured["broken"] == 0
+    assert measured["fields"] == {
+        "answers": {"records": 2, "values": 1, "most_frequent": "dog", "share": 1.0},
+        "images": {"records": 2},
+        "label": {"records": 2, "values": 2, "most_frequent": "0", "share": 0.5},
+        "options": {"records": 2},
+        "question": {"records": 2},
+    }
+    assert measured["languages"]["en"]["texts"] == 6
+    assert found["equal"]["images"]["between"] == [{"of": "evaluation", "also_in": "asked", "count": 2}]
+    done = x2kit("data", "check", "mine.yaml", "--workers", "0")
+    assert re.search(r"evaluation +│ label +│ 2 +│ 2 +│ 0 +│ 50.00%", done.out)
+
+
+def test_the_sheet_shows_both_images_the_question_and_its_answers(questions: Path, x2kit: Run) -> None:
+    (questions.parent / "questions.jsonl").write_text((questions.parent / "asked.jsonl").read_text())
+    done = x2kit("data", "show", "mine.yaml", "--output", "sheet.html")
+    assert done.status == 0, done.err
+    page = (questions.parent / "sheet.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "<b>answers</b> dog × 2, cat" in page
+    assert "<b>option 0</b> en: dog ✓" in page
+    assert "<b>option 1</b> en: cat ✓" in page
+    assert "<b>question</b> en: red dog sun" in page

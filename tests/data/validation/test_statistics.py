@@ -20,6 +20,7 @@ from x2kit.data.validation.statistics import (
     quantile,
     region_texts_of,
     shared_contents,
+    texts_of,
 )
 from x2kit.plugin import Record
 
@@ -81,6 +82,31 @@ def test_texts_are_those_that_the_stream_draws() -> None:
     assert list(region_texts_of(record, stream("region-text"))) == [("und", "ear")]
     assert list(captions_of(record, stream("parallel-text"))) == [("en", "one"), ("fr", "un")]
     assert list(captions_of(record, None)) == [("en", "a dog"), ("de", "ein hund"), ("en", "dogs")]
+
+
+def test_fields_of_tasks_are_counted_with_their_most_frequent_values() -> None:
+    whole, first, second = Statistics(), Statistics(), Statistics()
+    records: list[Record] = [
+        {"question": "what", "answers": ["dog", "cat", "dog"]},
+        {"question": "who", "answers": {"cat": 0.3, "dog": 1.0}},
+        {"question": "who", "label": True},
+    ]
+    for counts, some in ((whole, records), (first, records[:1]), (second, records[1:])):
+        for record in some:
+            counts.count_fields("s", record)
+    first.add(second)
+    assert first.fields == whole.fields == {"s": {"question": 3, "answers": 2, "label": 1}}
+    assert first.values == whole.values == {("s", "answers"): {"dog": 2}, ("s", "label"): {"True": 1}}
+
+
+def test_questions_and_options_count_as_texts() -> None:
+    record: Record = {
+        "question": {"en": "What is it?", "de": "Was?"},
+        "options": ["A dog", {"en": "!"}],
+        "answers": ["dog"],
+    }
+    assert texts_of(record, None) == [("en", "what is it"), ("de", "was"), ("und", "a dog")]
+    assert texts_of(record, stream("image-text", languages=["de"])) == [("de", "was"), ("und", "a dog")]
 
 
 def test_a_quantile_is_one_of_the_counted_values() -> None:

@@ -181,6 +181,7 @@ def _facts(
             "reasons": {},
             "languages": findings.texts_as_json(name),
             "boxes": findings.boxes_as_json(name),
+            "fields": findings.fields_as_json(name),
         }
         for name, count in _broken(check).items()
     }

@@ -119,6 +119,17 @@ class Findings:
             "below_a_patch": below,
         }
 
+    def fields_as_json(self, stream: str) -> dict[str, Any]:
+        """Count a stream's fields of tasks; of answers and labels also the values and the most frequent one."""
+        statistics = self._check.statistics
+        found: dict[str, Any] = {}
+        for name, records in sorted(statistics.fields.get(stream, {}).items()):
+            found[name] = {"records": records}
+            if values := statistics.values.get((stream, name)):
+                ((value, count),) = values.most_common(1)
+                found[name] |= {"values": len(values), "most_frequent": value, "share": count / records}
+        return found
+
     def equal_as_json(self) -> dict[str, Any]:
         """Count duplicate captions and images within and between streams and evaluation."""
         units = self._check.units
@@ -157,13 +168,20 @@ class Findings:
                     f"{found['smallest_area']:.2%}",
                     str(found["below_a_patch"]),
                 )
+        fields = Table("stream", "field", "records", "values", "most frequent", "share")
+        for stream in self._check.drawn:
+            for name, counts in self.fields_as_json(stream).items():
+                row = [stream, name, str(counts["records"])]
+                if "values" in counts:
+                    row += [str(counts["values"]), counts["most_frequent"], f"{counts['share']:.2%}"]
+                fields.add_row(*row)
         equal = Table("duplicates", "in", "also in", "count")
         for what, found in self.equal_as_json().items():
             for name, count in found["within"].items():
                 equal.add_row(what, name, "other records of it", str(count))
             for pair in found["between"]:
                 equal.add_row(what, pair["of"], pair["also_in"], str(pair["count"]))
-        return [table for table in (texts, boxes, equal) if table.row_count]
+        return [table for table in (texts, boxes, fields, equal) if table.row_count]
 
 
 def _quantile(counts: Counter[int], share: float) -> int:

@@ -41,7 +41,8 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     batches = StepBatches(recipe.data, tokenizer, facts.vision.image, recipe.training.seed, steps)
     batch = batches.batch(options.step - 1)
     title = f"{resolved.label}: step {options.step} of {steps}"
-    page = draw_sheet(batch, recipe.data, tokenizer, facts.vision, title, steps, options.rows)
+    records = batches.task_records(options.step - 1)
+    page = draw_sheet(batch, recipe.data, tokenizer, facts.vision, title, steps, options.rows, records)
     output = Path(options.output or f"data-step-{options.step}.html")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")

@@ -16,10 +16,11 @@ from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.collation import Collator
 from x2kit.data.pipeline.order import ALL, Share
 from x2kit.data.pipeline.sharing import Gather, Part, join
-from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources
+from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources, read_records
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.transforms.view import stack_pixels
 from x2kit.plugin.facts import ImageSpec
+from x2kit.plugin.sources import Record
 from x2kit.plugin.tokenizers import Tokenizer
 
 MASKING_LOSSES = frozenset({"mlm", "tlm"})
@@ -55,6 +56,17 @@ class StepBatches:
         Raises: DataError if a source cannot be opened, is empty, or has a hundred broken records in a row.
         """
         return self._complete(self._prepare(step))
+
+    def task_records(self, step: int) -> dict[str, list[Record]]:
+        """Read the records of the rows of a step, in order, of each stream with a task; for people, not for training.
+
+        Raises: as `batch`.
+        """
+        return {
+            name: read_records(stream, stream.task, step, self.image)
+            for name, stream in self._streams.items()
+            if stream.task is not None and stream.config.is_on(step, self.steps)
+        }
 
     def iterate(self, first_step: int = 0) -> Generator[Batch]:
         """Yield batches from `first_step` to the end, prepared by `num_workers` processes, which end with it.

@@ -296,6 +296,16 @@ def draw_task(
     return rows, DrawnTask([], encoded, [visit.record for visit, _ in taken])
 
 
+def read_records(stream: Stream, task: Task, step: int, spec: ImageSpec) -> list[Record]:
+    """Read the record of each row that `draw_task` draws in a step."""
+
+    def read(record: Record, rng: Generator) -> Record:
+        draw_row(task, record, stream.config, spec, rng)  # a broken record is replaced as in the step
+        return record
+
+    return [record for _, record in stream.take(step, read, Faults())]
+
+
 class StepDraw:
     """Draw the rows of the streams that are on in a step, and the images that they share.
 

@@ -31,13 +31,13 @@ from x2kit.data.pipeline.samples import (
 )
 from x2kit.data.pipeline.streams import open_sources, place_of
 from x2kit.data.pipeline.task_rows import draw_row
-from x2kit.data.pipeline.video_samples import read_video, video_sample
+from x2kit.data.pipeline.video_samples import video_sample
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.storage.limits import LimitsConfig
-from x2kit.data.transforms.boxes import read_boxes
-from x2kit.data.transforms.text import all_texts, clean, clean_text_alone, texts_of_languages
+from x2kit.data.transforms.text import clean, clean_text_alone, texts_of_languages
 from x2kit.data.transforms.view import View
 from x2kit.data.validation.bad_records import SAMPLES, BadRecords
+from x2kit.data.validation.complete import images_of, require_complete, require_task_fields
 from x2kit.data.validation.duplicates import DuplicateIds, IdHashes, hash_ids
 from x2kit.data.validation.statistics import (
     SharedContents,
@@ -48,6 +48,7 @@ from x2kit.data.validation.statistics import (
     position,
     region_texts_of,
     shared_contents,
+    texts_of,
 )
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.component_faults import component_faults
@@ -77,7 +78,7 @@ def draw_record(
     Raises: DataError if the record is broken.
     """
     if config is None:
-        _require_complete(record, spec)
+        require_complete(record, spec)
         return None
     view, texts = None, record.get("caption", [])
     clean_text: Callable[[str, int], str] = clean
@@ -90,6 +91,7 @@ def draw_record(
         video_sample(record, config, spec, rng)
     elif config.task is not None:
         draw_row(config.task.build(), record, config, spec, rng)
+        require_task_fields(record, None)
     elif config.kind == "parallel-text":
         pair_sample(record, config, rng)
         texts = record["texts"]
@@ -111,25 +113,6 @@ def _require_regions(record: Record, config: StreamConfig) -> None:
     for region in record["regions"]:
         for _, text in texts_of_languages(field(region, "caption"), config.languages):
             clean(text, config.max_words)
-
-
-def _require_complete(record: Record, spec: ImageSpec) -> None:
-    """Check all that the record has: an evaluation does not skip broken records, as that would change the result."""
-    size = None
-    if "video" in record:
-        read_video(record["video"], 1, spec)
-    else:
-        image = ImageLike(field(record, "image"), spec.channels, spec.value_range)
-        image.load()
-        size = image.size
-    regions = record.get("regions") or []
-    for text in all_texts(record.get("caption") or []):
-        clean(text)
-    if regions and size is not None:
-        read_boxes([field(region, "bbox") for region in regions], size)
-    for region in regions:
-        for text in all_texts(field(region, "caption")):
-            clean(text)
 
 
 class CheckResult(NamedTuple):
@@ -343,8 +326,10 @@ class _Checker:
                     captions += [
                         (text, key) for text in {f"{c} {t}" for c, t in captions_of(record, unit.config)}
                     ]
-                    if (content := image_hash(record.get("image"))) is not None:
-                        images.append((content, key))
+                    hashes = {
+                        content for one in images_of(record) if (content := image_hash(one)) is not None
+                    }
+                    images += [(content, key) for content in hashes]
             except DataError as error:
                 result.faults.append(self._broken(unit.name, number, index, record, error))
             if "id" in record:
@@ -376,7 +361,8 @@ class _Checker:
         view = draw_record(
             record, unit.config, self.spec, opened.orders[unit.name].of_sample(0, index), bool(unit.sharers)
         )
-        texts[unit.name] += [*captions_of(record, unit.config), *region_texts_of(record, unit.config)]
+        texts[unit.name] += texts_of(record, unit.config)
+        result.statistics.count_fields(unit.name, record)
         if (unit.config is None or unit.config.kind == "region-text") and record.get("image") is not None:
             size = ImageLike(record["image"], self.spec.channels, self.spec.value_range).size
             result.statistics.count_boxes(unit.name, record, size)

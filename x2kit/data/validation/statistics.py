@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import combinations
@@ -17,6 +18,7 @@ from x2kit.data.config import StreamConfig
 from x2kit.data.storage.files import read
 from x2kit.data.transforms.text import clean, text_only_caption, texts_of_languages
 from x2kit.data.validation.duplicates import DuplicateIds
+from x2kit.errors import DataError
 from x2kit.plugin.sources import Record, Text
 from x2kit.plugin.tokenizers import Tokenizer
 
@@ -24,6 +26,8 @@ NO_CODE = "und"
 """Language code of texts without one (ISO 639: undetermined)."""
 AREAS = 10_000
 """Number of classes of box areas; the class is the share of the image in 1/10000, rounded down."""
+TASK_FIELDS = ("images", "question", "answers", "options", "label", "premise", "detections")
+"""Fields that tasks read besides image, video, caption and regions."""
 _UNCUT = 10**9
 _UNIT = 40  # bits of a record's index in `position`; higher bits hold the number of its unit
 
@@ -67,11 +71,15 @@ class Statistics:
     Attributes:
         texts: by stream and language.
         areas: boxes by stream and class of area (`AREAS`).
+        fields: records by stream that have a field of tasks.
+        values: records by stream and field, `answers` or `label`, and value; of several answers the most frequent.
     """
 
     def __init__(self) -> None:
         self.texts: defaultdict[tuple[str, str], TextCounts] = defaultdict(TextCounts)
         self.areas: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self.fields: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.values: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def add(self, other: Statistics) -> None:
         """Add the counts of other records."""
@@ -79,6 +87,10 @@ class Statistics:
             self.texts[key].add(counts)
         for stream, areas in other.areas.items():
             self.areas[stream] += areas
+        for stream, fields in other.fields.items():
+            self.fields[stream] += fields
+        for key, values in other.values.items():
+            self.values[key] += values
 
     def count_texts(
         self, stream: str, texts: Iterable[tuple[str, str]], limits: TextLimits, tokenizer: Tokenizer | None
@@ -109,6 +121,16 @@ class Statistics:
             _, _, width, height = region["bbox"]
             self.areas[stream][int(AREAS * width * height / (size[0] * size[1]))] += 1
 
+    def count_fields(self, stream: str, record: Record) -> None:
+        """Count the fields of tasks that a record has, and its label and most frequent answer."""
+        self.fields[stream].update(name for name in TASK_FIELDS if name in record)
+        if answers := record.get("answers"):
+            counts: Counter[str] = Counter()
+            counts.update(answers)  # a list counts each answer, a mapping adds its weights
+            self.values[stream, "answers"][max(counts, key=counts.__getitem__)] += 1
+        if "label" in record:
+            self.values[stream, "label"][str(record["label"])] += 1
+
 
 def quantile(counts: Counter[int], share: float) -> int:
     """Return the smallest value such that `share` of all counts is at or below it."""
@@ -132,6 +154,23 @@ def region_texts_of(record: Record, config: StreamConfig | None) -> Iterator[tup
     if config is None or config.kind == "region-text":
         for region in record.get("regions") or []:
             yield from _cleaned(region["caption"], config)
+
+
+def questions_of(record: Record, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
+    """Yield language and cleaned text of the question and of each option; empty ones are left out."""
+    for text in (record.get("question") or [], *(record.get("options") or [])):
+        for code, one in texts_of_languages(text, None if config is None else config.languages):
+            with suppress(DataError):
+                yield code or NO_CODE, clean(one)
+
+
+def texts_of(record: Record, config: StreamConfig | None) -> list[tuple[str, str]]:
+    """Return language and cleaned text of every text whose length counts."""
+    return [
+        *captions_of(record, config),
+        *region_texts_of(record, config),
+        *questions_of(record, config),
+    ]
 
 
 def _cleaned(text: Text, config: StreamConfig | None) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -13,9 +14,11 @@ from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, TaskRows
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page
+from x2kit.evaluation.report.record_fields import draw_fields
 from x2kit.evaluation.report.visible import visible_unit
 from x2kit.model.regions import patch_mask
 from x2kit.plugin.facts import ImageSpec, VisionFacts
+from x2kit.plugin.sources import Record
 from x2kit.plugin.tasks import Texts
 from x2kit.plugin.tokenizers import Tokenizer
 
@@ -76,6 +79,7 @@ def draw_sheet(
     title: str,
     steps: int,
     rows: int,
+    records: Mapping[str, Sequence[Record]] = MappingProxyType({}),
 ) -> str:
     """Draw the page of a step.
 
@@ -87,10 +91,11 @@ def draw_sheet(
         title: of the page.
         steps: of the whole run.
         rows: maximum number of rows drawn of each stream.
+        records: of the rows of streams with a task, to draw their fields.
     Returns: self-contained HTML.
     """
     grid = vision.grid
-    sheet = _Sheet(batch, _Tokens(tokenizer), vision, rows)
+    sheet = _Sheet(batch, _Tokens(tokenizer), vision, rows, records)
     sections = [
         Section(
             f"stream-{name}",
@@ -121,8 +126,15 @@ def draw_sheet(
 
 
 class _Sheet:
-    def __init__(self, batch: Batch, tokens: _Tokens, vision: VisionFacts, rows: int) -> None:
-        self._batch, self._tokens, self._rows = batch, tokens, rows
+    def __init__(
+        self,
+        batch: Batch,
+        tokens: _Tokens,
+        vision: VisionFacts,
+        rows: int,
+        records: Mapping[str, Sequence[Record]],
+    ) -> None:
+        self._batch, self._tokens, self._rows, self._records = batch, tokens, rows, records
         self._spec, self._grid = vision.image, vision.grid
         self._addresses: dict[int, str] = {}
 
@@ -145,12 +157,15 @@ class _Sheet:
                 "positives": None if group is None else _positives(config, group),
             }
         )
-        cards = [self._card(row, rows, group, fused) for row in shown]
+        records = self._records.get(name, ())
+        cards = [self._card(row, rows, group, fused, records[row] if records else None) for row in shown]
         wide = " pairs" if not isinstance(rows, PairedRows | TaskRows) else ""
         return join(facts, tag("div", cards, class_=f"cards{wide}"))
 
-    def _card(self, row: int, rows: Rows, group: list[int] | None, fused: int | None) -> Markup:
-        parts: list[Markup] = []
+    def _card(
+        self, row: int, rows: Rows, group: list[int] | None, fused: int | None, record: Record | None
+    ) -> Markup:
+        parts: list[Markup | None] = []
         if isinstance(rows, PairedRows):
             parts.append(self._images(row, rows))
         if isinstance(rows, TaskRows):
@@ -161,6 +176,7 @@ class _Sheet:
             parts.append(self._text(row, rows.second, None))
         elif isinstance(rows, TaskRows):
             parts += [self._text(row, texts, None) for texts in rows.texts]
+            parts.append(draw_fields(record) if record is not None else None)
             parts += [_target(name, values[row]) for name, values in rows.targets.items()]
         else:
             parts.append(self._text(row, rows.texts, rows.masked))
