@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class ClipVision(VisionEncoderConfig):
     Use it to continue a checkpoint of X-VLM with CLIP; OpenClipVision takes the other towers by name. All tokens go
     through the final norm, without the projection to CLIP's common space (X-VLM).
     """
+
+    official_end_token: ClassVar[bool] = False
 
     image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(16, gt=0, description="side of a patch in pixels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -158,6 +158,8 @@ class Swin(VisionEncoderConfig):
     Use it to continue a checkpoint of X-VLM; its stages make large images cheap. Every stage after the first halves
     the grid and doubles the width. Images are normalised with CLIP's statistics, as in the paper.
     """
+
+    official_end_token: ClassVar[bool] = False
 
     image_size: int = Field(224, gt=0, description="side of the image in pixels")
     patch_size: int = Field(4, gt=0, description="side of a patch of the first stage in pixels")

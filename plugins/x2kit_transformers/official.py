@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from x2kit.plugin import (
     SpecialIds,
     TextFacts,
     Tokenizer,
+    WithoutEnd,
 )
 from x2kit.plugin.toolkit import SentencePiece, count, published_config, usual_heads
 from x2kit_transformers import mlm_heads
@@ -151,6 +153,26 @@ class Bert(_BertConfig):
     published_vocab_size: ClassVar[int] = 30522
     published_head: ClassVar[mlm_heads.PublishedHead] = mlm_heads.BERT
     mlm_head: ClassVar[NameTable] = mlm_heads.BERT.names
+
+    end_token: bool = Field(
+        True,
+        description="texts end in [SEP]; false for checkpoints of X-VLM, whose own tokenizer adds none",
+    )
+
+    def build_tokenizer(self, texts: Iterable[str] | None = None, assets: Path | None = None) -> Tokenizer:
+        tokenizer = super().build_tokenizer(texts, assets)
+        return tokenizer if self.end_token else WithoutEnd(tokenizer)
+
+    def official_tokenizer(self, name: str | None) -> Tokenizer:
+        tokenizer = super().official_tokenizer(name)
+        return tokenizer if self.end_token else WithoutEnd(tokenizer)
+
+    @property
+    def ends_texts(self) -> bool:
+        return self.end_token
+
+    def without_end_token(self) -> Self:
+        return self.model_copy(update={"end_token": False})
 
     @classmethod
     def published_ids(cls, vocab_size: int) -> SpecialIds:

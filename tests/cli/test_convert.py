@@ -58,10 +58,12 @@ def test_a_checkpoint_is_converted_and_reported(x2kit: Subcommand, file: Path, s
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].startswith("layout: X²-VLM or X-VLM: text and fusion layers in one stack")
-    assert lines[1].endswith("heads itc, itm, mlm, bbox")
+    assert lines[1].endswith(" at 224 pixels; heads itc, itm, mlm, bbox")
+    assert lines[2] == "texts have no end token, as in X-VLM"
     counted = sum(int(line.split()[0]) for line in lines if line[:5].strip().isdecimal())
     assert counted == len(small.shapes)
     assert "no tokenizer" in done.out
+    assert "configuration in the file:\n  image_res: 224\n  embed_dim: 256\n" in done.out
     model = package.load("weights")
     assert sum(value.numel() for value in model.parameters()) > 0
     assert not model.training
@@ -149,7 +151,10 @@ def test_a_tokenizer_of_the_right_size_makes_the_model_read_texts(
     assert done.status == 0
     assert "no tokenizer" not in done.out
     tokenizer = package.load("weights").tokenizer
-    assert tokenizer.decode(tokenizer.encode(["word7 word9"], 8)[0]) == "word7 word9"
+    (ids,) = tokenizer.encode(["word7 word9"], 8)
+    assert tokenizer.decode(ids) == "word7 word9"
+    assert ids == [2, 12, 14]  # a checkpoint of X-VLM: no [SEP]
+    assert tokenizer.encode(["word7 word9 word7"], 3) == [[2, 12, 14]]
 
     done = x2kit("convert", "small.th", "other", "--tokenizer", "fewer")
     assert done.status == 2

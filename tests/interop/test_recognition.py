@@ -36,6 +36,19 @@ def test_settings_equal_the_recorded_ones(name: str, registry: Registry) -> None
         assert first_fusion_layer(shapes, layout) == recorded["text_fusion_start_at"]
 
 
+@pytest.mark.parametrize("name", made.inventories())
+def test_texts_of_x_vlm_alone_have_no_end_token(name: str, registry: Registry) -> None:
+    found = settings(made.inventory(name).shapes, registry)
+    assert found.text.ends_texts == (not name.startswith("xvlm1"))
+
+
+def test_captions_of_x_vlm_have_an_end_token(registry: Registry) -> None:
+    shapes = made.inventory("xvlm1_swin_pretrain_base_224").shapes
+    heads = ("vision_proj.", "text_proj.", "itm_head.", "bbox_head.")
+    captioning = {key: shape for key, shape in shapes.items() if not key.startswith(heads)}
+    assert settings(captioning, registry).text.ends_texts
+
+
 def widths(config: ModelConfig) -> tuple[int, int]:
     return config.text.describe().width, config.vision.describe().width
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonargparse
+import yaml
 
 from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import X2KitError
@@ -17,6 +19,7 @@ from x2kit.plugin.loading.trust import remember
 
 if TYPE_CHECKING:
     from x2kit.interop.convert import Converted
+    from x2kit.model.config import HeadsConfig
 
 HELP = "convert official checkpoints of X²-VLM, CCLM and X-VLM to weights directories, or back"
 READING = ("tokenizer", "image_size", "heads", "json")
@@ -99,9 +102,18 @@ def _report(found: Converted, target: Path, options: jsonargparse.Namespace) -> 
     model = found.config
     names = ", ".join(part.component_name() for part in (model.vision, model.text, model.fusion))
     print(f"layout: {found.layout.describe()}")
-    print(f"model: {names}; heads {', '.join(model.heads.built) or 'none'}")
+    print(f"model: {names} at {model.vision.describe().image.size} pixels; heads {_heads(model.heads)}")
+    if not model.text.ends_texts:
+        print("texts have no end token, as in X-VLM")
     for line in found.account.lines():
         print(line)
+    if found.recorded:
+        print("configuration in the file:")
+        print(
+            textwrap.indent(
+                yaml.safe_dump(found.recorded, sort_keys=False, allow_unicode=True).rstrip(), "  "
+            )
+        )
     if options.heads is None:
         print(
             f"attention heads of the text encoder: {getattr(model.text, 'heads', '?')} (assumed; see --heads)"
@@ -110,3 +122,13 @@ def _report(found: Converted, target: Path, options: jsonargparse.Namespace) -> 
         print("no tokenizer: the model takes ids but no texts; convert with --tokenizer to change this")
     print(f"weights: {target}")
     print(f'next: python -c "import x2kit; model = x2kit.load({str(target)!r})"')
+
+
+def _heads(heads: HeadsConfig) -> str:
+    names: list[str] = [*heads.built]
+    if heads.answers is not None:
+        images = "image" if heads.answer_images == 1 else "images"
+        names.append(f"answers ({heads.answers} classes of {heads.answer_images} {images})")
+    if heads.decoder_layers is not None:
+        names.append(f"answer decoder ({heads.decoder_layers} layers)")
+    return ", ".join(names) or "none"

@@ -10,7 +10,7 @@ account.json          fate of every key
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,11 +46,12 @@ SPARE = {"crit_mask_lm_smoothed.one_hot": "label smoothing of the captioning los
 
 
 class Converted(NamedTuple):
-    """Layout, settings and account of a converted checkpoint."""
+    """Layout, settings and account of a converted checkpoint, and the configuration that its file carries."""
 
     layout: Layout
     config: ModelConfig
     account: Account
+    recorded: Mapping[str, Any]
 
 
 def from_official(
@@ -116,7 +117,13 @@ def from_official(
                 save_file({name: value.clone() for name, value in kept.items()}, place / KEPT)
     except OSError as error:
         raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    return Converted(layout, config, account)
+    return Converted(layout, config, account, recorded_config(content.values))
+
+
+def recorded_config(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration of the official code that a file carries; empty without one."""
+    found = values.get("config")
+    return found if isinstance(found, Mapping) else {}
 
 
 def to_official(directory: Path, file: Path, plugins: Sequence[str] = ()) -> Layout:

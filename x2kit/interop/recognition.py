@@ -50,6 +50,9 @@ def model_of(
     text = _ask(registry, "text", text_shapes, source, layout.stacked, heads=others)
     fusion = _ask(registry, "fusion", fusion_shapes, source, heads=others)
     settings = _heads(shapes, layout, tied, source)
+    # of X-VLM's code only captioning reads texts with the library's tokenizer, which adds an end token
+    if not vision.official_end_token and settings["built"] != ("mlm",):
+        text = text.without_end_token()
     try:
         if heads is not None:
             text, fusion = (_changed(part, heads=heads) for part in (text, fusion))

@@ -27,7 +27,7 @@ from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.subcommands import Subcommands
-from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
+from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ __all__ = [
     "VisionFeatures",
     "WeightsError",
     "WidthError",
+    "WithoutEnd",
     "causal_mask",
     "gather_rows",
     "hookimpl",

@@ -102,9 +102,14 @@ class ComponentConfig(BaseModel):
 
 
 class VisionEncoderConfig(ComponentConfig):
-    """Settings of a vision encoder."""
+    """Settings of a vision encoder.
+
+    `official_end_token` says whether the official code with this encoder ends texts of BERT in the end token: X²-VLM
+    does, X-VLM does not.
+    """
 
     kind: ClassVar[Kind] = "vision"
+    official_end_token: ClassVar[bool] = True
 
     @classmethod
     def from_official(cls, shapes: Shapes) -> Self | None:
@@ -155,6 +160,18 @@ class TextEncoderConfig(ComponentConfig):
                 `x2kit.plugin.toolkit.usual_heads`.
         """
         return None
+
+    @property
+    def ends_texts(self) -> bool:
+        """Whether the tokenizer ends each text in `sep`."""
+        return True
+
+    def without_end_token(self) -> Self:
+        """Return the settings of an encoder whose texts do not end in the end token; by default unchanged.
+
+        The converter asks for it where the vision encoder's `official_end_token` is False.
+        """
+        return self
 
     def official_tokenizer(self, name: str | None) -> Tokenizer:
         """Return the tokenizer for an official checkpoint, which does not contain one.

@@ -36,7 +36,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Encode each text as `cls`, at most `max_length - 2` pieces, `sep`, without padding."""
+        """Encode each text as `cls`, pieces, `sep`, at most `max_length` tokens, without padding.
+
+        `sep` is absent if the settings of the text encoder say so, as in X-VLM.
+        """
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -99,3 +102,31 @@ class IdsOnly(Tokenizer):
             "these weights have no tokenizer, so they read ids but no texts; x2kit convert --tokenizer "
             "NAME_OR_DIR adds one (for BERT models bert-base-uncased, for XLM-R xlm-roberta-base)"
         )
+
+
+class WithoutEnd(Tokenizer):
+    """Wrap a tokenizer so that texts do not end in `sep`, as in X-VLM.
+
+    Args:
+        tokenizer: any other tokenizer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.special = tokenizer.special
+        self.vocab_size = tokenizer.vocab_size
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        return [ids[:-1] for ids in self._tokenizer.encode(texts, max_length + 1)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids)
+
+    def starts_word(self, ids: Sequence[int]) -> list[bool]:
+        return self._tokenizer.starts_word(ids)
+
+    def save(self, directory: Path) -> None:
+        self._tokenizer.save(directory)
+
+    def log_frequencies(self) -> Sequence[float] | None:
+        return self._tokenizer.log_frequencies()

@@ -25,17 +25,20 @@ def special_ids_are_distinct(subject: TextSubject) -> None:
 
 
 def texts_are_framed_and_cut(subject: TextSubject) -> None:
-    """A text is encoded as cls, pieces, sep, at most `max_length` long and without padding."""
+    """A text is encoded as cls, pieces and, if it `ends_texts`, sep; at most `max_length` long and without padding."""
     tokenizer = subject.tokenizer
     special = tokenizer.special
+    end = [special.sep] if subject.component.ends_texts else []
+    last = f"sep {special.sep}" if end else "a piece"
     for limit in (3, 6, LIMIT):
         for text, ids in zip(subject.texts, tokenizer.encode(subject.texts, limit), strict=True):
             claim(len(ids) <= limit, f"{text!r} has {len(ids)} tokens, at most {limit} are allowed")
             claim(
-                ids[:1] == [special.cls] and ids[-1:] == [special.sep],
-                f"{text!r} becomes {ids}, expected cls {special.cls} first and sep {special.sep} last",
+                ids[:1] == [special.cls] and ids[len(ids) - len(end) :] == end,
+                f"{text!r} becomes {ids}, expected cls {special.cls} first and {last} last",
             )
-            inner = ids[1:-1]
+            inner = ids[1 : len(ids) - len(end)]
+            claim(special.sep not in inner, f"{text!r} holds sep inside")
             claim(bool(inner), f"{text!r} has no pieces")
             claim(special.pad not in inner and special.mask not in inner, f"{text!r} holds pad or mask ids")
             claim(
@@ -74,7 +77,8 @@ def words_begin_where_they_do(subject: TextSubject) -> None:
     for ids in tokenizer.encode(subject.texts, LIMIT):
         starts = tokenizer.starts_word(ids)
         claim(len(starts) == len(ids), f"starts_word returns {len(starts)} values for {len(ids)} ids")
-        claim(starts[0] and starts[-1], "starts_word is False for cls or sep, expected True")
+        ends = ids[-1] != tokenizer.special.sep or starts[-1]
+        claim(starts[0] and ends, "starts_word is False for cls or sep, expected True")
         claim(starts[1], "starts_word is False for the first piece of a text, expected True")
     special = tokenizer.special
     claim(

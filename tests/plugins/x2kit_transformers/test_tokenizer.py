@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+from x2kit_transformers.official import Bert
 from x2kit_transformers.tokenizer import HuggingFaceTokenizer
 
 from x2kit.plugin import WeightsError
+from x2kit.testing import check_text
 from x2kit.testing.subjects import TEXTS
 
 
@@ -61,3 +63,16 @@ def test_a_tokenizer_that_cannot_mask_is_refused() -> None:
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot read a tokenizer"):
         HuggingFaceTokenizer.load(tmp_path)
+
+
+def test_texts_may_have_no_end_token(bert_directory: Path) -> None:
+    plain, without = (
+        Bert(published_tokenizer=str(bert_directory)),
+        Bert(published_tokenizer=str(bert_directory), end_token=False),
+    )
+    assert plain.without_end_token() == without
+    tokenizer = without.build_tokenizer()
+    for limit in (3, 4, 32):
+        ended = plain.build_tokenizer().encode(["two wooden dogs"], limit + 1)
+        assert tokenizer.encode(["two wooden dogs"], limit) == [ids[:-1] for ids in ended]
+    check_text(without)

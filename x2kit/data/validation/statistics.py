@@ -112,8 +112,8 @@ class Statistics:
             short = tokenizer.encode(kept, _UNCUT) if any(over) else encoded
             counts.lengths.update(map(len, encoded))
             counts.cut += sum(o or len(ids) > limits.max_tokens for o, ids in zip(over, short, strict=True))
-            unk = tokenizer.special.unk
-            counts.unknown += sum(all(one == unk for one in ids[1:-1]) for ids in encoded)
+            blank = {tokenizer.special.unk, tokenizer.special.cls, tokenizer.special.sep}
+            counts.unknown += sum(blank.issuperset(ids) for ids in encoded)
 
     def count_boxes(self, stream: str, record: Record, size: tuple[int, int]) -> None:
         """Count the boxes of a record; `size` is width and height of its image."""
