@@ -54,7 +54,7 @@ def test_every_shipped_recipe_is_valid_and_has_the_recorded_parameters(x2kit: Ru
     [
         str(file.name)
         for file in shipped()
-        if str(file.name).startswith(("pretrain/", "finetune/", "domain/"))
+        if str(file.name).startswith(("pretrain/", "finetune/", "domain/", "evaluate/"))
     ],
 )
 def test_a_recipe_for_data_of_ones_own_holds_together_without_it(x2kit: Run, name: str) -> None:
