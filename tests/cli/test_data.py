@@ -267,6 +267,18 @@ def test_the_source_of_a_task_is_checked_too(apart: Path, x2kit: Run) -> None:
     assert "evaluation" not in found["streams"]
 
 
+def test_the_records_of_validation_are_checked_too(apart: Path, x2kit: Run) -> None:
+    known(apart.parent / "val.jsonl", range(200, 204))
+    source = "{class_path: JsonLines, init_args: {files: [val.jsonl], split: val, language: en}}"
+    _, found = checked(x2kit, "--evaluation.every", "2", "--evaluation.select_source", source)
+    assert {name: found["streams"][name]["records"] for name in ("evaluation", "validation")} == {
+        "evaluation": 10,
+        "validation": 4,
+    }
+    _, found = checked(x2kit, "--evaluation.every", "2", "--evaluation.select_on", "official")
+    assert "validation" not in found["streams"]
+
+
 def test_a_mixture_is_checked_source_by_source_each_record_once(recipe: Path, x2kit: Run) -> None:
     (recipe.parent / "records.jsonl").rename(recipe.parent / "good.jsonl")
     records(recipe.parent, 3, "empty-caption")

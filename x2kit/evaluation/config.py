@@ -86,7 +86,10 @@ class EvaluationConfig(BaseModel):
         if task not in self.tasks or not dot:
             yield "select", f"should be TASK.METRIC, found {self.select!r}\n  tasks: {', '.join(self.tasks)}"
             return
-        main = self.tasks[task].metrics
+        chosen = self.tasks[task]
+        main = chosen.metrics
+        if type(chosen).run is TaskConfig.run:  # measured row by row
+            main = (chosen.score, "mean", "mean_trained", "mean_zero_shot")
         if main and "." not in metric and metric not in main:  # a dot: a number inside the result
             yield "select", f"task {task} has no metric {metric!r}\n  metrics: {', '.join(main)}"
 

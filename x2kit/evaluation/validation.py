@@ -59,6 +59,9 @@ class Validator:
         )
         numbers: dict[str, float] = {}
         for name, task in self._config.tasks.items():
-            numbers |= numbers_of(name, run_task(task, contexts[name]))
+            result = run_task(task, contexts[name])
+            numbers |= numbers_of(name, result)
+            if (score := result.get("score")) and "mean" in result:  # vqa.accuracy, the mean over languages
+                numbers[f"{name}.{score}"] = float(result["mean"])
         found: dict[str, float] = self._processes.from_rank_zero(numbers)
         return found

@@ -48,6 +48,13 @@ def test_every_quantity_is_drawn_under_its_stream() -> None:
     assert re.findall(r'aria-label="([\w.]+):', drawn) == ["loss", "lr", "scenes.itc", "texts.ttc"]
 
 
+def test_validations_are_no_stream() -> None:
+    line = {"step": 20, "val.retrieval.mean_recall": 0.5, "validation_seconds": 3.0}
+    drawn = draw_curves([*METRICS, line])
+    assert re.findall(r"<h3>(.*?)</h3>", drawn)[-1] == "Validation val.retrieval"
+    assert "validation_seconds" not in drawn
+
+
 def test_without_metrics_there_is_a_note() -> None:
     assert "no curve" in draw_curves([])
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from x2kit.cli.data.findings import Findings
 from x2kit.errors import X2KitError
+from x2kit.evaluation.config import OFFICIAL, EvaluationConfig
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.terminal import PlainConsole
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from x2kit import Recipe
     from x2kit.data.validation.check import Check
     from x2kit.data.validation.statistics import TextLimits
-    from x2kit.evaluation.config import EvaluationConfig
     from x2kit.plugin.components import SourceConfig
     from x2kit.plugin.tokenizers import Tokenizer
 
 HELP = "read every record once; count broken records, truncated texts, duplicate captions and images"
 SHOWN = 3
+VALIDATION = "validation"
+"""Stream name of the records of validation during training."""
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -106,25 +108,30 @@ def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
 def _measured(
     evaluation: EvaluationConfig | None, max_length: int
 ) -> dict[str, tuple[SourceConfig, TextLimits]]:
-    """Return each evaluation source with the lowest text limits of its tasks, by name."""
+    """Return each source of evaluation and validation with the lowest text limits of its tasks, by name."""
     from x2kit.data.validation.check import EVALUATION
     from x2kit.data.validation.statistics import TextLimits
 
     if evaluation is None:
         return {}
+    split = evaluation.split
+    groups = {EVALUATION: {key: one.for_split(split) for key, one in evaluation.keyed_sources().items()}}
+    if evaluation.every is not None and evaluation.select_on != OFFICIAL:
+        groups[VALIDATION] = evaluation.validation_sources()
     found = {}
-    for key, source in evaluation.keyed_sources().items():
-        own = key.removeprefix("sources.")
-        tasks = [
-            task.model_dump()
-            for name, task in evaluation.tasks.items()
-            if name == own or (key == "source" and name not in evaluation.sources)
-        ]
-        if tasks:
-            words = min((task["max_words"] for task in tasks if "max_words" in task), default=max_length)
-            tokens = min(task.get("max_tokens", max_length) for task in tasks)
-            name = EVALUATION if key == "source" else f"{EVALUATION}.{own}"
-            found[name] = source.for_split(evaluation.split), TextLimits(words, min(tokens, max_length))
+    for group, sources in groups.items():
+        for key, source in sources.items():
+            own = key.removeprefix("sources.")
+            tasks = [
+                task.model_dump()
+                for name, task in evaluation.tasks.items()
+                if name == own or (own == key and f"sources.{name}" not in sources)
+            ]
+            if tasks:
+                words = min((task["max_words"] for task in tasks if "max_words" in task), default=max_length)
+                tokens = min(task.get("max_tokens", max_length) for task in tasks)
+                name = group if own == key else f"{group}.{own}"
+                found[name] = source, TextLimits(words, min(tokens, max_length))
     return found
 
 
@@ -135,7 +142,9 @@ def _expected_languages(
         name: stream.languages or stream.source.languages() for name, stream in recipe.data.streams.items()
     }
     chosen = recipe.evaluation.languages if recipe.evaluation else None
-    wanted |= {name: chosen or source.languages() for name, (source, _) in measured.items()}
+    own = recipe.evaluation.select_source if recipe.evaluation else None
+    for name, (source, _) in measured.items():
+        wanted[name] = source.languages() if source is own else chosen or source.languages()
     return {name: codes for name, codes in wanted.items() if codes is not None}
 
 

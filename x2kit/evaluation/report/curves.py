@@ -33,7 +33,7 @@ UNITS = {
     "data_wait_share": "share of the time",
 }
 """Axis labels of known quantities; losses are those of `x2kit.objectives`."""
-_NOT_DRAWN = ("step", "time", "seconds")
+_NOT_DRAWN = ("step", "time", "seconds", "validation_seconds")
 
 
 class Series(NamedTuple):
@@ -74,7 +74,9 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], phases: Sequence[Phase] = 
     changes = loss_changes(phases, last)
     drawn = []
     for place, (stream, names) in enumerate(sorted(streams.items(), key=lambda group: group[0] != "")):
-        drawn.append(tag("h3", f"Stream {stream}" if stream else "The whole run"))
+        # Names of validations are SPLIT.TASK.METRIC.
+        heading = f"Validation {stream}" if "." in stream else f"Stream {stream}"
+        drawn.append(tag("h3", heading if stream else "The whole run"))
         if changes and not stream:
             drawn.append(_list_changes(changes))
         colour = f"var(--series-{place % 5})"
