@@ -113,11 +113,27 @@ def test_a_file_of_other_detections_is_named(
         release(detections=document("dets.json", content)).open()
 
 
+def test_every_expression_may_be_a_record(release: Any) -> None:
+    source = release(one_record="entry").open()
+    boxes = [[region["bbox"] for region in source[place]["regions"]] for place in range(len(source))]
+    assert boxes == [[[1.0, 2.0, 10.0, 20.0]], [[0.0, 0.0, 30.0, 30.0]], [[30.0, 2.0, 10.0, 10.5]]]
+
+
 def test_a_split_of_the_references_is_selected(release: Any) -> None:
     assert [len(release(refs_split=split).open()) for split in ("testA", "testB")] == [1, 1]
     assert list(release(refs_split="testB").open().texts()) == ["man"]
     with pytest.raises(DataError, match="no reference is in the split 'val'; the splits are testA, testB"):
         release(refs_split="val").open()
+
+
+def test_a_split_of_an_evaluation_may_be_one_of_the_references(release: Any) -> None:
+    by_name = release(refs_split="{split}")
+    assert [list(by_name.for_split(split).open().texts()) for split in ("testA", "testB")] == [
+        ["dog on the left", "right cat"],
+        ["man"],
+    ]
+    fixed = release(refs_split="testB")
+    assert fixed.for_split("val") == fixed  # for records of a task of their own
 
 
 def test_a_large_pickle_is_read_once(tmp_path: Path, release: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from x2kit.data.sources.fields import LabelForm
 from x2kit.data.sources.splits import (
+    SPLIT,
     ImageHosts,
     Language,
     Outside,
@@ -325,7 +326,11 @@ class ReferringExpressions(EntriesConfig):
         None, description="instances.json with the boxes of the references"
     )
     refs_split: str | None = Field(
-        None, description="read only entries of this split of the references: testA, testB; null for all"
+        None,
+        description="read only entries of this split of the references: val, testA, testB, or {split}; null for all",
+    )
+    one_record: Literal["image", "entry"] = Field(
+        "image", description="a record is an image with the texts of all its entries, or one entry"
     )
     detections: Annotated[Location | None, HARMLESS] = Field(
         None,
@@ -344,6 +349,14 @@ class ReferringExpressions(EntriesConfig):
         if self.refs is None and self.refs_split is not None:
             raise ValueError("refs_split: splits are defined in refs, which is not set")
         return self
+
+    def for_split(self, split: str) -> Self:
+        """Return the settings of another split; unchanged if `refs_split` names one."""
+        if self.refs_split is None:
+            return super().for_split(split)
+        if SPLIT not in self.refs_split:
+            return self
+        return self.model_validate({**self.model_dump(), "split": split})
 
     def check(self) -> None:
         """Raise SettingError if a path matches no file, or the folder of images is missing."""

@@ -105,18 +105,19 @@ class ReferringSource(EntriesSource):
     """Records of referring expressions: images with named boxes."""
 
     key_settings = frozenset(
-        {"split", "image_root", "image_root_key", "image_key", "image_suffix", "image_path"}
+        {"split", "image_root", "image_root_key", "image_key", "image_suffix", "image_path", "one_record"}
     )
 
     def __init__(self, config: ReferringExpressions) -> None:
         self._config = config
         self._release = None
+        self._split = None if config.refs_split is None else in_split(config.refs_split, config.split)
         if config.refs is not None and config.instances is not None:
             self._release = _Release(
                 in_split(config.refs, config.split), in_split(config.instances, config.split)
             )
-            if config.refs_split is not None:
-                self._release.require_split(config.refs_split)
+            if self._split is not None:
+                self._release.require_split(self._split)
         self._detections = None
         if config.detections is not None:
             self._detections = _Detections(in_split(config.detections, config.split))
@@ -127,12 +128,12 @@ class ReferringSource(EntriesSource):
         return self._config
 
     def key(self, fields: Mapping[str, Any], file: str) -> str | None:
-        return image_at(fields, self.config, file)
+        return None if self.config.one_record == "entry" else image_at(fields, self.config, file)
 
     def is_skipped(self, fields: Mapping[str, Any]) -> bool:
-        if self._release is None or self.config.refs_split is None:
+        if self._release is None or self._split is None:
             return False
-        return not self._release.is_in(int_field(fields, "ref_id"), self.config.refs_split)
+        return not self._release.is_in(int_field(fields, "ref_id"), self._split)
 
     def record(self, entry: Entry) -> Record:
         fields = entry.fields
