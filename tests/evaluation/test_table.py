@@ -134,6 +134,14 @@ def test_grounding_alone_is_a_table(result: dict[str, Any]) -> None:
     assert cells(result, "mean zero-shot") == "62.5"
 
 
+def test_a_task_with_records_of_its_own_is_not_of_the_split(result: dict[str, Any]) -> None:
+    grounding = {"grounding": result["grounding"], "grounding_iou": 0.5}
+    result |= {"split": "val", "data": {"sources": {"testA": {}}}}
+    result["tasks"] = {"testA": {"result": grounding}, "other": {"result": grounding}}
+    shown = [line.split(";")[0] for line in lines(result, 200) if "zero-shot: no image-text" in line]
+    assert shown == ["split val", "its own records", "split val"]
+
+
 def test_a_language_without_regions_has_a_dash(result: dict[str, Any]) -> None:
     del result["grounding"]["fr"]
     assert cells(result, "fr").endswith(" –")

@@ -39,12 +39,11 @@ def render(result: Mapping[str, Any]) -> RenderableType:
     if result.get("scores"):
         parts.append(_scores_table(result))
     parts += [Text(f"{name}: {value}") for name, value in _others(result)]
+    with_own_records = (result.get("data") or {}).get("sources") or {}
     for name, task in (result.get("tasks") or {}).items():
         if "result" in task:
-            parts += [
-                Text(f"\n{name}", style="bold"),
-                render({"split": result.get("split"), **task["result"]}),
-            ]
+            split = None if name in with_own_records else result.get("split")
+            parts += [Text(f"\n{name}", style="bold"), render({"split": split, **task["result"]})]
     parts += [Text(f"warning: {text}", style="bold red") for text in result.get("warnings") or ()]
     return Group(*parts)
 
@@ -155,7 +154,8 @@ def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     languages = retrieval_rows(result)
     _, grounding = grounding_rows(result)
-    yield f"split {result.get('split', '?')}; zero-shot: no image-text training data in the language"
+    split = "its own records" if (found := result.get("split", "?")) is None else f"split {found}"
+    yield f"{split}; zero-shot: no image-text training data in the language"
     if selection := result.get("selection"):
         yield (
             f"weights of step {selection['step']}, selected by {selection['metric']} on {selection['split']}: "

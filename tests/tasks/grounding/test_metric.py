@@ -13,9 +13,10 @@ from tests.data.stubs import spoken
 from tests.evaluation.stubs import Listed, photo, tiny_model
 from x2kit.errors import DataError
 from x2kit.model import X2VLM, boxes_in_pixels
+from x2kit.model.config import HeadName, HeadsConfig
 from x2kit.objectives.boxes import iou_and_giou
 from x2kit.plugin import TaskContext
-from x2kit.tasks import Grounding
+from x2kit.tasks import Grounding, WeakGrounding
 from x2kit.tasks.grounding import metric as module
 from x2kit.tasks.grounding.metric import chance_hits, measure_grounding, pixel_iou
 
@@ -141,3 +142,27 @@ def test_the_common_subset_has_regions_with_a_text_in_every_language(context: Ma
         for common in (False, True)
     ]
     assert [[row["regions"] for row in boxes.values()] for boxes in found] == [[6, 5], [5, 5]]
+
+
+def test_the_results_file_has_the_boxes_in_pixels(context: Make) -> None:
+    saved: dict[str, Any] = {}
+    given = context(source=Listed([photo(3)]), languages=("en",), save=saved.__setitem__)
+    measure_grounding(Grounding(), given)
+    (boxes,) = saved.values()
+    assert list(saved) == ["predictions-en"]
+    assert [(each["id"], each["text"]) for each in boxes] == [
+        ("photo-3", text) for text in texts_of(photo(3))
+    ]
+    located = given.model.locate([photo(3)["image"]] * 2, texts_of(photo(3)))
+    expected = boxes_in_pixels(located, [(24, 16)] * 2)
+    torch.testing.assert_close(torch.tensor([each["bbox"] for each in boxes]), expected, atol=1e-4, rtol=0)
+
+
+def texts_of(record: Any) -> list[str]:
+    return [region["caption"]["en"] for region in record["regions"]]
+
+
+@pytest.mark.parametrize(("task", "head"), [(Grounding(), "bbox"), (WeakGrounding(), "itm")])
+def test_the_head_that_a_model_lacks_is_named(task: Grounding | WeakGrounding, head: HeadName) -> None:
+    assert task.missing_heads(HeadsConfig(built=(head,))) == {}
+    assert f"add {head}" in task.missing_heads(HeadsConfig(built=("itc",)))["built"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RegionTask(TaskConfig):
-    """Settings that the grounding tasks share: hits, regions and text lengths."""
+    """Settings that the grounding tasks share: what is measured, and what counts as found."""
 
     iou: float = Field(
         0.5,
@@ -40,6 +40,9 @@ class RegionTask(TaskConfig):
 class Grounding(RegionTask):
     """Visual grounding: predict the box of a region from its text and the whole image."""
 
+    def missing_heads(self, heads: Any) -> Mapping[str, str]:
+        return {} if "bbox" in heads.built else {"built": "has no box head; add bbox"}
+
     def run(self, context: TaskContext) -> Mapping[str, Any]:
         """Measure the share of hits by language; see `x2kit.tasks.grounding.metric`."""
         from x2kit.tasks.grounding.metric import measure_grounding
@@ -62,6 +65,9 @@ class WeakGrounding(RegionTask):
         "the fourth of six in X-VLM",
     )
     alpha: float = Field(0.5, ge=0, description="power of the area by which the sum over a box is divided")
+
+    def missing_heads(self, heads: Any) -> Mapping[str, str]:
+        return {} if "itm" in heads.built else {"built": "has no matching head; add itm"}
 
     def check(self, context: TaskContext) -> None:
         """Raise DataError as `Grounding`, and HeadError for a model without attention or matching head."""

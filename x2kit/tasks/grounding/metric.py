@@ -145,7 +145,7 @@ def pixel_iou(first: Tensor, second: Tensor) -> Tensor:
 def measure_grounding(
     config: RegionTask, context: TaskContext, locator: Locator = BOX_HEAD
 ) -> Mapping[str, Any]:
-    """Measure the share of hits in every language.
+    """Measure the share of hits in every language, and save the predictions of each as `predictions-LANGUAGE`.
 
     Returns, for `evaluation.json`:
         grounding.CODE: iou50 (share of hits; the number is the limit in per cent), mean_iou, regions and images
@@ -227,6 +227,7 @@ def _measure_language(
         context.ranks,
         locator,
     )
+    context.save(f"predictions-{language}", _results(predicted))
     return {
         share_name(config.iou): float((predicted.iou >= config.iou).double().mean()),
         "mean_iou": float(predicted.iou.double().mean()),
@@ -236,6 +237,16 @@ def _measure_language(
         "trained_with_images": language in context.trained_with_images,
         **locator.facts(predicted.entries, predicted.truth, config.iou),
     }
+
+
+def _results(predicted: PredictedRegions) -> list[dict[str, Any]]:
+    """Format predictions for the results file: the record's id, the text, and the box, xywh in pixels."""
+    return [
+        {"id": entry.id, "text": text, "bbox": box}
+        for entry, text, box in zip(
+            predicted.entries, predicted.regions.texts, predicted.predicted.tolist(), strict=True
+        )
+    ]
 
 
 def predict_regions(
