@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class RegionTask(TaskConfig):
     """Settings that the grounding tasks share: what is measured, and what counts as found."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("grounding_mean_trained", "grounding_mean_zero_shot")
 
     iou: float = Field(
         0.5,
