@@ -22,7 +22,7 @@ from x2kit.tasks import records as records_module
 from x2kit.tasks.grounding import metric
 from x2kit.tasks.grounding.attention import AttentionMap
 from x2kit.tasks.grounding.map_boxes import best_detection, detection_scores
-from x2kit.tasks.grounding.metric import measure_grounding, pixel_iou
+from x2kit.tasks.grounding.metric import pixel_iou
 from x2kit.tasks.scoring import ONE_RANK, ImageBank, TextBank, encode_text_bank, no_progress
 
 from .conftest import REFERENCE, record
@@ -198,15 +198,16 @@ def test_a_detection_that_begins_outside_is_cut_to_the_image(case: Case) -> None
         assert float(score) == pytest.approx(float(seen.sum()) / (w * h) ** FACTS["alpha"], rel=SCORE)
 
 
-class RecordedMaps(AttentionMap):
-    """The task with recorded maps in place of the model's."""
+class RecordedMaps(WeakGrounding):
+    """The task with recorded maps, by number, in place of the model's."""
 
-    def __init__(self, model: X2VLM, heats: Sequence[Tensor]) -> None:
-        super().__init__(WeakGrounding(alpha=FACTS["alpha"]), model)
-        self.heats = heats
+    numbers: tuple[int, ...]
 
-    def maps(self, *arguments: Any) -> Tensor:
-        return torch.stack(list(self.heats))
+    def locator(self, model: X2VLM) -> AttentionMap:
+        locator = AttentionMap(self, model)
+        heats = torch.stack([cases()[number].heat for number in self.numbers])
+        locator.maps = lambda *arguments: heats  # type: ignore[method-assign]
+        return locator
 
 
 def blank(size: tuple[int, int], text: str, truth: Sequence[float], **more: Any) -> dict[str, Any]:
@@ -222,7 +223,7 @@ def context_of(model: X2VLM, records: Sequence[Any]) -> TaskContext:
 def test_weak_accuracy_of_a_split(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A recorded truth leaves its image, which x2kit refuses in data.
     monkeypatch.setattr(records_module, "normalised", lambda *arguments: [0.5] * 4)
-    model, of_split = tiny_model(), [case for case in cases() if case.facts["split"] == split]
+    of_split = [case for case in cases() if case.facts["split"] == split]
     records = [
         blank(
             case.size,
@@ -232,8 +233,8 @@ def test_weak_accuracy_of_a_split(split: str, monkeypatch: pytest.MonkeyPatch) -
         )
         for case in of_split
     ]
-    locator = RecordedMaps(model, [case.heat for case in of_split])
-    result = measure_grounding(WeakGrounding(), context_of(model, records), locator)["grounding"]["en"]
+    task = RecordedMaps(numbers=[case.number for case in of_split], alpha=FACTS["alpha"])
+    result = task.run(context_of(tiny_model(), records))["grounding"]["en"]
     hits = [case.facts["hit"] for case in of_split]
     check_equal(
         WEAK,
@@ -279,6 +280,6 @@ def test_accuracy_of_a_split(split: str, monkeypatch: pytest.MonkeyPatch) -> Non
         for number, size in zip(numbers, sizes, strict=True)
     ]
     monkeypatch.setattr(metric, "fuse_pairs", lambda *arguments: tensors["in.predicted_cxcywh"][numbers])
-    result = measure_grounding(Grounding(), context_of(tiny_model(), records))["grounding"]["en"]
+    result = Grounding().run(context_of(tiny_model(), records))["grounding"]["en"]
     check(REFCOCO, f"accuracy.{split}_d", result["iou50"], BOXES["accuracy"][f"{split}_d"])
     assert result["regions"] == len(numbers)

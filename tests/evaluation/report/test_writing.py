@@ -32,7 +32,7 @@ from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.plugin import Registry
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval, WeakGrounding
 
 PLUGINS = Plugins(Registry(), ())
 RECIPE: Any = SimpleNamespace(
@@ -116,6 +116,18 @@ def test_a_model_with_few_heads_shows_their_sections(
     page = read(write_report(tmp_path, few, PLUGINS))  # type: ignore[arg-type]
     assert page.ids >= shown
     assert not page.ids & missing
+
+
+def test_boxes_by_attention_are_shown_for_a_model_without_box_head(tmp_path: Path) -> None:
+    heads = HEADS.model_copy(update={"built": ("itm",)})
+    save_weights(
+        X2VLM(Patches(), Words(SavedWords()), Attend(), heads), "evaluation: {}\n", tmp_path / "weights"
+    )
+    weak = EvaluationConfig(source=StubPhotos(), tasks={"weak": WeakGrounding()})
+    model = RECIPE.model.model_copy(update={"heads": heads})
+    recipe = SimpleNamespace(**{**vars(RECIPE), "model": model, "evaluation": weak})
+    page = read(write_report(tmp_path, recipe, PLUGINS))  # type: ignore[arg-type]
+    assert "grounding" in page.ids
 
 
 def test_a_weights_directory_alone_gives_a_report_without_curves(run: Path) -> None:

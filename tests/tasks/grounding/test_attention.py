@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from x2kit.plugin import TaskContext
 from x2kit.plugin.encoders import FusionEncoder
 from x2kit.tasks import WeakGrounding
 from x2kit.tasks.grounding.attention import AttentionMap
-from x2kit.tasks.grounding.metric import measure_grounding
 
 Make = Callable[..., TaskContext]
 TRUE = [[0.0, 0.0, 12.0, 8.0], [6.0, 4.0, 18.0, 12.0]]
@@ -24,17 +23,19 @@ TRUE = [[0.0, 0.0, 12.0, 8.0], [6.0, 4.0, 18.0, 12.0]]
 
 
 class Hot(AttentionMap):
-    """Reads a map that is hot in the given patches (row, column), whatever image and text are."""
-
-    def __init__(self, config: WeakGrounding, model: X2VLM, hot: Sequence[tuple[int, int]]) -> None:
-        super().__init__(config, model)
-        self.hot = hot
+    """Reads a map that is hot in the upper left patch, whatever image and text are."""
 
     def maps(self, model: X2VLM, images: Any, texts: Any, pairs: Tensor, *rest: Any) -> Tensor:
         found = torch.zeros(len(pairs), *images.grid)
-        for patch in self.hot:
-            found[:, *patch] = 1
+        found[:, 0, 0] = 1
         return found
+
+
+class HotGrounding(WeakGrounding):
+    """WeakGrounding with these maps."""
+
+    def locator(self, model: X2VLM) -> Hot:
+        return Hot(self, model)
 
 
 def test_a_model_with_the_matching_head_alone_is_measured(context: Make) -> None:
@@ -52,8 +53,7 @@ def test_the_best_detection_is_the_prediction(context: Make) -> None:
     boxes = [TRUE[1], [0.0, 0.0, 2.0, 2.0], TRUE[0]]
     records = [photo(index, detections=[{"bbox": box} for box in boxes]) for index in range(2)]
     given = context(source=Listed(records), languages=("en",))
-    task = WeakGrounding()
-    found = measure_grounding(task, given, Hot(task, given.model, [(0, 0)]))["grounding"]["en"]
+    found = HotGrounding().run(given)["grounding"]["en"]
     assert found["iou50"] == 0.5  # always the first region's box
     assert found["with_detections"] == 4
     assert found["random_detection"] == pytest.approx(1 / 3)
@@ -62,8 +62,7 @@ def test_the_best_detection_is_the_prediction(context: Make) -> None:
 
 def test_without_detections_the_box_of_the_map_is_the_prediction(context: Make) -> None:
     given = context(source=Listed([photo(0)]), languages=("en",))
-    task = WeakGrounding()
-    found = measure_grounding(task, given, Hot(task, given.model, [(0, 0)]))["grounding"]["en"]
+    found = HotGrounding().run(given)["grounding"]["en"]
     assert found["iou50"] == 0.5  # the patch is the first region
     assert "best_detection" not in found
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.data.stubs import spoken
 from tests.evaluation.stubs import Listed, photo, tiny_model
-from x2kit.errors import DataError
+from x2kit.errors import DataError, HeadError
 from x2kit.model import X2VLM, boxes_in_pixels
 from x2kit.model.config import HeadName, HeadsConfig
 from x2kit.objectives.boxes import iou_and_giou
@@ -166,3 +166,10 @@ def texts_of(record: Any) -> list[str]:
 def test_the_head_that_a_model_lacks_is_named(task: Grounding | WeakGrounding, head: HeadName) -> None:
     assert task.missing_heads(HeadsConfig(built=(head,))) == {}
     assert f"add {head}" in task.missing_heads(HeadsConfig(built=("itc",)))["built"]
+
+
+def test_a_model_without_box_head_is_refused_before_images_are_read(context: Make) -> None:
+    model = tiny_model()
+    del model.bbox_head
+    with pytest.raises(HeadError, match=r"no box head; model\.heads\.built needs bbox"):
+        Grounding().check(context(model=model, source=Listed([photo(0, image=None)])))

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.sources import Record, Source
-from x2kit.tasks import Grounding, Retrieval
+from x2kit.tasks import Retrieval
+from x2kit.tasks.grounding.config import RegionTask
 from x2kit.tasks.grounding.metric import predict_regions
 from x2kit.tasks.records import Entry, RecordReader, captions, texts_in
 from x2kit.tasks.retrieval.ranking import ranks
@@ -104,7 +105,7 @@ class Probe:
     images: ImageBank
     only: bool
     retrieval: Retrieval
-    grounding: Grounding
+    grounding: RegionTask
     batch_size: int
 
     def captions(self, code: str, trained: bool) -> LanguageProbe | None:
@@ -161,7 +162,7 @@ def make_probe(
     source: Source,
     only: bool,
     retrieval: Retrieval,
-    grounding: Grounding,
+    grounding: RegionTask,
     batch_size: int,
 ) -> Probe:
     """Encode the images of part of a source. Raises DataError for the first broken record."""

@@ -76,7 +76,7 @@ def draw_scene(
 
 
 def _line(number: int, guess: Guess, code: str, limit: float) -> Markup:
-    found = guess.iou > limit
+    found = guess.iou >= limit
     return tag(
         "li",
         tag("span", f"{number}. ", tag("bdi", guess.text, lang=code)),

@@ -27,7 +27,8 @@ from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, read_weights, weights_directory
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.tasks import Grounding, Retrieval
+from x2kit.tasks import Grounding, Retrieval, WeakGrounding
+from x2kit.tasks.grounding.config import RegionTask
 from x2kit.tasks.records import find_languages
 
 REPORT = "report.html"
@@ -125,7 +126,7 @@ def draw_examples(
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
     sections = []
-    if any(isinstance(task, Retrieval | Grounding) for task in config.tasks.values()):
+    if any(isinstance(task, Retrieval | RegionTask) for task in config.tasks.values()):
         sections = _probe_sections(model, recipe, config, split, result or {})
     return sections + _task_sections(model, recipe, config, split, result or {})
 
@@ -145,7 +146,7 @@ def _probe_sections(
         source,
         len(codes) == 1,
         next((task for task in tasks if isinstance(task, Retrieval)), Retrieval()),
-        next((task for task in tasks if isinstance(task, Grounding)), Grounding()),
+        next((task for task in tasks if isinstance(task, RegionTask)), Grounding()),
         config.batch_size,
     )
     shown = languages_shown(codes, trained, {code: row["mean_r1"] for code, row in measured.items()})
@@ -153,7 +154,7 @@ def _probe_sections(
     sections = []
     if hasattr(model, "vision_proj") and hasattr(model, "itm_head"):
         sections += _retrieval_sections(probe, shown, trained, thumbnails, split, len(source))
-    if hasattr(model, "bbox_head"):
+    if hasattr(model, "bbox_head") or isinstance(probe.grounding, WeakGrounding):
         sections += _box_section(probe, shown, thumbnails)
     return sections
 
@@ -219,7 +220,7 @@ def _box_section(probe: Probe, codes: Sequence[str], thumbnails: Thumbnails) -> 
         tag("span", class_="key"),
         " true box, ",
         tag("span", class_="key guess"),
-        f" predicted box; the number is their intersection over union, ✓ above {probe.grounding.iou}. The "
+        f" predicted box; the number is their intersection over union, ✓ from {probe.grounding.iou}. The "
         "images are evenly spaced in the split and equal for every language.",
     )
     return [Section("grounding", "Grounding", about, drawn)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +12,7 @@ from x2kit.plugin.components import TaskConfig
 
 if TYPE_CHECKING:
     from x2kit.plugin.tasks import TaskContext
+    from x2kit.tasks.grounding.metric import Locator
 
 
 class RegionTask(TaskConfig):
@@ -32,11 +34,23 @@ class RegionTask(TaskConfig):
     )
 
     def check(self, context: TaskContext) -> None:
-        """Raise DataError if no region has a text in any language."""
+        """Raise DataError if no region has a text in any language, HeadError for a model that cannot predict boxes."""
         from x2kit.tasks.grounding.metric import select_regions
         from x2kit.tasks.records import read_entries
 
+        self.locator(context.model)
         select_regions(self, context.languages, read_entries(context.source, context.ranks))
+
+    @abstractmethod
+    def locator(self, model: Any) -> Locator:
+        """Return the way in which boxes are predicted. Raises HeadError for a model without what it needs."""
+        raise NotImplementedError
+
+    def run(self, context: TaskContext) -> Mapping[str, Any]:
+        """Measure the share of hits by language; see `x2kit.tasks.grounding.metric`."""
+        from x2kit.tasks.grounding.metric import measure_grounding
+
+        return measure_grounding(self, context)
 
 
 class Grounding(RegionTask):
@@ -45,11 +59,10 @@ class Grounding(RegionTask):
     def missing_heads(self, heads: Any) -> Mapping[str, str]:
         return {} if "bbox" in heads.built else {"built": "has no box head; add bbox"}
 
-    def run(self, context: TaskContext) -> Mapping[str, Any]:
-        """Measure the share of hits by language; see `x2kit.tasks.grounding.metric`."""
-        from x2kit.tasks.grounding.metric import measure_grounding
+    def locator(self, model: Any) -> Locator:
+        from x2kit.tasks.grounding.metric import BoxHead
 
-        return measure_grounding(self, context)
+        return BoxHead(model)
 
 
 class WeakGrounding(RegionTask):
@@ -71,16 +84,7 @@ class WeakGrounding(RegionTask):
     def missing_heads(self, heads: Any) -> Mapping[str, str]:
         return {} if "itm" in heads.built else {"built": "has no matching head; add itm"}
 
-    def check(self, context: TaskContext) -> None:
-        """Raise DataError as `Grounding`, and HeadError for a model without attention or matching head."""
+    def locator(self, model: Any) -> Locator:
         from x2kit.tasks.grounding.attention import AttentionMap
 
-        super().check(context)
-        AttentionMap(self, context.model)
-
-    def run(self, context: TaskContext) -> Mapping[str, Any]:
-        """Measure the share of hits by language; see `x2kit.tasks.grounding.metric`."""
-        from x2kit.tasks.grounding.attention import AttentionMap
-        from x2kit.tasks.grounding.metric import measure_grounding
-
-        return measure_grounding(self, context, AttentionMap(self, context.model))
+        return AttentionMap(self, model)

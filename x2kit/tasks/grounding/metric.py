@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from x2kit.distributed.ranks import Ranks
-from x2kit.errors import DataError
+from x2kit.errors import DataError, HeadError
 from x2kit.model.regions import boxes_in_pixels
 from x2kit.model.x2vlm import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
@@ -80,7 +80,11 @@ class Locator(Protocol):
 
 
 class BoxHead:
-    """Predicts boxes by the box head."""
+    """Predicts boxes by the box head. Raises HeadError for a model without one."""
+
+    def __init__(self, model: X2VLM) -> None:
+        if not hasattr(model, "bbox_head"):
+            raise HeadError("Grounding: the model has no box head; model.heads.built needs bbox")
 
     def locate(
         self,
@@ -99,9 +103,6 @@ class BoxHead:
     def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float) -> dict[str, Any]:
         """Return nothing."""
         return {}
-
-
-BOX_HEAD = BoxHead()
 
 
 class PredictedRegions(NamedTuple):
@@ -142,9 +143,7 @@ def pixel_iou(first: Tensor, second: Tensor) -> Tensor:
     return overlap / (first[:, 2:].prod(1) + second[:, 2:].prod(1) - overlap)
 
 
-def measure_grounding(
-    config: RegionTask, context: TaskContext, locator: Locator = BOX_HEAD
-) -> Mapping[str, Any]:
+def measure_grounding(config: RegionTask, context: TaskContext) -> Mapping[str, Any]:
     """Measure the share of hits in every language, and save the predictions of each as `predictions-LANGUAGE`.
 
     Returns, for `evaluation.json`:
@@ -155,6 +154,7 @@ def measure_grounding(
         grounding_without: languages without region texts; captions may have more languages than regions.
     Raises: DataError for a broken record, or if no region has a text in any of the languages.
     """
+    locator = config.locator(context.model)
     images, entries = encode_records(context, frames=None, project=False)
     entries, languages = select_regions(config, context.languages, entries)
     rows = {
@@ -225,7 +225,6 @@ def _measure_language(
         context.batch_size,
         lambda done, total: context.progress(f"grounding, {language}", done, total),
         context.ranks,
-        locator,
     )
     context.save(f"predictions-{language}", _results(predicted))
     return {
@@ -259,7 +258,6 @@ def predict_regions(
     batch_size: int,
     progress: Progress = no_progress,
     ranks: Ranks = ONE_RANK,
-    locator: Locator = BOX_HEAD,
 ) -> PredictedRegions:
     """Predict the box of every region with a text in this language; each distinct text is encoded once.
 
@@ -274,7 +272,7 @@ def predict_regions(
     texts = encode_text_bank(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
     pairs = torch.tensor([regions.images, [numbers[text] for text in regions.texts]]).T.contiguous()
     described = [entries[position] for position in regions.images]
-    predicted = locator.locate(model, images, texts, pairs, described, progress, ranks)
+    predicted = config.locator(model).locate(model, images, texts, pairs, described, progress, ranks)
     truth = torch.tensor(regions.pixels, dtype=torch.float64)
     return PredictedRegions(regions, described, truth, predicted, pixel_iou(predicted, truth))
 
