@@ -25,12 +25,12 @@ from x2kit.tasks.grounding.map_boxes import best_detection, detection_scores
 from x2kit.tasks.grounding.metric import pixel_iou
 from x2kit.tasks.scoring import ONE_RANK, ImageBank, TextBank, encode_text_bank, no_progress
 
-from .conftest import REFERENCE, record
+from .conftest import REFERENCE
 from .evidence import check, check_equal
+from .tasks_more import config_of, features, task_model
 from .test_retrieval import RecordedTexts
 
 WEAK, WEAK_TENSORS = "tasks_more/weak_grounding.json", "tasks_more/weak_grounding.safetensors"
-IMAGES, MODEL = "tasks_more/images.safetensors", "tasks_more/xvlm_model.safetensors"
 REFCOCO, REFCOCO_TENSORS = "tasks_more/refcoco.json", "tasks_more/refcoco.safetensors"
 SPLITS = ("val", "testA", "testB")
 PROBABILITY, GRADIENT, LOGIT, MAP, RESIZED = 1e-6, 1e-4, 2e-5, 1e-6, 1e-5
@@ -55,20 +55,16 @@ class Encoded(NamedTuple):
 
 @pytest.fixture(scope="module")
 def encoded() -> Encoded:
-    """The official model was recorded from the tokens of its images."""
-    tensors = load_file(REFERENCE / WEAK_TENSORS)
-    own = REFERENCE / MODEL
-    recording = record("xvlm", more=load_file(own) if own.exists() else None)
-    model = recording.model.eval()
-    model.text.tokenizer = RecordedTexts(recording.config["text"], tensors)
-    tokens = load_file(REFERENCE / IMAGES)["xvlm.out.image_embeds"]
-    images = ImageBank(tokens[:, 0], tokens[:, 1:], tokens[:, 0, :0], (FACTS["grid"], FACTS["grid"]))
+    tensors, config = load_file(REFERENCE / WEAK_TENSORS), config_of("xvlm")
+    model = task_model("xvlm", built=("itm",)).model
+    model.text.tokenizer = RecordedTexts(config["text"], tensors)
+    seen = features("xvlm", model)
+    images = ImageBank(seen.summary, seen.patches, seen.summary[:, :0], seen.grid)
     rows = tensors["in.image_rows"]
-    texts = encode_text_bank(
-        model, [str(row) for row in range(len(rows))], model.max_length, 8, project=False
-    )
+    numbers = [str(row) for row in range(len(rows))]
+    texts = encode_text_bank(model, numbers, model.max_length, len(rows), project=False)
     pairs = torch.stack([rows, torch.arange(len(rows))], 1)
-    return Encoded(model, images, texts, pairs, recording.config["text"]["fusion_start_at"], tensors)
+    return Encoded(model, images, texts, pairs, config["text"]["fusion_start_at"], tensors)
 
 
 @pytest.mark.parametrize("layer", FACTS["layers"])
