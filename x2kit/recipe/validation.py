@@ -311,6 +311,15 @@ class _Checks:
         missing = self._call(key, task, lambda: task.missing_heads(self._recipe.model.heads)) or {}
         for setting, message in missing.items():
             self._fault(f"model.heads.{setting}", f"{message}; {key} {task.component_name()} needs it")
+        together = max((len(image) for _, image in task.pairs if isinstance(image, tuple)), default=1)
+        fusion = self._recipe.model.fusion
+        if together > fusion.images:
+            self._fault(
+                "model.fusion",
+                f"{fusion.component_name()} fuses a text with {fusion.images} image at once, {key} "
+                f"{task.component_name()} with {together}; choose another encoder, or settings of the task that fuse the "
+                "images separately",
+            )
 
     def _check_objectives(self, stream: StreamConfig, key: str) -> None:
         """Check that objectives have the head itc, and those over pairs two rows or more."""

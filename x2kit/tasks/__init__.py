@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
+from x2kit.tasks.classification.config import Classification
 from x2kit.tasks.grounding.config import Grounding, WeakGrounding
 from x2kit.tasks.retrieval.config import Retrieval
 from x2kit.tasks.vqa.config import VQA, AnswerClassification, MultipleChoice
 
-__all__ = ["VQA", "AnswerClassification", "Grounding", "MultipleChoice", "Retrieval", "WeakGrounding"]
+__all__ = ["VQA", "AnswerClassification", "Classification", "Grounding", "MultipleChoice", "Retrieval", "WeakGrounding"]
 
 x2kit_api = "1"
 
@@ -22,3 +23,4 @@ def x2kit_register(registry: Registry) -> None:
     registry.add(VQA)
     registry.add(AnswerClassification)
     registry.add(MultipleChoice)
+    registry.add(Classification)
