@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 from x2kit_fusion import DoubledCross
 
 import x2kit
+from x2kit.data.pipeline.batch import TaskRows
 from x2kit.interop.convert import from_official, to_official
 from x2kit.model import X2VLM
-from x2kit.model.x2vlm import image_context
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.tasks import FusedTexts, Prediction, Texts
+from x2kit.tasks import Classification
+from x2kit.training.step.fusion_pass import FusionPass
+from x2kit.training.step.tasks import add_task_rows, task_losses
 
 from .evidence import check, check_equal
 from .tasks_more import CCLM_V1_HEADS, Files, TaskModel, config_of, features, model_file, recorded, task_model
@@ -29,11 +33,38 @@ MULTILINGUAL = Files("tasks_more/multilingual_heads.json", "tasks_more/multiling
 SEPARATE = [(NLVR_X2, "xvlm", ""), (MULTILINGUAL, "cclm", "marvl.")]
 
 
-def fuse(model: X2VLM, images: VisionFeatures, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
-    """Fuse the recorded texts with their image [B], or their images [B, 2]."""
-    mask = tensors["in.text_atts"].bool()
-    text = model.encode_texts(tensors["in.text_ids"], mask)
-    return model.fuse(text, mask, image_context(images, rows))
+class Run(NamedTuple):
+    """Results of a task on recorded rows, by the functions of the training step."""
+
+    states: Tensor
+    """[B, K * D], what the head reads."""
+    logits: Tensor
+    predicted: Sequence[Any]
+    loss: Tensor
+
+
+def run(
+    model: X2VLM, config: Classification, images: VisionFeatures, tensors: dict[str, Tensor], pairs: Tensor
+) -> Run:
+    """Run a task on the recorded texts and images [B, I]."""
+    task, every = config.build(), slice(None)
+    texts = Texts(tensors["in.text_ids"], tensors["in.text_atts"].bool())
+    rows = TaskRows(pairs, (texts,), {"label": tensors["in.targets"]})
+    fusion = FusionPass()
+    tokens = model.encode_texts(texts.ids, texts.mask)
+    add_task_rows(fusion, "rows", task, rows, [tokens], images, every)
+    found = fusion.run(model, images)
+    fused = [FusedTexts(found["rows", str(number)], texts.mask) for number in range(len(config.pairs))]
+    loss = task_losses(model, "rows", task, rows, ("label",), found, every)["label"]
+    states = torch.cat([each.states[:, 0] for each in fused], 1)
+    return Run(states, task.logits(model, fused), task.predict(model, fused, rows.targets), loss)
+
+
+def numbered(
+    classes: int, images: int = 1, fused: Literal["separately", "together"] = "separately"
+) -> Classification:
+    """A task whose classes are the numbers of the recording."""
+    return Classification(classes=tuple(range(classes)), images=images, fused=fused)
 
 
 def under(tensors: dict[str, Tensor], begin: str) -> dict[str, Tensor]:
@@ -48,25 +79,32 @@ def check_gradients(file: str, task: TaskModel, loss: Tensor, tensors: dict[str,
         check(file, f"grad.{name}", found[name], value, atol=GRADIENTS, rtol=GRADIENTS)
 
 
+def check_run(
+    files: Files, begin: str, found: Run, facts: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Compare states, logits, loss and accuracy with a recording."""
+    if "out.head_input" in tensors:
+        check(files.tensors, f"{begin}out.head_input", found.states, tensors["out.head_input"], atol=STATES)
+    check(files.tensors, f"{begin}out.logits", found.logits, tensors["out.logits"], atol=STATES)
+    check(files.facts, f"{begin}loss", found.loss, facts["loss"], atol=LOSS)
+    if "predicted" in facts:
+        check_equal(files.facts, f"{begin}predicted", found.predicted, facts["predicted"])
+    if "accuracy" in facts:
+        truths = tensors["in.targets"].tolist()
+        pairs = zip(found.predicted, truths, strict=True)
+        measured = numbered(found.logits.shape[1]).build().measure([Prediction("", *pair) for pair in pairs])
+        check(files.facts, f"{begin}accuracy", measured["accuracy"], facts["accuracy"], atol=1e-6)
+
+
 @pytest.mark.parametrize(("files", "weights", "begin"), SEPARATE)
 def test_two_fused_states_side_by_side(files: Files, weights: str, begin: str) -> None:
     facts, tensors = recorded(files)
     facts, tensors = facts[begin[:-1]] if begin else facts, under(tensors, begin)
     task = task_model(weights, answers=2, answer_images=2)
     task.set(tensors)
-    images = features(weights, task.model)
-    fused = [
-        fuse(task.model, images, tensors, tensors[f"in.{place}_image_rows"]) for place in ("first", "second")
-    ]
-    if "out.head_input" in tensors:
-        states = torch.cat([state[:, 0] for state in fused], 1)
-        check(files.tensors, "out.head_input", states, tensors["out.head_input"], atol=STATES)
-    logits = task.model.answer_logits(fused)
-    check(files.tensors, f"{begin}out.logits", logits, tensors["out.logits"], atol=STATES)
-    loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(files.facts, f"{begin}loss", loss, facts["loss"], atol=LOSS)
-    check_equal(files.facts, f"{begin}predicted", logits.argmax(1).tolist(), facts["predicted"])
-    check_gradients(files.tensors, task, loss, tensors)
+    found = run(task.model, numbered(2, 2), features(weights, task.model), tensors, pair_of(tensors))
+    check_run(files, begin, found, facts, tensors)
+    check_gradients(files.tensors, task, found.loss, tensors)
 
 
 @pytest.mark.parametrize(("files", "weights"), [(MULTILINGUAL, "cclm"), (CCLM_V1_HEADS, "cclm_v1")])
@@ -76,21 +114,13 @@ def test_hypothesis_and_image(files: Files, weights: str) -> None:
     task = task_model(weights, answers=3)
     task.set(tensors)
     if "out.token_embeddings" in tensors:
-        found = task.model.text.model.embeddings(tensors["in.text_ids"])  # type: ignore[union-attr]
-        check(
-            files.tensors, "xvnli.out.token_embeddings", found, tensors["out.token_embeddings"], atol=STATES
-        )
-    fused = fuse(task.model, features(weights, task.model), tensors, tensors["in.image_rows"])
-    logits = task.model.answer_logits([fused])
-    check(files.tensors, "xvnli.out.logits", logits, tensors["out.logits"], atol=STATES)
-    loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(files.facts, "xvnli.loss", loss, facts["loss"], atol=LOSS)
-    check(files.facts, "xvnli.accuracy", accuracy(logits, tensors), facts["accuracy"], atol=1e-6)
-    check_gradients(files.tensors, task, loss, tensors)
-
-
-def accuracy(logits: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    return (logits.argmax(1) == tensors["in.targets"]).float().mean()
+        embedded = task.model.text.model.embeddings(tensors["in.text_ids"])  # type: ignore[union-attr]
+        expected = tensors["out.token_embeddings"]
+        check(files.tensors, "xvnli.out.token_embeddings", embedded, expected, atol=STATES)
+    images, rows = features(weights, task.model), tensors["in.image_rows"][:, None]
+    found = run(task.model, numbered(3), images, tensors, rows)
+    check_run(files, "xvnli.", found, facts, tensors)
+    check_gradients(files.tensors, task, found.loss, tensors)
 
 
 def pair_of(tensors: dict[str, Tensor]) -> Tensor:
@@ -109,6 +139,9 @@ def check_doubled(file: str, weights: str, task: TaskModel, facts: dict[str, Any
     )
 
 
+TOGETHER = numbered(2, 2, "together")
+
+
 def test_doubled_layers_of_the_multilingual_model() -> None:
     files = CCLM_V1_HEADS
     facts, tensors = recorded(files)
@@ -116,13 +149,9 @@ def test_doubled_layers_of_the_multilingual_model() -> None:
     task = task_model("cclm_v1", DoubledCross, answers=2)
     check_doubled(files.facts, "cclm_v1", task, facts)
     task.set(tensors)
-    fused = fuse(task.model, features("cclm_v1", task.model), tensors, pair_of(tensors))
-    logits = task.model.answer_logits([fused])
-    check(files.tensors, "marvl.out.logits", logits, tensors["out.logits"], atol=STATES)
-    loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(files.facts, "marvl.loss", loss, facts["loss"], atol=LOSS)
-    check(files.facts, "marvl.accuracy", accuracy(logits, tensors), facts["accuracy"], atol=1e-6)
-    check_gradients(files.tensors, task, loss, tensors)
+    found = run(task.model, TOGETHER, features("cclm_v1", task.model), tensors, pair_of(tensors))
+    check_run(files, "marvl.", found, facts, tensors)
+    check_gradients(files.tensors, task, found.loss, tensors)
 
 
 def test_doubled_layers() -> None:
@@ -140,35 +169,19 @@ def test_doubled_layers() -> None:
     for first, second in facts["shared_parameters"]:
         check_equal(files.facts, "shared_parameters", tied[first], tied[second])
     task.set(tensors)
-    images = features("xvlm", task.model)
+    images, pairs = features("xvlm", task.model), pair_of(tensors)
+    found = run(task.model, TOGETHER, images, tensors, pairs)
+    check_run(files, "", found, facts, tensors)
+    check_gradients(files.tensors, task, found.loss, tensors)
 
-    def run(rows: Tensor) -> tuple[Tensor, Tensor]:
-        fused = fuse(task.model, images, tensors, rows)
-        return fused[:, 0], task.model.answer_logits([fused])
-
-    states, logits = run(pair_of(tensors))
-    check(files.tensors, "out.head_input", states, tensors["out.head_input"], atol=STATES)
-    check(files.tensors, "out.logits", logits, tensors["out.logits"], atol=STATES)
-    check_equal(files.facts, "predicted", logits.argmax(1).tolist(), facts["predicted"])
-    swapped = run(pair_of(tensors).flip(1))[1]
-    check(
-        files.tensors,
-        "out.logits_pictures_swapped",
-        swapped,
-        tensors["out.logits_pictures_swapped"],
-        atol=STATES,
-    )
-    loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(files.facts, "loss", loss, facts["loss"], atol=LOSS)
-    check_gradients(files.tensors, task, loss, tensors)
+    swapped = run(task.model, TOGETHER, features("xvlm", task.model), tensors, pairs.flip(1)).logits
+    expected = tensors["out.logits_pictures_swapped"]
+    check(files.tensors, "out.logits_pictures_swapped", swapped, expected, atol=STATES)
 
     changed = under(tensors, "changed.")
     task.set(changed)
-    states, logits = run(pair_of(tensors))
-    check(files.tensors, "changed.out.head_input", states, changed["out.head_input"], atol=STATES)
-    check(files.tensors, "changed.out.logits", logits, changed["out.logits"], atol=STATES)
-    loss = F.cross_entropy(logits, tensors["in.targets"])
-    check(files.facts, "changed.loss", loss, facts["changed.loss"], atol=LOSS)
+    found = run(task.model, TOGETHER, features("xvlm", task.model), tensors, pairs)
+    check_run(files, "changed.", found, {"loss": facts["changed.loss"]}, {**tensors, **changed})
 
 
 def test_a_doubled_checkpoint_converts_and_comes_back(tmp_path: Path) -> None:
@@ -189,7 +202,7 @@ def test_a_doubled_checkpoint_converts_and_comes_back(tmp_path: Path) -> None:
     model = x2kit.load(tmp_path / "weights")
     model._mean.zero_()
     model._std.fill_(1)
-    logits = model.answer_logits([fuse(model, features("xvlm", model), tensors, pair_of(tensors))])
+    logits = run(model, TOGETHER, features("xvlm", model), tensors, pair_of(tensors)).logits
     check(file, "changed.out.logits (converted)", logits, tensors["changed.out.logits"], atol=STATES)
 
     to_official(tmp_path / "weights", tmp_path / "back.th")

@@ -17,6 +17,7 @@ def test_the_plugin_registers_its_tasks() -> None:
     x2kit_register(registry)
     assert [(entry.component.kind, entry.component.component_name()) for entry in registry] == [
         ("task", "AnswerClassification"),
+        ("task", "Classification"),
         ("task", "Grounding"),
         ("task", "MultipleChoice"),
         ("task", "Retrieval"),

@@ -16,7 +16,12 @@ from x2kit.cli import main
 
 ROWS = 4
 LABELS = ("entailment", "neutral", "contradiction", "-")
-SENTENCES = ("Both images show dogs.", "A cat is on the left.", "Three birds fly.", "The left image has a car.")
+SENTENCES = (
+    "Both images show dogs.",
+    "A cat is on the left.",
+    "Three birds fly.",
+    "The left image has a car.",
+)
 TEXT = "{layers: 1, width: 16, heads: 2, dropout: 0.0, max_length: 96, vocab_size: null, tokenizer: {vocab_size: 60}}"
 BEIT = "{image_size: 32, patch_size: 16, width: 16, depth: 1, heads: 2, drop_path: 0.0}"
 SWIN = "{image_size: 32, width: 8, depths: [1, 1], heads: [1, 2], window: 2, drop_path: 0.0}"
@@ -69,11 +74,17 @@ def xvnli_files() -> None:
     for code in ("en", "ar", "es", "fr", "ru"):
         for split in ("train", "dev", "test") if code == "en" else ("test",):
             lines = [
-                {"Flikr30kID": f"100{n}", "gold_label": LABELS[n], "sentence1": "un", "sentence2": f"{text} {code}"}
+                {
+                    "Flikr30kID": f"100{n}",
+                    "gold_label": LABELS[n],
+                    "sentence1": "un",
+                    "sentence2": f"{text} {code}",
+                }
                 for n, text in enumerate(SENTENCES)
             ]
             written(
-                f"data/iglue/XVNLI/annotations/{code}/{split}.jsonl", "".join(json.dumps(x) + "\n" for x in lines)
+                f"data/iglue/XVNLI/annotations/{code}/{split}.jsonl",
+                "".join(json.dumps(x) + "\n" for x in lines),
             )
 
 
@@ -138,10 +149,14 @@ def test_two_images_need_a_fusion_encoder_that_takes_both(capsys: pytest.Capture
     nlvr2_files()
     small()
     together = ("--data.streams.pairs.task.init_args.fused", "together")
-    assert main(["train", "finetune/nlvr2-base", "--config", "small.yaml", "--run-dir", "run", *together]) != 0
+    assert (
+        main(["train", "finetune/nlvr2-base", "--config", "small.yaml", "--run-dir", "run", *together]) != 0
+    )
     said = capsys.readouterr().err
     assert "model.fusion" in said
-    assert "CrossBert fuses a text with 1 image at once, data.streams.pairs.task Classification with 2" in said
+    assert (
+        "CrossBert fuses a text with 1 image at once, data.streams.pairs.task Classification with 2" in said
+    )
     assert "model.heads.answer_images: should be 1 for images that are fused together, found 2" in said
 
 

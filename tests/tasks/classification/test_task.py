@@ -78,7 +78,12 @@ def test_a_row_has_all_images_and_the_number_of_its_class() -> None:
 @pytest.mark.parametrize(
     ("task", "changed", "said", "reason"),
     [
-        (XVNLI, {"label": "-"}, "expected one of 'contradiction', 'entailment', 'neutral', found '-'", "FIELD_TYPE"),
+        (
+            XVNLI,
+            {"label": "-"},
+            "expected one of 'contradiction', 'entailment', 'neutral', found '-'",
+            "FIELD_TYPE",
+        ),
         (XVNLI, {"label": None}, "found None", "FIELD_MISSING"),
         (XVNLI, {"caption": None}, "no caption, the sentence to classify", "FIELD_MISSING"),
         (XVNLI, {"image": None}, "no image, but the task reads 1", "FIELD_MISSING"),
@@ -97,7 +102,12 @@ def test_a_broken_record_is_named(
 
 
 def test_accuracy_stands_beside_chance_and_the_most_frequent_class() -> None:
-    given = [("neutral", "neutral"), ("entailment", "neutral"), ("entailment", "entailment"), ("neutral", "neutral")]
+    given = [
+        ("neutral", "neutral"),
+        ("entailment", "neutral"),
+        ("entailment", "entailment"),
+        ("neutral", "neutral"),
+    ]
     found = XVNLI.build().measure([Prediction(str(n), *pair) for n, pair in enumerate(given)])
     assert found == {
         "accuracy": 0.75,
@@ -108,7 +118,9 @@ def test_accuracy_stands_beside_chance_and_the_most_frequent_class() -> None:
     }
 
 
-@pytest.mark.parametrize("settings", [{"classes": [True]}, {"classes": ["a", "a"]}, {"classes": [0, 1], "images": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"classes": [True]}, {"classes": ["a", "a"]}, {"classes": [0, 1], "images": 0}]
+)
 def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Classification.model_validate(settings)
