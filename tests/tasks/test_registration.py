@@ -16,11 +16,13 @@ def test_the_plugin_registers_its_tasks() -> None:
     registry = Registry("x2kit_evaluation", "x2kit")
     x2kit_register(registry)
     assert [(entry.component.kind, entry.component.component_name()) for entry in registry] == [
+        ("head", "LinearHead"),
         ("task", "AnswerClassification"),
         ("task", "Classification"),
         ("task", "Grounding"),
         ("task", "MultipleChoice"),
         ("task", "Retrieval"),
+        ("task", "TextAssignment"),
         ("task", "VQA"),
         ("task", "WeakGrounding"),
     ]

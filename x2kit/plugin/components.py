@@ -326,6 +326,12 @@ class TaskConfig(ComponentConfig):
         """
         return ((0, 0),)
 
+    @property
+    def drawn_images(self) -> int:
+        """Number of images of a row; fewer than `pairs` names if `Task.choose_images` adds others of the batch."""
+        places = (image if isinstance(image, tuple) else (image,) for _, image in self.pairs)
+        return len({place for several in places for place in several})
+
     def missing_heads(self, heads: Any) -> Mapping[str, str]:
         """Compare with the recipe's `model.heads`. Returns: messages by setting of `model.heads`, empty if all fit."""
         return {}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
     from x2kit.plugin.components import TaskConfig
+    from x2kit.plugin.encoders import VisionFeatures
 
 
 def save_nothing(name: str, content: Any) -> None:
@@ -194,6 +195,23 @@ class Task(ABC):
         """
         names = rows[0].targets if rows else ()
         return texts, {name: torch.tensor([row.targets[name] for row in rows]) for name in names}
+
+    def choose_images(
+        self, model: Any, features: VisionFeatures, images: Tensor, targets: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Choose the images that texts are fused with among all of a step; by default those of the row.
+
+        For images that depend on others of the batch, such as negatives by similarity. It is called once a step, before
+        the rows are split in parts, and without a graph.
+
+        Args:
+            model: an X2VLM.
+            features: of the step's images.
+            images: [B, I] int64, the images of each row.
+            targets: from `collate`.
+        Returns: [B, I'] int64, which the places of `TaskConfig.pairs` index; targets for `loss`.
+        """
+        return images, targets
 
     def counts(self, loss: str, targets: Mapping[str, Tensor]) -> Tensor | None:
         """Count per row what a loss averages over, [B]; None, the default, for a mean over rows."""

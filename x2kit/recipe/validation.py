@@ -317,8 +317,8 @@ class _Checks:
             self._fault(
                 "model.fusion",
                 f"{fusion.component_name()} fuses a text with {fusion.images} image at once, {key} "
-                f"{task.component_name()} with {together}; choose another encoder, or settings of the task that fuse the "
-                "images separately",
+                f"{task.component_name()} with {together}; choose another encoder, or let the task fuse the images "
+                "separately",
             )
 
     def _check_objectives(self, stream: StreamConfig, key: str) -> None:

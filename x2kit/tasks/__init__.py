@@ -6,10 +6,21 @@ from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
 from x2kit.tasks.classification.config import Classification
 from x2kit.tasks.grounding.config import Grounding, WeakGrounding
+from x2kit.tasks.nlvr.config import LinearHead, TextAssignment
 from x2kit.tasks.retrieval.config import Retrieval
 from x2kit.tasks.vqa.config import VQA, AnswerClassification, MultipleChoice
 
-__all__ = ["VQA", "AnswerClassification", "Classification", "Grounding", "MultipleChoice", "Retrieval", "WeakGrounding"]
+__all__ = [
+    "VQA",
+    "AnswerClassification",
+    "Classification",
+    "Grounding",
+    "LinearHead",
+    "MultipleChoice",
+    "Retrieval",
+    "TextAssignment",
+    "WeakGrounding",
+]
 
 x2kit_api = "1"
 
@@ -24,3 +35,5 @@ def x2kit_register(registry: Registry) -> None:
     registry.add(AnswerClassification)
     registry.add(MultipleChoice)
     registry.add(Classification)
+    registry.add(TextAssignment)
+    registry.add(LinearHead)

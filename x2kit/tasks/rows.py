@@ -130,10 +130,12 @@ def _predict_language(
     task: Task, model: X2VLM, rows: Rows, features: VisionFeatures, place: Mapping[int, int]
 ) -> list[Prediction]:
     texts, targets = read_rows(task, model, [row for _, row in rows])
-    images = torch.tensor([[place[id(image)] for image in row.images] for _, row in rows])
-    fused = fuse_rows(task, model, texts, features, images.to(model.device))
+    drawn = torch.tensor([[place[id(image)] for image in row.images] for _, row in rows], device=model.device)
     with component_faults(task.config):
-        values = task.predict(model, fused, targets)
+        images, chosen = task.choose_images(model, features, drawn, targets)
+    fused = fuse_rows(task, model, texts, features, images)
+    with component_faults(task.config):
+        values = task.predict(model, fused, chosen)
     return [Prediction(id_, value, row.truth) for (id_, row), value in zip(rows, values, strict=True)]
 
 
@@ -158,7 +160,7 @@ def fuse_rows(
     Args:
         texts: by place in the row.
         features: of M distinct images.
-        images: [B, I] int64, the images of each row.
+        images: [B, I] int64, the images of each row, from `Task.choose_images`.
     """
     tokens = [_read(model, one) for one in texts]
     fused = []

@@ -175,3 +175,24 @@ def test_two_ranks_train_and_measure_as_one(form: str, vision: str, tmp_path: Pa
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-4)
     assert scores("two") == one
+
+
+def test_nlvr2_starts_from_text_assignment() -> None:
+    """X-VLM's pretraining for NLVR2 on pretraining images, then fine-tuning from its weights."""
+    nlvr2_files()
+    folders = [f"data/{name}" for name in ("coco", "vg", "sbu", "cc3m")]
+    for number, folder in enumerate(folders):
+        image(f"{folder}/{number}.png", number)
+        lines = [{"image": f"{number}.png", "caption": f"{SENTENCES[number]} {n}"} for n in range(2)]
+        written(f"{folder}/part.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    Path("pretrain.yaml").write_text(
+        SMALL.format(stream="images", vision=SWIN, text=TEXT).partition("evaluation:")[0]
+    )
+    options = ("--data.streams.images.batch_size", "8", "--training.precision", "fp32")
+    command = ["train", "finetune/nlvr2-xvlm-pretrain", "--config", "pretrain.yaml", "--run-dir", "before"]
+    assert main([*command, *options]) == 0
+    small(vision=SWIN)
+    train_and_evaluate("finetune/nlvr2-xvlm", "--model.init_from", "before")
+    origins = json.loads(Path("run/initialisation.json").read_text())["tensors"]
+    fresh = {name for name, row in origins.items() if row["origin"] == "fresh"}
+    assert {name.partition(".")[0] for name in fresh} == {"answer_head"}

@@ -64,7 +64,8 @@ class ClassificationTask(Task):
         images = [given] if wanted == 1 else given
         if len(images) != wanted:
             raise DataError(
-                f"images: expected {wanted}, found {len(images)}; see images of the task", reason=Reason.FIELD_TYPE
+                f"images: expected {wanted}, found {len(images)}; see images of the task",
+                reason=Reason.FIELD_TYPE,
             )
         return [reader.image(image) for image in images]
 

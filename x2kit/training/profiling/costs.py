@@ -38,6 +38,7 @@ from x2kit.plugin import (
     TaskConfig,
     TaskRow,
     Tokenizer,
+    VisionFeatures,
 )
 from x2kit.plugin.tasks import Texts
 from x2kit.training.step.losses import step_losses
@@ -96,9 +97,7 @@ def tokens_of(stream: StreamConfig) -> int:
 
 def _places(task: TaskConfig) -> tuple[int, int]:
     """Count the texts and the images of a row."""
-    texts = {text for text, _ in task.pairs}
-    images = {place for _, image in task.pairs for place in (image if isinstance(image, tuple) else (image,))}
-    return len(texts), len(images)
+    return len({text for text, _ in task.pairs}), task.drawn_images
 
 
 def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:
@@ -126,6 +125,14 @@ class _FusionOnly(Task):
 
     def draw(self, record: Record, reader: Reader) -> TaskRow:
         raise NotImplementedError
+
+    def choose_images(
+        self, model: X2VLM, features: VisionFeatures, images: Tensor, targets: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Repeat the images of the rows for all places of the pairs."""
+        named = (image if isinstance(image, tuple) else (image,) for _, image in self.config.pairs)
+        places = 1 + max(place for several in named for place in several)
+        return images[:, [place % images.shape[1] for place in range(places)]], targets
 
     def loss(
         self, model: X2VLM, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]

@@ -35,7 +35,7 @@ from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.tasks import Texts
 from x2kit.training.config import TrainingConfig
-from x2kit.training.step.encoder_passes import by_stream, encode_pieces, text_pieces, vision_pass
+from x2kit.training.step.encoder_passes import StreamTexts, by_stream, encode_pieces, text_pieces, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
 from x2kit.training.step.gradient_cache import CachedForward, ForwardContext, Outputs
 from x2kit.training.step.hard_negatives import RemoteRows
@@ -52,7 +52,7 @@ from x2kit.training.step.plan import (
     needs_masked,
 )
 from x2kit.training.step.rank_exchange import RankExchange
-from x2kit.training.step.tasks import StreamTasks
+from x2kit.training.step.tasks import StreamTasks, with_chosen_images
 
 NO_ROWS = [slice(0, 0)]
 """The only part of a stream whose rows are all on other ranks."""
@@ -173,14 +173,8 @@ class _Step:
         images = self._cached(self._image_chunks(features))
         encoded = by_stream(self.batch.streams, pieces, texts.outputs)
         plans = {
-            name: StreamPlan(
-                rows,
-                self.active.get(name, ()),
-                encoded[name],
-                _image(images.outputs, name),
-                task=self.tasks.get(name),
-            )
-            for name, rows in self.batch.streams.items()
+            name: self._plan(name, encoded[name], _image(images.outputs, name), features)
+            for name in self.batch.streams
         }
         losses, plans = self._contrastive(plans, features, negatives)
         remote = None
@@ -197,6 +191,14 @@ class _Step:
             texts.backward()
             vision.backward()
         return losses
+
+    def _plan(
+        self, name: str, texts: StreamTexts, image: ImageContext | None, features: VisionFeatures | None
+    ) -> StreamPlan:
+        task = self.tasks.get(name)
+        with self.forward_context():
+            rows = with_chosen_images(self.model, name, task, self.batch.streams[name], features)
+        return StreamPlan(rows, self.active.get(name, ()), texts, image, task=task)
 
     def _cached(self, chunks: Sequence[Callable[[], Outputs]]) -> CachedForward:
         return CachedForward(self.forward_context, self.model.device, chunks)

@@ -35,7 +35,7 @@ from x2kit.training.step.plan import (
     needs_masked,
 )
 from x2kit.training.step.rank_exchange import RankExchange
-from x2kit.training.step.tasks import StreamTasks, add_task_rows, task_losses
+from x2kit.training.step.tasks import StreamTasks, add_task_rows, task_losses, with_chosen_images
 
 ALL = slice(None)
 
@@ -72,6 +72,7 @@ def step_losses(
     for name, rows in batch.streams.items():
         image = image_context(model, name, rows, features)
         task = (tasks or {}).get(name)
+        rows = with_chosen_images(model, name, task, rows, features)
         plan = StreamPlan(rows, active.get(name, ()), encoded[name], image, task=task)
         losses[name], plan = contrastive_losses(model, plan, (negatives or {}).get(name), exchange)
         losses[name] |= objective_losses(model, plan, features, (objectives or {}).get(name, {}), exchange)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.config import DataConfig
-from x2kit.data.pipeline.batch import TaskRows
+from x2kit.data.pipeline.batch import Rows, TaskRows
 from x2kit.errors import PluginError, ShapeError
 from x2kit.model import X2VLM
 from x2kit.model.x2vlm import image_context
@@ -27,6 +27,23 @@ StreamTasks = Mapping[str, Task]
 def build_tasks(data: DataConfig) -> dict[str, Task]:
     """Build the task of each stream that has one."""
     return {name: stream.task.build() for name, stream in data.streams.items() if stream.task is not None}
+
+
+@torch.no_grad()
+def with_chosen_images(
+    model: X2VLM, name: str, task: Task | None, rows: Rows, features: VisionFeatures | None
+) -> Rows:
+    """Let the task of a stream choose the images of its rows; see `Task.choose_images`.
+
+    Raises: ShapeError for rows of a batch without images.
+    """
+    if task is None or not isinstance(rows, TaskRows):
+        return rows
+    if features is None:
+        raise ShapeError(f"stream {name}: {task.config.component_name()} has rows without an image")
+    with component_faults(task.config):
+        images, targets = task.choose_images(model, features, rows.images, rows.targets)
+    return rows._replace(images=images, targets=dict(targets))
 
 
 def add_task_rows(
