@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 from x2kit_fusion import DoubledCross
 
-from x2kit.model.x2vlm import image_context
-from x2kit.objectives.text_assignment import place_images, similar_image_weights
-from x2kit.plugin import VisionFeatures
+from x2kit.data.pipeline.batch import TaskRows
+from x2kit.objectives.text_assignment import Assignment, place_images, similar_image_weights
+from x2kit.plugin.tasks import Texts
+from x2kit.tasks import LinearHead, TextAssignment
+from x2kit.tasks.nlvr.task import TextAssignmentTask
+from x2kit.training.step.fusion_pass import FusionPass
+from x2kit.training.step.tasks import add_task_rows, task_losses, with_chosen_images
 
 from .evidence import check, check_equal
 from .tasks_more import Files, features, recorded, task_model
-from .test_two_images import GRADIENTS, LOSS, STATES, check_doubled, under
+from .test_two_images import LOSS, STATES, check_doubled, check_gradients, under
 
 FILES = Files("tasks_more/nlvr_text_assignment.json", "tasks_more/nlvr_text_assignment.safetensors")
 FACTS, TENSORS = recorded(FILES)
@@ -47,32 +51,40 @@ def test_draws_place_the_images() -> None:
             )  # fmt: skip
 
 
+class Redrawn(TextAssignmentTask):
+    """Chooses the recorded images."""
+
+    def __init__(self, draw: dict[str, Tensor], labels: list[int]) -> None:
+        super().__init__(TextAssignment())
+        pair = draw["in.first_picture_of_text"], draw["in.second_picture_of_text"]
+        self._assigned = Assignment(torch.stack(pair, 1), torch.tensor(labels))
+
+    def assign(self, projected: Tensor, own: Tensor) -> Assignment:
+        return self._assigned._replace(images=own[self._assigned.images])
+
+
 def test_losses_of_the_draws() -> None:
-    task = task_model("xvlm", DoubledCross, built=("itc",))
-    check_doubled(FILES.facts, "xvlm", task, FACTS | {"freshly_initialised": []})
-    check_equal(
-        FILES.facts,
-        "freshly_initialised",
-        sorted(FACTS["freshly_initialised"]),
-        ["ta_head.bias", "ta_head.weight"],
-    )
-    head = under(TENSORS, "param.ta_head.")
-    head = {name: value.requires_grad_() for name, value in head.items()}
-    images = features("xvlm", task.model)
-    images = VisionFeatures(*(part[TENSORS["in.image_rows"]] for part in images[:2]), images.grid)
+    heads = {"built": ("itc",), "extra": {"assignment": LinearHead(outputs=3)}}
+    task = task_model("xvlm", DoubledCross, **heads)
+    check_doubled(FILES.facts, "xvlm", task, FACTS)
+    task.set(TENSORS)
     for name in [name for name in FACTS if name.startswith("draw")]:
-        draw = under(TENSORS, f"{name}.")
-        rows = torch.stack([draw["in.first_picture_of_text"], draw["in.second_picture_of_text"]], 1)
-        mask = draw["in.text_atts"].bool()
-        text = task.model.encode_texts(draw["in.text_ids"], mask)
-        states = task.model.fuse(text, mask, image_context(images, rows))[:, 0]
+        draw, every = under(TENSORS, f"{name}."), slice(None)
+        images = features("xvlm", task.model)
+        texts = Texts(draw["in.text_ids"], draw["in.text_atts"].bool())
+        assignment = Redrawn(draw, FACTS[name]["labels"])
+        given = TaskRows(TENSORS["in.image_rows"][:, None], (texts,), {})
+        rows = with_chosen_images(task.model, "rows", assignment, given, images)
+        assert isinstance(rows, TaskRows)
+        fusion = FusionPass()
+        tokens = task.model.encode_texts(texts.ids, texts.mask)
+        add_task_rows(fusion, "rows", assignment, rows, [tokens], images, every)
+        fused = fusion.run(task.model, images)
+        states = fused["rows", "0"][:, 0]
         check(FILES.tensors, f"{name}.out.head_input", states, draw["out.head_input"], atol=STATES)
-        logits = F.linear(states, head["weight"], head["bias"])
+        logits = task.model.extra_heads["assignment"](states)
         check(FILES.tensors, f"{name}.out.logits", logits, draw["out.logits"], atol=STATES)
-        loss = F.cross_entropy(logits, draw["in.labels"])
-        check(FILES.facts, f"{name}.loss", loss, FACTS[name]["loss"], atol=LOSS)
+        losses = task_losses(task.model, "rows", assignment, rows, ("assignment",), fused, every)
+        check(FILES.facts, f"{name}.loss", losses["assignment"], FACTS[name]["loss"], atol=LOSS)
         if name == "draw0":
-            found = task.gradients(loss) | {f"ta_head.{part}": value.grad for part, value in head.items()}
-            for tensor, value in under(TENSORS, "grad.").items():
-                check(FILES.tensors, f"grad.{tensor}", found[tensor], value, atol=GRADIENTS, rtol=GRADIENTS)
-            images = VisionFeatures(images.summary.detach(), images.patches.detach(), images.grid)
+            check_gradients(FILES.tensors, task, losses["assignment"], TENSORS)

@@ -61,6 +61,7 @@ class Layout:
                 ("itm_head.{rest}", "itm_head.{rest}"),
                 ("bbox_head.{rest}", "bbox_head.{rest}"),
                 ("answer_head.{rest}", "cls_head.{rest}"),
+                ("extra_heads.assignment.{leaf}", "ta_head.{leaf}"),
                 ("frame_positions", "absolute_frame_pos_embed"),
                 ("mlm_head.dense.{leaf}", f"{head}.transform.dense.{{leaf}}"),
                 ("mlm_head.norm.{leaf}", f"{head}.transform.LayerNorm.{{leaf}}"),

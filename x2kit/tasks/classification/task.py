@@ -32,7 +32,9 @@ class ClassificationTask(Task):
     def __init__(self, config: Classification) -> None:
         super().__init__(config)
         # by type too: False equals 0
-        self._numbers = {(type(label), label): number for number, label in enumerate(config.classes)}
+        self._numbers: dict[tuple[type, object], int] = {
+            (type(label), label): number for number, label in enumerate(config.classes)
+        }
 
     def draw(self, record: Record, reader: Reader) -> TaskRow:
         """Read sentence, images and label; every image is cropped, flipped and augmented on its own."""
