@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from x2kit.distributed.ranks import Ranks
+from x2kit.plugin.encoders import Context
 from x2kit.plugin.sources import Record, Source
 from x2kit.plugin.sources import Text as TextField
 from x2kit.plugin.tokenizers import Tokenizer
@@ -140,10 +141,13 @@ class FusedTexts(NamedTuple):
     Attributes:
         states: [B, L, D]; with `TaskConfig.pooled` only position 0 is defined.
         mask: of the texts, as in `Texts`.
+        context: the images that the texts are fused with: `rows` [B] into M images, each row's summary as `lead`. For
+            tasks that fuse further texts, such as those that they generate; gradients reach the vision encoder.
     """
 
     states: Tensor
     mask: Tensor
+    context: Context
 
 
 class Prediction(NamedTuple):

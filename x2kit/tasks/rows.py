@@ -168,7 +168,7 @@ def fuse_rows(
         context = image_context(features, images[:, image if isinstance(image, int) else list(image)])
         pooled = len(images) if task.config.pooled else 0
         states = model.fuse(tokens[text], texts[text].mask, context, summary_rows=pooled)
-        fused.append(FusedTexts(states, texts[text].mask))
+        fused.append(FusedTexts(states, texts[text].mask, context))
     return fused
 
 

@@ -61,6 +61,7 @@ class CaptionReader:
         masked: read the prediction from a mask appended to the text (X²-VLM) instead of from its last token (X-VLM).
     """
 
+    @torch.no_grad()
     def __init__(self, model: X2VLM, features: VisionFeatures, per_image: int, masked: bool) -> None:
         self._model = model
         self._masked = masked
@@ -69,7 +70,7 @@ class CaptionReader:
         self._text: Past = ()
         self._fused: Past = ()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, ids: Tensor, origin: Tensor) -> Tensor:
         """Compute log-probabilities [B, V]; arguments as for `NextToken`. Raises HeadError as `caption_states`."""
         ids, origin = ids.to(self._model.device), origin.to(self._model.device)

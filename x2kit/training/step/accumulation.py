@@ -294,7 +294,7 @@ class _Step:
                 add_rows(fusion, name, plans[name], features, part)
             fused = fusion.run(self.model, features)
             for name, part in rows.items():
-                means = fused_losses(self.model, name, plans[name], fused, part, self.metrics)
+                means = fused_losses(self.model, name, plans[name], fused, features, part, self.metrics)
                 of_part[name] = {
                     loss: mean * _share(plans[name], loss, part) * weights.get((name, loss), 1)
                     for loss, mean in means.items()

@@ -82,7 +82,7 @@ def step_losses(
         plans[name] = plan
     fused = fusion.run(model, features)
     for name, plan in plans.items():
-        losses[name] |= fused_losses(model, name, plan, fused, metrics=metrics)
+        losses[name] |= fused_losses(model, name, plan, fused, features, metrics=metrics)
     return losses if exchange is None else _weighted(exchange, plans, losses)
 
 
@@ -202,13 +202,16 @@ def fused_losses(
     name: str,
     plan: StreamPlan,
     fused: Mapping[tuple[str, str], Tensor],
+    features: VisionFeatures | None = None,
     part: slice = ALL,
     metrics: StepMetrics | None = None,
 ) -> dict[str, Tensor]:
-    """Compute the losses of the rows that `add_rows` added with the same `part`."""
+    """Compute the losses of the rows that `add_rows` added with the same `features` and `part`."""
     rows, losses = plan.rows, dict[str, Tensor]()
     if isinstance(rows, TaskRows):
-        return {} if plan.task is None else task_losses(model, name, plan.task, rows, plan.on, fused, part)
+        if plan.task is None:
+            return {}
+        return task_losses(model, name, plan.task, rows, plan.on, fused, features, part)
     for matching in MATCHING:
         if (name, matching) in fused:
             logits, valid = model.itm_logits(fused[name, matching]), None

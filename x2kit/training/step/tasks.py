@@ -84,20 +84,25 @@ def task_losses(
     rows: TaskRows,
     on: Sequence[str],
     fused: Mapping[tuple[str, str], Tensor],
+    features: VisionFeatures | None,
     part: slice,
 ) -> dict[str, Tensor]:
-    """Compute the losses of the rows that `add_task_rows` added with the same `part`.
+    """Compute the losses of the rows that `add_task_rows` added with the same `features` and `part`.
 
     Args:
         on: the losses that are on.
     Raises: PluginError if the task fails or returns another value than a floating-point scalar for a loss.
     """
     pairs = task.config.pairs
-    if (name, "0") not in fused:
+    if (name, "0") not in fused or features is None:
         return {}
     texts = [
-        FusedTexts(fused[name, str(number)], rows.texts[text].mask[part])
-        for number, (text, _) in enumerate(pairs)
+        FusedTexts(
+            fused[name, str(number)],
+            rows.texts[text].mask[part],
+            image_context(features, images_at(rows.images[part], image)),
+        )
+        for number, (text, image) in enumerate(pairs)
     ]
     with component_faults(task.config):
         losses = task.loss(model, texts, {key: value[part] for key, value in rows.targets.items()})
