@@ -13,9 +13,11 @@ from torch import Tensor
 
 from x2kit.model import X2VLM
 from x2kit.model.generation.beam_search import Search
-from x2kit.model.generation.left_to_right import caption_states, reading_order, write_captions
+from x2kit.model.generation.left_to_right import write_captions
 from x2kit.model.x2vlm import image_context
-from x2kit.objectives import caption_loss
+from x2kit.plugin.tasks import EncodedRow, FusedTexts, Texts
+from x2kit.tasks import Captioning
+from x2kit.tasks.captioning.task import CaptioningTask
 
 from .conftest import REFERENCE, record
 from .evidence import check, check_equal
@@ -54,31 +56,55 @@ def inserted_masks(tensors: dict[str, Tensor], form: str) -> Tensor:
     return inserted.scatter_add(1, places, counts * (form == "fg_free")).bool()
 
 
+def read(
+    tensors: dict[str, Tensor], form: str, task: CaptioningTask, pad: int
+) -> tuple[Texts, dict[str, Tensor]]:
+    """Recorded texts as the task collates them; what was masked is drawn at random and therefore given."""
+    given = {key.removeprefix(f"{form}."): value for key, value in tensors.items()}
+    inserted, ids = inserted_masks(tensors, form), given["in.text_ids_masked"]
+    rows = []
+    for row, count in enumerate(given["in.masked_weight"].sum(1).tolist()):
+        targets = {
+            "inserted": inserted[row].tolist(),
+            "places": given["in.masked_pos"][row, :count].tolist(),
+            "labels": given["in.masked_ids"][row, :count].tolist(),
+        }
+        rows.append(EncodedRow([ids[row].tolist()], targets))
+    (texts,), targets = task.collate(rows, [Texts(ids, ids != pad)])
+    return texts, targets
+
+
 @pytest.mark.parametrize("form", FORMATS)
-def test_attention_masks_and_positions(tensors: dict[str, Tensor], form: str) -> None:
-    sees, positions = reading_order(inserted_masks(tensors, form))
-    check(TENSORS, f"{form}.in.attention_mask", sees.long(), tensors[f"{form}.in.attention_mask"])
-    check(TENSORS, f"{form}.in.position_ids", positions, tensors[f"{form}.in.position_ids"])
+def test_attention_masks_and_positions(model: X2VLM, tensors: dict[str, Tensor], form: str) -> None:
+    texts, _ = read(tensors, form, CaptioningTask(Captioning()), model.tokenizer.special.pad)
+    kept = texts.mask.diagonal(dim1=1, dim2=2)
+    check(
+        TENSORS,
+        f"{form}.in.attention_mask",
+        texts.mask[kept].long(),
+        tensors[f"{form}.in.attention_mask"][kept],
+    )
+    check(TENSORS, f"{form}.in.position_ids", texts.positions, tensors[f"{form}.in.position_ids"])
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_logits_and_loss(
     model: X2VLM, images: Tensor, tensors: dict[str, Tensor], facts: dict[str, Any], form: str
 ) -> None:
-    given = {key.removeprefix(f"{form}."): value for key, value in tensors.items()}
-    ids = given["in.text_ids_masked"]
-    rows = torch.arange(len(ids))
-    context = image_context(model.encode_images(images[rows]), rows)
-    states = caption_states(model, ids, inserted_masks(tensors, form), context)
-    logits = model.mlm_head(states, given["in.masked_pos"])
-    check(TENSORS, f"{form}.out.logits", logits, given["out.logits"], atol=LOGITS)
-    loss = caption_loss(
-        logits,
-        given["in.masked_ids"],
-        given["in.masked_weight"],
-        facts["ignore_index_for_label_smoothing"],
-        facts["label_smoothing"],
+    assert facts["ignore_index_for_label_smoothing"] == model.tokenizer.special.cls
+    config = Captioning(
+        form="insert" if form == "fg_free" else "replace", label_smoothing=facts["label_smoothing"]
     )
+    task = CaptioningTask(config)
+    texts, targets = read(tensors, form, task, model.tokenizer.special.pad)
+    rows = torch.arange(len(texts.ids))
+    context = image_context(model.encode_images(images[rows]), rows)
+    states = model.fuse(model.text.read_partly(texts.ids, texts.mask, texts.positions), texts.mask, context)
+    predicted = targets["labels"] != -100
+    logits = model.mlm_head(states, targets["places"])
+    wanted = tensors[f"{form}.out.logits"][:, : logits.shape[1]]
+    check(TENSORS, f"{form}.out.logits", logits[predicted], wanted[predicted], atol=LOGITS)
+    loss = task.loss(model, [FusedTexts(states, texts.mask, context)], targets)["caption"]
     check(FACTS, f"{form}.loss", loss, facts[f"{form}.loss"], atol=LOSS)
 
 

@@ -12,13 +12,19 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from x2kit_transformers.tokenizer import HuggingFaceTokenizer
 
+from x2kit.data.pipeline.collation import pad_texts
+from x2kit.data.transforms.text import clean
 from x2kit.model.generation.beam_search import Search
-from x2kit.model.generation.left_to_right import caption_states, draw_captions, write_captions
+from x2kit.model.generation.left_to_right import draw_captions, write_captions
 from x2kit.model.x2vlm import image_context
-from x2kit.objectives import leave_one_out, mean_log_probability, next_token_loss, self_critical_loss
 from x2kit.plugin import SpecialIds, VisionFeatures
-from x2kit.tasks.captioning.metric import DocumentFrequencies, cider_d
-from x2kit.tasks.captioning.words import reward_words
+from x2kit.plugin.tasks import EncodedRow, FusedTexts, TaskRow
+from x2kit.tasks import Captioning
+from x2kit.tasks.captioning import cider_stage
+from x2kit.tasks.captioning.cider_stage import CiderStage
+from x2kit.tasks.captioning.metric import DocumentFrequencies
+from x2kit.tasks.captioning.samples import prompt_ids
+from x2kit.tasks.captioning.task import CaptioningTask
 
 from .evidence import check, check_equal
 from .tasks_more import TaskModel, features, recorded, task_model
@@ -71,25 +77,66 @@ def images(model: TaskModel, rows: list[int]) -> VisionFeatures:
     return VisionFeatures(found.summary[rows], found.patches[rows], found.grid)
 
 
-def logits_of(model: TaskModel, ids: Tensor, rows: list[int]) -> Tensor:
-    """Logits [B, L, V] of each next token."""
-    context = image_context(images(model, rows), torch.arange(len(ids)))
-    states = caption_states(model.model, ids, torch.zeros_like(ids, dtype=torch.bool), context)
-    return model.model.mlm_head(states, torch.arange(ids.shape[1]).expand(len(ids), -1))
+def fused(
+    model: TaskModel, task: CaptioningTask, rows: list[EncodedRow], images_of_rows: list[int]
+) -> tuple[FusedTexts, dict[str, Tensor]]:
+    """What the step gives to the task for rows that it encoded: fused texts, and targets."""
+    padded = pad_texts([row.texts[0] for row in rows], model.model.tokenizer.special.pad, 16)
+    (texts,), targets = task.collate(rows, [padded])
+    assert texts.positions is not None
+    context = image_context(images(model, images_of_rows), torch.arange(len(rows)))
+    tokens = model.model.text.read_partly(texts.ids, texts.mask, texts.positions)
+    states = model.model.fuse(tokens, texts.mask, context)
+    return FusedTexts(states, texts.mask, context), targets
 
 
-def test_logits(model: TaskModel, tensors: dict[str, Tensor]) -> None:
-    ids, kept = tensors["in.text_ids"], tensors["in.text_atts"].bool()
-    found = logits_of(model, ids, tensors["in.image_rows"].tolist())
-    check(TENSORS, "out.logits", found[kept], tensors["out.logits"][kept], atol=LOGITS)
+def encoded(model: TaskModel, task: CaptioningTask, facts: dict[str, Any]) -> list[EncodedRow]:
+    """The recorded captions."""
+    rows = [TaskRow([], [clean(caption)]) for caption in facts["captions"]]
+    return task.encode(rows, model.model.tokenizer, facts["max_tokens"])
+
+
+def build(**settings: Any) -> CaptioningTask:
+    return CaptioningTask(Captioning(**{"form": "causal", "clean": True, **settings}))
+
+
+def next_tokens(rows: list[EncodedRow], width: int) -> list[list[int]]:
+    """Labels as they were recorded: at the place of the token itself, -100 elsewhere."""
+    labels = [[-100] * width for _ in rows]
+    for row, found in zip(labels, rows, strict=True):
+        for place, label in zip(found.targets["places"], found.targets["labels"], strict=True):
+            row[place + 1] = label
+    return labels
+
+
+def test_tokens_and_labels(model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    for prompt, begin in ((facts["prompt"], "in"), ("", "domain.in")):
+        rows = encoded(model, build(prompt=prompt), facts)
+        kept = tensors[f"{begin}.text_atts"].bool()
+        ids = [row.texts[0] for row in rows]
+        recorded_ids = [
+            row[mask].tolist() for row, mask in zip(tensors[f"{begin}.text_ids"], kept, strict=True)
+        ]
+        check_equal(TENSORS, f"{begin}.text_ids", ids, recorded_ids)
+        if prompt:
+            check_equal(
+                FACTS, "prompt_length", len(prompt_ids(prompt, model.model.tokenizer)), facts["prompt_length"]
+            )
+            wanted = tensors["in.labels"]
+            check_equal(TENSORS, "in.labels", next_tokens(rows, wanted.shape[1]), wanted.tolist())
 
 
 @pytest.mark.parametrize("smoothing", ["0.0", "0.1"])
-def test_losses_and_gradients(
+def test_logits_losses_and_gradients(
     model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any], smoothing: str
 ) -> None:
-    logits = logits_of(model, tensors["in.text_ids"], tensors["in.image_rows"].tolist())
-    loss = next_token_loss(logits[:, :-1], tensors["in.labels"][:, 1:], float(smoothing))
+    task = build(prompt=facts["prompt"], label_smoothing=float(smoothing))
+    text, targets = fused(model, task, encoded(model, task, facts), tensors["in.image_rows"].tolist())
+    everywhere = torch.arange(text.states.shape[1]).expand(len(text.states), -1)
+    kept = tensors["in.text_atts"].bool()
+    logits = model.model.mlm_head(text.states, everywhere)[:, : kept.shape[1]]
+    check(TENSORS, "out.logits", logits[kept], tensors["out.logits"][kept], atol=LOGITS)
+    loss = task.loss(model.model, [text], targets)["caption"]
     name = f"loss_label_smoothing_{smoothing}"
     check(FACTS, name, loss, facts[name], atol=LOSS)
     compare_gradients(model, loss, tensors, f"grad.label_smoothing_{smoothing}.")
@@ -107,86 +154,61 @@ def compare_gradients(model: TaskModel, loss: Tensor, tensors: dict[str, Tensor]
 def test_loss_of_the_domain_stage(
     model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any]
 ) -> None:
-    ids, kept = tensors["domain.in.text_ids"], tensors["domain.in.text_atts"].bool()
-    logits = logits_of(model, ids, tensors["in.image_rows"].tolist())
-    loss = next_token_loss(logits[:, :-1], ids.masked_fill(~kept, -100)[:, 1:], 0.0)
-    check(
-        FACTS,
-        "domain_loss_no_prompt_no_smoothing",
-        loss,
-        facts["domain_loss_no_prompt_no_smoothing"],
-        atol=LOSS,
-    )
+    task = build(prompt="", label_smoothing=0.0)
+    text, targets = fused(model, task, encoded(model, task, facts), tensors["in.image_rows"].tolist())
+    name = "domain_loss_no_prompt_no_smoothing"
+    check(FACTS, name, task.loss(model.model, [text], targets)["caption"], facts[name], atol=LOSS)
 
 
-def prompt_of(tensors: dict[str, Tensor], facts: dict[str, Any]) -> list[int]:
-    return tensors["in.text_ids"][0, : facts["prompt_length"]].tolist()
+def settings_of(call: dict[str, Any], prompt: int) -> dict[str, Any]:
+    """Settings of a recorded search; officially lengths count the prompt."""
+    return {
+        "num_beams": call["num_beams"],
+        "min_length": max(0, call["min_length"] - prompt),
+        "max_length": call["max_length"] - prompt,
+        "length_penalty": call["length_penalty"],
+        "unique_ngrams": None,
+        "refill": True,
+    }
 
 
-def test_generated_captions(model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    prompt, pad = prompt_of(tensors, facts), model.model.tokenizer.special.pad
+def test_generated_captions(model: TaskModel, facts: dict[str, Any]) -> None:
+    prompt, pad = prompt_ids(facts["prompt"], model.model.tokenizer), model.model.tokenizer.special.pad
     for call in facts["generation"]:
-        search = Search(
-            num_beams=call["num_beams"],
-            min_length=max(0, call["min_length"] - len(prompt)),  # officially, the prompt counts
-            max_length=call["max_length"] - len(prompt),
-            length_penalty=call["length_penalty"],
-            unique_ngrams=None,
-            refill=True,
+        settings = settings_of(call, len(prompt))
+        task, rows = build(prompt=facts["prompt"], **settings), call["image_rows"]
+        text, targets = fused(
+            model, task, task.encode([TaskRow([], [""])] * len(rows), model.model.tokenizer, 16), rows
         )
-        found = write_captions(model.model, images(model, call["image_rows"]), prompt, search, masked=False)
+        captions = task.predict(model.model, [text], targets)
+        check_equal(FACTS, "generation.captions", captions, call["captions"])
+
+        found = write_captions(model.model, images(model, rows), prompt, Search(**settings), masked=False)
         longest = len(call["ids"][0])
         padded = [[*prompt, *it.ids] + [pad] * (longest - len(prompt) - len(it.ids)) for it in found]
         check_equal(FACTS, "generation.ids", padded, call["ids"])
-        words = [model.model.tokenizer.decode(it.ids) for it in found]
-        check_equal(FACTS, "generation.captions", words, call["captions"])
         if "sequence_scores" in call:
             scores = [it.score for it in found]
             check(FACTS, "generation.sequence_scores", scores, call["sequence_scores"], atol=LOG_LIKELIHOOD)
 
 
-def frequencies(facts: dict[str, Any]) -> DocumentFrequencies:
-    recorded = facts["scst"]["cider_d"]
-    counts = {tuple(n_gram.split()): count for n_gram, count in recorded["document_frequency"]}
-    return DocumentFrequencies(recorded["document_count"], counts)
-
-
-def rewards(facts: dict[str, Any], captions: list[str], each: int) -> Tensor:
-    references = [
-        [reward_words(text) for text in texts] for texts in facts["scst"]["references"] for _ in range(each)
-    ]
-    return torch.tensor(
-        cider_d([reward_words(text) for text in captions], references, frequencies(facts)).rows
+def stage(facts: dict[str, Any], baseline: str = "greedy") -> tuple[CaptioningTask, CiderStage]:
+    """The CIDEr stage with the recorded document frequencies."""
+    recorded, prompt = facts["scst"], facts["prompt_length"]
+    task = build(
+        prompt=facts["prompt"],
+        objective="cider",
+        samples=recorded["samples_per_picture"],
+        sample_length=recorded["max_length"] - prompt,
+        baseline=baseline,
+        frequencies="recorded",
     )
-
-
-def test_rewards(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    recorded = facts["scst"]
-    sampled = rewards(facts, recorded["sampled_captions"], recorded["samples_per_picture"])
-    check(TENSORS, "scst.out.sample_rewards", sampled, tensors["scst.out.sample_rewards"], atol=REWARD)
-    check(FACTS, "scst.mean_sample_reward", sampled.mean(), recorded["mean_sample_reward"], atol=REWARD)
-    greedy = rewards(facts, recorded["greedy_captions"], 1)
-    check(TENSORS, "scst.out.greedy_rewards", greedy, tensors["scst.out.greedy_rewards"], atol=REWARD)
-
-
-def test_greedy_captions(model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    prompt, rows = prompt_of(tensors, facts), tensors["scst.in.image_rows"].tolist()
-    limit = facts["scst"]["max_length"] - len(prompt)
-    drawn = draw_captions(model.model, images(model, rows), prompt, 1, limit, None)
-    special, width = model.model.tokenizer.special, facts["scst"]["max_length"]
-    found = [[*prompt, *official_ids(row, limit, special.sep)] for row in drawn.tolist()]
-    padded = [ids + [special.pad] * (width - len(ids)) for ids in found]
-    check_equal(TENSORS, "scst.out.greedy_ids", padded, tensors["scst.out.greedy_ids"].tolist())
-    texts = [model.model.tokenizer.decode(ids[len(prompt) :]) for ids in found]
-    check_equal(FACTS, "scst.greedy_captions", texts, facts["scst"]["greedy_captions"])
-    log = log_probability(model, prompt, drawn, rows)
-    check(
-        TENSORS,
-        "scst.out.greedy_log_probability",
-        log,
-        tensors["scst.out.greedy_log_probability"],
-        atol=LOG_LIKELIHOOD,
-    )
+    counts = {tuple(n_gram.split()): count for n_gram, count in recorded["cider_d"]["document_frequency"]}
+    frequencies = DocumentFrequencies(recorded["cider_d"]["document_count"], counts)
+    task.__dict__["cider_stage"] = CiderStage(
+        task.config, frequencies
+    )  # its cached property would read a file
+    return task, task.cider_stage
 
 
 def official_ids(drawn: list[int], limit: int, end: int) -> list[int]:
@@ -195,39 +217,57 @@ def official_ids(drawn: list[int], limit: int, end: int) -> list[int]:
     return [*drawn, end]
 
 
-def log_probability(model: TaskModel, prompt: list[int], drawn: Tensor, rows: list[int]) -> Tensor:
-    ids = torch.cat([torch.tensor([prompt]).expand(len(drawn), -1), drawn], 1)
-    logits = logits_of(model, ids[:, :-1], rows)[:, len(prompt) - 1 :]
-    return mean_log_probability(logits, drawn, model.model.tokenizer.special.sep)
+def test_rewards_and_log_probabilities(
+    model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any]
+) -> None:
+    recorded, special = facts["scst"], model.model.tokenizer.special
+    prompt, (_, cider) = prompt_ids(facts["prompt"], model.model.tokenizer), stage(facts)
+    features = images(model, tensors["scst.in.image_rows"].tolist())
+    limit = recorded["max_length"] - len(prompt)
+    greedy = draw_captions(model.model, features, prompt, 1, limit, None)
+    for kind, drawn, file_ids in (
+        ("greedy", greedy, "scst.out.greedy_ids"),
+        ("sampled", tensors["scst.in.drawn_tokens"], "scst.in.sampled_ids"),
+    ):
+        found = [[*prompt, *official_ids(row, limit, special.sep)] for row in drawn.tolist()]
+        padded = [ids + [special.pad] * (recorded["max_length"] - len(ids)) for ids in found]
+        check_equal(TENSORS, file_ids, padded, tensors[file_ids].tolist())
+        captions = [model.model.tokenizer.decode(ids[len(prompt) :]) for ids in found]
+        check_equal(FACTS, f"scst.{kind}_captions", captions, recorded[f"{kind}_captions"])
+        log, name = (
+            cider.log_probability(model.model, features, prompt, drawn),
+            f"scst.out.{kind}_log_probability",
+        )
+        check(TENSORS, name, log, tensors[name], atol=LOG_LIKELIHOOD)
+        rewards = cider.rewards(model.model, drawn, recorded["references"])
+        name = {"greedy": "scst.out.greedy_rewards", "sampled": "scst.out.sample_rewards"}[kind]
+        check(TENSORS, name, rewards, tensors[name], atol=REWARD)
+    check(FACTS, "scst.mean_sample_reward", rewards.mean(), recorded["mean_sample_reward"], atol=REWARD)
 
 
-def test_self_critical_losses(model: TaskModel, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    recorded, prompt = facts["scst"], prompt_of(tensors, facts)
-    each = recorded["samples_per_picture"]
-    drawn = tensors["scst.in.drawn_tokens"]
-    rows = [row for row in tensors["scst.in.image_rows"].tolist() for _ in range(each)]
-    end, limit = model.model.tokenizer.special.sep, recorded["max_length"] - len(prompt)
-    found = [official_ids(row, limit, end) for row in drawn.tolist()]
-    width = recorded["max_length"] - len(prompt)
-    pad = model.model.tokenizer.special.pad
-    wanted = tensors["scst.in.sampled_ids"][:, len(prompt) :].tolist()
-    check_equal(TENSORS, "scst.in.sampled_ids", [ids + [pad] * (width - len(ids)) for ids in found], wanted)
-    texts = [model.model.tokenizer.decode(ids) for ids in found]
-    check_equal(FACTS, "scst.sampled_captions", texts, recorded["sampled_captions"])
+@pytest.mark.parametrize(
+    ("baseline", "name"), [("greedy", "loss_greedy_baseline"), ("samples", "loss_sample_baseline")]
+)
+def test_self_critical_losses(
+    model: TaskModel,
+    tensors: dict[str, Tensor],
+    facts: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    baseline: str,
+    name: str,
+) -> None:
+    def as_recorded(*args: Any) -> Tensor:
+        """Samples as they were drawn, greedy captions as the model writes them."""
+        *_, rng, _ = args
+        return draw_captions(*args) if rng is None else tensors["scst.in.drawn_tokens"]
 
-    log = log_probability(model, prompt, drawn, rows)
-    check(
-        TENSORS,
-        "scst.out.sampled_log_probability",
-        log,
-        tensors["scst.out.sampled_log_probability"],
-        atol=LOG_LIKELIHOOD,
+    monkeypatch.setattr(cider_stage, "draw_captions", as_recorded)
+    task, _ = stage(facts, baseline)
+    rows = task.encode(
+        [TaskRow([], [""], truth=texts) for texts in facts["scst"]["references"]], model.model.tokenizer, 16
     )
-    reward = rewards(facts, texts, each)
-    greedy = rewards(facts, recorded["greedy_captions"], 1).repeat_interleave(each)
-    loss = self_critical_loss(log, reward, greedy)
-    check(FACTS, "scst.loss_greedy_baseline", loss, recorded["loss_greedy_baseline"], atol=LOSS)
-    others = leave_one_out(reward.view(-1, each)).flatten()
-    by_others = self_critical_loss(log, reward, others)
-    check(FACTS, "scst.loss_sample_baseline", by_others, recorded["loss_sample_baseline"], atol=LOSS)
-    compare_gradients(model, loss, tensors, "scst.grad.")
+    text, targets = fused(model, task, rows, tensors["scst.in.image_rows"].tolist())
+    loss = task.loss(model.model, [text], targets)["caption"]
+    check(FACTS, f"scst.{name}", loss, facts["scst"][name], atol=LOSS)
+    if baseline == "greedy":
+        compare_gradients(model, loss, tensors, "scst.grad.")

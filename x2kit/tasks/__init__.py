@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from x2kit.plugin.hookspecs import hookimpl
 from x2kit.plugin.registry import Registry
+from x2kit.tasks.captioning.config import Captioning
 from x2kit.tasks.classification.config import Classification
 from x2kit.tasks.grounding.config import Grounding, WeakGrounding
 from x2kit.tasks.nlvr.config import LinearHead, TextAssignment
@@ -13,6 +14,7 @@ from x2kit.tasks.vqa.config import VQA, AnswerClassification, MultipleChoice
 __all__ = [
     "VQA",
     "AnswerClassification",
+    "Captioning",
     "Classification",
     "Grounding",
     "LinearHead",
@@ -37,3 +39,4 @@ def x2kit_register(registry: Registry) -> None:
     registry.add(Classification)
     registry.add(TextAssignment)
     registry.add(LinearHead)
+    registry.add(Captioning)

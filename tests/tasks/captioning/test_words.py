@@ -38,3 +38,7 @@ def test_a_reward_text_loses_one_final_point_and_gains_an_end() -> None:
     assert reward_words(" a dog on the grass. ") == ["a", "dog", "on", "the", "grass", "<eos>"]
     assert reward_words("at the beach .") == ["at", "the", "beach", "<eos>"]
     assert reward_words("") == ["<eos>"]
+
+
+def test_characters_of_languages_without_spaces_are_words() -> None:
+    assert metric_words("犬とねこ, a dog") == ["犬", "と", "ね", "こ", "a", "dog"]

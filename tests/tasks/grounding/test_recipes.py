@@ -128,7 +128,9 @@ def test_xvlm_trains_the_box_head_on_regions_first(folder: Path) -> None:
     for name in ("coco_objs", "vg_objs", "vg_regions"):
         (folder / "data" / name).mkdir()
         (folder / "data" / name / "1.jsonl").write_text(f"{json.dumps(line)}\n" * 4)
-    train("finetune/refcoco-xvlm-pretrain", "stage", "swin", "regions", "--data.streams.regions.max_images", "2")
+    train(
+        "finetune/refcoco-xvlm-pretrain", "stage", "swin", "regions", "--data.streams.regions.max_images", "2"
+    )
     start = ("--model.init_from", "./stage", "--data.streams.expressions.max_images", "4")
     train("finetune/refcoco-xvlm", "run", "swin", "expressions", *start)
     measured()
