@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import PurePath
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,9 @@ class CaptioningTask(Task):
         visual = reader.video(record["video"]) if "video" in record else reader.image(field(record, "image"))
         if reader.training and self.config.objective == "likelihood":
             return TaskRow([visual], [reader.text(field(record, "caption"), raw=not self.config.clean)])
-        if not reader.training and "caption" not in record:
-            return TaskRow([visual], [""])
-        return TaskRow([visual], [""], truth=all_captions(record, reader, raw=not reader.training))
+        known = reader.training or "caption" in record
+        references = all_captions(record, reader, raw=not reader.training) if known else []
+        return TaskRow([visual], [""], truth={"image": image_id(record.get("image")), "references": references})
 
     def encode(self, rows: Sequence[TaskRow], tokenizer: Tokenizer, max_tokens: int) -> list[EncodedRow]:
         """Tokenise captions to learn behind the prompt, and choose what is predicted; otherwise the prompt alone."""
@@ -70,7 +71,7 @@ class CaptioningTask(Task):
                 "labels": found.labels,
             }
             if self.config.objective == "cider" and row.truth:
-                targets["references"] = encode_references(row.truth)
+                targets["references"] = encode_references(row.truth["references"])
             encoded.append(EncodedRow([found.ids], targets))
         return encoded
 
@@ -159,11 +160,11 @@ class CaptioningTask(Task):
             images, references, distinct, empty: counts of images with references, their references, different captions
                 and captions without a word.
         """
-        known = [each for each in predictions if each.truth]
+        known = [each for each in predictions if each.truth["references"]]
         if not known:
             return {"cider": None, "images": 0, "captions": len(predictions)}
         captions = [metric_words(each.value) for each in known]
-        references = [[metric_words(text) for text in each.truth] for each in known]
+        references = [[metric_words(text) for text in each.truth["references"]] for each in known]
         found = {f"bleu_{n}": scores.corpus for n, scores in enumerate(bleu(captions, references), 1)}
         if self.config.java_metrics:
             found |= java_metrics.measure(self.config.java_metrics, captions, references)
@@ -181,8 +182,11 @@ class CaptioningTask(Task):
         }
 
     def results(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-        """Format captions for the COCO evaluation server; the image id is the number at the end of the record's id."""
-        return [{"image_id": image_id(each.id), "caption": each.value} for each in predictions]
+        """Format captions for the COCO evaluation server: the number in the image's name, else the record's id."""
+        return [
+            {"image_id": each.id if each.truth["image"] is None else each.truth["image"], "caption": each.value}
+            for each in predictions
+        ]
 
 
 def all_captions(record: Record, reader: Reader, raw: bool) -> list[str]:
@@ -199,10 +203,10 @@ def all_captions(record: Record, reader: Reader, raw: bool) -> list[str]:
     return found
 
 
-def image_id(record: str) -> int | str:
-    """Return the number at the end of a record's id, without an ending such as .jpg; the id itself without one."""
-    number = re.search(r"(\d+)(?:\.\w+)?$", record)
-    return int(number[1]) if number else record
+def image_id(image: object) -> int | None:
+    """Return the number at the end of an image's file name, as in COCO_val2014_000000000042.jpg; None without one."""
+    number = re.search(r"(\d+)\.\w+$", str(image)) if isinstance(image, str | PurePath) else None
+    return int(number[1]) if number else None
 
 
 def images_of(model: X2VLM, context: Context) -> VisionFeatures:
