@@ -6,7 +6,7 @@ B images, L text tokens, K predicted tokens, D width.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
 from statistics import fmean
@@ -36,6 +36,7 @@ from x2kit.tasks.captioning.samples import CaptionIds, causal_caption, masked_ca
 from x2kit.tasks.captioning.words import metric_words
 
 if TYPE_CHECKING:
+    from x2kit.model.inputs import ImageInput
     from x2kit.model.x2vlm import X2VLM
     from x2kit.tasks.captioning.config import Captioning
 
@@ -54,7 +55,9 @@ class CaptioningTask(Task):
             return TaskRow([visual], [reader.text(field(record, "caption"), raw=not self.config.clean)])
         known = reader.training or "caption" in record
         references = all_captions(record, reader, raw=not reader.training) if known else []
-        return TaskRow([visual], [""], truth={"image": image_id(record.get("image")), "references": references})
+        return TaskRow(
+            [visual], [""], truth={"image": image_id(record.get("image")), "references": references}
+        )
 
     def encode(self, rows: Sequence[TaskRow], tokenizer: Tokenizer, max_tokens: int) -> list[EncodedRow]:
         """Tokenise captions to learn behind the prompt, and choose what is predicted; otherwise the prompt alone."""
@@ -135,6 +138,15 @@ class CaptioningTask(Task):
 
     def predict(self, model: X2VLM, fused: Sequence[FusedTexts], targets: Targets) -> list[str]:
         """Write captions by beam search."""
+        return self._write(model, images_of(model, fused[0].context))
+
+    @torch.inference_mode()
+    def write(self, model: X2VLM, images: ImageInput | Iterable[ImageInput]) -> list[str]:
+        """Write a caption for each image, as `X2VLM.read` takes them; few enough for one pass."""
+        pixels = model.read(images)
+        return self._write(model, model.encode_images(pixels)) if len(pixels) else []
+
+    def _write(self, model: X2VLM, features: VisionFeatures) -> list[str]:
         config = self.config
         search = Search(
             config.num_beams,
@@ -145,7 +157,6 @@ class CaptioningTask(Task):
             config.refill,
         )
         prompt = prompt_ids(config.prompt, model.tokenizer)
-        features = images_of(model, fused[0].context)
         found = write_captions(model, features, prompt, search, masked=config.form != "causal")
         return [model.tokenizer.decode(text.ids).strip() for text in found]
 
@@ -184,7 +195,10 @@ class CaptioningTask(Task):
     def results(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """Format captions for the COCO evaluation server: the number in the image's name, else the record's id."""
         return [
-            {"image_id": each.id if each.truth["image"] is None else each.truth["image"], "caption": each.value}
+            {
+                "image_id": each.id if each.truth["image"] is None else each.truth["image"],
+                "caption": each.value,
+            }
             for each in predictions
         ]
 
