@@ -58,14 +58,18 @@ def run(recipe: str, small: str, *options: str, folder: str = "run") -> dict[str
     assert main(["evaluate", folder]) == 0
     lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
     assert len([line for line in lines if "loss" in line]) == 2
-    found: dict[str, Any] = json.loads(Path(folder, "evaluation.json").read_text())["tasks"]["captions"]["result"]
+    found: dict[str, Any] = json.loads(Path(folder, "evaluation.json").read_text())["tasks"]["captions"][
+        "result"
+    ]
     assert found["score"] == "cider"
     assert found["mean"] == found["scores"]["en"]["cider"]
     return found["scores"]["en"]
 
 
 def written(folder: str = "run") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(Path(folder, "evaluation-captions-predictions-en.json").read_text())
+    found: list[dict[str, Any]] = json.loads(
+        Path(folder, "evaluation-captions-predictions-en.json").read_text()
+    )
     return found
 
 

@@ -27,7 +27,7 @@ def require_installed(names: Sequence[str]) -> None:
     ]
     if missing:
         raise SettingError(
-            f"java_metrics: {', '.join(names)} need {' and '.join(missing)}; or set java_metrics: []"
+            "java_metrics", f"{', '.join(names)} need {' and '.join(missing)}; or leave the setting empty"
         )
 
 
