@@ -55,10 +55,12 @@ def measure_rows(config: TaskConfig, context: TaskContext) -> dict[str, Any]:
 
 
 def _means(scores: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:
+    """Average over languages; a language without annotated records has no score."""
+    measured = [row for row in scores.values() if row[name] is not None]
     groups = {
-        "mean": list(scores.values()),
-        "mean_trained": [row for row in scores.values() if row["trained_with_images"]],
-        "mean_zero_shot": [row for row in scores.values() if not row["trained_with_images"]],
+        "mean": measured,
+        "mean_trained": [row for row in measured if row["trained_with_images"]],
+        "mean_zero_shot": [row for row in measured if not row["trained_with_images"]],
     }
     return {group: fmean(row[name] for row in rows) for group, rows in groups.items() if rows}
 

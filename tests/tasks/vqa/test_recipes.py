@@ -16,7 +16,7 @@ from PIL import Image
 from x2kit.cli import main
 
 ROWS = 4
-ANSWERS = ["yes", "no", "red", "two dogs"]
+ANSWERS = ["yes", "no", "red", "dogs"]
 OPTIONS = ["a0", "a1", "a2", "a3", "a4"]
 SMALL = """
 model:
