@@ -264,7 +264,9 @@ def test_self_critical_losses(
     monkeypatch.setattr(cider_stage, "draw_captions", as_recorded)
     task, _ = stage(facts, baseline)
     rows = task.encode(
-        [TaskRow([], [""], truth={"references": texts}) for texts in facts["scst"]["references"]], model.model.tokenizer, 16
+        [TaskRow([], [""], truth={"references": texts}) for texts in facts["scst"]["references"]],
+        model.model.tokenizer,
+        16,
     )
     text, targets = fused(model, task, rows, tensors["scst.in.image_rows"].tolist())
     loss = task.loss(model.model, [text], targets)["caption"]

@@ -91,6 +91,36 @@ def _predict(task: Task, context: TaskContext) -> dict[str, list[Prediction]]:
     }
 
 
+@torch.inference_mode()
+def predict_records(
+    config: TaskConfig, model: X2VLM, records: Sequence[Record], language: str = "", batch_size: int = 64
+) -> list[Any]:
+    """Predict records in Python, such as {"image": "dog.jpg", "question": "What is it?"}.
+
+    Args:
+        config: the task, such as `VQA(answer_list=("dog", "cat"))`.
+        model: in evaluation mode, with the heads of the task.
+        records: with the fields that the task predicts from; correct answers are not needed.
+        language: of the texts, where they are {code: text}.
+        batch_size: records in a batch.
+    Returns: the prediction of each record.
+    Raises: DataError, naming the record, if it is broken or has no text in the language.
+    """
+    with component_faults(config):
+        task = config.build()
+    reader = EvaluationReader(model.image_spec, model.frames, config.max_words)
+    found: list[Prediction] = []
+    for start in range(0, len(records), batch_size):
+        part = records[start : start + batch_size]
+        ids = [str(record.get("id", start + number)) for number, record in enumerate(part)]
+        rows = draw_rows(task, part, ids, reader, language)
+        if missing := set(ids).difference(id_ for id_, _ in rows):
+            raise DataError(f"record {min(missing)}: no text in the language {language!r}")
+        found += predict_rows(task, model, {language: rows})[language]
+        reader.forget()
+    return [each.value for each in found]
+
+
 def draw_rows(
     task: Task, records: Sequence[Record], ids: Sequence[str], reader: EvaluationReader, language: str
 ) -> Rows:

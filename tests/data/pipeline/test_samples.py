@@ -78,6 +78,7 @@ def test_a_careful_flip_excludes_images_with_left_or_right_in_a_text(
 
 def test_left_and_right_are_found_in_regions_and_in_capitals() -> None:
     assert has_sides({"regions": [{"bbox": [0, 0, 1, 1], "caption": [{"en": "LEFT hand"}]}]})
+    assert has_sides({"question": "where", "options": ["on the road", "on the right"]})
     assert not has_sides({"caption": "a dog"})
 
 

@@ -73,7 +73,8 @@ def gqa_files() -> None:
         {"img_id": str(n), "question_id": f"0{n}", "sent": question(n), "label": {ANSWERS[n]: 0.9, "no": 0.3}}
         for n in range(ROWS)
     ]
-    written("data/finetune/gqa_train.json", json.dumps(entries))
+    for split in ("train", "valid"):
+        written(f"data/finetune/gqa_{split}.json", json.dumps(entries))
     written(
         "data/finetune/trainval_ans2label.json", json.dumps({answer: n for n, answer in enumerate(ANSWERS)})
     )
@@ -112,7 +113,7 @@ def msvd_files() -> None:
 
 
 def next_files() -> None:
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         table = io.StringIO()
         rows = csv.writer(table)
         rows.writerow(["video", "question", "answer", "qid", *OPTIONS])

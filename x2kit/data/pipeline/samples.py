@@ -201,6 +201,7 @@ def _captions(record: Record) -> Iterator[Text]:
     yield record.get("caption", [])
     yield record.get("question", [])
     yield list(record.get("answers", ()))
+    yield from record.get("options", ())
     for region in _regions(record) if "regions" in record else []:
         yield field(region, "caption")
 
