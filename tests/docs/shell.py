@@ -31,7 +31,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,8 @@ class Page:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text, encoding="utf-8")
         if file.suffix in (".json", ".jsonl"):
-            for name in re.findall(r'"(?:image|file_name)": "([^"]+)"', block.text):
+            pairs = re.findall(r'"images": \["([^"]+)", "([^"]+)"\]', block.text)
+            for name in (*re.findall(r'"(?:image|file_name)": "([^"]+)"', block.text), *chain(*pairs)):
                 write_image(file.parent / name)
             # the page says that the split for evaluation has the same form
             if file.name == "train.jsonl" and not (file.parent / "test.jsonl").exists():

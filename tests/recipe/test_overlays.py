@@ -19,6 +19,7 @@ RECIPES = [str(file.name) for file in shipped() if not is_overlay(file)]
 OVERLAYS = [str(file.name) for file in shipped() if is_overlay(file)]
 TASKS = [name for name in OVERLAYS if name.startswith("overlays/tasks/")]
 """For the models of official/ alone."""
+FUSION = [name for name in OVERLAYS if name.startswith("overlays/fusion/")]
 PRETRAINED = [name for name in OVERLAYS if name.startswith("overlays/pretrained/")]
 """They name published weights, which are checked where they have been downloaded."""
 
@@ -61,6 +62,8 @@ def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
         needs = {
             "overlays/debug": bool(alone.recipe.data.streams),
             "overlays/built-in-data": has_all_heads(alone),
+            # The other fusion encoders do not fuse a text with two images at once.
+            **dict.fromkeys(FUSION, alone.recipe.model.fusion.images == 1),
         }
         for overlay in set(OVERLAYS) - set(TASKS) - set(PRETRAINED):
             # An encoder is swapped once among recipes that are alike in all that it must fit.
