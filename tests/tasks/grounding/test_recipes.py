@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.docs.tiny_models import write_bert
+from tests.interop.made import checkpoint
 from x2kit.cli import main
 
 SIZE = (64, 48)
@@ -86,16 +88,16 @@ def train(recipe: str, run: str, vision: str, stream: str, *keys: str) -> None:
     assert main(["train", recipe, "--run-dir", run, *overlays, *rows, *keys]) == 0
 
 
-def measured() -> dict[str, Any]:
+def measured(weights: str = "run", name: str = "evaluation", *options: str) -> dict[str, Any]:
     """Evaluate by the command line. Returns the result of each split."""
-    assert main(["evaluate", "run"]) == 0
-    result = json.loads(Path("run/evaluation.json").read_text())
+    assert main(["evaluate", weights, *options]) == 0
+    result = json.loads(Path(f"{weights}/{name}.json").read_text())
     splits = {split: task.get("result", result)["grounding"]["en"] for split, task in result["tasks"].items()}
     assert {split: (row["images"], row["regions"]) for split, row in splits.items()} == {
         split: (count, 2 * count) for split, count in SPLITS.items() if split != "train"
     }
     for split, row in splits.items():
-        predictions = json.loads(Path(f"run/evaluation-{split}-predictions-en.json").read_text())
+        predictions = json.loads(Path(f"{weights}/{name}-{split}-predictions-en.json").read_text())
         assert len(predictions) == row["regions"]
         assert all(len(each["bbox"]) == 4 for each in predictions)
     return splits
@@ -134,3 +136,10 @@ def test_xvlm_trains_the_box_head_on_regions_first(folder: Path) -> None:
     start = ("--model.init_from", "./stage", "--data.streams.expressions.max_images", "4")
     train("finetune/refcoco-xvlm", "run", "swin", "expressions", *start)
     measured()
+
+
+def test_a_converted_checkpoint_is_measured_by_the_evaluation_of_a_recipe(folder: Path) -> None:
+    checkpoint("xvlm_grounding_base_384", folder / "refcoco.th")
+    write_bert(folder / "bert")
+    assert main(["convert", "refcoco.th", "weights", "--tokenizer", "./bert"]) == 0
+    measured("weights", "evaluation-refcoco-base", "--recipe", "finetune/refcoco-base")
