@@ -87,6 +87,14 @@ def test_the_report_of_a_run_without_evaluation_names_the_command(run: Path) -> 
     assert {"curves", "queries", "texts", "grounding"} <= page.ids
 
 
+def test_the_report_says_what_selected_the_weights(run: Path) -> None:
+    selection = {"metric": "retrieval.mean_recall", "split": "val", "value": 0.5, "step": 2, "validations": 3}
+    (run / "weights/selection.json").write_text(json.dumps(selection))
+    evaluate(run, RECIPE, PLUGINS)
+    page = write_report(run, RECIPE, PLUGINS).read_text(encoding="utf-8")
+    assert "The weights are those of step 2, selected by retrieval.mean_recall on the split val." in page
+
+
 def test_training_time_excludes_pauses(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines[2]["time"] += 5 * 3600  # resumed five hours later

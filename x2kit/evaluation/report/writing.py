@@ -254,6 +254,11 @@ def _about_results(run: Run) -> str:
     if run.result is None:
         return ""
     about = f"Measured on {run.result['data']['records']:,} records of the split {run.result['split']}."
+    if selection := run.result.get("selection"):
+        about += (
+            f" The weights are those of step {selection['step']}, selected by {selection['metric']} on the split "
+            f"{selection['split']}."
+        )
     if run.result.get("mean_zero_shot") is None:
         return about
     return f"Zero-shot languages have no image-text training data, only parallel texts. {about}"
