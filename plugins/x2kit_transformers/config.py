@@ -25,7 +25,7 @@ from x2kit_transformers.sizes import SIZE_KEYS, facts_from, longest_text, size_o
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from x2kit.plugin import TextEncoder
+    from x2kit.plugin import TextDecoder, TextEncoder
 
 Summary = Literal["cls", "mean"]
 
@@ -341,3 +341,18 @@ class HuggingFaceText(TransformersText):
 
     def pretrained_mlm_head(self) -> dict[str, Tensor]:
         return self.published_mlm_head(PUBLISHED)
+
+    def build_decoder(self, tokenizer: Tokenizer, layers: int, assets: Path | None = None) -> TextDecoder:
+        """Build a decoder of BERT layers with the encoder's sizes and vocabulary, as X²-VLM does for XLM-R."""
+        from x2kit_transformers.decoder import bert_decoder
+
+        if self.pretrained is None:
+            sizes = {name: self.size(name) for name in FROM_SCRATCH}
+        else:
+            config = published_config("pretrained", self.pretrained if assets is None else str(assets))
+            sizes = {
+                **FROM_SCRATCH,
+                **sizes_of(config),
+                "max_length": self.max_length or longest_text(config),
+            }
+        return bert_decoder(sizes, tokenizer, layers)

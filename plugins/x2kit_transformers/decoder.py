@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from x2kit.plugin import NameTable, TextDecoder
+from x2kit.plugin import NameTable, TextDecoder, Tokenizer
+from x2kit_transformers.mlm_heads import BERT
 
 OFFICIAL = NameTable([("model.{rest}", "{rest}")])
 LAYER = "encoder.layer."
+LONGEST = 512
+"""Maximum positions of a decoder beside an encoder whose positions are unlimited or thousands."""
 
 
 def copied_layers(text_layers: int, fusion_layers: int, layers: int) -> list[int]:
@@ -103,3 +107,29 @@ class HuggingFaceDecoder(TextDecoder):
     def official_buffers(self) -> dict[str, Tensor]:
         positions = torch.arange(self.model.config.max_position_embeddings)[None]
         return {f"{self.model.base_model_prefix}.embeddings.position_ids": positions}
+
+
+def bert_decoder(sizes: Mapping[str, Any], tokenizer: Tokenizer, layers: int) -> HuggingFaceDecoder:
+    """Build a decoder of BERT layers for an encoder of another family.
+
+    Layers start from a fusion encoder with BERT's layers; embeddings and head start at random.
+
+    Args:
+        sizes: width, heads, mlp_ratio, dropout and max_length (None if unlimited) of the encoder.
+        tokenizer: its ids are the vocabulary.
+        layers: number of layers.
+    """
+    width, dropout = sizes["width"], sizes["dropout"]
+    settings = {
+        "vocab_size": tokenizer.vocab_size,
+        "hidden_size": width,
+        "num_attention_heads": sizes["heads"],
+        "intermediate_size": round(width * sizes["mlp_ratio"]),
+        "initializer_range": 0.02 * math.sqrt(768 / width),
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "max_position_embeddings": min(sizes["max_length"] or LONGEST, LONGEST),
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": tokenizer.special.pad,
+    }
+    return HuggingFaceDecoder("bert", settings, layers, BERT.names)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from x2kit_transformers import Bert, XLMRoberta
+from x2kit_transformers import Bert, HuggingFaceText, XLMRoberta
 from x2kit_transformers.decoder import copied_layers
 
 from x2kit.plugin import IdsOnly, SpecialIds, TextDecoder, Tokenizer
@@ -103,6 +103,30 @@ def test_dropout_of_the_decoder_is_the_encoders(bert_directory: Path) -> None:
     config = Bert(pretrained=str(bert_directory), dropout=0.25)
     found = config.build_decoder(config.build_tokenizer(), layers=1).model.config
     assert (found.hidden_dropout_prob, found.attention_probs_dropout_prob) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("family", ["deberta-v2", "modernbert", "distilbert"])
+def test_an_encoder_of_another_family_has_a_decoder_of_bert_layers(family: str) -> None:
+    tokenizer = TOKENIZERS[Bert]
+    config = HuggingFaceText(family=family, width=WIDTH, heads=2, mlp_ratio=2, max_length=600, dropout=0.25)
+    decoder = config.build_decoder(tokenizer, layers=3)
+    found = decoder.model.config
+    assert (found.model_type, found.num_hidden_layers, found.hidden_size) == ("bert", 3, WIDTH)
+    assert (found.intermediate_size, found.max_position_embeddings) == (2 * WIDTH, 512)
+    assert found.hidden_dropout_prob == 0.25
+    question, kept = torch.randn(1, 3, WIDTH), torch.ones(1, 3, dtype=torch.bool)
+    assert read(decoder.eval(), torch.tensor([[2, 7]]), 0, question, kept).shape == (
+        1,
+        2,
+        tokenizer.vocab_size,
+    )
+
+
+def test_a_decoder_beside_a_pretrained_encoder_of_another_family(bert_directory: Path) -> None:
+    config = HuggingFaceText(pretrained=str(bert_directory))
+    tokenizer = config.build_tokenizer()
+    found = config.build_decoder(tokenizer, layers=1).model.config
+    assert (found.hidden_size, found.vocab_size) == (WIDTH, tokenizer.vocab_size)
 
 
 def test_it_begins_with_what_fits_of_the_other_parts(kind: type[Bert | XLMRoberta]) -> None:
