@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.model.generation.answer_ranking import rank_answers
+from x2kit.model.generation.answers import rank_answers
 from x2kit.model.x2vlm import image_context
 from x2kit.objectives import written_answer_loss
 from x2kit.training.config import TrainingConfig

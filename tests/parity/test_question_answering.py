@@ -10,7 +10,7 @@ from torch import Tensor
 
 from x2kit.data.pipeline.collation import pad_texts
 from x2kit.model import X2VLM
-from x2kit.model.generation.answer_ranking import rank_answers
+from x2kit.model.generation.answers import rank_answers
 from x2kit.model.x2vlm import image_context
 from x2kit.plugin.tasks import FusedTexts, Task, TaskRow
 from x2kit.tasks.rows import encode_distinct, predict_rows

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from x2kit.data.pipeline.samples import field
 from x2kit.errors import DataError, Reason
-from x2kit.model.generation.answer_ranking import rank_answers
-from x2kit.model.generation.answer_writing import write_answers
+from x2kit.model.generation.answers import rank_answers, write_answers
 from x2kit.model.generation.beam_search import Search
 from x2kit.objectives.answers import chosen_answer_loss, written_answer_loss
 from x2kit.plugin.sources import Record

@@ -1,6 +1,6 @@
-"""Rank a list of answers with a decoder (X²-VLM, section 4.3, as in ALBEF, arXiv:2107.07651). Imports torch.
+"""Rank a list of answers, or write them, with a decoder (X²-VLM, section 4.3; ALBEF, arXiv:2107.07651). Imports torch.
 
-Q questions, L question tokens, A answers, T answer tokens, K answers scored in full, D width.
+Q questions, L question tokens, A answers, T answer tokens, K answers scored in full or beams, D width.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import ShapeError
+from x2kit.model.generation.beam_search import Search, beam_search
 from x2kit.objectives import answer_log_likelihood
-from x2kit.plugin import TextDecoder
+from x2kit.plugin import SpecialIds, TextDecoder
 
 ANSWERS_AT_ONCE = 1024
 """Answers that one decoder pass scores; each needs the states of its question."""
@@ -92,3 +93,27 @@ def _log_likelihood(
     ids, mask = answer_ids[close.flatten()], answer_mask[close.flatten()]  # [Q x K, T] each
     logits = decoder(ids, mask, states.repeat_interleave(count, 0), states_mask.repeat_interleave(count, 0))
     return answer_log_likelihood(logits, ids, mask).view_as(close)
+
+
+@torch.inference_mode()
+def write_answers(
+    decoder: TextDecoder, states: Tensor, states_mask: Tensor, special: SpecialIds, search: Search
+) -> list[list[int]]:
+    """Generate an answer to each question by beam search.
+
+    Args:
+        decoder: of answers, in evaluation mode.
+        states: [Q, L, D], fused questions.
+        states_mask: [Q, L] bool.
+        special: ids of the tokenizer; an answer begins with `cls` and ends with `sep`.
+        search: settings; 1 beam is greedy search.
+    Returns: Q answers as token ids, without `cls`, ending with `sep` unless cut at the maximum length.
+    """
+    context, context_mask = (each.repeat_interleave(search.num_beams, 0) for each in (states, states_mask))
+
+    def next_token(ids: Tensor, origin: Tensor) -> Tensor:
+        ids = ids.to(states.device)
+        logits: Tensor = decoder(ids, torch.ones_like(ids, dtype=torch.bool), context, context_mask)
+        return logits[:, -1].float().log_softmax(-1)
+
+    return [found.ids for found in beam_search(next_token, len(states), [special.cls], special.sep, search)]

@@ -1,8 +1,8 @@
-"""Ranking answers, against the sums written out."""
+"""Answers ranked, against the sums written out, and written freely, against the likeliest of all texts."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from x2kit.errors import ShapeError
-from x2kit.model.generation import answer_ranking
-from x2kit.model.generation.answer_ranking import rank_answers
-from x2kit.plugin import TextDecoder
+from x2kit.model.generation import answers as answers_module
+from x2kit.model.generation.answers import rank_answers, write_answers
+from x2kit.model.generation.beam_search import Search
+from x2kit.plugin import SpecialIds, TextDecoder
 
 PAD, OPEN, CLOSE = 0, 1, 2
 VOCABULARY = 9
@@ -95,7 +96,7 @@ def test_a_cut_through_equal_first_tokens_takes_those_first_in_the_list() -> Non
 
 def test_blocks_of_questions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 3)
-    monkeypatch.setattr(answer_ranking, "ANSWERS_AT_ONCE", 1)
+    monkeypatch.setattr(answers_module, "ANSWERS_AT_ONCE", 1)
     assert_close(rank_answers(Bigrams(), QUESTIONS, ASKED, ANSWERS, KEPT, 3), whole)
 
 
@@ -106,3 +107,41 @@ def test_answers_that_cannot_be_ranked_are_refused() -> None:
     other[2, 0] = CLOSE
     with pytest.raises(ShapeError, match="answers begin with different tokens"):
         rank_answers(Bigrams(), QUESTIONS, ASKED, other, KEPT, 2)
+
+
+SPECIAL = SpecialIds(pad=PAD, cls=OPEN, sep=CLOSE, unk=PAD, mask=PAD)
+
+
+def likelihood(question: int, tokens: tuple[int, ...]) -> float:
+    step = log_probabilities(question)
+    return float(sum(step[a, b] for a, b in pairwise((OPEN, *tokens))))
+
+
+def test_many_beams_find_the_likeliest_answer() -> None:
+    search = Search(num_beams=VOCABULARY**2, min_length=0, max_length=3, unique_ngrams=None)
+    found = write_answers(Bigrams(), QUESTIONS, ASKED, SPECIAL, search)
+    tokens = [token for token in range(VOCABULARY) if token != CLOSE]
+    ended = [(*text, CLOSE) for length in range(3) for text in product(tokens, repeat=length)]
+    cut = list(product(tokens, repeat=3))
+    for question, answer in enumerate(found):
+        best = max([*ended, *cut], key=lambda text: likelihood(question, text))
+        assert tuple(answer) == best
+
+
+def test_one_beam_takes_the_likeliest_token_each_time() -> None:
+    search = Search(num_beams=1, min_length=0, max_length=5, unique_ngrams=None)
+    found = write_answers(Bigrams(), QUESTIONS, ASKED, SPECIAL, search)
+    for question, answer in enumerate(found):
+        step = log_probabilities(question)
+        for before, token in pairwise([OPEN, *answer]):
+            assert token == int(step[before].argmax())
+        assert answer[-1] == CLOSE or len(answer) == 5
+
+
+def test_the_answer_of_a_question_is_its_own() -> None:
+    search = Search(num_beams=2, min_length=0, max_length=4)
+    together = write_answers(Bigrams(), QUESTIONS, ASKED, SPECIAL, search)
+    alone = [
+        write_answers(Bigrams(), QUESTIONS[row : row + 1], ASKED[:1], SPECIAL, search)[0] for row in range(3)
+    ]
+    assert together == alone
