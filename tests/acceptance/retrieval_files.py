@@ -144,16 +144,17 @@ def write_xflickrco() -> None:
         write(f"iglue/datasets/xFlickrCO/annotations/{code}/test.jsonl", lines)
 
 
-def write_wit() -> None:
-    def lines(kind: str, code: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "image_url": f"https://example.org/{number // 2}.jpg",  # two texts of one image
-                "image_content": base64.b64encode(jpeg(number // 2)).decode(),
-                "caption_reference_description": sentence(number, 0, code),
-            }
-            for number in numbers(kind)
-        ]
+def wit_lines(kind: str, code: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_url": f"https://example.org/{number // 2}.jpg",  # two texts of one image
+            "image_content": base64.b64encode(jpeg(number // 2)).decode(),
+            "caption_reference_description": sentence(number, 0, code),
+        }
+        for number in numbers(kind)
+    ]
 
+
+def write_wit() -> None:
     for kind, code in (("train", "en"), ("val", "en"), *(("test", code) for code in WIT)):
-        write(f"data/wit/annotations-bs64/{kind}_{code}.jsonl", lines(kind, code))
+        write(f"data/wit/annotations-bs64/{kind}_{code}.jsonl", wit_lines(kind, code))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from x2kit.errors import PluginError
 
-OWN = ("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "report", "convert")
+OWN = ("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report", "convert")
 """Subcommands of x2kit itself, reserved."""
 
 
