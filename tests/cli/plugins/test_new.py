@@ -53,7 +53,7 @@ def test_it_passes_lint_and_has_the_form_of_the_formatter(kind: Kind, name: str,
 def test_without_a_place_it_is_written_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["plugins", "new", "my-own", "--kind", "task"]) == 0
-    assert (tmp_path / "my-own" / "my_own" / "measure.py").is_file()
+    assert (tmp_path / "my-own" / "my_own" / "task.py").is_file()
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

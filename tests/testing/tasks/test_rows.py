@@ -71,6 +71,13 @@ def right(task: TruthTask, record: Record, reader: Reader) -> TaskRow:
     return TruthTask.draw(task, record, reader)
 
 
+class Trusting(RightTask):
+    """Expects every field."""
+
+    def network(self) -> Any:
+        return type("Trusting", (TruthTask,), {"require_fields": lambda task, record: None})
+
+
 def by_chance(task: TruthTask, record: Record, reader: Reader) -> TaskRow:
     return right(task, record, reader)._replace(texts=[random.choice(["red", "green", "blue"] * 9)])
 
@@ -156,6 +163,7 @@ MISTAKES = [
     (drawn(unseen_chance), "a_row_depends_on_its_record_and_generator", "drawing changes the global random state"),
     (drawn(counting), "a_row_depends_on_its_record_and_generator", "has other targets when drawn again"),
     (drawn(changing), "a_row_depends_on_its_record_and_generator", "drawing changes the records 0, 1, 2, 3"),
+    (Trusting(), "a_missing_field_is_a_data_error", "without its image record 0 raises KeyError: 'image'"),
     (drawn(fewer_images), "rows_have_equal_parts", "row 1 has 1 images, row 0 2, and pairs names 1"),
     (drawn(fewer_texts), "rows_have_equal_parts", "row 1 has 1 texts, row 0 2, and pairs names 1"),
     (OtherPlaces(), "rows_have_equal_parts", "row 0 has 1 texts, row 0 1, and pairs names 2"),

@@ -30,15 +30,31 @@ HELP = "create a plugin: a distribution that installs and passes its tests, or o
 MAX_LENGTH = 32
 """Maximum length of a name, so that lines of the templates stay short enough."""
 SUFFIX = ".tmpl"
-TEMPLATE_NAMES = {"Any", "Field", "Iterable", "Iterator", "Layer", "Mapping", "Path", "Sequence", "Tensor"}
+TEMPLATE_NAMES = {
+    *(
+        "Any",
+        "ClassVar",
+        "Counter",
+        "F",
+        "Field",
+        "Iterable",
+        "Iterator",
+        "Layer",
+        "Mapping",
+        "Path",
+        "Sequence",
+    ),
+    "Tensor",
+}
 """Names that the templates import or define, other than those of x2kit.plugin."""
 
 WORDS: dict[Kind, str] = {
     "vision": "vision encoder",
     "text": "text encoder",
     "fusion": "fusion encoder",
+    "head": "head",
     "source": "data source",
-    "task": "evaluation task",
+    "task": "task",
     "objective": "training objective",
     "reporter": "reporter",
 }
@@ -46,11 +62,18 @@ RECIPES: dict[Kind, str] = {
     "vision": "model:\n  vision: {class_name}",
     "text": "model:\n  text: {class_name}",
     "fusion": "model:\n  fusion: {class_name}",
+    "head": "model:\n  heads:\n    extra:\n      {module}: {class_name}",
     "source": (
         "data:\n  streams:\n    images:\n      kind: image-text\n      source:\n"
         "        class_path: {class_name}\n        init_args: {{file: captions.tsv}}"
     ),
-    "task": "evaluation:\n  tasks:\n    {module}: {class_name}",
+    "task": (
+        "model:\n  heads:\n    extra:\n      {module}: {class_name}Head\n"
+        "data:\n  streams:\n    {module}:\n      task: {class_name}\n      source:\n"
+        "        class_path: JsonLines\n        init_args: {{files: [train.jsonl]}}\n      batch_size: 16\n"
+        "evaluation:\n  tasks:\n    {module}: {class_name}\n  source:\n"
+        "    class_path: JsonLines\n    init_args: {{files: [test.jsonl]}}"
+    ),
     "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
     "reporter": "training:\n  reporters:\n    {module}: {class_name}",
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 from x2kit.model.config import HeadsConfig
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tasks import Task, TaskRow
+from x2kit.tasks.rows import read_rows
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import SEED
 from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_trained
@@ -107,7 +108,7 @@ def rows_do_not_mix(subject: TaskSubject) -> None:
     """The losses of parts, weighted by their counts, are the loss of the whole, as accumulation and ranks require."""
     task, model = subject.component.build(), subject.model()
     rows = subject.rows(True, task)
-    _, targets = subject.read(task, model, rows)
+    _, targets = read_rows(task, model, rows)
     parts = [slice(0, 1), slice(1, len(rows))]
     whole = _losses(subject, task, model, rows, slice(None))
     of_parts = [_losses(subject, task, model, rows, part) for part in parts]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from x2kit.plugin.tasks import Prediction, Task
+from x2kit.tasks.rows import read_rows
 from x2kit.testing.claims import claim
 from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_predicted, require_json
 
@@ -21,7 +22,7 @@ def predictions_are_json_values(subject: TaskSubject) -> None:
     """`predict` gives a JSON value for each row, and so does `results` for the results file."""
     task, model = subject.component.build(), subject.model()
     rows = subject.rows(False, task)
-    texts, targets = subject.read(task, model, rows)
+    texts, targets = read_rows(task, model, rows)
     with torch.inference_mode():
         values = task.predict(model, subject.fuse(task, model, rows, texts), targets)
     claim(len(values) == len(rows), f"predict() gives {len(values)} values for {len(rows)} rows")
@@ -55,7 +56,7 @@ def it_reads_what_it_declares(subject: TaskSubject) -> None:
     task, model = subject.component.build(), subject.model()
     for training in [*[False] * subject.predicts_rows, *[True] * bool(subject.component.losses)]:
         rows = subject.rows(training, task)
-        texts, targets = subject.read(task, model, rows)
+        texts, targets = read_rows(task, model, rows)
         fused = subject.fuse(task, model, rows, texts)
         noisy = [one._replace(states=one.states.detach().clone()) for one in fused]
         for one in noisy:

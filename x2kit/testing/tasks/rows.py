@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from x2kit.data.pipeline.collation import pad_texts
+from x2kit.errors import DataError
 from x2kit.plugin.components import TaskConfig
+from x2kit.plugin.sources import Record
 from x2kit.plugin.tasks import EncodedRow, Task, TaskRow, Texts
 from x2kit.testing.claims import claim, claim_shape
 from x2kit.testing.tasks.subject import TaskSubject, if_drawn, modes, require_json
@@ -57,6 +59,26 @@ def a_row_depends_on_its_record_and_generator(subject: TaskSubject) -> None:
     claim(_random_state() == state, "drawing changes the global random state; draw with reader.rng")
     changed = [number for number, record in enumerate(subject.records) if _plain(record) != kept[number]]
     claim(not changed, f"drawing changes the records {', '.join(map(str, changed))}")
+
+
+@if_drawn
+def a_missing_field_is_a_data_error(subject: TaskSubject) -> None:
+    """A record without one of its fields is drawn, or raises DataError, so that it is skipped and counted."""
+    task = subject.component.build()
+    for training in modes(subject):
+        for number, field in (
+            (number, field) for number, record in enumerate(subject.records) for field in record
+        ):
+            broken = {name: value for name, value in subject.records[number].items() if name != field}
+            try:
+                subject.draw(task, cast("Record", broken), training)
+            except DataError:
+                pass
+            except Exception as error:
+                raise AssertionError(
+                    f"without its {field} record {number} raises {type(error).__name__}: {error}; raise DataError, "
+                    "which skips a record in training and names it in evaluation"
+                ) from error
 
 
 @if_drawn
@@ -165,6 +187,7 @@ def _random_state() -> Any:
 LAWS = (
     it_can_be_used,
     a_row_depends_on_its_record_and_generator,
+    a_missing_field_is_a_data_error,
     rows_have_equal_parts,
     rows_become_tensors,
 )

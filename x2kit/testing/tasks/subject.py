@@ -113,31 +113,20 @@ class TaskSubject(Subject):
             order: of drawing; rows are returned in the order of records.
         """
         task = task or self.component.build()
-        drawn = {
-            number: self._train_row(task, number) if training else self._row(task, number)
-            for number in order or range(len(self.records))
-        }
-        return [drawn[number] for number in range(len(self.records))]
+        places = range(len(self.records))
+        drawn = {place: self.draw(task, self.records[place], training, place) for place in order or places}
+        return [drawn[place] for place in places]
 
-    def _train_row(self, task: Task, number: int) -> TaskRow:
+    def draw(self, task: Task, record: Record, training: bool, seed: int = 0) -> TaskRow:
+        """Draw the row of a record as a stream or an evaluation does."""
+        if not training:
+            reader = EvaluationReader(SPEC, self.heads.frames, self.component.max_words)
+            reader.language = self.language
+            return task.draw(record, reader)
         stream = StreamConfig(
-            task=self.component,
-            source=_Samples(),
-            batch_size=len(self.records),
-            frames=self.heads.frames or 1,
+            task=self.component, source=_Samples(), batch_size=1, frames=self.heads.frames or 1
         )
-        return draw_row(task, self.records[number], stream, SPEC, np.random.default_rng([SEED, number]))
-
-    def _row(self, task: Task, number: int) -> TaskRow:
-        reader = EvaluationReader(SPEC, self.heads.frames, self.component.max_words)
-        reader.language = self.language
-        return task.draw(self.records[number], reader)
-
-    def read(
-        self, task: Task, model: X2VLM, rows: Sequence[TaskRow]
-    ) -> tuple[list[Texts], dict[str, Tensor]]:
-        """Tokenise and collate."""
-        return read_rows(task, model, rows)
+        return draw_row(task, record, stream, SPEC, np.random.default_rng([SEED, seed]))
 
     def fuse(
         self, task: Task, model: X2VLM, rows: Sequence[TaskRow], texts: Sequence[Texts]
@@ -151,7 +140,7 @@ class TaskSubject(Subject):
         self, task: Task, model: X2VLM, rows: Sequence[TaskRow], part: slice = slice(None)
     ) -> dict[str, Tensor]:
         """Compute the losses of a part of collated rows, as a step with accumulation does."""
-        texts, targets = self.read(task, model, rows)
+        texts, targets = read_rows(task, model, rows)
         fused = self.fuse(task, model, rows[part], [_part_of(one, part) for one in texts])
         return task.loss(model, fused, {name: target[part] for name, target in targets.items()})
 

@@ -22,11 +22,13 @@ class EntailmentTask(Task):
 
     def draw(self, record: Record, reader: Reader) -> TaskRow:
         """Read the image, the sentence and the label."""
-        label, labels = record.get("label"), self.config.labels
+        for field in ("image", "caption", "label"):
+            if record.get(field) is None:
+                raise DataError(f"no {field}", reason=Reason.FIELD_MISSING)
+        label, labels = record["label"], self.config.labels
         if label not in labels:
-            raise DataError(
-                f"label must be one of {', '.join(labels)}, found {label!r}", reason=Reason.FIELD_TYPE
-            )
+            allowed = ", ".join(labels)
+            raise DataError(f"label: expected one of {allowed}, found {label!r}", reason=Reason.FIELD_TYPE)
         image, sentence = reader.image(record["image"]), reader.text(record["caption"])
         return TaskRow([image], [sentence], {"label": labels.index(label)}, truth=label)
 

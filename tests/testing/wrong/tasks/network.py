@@ -9,17 +9,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.testing.wrong.tasks.right import RightTask
-from x2kit.plugin import FusedTexts, Prediction, Reader, Record, Task, TaskRow
+from x2kit.plugin import DataError, FusedTexts, Prediction, Reader, Reason, Record, Task, TaskRow
 
 
 class TruthTask(Task):
     config: RightTask
 
     def draw(self, record: Record, reader: Reader) -> TaskRow:
+        self.require_fields(record)
         label = bool(record["label"])
         return TaskRow(
             [reader.image(record["image"])], [reader.text(record["caption"])], {"label": int(label)}, label
         )
+
+    def require_fields(self, record: Record) -> None:
+        if missing := {"image", "caption", "label"} - set(record):
+            raise DataError(f"no {missing.pop()}", reason=Reason.FIELD_MISSING)
 
     def logits(self, model: Any, fused: Sequence[FusedTexts]) -> Tensor:
         logits: Tensor = model.extra_heads[self.config.head](fused[0].states[:, 0])
