@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from x2kit import cli
+from x2kit.recipe import read_recipe
 
 from .conftest import recipe_tree
 
@@ -85,6 +86,35 @@ def test_a_killed_quickstart_goes_on_in_a_new_process(tmp_path: Path) -> None:
     assert status == -signal.SIGKILL
     command = [sys.executable, "-m", "x2kit", "train", "--resume", "--run-dir", str(killed)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert weights(killed) == weights(tmp_path / "whole")
+
+
+TASKS = ("captions", "entailment", "grounding", "pairs", "questions", "video-questions", "weak-grounding")
+
+
+def small_task(name: str, directory: Path) -> list[str]:
+    """The quickstart of a task with the sizes of `QUICKSTART`, from initial weights."""
+    streams = read_recipe([f"quickstart/{name}"], checks="none").recipe.data.streams
+    keys = {key: value for key, value in QUICKSTART.items() if not key.startswith("data.streams.")}
+    for stream, config in streams.items():
+        keys[f"data.streams.{stream}.batch_size"] = 2 * config.block
+    return [
+        "train",
+        f"quickstart/{name}",
+        "--run-dir",
+        str(directory),
+        *[f"--{key}={value}" for key, value in keys.items()],
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_a_killed_training_of_each_task_goes_on_to_equal_weights(name: str, tmp_path: Path) -> None:
+    assert cli.main(small_task(name, tmp_path / "whole")) == 0
+    killed = tmp_path / "killed"
+    status, _ = stop(small_task(name, killed), killed, signal.SIGKILL, group=False)
+    assert status == -signal.SIGKILL
+    assert cli.main(["train", "--resume", "--run-dir", str(killed)]) == 0
     assert weights(killed) == weights(tmp_path / "whole")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from x2kit.plugin import DataError, Prediction
-
 from x2kit_entailment import EntailmentHead, VisualEntailment
+
+from x2kit.plugin import DataError, Prediction
 
 LABELS = ("contradiction", "neutral", "entailment")
 SENTENCES = ("it is night", "a man looks at the sea", "there is a bright square in this image", "it is a day")
