@@ -33,6 +33,7 @@ RECORDED = {
     "finetune/retrieval-flickr30k": "xvlm_retrieval_base_384",
     "finetune/retrieval-coco-multilingual": "cclm_retrieval_base_384",
     "finetune/retrieval-multi30k": "cclm_retrieval_base_384",
+    "finetune/vqa-base": "xvlm_vqa_generation_base_768",
     "finetune/refcoco-base": "xvlm_grounding_base_384",
 }
 """The recorded model of the official code that a recipe trains."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.training.torchrun import torchrun
 from x2kit.cli import main
 
 ROWS = 4
@@ -124,9 +125,15 @@ def next_files() -> None:
         frames(f"data/videos/next_qa/{n}.json")
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new working directory, with the settings of a small model."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(SMALL)
+
+
 def run(recipe: str, *options: str) -> dict[str, Any]:
     """Train and evaluate; the result of the only task."""
-    Path("small.yaml").write_text(SMALL)
     assert main(["train", recipe, "--config", "small.yaml", "--run-dir", "run", *options]) == 0
     assert main(["evaluate", "run"]) == 0
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
@@ -134,11 +141,6 @@ def run(recipe: str, *options: str) -> dict[str, Any]:
     (found,) = json.loads(Path("run/evaluation.json").read_text())["tasks"].values()
     result: dict[str, Any] = found["result"]
     return result
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def predictions(task: str, language: str) -> list[dict[str, Any]]:
@@ -194,3 +196,59 @@ def test_next_qa_chooses_an_option() -> None:
     found = run("finetune/next-qa", *options)["scores"]["en"]
     assert found["chance"] == pytest.approx(0.2)
     assert {each["answer"] for each in predictions("qa", "en")} <= set(range(5))
+
+
+STEADY = (
+    *(
+        "--data.streams.questions.batch_size",
+        "4",
+        "--training.steps",
+        "1",
+        "--training.checkpoint_every",
+        "1",
+    ),
+    *("--model.vision.init_args.drop_path", "0", "--model.text.init_args.dropout", "0"),
+    *("--model.fusion.init_args.dropout", "0", "--evaluation.every", "null", "--evaluation.select", "null"),
+)
+"""A step of one batch of all records, without random layers."""
+SHARED = {
+    "vqa-base": (vqa_files, "--model.heads.decoder_layers", "1"),
+    "msrvtt-qa": (msrvtt_files, "--model.heads.answers", "4"),
+    "next-qa": (next_files, "--data.streams.questions.source.init_args.image_path", "{value}.json"),
+}
+
+
+def step(name: str) -> tuple[float, float]:
+    """Loss and norm of the gradient; Adam's first step would magnify rounding errors of gradients near 0."""
+    (line,) = (json.loads(line) for line in Path(name, "metrics.jsonl").read_text().splitlines())
+    return line["loss"], line["gradient_norm"]
+
+
+def train_shared(name: str, directory: str, *options: str) -> list[str]:
+    _, *own = SHARED[name]
+    without = ["--evaluation.source.init_args.image_path", "{value}.json"] if name == "next-qa" else []
+    chosen = ["--config", "small.yaml", "--run-dir", directory, *own, *without, *STEADY, *options]
+    return ["train", f"finetune/{name}", *chosen]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_step_in_two_parts_is_the_step_in_one(name: str) -> None:
+    SHARED[name][0]()
+    assert main(train_shared(name, "whole")) == 0
+    assert main(train_shared(name, "parts", "--training.accumulation", "2")) == 0
+    assert step("parts") == pytest.approx(step("whole"), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_measure_as_one() -> None:
+    """Half of the questions have an answer of the list, all in different parts of the batch."""
+    msrvtt_files()
+    assert main(train_shared("msrvtt-qa", "one")) == 0
+    done = torchrun(2, *train_shared("msrvtt-qa", "two"), cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    assert step("two") == pytest.approx(step("one"), rel=1e-4)
+    assert main(["evaluate", "one", "--output", "one.json"]) == 0
+    done = torchrun(2, "evaluate", "one", "--output", "two.json", cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads(Path(f"{name}.json").read_text())["tasks"] for name in ("one", "two"))
+    assert one == two
