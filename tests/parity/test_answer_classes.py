@@ -108,7 +108,7 @@ def loss(asked: Questions, average: str, rows: list[TaskRow]) -> Tensor:
     if rows == asked.rows:
         name = VIDEO if average == "answered" else CLASSIFICATION
         check(name[0], "out.logits", logits, asked.tensors["out.logits"], atol=LOGITS)
-    return task.loss(model, [FusedTexts(states, text.mask)], targets)["answer"]
+    return task.loss(model, [FusedTexts(states, text.mask, context)], targets)["answer"]
 
 
 @pytest.fixture(scope="module")

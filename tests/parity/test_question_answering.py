@@ -55,7 +55,9 @@ def fused_rows(task: Task, model: X2VLM, rows: list[TaskRow]) -> tuple[list[Fuse
     features = encode_distinct(model, [row.images[0] for row in rows])
     context = image_context(features, torch.arange(len(rows)))
     return [
-        FusedTexts(model.fuse(model.encode_texts(text.ids, text.mask), text.mask, context), text.mask)
+        FusedTexts(
+            model.fuse(model.encode_texts(text.ids, text.mask), text.mask, context), text.mask, context
+        )
     ], targets
 
 

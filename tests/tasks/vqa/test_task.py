@@ -82,7 +82,9 @@ def prepared(task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> tuple[list[Fu
     pixels = torch.stack([torch.from_numpy(row.images[0]) for row in rows]).permute(0, 3, 1, 2) / 255
     context = image_context(model.encode_images(pixels), torch.arange(len(rows)))
     fused = [
-        FusedTexts(model.fuse(model.encode_texts(text.ids, text.mask), text.mask, context), text.mask)
+        FusedTexts(
+            model.fuse(model.encode_texts(text.ids, text.mask), text.mask, context), text.mask, context
+        )
         for text in texts
     ]
     return fused, targets
@@ -159,7 +161,7 @@ def test_questions_of_other_micro_batches_change_no_loss(model: X2VLM) -> None:
     parts = [
         task.loss(
             model,
-            [FusedTexts(fused[0].states[part], fused[0].mask[part])],
+            [fused[0]._replace(states=fused[0].states[part], mask=fused[0].mask[part])],
             {name: value[part] for name, value in targets.items()},
         )["answer"]
         for part in (slice(0, 2), slice(2, 3))

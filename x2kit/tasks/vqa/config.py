@@ -14,6 +14,8 @@ from x2kit.plugin.components import Location, TaskConfig
 if TYPE_CHECKING:
     from x2kit.tasks.vqa.task import ChoiceTask, ClassificationTask, VQATask
 
+MEANS = ("mean", "mean_trained", "mean_zero_shot")
+"""Main numbers of a result: means of the accuracy over languages."""
 Metric = Annotated[Literal["vqa", "exact"], HARMLESS]
 METRIC_HELP = (
     "score of an answer: vqa, VQA accuracy over the answers of ten annotators, normalised; exact, equality with an "
@@ -28,6 +30,7 @@ class VQA(TaskConfig):
     """
 
     losses: ClassVar[tuple[str, ...]] = ("answer",)
+    metrics: ClassVar[tuple[str, ...]] = MEANS
     pooled: ClassVar[bool] = False
 
     answer_list: Annotated[Location | tuple[str, ...] | None, HARMLESS] = Field(
@@ -67,6 +70,7 @@ class AnswerClassification(TaskConfig):
     """
 
     losses: ClassVar[tuple[str, ...]] = ("answer",)
+    metrics: ClassVar[tuple[str, ...]] = MEANS
 
     answer_list: Location | tuple[str, ...] = Field(
         description="the classes: a JSON file with a list of answers, or with an object of answers and class numbers "
@@ -110,6 +114,7 @@ class MultipleChoice(TaskConfig):
     """
 
     losses: ClassVar[tuple[str, ...]] = ("choice",)
+    metrics: ClassVar[tuple[str, ...]] = MEANS
 
     options: int = Field(5, gt=1, description="answer options of each question")
 
