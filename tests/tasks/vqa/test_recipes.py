@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.docs.tiny_models import write_bert
+from tests.interop.made import checkpoint
 from tests.training.torchrun import torchrun
 from x2kit.cli import main
 
@@ -252,3 +254,13 @@ def test_two_ranks_train_and_measure_as_one() -> None:
     assert done.returncode == 0, done.stderr
     one, two = (json.loads(Path(f"{name}.json").read_text())["tasks"] for name in ("one", "two"))
     assert one == two
+
+
+def test_a_converted_checkpoint_answers_for_the_server() -> None:
+    vqa_files()
+    checkpoint("xvlm_vqa_generation_base_768", Path("vqa.th"))
+    write_bert(Path("bert"))
+    assert main(["convert", "vqa.th", "weights", "--tokenizer", "./bert"]) == 0
+    assert main(["evaluate", "weights", "--recipe", "finetune/vqa-base"]) == 0
+    file = Path("weights/evaluation-vqa-base-vqa-predictions-en.json")
+    assert {each["answer"] for each in json.loads(file.read_text())} <= set(ANSWERS)
