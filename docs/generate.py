@@ -27,19 +27,26 @@ from x2kit.cli.recipes.swaps import swaps_as_json, swaps_as_table
 from x2kit.errors import Reason, RecipeError
 from x2kit.plugin import (
     API_VERSION,
+    EncodedRow,
     EncodedTexts,
+    FusedTexts,
     FusionFacts,
     ImageSpec,
     Objective,
+    Prediction,
     Ranks,
+    Reader,
     Reporter,
     RunFacts,
     Source,
     SpecialIds,
     StreamFeatures,
     Subcommands,
+    Task,
     TaskContext,
+    TaskRow,
     TextFacts,
+    Texts,
     Tokenizer,
     VisionFacts,
     encoders,
@@ -73,9 +80,13 @@ PUBLIC = {
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
     *("start", "log", "end", "__call__"),
+    *("image", "video", "text"),
+    *("draw", "collate", "counts", "loss", "predict", "measure", "results"),
     *("expand", "gather", "from_rank_zero", "concatenate", "add"),
 }
 """Methods of working objects that a plugin writes, overrides or calls."""
+WITH_DEFAULT = {"missing_heads", "build", "check", "run"}
+"""Methods of settings that a plugin may override."""
 CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
     "vision": (
         "Vision encoders",
@@ -83,8 +94,15 @@ CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
     ),
     "text": ("Text encoders", (KINDS["text"], encoders.TextEncoder, Tokenizer, SpecialIds, TextFacts)),
     "fusion": ("Fusion encoders", (KINDS["fusion"], encoders.FusionEncoder, encoders.Context, FusionFacts)),
+    "head": ("Heads", (KINDS["head"],)),
     "source": ("Data sources", (KINDS["source"], Source)),
-    "task": ("Tasks", (KINDS["task"], TaskContext, Ranks)),
+    "task": (
+        "Tasks",
+        (
+            *(KINDS["task"], Task, TaskRow, Reader, EncodedRow, Texts, FusedTexts, Prediction),
+            *(TaskContext, Ranks),
+        ),
+    ),
     "objective": ("Objectives", (KINDS["objective"], Objective, StreamFeatures, EncodedTexts)),
     "reporter": ("Reporters", (KINDS["reporter"], Reporter, RunFacts)),
     "subcommand": ("Subcommands", (Subcommands,)),
@@ -268,9 +286,10 @@ def _contract(owner: type) -> Iterator[str]:
         yield f"`{', '.join(fields)}`"
     yield documented(owner)
     if issubclass(owner, ComponentConfig):
-        names = owner.__abstractmethods__ | {"check"} & set(
-            vars(owner)
-        )  # check has a body in the base of tasks
+        names = owner.__abstractmethods__ | WITH_DEFAULT & set(vars(owner))
+        own = vars(owner).items()
+        properties = [[f"`{name}`", each.__doc__ or ""] for name, each in own if isinstance(each, property)]
+        yield table(["property", "meaning"], properties) if properties else ""
     else:
         names = {name for name, value in vars(owner).items() if inspect.isfunction(value)} & PUBLIC
     yield from _methods(owner, sorted(names))

@@ -216,7 +216,8 @@ def small(arguments: list[str]) -> list[str]:
 
 
 def _small_stream(stream: StreamConfig, recipe: Recipe) -> Iterator[tuple[str, int]]:
-    yield "batch_size", min(stream.batch_size, ROWS)
+    rows = min(stream.batch_size, ROWS)
+    yield "batch_size", max(stream.block, rows - rows % stream.block)
     if stream.fusion_rows:
         yield "fusion_rows", min(stream.fusion_rows, FUSED)
     if "size" in type(stream.source).model_fields:

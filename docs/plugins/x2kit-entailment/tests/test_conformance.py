@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from x2kit_entailment import EntailmentHead, VisualEntailment
@@ -56,7 +58,5 @@ def test_another_label_is_a_broken_record():
 
 
 def test_a_head_with_another_number_of_classes_is_named():
-    class Heads:
-        extra = {"entailment": EntailmentHead(classes=2)}
-
-    assert VisualEntailment().missing_heads(Heads) == {"extra.entailment": "has 2 classes for 3 labels"}
+    heads = SimpleNamespace(extra={"entailment": EntailmentHead(classes=2)})
+    assert VisualEntailment().missing_heads(heads) == {"extra.entailment": "has 2 classes for 3 labels"}

@@ -1,4 +1,4 @@
-"""Visual entailment: settings of the task and of its head. Imports no torch, as x2kit imports it at start-up."""
+"""Visual entailment: settings of the task and its head. Imports no torch, as every command imports it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-
 from x2kit.plugin import HeadConfig, Registry, TaskConfig, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
-
     from x2kit.plugin import Task
 
 x2kit_api = "1"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional as F
-
 from x2kit.plugin import DataError, FusedTexts, Prediction, Reader, Reason, Record, Task, TaskRow
 
 if TYPE_CHECKING:
