@@ -180,11 +180,6 @@ MISTAKES = [
         "rows_become_tensors",
         r"target label is \[1\], expected \[B, \.\.\.\] = \[4, \.\.\.\]",
     ),
-    (
-        collated(lambda targets: {"label": targets["label"]}),
-        "rows_become_tensors",
-        "it raised KeyError: 'label'",
-    ),
 ]  # fmt: skip
 
 

