@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from x2kit.model.config import HeadsConfig
 
 HELP = "convert official checkpoints of X²-VLM, CCLM and X-VLM to weights directories, or back"
-READING = ("tokenizer", "image_size", "heads", "json")
+READING = ("tokenizer", "image_size", "heads", "code_dir", "json")
 EXAMPLES = """\
 examples:
   x2kit convert x2vlm_base_4m.th weights/x2vlm-base --tokenizer bert-base-uncased
@@ -64,6 +64,13 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="N",
         help="attention heads of text and fusion encoder, unknown from the checkpoint; by default width / 64",
     )
+    parser.add_argument(
+        "--code-dir",
+        type=str,
+        metavar="DIR",
+        help="checkout of the official code, which paths in the configuration of the file are relative to; the "
+        "working directory by default",
+    )
     add_plugin_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the converted keys as JSON")
 
@@ -87,7 +94,14 @@ def run(options: jsonargparse.Namespace) -> int:
 
     files = [str(locate(name, Path())) if is_path(name) else name for name in options.plugin]
     found = from_official(
-        source, target, plugins.registry, options.tokenizer, options.image_size, options.heads, files
+        source,
+        target,
+        plugins.registry,
+        options.tokenizer,
+        options.image_size,
+        options.heads,
+        files,
+        Path(options.code_dir or ""),
     )
     if warning := remember(files, target):
         print(warning, file=sys.stderr)
@@ -118,10 +132,19 @@ def _report(found: Converted, target: Path, options: jsonargparse.Namespace) -> 
         print(
             f"attention heads of the text encoder: {getattr(model.text, 'heads', '?')} (assumed; see --heads)"
         )
-    if options.tokenizer is None:
-        print("no tokenizer: the model takes ids but no texts; convert with --tokenizer to change this")
+    if found.tokenizer is None:
+        named = found.recorded.get("text_encoder")
+        hint = f" {Path(named).name}" if isinstance(named, str) else ""
+        print(
+            f"no tokenizer: the model takes ids but no texts; convert with --tokenizer{hint} to change this"
+        )
     print(f"weights: {target}")
-    print(f'next: python -c "import x2kit; model = x2kit.load({str(target)!r})"')
+    if found.evaluation is None:
+        print(f'next: python -c "import x2kit; model = x2kit.load({str(target)!r})"')
+        return
+    kind, settings = found.evaluation
+    print(f"task: {kind}, measured as {', '.join(settings['tasks'])} on the test files of the configuration")
+    print(f"next: x2kit evaluate {target}")
 
 
 def _heads(heads: HeadsConfig) -> str:

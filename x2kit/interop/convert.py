@@ -32,6 +32,7 @@ from x2kit.interop.layout import (
     official_names,
     recognise,
 )
+from x2kit.interop.official_tasks import official_evaluation
 from x2kit.interop.recognition import first_fusion_layer, model_of, shared_keys
 from x2kit.io.atomic import atomic_folder
 from x2kit.model import X2VLM, build_model, load, save_weights
@@ -46,12 +47,20 @@ SPARE = {"crit_mask_lm_smoothed.one_hot": "label smoothing of the captioning los
 
 
 class Converted(NamedTuple):
-    """Layout, settings and account of a converted checkpoint, and the configuration that its file carries."""
+    """Layout, settings and account of a converted checkpoint.
+
+    Attributes:
+        recorded: configuration that the file carries; empty if there is none.
+        tokenizer: name or directory of the tokenizer.
+        evaluation: kind of the task in the configuration, and settings to evaluate it; None for pretrained weights.
+    """
 
     layout: Layout
     config: ModelConfig
     account: Account
     recorded: Mapping[str, Any]
+    tokenizer: str | None
+    evaluation: tuple[str, dict[str, Any]] | None
 
 
 def from_official(
@@ -62,6 +71,7 @@ def from_official(
     image_size: int | None = None,
     heads: int | None = None,
     plugins: Sequence[str] = (),
+    data: Path = Path(),
 ) -> Converted:
     """Convert an official checkpoint to a weights directory, written atomically.
 
@@ -69,10 +79,12 @@ def from_official(
         file: .th, .pth, .pt or .safetensors.
         directory: must be absent or empty.
         registry: components that may match its encoders.
-        tokenizer: name or directory of the text encoder's tokenizer; without one the model accepts ids only.
+        tokenizer: name or directory of the text encoder's tokenizer; None for the directory that the configuration in
+            the file names, if it exists below `data`. Without a tokenizer the model accepts ids only.
         image_size: new image size; positions are interpolated.
         heads: attention heads of text and fusion encoder, if their width is not 64.
         plugins: those of `registry` that are not installed, by their names in a recipe.
+        data: folder that paths in the configuration of the file are relative to, a checkout of the official code.
     Raises: WeightsError with the keys that do not fit.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -89,6 +101,8 @@ def from_official(
         shared = shared_keys(tensors, layout)
         distinct = {name: shape for name, shape in shapes.items() if name not in shared}
         config = model_of(distinct, layout, registry, str(file), _tied(tensors, layout), heads)
+        recorded = recorded_config(content.values)
+        tokenizer = tokenizer or recorded_tokenizer(recorded, data)
         text_tokenizer = config.text.official_tokenizer(tokenizer)
         with without_initialisation():
             model = build_model(config, tokenizer=text_tokenizer)
@@ -108,22 +122,32 @@ def from_official(
         "keys": {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()},
         "beside": content.values,
     }
+    evaluation = official_evaluation(recorded, config.heads, data.absolute())
     try:
         with atomic_folder(directory) as place:
-            save_weights(model.eval(), recipe_of(config, f"converted from {file.name}", plugins), place)
+            settings = None if evaluation is None else evaluation[1]
+            save_weights(
+                model.eval(), recipe_of(config, f"converted from {file.name}", plugins, settings), place
+            )
             (place / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             (place / ACCOUNT).write_text(json.dumps(account.to_json(), indent=1) + "\n", encoding="utf-8")
             if kept:
                 save_file({name: value.clone() for name, value in kept.items()}, place / KEPT)
     except OSError as error:
         raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    return Converted(layout, config, account, recorded_config(content.values))
+    return Converted(layout, config, account, recorded, tokenizer, evaluation)
 
 
 def recorded_config(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the configuration of the official code that a file carries; empty without one."""
     found = values.get("config")
     return found if isinstance(found, Mapping) else {}
+
+
+def recorded_tokenizer(recorded: Mapping[str, Any], data: Path) -> str | None:
+    """Return the directory of the tokenizer that a configuration names, if it exists below a folder."""
+    name = recorded.get("text_encoder")
+    return str(data / name) if isinstance(name, str) and (data / name).is_dir() else None
 
 
 def to_official(directory: Path, file: Path, plugins: Sequence[str] = ()) -> Layout:

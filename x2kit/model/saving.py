@@ -11,7 +11,7 @@ vision/ text/ fusion/ files of the encoders that need more than the recipe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,26 @@ def _tensors(model: X2VLM) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in model.state_dict().items() if name in once}
 
 
-def recipe_of(config: ModelConfig, description: str, plugins: Sequence[str] = ()) -> str:
-    """Write the recipe of weights without a training run: description and model only.
+def recipe_of(
+    config: ModelConfig,
+    description: str,
+    plugins: Sequence[str] = (),
+    evaluation: Mapping[str, Any] | None = None,
+) -> str:
+    """Write the recipe of weights without a training run: description, model and, if given, evaluation.
 
     Args:
         config: of the model.
         description: of the weights.
         plugins: those not installed, files as absolute paths.
+        evaluation: settings, paths absolute.
     """
     tree: dict[str, Any] = {"description": description}
     if plugins:
         tree["plugins"] = list(plugins)
     tree["model"] = config.model_dump(mode="json")
+    if evaluation is not None:
+        tree["evaluation"] = dict(evaluation)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
