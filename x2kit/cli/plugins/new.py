@@ -69,10 +69,9 @@ RECIPES: dict[Kind, str] = {
     ),
     "task": (
         "model:\n  heads:\n    extra:\n      {module}: {class_name}Head\n"
-        "data:\n  streams:\n    {module}:\n      task: {class_name}\n      source:\n"
-        "        class_path: JsonLines\n        init_args: {{files: [train.jsonl]}}\n      batch_size: 16\n"
-        "evaluation:\n  tasks:\n    {module}: {class_name}\n  source:\n"
-        "    class_path: JsonLines\n    init_args: {{files: [test.jsonl]}}"
+        "data:\n  streams:\n    {module}:\n      task: {class_name}\n      source: &files\n"
+        '        class_path: JsonLines\n        init_args: {{files: ["{{split}}.jsonl"]}}\n      batch_size: 16\n'
+        "evaluation:\n  tasks:\n    {module}: {class_name}\n  source: *files"
     ),
     "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
     "reporter": "training:\n  reporters:\n    {module}: {class_name}",

@@ -1,0 +1,101 @@
+"""The task that `x2kit plugins new` writes: its recipe lines train and evaluate, and its tests pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from x2kit.cli import main
+
+COLOURS = ("red", "green", "blue", "white")
+SMALL = {
+    "model": {
+        "vision": {"init_args": {"image_size": 32, "width": 16, "depth": 1}},
+        "text": {"class_path": "Bert", "init_args": {"width": 16, "heads": 2, "layers": 1}},
+        "fusion": {"init_args": {"layers": 1, "heads": 2}},
+        "heads": {"built": []},
+    },
+    "data": {"num_workers": 0, "streams": {"scenes": None, "regions": None, "translations": None}},
+    "training": {"steps": 3, "threads": 1, "device": "cpu", "precision": "fp32"},
+    "evaluation": {"languages": ["en"], "tasks": {"retrieval": None, "grounding": None}},
+}
+"""What is laid over the quickstart, besides the lines of the README."""
+
+
+def merged(one: dict, other: dict) -> dict:
+    both = {
+        name: merged(one[name], other[name])
+        for name in one.keys() & other.keys()
+        if isinstance(one[name], dict)
+    }
+    return {**one, **other, **both}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory: small files, and the recipe of the README over the small quickstart."""
+    monkeypatch.chdir(tmp_path)
+    for colour in COLOURS:
+        Image.new("RGB", (40, 30), colour).save(f"{colour}.png")
+    for split, count in (("train", 24), ("test", 8)):
+        records = [
+            {
+                "id": str(number),
+                "image": f"{COLOURS[number % 4]}.png",
+                "caption": {"en": f"a {COLOURS[(number + number // 4 % 2) % 4]} square"},
+                "label": number // 4 % 2 == 0,
+            }
+            for number in range(count)
+        ]
+        Path(f"{split}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_truth"]:
+        del sys.modules[name]
+
+
+def write_recipe(module: str) -> None:
+    readme = Path(f"{module.replace('_', '-')}/README.md").read_text(encoding="utf-8")
+    block = re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    assert block
+    recipe = {"base": "quickstart/multilingual", **merged(yaml.safe_load(block[1]), SMALL)}
+    recipe["data"]["streams"][module]["batch_size"] = 8
+    Path("recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["distribution", "file"])
+def test_it_trains_and_is_measured(form: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["plugins", "new", "my-truth", "--kind", "task"]) == 0
+    if form == "distribution":
+        monkeypatch.syspath_prepend(str(folder / "my-truth"))  # stands for an installation
+        plugin = "my_truth"
+    else:
+        assert main(["plugins", "new", "my-truth", "--kind", "task", "--file"]) == 0
+        plugin = "./my_truth.py"
+    write_recipe("my_truth")
+    assert main(["train", "recipe.yaml", "--plugin", plugin, "--run-dir", "run"]) == 0
+    losses = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert "my_truth.truth" in losses[-1]
+    assert main(["evaluate", "run"]) == 0
+    result = json.loads(Path("run/evaluation.json").read_text())["tasks"]["my_truth"]["result"]
+    scores = result["scores"]["en"]
+    assert (scores["rows"], scores["chance"], scores["most_frequent"]) == (8, 0.5, 0.5)
+    assert 0 <= scores["accuracy"] <= 1
+
+
+def test_its_own_tests_pass(folder: Path) -> None:
+    assert main(["plugins", "new", "my-truth", "--kind", "task"]) == 0
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests"]
+    environment = {**os.environ, "PYTHONPATH": str(folder / "my-truth"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder / "my-truth", env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
