@@ -18,6 +18,7 @@ def test_the_plugin_registers_its_tasks() -> None:
     assert [(entry.component.kind, entry.component.component_name()) for entry in registry] == [
         ("head", "LinearHead"),
         ("task", "AnswerClassification"),
+        ("task", "Captioning"),
         ("task", "Classification"),
         ("task", "Grounding"),
         ("task", "MultipleChoice"),
