@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -101,6 +100,20 @@ def test_a_broken_record_is_named(
     assert error.value.reason == Reason[reason]
 
 
+def test_a_record_without_a_label_is_predicted_and_not_scored() -> None:
+    reader = PlainReader()
+    reader.training = False
+    task = XVNLI.build()
+    row = task.draw({"image": "a", "caption": "a dog"}, reader)
+    assert (row.targets, row.truth) == ({}, None)
+    with pytest.raises(DataError, match="found '-'"):
+        task.draw({"image": "a", "caption": "a dog", "label": "-"}, reader)
+    found = task.measure([Prediction("1", "neutral", None), Prediction("2", "neutral", "neutral")])
+    assert (found["accuracy"], found["rows"], found["unlabelled_rows"]) == (1.0, 1, 1)
+    alone = task.measure([Prediction("1", "neutral", None)])
+    assert (alone["accuracy"], alone["most_frequent"], alone["rows"]) == (None, None, 0)
+
+
 def test_accuracy_stands_beside_chance_and_the_most_frequent_class() -> None:
     given = [
         ("neutral", "neutral"),
@@ -130,8 +143,3 @@ def test_false_and_0_are_different_classes() -> None:
     assert Classification(classes=(False, 0)).build().draw(
         {"image": "a", "caption": "a dog", "label": 0}, PlainReader()
     ).targets == {"label": 1}
-
-
-@pytest.mark.conformance(NLVR2, TOGETHER, XVNLI)
-def test_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
-    conformance()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,8 +124,3 @@ def test_it_is_not_measured() -> None:
         DataError, match="TextAssignment draws its images from the batch, so it has no result"
     ):
         TextAssignment().check(None)  # type: ignore[arg-type]
-
-
-@pytest.mark.conformance(TextAssignment())
-def test_it_keeps_the_contract(conformance: Callable[[], None]) -> None:
-    conformance()

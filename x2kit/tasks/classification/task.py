@@ -37,15 +37,18 @@ class ClassificationTask(Task):
         }
 
     def draw(self, record: Record, reader: Reader) -> TaskRow:
-        """Read sentence, images and label; every image is cropped, flipped and augmented on its own."""
+        """Read sentence, images and label; every image is cropped, flipped and augmented on its own.
+
+        Only training needs the label: a record without one is predicted and not scored.
+        """
         if record.get("caption") is None:
             raise DataError("no caption, the sentence to classify", reason=Reason.FIELD_MISSING)
         text = reader.text(record["caption"])  # first: a missing language costs no image
-        number = self._number(record)
-        return TaskRow(self._images(record, reader), [text], {"label": number}, self.config.classes[number])
-
-    def _number(self, record: Record) -> int:
         label = record.get("label")
+        targets = {} if label is None and not reader.training else {"label": self._number(label)}
+        return TaskRow(self._images(record, reader), [text], targets if reader.training else {}, truth=label)
+
+    def _number(self, label: object) -> int:
         number = self._numbers.get((type(label), label))
         if number is None:
             raise DataError(
@@ -88,15 +91,18 @@ class ClassificationTask(Task):
         return [self.config.classes[number] for number in self.logits(model, fused).argmax(1).tolist()]
 
     def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Compute the accuracy, beside chance and the most frequent class."""
-        rows, truths = len(predictions), Counter(each.truth for each in predictions)
-        correct = sum(each.value == each.truth for each in predictions)
+        """Compute the accuracy over rows with a label, beside chance and the most frequent class; None without any."""
+        scored = [each for each in predictions if each.truth is not None]
+        truths = Counter(each.truth for each in scored)
+        correct = sum(each.value == each.truth for each in scored)
+        unlabelled = len(predictions) - len(scored)
         return {
-            "accuracy": correct / rows,
+            "accuracy": correct / len(scored) if scored else None,
             "chance": 1 / len(self.config.classes),
-            "most_frequent": max(truths.values()) / rows,
+            "most_frequent": max(truths.values()) / len(scored) if scored else None,
             "correct": correct,
-            "rows": rows,
+            "rows": len(scored),
+            **({"unlabelled_rows": unlabelled} if unlabelled else {}),
         }
 
 
