@@ -37,12 +37,12 @@ def _without_one(heads: HeadsConfig) -> Iterator[tuple[str, HeadsConfig]]:
     for name in heads.built:
         built = tuple(other for other in heads.built if other != name)
         yield f"built: {name}", heads.model_copy(update={"built": built})
-    for name in heads.extra:
-        extra = {other: head for other, head in heads.extra.items() if other != name}
-        yield f"extra.{name}", heads.model_copy(update={"extra": extra})
-    for name in ("answers", "decoder_layers"):
-        if getattr(heads, name) is not None:
-            yield name, heads.model_copy(update={name: None})
+    for own in heads.extra:
+        extra = {other: head for other, head in heads.extra.items() if other != own}
+        yield f"extra.{own}", heads.model_copy(update={"extra": extra})
+    for setting in ("answers", "decoder_layers"):
+        if getattr(heads, setting) is not None:
+            yield setting, heads.model_copy(update={setting: None})
 
 
 def _failure(subject: TaskSubject, heads: HeadsConfig) -> Exception | None:

@@ -53,7 +53,10 @@ class CollatedRows(NamedTuple):
 
     def part(self, part: slice) -> CollatedRows:
         """Select rows; the features stay those of the step."""
-        texts = [Texts(*(None if each is None else each[part] for each in text)) for text in self.texts]
+        texts = [
+            Texts(text.ids[part], text.mask[part], None if text.positions is None else text.positions[part])
+            for text in self.texts
+        ]
         targets = {name: target[part] for name, target in self.targets.items()}
         return self._replace(texts=texts, images=self.images[part], targets=targets)
 
@@ -162,8 +165,8 @@ class TaskSubject(Subject):
         features = encode_distinct(model, [image for row in rows for image in row.images])
         places = torch.arange(sum(len(row.images) for row in rows)).view(len(rows), -1)
         with torch.no_grad():
-            images, targets = task.choose_images(model, features, places, targets)
-        return CollatedRows(texts, images, features, targets)
+            images, chosen = task.choose_images(model, features, places, targets)
+        return CollatedRows(texts, images, features, chosen)
 
     def losses(
         self, task: Task, model: X2VLM, rows: Sequence[TaskRow], part: slice = slice(None)

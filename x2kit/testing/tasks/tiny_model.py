@@ -79,7 +79,7 @@ class Words(Tokenizer):
 
 def _attend(query: nn.Linear, asking: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
     """Average `seen` [B, N, D] for each token of `asking` [B, L, D] under a mask that broadcasts to [B, L, N]."""
-    scores = query(asking) @ seen.transpose(1, 2) / WIDTH**0.5
+    scores: Tensor = query(asking) @ seen.transpose(1, 2) / WIDTH**0.5
     return scores.masked_fill(~mask, float("-inf")).softmax(-1) @ seen
 
 
@@ -116,7 +116,7 @@ class _Text(TextEncoder):
         return self.read_partly(ids, _sees(mask), positions)
 
     def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
-        tokens = self.words(ids) + self.places(positions)
+        tokens: Tensor = self.words(ids) + self.places(positions)
         return tokens + torch.tanh(self.out(_attend(self.query, tokens, tokens, sees)))
 
     def token_embedding(self) -> nn.Embedding:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from x2kit_entailment import EntailmentHead, VisualEntailment
-
 from x2kit.plugin import DataError, Prediction
+
+from x2kit_entailment import EntailmentHead, VisualEntailment
 
 LABELS = ("contradiction", "neutral", "entailment")
 SENTENCES = ("it is night", "a man looks at the sea", "there is a bright square in this image", "it is a day")
