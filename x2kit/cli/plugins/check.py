@@ -185,7 +185,7 @@ def _settings(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _task_options(options: jsonargparse.Namespace, plugins: Plugins) -> dict[str, Any]:
     """Read the sample records and heads. Raises X2KitError for invalid ones, DataError for unreadable records."""
-    from x2kit.data.sources.json_lines import JsonLines
+    from x2kit.data.sources.config import JsonLines
     from x2kit.model.config import HeadsConfig
 
     given: dict[str, Any] = {}
