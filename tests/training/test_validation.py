@@ -117,6 +117,12 @@ def test_validation_leaves_the_weights_of_training_unchanged(written: Written, t
     assert not (tmp_path / "validated/weights/selection.json").exists()
 
 
+def test_validation_needs_a_validator(written: Written, tmp_path: Path) -> None:
+    written()
+    with pytest.raises(X2KitError, match=r"train needs a validator, x2kit\.evaluation\.Validator"):
+        run(with_keys(tmp_path, every=2), tmp_path / "run")
+
+
 def test_the_last_validation_equals_an_evaluation_of_the_weights(written: Written, tmp_path: Path) -> None:
     written()
     resolved = with_keys(tmp_path, every=4)

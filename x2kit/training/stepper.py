@@ -41,6 +41,13 @@ from x2kit.training.step.plan import Active, Losses
 from x2kit.training.step.tasks import build_tasks
 
 
+class Validation(Protocol):
+    """The key of `evaluation` that training reads."""
+
+    @property
+    def every(self) -> int | None: ...
+
+
 class Recipe(Protocol):
     """Sections of a recipe that training reads; see `x2kit.Recipe`."""
 
@@ -50,6 +57,8 @@ class Recipe(Protocol):
     def data(self) -> DataConfig: ...
     @property
     def training(self) -> TrainingConfig: ...
+    @property
+    def evaluation(self) -> Validation | None: ...
     def to_yaml(self) -> str: ...
 
 

@@ -79,12 +79,16 @@ def train(
         resume: start from its newest checkpoint; the result equals that of an uninterrupted run, on a GPU if
             `training.deterministic` is set.
         processes: ranks of the run; all of them call this, and rank 0 alone writes to the run directory.
-        validator: measures the model during training (`evaluation.every`); see `x2kit.evaluation.validation`.
+        validator: measures the model during training, needed with `evaluation.every`: `x2kit.evaluation.Validator`.
     Returns: the weights directory: those of the best validation if `evaluation.select` is set, else the last ones.
     Raises: CheckpointError if there is nothing to resume, or another process trains in this directory;
         KeyboardInterrupt after a requested stop, once the run is saved; X2KitError if a loss is not finite or too many
         records are broken; PluginError for an error in a plugin's code, with its traceback in the run directory.
     """
+    if validator is None and recipe.evaluation is not None and recipe.evaluation.every is not None:
+        raise X2KitError(
+            "evaluation.every: train needs a validator, x2kit.evaluation.Validator(recipe, processes)"
+        )
     if processes.is_rank_zero:
         with run_lock(run) as warning, plugin_traceback(run):
             return _train(recipe, plugins, run, run if resume else None, processes, validator, warning)
