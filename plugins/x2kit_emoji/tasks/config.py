@@ -76,7 +76,7 @@ class EmojiQuestions(TaskSourceConfig):
     | kind | question | answers | chance |
     | --- | --- | --- | --- |
     | which | "red question mark, left arrow, cat": what is left of the cat | a name | 1 / `concepts` |
-    | how many | "abacus, cat" | 0 to 3 | 1/4 |
+    | how many | "abacus, cat" | none, one, two, three | 1/4 |
     | is there | "check mark, cat" | yes, no | 1/2 |
     | where | "compass, cat" | top left, top right, bottom left, bottom right | 1/4 |
 

@@ -13,6 +13,9 @@ from x2kit_emoji.tasks.studio import Random, Studio, centre
 if TYPE_CHECKING:
     from x2kit_emoji.tasks.config import EmojiQuestions
 
+COUNTS = ("none", "one", "two", "three")
+"""Words, because the vocabulary of the quickstart has no digits but those of names."""
+
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 _MIDDLE = 1 / 16
 """Minimum distance from the middle lines of the image of an emoji in a corner, as a share of the image's side."""
@@ -57,7 +60,7 @@ def _how_many(studio: Studio, turn: int, shared: Random, own: Random) -> Scene:
     some = [subject] if turn else []
     numbers = [subject] * turn + studio.others(own, others, some, without=[subject])
     squares = studio.painter.squares(own, len(numbers))
-    return Scene(studio.text("how many", subject), str(turn), numbers, squares)
+    return Scene(studio.text("how many", subject), COUNTS[turn], numbers, squares)
 
 
 def _is_there(studio: Studio, turn: int, shared: Random, own: Random) -> Scene:

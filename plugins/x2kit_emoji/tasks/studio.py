@@ -11,6 +11,7 @@ import numpy as np
 
 from x2kit.plugin import DataError, Record
 from x2kit_emoji.compositions import Compositions, below, caption_of, generator
+from x2kit_emoji.concepts import plain
 from x2kit_emoji.layout import Box
 from x2kit_emoji.painter import Painter
 from x2kit_emoji.signs import SIDES, sign
@@ -72,8 +73,8 @@ class Studio(ConceptSource):
         return caption_of([sign(word) if isinstance(word, str) else self.concepts[word] for word in words])
 
     def answer(self, number: int) -> str:
-        """Return the English name of a concept: answers are labels, in one language."""
-        return self.concepts[number].names["en"]
+        """Return the English name of a concept, cleaned as texts are; answers are labels, in one language."""
+        return plain(self.concepts[number].names["en"])
 
     def paint(self, rng: Random, numbers: Sequence[int], squares: Sequence[Box]) -> Any:
         """Paint concepts in squares on a new background; see `Painter.fill`."""

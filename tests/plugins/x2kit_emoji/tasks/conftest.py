@@ -39,7 +39,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
             painted.clear()
             record = source[index]
             images = [
-                [(source.answer(number), square) for number, square in zip(*each, strict=True)]
+                [(source.concepts[number].names["en"], square) for number, square in zip(*each, strict=True)]
                 for each in painted
             ]
             found.append(Shown(record, images))

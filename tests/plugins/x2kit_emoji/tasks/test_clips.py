@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from x2kit_emoji import EmojiClips
+from x2kit_emoji.concepts import plain
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -32,7 +33,7 @@ def test_answers_are_true(split: str, show: Callable[..., Any]) -> None:
                 assert len(seen.get(words[1], [])) == (answer == "yes")
             case "red question mark":
                 axis = {"left-right arrow": "sideways", "up-down arrow": "up and down"}[words[1]]
-                assert [name for name, moves in axes.items() if moves == axis] == [answer]
+                assert [plain(name) for name, moves in axes.items() if moves == axis] == [answer]
 
 
 def test_emoji_move_both_ways_by_a_third_of_the_image_and_never_meet(show: Callable[..., Any]) -> None:

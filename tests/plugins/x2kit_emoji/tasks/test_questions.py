@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from x2kit_emoji import EmojiQuestions
+from x2kit_emoji.concepts import choose, plain
 from x2kit_emoji.layout import Box
-from x2kit_emoji.tasks.questions import CORNERS
+from x2kit_emoji.tasks.questions import CORNERS, COUNTS
 from x2kit_emoji.tasks.studio import centre
 
-ANSWERS = {"how many": ("0", "1", "2", "3"), "is there": ("yes", "no"), "where": CORNERS}
+ANSWERS = {"how many": COUNTS, "is there": ("yes", "no"), "where": CORNERS}
 
 
 def questions(records: Iterable[Any]) -> list[tuple[str, str]]:
@@ -67,7 +68,7 @@ def test_answers_are_true(split: str, show: Callable[..., Any]) -> None:
         named = [square for name, square in emoji if name == words[-1]]
         match words[0]:
             case "abacus":
-                assert answer == str(len(named))
+                assert answer == COUNTS[len(named)]
             case "check mark":
                 assert answer == ("yes" if named else "no")
             case "compass":
@@ -76,11 +77,19 @@ def test_answers_are_true(split: str, show: Callable[..., Any]) -> None:
                 horizontal = words[1] in ("left arrow", "right arrow")
                 sign = -1 if words[1] in ("left arrow", "up arrow") else 1
                 there = [
-                    name
+                    plain(name)
                     for name, square in emoji
                     if sign * (centre(square, horizontal) - centre(named[0], horizontal)) >= 8
                 ]
                 assert there == [answer]
+
+
+def test_answers_are_cleaned_as_texts_are_so_that_the_vocabulary_has_them() -> None:
+    source = EmojiQuestions().open()
+    assert {source.answer(number) for number in range(200)} == {
+        plain(each.names["en"]) for each in choose(200)
+    }
+    assert "e mail" in {source.answer(number) for number in range(200)}
 
 
 def test_one_sees_the_count_of_other_emoji_vary(show: Callable[..., Any]) -> None:
@@ -88,4 +97,4 @@ def test_one_sees_the_count_of_other_emoji_vary(show: Callable[..., Any]) -> Non
     totals = defaultdict(set)
     for record, images in shown:
         totals[record["answers"][0]].add(len(images[0]))
-    assert totals == {"0": {2, 3, 4}, "1": {2, 3, 4}, "2": {3, 4}, "3": {4}}
+    assert totals == {"none": {2, 3, 4}, "one": {2, 3, 4}, "two": {3, 4}, "three": {4}}
