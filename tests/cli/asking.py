@@ -7,7 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from x2kit.plugin import FusedTexts, Prediction, Reader, Record, Registry, Task, TaskConfig, TaskRow, hookimpl
+from x2kit.plugin import (
+    DataError,
+    FusedTexts,
+    Prediction,
+    Reader,
+    Reason,
+    Record,
+    Registry,
+    Task,
+    TaskConfig,
+    TaskRow,
+    hookimpl,
+)
 
 
 class Asking(TaskConfig):
@@ -25,6 +37,8 @@ class Asking(TaskConfig):
 
 class AskingTask(Task):
     def draw(self, record: Record, reader: Reader) -> TaskRow:
+        if "question" not in record:
+            raise DataError("the record has no field 'question'", reason=Reason.FIELD_MISSING)
         images = [reader.image(one) for one in record["images"]]
         return TaskRow(images, [reader.text(record["question"])], {"right": int(record["label"])})
 

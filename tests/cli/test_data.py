@@ -438,3 +438,15 @@ def test_the_sheet_shows_both_images_the_question_and_its_answers(questions: Pat
     assert "<b>option 0</b> en: dog ✓" in page
     assert "<b>option 1</b> en: cat ✓" in page
     assert "<b>question</b> en: red dog sun" in page
+
+
+def test_a_record_that_a_task_cannot_measure_is_broken(questions: Path, x2kit: Run) -> None:
+    lines = [json.loads(line) for line in (questions.parent / "asked.jsonl").read_text().splitlines()]
+    del lines[1]["question"]
+    lines[1]["caption"] = "red dog"
+    (questions.parent / "asked.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    status, found = checked(x2kit)
+    assert status == 1
+    (reason,) = found["streams"]["evaluation"]["reasons"].values()
+    assert reason["samples"][0]["message"] == "the record has no field 'question'"
+    assert reason["samples"][0]["line"] == 2

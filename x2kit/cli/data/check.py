@@ -13,14 +13,13 @@ from rich.table import Table
 from x2kit.cli.data.findings import Findings
 from x2kit.errors import X2KitError
 from x2kit.evaluation.config import OFFICIAL, EvaluationConfig
+from x2kit.plugin.components import TaskConfig
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from x2kit import Recipe
-    from x2kit.data.validation.check import Check
-    from x2kit.data.validation.statistics import TextLimits
-    from x2kit.plugin.components import SourceConfig
+    from x2kit.data.validation.check import Check, Measured
     from x2kit.plugin.tokenizers import Tokenizer
 
 HELP = "read every record once; count broken records, truncated texts, duplicate captions and images"
@@ -105,11 +104,9 @@ def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
         return None, [f"no tokenizer, so words were counted instead of tokens: {error}"]
 
 
-def _measured(
-    evaluation: EvaluationConfig | None, max_length: int
-) -> dict[str, tuple[SourceConfig, TextLimits]]:
+def _measured(evaluation: EvaluationConfig | None, max_length: int) -> dict[str, Measured]:
     """Return each source of evaluation and validation with the lowest text limits of its tasks, by name."""
-    from x2kit.data.validation.check import EVALUATION
+    from x2kit.data.validation.check import EVALUATION, Measured
     from x2kit.data.validation.statistics import TextLimits
 
     if evaluation is None:
@@ -123,27 +120,28 @@ def _measured(
         for key, source in sources.items():
             own = key.removeprefix("sources.")
             tasks = [
-                task.model_dump()
+                task
                 for name, task in evaluation.tasks.items()
                 if name == own or (own == key and f"sources.{name}" not in sources)
             ]
             if tasks:
-                words = min((task["max_words"] for task in tasks if "max_words" in task), default=max_length)
-                tokens = min(task.get("max_tokens", max_length) for task in tasks)
+                limits = TextLimits(
+                    min(task.max_words for task in tasks),
+                    min(max_length, *(task.max_tokens for task in tasks)),
+                )
+                by_row = tuple(task for task in tasks if type(task).run is TaskConfig.run)
                 name = group if own == key else f"{group}.{own}"
-                found[name] = source, TextLimits(words, min(tokens, max_length))
+                found[name] = Measured(source, limits, by_row)
     return found
 
 
-def _expected_languages(
-    recipe: Recipe, measured: Mapping[str, tuple[SourceConfig, TextLimits]]
-) -> dict[str, tuple[str, ...]]:
+def _expected_languages(recipe: Recipe, measured: Mapping[str, Measured]) -> dict[str, tuple[str, ...]]:
     wanted = {
         name: stream.languages or stream.source.languages() for name, stream in recipe.data.streams.items()
     }
     chosen = recipe.evaluation.languages if recipe.evaluation else None
     own = recipe.evaluation.select_source if recipe.evaluation else None
-    for name, (source, _) in measured.items():
+    for name, (source, *_) in measured.items():
         wanted[name] = source.languages() if source is own else chosen or source.languages()
     return {name: codes for name, codes in wanted.items() if codes is not None}
 

@@ -37,7 +37,12 @@ from x2kit.data.storage.limits import LimitsConfig
 from x2kit.data.transforms.text import clean, clean_text_alone, texts_of_languages
 from x2kit.data.transforms.view import View
 from x2kit.data.validation.bad_records import SAMPLES, BadRecords
-from x2kit.data.validation.complete import images_of, require_complete, require_task_fields
+from x2kit.data.validation.complete import (
+    images_of,
+    require_complete,
+    require_measurable,
+    require_task_fields,
+)
 from x2kit.data.validation.duplicates import DuplicateIds, IdHashes, hash_ids
 from x2kit.data.validation.statistics import (
     SharedContents,
@@ -52,9 +57,10 @@ from x2kit.data.validation.statistics import (
 )
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.component_faults import component_faults
-from x2kit.plugin.components import SourceConfig
+from x2kit.plugin.components import SourceConfig, TaskConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record
+from x2kit.plugin.tasks import Task
 from x2kit.plugin.tokenizers import Tokenizer
 
 CHUNK = 32
@@ -64,7 +70,12 @@ EVALUATION = "evaluation"
 
 
 def draw_record(
-    record: Record, config: StreamConfig | None, spec: ImageSpec, rng: Generator, keep_shape: bool = False
+    record: Record,
+    config: StreamConfig | None,
+    spec: ImageSpec,
+    rng: Generator,
+    keep_shape: bool = False,
+    tasks: Sequence[Task] = (),
 ) -> View | None:
     """Draw a sample of a record, and clean all texts of the stream's languages.
 
@@ -74,11 +85,14 @@ def draw_record(
         spec: input of the vision encoder.
         rng: the sample's generator.
         keep_shape: as for `image_sample`.
+        tasks: of the stream, or those that measure the record.
     Returns: the view of an image-text stream, None for other kinds.
     Raises: DataError if the record is broken.
     """
     if config is None:
         require_complete(record, spec)
+        for task in tasks:
+            require_measurable(task, record, spec)
         return None
     view, texts = None, record.get("caption", [])
     clean_text: Callable[[str, int], str] = clean
@@ -90,7 +104,8 @@ def draw_record(
     elif config.kind == "video-text":
         video_sample(record, config, spec, rng)
     elif config.task is not None:
-        draw_row(config.task.build(), record, config, spec, rng)
+        for task in tasks:
+            draw_row(task, record, config, spec, rng)
         require_task_fields(record, None)
     elif config.kind == "parallel-text":
         pair_sample(record, config, rng)
@@ -136,6 +151,20 @@ class CheckResult(NamedTuple):
     images: IdHashes | None = None
 
 
+class Measured(NamedTuple):
+    """Records of an evaluation.
+
+    Attributes:
+        source: of the records.
+        limits: of their texts.
+        tasks: that measure them row by row.
+    """
+
+    source: SourceConfig
+    limits: TextLimits
+    tasks: tuple[TaskConfig, ...] = ()
+
+
 class Unit(NamedTuple):
     """Records that are read once for all streams that use them.
 
@@ -146,6 +175,7 @@ class Unit(NamedTuple):
         sharers: region streams that use its images.
         has_ids: whether no earlier unit has the same source.
         limits: of texts in the evaluation; streams have theirs in `config`.
+        tasks: that draw rows from the records.
     """
 
     name: str
@@ -154,6 +184,7 @@ class Unit(NamedTuple):
     sharers: dict[str, StreamConfig]
     has_ids: bool
     limits: TextLimits | None = None
+    tasks: tuple[TaskConfig, ...] = ()
 
     def text_limits(self, stream: str) -> TextLimits:
         """Return the limits of texts of this unit's stream or of a sharer."""
@@ -164,22 +195,23 @@ class Unit(NamedTuple):
         return self.limits
 
 
-def check_units(
-    streams: Mapping[str, StreamConfig], evaluation: Mapping[str, tuple[SourceConfig, TextLimits]]
-) -> list[Unit]:
+def check_units(streams: Mapping[str, StreamConfig], evaluation: Mapping[str, Measured]) -> list[Unit]:
     """List the units of a check: every stream with those that share its images, then the evaluation.
 
     Args:
         streams: of the recipe, by name.
-        evaluation: sources by name, with the limits of their texts.
+        evaluation: records by name.
     """
     units: list[Unit] = []
     for name, config in streams.items():
         if config.images_from is None:
             sharers = {other: one for other, one in streams.items() if one.images_from == name}
-            units.append(Unit(name, config.source, config, sharers, config.source not in _sources(units)))
-    for name, (source, limits) in evaluation.items():
-        units.append(Unit(name, source, None, {}, source not in _sources(units), limits))
+            is_new = config.source not in _sources(units)
+            tasks = () if config.task is None else (config.task,)
+            units.append(Unit(name, config.source, config, sharers, is_new, tasks=tasks))
+    for name, one in evaluation.items():
+        is_new = one.source not in _sources(units)
+        units.append(Unit(name, one.source, None, {}, is_new, one.limits, one.tasks))
     return units
 
 
@@ -285,6 +317,7 @@ _Texts = defaultdict[str, list[tuple[str, str]]]
 class _Opened(NamedTuple):
     source: Readable
     orders: dict[str, StreamOrder]
+    tasks: list[Task]
 
 
 @dataclass(eq=False)
@@ -359,7 +392,12 @@ class _Checker:
     def _draw(self, number: int, index: int, record: Record, result: CheckResult, texts: _Texts) -> None:
         unit, opened = self.units[number], self._opened[number]
         view = draw_record(
-            record, unit.config, self.spec, opened.orders[unit.name].of_sample(0, index), bool(unit.sharers)
+            record,
+            unit.config,
+            self.spec,
+            opened.orders[unit.name].of_sample(0, index),
+            bool(unit.sharers),
+            opened.tasks,
         )
         texts[unit.name] += texts_of(record, unit.config)
         result.statistics.count_fields(unit.name, record)
@@ -390,5 +428,9 @@ class _Checker:
             readable = flat_sources(source)
             names = (unit.name, *unit.sharers)
             orders = {name: StreamOrder(self.seed, name, len(readable)) for name in names}
-            opened.append(_Opened(readable, orders))
+            tasks = []
+            for task in unit.tasks:
+                with component_faults(task):
+                    tasks.append(task.build())
+            opened.append(_Opened(readable, orders, tasks))
         return opened

@@ -10,6 +10,7 @@ from typing import Any
 
 from x2kit.data.media.images import ImageLike
 from x2kit.data.pipeline.samples import field
+from x2kit.data.pipeline.task_rows import EvaluationReader
 from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.sources.fields import (
     check_answers,
@@ -20,10 +21,12 @@ from x2kit.data.sources.fields import (
     check_text,
 )
 from x2kit.data.transforms.boxes import read_boxes
-from x2kit.data.transforms.text import all_texts, clean
+from x2kit.data.transforms.text import all_texts, clean, texts_of_languages
 from x2kit.errors import DataError, Reason
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record
+from x2kit.plugin.tasks import Task
 
 
 def require_complete(record: Record, spec: ImageSpec) -> None:
@@ -65,6 +68,21 @@ def require_task_fields(record: Record, size: tuple[int, int] | None) -> None:
             )
     if "detections" in record:
         check_detections(record["detections"], "detections", size)
+
+
+def require_measurable(task: Task, record: Record, spec: ImageSpec) -> None:
+    """Draw the row of an evaluation in each language of a record. Raises DataError if the task cannot."""
+    question, caption = record.get("question") or [], record.get("caption") or []
+    codes = {code for text in (question, caption) for code, _ in texts_of_languages(text, None)}
+    reader = EvaluationReader(spec, 1, task.config.max_words)
+    for code in codes or {""}:
+        reader.language = code
+        try:
+            with component_faults(task.config):
+                task.draw(record, reader)
+        except DataError as error:
+            if error.reason != Reason.LANGUAGE_MISSING:
+                raise
 
 
 def images_of(record: Record) -> Iterator[Any]:
