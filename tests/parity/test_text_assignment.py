@@ -84,7 +84,7 @@ def test_losses_of_the_draws() -> None:
         check(FILES.tensors, f"{name}.out.head_input", states, draw["out.head_input"], atol=STATES)
         logits = task.model.extra_heads["assignment"](states)
         check(FILES.tensors, f"{name}.out.logits", logits, draw["out.logits"], atol=STATES)
-        losses = task_losses(task.model, "rows", assignment, rows, ("assignment",), fused, every)
+        losses = task_losses(task.model, "rows", assignment, rows, ("assignment",), fused, images, every)
         check(FILES.facts, f"{name}.loss", losses["assignment"], FACTS[name]["loss"], atol=LOSS)
         if name == "draw0":
             check_gradients(FILES.tensors, task, losses["assignment"], TENSORS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from x2kit.plugin import VisionFeatures
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.tasks import FusedTexts, Prediction, Texts
 from x2kit.tasks import Classification
+from x2kit.tasks.classification.task import ClassificationTask
 from x2kit.training.step.fusion_pass import FusionPass
 from x2kit.training.step.tasks import add_task_rows, task_losses
 
@@ -31,6 +32,16 @@ NLVR_X2 = Files("tasks_more/nlvr_x2.json", "tasks_more/nlvr_x2.safetensors")
 NLVR_DOUBLED = Files("tasks_more/nlvr_doubled.json", "tasks_more/nlvr_doubled.safetensors")
 MULTILINGUAL = Files("tasks_more/multilingual_heads.json", "tasks_more/multilingual_heads.safetensors")
 SEPARATE = [(NLVR_X2, "xvlm", ""), (MULTILINGUAL, "cclm", "marvl.")]
+
+
+class Watched(ClassificationTask):
+    """Keeps the fused texts of the last loss."""
+
+    def loss(
+        self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        self.fused = fused
+        return super().loss(model, fused, targets)
 
 
 class Run(NamedTuple):
@@ -47,17 +58,16 @@ def run(
     model: X2VLM, config: Classification, images: VisionFeatures, tensors: dict[str, Tensor], pairs: Tensor
 ) -> Run:
     """Run a task on the recorded texts and images [B, I]."""
-    task, every = config.build(), slice(None)
+    task, every = Watched(config), slice(None)
     texts = Texts(tensors["in.text_ids"], tensors["in.text_atts"].bool())
     rows = TaskRows(pairs, (texts,), {"label": tensors["in.targets"]})
     fusion = FusionPass()
     tokens = model.encode_texts(texts.ids, texts.mask)
     add_task_rows(fusion, "rows", task, rows, [tokens], images, every)
     found = fusion.run(model, images)
-    fused = [FusedTexts(found["rows", str(number)], texts.mask) for number in range(len(config.pairs))]
-    loss = task_losses(model, "rows", task, rows, ("label",), found, every)["label"]
-    states = torch.cat([each.states[:, 0] for each in fused], 1)
-    return Run(states, task.logits(model, fused), task.predict(model, fused, rows.targets), loss)
+    loss = task_losses(model, "rows", task, rows, ("label",), found, images, every)["label"]
+    states = torch.cat([each.states[:, 0] for each in task.fused], 1)
+    return Run(states, task.logits(model, task.fused), task.predict(model, task.fused, rows.targets), loss)
 
 
 def numbered(
