@@ -44,18 +44,18 @@ SMALL = {
 
 
 def write(folder: Path) -> None:
-    """Images of one colour; a sentence names theirs, another one, or none."""
+    """Images of one colour, darker in the test split; a sentence names theirs, another one, or none."""
     (folder / "data").mkdir()
-    for colour in COLOURS:
-        Image.new("RGB", (40, 30), colour).save(folder / f"data/{colour}.png")
     for split, count in (("train", 18), ("test", 9)):
+        for colour in COLOURS:
+            shade = colour if split == "train" else f"dark{colour}"
+            Image.new("RGB", (40, 30), shade).save(folder / f"data/{split}-{colour}.png")
         with (folder / f"data/{split}.jsonl").open("w") as file:
             for number in range(count):
                 colour, other = COLOURS[number % 3], COLOURS[(number + 1) % 3]
                 said = (f"all is {colour}", f"all is {other}", f"a sentence of {number}")[number // 3 % 3]
-                label = LABELS[number // 3 % 3]
-                record = {"id": str(number), "image": f"{colour}.png", "caption": said, "label": label}
-                file.write(json.dumps(record) + "\n")
+                record = {"image": f"{split}-{colour}.png", "caption": said, "label": LABELS[number // 3 % 3]}
+                file.write(json.dumps({"id": str(number), **record}) + "\n")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_it_resumes_after_a_kill_with_equal_weights_and_is_measured(folder: Path
 
 def test_a_record_with_another_label_is_skipped_and_counted(folder: Path) -> None:
     with Path("data/train.jsonl").open("a") as file:
-        file.write('{"id": "odd", "image": "red.png", "caption": "all is red", "label": "-"}\n')
+        file.write('{"id": "odd", "image": "train-red.png", "caption": "all is red", "label": "-"}\n')
     assert main([*train("run"), "--training.steps=4"]) == 0
     assert json.loads(Path("run/bad-records-counts.json").read_text())["broken"] == 1
     assert "label: expected one of" in Path("run/bad-records.jsonl").read_text()
@@ -110,6 +110,16 @@ def test_its_recipes_are_valid_and_a_missing_head_is_named(
     keys = ("--model.heads.extra.entailment", "null")
     assert main(["recipes", "validate", "recipes/files.yaml", *plugin, *keys]) == 2
     assert "model.heads.extra: missing: entailment, an EntailmentHead" in capsys.readouterr().err
+
+
+def test_the_commands_of_its_readme_that_check_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = ("--plugin", str(MODULE))
+    assert main(["data", "check", "recipes/files.yaml", *plugin]) == 0
+    heads = "{extra: {entailment: EntailmentHead}}"
+    assert main(["plugins", "check", str(MODULE), "--records", "data/test.jsonl", "--heads", heads]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" passed, 0 failed")
+    readme = (PLUGIN / "README.md").read_text(encoding="utf-8")
+    assert f"x2kit plugins check x2kit_entailment --records data/test.jsonl --heads '{heads}'" in readme
 
 
 def test_its_own_tests_pass() -> None:
