@@ -89,6 +89,12 @@ def read(config: dict[str, Any], made: HeadsConfig, registry: Registry) -> tuple
         (MARVL, heads(answers=2, answer_images=2), "pairs of images", ["marvl"]),
         (XVNLI, heads(answers=3), "entailment", ["xvnli"]),
         (REFCOCO, heads("bbox"), "boxes", ["val", "testA", "testB"]),
+        (
+            {**REFCOCO, "det_file": "data/refcoco+/dets.json"},
+            heads("itc", "itm"),
+            "boxes by attention",
+            ["val", "testA", "testB"],
+        ),
         (CAPTIONS, heads("mlm"), "captions", ["captions"]),
         (COCO, heads("itc", "itm"), "retrieval", ["retrieval"]),
         (XFLICKR, heads("itc", "itm"), "retrieval", ["retrieval"]),

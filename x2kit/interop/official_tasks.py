@@ -15,6 +15,8 @@ Tree = dict[str, Any]
 SPLIT = "test"
 QUESTION_WORDS, SENTENCE_WORDS, LONG_WORDS = 50, 30, 80
 """Words kept of a test question, a caption or sentence, and where max_tokens is 80."""
+QUESTION_TOKENS = 60
+"""Tokens kept of a test question of VQA v2, which the official code does not limit."""
 
 
 class OfficialTask(NamedTuple):
@@ -102,9 +104,8 @@ def _has_languages(config: Mapping[str, Any]) -> bool:
 
 
 def _questions(files: _Files, heads: HeadsConfig) -> Tree:
-    answers = files.path("answer_list")
-    limits = files.limits(QUESTION_WORDS)
-    settings = {"answer_list": answers, "top_k": files.config.get("k_test", 128), **limits}
+    settings = {"answer_list": files.path("answer_list"), "top_k": files.config.get("k_test", 128)}
+    settings["max_words"] = QUESTION_WORDS
     if _has_languages(files.config):
         source = files.source(
             image_root=files.path("vqa_root"),
@@ -115,7 +116,9 @@ def _questions(files: _Files, heads: HeadsConfig) -> Tree:
             id_key="id",
             one_record="id",
         )
-        return {"source": source, "tasks": {"xgqa": _component("VQA", metric="exact", **settings)}}
+        tokens = files.config.get("max_tokens", 40)
+        task = _component("VQA", metric="exact", max_tokens=tokens, **settings)
+        return {"source": source, "tasks": {"xgqa": task}}
     source = files.source(
         image_root={"vg": files.path("vg_root"), "": files.path("vqa_root")},
         image_root_key="dataset",
@@ -124,7 +127,8 @@ def _questions(files: _Files, heads: HeadsConfig) -> Tree:
         id_key="question_id",
         one_record="entry",
     )
-    return {"source": source, "tasks": {"vqa": _component("VQA", metric="vqa", **settings)}}
+    task = _component("VQA", metric="vqa", max_tokens=QUESTION_TOKENS, **settings)
+    return {"source": source, "tasks": {"vqa": task}}
 
 
 def _pairs(files: _Files, heads: HeadsConfig) -> Tree:
@@ -162,6 +166,15 @@ def _entailment(files: _Files, heads: HeadsConfig) -> Tree:
 
 
 def _boxes(files: _Files, heads: HeadsConfig) -> Tree:
+    return _referring(files, "Grounding")
+
+
+def _weak_boxes(files: _Files, heads: HeadsConfig) -> Tree:
+    return _referring(files, "WeakGrounding", detections=files.path("det_file"))
+
+
+def _referring(files: _Files, task_name: str, **further: Any) -> Tree:
+    """Measure val, testA and testB, whose boxes and splits are in the REFER release."""
     release = Path(files.path("refcoco_data"), "refcoco+")
     found = files.tests()
 
@@ -176,9 +189,10 @@ def _boxes(files: _Files, heads: HeadsConfig) -> Tree:
             image_root=files.path("image_root"),
             refs_split=split,
             language="en",
+            **further,
         )
 
-    task = _component("Grounding", **files.limits())
+    task = _component(task_name, **files.limits())
     return {
         "source": source("val"),
         "sources": {split: source(split) for split in ("testA", "testB")},
@@ -245,11 +259,10 @@ TASKS = (
     OfficialTask(
         "boxes", lambda heads, config: heads.built == ("bbox",) and "refcoco_data" in config, _boxes
     ),
-    OfficialTask("captions", lambda heads, config: heads.built == ("mlm",) and "prompt" in config, _captions),
     OfficialTask(
-        "retrieval",
-        lambda heads, config: {"itc", "itm"} <= set(heads.built) and "refcoco_data" not in config,
-        _retrieval,
+        "boxes by attention", lambda heads, config: "itm" in heads.built and "det_file" in config, _weak_boxes
     ),
+    OfficialTask("captions", lambda heads, config: heads.built == ("mlm",) and "prompt" in config, _captions),
+    OfficialTask("retrieval", lambda heads, config: {"itc", "itm"} <= set(heads.built), _retrieval),
 )
 """The first that fits is taken. Questions about videos name their files in the script, not in the configuration."""
