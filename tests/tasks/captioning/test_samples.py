@@ -7,6 +7,7 @@ import pytest
 
 from tests.model.tiny import TinyTokenizer
 from x2kit.data.config import MaskingConfig
+from x2kit.plugin import WithoutEnd
 from x2kit.tasks.captioning.samples import causal_caption, masked_caption, prompt_ids
 
 TOKENIZER = TinyTokenizer()
@@ -90,3 +91,11 @@ def test_a_masked_caption_that_is_cut_has_no_end() -> None:
         *PROMPT,
         *WORDS[:5],
     ]
+
+
+def test_a_tokenizer_without_an_end_token_gives_the_same_captions() -> None:
+    without = WithoutEnd(TOKENIZER)
+    assert prompt_ids("a red", without) == prompt_ids("a red", TOKENIZER)
+    for limit in (4, 5, 20):
+        expected = causal_caption(prompt_ids("a", TOKENIZER), "red dog under", TOKENIZER, limit)
+        assert causal_caption(prompt_ids("a", without), "red dog under", without, limit) == expected

@@ -32,7 +32,7 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer) -> list[int]:
     """Encode a prompt that a caption continues: the first special token, then its pieces."""
     if not prompt.strip():
         return [tokenizer.special.cls]
-    return tokenizer.encode([prompt.strip()], max_length=len(prompt) + 2)[0][:-1]
+    return [tokenizer.special.cls, *_pieces(prompt.strip(), tokenizer, len(prompt))]
 
 
 def causal_caption(prompt: Sequence[int], caption: str, tokenizer: Tokenizer, max_tokens: int) -> CaptionIds:
@@ -88,4 +88,6 @@ def masked_caption(
 
 
 def _pieces(caption: str, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
-    return tokenizer.encode([caption], max_tokens + 2)[0][1:-1]
+    (ids,) = tokenizer.encode([caption], max_tokens + 2)
+    # X-VLM's encoder of other texts may have no end token; captions have one in any case
+    return ids[1:-1] if ids[-1] == tokenizer.special.sep else ids[1 : max_tokens + 1]
