@@ -151,8 +151,9 @@ def features(name: str, model: X2VLM) -> VisionFeatures:
     """Encode the recorded images of a model, or return their tokens if the recording has no images."""
     name = "cclm" if name == CCLM_V1 else name
     images = load_file(REFERENCE / "tasks_more/images.safetensors")
-    if f"{name}.in.image" in images:
-        return model.encode_images(images[f"{name}.in.image"])
+    for key, value in images.items():
+        if key.startswith(f"{name}.") and value.ndim == 4:
+            return model.encode_images(value)
     if model_file(name).parent != FOLDER:
         return model.encode_images(load_file(REFERENCE / name / "image_batch.safetensors")["in.image"])
     tokens = images[f"{name}.out.image_embeds"]
