@@ -76,4 +76,9 @@ DELIBERATE: list[Deliberate] = [
         "none: officially the mean over no row, which is not a number, ends the run",
         "small batches may hold only rare answers",
     ),
+    Deliberate(
+        "Captions of the CIDEr stage are sampled in evaluation mode, and scored in one pass in training mode",
+        "none: officially each is sampled and scored token by token with dropout",
+        "keys and values are kept while sampling, which needs no gradients; without dropout both are equal",
+    ),
 ]

@@ -15,7 +15,8 @@ X2KIT_REFERENCE=DIR pytest tests/parity
 | dist | processes change places, the rows of each are in another order |
 | relpos | fewer heads, channels, blocks and cases, the others in another order |
 | keys | a model fewer |
-| tasks_more | questions about images and videos in another order, with their answers; hidden units of heads |
+| tasks_more | questions about images and videos in another order, with their answers; hidden units of heads; captions |
+| | to learn in another order, some are not written |
 | init, regions, schedule, text, video | cases in another order, some left out |
 
 All that is not named is copied. No size of the encoders changes, and no token has another id.
@@ -316,6 +317,21 @@ def answers(folder: Path) -> None:
     )
 
 
+def captions(folder: Path) -> None:
+    """Captions to learn in another order; some are not written."""
+    change_json(
+        folder / "captioning_causal.json",
+        lambda facts: facts | {"captions": facts["captions"][::-1], "generation": fewer(facts["generation"])},
+    )
+    change_tensors(
+        folder / "captioning_causal.safetensors",
+        lambda tensors: {
+            name: value.flip(0) if name.startswith(("in.", "out.", "domain.in.")) else value
+            for name, value in tensors.items()
+        },
+    )
+
+
 def ranked_questions(tensors: Tensors) -> Tensors:
     """Questions in another order; answers to rank keep their place, which decides ties."""
     asked = {name: value for name, value in tensors.items() if name.startswith(("in.", "out."))}
@@ -440,6 +456,7 @@ def write(source: Path, target: Path) -> None:
     tasks(target / "tasks")
     grounding(target / "tasks_more")
     answers(target / "tasks_more")
+    captions(target / "tasks_more")
     change_tensors(target / "dist" / "itc_two_processes.safetensors", processes)
     position_tables(target / "relpos")
     inventories(target / "keys")

@@ -35,6 +35,8 @@ RECORDED = {
     "finetune/retrieval-multi30k": "cclm_retrieval_base_384",
     "finetune/vqa-base": "xvlm_vqa_generation_base_768",
     "finetune/refcoco-base": "xvlm_grounding_base_384",
+    "finetune/captioning-base": "xvlm_captioning_base_384",
+    "finetune/captioning-large": "xvlm_captioning_large_384",
 }
 """The recorded model of the official code that a recipe trains."""
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,7 +188,6 @@ class CaptioningTask(Task):
             "references": sum(map(len, references)),
             "distinct": len(set(map(tuple, captions))),
             "empty": sum(not words for words in captions),
-            "words": fmean(map(len, captions)),
         }
 
     def results(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
