@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,8 @@ PAIRED = records(
     label=lambda number, colour: number == 0,
 )
 TRUTH = (False, True)
+SEEN = Path(__file__).parent / "captions_seen.json"
+"""Captions in which the CIDEr stage counts document frequencies."""
 NO_HEADS: dict[str, Any] = {"built": []}
 ANSWER_HEAD = {**NO_HEADS, "answers": len(ANSWERS)}
 
@@ -124,6 +127,22 @@ TASKS: list[tuple[ComponentConfig, dict[str, Any]]] = [
             },
         )
         for form in ("insert", "replace", "causal")
+    ),
+    (
+        Captioning(
+            form="causal",
+            objective="cider",
+            frequencies=str(SEEN),
+            sample_length=6,
+            min_length=2,
+            max_length=8,
+        ),
+        {
+            "records": CAPTIONED,
+            "heads": {"built": ["mlm"]},
+            "perfect": [record["caption"]["en"] for record in CAPTIONED],
+            "samples": True,
+        },
     ),
     (
         TextAssignment(),

@@ -12,7 +12,7 @@ from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tasks import Task, TaskRow
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import SEED
-from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_trained
+from x2kit.testing.tasks.subject import TaskSubject, if_comparable, if_drawn, if_trained
 
 STEPS = 20
 
@@ -102,7 +102,7 @@ def gradients_reach_the_model(subject: TaskSubject) -> None:
     claim(not without, f"no gradient reaches {', '.join(without[:5])}; remove what no loss needs")
 
 
-@if_trained
+@if_comparable
 def rows_do_not_mix(subject: TaskSubject) -> None:
     """The losses of parts, weighted by their counts, are the loss of the whole, as accumulation and ranks require."""
     task, model = subject.component.build(), subject.model()
@@ -124,7 +124,7 @@ def rows_do_not_mix(subject: TaskSubject) -> None:
         )
 
 
-@if_trained
+@if_comparable
 def training_lowers_the_loss(subject: TaskSubject) -> None:
     """A few steps on the same rows lower the sum of the losses."""
     task, model = subject.component.build(), subject.model()

@@ -76,6 +76,8 @@ class TaskSubject(Subject):
         perfect: the prediction for each record that scores best; by default its truth, if that has the type of a
             prediction.
         best: score of these predictions; None for any that is not below that of an untrained model.
+        samples: whether its losses are rewards of samples, as in self-critical training: their values are then not
+            those of their parts, and need not fall.
     """
 
     component: TaskConfig
@@ -88,11 +90,12 @@ class TaskSubject(Subject):
         language: str = "en",
         perfect: Sequence[Any] | None = None,
         best: float | None = None,
+        samples: bool = False,
     ) -> None:
         super().__init__(component)
         self._records = list(records)
         self.heads = heads if isinstance(heads, HeadsConfig) else HeadsConfig.model_validate(heads or {})
-        self.language, self.perfect, self.best = language, perfect, best
+        self.language, self.perfect, self.best, self.samples = language, perfect, best, samples
 
     @property
     def draws_rows(self) -> bool:
@@ -193,6 +196,11 @@ def if_drawn(law: Law) -> Law:
 def if_trained(law: Law) -> Law:
     """Let a check pass for a task without losses."""
     return _only_if(lambda subject: subject.draws_rows and bool(subject.component.losses), law)
+
+
+def if_comparable(law: Law) -> Law:
+    """Let a check pass for a task without losses, or with losses that are rewards of samples."""
+    return if_trained(_only_if(lambda subject: not subject.samples, law))
 
 
 def if_predicted(law: Law) -> Law:
