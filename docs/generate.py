@@ -81,7 +81,7 @@ PUBLIC = {
     *("__len__", "__getitem__", "texts", "fingerprint"),
     *("start", "log", "end", "__call__"),
     *("image", "video", "text"),
-    *("draw", "collate", "counts", "loss", "predict", "measure", "results"),
+    *("draw", "collate", "choose_images", "counts", "loss", "predict", "measure", "results"),
     *("expand", "gather", "from_rank_zero", "concatenate", "add"),
 }
 """Methods of working objects that a plugin writes, overrides or calls."""
