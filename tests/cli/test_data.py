@@ -450,3 +450,18 @@ def test_a_record_that_a_task_cannot_measure_is_broken(questions: Path, x2kit: R
     (reason,) = found["streams"]["evaluation"]["reasons"].values()
     assert reason["samples"][0]["message"] == "the record has no field 'question'"
     assert reason["samples"][0]["line"] == 2
+
+
+def test_the_sheet_shows_the_fields_of_the_record_that_replaces_a_broken_one(
+    questions: Path, x2kit: Run
+) -> None:
+    lines = [json.loads(line) for line in (questions.parent / "questions.jsonl").read_text().splitlines()]
+    del lines[0]["question"]
+    lines[0]["caption"] = "red dog"
+    (questions.parent / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    limit = "--data.streams.asked.batch_size=3"  # one of three records is broken
+    assert x2kit("data", "show", "mine.yaml", "--output", "sheet.html", limit).status == 0
+    page = (questions.parent / "sheet.html").read_text()
+    targets = re.findall(r">right: (\d)<", page)
+    marked = re.findall(r"<b>option (\d)</b> en: \w+ ✓", page)
+    assert marked == [target for target in targets if target != "7"]
