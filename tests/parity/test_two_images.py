@@ -14,7 +14,7 @@ from x2kit_fusion import DoubledCross
 
 import x2kit
 from x2kit.data.pipeline.batch import TaskRows
-from x2kit.interop.convert import from_official, to_official
+from x2kit.interop.convert import FACTS, from_official, to_official
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.loading.manager import load_plugins
@@ -221,3 +221,7 @@ def test_a_doubled_checkpoint_converts_and_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(back[name], value) for name, value in official.items())
     for first, second in facts["shared_parameters"]:
         assert back[first].data_ptr() == back[second].data_ptr()
+
+    (tmp_path / "weights" / FACTS).unlink()  # as weights that were trained here
+    assert to_official(tmp_path / "weights", tmp_path / "own.th").stacked
+    assert set(torch.load(tmp_path / "own.th", weights_only=True)["model"]) >= set(official)

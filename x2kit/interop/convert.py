@@ -308,17 +308,19 @@ def _cast(tensors: dict[str, Tensor], dtypes: dict[str, torch.dtype]) -> dict[st
 
 
 def _fitting_layout(model: X2VLM) -> Layout:
-    """Choose X²-VLM's layout for a tied masked-language head, as in the paper's models, else CCLM's."""
+    """Choose X²-VLM's layout for a tied masked-language head, as in the paper's models, else CCLM's.
+
+    Without such a head, as after fine-tuning, X²-VLM's unless the text encoder is one of CCLM's alone.
+    """
     if hasattr(model, "text_temperature") and model.text_temperature is not model.temperature:
         raise WeightsError(
             "official checkpoints have one temperature, this model has two (model.heads.own_text_temperature)"
         )
+    if not hasattr(model, "mlm_head"):
+        stacked = getattr(model.text.built_from, "official_stack", None) is not False
+        return Layout(PLAIN_TEXT, stacked, MLM_OF_STACK if stacked else MLM_SEPARATE)
     embedding = model.text.token_embedding()
-    stacked = (
-        hasattr(model, "mlm_head")
-        and embedding is not None
-        and model.mlm_head.decoder.weight is embedding.weight
-    )
+    stacked = embedding is not None and model.mlm_head.decoder.weight is embedding.weight
     return Layout(STACKED_TEXT if stacked else PLAIN_TEXT, stacked, MLM_OF_STACK if stacked else MLM_SEPARATE)
 
 
