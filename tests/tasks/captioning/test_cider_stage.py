@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from x2kit.errors import DataError
+from x2kit.errors import DataError, X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.generation.left_to_right import CaptionReader, draw_captions
 from x2kit.plugin import VisionFeatures
 from x2kit.tasks import Captioning
+from x2kit.tasks.captioning import cider_stage
 from x2kit.tasks.captioning.cider_stage import (
     CiderStage,
     count_frequencies,
@@ -101,6 +102,14 @@ def test_sampling_leaves_the_mode_of_each_module_and_the_gradients(model: X2VLM)
     assert {name: module.training for name, module in model.named_modules()} == before
     for part in (model.vision, model.text, model.fusion, model.mlm_head):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+
+
+def test_sharded_weights_are_refused(
+    model: X2VLM, features: VisionFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cider_stage, "DTensor", torch.nn.Parameter)  # stands for weights of FSDP2
+    with pytest.raises(X2KitError, match="set training.distribution to ddp"):
+        stage().loss(model, features, REFERENCES)
 
 
 def test_gradients_reach_the_weights_under_autocast(model: X2VLM) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from x2kit.data.storage.files import open_file
 from x2kit.data.transforms.text import clean
-from x2kit.errors import DataError
+from x2kit.errors import DataError, X2KitError
 from x2kit.model.generation.left_to_right import caption_states, draw_captions
 from x2kit.model.x2vlm import image_context
 from x2kit.objectives import leave_one_out, mean_log_probability, self_critical_loss
@@ -54,7 +55,13 @@ class CiderStage:
             features: of B images.
             references: cleaned captions of each image.
         Returns: scalar, mean over the samples.
+        Raises: X2KitError for a model whose weights are sharded over ranks.
         """
+        if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+            raise X2KitError(
+                "objective cider: ranks sample captions of different lengths, so they cannot gather sharded weights "
+                "together; set training.distribution to ddp"
+            )
         config, prompt = self._config, prompt_ids(self._config.prompt, model.tokenizer)
         masked = config.form != "causal"
         with evaluating(model):
@@ -69,9 +76,8 @@ class CiderStage:
         baseline = (
             leave_one_out(rewards) if greedy is None else self.rewards(model, greedy, references)[:, None]
         )
-        advantage = (rewards - baseline).flatten()
         log_probability = self.log_probability(model, features, prompt, drawn)
-        return self_critical_loss(log_probability, advantage, torch.zeros_like(advantage))
+        return self_critical_loss(log_probability, rewards.flatten(), baseline.expand_as(rewards).flatten())
 
     def log_probability(
         self, model: X2VLM, features: VisionFeatures, prompt: Sequence[int], drawn: Tensor
