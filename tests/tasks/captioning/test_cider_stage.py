@@ -108,7 +108,7 @@ def test_sharded_weights_are_refused(
     model: X2VLM, features: VisionFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cider_stage, "DTensor", torch.nn.Parameter)  # stands for weights of FSDP2
-    with pytest.raises(X2KitError, match="set training.distribution to ddp"):
+    with pytest.raises(X2KitError, match=r"set training\.distribution to ddp"):
         stage().loss(model, features, REFERENCES)
 
 
