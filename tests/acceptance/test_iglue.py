@@ -134,6 +134,20 @@ def test_given_weights_take_the_place_of_a_run(trained: Path, capsys: pytest.Cap
     assert set(found["tasks"]) == {"xflickrco"}
 
 
+def test_a_result_of_other_weights_is_measured_again(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["--weights", "xflickrco=start", "--tasks", "xflickrco"]
+    assert main(["iglue", "again", *weights]) == 0
+    file = Path("again/xflickrco/iglue-zero-shot.json")
+    result = json.loads(file.read_text())
+    file.write_text(json.dumps({**result, "checkpoint": {**result["checkpoint"], "sha256": "of others"}}))
+    capsys.readouterr()
+    for expected in (True, False):
+        assert main(["iglue", "again", *weights]) == 0
+        assert ("x2kit evaluate start" in capsys.readouterr().out) == expected
+
+
 def test_an_empty_directory_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["iglue", "nothing"]) == 2
     assert "no task has weights; give pretrained weights with --from" in capsys.readouterr().err

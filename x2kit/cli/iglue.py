@@ -32,7 +32,7 @@ examples:
   x2kit iglue runs/iglue --from weights/cclm-base --launch "torchrun --nproc-per-node 8" --config overlays/bf16
 
 Each task has a run in the directory, trained by its recipe in finetune/. A run that was stopped is resumed, one that is
-finished is kept, and a result that exists is not measured again.
+finished is kept, and a result of the same weights is not measured again.
 """
 
 
@@ -203,9 +203,9 @@ class _Session:
         return directory if (directory / WEIGHTS).is_dir() else None
 
     def _evaluated(self, task: str, weights: Path) -> Path:
-        """Return the result of weights in all languages, measured if there is none."""
+        """Return the result of weights in all languages, measured if there is none of these weights."""
         file = self._directory / task / f"iglue-{self.setting}.json"
-        if not file.is_file():
+        if not _is_of(file, weights):
             file.parent.mkdir(parents=True, exist_ok=True)
             arguments = ["evaluate", str(weights), "--output", str(file)]
             if task in self._weights:
@@ -234,7 +234,7 @@ class _Session:
             if not (directory / WEIGHTS).is_dir():
                 self._train(recipe, directory, task, str(weights), keys)
             file = directory / "evaluation.json"
-            if not file.is_file():
+            if not _is_of(file, directory):
                 self._x2kit(["evaluate", str(directory)])
             yield file
 
@@ -281,6 +281,17 @@ class _Session:
             raise X2KitError(
                 f"x2kit {arguments[0]} has failed with exit status {status}; see its messages above"
             )
+
+
+def _is_of(file: Path, weights: Path) -> bool:
+    """Return whether a file is the result of these weights."""
+    from x2kit.evaluation.harness import describe_checkpoint, read_result
+    from x2kit.model.saving import weights_directory
+
+    if not file.is_file():
+        return False
+    current: str = describe_checkpoint(weights_directory(weights))["sha256"]
+    return current == str(read_result(file)["checkpoint"]["sha256"])
 
 
 def _pair(value: str, option: str) -> tuple[str, str]:
