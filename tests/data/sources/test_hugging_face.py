@@ -61,6 +61,48 @@ def test_images_and_captions_are_read(saved: Any) -> None:
     assert decode(record["image"]).size == (64, 48)
 
 
+def test_questions_have_answers_options_and_labels(saved: Any) -> None:
+    folder = saved(
+        {
+            "image": [jpeg()] * 2,
+            "en": ["What is it?", "Who?"],
+            "de": ["Was ist das?", None],
+            "answers": [[{"answer": "dog", "id": 1}, {"answer": "dog", "id": 2}], []],
+            "choices": [["dog", "cat"], ["a man", "a woman"]],
+            "kind": [1, None],
+        },
+        kind=datasets.ClassLabel(names=["other", "animal"]),
+    )
+    config = HuggingFaceDataset(
+        folder=folder,
+        question_column={"en": "en", "de": "de"},
+        answers_column="answers.answer",
+        options_column="choices",
+        label_column="kind",
+    )
+    check_source(config)
+    assert config.languages() == ("en", "de")
+    first, second = config.open()[0], config.open()[1]
+    assert {key: value for key, value in first.items() if key != "image"} == {
+        "id": "0",
+        "question": {"en": "What is it?", "de": "Was ist das?"},
+        "answers": ["dog", "dog"],
+        "options": ["dog", "cat"],
+        "label": "animal",
+    }
+    assert second.keys() == {"id", "image", "question", "options"}
+    assert second["question"] == {"en": "Who?"}
+
+
+def test_labels_may_be_numbers_booleans_or_texts(saved: Any) -> None:
+    folder = saved({"image": [jpeg()], "text": ["a dog"], "number": [3], "truth": [True], "name": ["dog"]})
+    for column, label in (("number", 3), ("truth", True), ("name", "dog")):
+        config = HuggingFaceDataset(folder=folder, caption_column="text", label_column=column)
+        assert config.open()[0]["label"] is label or config.open()[0]["label"] == label
+    with pytest.raises(SettingError, match="label_column: no column 'none'"):
+        HuggingFaceDataset(folder=folder, caption_column="text", label_column="none").open()
+
+
 def test_boxes_have_the_names_of_their_class_labels(saved: Any) -> None:
     folder = saved(
         {

@@ -214,6 +214,20 @@ class HuggingFaceDataset(SourceConfig):
         "caption",
         description="columns by language are captions of the image, or parallel sentences without an image",
     )
+    question_column: str | dict[str, str] | None = Field(
+        None, description="column of a question, or one for each language; null for none"
+    )
+    answers_column: str | None = Field(
+        None,
+        description="column of the answers: a text, a list of texts, or with dots a field of a list: answers.answer; "
+        "may be null in rows",
+    )
+    options_column: str | None = Field(None, description="column of the answer options, a list of texts")
+    label_column: str | None = Field(
+        None,
+        description="column of the label: a text, a whole number, a boolean, or a ClassLabel with names; may be null "
+        "in rows",
+    )
     boxes_column: str | None = Field(
         None,
         description="column of the boxes of a row, with dots for nested ones: objects.bbox; null for none",
@@ -230,8 +244,8 @@ class HuggingFaceDataset(SourceConfig):
 
     @model_validator(mode="after")
     def _columns_are_consistent(self) -> Self:
-        if self.caption_column is None and self.boxes_column is None:
-            raise ValueError("caption_column, boxes_column: set at least one")
+        if self.caption_column is None and self.boxes_column is None and self.question_column is None:
+            raise ValueError("caption_column, question_column, boxes_column: set at least one")
         if (self.boxes_column is None) != (self.names_column is None):
             raise ValueError("boxes_column and names_column: set both or none")
         if self.texts == "parallel" and not isinstance(self.caption_column, dict):
@@ -248,9 +262,9 @@ class HuggingFaceDataset(SourceConfig):
 
     def languages(self) -> tuple[str, ...] | None:
         """Return the languages in the settings; None if there is none."""
-        if isinstance(self.caption_column, dict):
-            return tuple(self.caption_column)
-        return None if self.language is None else (self.language,)
+        by_language = (self.caption_column, self.question_column)
+        codes = {code: None for column in by_language if isinstance(column, dict) for code in column}
+        return tuple(codes) or (None if self.language is None else (self.language,))
 
     def open(self) -> Source:
         """Open the rows. Raises SettingError for a missing package, folder or column, DataError for another folder."""

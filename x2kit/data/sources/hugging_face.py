@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,10 @@ import datasets
 
 from x2kit.data.sources.fields import (
     as_list,
+    check_answers,
     check_box,
+    check_label,
+    check_options,
     check_sentence,
     check_text,
     record_texts,
@@ -45,7 +48,8 @@ class HuggingFaceSource:
             raise DataError(f"{config.folder}: split {config.split!r} has no rows")
         top = {column.split(".")[0] for column in columns.values()}
         self._rows = _Rows(rows.select_columns(sorted(top)), config.folder)
-        self._names = _label_names(rows.features, config.names_column)
+        self._names = _label_names(rows.features, "names_column", config.names_column)
+        self._labels = _label_names(rows.features, "label_column", config.label_column)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -106,11 +110,30 @@ class HuggingFaceSource:
                 record["caption"] = _captions(by_language, column)
         elif column is not None:
             record["caption"] = check_text(_at(row, column), column, self.config.language)
+        self._add_task_fields(record, row)
         if self.config.boxes_column is not None and self.config.names_column is not None:
             record["regions"] = self._regions(
                 _at(row, self.config.boxes_column), _at(row, self.config.names_column)
             )
         return record
+
+    def _add_task_fields(self, record: Record, row: Mapping[str, Any]) -> None:
+        config = self.config
+        if isinstance(config.question_column, dict):
+            columns = config.question_column
+            record["question"] = _captions({code: _at(row, name) for code, name in columns.items()}, columns)
+        elif config.question_column is not None:
+            value = _at(row, config.question_column)
+            record["question"] = check_text(value, config.question_column, config.language)
+        if config.options_column is not None:
+            value = _at(row, config.options_column)
+            record["options"] = check_options(value, config.options_column, config.language)
+        value = None if config.answers_column is None else _at(row, config.answers_column)
+        if value is not None and (answers := check_answers(value, str(config.answers_column))) is not None:
+            record["answers"] = answers
+        if (key := config.label_column) is not None and (value := _at(row, key)) is not None:
+            named = isinstance(value, int) and self._labels is not None
+            record["label"] = self._label(value, key, self._labels) if named else check_label(value, key)
 
     def _regions(self, boxes: Any, names: Any) -> list[Region]:
         if not isinstance(boxes, list) or not isinstance(names, list) or len(boxes) != len(names):
@@ -125,20 +148,19 @@ class HuggingFaceSource:
                 value, f"{self.config.boxes_column}[{number}]", None, self.config.outside == "clip"
             )
             if self._names is not None and isinstance(name, int):
-                name = self._label(name, f"{self.config.names_column}[{number}]")
+                name = self._label(name, f"{self.config.names_column}[{number}]", self._names)
             text = check_text(name, f"{self.config.names_column}[{number}]", self.config.language)
             if box is not None:
                 regions.append({"bbox": box, "caption": text})
         return regions
 
-    def _label(self, number: int, key: str) -> str:
-        assert self._names is not None
-        if not 0 <= number < len(self._names):  # -1 is no label
+    def _label(self, number: int, key: str, names: Sequence[str] | None) -> str:
+        assert names is not None
+        if not 0 <= number < len(names):  # -1 is no label
             raise DataError(
-                f"{key}: no label {number}; the labels are 0 to {len(self._names) - 1}",
-                reason=Reason.FIELD_MISSING,
+                f"{key}: no label {number}; the labels are 0 to {len(names) - 1}", reason=Reason.FIELD_MISSING
             )
-        return self._names[number]
+        return names[number]
 
 
 class _Rows:
@@ -195,12 +217,17 @@ def _split_of(loaded: Any, config: HuggingFaceDataset) -> Any:
 
 def _columns(config: HuggingFaceDataset) -> dict[str, str]:
     """Return the columns to read by the setting that names each."""
-    keys = ("image_column", "boxes_column", "names_column", "id_column")
+    keys = (
+        *("image_column", "boxes_column", "names_column", "id_column"),
+        *("answers_column", "options_column", "label_column"),
+    )
     columns: dict[str, str | None] = {key: getattr(config, key) for key in keys}
-    if isinstance(config.caption_column, dict):
-        columns |= {f"caption_column.{code}": name for code, name in config.caption_column.items()}
-    else:
-        columns["caption_column"] = config.caption_column
+    for key in ("caption_column", "question_column"):
+        found = getattr(config, key)
+        if isinstance(found, dict):
+            columns |= {f"{key}.{code}": name for code, name in found.items()}
+        else:
+            columns[key] = found
     return {key: name for key, name in columns.items() if name is not None}
 
 
@@ -216,10 +243,11 @@ def _feature(features: Any, setting: str, column: str) -> Any:
     return found
 
 
-def _label_names(features: Any, column: str | None) -> list[str] | None:
+def _label_names(features: Any, setting: str, column: str | None) -> list[str] | None:
+    """Return the names of a ClassLabel column; None for another."""
     if column is None:
         return None
-    found = _feature(features, "names_column", column)
+    found = _feature(features, setting, column)
     while isinstance(found, datasets.List | datasets.LargeList):
         found = found.feature
     return list(found.names) if isinstance(found, datasets.ClassLabel) else None
