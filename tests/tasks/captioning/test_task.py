@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tests.model.tiny import TinyTokenizer
 from x2kit.data.pipeline.collation import pad_texts
-from x2kit.errors import DataError, Reason, SettingError
+from x2kit.errors import DataError, Reason, SettingError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.plugin.tasks import Prediction, TaskRow
 from x2kit.tasks import Captioning
@@ -32,6 +32,16 @@ def build(**settings: Any) -> CaptioningTask:
 def test_a_caption_is_drawn_raw_or_cleaned() -> None:
     assert build().draw(RECORD, StubReader(training=True)).texts == ["A red dog."]
     assert build(clean=True).draw(RECORD, StubReader(training=True)).texts == ["a red dog"]
+
+
+def test_a_blank_caption_makes_a_broken_record() -> None:
+    with pytest.raises(DataError, match="nothing to learn in ' '"):
+        build().draw({"image": "a.jpg", "caption": " "}, StubReader(training=True))
+
+
+def test_a_prompt_without_room_for_a_caption_is_refused() -> None:
+    with pytest.raises(ShapeError, match="the prompt has 3 tokens and max_tokens of the stream is 4"):
+        build().encode([TaskRow([], ["a dog"])], TOKENIZER, 4)
 
 
 def test_evaluation_reads_all_captions_of_the_language_and_the_number_of_the_image() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from x2kit.data.config import MaskingConfig
 from x2kit.data.pipeline.samples import field
 from x2kit.data.sources.fields import as_list
-from x2kit.errors import DataError, Reason
+from x2kit.errors import DataError, Reason, ShapeError
 from x2kit.model.generation.beam_search import Search
 from x2kit.model.generation.left_to_right import reading_order, write_captions
 from x2kit.objectives import caption_loss, next_token_loss
@@ -51,7 +51,10 @@ class CaptioningTask(Task):
         """Read the image or video, and draw a caption to learn; for the CIDEr stage and for metrics read all."""
         visual = reader.video(record["video"]) if "video" in record else reader.image(field(record, "image"))
         if reader.training and self.config.objective == "likelihood":
-            return TaskRow([visual], [reader.text(field(record, "caption"), raw=not self.config.clean)])
+            caption = reader.text(field(record, "caption"), raw=not self.config.clean)
+            if not caption.strip():
+                raise DataError(f"caption: nothing to learn in {caption!r}", reason=Reason.TEXT_EMPTY)
+            return TaskRow([visual], [caption])
         known = reader.training or "caption" in record
         references = all_captions(record, reader, raw=not reader.training) if known else []
         return TaskRow(
@@ -81,6 +84,11 @@ class CaptioningTask(Task):
         self, prompt: list[int], caption: str, tokenizer: Tokenizer, max_tokens: int, seed: int
     ) -> CaptionIds:
         config = self.config
+        if len(prompt) + 2 > max_tokens:
+            raise ShapeError(
+                f"the prompt has {len(prompt)} tokens and max_tokens of the stream is {max_tokens}; a caption needs "
+                "two more"
+            )
         if config.form == "causal":
             return causal_caption(prompt, caption, tokenizer, max_tokens)
         masking = MaskingConfig(
