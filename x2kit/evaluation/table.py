@@ -206,7 +206,8 @@ def _captions_per_image(languages: Mapping[str, Any]) -> str:
         few, many = count["fewest"], count["most"]
         spans.setdefault(f"{few}" if few == many else f"{few} to {many}", []).append(code)
     if len(spans) == 1:
-        return f", {next(iter(spans))} captions an image"
+        count = next(iter(spans))
+        return f", {count} caption{'' if count == '1' else 's'} an image"
     parts = (f"{span} in {', '.join(codes)}" for span, codes in spans.items())
     return f"; captions an image: {', '.join(parts)}" if spans else ""
 
