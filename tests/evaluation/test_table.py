@@ -79,6 +79,8 @@ def test_counts_chance_and_method_are_below_the_table(result: dict[str, Any]) ->
     assert "500 images, 500 texts a language; chance R@1 0.2 %" in text
     assert "the 16 best of each query by similarity / temperature + 0.5 log p(match)" in text
     assert "1514 regions a language; chance, with the box of another region: 3.7 %" in text
+    result["grounding"]["en"]["with_detections"] = 1514
+    assert "chance, with the box of a random detection" in " ".join(lines(result, 200))
 
 
 def captions(fewest: int, most: int) -> dict[str, int]:

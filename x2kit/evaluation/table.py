@@ -190,9 +190,12 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"reranked: the {settings.get('top_k')} best of each query by {how}"
     if grounding:
         rows = grounding.values()
+        by_chance = (
+            "a random detection" if any(row.get("with_detections") for row in rows) else "another region"
+        )
         yield (
             f"grounding: IoU ≥ {result.get('grounding_iou')}, {_span(rows, 'regions')} regions a language; "
-            f"chance, with the box of another region: {_span(rows, 'chance', 100)} %"
+            f"chance, with the box of {by_chance}: {_span(rows, 'chance', 100)} %"
         )
 
 

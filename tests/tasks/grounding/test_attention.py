@@ -56,8 +56,16 @@ def test_the_best_detection_is_the_prediction(context: Make) -> None:
     found = HotGrounding().run(given)["grounding"]["en"]
     assert found["iou50"] == 0.5  # always the first region's box
     assert found["with_detections"] == 4
-    assert found["random_detection"] == pytest.approx(1 / 3)
+    assert found["random_detection"] == found["chance"] == pytest.approx(1 / 3)
     assert found["best_detection"] == 1
+
+
+def test_chance_is_that_of_each_region(context: Make) -> None:
+    records = [photo(0, detections=[{"bbox": box} for box in TRUE]), photo(1)]
+    given = context(source=Listed(records), languages=("en",))
+    without = WeakGrounding().run(context(source=Listed([photo(0), photo(1)]), languages=("en",)))
+    found = WeakGrounding().run(given)["grounding"]["en"]
+    assert found["chance"] == pytest.approx((1 / 2 + without["grounding"]["en"]["chance"]) / 2)
 
 
 def test_without_detections_the_box_of_the_map_is_the_prediction(context: Make) -> None:

@@ -141,7 +141,9 @@ def draw_table(result: Mapping[str, Any]) -> Markup | None:
     if reranked:
         notes += f" Re-ranked: {rerank_rule(result)}."
     if grounding:
-        notes += " Chance of grounding: hits of the true box of another region, drawn at random."
+        notes += (
+            " Chance of grounding: hits of a random detection, or without detections of another region's box."
+        )
     table = tag(
         "table",
         _head(columns),

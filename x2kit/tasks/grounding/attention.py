@@ -91,19 +91,24 @@ class AttentionMap:
             return best_detection(heat, entry.size, detections, self._alpha)
         return box_of_map(heat, entry.size, self._alpha)
 
-    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float) -> dict[str, Any]:
-        """Count the regions with detections, and measure a random and the best choice among these.
+    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float, chance: float) -> dict[str, Any]:
+        """Measure a random and the best choice among the detections; see `Locator`.
 
-        Returns: with_detections (number of regions); and, if there are any, random_detection and best_detection
-            (shares of hits).
+        Returns: with_detections (number of regions); if there are any, random_detection and best_detection (shares of
+            hits), and chance: that of a random detection, or of other regions where there are none.
         """
         hits = []
         for entry, box in zip(entries, truth, strict=True):
             if detections := detections_in(entry):
                 boxes = torch.tensor(detections, dtype=torch.float64)
                 hits.append(pixel_iou(boxes, box.expand_as(boxes)) >= limit)
-        found: dict[str, Any] = {"with_detections": len(hits)}
-        if hits:
-            found["random_detection"] = fmean(float(each.double().mean()) for each in hits)
-            found["best_detection"] = fmean(float(each.any()) for each in hits)
-        return found
+        if not hits:
+            return {"with_detections": 0}
+        drawn = fmean(float(each.double().mean()) for each in hits)
+        share = len(hits) / len(entries)
+        return {
+            "with_detections": len(hits),
+            "random_detection": drawn,
+            "best_detection": fmean(float(each.any()) for each in hits),
+            "chance": share * drawn + (1 - share) * chance,
+        }

@@ -74,8 +74,15 @@ class Locator(Protocol):
         """
         ...
 
-    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float) -> dict[str, Any]:
-        """Return further numbers of a language, given the record and the true box [R, 4] of each region."""
+    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float, chance: float) -> dict[str, Any]:
+        """Return further numbers of a language.
+
+        Args:
+            entries: R, the record of each region.
+            truth: [R, 4] float64, the true boxes, xywh in pixels.
+            limit: of a hit.
+            chance: level for boxes of other regions; the result may have another under the same name.
+        """
         ...
 
 
@@ -100,7 +107,7 @@ class BoxHead:
         predicted = fuse_pairs(model, images, texts, pairs, model.predict_bbox, progress, ranks)
         return boxes_in_pixels(predicted.double(), [entry.size for entry in entries])
 
-    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float) -> dict[str, Any]:
+    def facts(self, entries: Sequence[Entry], truth: Tensor, limit: float, chance: float) -> dict[str, Any]:
         """Return nothing."""
         return {}
 
@@ -227,14 +234,15 @@ def _measure_language(
         context.ranks,
     )
     context.save(f"predictions-{language}", _results(predicted))
+    chance = _cached_chance(tuple(map(tuple, predicted.regions.bbox)), config.iou)
     return {
         share_name(config.iou): float((predicted.iou >= config.iou).double().mean()),
         "mean_iou": float(predicted.iou.double().mean()),
         "regions": len(predicted.iou),
         "images": len(set(predicted.regions.images)),
-        "chance": _cached_chance(tuple(map(tuple, predicted.regions.bbox)), config.iou),
+        "chance": chance,
         "trained_with_images": language in context.trained_with_images,
-        **locator.facts(predicted.entries, predicted.truth, config.iou),
+        **locator.facts(predicted.entries, predicted.truth, config.iou, chance),
     }
 
 
