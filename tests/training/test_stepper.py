@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.benchmarks.step_batch import ACTIVE, make_task
 from tests.training.nonfinite.test_guard import spoil
 from tests.training.parallel.test_activation_checkpointing import SIZES
-from x2kit.data.config import LossName
+from x2kit.data.config import LOSSES as LOSSES_OF_KINDS
 from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
 from x2kit.training.checkpoint.checkpoints import checkpoints, read_state
@@ -67,7 +67,7 @@ def test_synchronisation_is_detected() -> None:
 
 
 FP16 = {"precision": "fp16", "lr": 0.001}
-LOSSES = get_args(LossName)
+LOSSES = {loss for losses in LOSSES_OF_KINDS.values() for loss in losses}
 
 
 def set_initial_scale(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:

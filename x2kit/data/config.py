@@ -181,9 +181,8 @@ class StreamConfig(BaseModel):
         if self.images_from is not None and self.kind != "region-text":
             raise ValueError(f"images_from: only for region-text streams, found {self.label}")
         if self.positives == "image" and self.kind not in IMAGE_KINDS:
-            raise ValueError(
-                f"positives: {self.label} has no positives of equal images; allowed are row and text"
-            )
+            lacks = "images" if self.task is None else "positives"
+            raise ValueError(f"positives: a {self.label} stream has no {lacks}; allowed are row and text")
         records = self.records_a_step
         if self.images_from is None and records % self.block:
             raise ValueError(f"block: must divide the {records} records per step, found {self.block}")

@@ -120,7 +120,7 @@ def test_results_are_printed_as_json(file: Path, x2kit: Callable[..., object]) -
 TASK = """
 from torch import nn
 from torch.nn import functional as F
-from x2kit.plugin import HeadConfig, Task, TaskConfig, TaskRow, hookimpl
+from x2kit.plugin import DataError, HeadConfig, Reason, Task, TaskConfig, TaskRow, hookimpl
 
 class TruthHead(HeadConfig):
     '''A linear layer.'''
@@ -141,6 +141,8 @@ class Truth(TaskConfig):
 
 class TruthTask(Task):
     def draw(self, record, reader):
+        if missing := {"image", "caption", "label"}.difference(record):
+            raise DataError(f"missing: {', '.join(sorted(missing))}", reason=Reason.FIELD_MISSING)
         label = int(record["label"])
         return TaskRow([reader.image(record["image"])], [reader.text(record["caption"])], {"label": label}, label)
 
