@@ -24,6 +24,7 @@ from x2kit.data.pipeline.batch import (
     TextRows,
 )
 from x2kit.data.pipeline.corpus import training_texts
+from x2kit.data.storage.locations import FileMissing
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
@@ -225,7 +226,7 @@ def _tokenizer(config: ModelConfig, data: DataConfig) -> Tokenizer:
         return largest
     try:
         return config.text.build_tokenizer(training_texts(data))
-    except MissingFileError:
+    except (MissingFileError, FileMissing):
         if largest is None:
             raise
         return largest
