@@ -83,6 +83,10 @@ def deeper(tensors: Tensors, depth: Depth) -> Tensors:
             found[other] = value.clone()
             if part.endswith(("output.dense.weight", "output.dense.bias")):
                 found[other] = torch.zeros_like(value)
+            elif part.endswith(
+                "key.weight"
+            ):  # equal keys of neighbours are the doubled layers of X-VLM's NLVR2
+                found[other] = value.roll(1, 0)
             elif part.endswith("LayerNorm.weight"):
                 found[other if part.startswith(NEUTRAL) else own] = torch.ones_like(value)
             elif part.endswith("LayerNorm.bias"):
