@@ -43,7 +43,8 @@ largest element of the recorded tensor, and “equal” is equal in every bit or
 many quantities as the number behind it says. Single precision has noise of its own: the official code in float32 and
 in float64 differs by up to 5e-6 in tokens and logits, 1e-6 in losses and 2e-5 in gradients.
 
-`config.json`, `model.safetensors`, `train_batch1.safetensors` and `text_checkpoint.safetensors` hold only what is
+`config.json`, `model.safetensors`, `cclm_v1_model.safetensors`, `images.safetensors`,
+`train_batch1.safetensors` and `text_checkpoint.safetensors` hold only what is
 given to both."""
 
 FOLDERS = {
