@@ -67,7 +67,7 @@ DELIBERATE: list[Deliberate] = [
         "the answer to a question must not depend on the machine",
     ),
     Deliberate(
-        "Annotators are told apart by their place in the list of answers",
+        "Annotators are identified by their position in the list of answers",
         "none: the official metric compares whole records, and without `answer_id` leaves out all equal answers",
         "the published files for fine-tuning have no `answer_id`; with it both are equal",
     ),

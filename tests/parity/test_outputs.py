@@ -55,7 +55,7 @@ def whole_images(model: X2VLM, features: VisionFeatures, batch: Tensors) -> Tens
     """What whole images and videos have in common."""
     texts, rows = texts_of(batch), torch.arange(len(batch["in.text_ids"]))
     context = image_context(features, rows)
-    tokens = model.encode_texts(*texts[:2])
+    tokens = model.encode_texts(*texts)
     return {
         "image_embeds": vision_sequence(context),
         "image_atts": context.expand()[1],
@@ -108,7 +108,7 @@ def position_ids(model: X2VLM, batch: Tensors) -> Tensor:
     embedding = model.text.model.embeddings.position_embeddings
     hook = embedding.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     texts = texts_of(batch)
-    model.encode_texts(*texts[:2])
+    model.encode_texts(*texts)
     hook.remove()
     return seen[0].expand_as(texts.ids)
 
@@ -131,7 +131,7 @@ def region_outputs(recording: Recording, batch: Tensors) -> Tensors:
         return Context(features.patches, images[rows], mask[rows], summary[rows][:, None])
 
     rows = torch.arange(len(images))
-    tokens, whole = model.encode_texts(*texts[:2]), image_context(features, images)
+    tokens, whole = model.encode_texts(*texts), image_context(features, images)
     negatives = batch["in.image_neg_idx"], batch["in.text_neg_idx"]
     return {
         "image_embeds": vision_sequence(seen(rows)),
@@ -147,7 +147,7 @@ def region_outputs(recording: Recording, batch: Tensors) -> Tensors:
 
 def parallel_outputs(recording: Recording, batch: Tensors) -> Tensors:
     model, texts, masked = recording.model, (texts_of(batch), texts_of(batch, "_2")), masked_of(batch)
-    first, second = (model.encode_texts(*side[:2]) for side in texts)
+    first, second = (model.encode_texts(*side) for side in texts)
     rows = torch.arange(len(first))
 
     def seen(which: Tensor) -> Context:

@@ -193,10 +193,20 @@ class X2VLM(nn.Module):
         with component_faults(self.vision.built_from):
             return self.vision.pool_regions(features, rows, weights), mask
 
-    def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Encode texts: ids [B, L] int64 and mask [B, L] bool give [B, L, D]."""
-        tokens: Tensor = self.text(ids, mask)
-        return tokens
+    def encode_texts(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Encode texts to [B, L, D]; the arguments are the fields of `x2kit.plugin.Texts`.
+
+        Args:
+            ids: [B, L] int64.
+            mask: [B, L] bool; with positions [B, L, L] bool, the tokens (last axis) that each token attends to.
+            positions: [B, L] int64; None for texts that are read whole.
+        Raises: HeadError for positions, if the text encoder does not implement `read_partly`.
+        """
+        if positions is None:
+            tokens: Tensor = self.text(ids, mask)
+            return tokens
+        with component_faults(self.text.built_from):
+            return self.text.read_partly(ids, mask, positions)
 
     def project_images(self, summary: Tensor) -> Tensor:
         """Project summaries [B, D] of images or regions to unit vectors [B, E] of the common space."""

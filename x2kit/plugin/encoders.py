@@ -301,7 +301,7 @@ class FusionEncoder(Encoder):
         """
         raise HeadError(
             f"{type(self).__name__} gives no attention probabilities (attention_layers is 0); set "
-            "model.fusion.class_path to an encoder that does, such as CrossBert"
+            "model.fusion.class_path to an encoder that does (x2kit plugins list --kind fusion)"
         )
 
 

@@ -194,10 +194,10 @@ def fuse_rows(
         features: of M distinct images.
         images: [B, I] int64, the images of each row, from `Task.choose_images`.
     """
-    tokens = [_read(model, one) for one in texts]
+    tokens = [model.encode_texts(*one) for one in texts]
     fused = []
     for text, image in task.config.pairs:
-        context = image_context(features, images[:, image if isinstance(image, int) else list(image)])
+        context = image_context(features, images_at(images, image))
         pooled = len(images) if task.config.pooled else 0
         states = model.fuse(tokens[text], texts[text].mask, context, summary_rows=pooled)
         fused.append(FusedTexts(states, texts[text].mask, context))
@@ -209,10 +209,9 @@ def _to_device(texts: Texts, device: torch.device) -> Texts:
     return Texts(texts.ids.to(device), texts.mask.to(device), positions)
 
 
-def _read(model: X2VLM, texts: Texts) -> Tensor:
-    if texts.positions is None:
-        return model.encode_texts(texts.ids, texts.mask)
-    return model.text.read_partly(texts.ids, texts.mask, texts.positions)
+def images_at(images: Tensor, place: int | tuple[int, ...]) -> Tensor:
+    """Select from image indices [B, I] those at a place, [B], or at K places, [B, K]."""
+    return images[:, place if isinstance(place, int) else list(place)]
 
 
 def encode_distinct(model: X2VLM, images: Sequence[Any]) -> VisionFeatures:

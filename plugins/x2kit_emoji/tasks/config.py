@@ -80,7 +80,7 @@ class EmojiQuestions(TaskSourceConfig):
     | is there | "check mark, cat" | yes, no | 1/2 |
     | where | "compass, cat" | top left, top right, bottom left, bottom right | 1/4 |
 
-    The four have every answer of the kind equally often, so an answer cannot be told from the question.
+    The four have every answer of the kind equally often, so the question alone does not give the answer.
     """
 
     kinds: tuple[QuestionKind, ...] = Field(

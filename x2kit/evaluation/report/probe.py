@@ -143,7 +143,14 @@ class Probe:
         if not written:
             return {}
         predictions = predict_regions(
-            self.grounding, self.model, self.images, shown, code, self.only, self.batch_size
+            self.grounding,
+            self.grounding.locator(self.model),
+            self.model,
+            self.images,
+            shown,
+            code,
+            self.only,
+            self.batch_size,
         )
         found: dict[int, list[Guess]] = {}
         for row, position in enumerate(predictions.regions.images):

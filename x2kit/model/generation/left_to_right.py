@@ -46,7 +46,7 @@ def caption_states(model: X2VLM, ids: Tensor, inserted: Tensor, context: Context
     Raises: HeadError if the text encoder does not implement `read_partly`.
     """
     sees, positions = reading_order(inserted)
-    return model.fuse(model.text.read_partly(ids, sees, positions), sees, context)
+    return model.fuse(model.encode_texts(ids, sees, positions), sees, context)
 
 
 class CaptionReader:

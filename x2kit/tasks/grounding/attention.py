@@ -37,7 +37,7 @@ class AttentionMap:
         if not layers:
             raise HeadError(
                 f"WeakGrounding: {type(model.fusion).__name__} (model.fusion) gives no attention probabilities; "
-                "evaluate a model whose fusion encoder does, such as CrossBert, or use Grounding"
+                "evaluate a model whose fusion encoder does, or use Grounding"
             )
         if config.layer is not None and config.layer >= layers:
             raise HeadError(

@@ -1,9 +1,8 @@
 """Measure visual grounding: predict a region's box from its text and the whole image. Imports torch.
 
 A hit is a predicted box whose intersection over union with the true box reaches the limit, in pixels of the image
-(RefCOCO+; see `pixel_iou`). The chance level is the
-share of hits if each prediction were the true box of another region of the set, drawn at random: a guess with the
-right sizes and shapes that ignores the image.
+(RefCOCO+; see `pixel_iou`). The chance level is the share of hits if each prediction were the true box of another
+region of the set, drawn at random: a guess with the right sizes and shapes that ignores the image.
 """
 
 from __future__ import annotations
@@ -224,6 +223,7 @@ def _measure_language(
     only = len(context.languages) == 1
     predicted = predict_regions(
         config,
+        locator,
         context.model,
         images,
         entries,
@@ -258,6 +258,7 @@ def _results(predicted: PredictedRegions) -> list[dict[str, Any]]:
 
 def predict_regions(
     config: RegionTask,
+    locator: Locator,
     model: X2VLM,
     images: ImageBank,
     entries: Sequence[Entry],
@@ -280,7 +281,7 @@ def predict_regions(
     texts = encode_text_bank(model, list(numbers), config.max_tokens, batch_size, ranks=ranks, project=False)
     pairs = torch.tensor([regions.images, [numbers[text] for text in regions.texts]]).T.contiguous()
     described = [entries[position] for position in regions.images]
-    predicted = config.locator(model).locate(model, images, texts, pairs, described, progress, ranks)
+    predicted = locator.locate(model, images, texts, pairs, described, progress, ranks)
     truth = torch.tensor(regions.pixels, dtype=torch.float64)
     return PredictedRegions(regions, described, truth, predicted, pixel_iou(predicted, truth))
 

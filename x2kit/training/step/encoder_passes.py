@@ -98,15 +98,12 @@ def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor
     tokens: dict[Key, Tensor] = {}
     for length, in_part in sorted({_reading(texts) for texts in pieces.values()}):
         keys = [key for key, texts in pieces.items() if _reading(texts) == (length, in_part)]
-        ids, mask = (
+        positions = [found for key in keys if (found := pieces[key].positions) is not None]
+        together = model.encode_texts(
             torch.cat([pieces[key].ids for key in keys]),
             torch.cat([pieces[key].mask for key in keys]),
+            torch.cat(positions) if in_part else None,
         )
-        if in_part:
-            positions = [positions for key in keys if (positions := pieces[key].positions) is not None]
-            together = model.text.read_partly(ids, mask, torch.cat(positions))
-        else:
-            together = model.encode_texts(ids, mask)
         tokens.update(zip(keys, torch.split(together, [len(pieces[key].ids) for key in keys]), strict=True))
     return tokens
 

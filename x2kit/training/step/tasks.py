@@ -18,6 +18,7 @@ from x2kit.model.x2vlm import image_context
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.tasks import FusedTexts, Task
+from x2kit.tasks.rows import images_at
 from x2kit.training.step.fusion_pass import FusionPass
 
 StreamTasks = Mapping[str, Task]
@@ -70,11 +71,6 @@ def add_task_rows(
         context = image_context(features, images_at(rows.images[part], image))
         mask = rows.texts[text].mask[part]
         fusion.add((name, str(number)), tokens[text][part], mask, context, summary=task.config.pooled)
-
-
-def images_at(images: Tensor, place: int | tuple[int, ...]) -> Tensor:
-    """Select from image indices [B, I] those at a place, [B], or at K places, [B, K]."""
-    return images[:, place if isinstance(place, int) else list(place)]
 
 
 def task_losses(
