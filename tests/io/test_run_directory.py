@@ -18,15 +18,19 @@ from x2kit.errors import CheckpointError, StorageError
 from x2kit.io.run_directory import LOCK, METRICS, NO_LOCKS, read_metrics, require_unlocked, run_lock
 
 HOLD = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
 from x2kit.io.run_directory import run_lock
+
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
 with run_lock(Path(sys.argv[1])):
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
-    worker.start()
-    print(worker.pid, flush=True)
+    multiprocessing.get_context("fork").Process(target=work).start()
     time.sleep(600)
 """
+"""The worker reports itself: it has closed the inherited lock by then, as the parent may not know."""
 
 
 def test_metrics_are_read_line_by_line(tmp_path: Path) -> None:
