@@ -1,4 +1,4 @@
-"""Pretrain, modify and evaluate X²-VLM models; torch is imported on first use."""
+"""Pretrain, modify, evaluate and use X²-VLM models; torch is imported on first use."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from x2kit.model import X2VLM, load
+    from x2kit.inference import load
+    from x2kit.model import X2VLM
     from x2kit.plugin import hookimpl
     from x2kit.recipe import Recipe
 
 __version__ = "0.1.0"
 __all__ = ["X2VLM", "Recipe", "__version__", "hookimpl", "load"]
 
-_LAZY = {"X2VLM": "x2kit.model", "load": "x2kit.model", "Recipe": "x2kit.recipe", "hookimpl": "x2kit.plugin"}
+_LAZY = {
+    "X2VLM": "x2kit.model",
+    "load": "x2kit.inference",
+    "Recipe": "x2kit.recipe",
+    "hookimpl": "x2kit.plugin",
+}
 
 
 def __getattr__(name: str) -> Any:

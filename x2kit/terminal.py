@@ -78,10 +78,10 @@ class TaskProgress(LiveProgress):
         )
         self._task = self._bar.add_task("measuring", total=None)
 
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Show that `done` of `total` parts of a named task are done."""
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """Show that `done` of `total` parts of a named task are done; `total` is None if unknown."""
         self._bar.update(self._task, description=name, completed=done, total=total)
         now = self._clock()
         if not self._console.is_terminal and now - self._last_line >= PLAIN_SECONDS:
             self._last_line = now
-            self._console.print(f"{name}: {done}/{total}")
+            self._console.print(f"{name}: {done}" + ("" if total is None else f"/{total}"))

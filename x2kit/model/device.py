@@ -17,8 +17,11 @@ HAVE_FP16 = ("cuda", "cpu")
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of this name; "auto" prefers cuda, then mps, then cpu. Raises X2KitError if unavailable."""
+def choose_device(name: str | torch.device, setting: str = "training.device") -> torch.device:
+    """Return the device of this name; "auto" prefers cuda, then mps, then cpu.
+
+    Raises: X2KitError if unavailable; it names the setting.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -28,11 +31,11 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise X2KitError(f'training.device: "{name}" is not available: {first}; use "auto"') from error
+        raise X2KitError(f'{setting}: "{name}" is not available: {first}; use "auto"') from error
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> str:
+def choose_precision(name: str, device: torch.device, setting: str = "training.precision") -> str:
     """Return the precision of this name; "auto" picks bf16 if the device multiplies it faster than float32.
 
     A CPU without bf16 instructions is twenty times slower in bf16.
@@ -41,7 +44,7 @@ def choose_precision(name: str, device: torch.device) -> str:
     """
     if name == "fp16" and device.type not in HAVE_FP16:
         raise X2KitError(
-            f"training.precision: fp16 needs loss scaling, supported on {' and '.join(HAVE_FP16)}, not on "
+            f"{setting}: fp16 needs loss scaling, supported on {' and '.join(HAVE_FP16)}, not on "
             f"{device.type}; use bf16 or fp32"
         )
     if name != "auto":

@@ -21,7 +21,7 @@ _ONE_IMAGE = (str, Path, bytes, bytearray, memoryview, Image.Image)
 
 def text_list(texts: str | Iterable[str]) -> list[str]:
     """Turn one text or several into a list. Raises DataError for anything that is not a string."""
-    found = _several(texts, (str,), "text")
+    found = list(_several(texts, (str,), "text"))
     for place, text in enumerate(found):
         if not isinstance(text, str):
             raise DataError(
@@ -31,7 +31,12 @@ def text_list(texts: str | Iterable[str]) -> list[str]:
 
 
 def image_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
-    """Turn one image or several into a list of inputs of `x2kit.data.media.images`.
+    """Turn one image or several into a list; see `each_image`."""
+    return list(each_image(images))
+
+
+def each_image(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
+    """Iterate over one image or several as inputs of `x2kit.data.media.images`, without making a list.
 
     Arrays and tensors of two or three axes are one image, of four axes a batch. Float tensors for an encoder of 8-bit
     images are in [0, 1], as from torchvision's `to_tensor`, and not normalised.
@@ -63,11 +68,11 @@ def eight_bits(image: ImageInput, wanted: bool) -> ImageInput:
     return (image * 255).round().to(torch.uint8).numpy()
 
 
-def _several(items: Any, one: tuple[type, ...], what: str) -> list[Any]:
+def _several(items: Any, one: tuple[type, ...], what: str) -> Iterable[Any]:
     if isinstance(items, one):
         return [items]
     if isinstance(items, Iterable) and not isinstance(items, Mapping | bytes | bytearray | memoryview):
-        return list(items)
+        return items
     raise DataError(
         f"expected one {what} or a list of them, found {type(items).__name__}", reason=Reason.FIELD_TYPE
     )
