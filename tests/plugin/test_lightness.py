@@ -15,6 +15,11 @@ HEAVY = (
     "numpy",
     "wandb",
     "mlflow",
+    "lancedb",
+    "pyarrow",
+    "faiss",
+    "qdrant_client",
+    "sqlglot",
 )
 
 

@@ -1,4 +1,7 @@
-"""Public API for plugin authors; helpers are in `x2kit.plugin.toolkit`. Names that need torch are imported lazily."""
+"""Public API for plugin authors; helpers are in `x2kit.plugin.toolkit`.
+
+Names that need torch or numpy are imported lazily.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     HeadConfig,
+    IndexConfig,
     Location,
     NameOrPath,
     ObjectiveConfig,
@@ -42,6 +46,17 @@ if TYPE_CHECKING:
         VisionFeatures,
         causal_mask,
     )
+    from x2kit.plugin.indexes import (
+        BuildReport,
+        ColumnType,
+        Hit,
+        Index,
+        IndexSpec,
+        IndexStats,
+        Progress,
+        Rows,
+        rank_hits,
+    )
     from x2kit.plugin.tasks import (
         EncodedRow,
         FusedTexts,
@@ -64,6 +79,15 @@ _LAZY = {
     "VisionFeatures": "plugin.encoders",
     "causal_mask": "plugin.encoders",
     "gather_rows": "plugin.toolkit.gather",
+    "BuildReport": "plugin.indexes",
+    "ColumnType": "plugin.indexes",
+    "Hit": "plugin.indexes",
+    "Index": "plugin.indexes",
+    "IndexSpec": "plugin.indexes",
+    "IndexStats": "plugin.indexes",
+    "Progress": "plugin.indexes",
+    "Rows": "plugin.indexes",
+    "rank_hits": "plugin.indexes",
     "Ranks": "distributed.ranks",
     "EncodedRow": "plugin.tasks",
     "FusedTexts": "plugin.tasks",
@@ -77,6 +101,8 @@ _LAZY = {
 
 __all__ = [
     "API_VERSION",
+    "BuildReport",
+    "ColumnType",
     "ComponentConfig",
     "Composed",
     "Context",
@@ -88,8 +114,13 @@ __all__ = [
     "FusionEncoderConfig",
     "FusionFacts",
     "HeadConfig",
+    "Hit",
     "IdsOnly",
     "ImageSpec",
+    "Index",
+    "IndexConfig",
+    "IndexSpec",
+    "IndexStats",
     "Located",
     "Location",
     "MeanOver",
@@ -101,6 +132,7 @@ __all__ = [
     "Place",
     "PluginError",
     "Prediction",
+    "Progress",
     "Ranks",
     "Reader",
     "Reason",
@@ -110,6 +142,7 @@ __all__ = [
     "Renewing",
     "Reporter",
     "ReporterConfig",
+    "Rows",
     "RunFacts",
     "RunStatus",
     "SettingError",
@@ -140,6 +173,7 @@ __all__ = [
     "causal_mask",
     "gather_rows",
     "hookimpl",
+    "rank_hits",
 ]
 
 

@@ -21,6 +21,7 @@ NOUNS: dict[Kind, str] = {
     "task": "task",
     "objective": "objective",
     "reporter": "reporter",
+    "index": "index",
 }
 WORKER_GONE = "DataLoader worker"
 """Start of torch's message for a killed data worker, raised by a signal handler at any line of code."""

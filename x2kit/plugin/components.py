@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
+    from x2kit.plugin.indexes import Index, IndexSpec
     from x2kit.plugin.objectives import Objective
     from x2kit.plugin.reporters import Reporter
     from x2kit.plugin.sources import Source
     from x2kit.plugin.tasks import Task, TaskContext
     from x2kit.plugin.tokenizers import Tokenizer
 
-Kind = Literal["vision", "text", "fusion", "head", "source", "task", "objective", "reporter"]
+Kind = Literal["vision", "text", "fusion", "head", "source", "task", "objective", "reporter", "index"]
 
 
 @dataclass(frozen=True)
@@ -391,6 +392,33 @@ class ReporterConfig(ComponentConfig):
         raise NotImplementedError
 
 
+class IndexConfig(ComponentConfig):
+    """Settings of a vector index: a database that stores and searches embeddings, see `x2kit.plugin.Index`.
+
+    The settings are stored beside the table, so that they must not hold secrets.
+    """
+
+    kind: ClassVar[Kind] = "index"
+
+    def check(self) -> None:
+        """Raise SettingError for errors that are visible before opening, such as a missing library."""
+
+    @abstractmethod
+    def create(self, location: str, spec: IndexSpec) -> Index:
+        """Create an empty table and open it. Import libraries here, not with the settings.
+
+        Args:
+            location: a folder, created if it does not exist, which may have other files; or a URL where supported.
+        Raises: DataError if there is a table already, or the location is not supported.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def open(self, location: str) -> Index:
+        """Open an existing table. Raises DataError if there is none or it cannot be read."""
+        raise NotImplementedError
+
+
 KINDS: dict[Kind, type[ComponentConfig]] = {
     "vision": VisionEncoderConfig,
     "text": TextEncoderConfig,
@@ -400,4 +428,5 @@ KINDS: dict[Kind, type[ComponentConfig]] = {
     "task": TaskConfig,
     "objective": ObjectiveConfig,
     "reporter": ReporterConfig,
+    "index": IndexConfig,
 }

@@ -57,6 +57,7 @@ WORDS: dict[Kind, str] = {
     "task": "task",
     "objective": "training objective",
     "reporter": "reporter",
+    "index": "index",
 }
 RECIPES: dict[Kind, str] = {
     "vision": "model:\n  vision: {class_name}",
