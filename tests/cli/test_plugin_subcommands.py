@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from x2kit.cli import plugin_subcommands as plugin_subcommands
-from x2kit.plugin.subcommands import Subcommands
+from x2kit.plugin.loading.subcommands import Subcommands
 
 Run = Callable[..., Any]
 

@@ -2,7 +2,7 @@
 
 A subcommand is a module of this package with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(options)`, which
 returns the exit status. `RECIPE_KEYS` lists the recipe sections whose keys are also options; the keys given are in
-`options.recipe_keys`. Plugins can add subcommands, see `x2kit.plugin.subcommands`.
+`options.recipe_keys`. Plugins can add subcommands, see `x2kit.plugin.loading.subcommands`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from x2kit.cli.parser import ArgumentParser, HelpFormatter
 from x2kit.cli.plugin_subcommands import help_stub, installed_subcommands, load_module
 from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
-from x2kit.plugin.subcommands import OWN
+from x2kit.plugin.loading.subcommands import OWN
 from x2kit.recipe.faults import nearest
 
 SUBCOMMANDS = OWN

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from x2kit.errors import PluginError
 from x2kit.plugin.loading.manager import load_plugins
-from x2kit.plugin.subcommands import Subcommand, Subcommands
+from x2kit.plugin.loading.subcommands import Subcommand, Subcommands
 
 REQUIRED = ("EXAMPLES", "add_arguments", "run")
 

@@ -26,11 +26,11 @@ from x2kit.plugin.components import (
 from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.loading.deprecation import DEPRECATED, warn_deprecated
+from x2kit.plugin.loading.subcommands import Subcommands
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
-from x2kit.plugin.subcommands import Subcommands
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 

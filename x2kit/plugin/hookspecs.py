@@ -8,9 +8,9 @@ from typing import Any
 
 import pluggy
 
+from x2kit.plugin.loading.subcommands import Subcommands
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import RunFacts, RunStatus
-from x2kit.plugin.subcommands import Subcommands
 
 PROJECT = "x2kit"
 API_VERSION = 1

@@ -22,8 +22,8 @@ from x2kit.errors import PluginError
 from x2kit.plugin.components import Kind
 from x2kit.plugin.loading.admission import admit, new_manager
 from x2kit.plugin.loading.discovery import Candidate, installed, named
+from x2kit.plugin.loading.subcommands import Subcommands
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.subcommands import Subcommands
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from tests.plugin.conftest import Install
 from x2kit.errors import PluginError
 from x2kit.plugin.loading.manager import load_plugins
-from x2kit.plugin.subcommands import OWN, Subcommands
+from x2kit.plugin.loading.subcommands import OWN, Subcommands
 
 HOOK = """\
 from x2kit.plugin import hookimpl
