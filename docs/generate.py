@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser
 from pydantic import BaseModel
 
 from x2kit import errors
-from x2kit.cli import SUBCOMMANDS
+from x2kit.cli import SUBCOMMANDS, module_name
 from x2kit.cli.recipe_keys import KEY_HELP
 from x2kit.cli.recipes.swaps import swaps_as_json, swaps_as_table
 from x2kit.errors import Reason, RecipeError
@@ -373,7 +373,7 @@ def command_line() -> str:
 def _subcommands() -> Iterator[tuple[str, ModuleType, str]]:
     """Name, module and help: x2kit's own, then those of its plugins."""
     for name in SUBCOMMANDS:
-        module = import_module(f"x2kit.cli.{name}")
+        module = import_module(module_name(name))
         yield name, module, module.HELP
     for brought in load_plugins().subcommands:
         if brought.distribution.split(" ")[0] == "x2kit":

@@ -39,7 +39,7 @@ def test_the_package_lists_what_it_imports_lazily() -> None:
 
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
 def test_every_subcommand_shows_examples(x2kit: Run, subcommand: str) -> None:
-    examples = import_module(f"x2kit.cli.{subcommand}").EXAMPLES
+    examples = import_module(cli.module_name(subcommand)).EXAMPLES
     assert f" x2kit {subcommand}" in examples
     done = x2kit(subcommand, "--help")
     assert done.status == 0

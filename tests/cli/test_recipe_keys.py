@@ -42,6 +42,10 @@ def test_whole_sections_are_keys_too() -> None:
     )
 
 
+def test_subcommands_without_recipes_may_have_an_option_named_like_a_section() -> None:
+    assert split_keys(["embed", "--model", "m"], sections=())[0] == ["embed", "--model", "m"]
+
+
 @pytest.mark.parametrize("arguments", [["--training.steps"], ["--training.steps", "--resume"]])
 def test_a_key_without_value_is_refused(arguments: list[str]) -> None:
     with pytest.raises(

@@ -17,6 +17,7 @@ from types import ModuleType
 import jsonargparse
 
 import x2kit
+from x2kit.cli import inference
 from x2kit.cli.completion import PrintCompletion
 from x2kit.cli.parser import ArgumentParser, HelpFormatter
 from x2kit.cli.plugin_subcommands import help_stub, installed_subcommands, load_module
@@ -24,6 +25,7 @@ from x2kit.cli.recipe_keys import KEY_HELP, RecipeKeys, refuse_keys, split_keys
 from x2kit.errors import X2KitError
 from x2kit.plugin.loading.subcommands import OWN
 from x2kit.recipe.faults import nearest
+from x2kit.recipe.schema import SECTIONS
 
 SUBCOMMANDS = OWN
 EXAMPLES = """\
@@ -63,8 +65,9 @@ def _run(arguments: list[str]) -> int:
     modules = {subcommand: _module(subcommand)} if subcommand else _all_modules()
     keys = RecipeKeys()
     if subcommand:
-        arguments, keys = split_keys(arguments)
-        refuse_keys(keys, subcommand, getattr(modules[subcommand], "RECIPE_KEYS", ()))
+        sections = getattr(modules[subcommand], "RECIPE_KEYS", ())
+        arguments, keys = split_keys(arguments, SECTIONS if sections else ())
+        refuse_keys(keys, subcommand, sections)
     parser = _parser(modules)
     if not arguments:
         parser.print_help()
@@ -85,10 +88,16 @@ def _has_actions(parser: jsonargparse.ArgumentParser, subcommand: str) -> bool:
     return any(isinstance(action, argparse._SubParsersAction) and action.required for action in actions)
 
 
+def module_name(subcommand: str) -> str:
+    """Return the name of the module of an own subcommand."""
+    folder = "inference." if subcommand in inference.SUBCOMMANDS else ""
+    return f"x2kit.cli.{folder}{subcommand}"
+
+
 def _module(subcommand: str) -> ModuleType:
     """Import the module of a subcommand. Raises X2KitError if it does not exist."""
     if subcommand in SUBCOMMANDS:
-        return import_module(f"x2kit.cli.{subcommand}")
+        return import_module(module_name(subcommand))
     others = installed_subcommands()
     if (found := others.get(subcommand)) is not None:
         return load_module(found)

@@ -41,8 +41,14 @@ class RecipeKeys:
     help: list[tuple[str, str | None]] = field(default_factory=list)
 
 
-def split_keys(arguments: Sequence[str]) -> tuple[list[str], RecipeKeys]:
-    """Separate recipe keys from other arguments. Raises RecipeError for a key without a value."""
+def split_keys(arguments: Sequence[str], sections: Sequence[str] = SECTIONS) -> tuple[list[str], RecipeKeys]:
+    """Separate recipe keys from other arguments.
+
+    Args:
+        arguments: of the command line.
+        sections: names that are keys without a dot; none for subcommands without recipes, whose option may be --model.
+    Raises: RecipeError for a key without a value.
+    """
     rest: list[str] = []
     keys = RecipeKeys()
     remaining = list(arguments)
@@ -51,7 +57,7 @@ def split_keys(arguments: Sequence[str]) -> tuple[list[str], RecipeKeys]:
         key, equals, value = argument.removeprefix("--").partition("=")
         if argument == "--":
             return [*rest, argument, *remaining], keys
-        if not argument.startswith("--") or not _is_key(key):
+        if not argument.startswith("--") or not ("." in key or key in sections):
             rest.append(argument)
         elif key.endswith(".help"):
             named = not equals and remaining and remaining[0][:1].isupper()
@@ -110,7 +116,3 @@ def print_warnings(resolved: ResolvedRecipe) -> None:
     """Print the warnings of a recipe."""
     for warning in resolved.warnings:
         print(f"warning: {warning}")
-
-
-def _is_key(name: str) -> bool:
-    return "." in name or name in SECTIONS

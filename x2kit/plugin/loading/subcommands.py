@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from x2kit.errors import PluginError
 
-OWN = ("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report", "convert")
+OWN = (
+    *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report", "convert"),
+    *("embed", "match", "locate", "classify", "answer", "describe", "explain"),
+)
 """Subcommands of x2kit itself, reserved."""
 
 
