@@ -29,7 +29,7 @@ LOAD = """
 import sys, torch, x2kit
 from PIL import Image
 model = x2kit.load(sys.argv[1])
-print(type(model.vision).__module__, *model.similarity([Image.new("RGB", (70, 70))], ["a dog"]).shape)
+print(type(model.module.vision).__module__, *model.similarity([Image.new("RGB", (70, 70))], ["a dog"]).shape)
 """
 
 

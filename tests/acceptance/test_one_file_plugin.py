@@ -54,14 +54,15 @@ def test_it_is_evaluated(run: Path) -> None:
 
 
 def test_it_is_loaded_with_its_plugin(run: Path) -> None:
-    model = x2kit.load(run)
+    user = x2kit.load(run)
+    model = user.module
     assert (model.vision.width, model.vision.grid, model.image_spec.size) == (20, GRID, SIZE)
     image = Image.new("RGB", (100, 50), "red")
     with torch.inference_mode():
         features = model.encode_images(model.read([image]))
     assert features.patches.shape == (1, 35, 20)
-    assert model.similarity([image], ["a dog", "ein Hund"]).shape == (1, 2)
-    assert model.locate([image], ["a dog"]).shape == (1, 4)
+    assert user.similarity([image], ["a dog", "ein Hund"]).shape == (1, 2)
+    assert len(user.locate(image, "a dog").boxes) == 1
 
 
 def test_the_run_needs_no_consent_here_and_a_copy_of_it_does(run: Path, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import BertTokenizerFast
 
-import x2kit as package
 from tests.interop import made
 from x2kit.interop import convert as interop
+from x2kit.model import load
 
 from .conftest import Done
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_is_converted_and_reported(x2kit: Subcommand, file: Path, s
     assert counted == len(small.shapes)
     assert "no tokenizer" in done.out
     assert "configuration in the file:\n  image_res: 224\n  embed_dim: 256\n" in done.out
-    model = package.load("weights")
+    model = load("weights")
     assert sum(value.numel() for value in model.parameters()) > 0
     assert not model.training
 
@@ -91,7 +91,7 @@ def test_files_are_read_bare_or_wrapped_and_as_safetensors(
     else:
         made.write(tensors, folder / form)
     assert x2kit("convert", form, "weights").status == 0
-    decoder = package.load("weights").state_dict()["mlm_head.decoder.weight"]
+    decoder = load("weights").state_dict()["mlm_head.decoder.weight"]
     assert torch.equal(decoder, tensors[ending(tensors, "word_embeddings.weight")])
 
 
@@ -117,7 +117,7 @@ def test_positions_are_interpolated_for_another_image_size(
     assert x2kit("convert", "small.th", "weights").status == 0
     done = x2kit("convert", "small.th", "larger", "--image-size", str(2 * size))
     assert (done.status, done.err) == (0, "")
-    assert package.load("larger").image_spec.size == 2 * size == 2 * package.load("weights").image_spec.size
+    assert load("larger").image_spec.size == 2 * size == 2 * load("weights").image_spec.size
     keys = json.loads(Path("larger/account.json").read_text())["keys"]
     resized = {key: row["reason"] for key, row in keys.items() if row["fate"] == "resized"}
     assert set(resized) == {"vision_encoder.pos_embed.weight"}
@@ -130,7 +130,7 @@ def test_positions_are_interpolated_for_another_image_size(
 
     assert x2kit("convert", "larger", "larger.th", "--to", "official").status == 0
     assert x2kit("convert", "larger.th", "again").status == 0
-    assert package.load("again").image_spec.size == 2 * size
+    assert load("again").image_spec.size == 2 * size
 
 
 def test_heads_are_as_given(x2kit: Subcommand, file: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_tokenizer_of_the_right_size_makes_the_model_read_texts(
     done = x2kit("convert", "small.th", "weights", "--tokenizer", "words")
     assert done.status == 0
     assert "no tokenizer" not in done.out
-    tokenizer = package.load("weights").tokenizer
+    tokenizer = load("weights").tokenizer
     (ids,) = tokenizer.encode(["word7 word9"], 8)
     assert tokenizer.decode(ids) == "word7 word9"
     assert ids == [2, 12, 14]  # a checkpoint of X-VLM: no [SEP]
@@ -211,7 +211,7 @@ def test_an_encoder_of_a_plugin_reads_its_own_checkpoints(
     done = x2kit("convert", "mine.th", "weights", "--plugin", "mine.py")
     assert done.status == 0, done.err
     assert "model: Mine," in done.out
-    assert type(package.load("weights").vision).__name__ == "MineEncoder"  # its recipe names the plugin
+    assert type(load("weights").vision).__name__ == "MineEncoder"  # its recipe names the plugin
 
 
 # What a bad one gives

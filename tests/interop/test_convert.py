@@ -9,11 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import x2kit
 from tests.interop import made
 from x2kit.errors import WeightsError
 from x2kit.interop.convert import FACTS, KEPT, from_official, to_official
-from x2kit.model import save_weights
+from x2kit.model import load, save_weights
 from x2kit.plugin.registry import Registry
 
 
@@ -25,7 +24,7 @@ def weights(tmp_path: Path, tensors: dict[str, Tensor], registry: Registry) -> P
 
 
 def test_keys_and_values_lie_above_each_other(weights: Path, tensors: dict[str, Tensor]) -> None:
-    state = x2kit.load(weights).state_dict()
+    state = load(weights).state_dict()
     prefix = "text_encoder.bert.encoder.layer."
     first = min(
         int(name.removeprefix(prefix).split(".")[0]) for name in tensors if ".crossattention." in name
@@ -57,7 +56,7 @@ def test_weights_of_ones_own_take_the_layout_that_fits(weights: Path, tensors: d
 def test_a_changed_parameter_goes_back_changed(weights: Path, tensors: dict[str, Tensor]) -> None:
     """The notes keep what a model has no place for, and nothing else: training between the two ways counts."""
     assert set(load_file(weights / KEPT)) == {name for name in tensors if name.endswith("position_ids")}
-    model = x2kit.load(weights)
+    model = load(weights)
     model.temperature.data.fill_(0.125)
     save_weights(model, (weights / "recipe.yaml").read_text(), weights)
     to_official(weights, weights / "back.th")
@@ -78,7 +77,7 @@ def test_a_twin_that_differs_is_kept_and_comes_back(
     tensors[twin] = tensors[twin] + 1
     found = from_official(made.write(tensors, tmp_path / "small.th"), tmp_path / "weights", registry)
     assert found.account.rows[twin][0] == "kept"
-    bias = x2kit.load(tmp_path / "weights").state_dict()["mlm_head.decoder.bias"]
+    bias = load(tmp_path / "weights").state_dict()["mlm_head.decoder.bias"]
     assert torch.equal(bias, tensors["text_encoder.cls.predictions.decoder.bias"])
     to_official(tmp_path / "weights", tmp_path / "back.th")
     assert torch.equal(torch.load(tmp_path / "back.th", weights_only=True)["model"][twin], tensors[twin])

@@ -12,7 +12,7 @@ import yaml
 import x2kit
 from tests.model import tiny
 from x2kit.errors import PluginError
-from x2kit.model import build_model, save_weights
+from x2kit.model import X2VLM, build_model, load, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import write_recipe
@@ -81,13 +81,13 @@ def test_only_the_list_of_plugins_is_rewritten(tmp_path: Path, plugins: str) -> 
 
 def test_weights_are_not_opened_without_consent_to_their_plugin(weights: Path, marker: Path) -> None:
     with pytest.raises(PluginError, match=r"plugins=\['.*/weights/plugins/tiny\.py'\]"):
-        x2kit.load(weights)
+        load(weights)
     assert not marker.exists()
 
 
 def test_weights_that_moved_are_opened_with_the_copy_that_they_carry(weights: Path, marker: Path) -> None:
     moved = weights.rename(weights.with_name("moved"))
-    model = x2kit.load(moved, plugins=[moved / "plugins" / "tiny.py"])
+    model = load(moved, plugins=[moved / "plugins" / "tiny.py"])
     assert marker.exists()
     assert model.vision.width == 8
 
@@ -96,12 +96,12 @@ def test_weights_are_opened_with_a_file_of_the_same_name_elsewhere(weights: Path
     elsewhere = weights.parent / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "tiny.py").write_text(Path(tiny.__file__).read_text())
-    assert x2kit.load(weights, plugins=[elsewhere / "tiny.py"]).vision.width == 8
+    assert load(weights, plugins=[elsewhere / "tiny.py"]).vision.width == 8
     assert not marker.exists()
 
 
 def test_weights_whose_plugins_are_trusted_are_opened(weights: Path, marker: Path) -> None:
-    assert x2kit.X2VLM.from_pretrained(weights, trust_plugins=True).vision.width == 8
+    assert X2VLM.from_pretrained(weights, trust_plugins=True).vision.width == 8
     assert marker.exists()
 
 

@@ -9,8 +9,7 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-import x2kit
-from tests.model import tiny
+from tests.model import plain, tiny
 from x2kit.errors import PluginError, WeightsError
 from x2kit.model import X2VLM, load, save_weights
 
@@ -33,9 +32,9 @@ def refused(directory: Path, kind: type[Exception] = WeightsError) -> str:
 
 
 def test_a_loaded_model_gives_equal_outputs(model: X2VLM, weights: Path, images: list[Image.Image]) -> None:
-    loaded = x2kit.load(weights)
-    for ask in ("similarity", "match", "locate"):
-        assert torch.equal(getattr(loaded, ask)(images, TEXTS), getattr(model, ask)(images, TEXTS)), ask
+    loaded = load(weights)
+    for ask in (plain.similarity, plain.match, plain.locate):
+        assert torch.equal(ask(loaded, images, TEXTS), ask(model, images, TEXTS)), ask
     own, theirs = model.state_dict(), loaded.state_dict()
     assert list(own) == list(theirs)
     assert all(torch.equal(own[name], theirs[name]) for name in own)

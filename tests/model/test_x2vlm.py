@@ -189,47 +189,8 @@ def test_paths_bytes_and_images_are_read_alike(model: X2VLM, images: Images, tmp
     assert_close(read[0, :, 8, 8], torch.tensor([1.0, 0.0, 0.0]))
 
 
-def test_similarity_is_every_image_with_every_text(model: X2VLM, images: Images) -> None:
-    table = model.similarity(images[:2], TEXTS)
-    assert table.shape == (2, 3)
-    assert (table.abs() <= 1 + 1e-6).all()
-    for i in range(2):
-        for j in range(3):
-            assert_close(model.similarity([images[i]], [TEXTS[j]])[0, 0], table[i, j])
-
-
-def test_match_scores_pairs(model: X2VLM, images: Images) -> None:
-    together = model.match(images, TEXTS)
-    assert together.shape == (3,)
-    assert ((together > 0) & (together < 1)).all()
-    apart = [model.match([image], [text])[0] for image, text in zip(images, TEXTS, strict=True)]
-    assert_close(together, torch.stack(apart))
-    assert not torch.allclose(model.match(images[::-1], TEXTS), together)
-
-
-def test_match_is_the_probability_of_class_1(model: X2VLM, images: Images) -> None:
-    features = model.encode_images(model.read(images))
-    ids, mask = model.tokenize(TEXTS)
-    fused = model.fuse(model.encode_texts(ids, mask), mask, image_context(features, torch.arange(3)))
-    logits = model.itm_logits(fused)
-    assert_close(model.match(images, TEXTS), torch.sigmoid(logits[:, 1] - logits[:, 0]))
-
-
-def test_locate_predicts_a_box_per_pair(model: X2VLM, images: Images) -> None:
-    together = model.locate(images, TEXTS)
-    assert together.shape == (3, 4)
-    apart = [model.locate([image], [text])[0] for image, text in zip(images, TEXTS, strict=True)]
-    assert_close(together, torch.stack(apart))
-
-
-@pytest.mark.parametrize("ask", ["match", "locate"])
-def test_unequal_numbers_of_images_and_texts_are_refused(model: X2VLM, images: Images, ask: str) -> None:
-    with pytest.raises(ShapeError, match="found 3 images, 2 texts"):
-        getattr(model, ask)(images, TEXTS[:2])
-
-
 def test_an_unreadable_image_is_refused(model: X2VLM) -> None:
     with pytest.raises(DataError, match=r"no image at absent\.png"):
-        model.similarity(["absent.png"], TEXTS)
+        model.read(["absent.png"])
     with pytest.raises(DataError, match="nothing remains of the text"):
         model.tokenize(["..."])

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import x2kit
 from tests.interop import made
 from x2kit.interop.convert import Converted, from_official, to_official
 from x2kit.interop.layout import official_buffers
+from x2kit.model import load
 from x2kit.plugin.loading.manager import load_plugins
 
 from .evidence import check_equal
@@ -85,7 +85,7 @@ def kinds() -> list[str]:
 def test_official_buffers_follow_from_the_settings(name: str, tmp_path: Path) -> None:
     inventory = made.inventory(name).scaled()
     layout = convert(made.checkpoint(name, tmp_path / "random.th"), tmp_path / "random").layout
-    buffers = official_buffers(x2kit.load(tmp_path / "random"), layout)
+    buffers = official_buffers(load(tmp_path / "random"), layout)
     shapes = {key: tuple(value.shape) for key, value in buffers.items()}
     recorded = {key: inventory.shapes[key] for key in inventory.buffers if key in buffers}
     check_equal(f"keys/{name}.json", "shapes of buffers that follow from the settings", shapes, recorded)
@@ -123,6 +123,6 @@ def test_the_base_model_converts_at_its_real_size(tmp_path: Path) -> None:
     inventory = made.inventory(name)
     source = made.write(made.tensors_of(inventory), tmp_path / f"{name}.th", config=made.CONFIG)
     check_there_and_back(inventory, source, tmp_path)
-    model = x2kit.load(tmp_path / "weights")
+    model = load(tmp_path / "weights")
     parameters = sum(value.numel() for value in model.parameters())
     check_equal(f"keys/{name}.json", "number of parameters at real size", parameters, inventory.parameters)

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from x2kit_fusion import DoubledCross
 
-import x2kit
 from x2kit.data.pipeline.batch import TaskRows
 from x2kit.interop.convert import FACTS, from_official, to_official
-from x2kit.model import X2VLM
+from x2kit.model import X2VLM, load
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.tasks import FusedTexts, Prediction, Texts
@@ -209,7 +208,7 @@ def test_a_doubled_checkpoint_converts_and_comes_back(tmp_path: Path) -> None:
     assert isinstance(found.config.fusion, DoubledCross)
     assert (found.config.heads.answers, found.config.heads.answer_images) == (2, 1)
 
-    model = x2kit.load(tmp_path / "weights")
+    model = load(tmp_path / "weights")
     model._mean.zero_()
     model._std.fill_(1)
     logits = run(model, TOGETHER, features("xvlm", model), tensors, pair_of(tensors)).logits

@@ -16,6 +16,7 @@ from PIL import Image
 
 import x2kit
 from tests.data.stubs import WORDS, Scenes, StubScenes
+from tests.model import plain
 from tests.plugins.debug_settings import FUSION, TEXT, VISION, WIDTH
 from x2kit.data.config import LOSSES, DataConfig, StreamKind
 from x2kit.evaluation.config import EvaluationConfig
@@ -64,8 +65,8 @@ def recipe_of(names: Names) -> x2kit.Recipe:
     """One step on every kind of stream, and retrieval on a few images."""
     vision, text, fusion = names
     scenes = FilmedScenes(count=8)
-    plain = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
-    common = {"source": scenes, "batch_size": 2, "max_tokens": 12, "transform": plain}
+    unchanged = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
+    common = {"source": scenes, "batch_size": 2, "max_tokens": 12, "transform": unchanged}
     more: dict[str, dict[str, Any]] = {
         "regions": {"images_from": "images", "batch_size": 4},
         "videos": {"frames": 2, "min_clip_frames": 2},
@@ -111,9 +112,9 @@ def outputs(model: X2VLM, image_size: int) -> list[torch.Tensor]:
     """What people ask of a model: similarity, matching, boxes."""
     images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green")]
     texts = [" ".join(WORDS[:2]), WORDS[2]]
-    asked = (model.similarity(images, texts), model.match(images, texts), model.locate(images, texts))
+    asked = [ask(model, images, texts) for ask in (plain.similarity, plain.match, plain.locate)]
     assert model.image_spec.size == image_size
-    return list(asked)
+    return asked
 
 
 def named(model: X2VLM, part: str) -> list[tuple[str, torch.Tensor]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.evaluation.stubs import SPEC, Listed, photo
+from tests.model import plain
 from x2kit.model import X2VLM
 from x2kit.plugin.encoders import Context
 from x2kit.tasks import scoring
@@ -29,7 +30,7 @@ def test_vectors_do_not_depend_on_the_batch(
     model: X2VLM, banks: tuple[ImageBank, TextBank, list[str]]
 ) -> None:
     images, texts, words = banks
-    expected = model.similarity([record["image"] for record in SOURCE.records], words)
+    expected = plain.similarity(model, [record["image"] for record in SOURCE.records], words)
     torch.testing.assert_close(images.projected @ texts.projected.T, expected, **EXACT)
 
 
@@ -54,8 +55,8 @@ def test_every_pair_gets_the_score_that_it_gets_alone(
     assert logits[:, 1].std() > 0.05  # the head distinguishes pairs, else equality would prove nothing
     shown = [SOURCE.records[index]["image"] for index in pairs[:, 0]]
     sentences = [words[index] for index in pairs[:, 1]]
-    torch.testing.assert_close(logits.softmax(1)[:, 1], model.match(shown, sentences), **EXACT)
-    torch.testing.assert_close(boxes, model.locate(shown, sentences), **EXACT)
+    torch.testing.assert_close(logits.softmax(1)[:, 1], plain.match(model, shown, sentences), **EXACT)
+    torch.testing.assert_close(boxes, plain.locate(model, shown, sentences), **EXACT)
 
 
 def test_a_pass_holds_few_tokens_and_each_image_once(
@@ -63,11 +64,11 @@ def test_a_pass_holds_few_tokens_and_each_image_once(
 ) -> None:
     monkeypatch.setitem(scoring.TOKENS_AT_ONCE, "cpu", 40)
     passes: list[tuple[tuple[int, ...], Tensor, int]] = []
-    plain = X2VLM.fuse
+    fuse = X2VLM.fuse
 
     def counted(self: X2VLM, text: Tensor, mask: Tensor, context: Context, summary_rows: int = 0) -> Tensor:
         passes.append((tuple(text.shape[:2]), context.tokens, summary_rows))
-        return plain(self, text, mask, context, summary_rows)
+        return fuse(self, text, mask, context, summary_rows)
 
     monkeypatch.setattr(X2VLM, "fuse", counted)
     images, texts, words = banks

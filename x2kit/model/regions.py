@@ -64,7 +64,7 @@ def _covered(centre: Tensor, size: Tensor, count: int) -> Tensor:
 
 
 def boxes_in_pixels(bbox: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Convert boxes of `X2VLM.locate` to the format of records.
+    """Convert boxes of `X2VLM.predict_bbox` to the format of records.
 
     Args:
         bbox: [B, 4] cxcywh in [0, 1].

@@ -288,7 +288,7 @@ class X2VLM(nn.Module):
             self.temperature.clamp_(*TEMPERATURE_RANGE)
             self.text_temperature.clamp_(*TEMPERATURE_RANGE)
 
-    # Images and texts in, numbers out: for users. A single image or text needs no list.
+    # Images and texts in, tensors out. A single image or text needs no list.
 
     def read(self, images: ImageInput | Iterable[ImageInput]) -> Tensor:
         """Read and resize images for the encoder: [B, C, H, W] float in [0, 1].
@@ -317,66 +317,14 @@ class X2VLM(nn.Module):
         mask = torch.arange(length) < lengths[:, None]
         return ids.to(self.device), mask.to(self.device)
 
-    @torch.inference_mode()
-    def similarity(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
-        """Compute the cosine similarity [images, texts] of every image with every text.
-
-        Args:
-            images: one image or several, as `read` takes them.
-            texts: one text or several. Without images or texts the result is empty.
-        """
-        images, texts = image_list(images), text_list(texts)
-        if not (images and texts):
-            return torch.empty(len(images), len(texts), device=self.device)
-        vectors = self.project_images(self.encode_images(self.read(images)).summary)
-        return vectors @ self.project_texts(self.encode_texts(*self.tokenize(texts))).T
-
-    @torch.inference_mode()
-    def match(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
-        """Compute the probability [B] that text i describes image i. Raises ShapeError if the numbers differ."""
-        images, texts = _pairs(images, texts)
-        if not images:
-            return torch.empty(0, device=self.device)
-        return self.itm_logits(self._fuse_pairs(images, texts)).softmax(1)[:, 1]
-
-    @torch.inference_mode()
-    def locate(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> Tensor:
-        """Predict the box of text i in image i: [B, 4], cxcywh as shares of the image's sides.
-
-        `x2kit.model.boxes_in_pixels` converts them to pixels: left upper corner, width and height.
-
-        Raises: ShapeError if the numbers of images and texts differ.
-        """
-        images, texts = _pairs(images, texts)
-        if not images:
-            return torch.empty(0, 4, device=self.device)
-        return self.predict_bbox(self._fuse_pairs(images, texts))
-
-    def _fuse_pairs(self, images: Sequence[ImageInput], texts: Sequence[str]) -> Tensor:
-        features = self.encode_images(self.read(images))
-        ids, mask = self.tokenize(texts)
-        context = image_context(features, torch.arange(len(images), device=self.device))
-        return self.fuse(self.encode_texts(ids, mask), mask, context, summary_rows=len(texts))
-
     @classmethod
     def from_pretrained(
         cls, directory: str | Path, *, plugins: Sequence[str | Path] = (), trust_plugins: bool = False
     ) -> X2VLM:
-        """Load the model of a weights or run directory; see `x2kit.load`."""
+        """Load the model of a weights or run directory; see `x2kit.model.load`."""
         from x2kit.model import load
 
         return load(directory, plugins=plugins, trust_plugins=trust_plugins)
-
-
-def _pairs(
-    images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]
-) -> tuple[list[ImageInput], list[str]]:
-    pairs = image_list(images), text_list(texts)
-    if len(pairs[0]) != len(pairs[1]):
-        raise ShapeError(
-            f"expected as many texts as images, found {len(pairs[0])} images, {len(pairs[1])} texts"
-        )
-    return pairs
 
 
 def _masked_language_head(text: TextEncoder, fusion: FusionEncoder, heads: HeadsConfig) -> MaskedLanguageHead:

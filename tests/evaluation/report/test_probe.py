@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.evaluation.stubs import Listed, photo
+from tests.model import plain
 from x2kit.evaluation.report.probe import PartOfSource, Probe, languages_shown
 from x2kit.model import boxes_in_pixels
 from x2kit.tasks import Grounding
@@ -22,7 +23,7 @@ def test_captions_are_uncleaned_with_similarities_of_the_model(probe: Probe) -> 
     assert language is not None
     assert language.written[0] == probe.part[0]["caption"][0]["de"]  # type: ignore[index,typeddict-item]
     images = [probe.part[position]["image"] for position in range(9)]
-    expected = probe.model.similarity(images, language.written).T
+    expected = plain.similarity(probe.model, images, language.written).T
     torch.testing.assert_close(language.similarity, expected)
     for query, image in enumerate(language.images):
         right = expected[query, image]
@@ -37,8 +38,10 @@ def test_probabilities_equal_those_of_the_model(probe: Probe) -> None:
     language = probe.captions("en", trained=True)
     assert language is not None
     pairs = [(0, 3), (5, 3), (5, 8)]
-    expected = probe.model.match(
-        [probe.part[position]["image"] for position, _ in pairs], [language.written[row] for _, row in pairs]
+    expected = plain.match(
+        probe.model,
+        [probe.part[position]["image"] for position, _ in pairs],
+        [language.written[row] for _, row in pairs],
     )
     assert probe.match(language, pairs) == pytest.approx(expected.tolist(), abs=1e-5)
     assert probe.match(language, []) == []
@@ -51,7 +54,7 @@ def test_boxes_equal_those_of_the_model_for_the_chosen_regions(probe: Probe) -> 
     region = probe.part[7]["regions"][0]
     assert guess.text == region["caption"]["en"]  # type: ignore[call-overload,index]
     assert guess.truth == pytest.approx([0.25, 0.25, 0.5, 0.5])  # 12 x 8 at the corner of 24 x 16 pixels
-    predicted = probe.model.locate([probe.part[7]["image"]], [guess.text])
+    predicted = plain.locate(probe.model, [probe.part[7]["image"]], [guess.text])
     assert guess.predicted == pytest.approx(predicted[0].tolist(), abs=1e-5)
     boxes = boxes_in_pixels(torch.cat([predicted, torch.tensor([guess.truth])]), [(24, 16)] * 2)
     assert guess.iou == pytest.approx(float(pixel_iou(boxes[:1], boxes[1:])), abs=1e-5)

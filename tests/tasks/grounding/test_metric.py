@@ -1,4 +1,4 @@
-"""Grounding metric against `X2VLM.locate` and known boxes."""
+"""Grounding metric against the plain formulation and known boxes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.data.stubs import spoken
 from tests.evaluation.stubs import Listed, photo, tiny_model
+from tests.model import plain as plain_model
 from x2kit.errors import DataError, HeadError
 from x2kit.model import X2VLM, boxes_in_pixels
 from x2kit.model.config import HeadName, HeadsConfig
@@ -37,7 +38,9 @@ def test_predictions_equal_those_of_locate_for_each_region(
     records = [photo(index) for index in range(5)]
     result = measure_grounding(Grounding(iou=0.1), context(source=Listed(records), languages=("de",)))
     names = [region["caption"]["de"] for record in records for region in record["regions"]]  # type: ignore[index,call-overload]
-    expected = model.locate([record["image"] for record in records for _ in record["regions"]], names)
+    expected = plain_model.locate(
+        model, [record["image"] for record in records for _ in record["regions"]], names
+    )
     pixels = boxes_in_pixels(expected.double(), [(24, 16)] * 10)
     torch.testing.assert_close(located[0].predicted, pixels, rtol=0, atol=1e-5)
     torch.testing.assert_close(located[0].normalised, expected.double(), rtol=0, atol=1e-6)
@@ -153,7 +156,7 @@ def test_the_results_file_has_the_boxes_in_pixels(context: Make) -> None:
     assert [(each["id"], each["text"]) for each in boxes] == [
         ("photo-3", text) for text in texts_of(photo(3))
     ]
-    located = given.model.locate([photo(3)["image"]] * 2, texts_of(photo(3)))
+    located = plain_model.locate(given.model, [photo(3)["image"]] * 2, texts_of(photo(3)))
     expected = boxes_in_pixels(located, [(24, 16)] * 2)
     torch.testing.assert_close(torch.tensor([each["bbox"] for each in boxes]), expected, atol=1e-4, rtol=0)
 
