@@ -310,28 +310,29 @@ def _signature(function: Callable[..., Any]) -> str:
 
 
 def model() -> str:
-    """The model class: methods for images and texts, then those for tensors."""
+    """The model class: images and texts to tensors, then the methods for tensors."""
     from x2kit.model import X2VLM, boxes_in_pixels, load  # the only page that needs torch
 
     own = vars(X2VLM)
     public = [name for name in own if not name.startswith("_") and not isinstance(own[name], property)]
     methods = [name for name in public if callable(getattr(X2VLM, name)) and name != "from_pretrained"]
     facts = [[f"`{name}`", value.__doc__ or ""] for name, value in own.items() if isinstance(value, property)]
-    people = ["similarity", "match", "locate", "read", "tokenize"]
+    people = ["read", "tokenize"]
     parts = [
-        "`x2kit.load` gives an `X2VLM`, a `torch.nn.Module` of three encoders and the heads. "
+        "`x2kit.model.load` gives an `X2VLM`, a `torch.nn.Module` of three encoders and the heads; `x2kit.load` gives "
+        "it as `module` of an object with methods for [images and texts](../how-to/use-a-model.md). "
         "`x2kit.model.save_weights` writes its weights, recipe, tokenizer and preprocessing.",
-        f"```text\nx2kit.load{_signature(load)}\n```",
+        f"```text\nx2kit.model.load{_signature(load)}\n```",
         documented(load),
         "## Images and texts in",
-        "Every method takes one image or text, or several in any order of types: paths, URLs, bytes of encoded files, "
-        "PIL images, arrays, tensors. A single text is a `str`, a batch of images a tensor or an array of four axes. "
-        "No images or no texts give an empty tensor.",
+        "Both take one image or text, or several in any order of types: paths, URLs, bytes of encoded files, "
+        "PIL images, arrays, tensors. A single text is a `str`, a batch of images a tensor or an array of four axes.",
         *_methods(X2VLM, people),
         "## Coordinates",
         "| where | form | unit |\n| --- | --- | --- |\n"
         "| `regions` of a [record](records.md) | left, top, width, height | pixels of the stored image |\n"
-        "| `X2VLM.locate`, `predict_bbox`, `encode_regions`, the box losses | centre x, centre y, width, height | "
+        "| `Model.locate`, `Model.embed_regions` | left, top, width, height | pixels of the original image |\n"
+        "| `X2VLM.predict_bbox`, `encode_regions`, the box losses | centre x, centre y, width, height | "
         "share of the image's width and height, 0 to 1 |",
         "The origin is the upper left corner. An image is resized to the encoder's square "
         "without keeping its aspect ratio, so shares of the image and of the square are equal.",

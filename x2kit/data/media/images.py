@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,8 @@ REDUCTIONS = (8, 4, 2)
 Loaded: TypeAlias = Image.Image | Numbers
 """A decoded image: a PIL image for 8 bits in grey or colour, else an array [H, W, C]."""
 _MODES = {1: "L", 3: "RGB"}
+_WARNING_FILTERS = Lock()
+"""Held while the filters of warnings are changed, which all threads share."""
 _SIZES = {b"\x89PNG": (">II", 16), b"GIF8": ("<HH", 6), b"BM": ("<ii", 18)}
 """Layout and offset of width and height by the first bytes of a format."""
 
@@ -146,7 +149,7 @@ def _open(image: Any, by_pil: bool) -> Image.Image | PixelArray:
         raise DataError(f"an image of 0 bytes{_location(source)}", reason=Reason.IMAGE_EMPTY)
     if not by_pil and (array := _open_array(source)):
         return array
-    with warnings.catch_warnings():
+    with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file with huge dimensions
         try:
             return Image.open(source, formats=_formats())
