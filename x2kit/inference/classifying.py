@@ -38,10 +38,17 @@ def classify(
     vectors = embed_labels(model, names, choose_templates(templates, language))
     shown = images if isinstance(images, Embeddings) else model.embed_images(images)
     refuse_errors(shown)
-    logits = torch.from_numpy(np.asarray(shown, np.float32) @ vectors.T) / model.temperature
+    return rank_labels(shown, names, vectors, model.temperature)
+
+
+def rank_labels(
+    images: Embeddings, labels: Sequence[str], vectors: Vectors, temperature: float
+) -> list[Classification]:
+    """Rank labels by softmax over similarity / temperature; `vectors` [K, E] are those of `embed_labels`."""
+    logits = torch.from_numpy(np.asarray(images, np.float32) @ vectors.T) / temperature
     return [
-        Classification(name, _best_first(names, row.tolist()))
-        for name, row in zip(shown.names, logits.softmax(1), strict=True)
+        Classification(name, _best_first(labels, row.tolist()))
+        for name, row in zip(images.names, logits.softmax(1), strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ I images, T texts, P pairs, K candidates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -51,6 +52,7 @@ def match(model: Model, images: ImageInput | Iterable[ImageInput], texts: str | 
     """Match image i with text i; see `Model.match`."""
     given, words = image_list(images), text_list(texts)
     pairs = _paired(len(given), len(words))
+    pairs[:, 0] = _first_places(given)[pairs[:, 0]]
     scores = score_pairs(model, given, words, pairs)
     return [
         Match(
@@ -72,6 +74,13 @@ def _paired(images: int, texts: int) -> Tensor:
     count = 0 if 0 in (images, texts) else max(images, texts)
     rows = torch.arange(count)
     return torch.stack([rows if images > 1 else rows * 0, rows if texts > 1 else rows * 0], 1)
+
+
+def _first_places(images: Sequence[ImageInput]) -> Tensor:
+    """Return for each image the position of the first with the same path, which is encoded for both, [I]."""
+    first: dict[str | Path | int, int] = {}
+    keys = (image if isinstance(image, str | Path) else row for row, image in enumerate(images))
+    return torch.tensor([first.setdefault(key, row) for row, key in enumerate(keys)], dtype=torch.int64)
 
 
 class PairScores(NamedTuple):

@@ -29,11 +29,11 @@ def test_numpy_maps_the_vectors_and_a_file_has_the_names(tmp_path: Path, dtype: 
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_million_rows_need_no_longer_header(tmp_path: Path) -> None:
+def test_more_digits_need_no_longer_header(tmp_path: Path) -> None:
     with vector_file(tmp_path / "v.npy", 1, "float16", {}) as file:
-        for _ in range(1000):
-            file.add("text", [""] * 1001, np.zeros((1001, 1), np.float32))
-    assert np.load(tmp_path / "v.npy", mmap_mode="r").shape == (1_001_000, 1)
+        for _ in range(100):
+            file.add("text", [""] * 101, np.ones((101, 1), np.float32))
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), np.ones((10_100, 1)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jsonargparse
 from jsonargparse.typing import PositiveInt
 
-from x2kit.cli.inference.inputs import Item, batched, read_images
+from x2kit.cli.inference.inputs import read_images
 from x2kit.cli.inference.options import (
     INPUTS,
     add_batch_arguments,
@@ -15,13 +13,11 @@ from x2kit.cli.inference.options import (
     add_output_arguments,
     add_text_arguments,
     load_model,
+    stream_images,
     texts_of,
 )
 from x2kit.cli.inference.output import Output, number
 from x2kit.errors import X2KitError
-
-if TYPE_CHECKING:
-    from x2kit.inference import Classification
 
 HELP = "rank labels for images, in any language of the model"
 EXAMPLES = f"""\
@@ -45,9 +41,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="text with {} for the label; embeddings of several are averaged; repeatable",
     )
-    parser.add_argument("--language", type=str, metavar="CODE", help="language of the model's own templates")
     parser.add_argument("--count", type=PositiveInt, default=5, metavar="N", help="labels to print an image")
-    add_batch_arguments(parser, 32)
+    add_batch_arguments(parser, 64, workers=True)
     add_output_arguments(parser)
 
 
@@ -57,13 +52,12 @@ def run(options: jsonargparse.Namespace) -> int:
     if not labels:
         raise X2KitError("no labels; give --label TEXT or --labels FILE")
     model = load_model(options)
+    from x2kit.inference.classifying import choose_templates, embed_labels, rank_labels  # imports torch
 
-    def classify(items: list[Item]) -> list[Classification]:
-        images = [item.image for item in items]
-        return model.classify(images, labels, options.template or "{}", options.language)
-
-    for batch in batched(read_images(options.inputs, (), output.fail), options.batch_size):
-        for found in output.each(batch, classify):
+    vectors = embed_labels(model, labels, choose_templates(options.template or "{}", None))
+    images = (item.image for item in read_images(options.inputs, (), output.fail))
+    for batch in stream_images(model, images, options):
+        for found in rank_labels(output.readable(batch), labels, vectors, model.temperature):
             best = found.labels[: options.count]
             fields = found.to_dict() | {"labels": [label.to_dict() for label in best]}
             output.write(fields, [(number(label.probability), label.text, found.image) for label in best])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonargparse
@@ -17,11 +17,13 @@ from x2kit.cli.inference.options import (
     add_output_arguments,
     add_text_arguments,
     load_model,
+    stream_images,
     texts_of,
 )
 from x2kit.cli.inference.output import Output
 from x2kit.cli.inference.vector_files import check_output, vector_file
 from x2kit.errors import X2KitError
+from x2kit.terminal import TaskProgress
 
 if TYPE_CHECKING:
     from x2kit.inference import Embeddings, Model
@@ -66,22 +68,30 @@ def run(options: jsonargparse.Namespace) -> int:
         raise X2KitError("nothing to embed; give files, folders, -, --text TEXT or --texts FILE")
     path = None if options.output is None else check_output(options.output)
     model = load_model(options)
-    facts = {"x2kit.model": model.name, "x2kit.fingerprint": model.fingerprint}
-    opened = nullcontext() if path is None else vector_file(path, model.dim, options.dtype, facts)
-    with opened as file:
-        for kind, found in _embeddings(model, _inputs(texts, options.inputs, output), options):
-            for error in found.errors:
-                output.fail(error.name, error.message)
-            broken = {error.index for error in found.errors}
-            rows = [row for row in range(len(found.names)) if row not in broken]
-            names, vectors = [found.names[row] for row in rows], found.vectors[rows]
-            if file is not None:
-                file.add(kind, names, vectors)
-                continue
-            for name, vector in zip(names, vectors.astype(float).round(7).tolist(), strict=True):
-                shown = " ".join(f"{value:.4f}" for value in vector[:SHOWN])
-                output.write({kind: name, "vector": vector}, [(name, f"{shown} … ({len(vector)})")])
+    batches = _embeddings(model, _inputs(texts, options.inputs, output), options)
+    readable = ((kind, output.readable(found)) for kind, found in batches)
+    if path is None:
+        _print(readable, output)
+    else:
+        _save(readable, model, path, options.dtype)
     return output.status
+
+
+def _print(batches: Iterable[tuple[str, Embeddings]], output: Output) -> None:
+    for kind, found in batches:
+        for name, vector in zip(found.names, found.vectors.astype(float).round(7).tolist(), strict=True):
+            first = " ".join(f"{value:.4f}" for value in vector[:SHOWN])
+            output.write({kind: name, "vector": vector}, [(name, f"{first} … ({len(vector)})")])
+
+
+def _save(batches: Iterable[tuple[str, Embeddings]], model: Model, path: Path, dtype: str) -> None:
+    facts = {"x2kit.model": model.name, "x2kit.fingerprint": model.fingerprint}
+    done = 0
+    with vector_file(path, model.dim, dtype, facts) as file, TaskProgress() as progress:
+        for kind, found in batches:
+            file.add(kind, found.names, found.vectors)
+            done += len(found)
+            progress("embedding", done, None)
 
 
 def _inputs(texts: list[str], inputs: list[str], output: Output) -> Iterator[tuple[str, str]]:
@@ -98,16 +108,14 @@ def _embeddings(
     model: Model, inputs: Iterable[tuple[str, str]], options: jsonargparse.Namespace
 ) -> Iterator[tuple[str, Embeddings]]:
     """Yield batches of embeddings of consecutive inputs of a kind."""
-    settings = {"batch_size": options.batch_size}
-    if options.workers is not None:
-        settings["workers"] = options.workers
     for kind, group in groupby(inputs, lambda pair: pair[0]):
         values = (value for _, value in group)
         if kind == "image":
-            batches = model.stream_images(values, **settings)
+            batches = stream_images(model, values, options)
         else:
             size = options.batch_size * TEXT_BATCHES
             batches = (
-                model.embed_texts(batch, batch_size=options.batch_size) for batch in batched(values, size)
+                model.embed_texts(batch, batch_size=options.batch_size, progress=False)
+                for batch in batched(values, size)
             )
         yield from ((kind, found) for found in batches)

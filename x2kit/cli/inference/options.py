@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import X2KitError
 
 if TYPE_CHECKING:
-    from x2kit.inference import Model
+    from x2kit.inference import Embeddings, Model
 
 INPUTS = """
 inputs: files, URLs, folders (searched for images and videos by suffix), patterns in quotes, or - for
@@ -39,7 +40,10 @@ def add_model_arguments(parser: jsonargparse.ArgumentParser, inputs: str = "+") 
         "--device", type=str, default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps"
     )
     parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of matrix products"
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="fp32", help="of matrix products"
+    )
+    parser.add_argument(
+        "--tokenizer", type=str, metavar="NAME_OR_DIR", help="of an official checkpoint, which has none"
     )
     add_plugin_argument(parser)
     parser.add_argument(
@@ -48,7 +52,7 @@ def add_model_arguments(parser: jsonargparse.ArgumentParser, inputs: str = "+") 
 
 
 def add_batch_arguments(parser: jsonargparse.ArgumentParser, batch_size: int, workers: bool = False) -> None:
-    """Add `--batch-size`, and `--workers` if images are decoded in workers."""
+    """Add `--batch-size`, and `--workers` if the threads that decode images can be chosen."""
     parser.add_argument(
         "--batch-size",
         type=PositiveInt,
@@ -58,7 +62,10 @@ def add_batch_arguments(parser: jsonargparse.ArgumentParser, batch_size: int, wo
     )
     if workers:
         parser.add_argument(
-            "--workers", type=NonNegativeInt, metavar="N", help="workers that decode images; 0 decodes inline"
+            "--workers",
+            type=NonNegativeInt,
+            metavar="N",
+            help="threads that decode images; by default one a core",
         )
 
 
@@ -102,6 +109,13 @@ def required_texts(options: jsonargparse.Namespace, name: str) -> list[str]:
     return texts
 
 
+def stream_images(
+    model: Model, images: Iterable[str | None], options: jsonargparse.Namespace
+) -> Iterator[Embeddings]:
+    """Embed images batch by batch, with the batch size and the workers of the options."""
+    return model.stream_images(images, batch_size=options.batch_size, workers=options.workers)
+
+
 def load_model(options: jsonargparse.Namespace) -> Model:
     """Load the model that the options name. Imports torch."""
     import x2kit
@@ -110,6 +124,7 @@ def load_model(options: jsonargparse.Namespace) -> Model:
         options.model,
         options.device,
         options.precision,
+        tokenizer=options.tokenizer,
         plugins=options.plugin,
         trust_plugins=options.trust_plugins,
     )

@@ -19,6 +19,8 @@ from x2kit.io.atomic import make_folder, storage_errors
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from x2kit.inference import Embeddings
+
 LONGEST_NAME = 60
 """Characters of a drawing's name without number and suffix, of up to 4 bytes each; file systems allow 255 bytes."""
 CONTROL = ("Cc", "Zl", "Zp")
@@ -100,6 +102,17 @@ class Output:
             for item in batch:
                 with self.failures(item):
                     yield from compute([item])
+
+    def readable(self, found: Embeddings) -> Embeddings:
+        """Report the unreadable inputs of a batch, and return the others."""
+        import numpy as np
+
+        from x2kit.inference import Embeddings
+
+        for error in found.errors:
+            self.fail(error.name, error.message)
+        kept = ~np.isnan(found.vectors).any(1)
+        return Embeddings(found.vectors[kept], [found.names[row] for row in kept.nonzero()[0]])
 
     def _save(self, image: Image, names: Sequence[str]) -> Path:
         """Write a drawing under a free name; files that were there stay."""
