@@ -30,7 +30,7 @@ def test_every_image_has_a_line(x2kit: Run, model: str, pictures: Path, describe
     done = x2kit("describe", "pictures", model, "--count", "3")
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "0.5000\ta red dog\tpictures/red.png", "0.5000\ta red dog\tpictures/sub/green.jpg"
+        "-1.5000\ta red dog\tpictures/red.png", "-1.5000\ta red dog\tpictures/sub/green.jpg"
     ]  # fmt: skip
     assert described[0] == ("pictures/red.png", None, 3)
 

@@ -86,4 +86,4 @@ def test_a_file_is_no_folder_of_drawings(tmp_path: Path) -> None:
 
 
 def test_a_missing_score_is_a_dash() -> None:
-    assert (number(0.12345), number(None)) == ("0.1235", "-")
+    assert [number(value) for value in (0.12345, None, float("nan"))] == ["0.1235", "-", "-"]

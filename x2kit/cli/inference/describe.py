@@ -21,8 +21,8 @@ examples:
   x2kit describe photo.jpg --model runs/captions --prompt "a picture of" --count 3
   find photos -name '*.jpg' | x2kit describe - --model runs/captions --json > captions.jsonl
 
-A line a caption, best first, separated by tabs: probability, caption, image. A "text" in a line of standard
-input is its prompt.
+A line a caption, best first, separated by tabs: log-likelihood in nats, caption, image. A "text" in a line of
+standard input is its prompt.
 {INPUTS}"""
 
 
@@ -42,6 +42,6 @@ def run(options: jsonargparse.Namespace) -> int:
     for item in read_images(options.inputs, prompts, output.fail):
         with output.failures(item):
             found = model.describe(item.image, item.texts[0] if item.texts else None, options.count)
-            rows = [(number(scored.probability), scored.text, found.image) for scored in found.candidates]
+            rows = [(number(scored.log_likelihood), scored.text, found.image) for scored in found.candidates]
             output.write(found.to_dict(), rows)
     return output.status

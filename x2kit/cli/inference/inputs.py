@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import mimetypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,9 +17,6 @@ from x2kit.data.storage.limits import image_formats
 from x2kit.data.storage.locations import is_url
 
 STDIN = "-"
-VIDEO_SUFFIXES = frozenset(
-    (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")
-)
 Fail = Callable[[str, str], None]
 """Called with the name of an input and what is wrong with it."""
 T = TypeVar("T")
@@ -101,8 +99,8 @@ def _files_below(folder: str, fail: Fail) -> Iterator[str]:
     ):
         folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         for file in sorted(files):
-            suffix = Path(file).suffix.lower()
-            if not file.startswith(".") and (suffix in images or suffix in VIDEO_SUFFIXES):
+            is_video = (mimetypes.guess_type(file)[0] or "").startswith("video/")
+            if not file.startswith(".") and (is_video or Path(file).suffix.lower() in images):
                 yield os.path.join(place, file)  # noqa: PTH118 - Path would drop a leading ./
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import unicodedata
@@ -139,7 +140,7 @@ def printable(text: str) -> str:
 
 def number(value: float | None) -> str:
     """Format a score with four decimals; - if there is none."""
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def box_cell(pixels: Sequence[float]) -> str:
