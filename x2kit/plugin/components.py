@@ -400,6 +400,11 @@ class IndexConfig(ComponentConfig):
 
     kind: ClassVar[Kind] = "index"
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes can open the table; False for a table in memory."""
+        return True
+
     def check(self) -> None:
         """Raise SettingError for errors that are visible before opening, such as a missing library."""
 

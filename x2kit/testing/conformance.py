@@ -13,6 +13,7 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     HeadConfig,
+    IndexConfig,
     Kind,
     ObjectiveConfig,
     ReporterConfig,
@@ -24,6 +25,8 @@ from x2kit.plugin.components import (
 from x2kit.plugin.sources import Record
 from x2kit.testing import encoder, fusion, objective, reporter, settings, source, text, tokenizer, vision
 from x2kit.testing.claims import Unchecked
+from x2kit.testing.indexes import conditions, processes, searching, writing
+from x2kit.testing.indexes.subject import ROWS, IndexSubject
 from x2kit.testing.subjects import (
     FusionSubject,
     ObjectiveSubject,
@@ -101,6 +104,7 @@ _SUBJECTS: dict[Kind, Callable[..., Subject]] = {
     "task": TaskSubject,
     "objective": ObjectiveSubject,
     "reporter": ReporterSubject,
+    "index": IndexSubject,
 }
 _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
     "vision": (*settings.LAWS, *vision.LAWS, *encoder.LAWS),
@@ -111,6 +115,7 @@ _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
     "task": (*settings.LAWS, *rows.LAWS, *learning.LAWS, *predictions.LAWS),
     "objective": (*settings.LAWS, *objective.LAWS),
     "reporter": (*settings.LAWS, *reporter.LAWS),
+    "index": (*settings.LAWS, *writing.LAWS, *conditions.LAWS, *searching.LAWS, *processes.LAWS),
 }
 
 
@@ -166,12 +171,18 @@ def check_reporter(component: ReporterConfig) -> None:
     _run(component)
 
 
+def check_index(component: IndexConfig, rows: int = ROWS) -> None:
+    """Run all checks of indexes on tables in temporary folders; the largest has this many rows."""
+    _run(component, rows=rows)
+
+
 __all__ = [
     "Check",
     "Subject",
     "Unchecked",
     "check_fusion",
     "check_head",
+    "check_index",
     "check_objective",
     "check_reporter",
     "check_source",

@@ -15,7 +15,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"{MARK}(*components, **options): run the test with each check of x2kit.testing on these components; "
         "texts=... for text encoders, text_width=... and context_width=... for fusion encoders, records=... and "
-        "heads=... for tasks",
+        "heads=... for tasks, rows=... for indexes",
     )
 
 

@@ -1,0 +1,1 @@
+"""Checks of vector indexes: writing, conditions, searching, and several processes."""
