@@ -1,14 +1,15 @@
-"""Register vector indexes: exact search without a library."""
+"""Register vector indexes: exact search without a library, and LanceDB."""
 
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
-from x2kit_search.config import Exact
+from x2kit_search.config import Exact, LanceDB
 
-__all__ = ["Exact", "x2kit_register"]
+__all__ = ["Exact", "LanceDB", "x2kit_register"]
 
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
     """Register the indexes."""
-    registry.add(Exact)
+    for component in (Exact, LanceDB):
+        registry.add(component)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from x2kit.plugin import IndexConfig, SettingError
 
 if TYPE_CHECKING:
@@ -28,6 +30,45 @@ class Exact(IndexConfig):
         from x2kit_search.exact import ExactIndex
 
         return ExactIndex.open(location)
+
+
+class LanceDB(IndexConfig):
+    """Table of LanceDB in a local folder or an object store (extra `search`).
+
+    Locations are paths and URLs such as `s3://bucket/folder`; credentials and endpoints are read from the environment
+    (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, ...). Beyond `exact_below` rows, `build` makes an index of partitions with one
+    bit per number (IVF_RQ), and candidates are compared again by their stored vectors.
+    """
+
+    exact_below: int = Field(100_000, ge=0, description="rows below which no approximate index is built")
+    partition_size: int = Field(2048, gt=0, description="rows per partition of the approximate index")
+    nprobes: int = Field(24, gt=0, description="partitions searched; more find more of the exact hits")
+    refine: int = Field(
+        10, gt=0, description="candidates compared by their stored vectors, as a multiple of k"
+    )
+    keep_minutes: float = Field(
+        10.0,
+        ge=0,
+        description="age of versions that `compact` keeps for readers and writers in other processes",
+    )
+
+    def check(self) -> None:
+        """Raise SettingError if LanceDB is not installed."""
+        _require("search", "lancedb")
+
+    def create(self, location: str, spec: IndexSpec) -> Index:
+        """Create an empty table. Raises SettingError if LanceDB is not installed."""
+        self.check()
+        from x2kit_search.lance import LanceIndex
+
+        return LanceIndex.create(self, location, spec)
+
+    def open(self, location: str) -> Index:
+        """Open the table. Raises SettingError if LanceDB is not installed."""
+        self.check()
+        from x2kit_search.lance import LanceIndex
+
+        return LanceIndex(self, location)
 
 
 def _require(extra: str, *modules: str) -> None:

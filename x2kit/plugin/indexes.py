@@ -7,6 +7,7 @@ distinguishes upper and lower case. A comparison with null is not true.
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from x2kit.errors import DataError, ShapeError
 
 ColumnType: TypeAlias = Literal["text", "integer", "number", "boolean"]
-"""Type of a column: str, int of 64 bits, float of 64 bits, or bool."""
+"""Type of a column: str, int of 64 bits, finite float of 64 bits, or bool."""
 
 _PYTHON: dict[ColumnType, tuple[type, ...]] = {
     "text": (str,),
@@ -311,6 +312,8 @@ def _check_value(name: str, kind: ColumnType, value: Any) -> None:
         raise DataError(f"column {name!r} is of type {kind}, found {value!r}")
     if isinstance(value, str):
         _check_text(f"column {name!r}", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"column {name!r}: {value} is not finite; use null")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise DataError(f"column {name!r}: {value} does not fit 64 bits")
 

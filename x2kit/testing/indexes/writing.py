@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -146,6 +147,7 @@ def wrong_rows_are_refused_whole(subject: IndexSubject) -> None:
         "no vectors": replace(rows, vectors=None),
         "an unknown column": replace(rows, columns={"colour": ["red"] * 5}),
         "a value of another type": replace(rows, columns={"year": [1, 2, 3, 4, "five"]}),
+        "a number that is not finite": replace(rows, columns={"quality": [1.0, 2.0, 3.0, 4.0, math.nan]}),
         "too few values": replace(rows, columns={"year": [1, 2]}),
     }
     with subject.table() as (index, _):
