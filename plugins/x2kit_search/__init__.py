@@ -1,15 +1,15 @@
-"""Register vector indexes: exact search without a library, and LanceDB."""
+"""Register vector indexes: exact search without a library, FAISS and LanceDB."""
 
 from __future__ import annotations
 
 from x2kit.plugin import Registry, hookimpl
-from x2kit_search.config import Exact, LanceDB
+from x2kit_search.config import Exact, Faiss, LanceDB
 
-__all__ = ["Exact", "LanceDB", "x2kit_register"]
+__all__ = ["Exact", "Faiss", "LanceDB", "x2kit_register"]
 
 
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
     """Register the indexes."""
-    for component in (Exact, LanceDB):
+    for component in (Exact, Faiss, LanceDB):
         registry.add(component)

@@ -32,6 +32,41 @@ class Exact(IndexConfig):
         return ExactIndex.open(location)
 
 
+class Faiss(IndexConfig):
+    """The table of `Exact` with an approximate index of FAISS (extra `faiss`), for a local disk.
+
+    Beyond `exact_below` rows, `build` makes an inverted file with a byte per number (IVF,SQ8), which is mapped into
+    memory; candidates are compared again by their stored vectors. A search among fewer rows than that is exact.
+    """
+
+    exact_below: int = Field(100_000, ge=0, description="rows below which search is exact")
+    partitions: int | None = Field(
+        None, gt=0, description="partitions of the approximate index; null for 4 √rows"
+    )
+    nprobes: int = Field(32, gt=0, description="partitions searched; more find more of the exact hits")
+    refine: int = Field(
+        4, gt=0, description="candidates compared by their stored vectors, as a multiple of k"
+    )
+
+    def check(self) -> None:
+        """Raise SettingError if FAISS is not installed."""
+        _require("faiss", "faiss")
+
+    def create(self, location: str, spec: IndexSpec) -> Index:
+        """Create an empty table in a local folder. Raises SettingError if FAISS is not installed."""
+        self.check()
+        from x2kit_search.faiss_index import FaissIndex
+
+        return FaissIndex.create(location, spec, settings=self)
+
+    def open(self, location: str) -> Index:
+        """Open the table in a local folder. Raises SettingError if FAISS is not installed."""
+        self.check()
+        from x2kit_search.faiss_index import FaissIndex
+
+        return FaissIndex.open(location, settings=self)
+
+
 class LanceDB(IndexConfig):
     """Table of LanceDB in a local folder or an object store (extra `search`).
 

@@ -37,7 +37,8 @@ def vectors(count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
     draw = np.random.default_rng(seed)
     centers = np.random.default_rng(1).standard_normal((8, dim))
     found = centers[draw.integers(8, size=count)] + 0.5 * draw.standard_normal((count, dim))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def values(number: int) -> dict[str, Any]:

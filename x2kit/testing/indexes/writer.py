@@ -24,7 +24,7 @@ def write(call: str) -> None:
     found = importlib.import_module(given["module"])
     for part in given["name"].split("."):
         found = getattr(found, part)
-    component = found.model_validate(given["settings"])  # type: ignore[attr-defined]
+    component = found.model_validate(given["settings"])
     with closing(component.open(given["location"])) as index:
         for batch in range(given["batches"]):
             index.upsert(made_rows(batch * BATCH, (batch + 1) * BATCH, given["prefix"]))
