@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -104,6 +104,52 @@ class LanceDB(IndexConfig):
         from x2kit_search.lance import LanceIndex
 
         return LanceIndex(self, location)
+
+
+class Qdrant(IndexConfig):
+    """Collection of a Qdrant server, for a cluster (extra `qdrant`).
+
+    The location is a folder for x2kit's own files, and its name that of the collection unless `collection` is set. The
+    server builds its index (HNSW over one byte per number) by itself. Conditions are translated to its filters, which
+    have no LIKE. A write is atomic per `request_rows` rows. The key is read from QDRANT_API_KEY.
+    """
+
+    unsupported: ClassVar[frozenset[str]] = frozenset({"LIKE"})
+
+    url: str = Field(
+        "http://localhost:6333",
+        pattern="^(https?://.+|:memory:)$",
+        description="address of the server; :memory: for a table that lasts as long as the process",
+    )
+    collection: str | None = Field(None, min_length=1, description="collection; null for the folder's name")
+    request_rows: int = Field(1000, gt=0, description="rows per request")
+    hnsw_ef: int = Field(128, gt=0, description="candidates of a search; more find more of the exact hits")
+    refine: float = Field(
+        2.0, ge=1, description="candidates compared by their stored vectors, as a multiple of k"
+    )
+
+    @property
+    def shared(self) -> bool:
+        """Whether the table is on a server."""
+        return self.url != ":memory:"
+
+    def check(self) -> None:
+        """Raise SettingError if the client or sqlglot is not installed."""
+        _require("qdrant", "qdrant_client", "sqlglot")
+
+    def create(self, location: str, spec: IndexSpec) -> Index:
+        """Create an empty collection. Raises SettingError if the client is not installed."""
+        self.check()
+        from x2kit_search.qdrant import QdrantIndex
+
+        return QdrantIndex.create(self, location, spec)
+
+    def open(self, location: str) -> Index:
+        """Open the collection. Raises SettingError if the client is not installed."""
+        self.check()
+        from x2kit_search.qdrant import QdrantIndex, connect
+
+        return QdrantIndex(self, location, connect(self, location))
 
 
 def _require(extra: str, *modules: str) -> None:

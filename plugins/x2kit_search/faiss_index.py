@@ -52,7 +52,9 @@ class FaissIndex(ExactIndex):
             index.add_with_ids(vectors[part].astype(np.float32), part)
             say(f"{kind}: {min(start + CHUNK, len(slots)):,} of {len(slots):,} vectors")
         faiss.write_index(index, str(self._folder / name))
-        self._publish(state, {"file": name, "kind": kind, "slots": state.next_slot, "generation": state.generation})
+        self._publish(
+            state, {"file": name, "kind": kind, "slots": state.next_slot, "generation": state.generation}
+        )
         seconds = time.perf_counter() - started
         say("recall")
         chosen = np.random.default_rng(0).choice(slots, min(len(slots), self.recall_queries), replace=False)

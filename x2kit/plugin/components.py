@@ -395,10 +395,12 @@ class ReporterConfig(ComponentConfig):
 class IndexConfig(ComponentConfig):
     """Settings of a vector index: a database that stores and searches embeddings, see `x2kit.plugin.Index`.
 
-    The settings are stored beside the table, so that they must not hold secrets.
+    The settings are stored beside the table, so that they must not hold secrets. `unsupported` names operators of SQL,
+    such as LIKE, that raise DataError in conditions.
     """
 
     kind: ClassVar[Kind] = "index"
+    unsupported: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def shared(self) -> bool:

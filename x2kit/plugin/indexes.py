@@ -183,14 +183,14 @@ class IndexStats:
         bytes: size on disk, in bytes; None if unknown, as on a server.
         kind: method of the search, as in `BuildReport`.
         unindexed: rows that the approximate index does not have yet, which are searched exactly; 0 for exact search.
-        version: counts changes of the table.
+        version: counts changes of the table; None if the database does not count them.
     """
 
     rows: int
     bytes: int | None
     kind: str
     unindexed: int
-    version: int
+    version: int | None
 
 
 Progress: TypeAlias = Callable[[str], None]

@@ -82,6 +82,9 @@ def conditions_select_as_in_sql(subject: IndexSubject) -> None:
     known = columns_by_id(rows)
     with subject.table(rows) as (index, _):
         for where, holds in CONDITIONS.items():
+            if unsupported(subject, where):
+                claim(_refuses(lambda where=where: index.count(where)), f"{where}: count() accepts it")  # type: ignore[misc]
+                continue
             expected = {name for name, row in known.items() if holds(row)}
             found = set(read(index, where))
             claim(
@@ -117,12 +120,21 @@ def an_invalid_condition_is_an_error(subject: IndexSubject) -> None:
                 "delete": lambda where=where: index.delete(where),  # type: ignore[misc]
             }
             for name, call in calls.items():
-                try:
-                    call()
-                except DataError:
-                    continue
-                raise AssertionError(f"{name}() accepts the condition {where!r}")
+                claim(_refuses(call), f"{name}() accepts the condition {where!r}")
         claim(set(read(index)) == set(rows.ids), "an invalid condition changes the rows")
+
+
+def unsupported(subject: IndexSubject, where: str) -> bool:
+    """Whether a condition has an operator that the component does not support."""
+    return any(f" {operator} " in where for operator in subject.component.unsupported)
+
+
+def _refuses(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except DataError:
+        return True
+    return False
 
 
 LAWS = (conditions_select_as_in_sql, conditions_take_any_id, an_invalid_condition_is_an_error)
