@@ -36,9 +36,12 @@ By: TypeAlias = Literal["text", "image"]
 
 
 def similarity(model: Model, images: Images, texts: Texts) -> Vectors:
-    """Compute the cosine similarity [I, T] of every image with every text."""
-    rows, columns = (np.asarray(each, np.float32) for each in _embedded(model, images, texts))
-    table: Vectors = rows @ columns.T
+    """Compute the cosine similarity [I, T]; see `Model.similarity`."""
+    shown, words = _embedded(model, images, texts)
+    for given, embedded in ((images, shown), (texts, words)):
+        if not isinstance(given, Embeddings):
+            refuse_errors(embedded)
+    table: Vectors = np.asarray(shown, np.float32) @ np.asarray(words, np.float32).T
     return table
 
 
@@ -185,6 +188,7 @@ def _ranked(candidates: Embeddings, index: int, similarity: Tensor, probability:
     return Ranked(index, candidates.names[index], float(similarity), known)
 
 
-def refuse_errors(queries: Embeddings) -> None:
-    for error in queries.errors[:1]:
+def refuse_errors(embedded: Embeddings) -> None:
+    """Raise DataError for the first unreadable input."""
+    for error in embedded.errors[:1]:
         raise DataError(f"{error.name}: {error.message}", record=error.name)

@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from x2kit.errors import X2KitError
+from x2kit.evaluation.harness import RESULT, read_result
 from x2kit.inference import classifying, embedding, matching
 from x2kit.inference.classifying import Templates
 from x2kit.inference.embedding import Devices, OutputType, Progress
@@ -34,6 +37,7 @@ from x2kit.inference.results import (
     Ranking,
     Rectangle,
 )
+from x2kit.model import saving
 from x2kit.model.device import autocast, choose_device
 from x2kit.model.inputs import ImageInput
 from x2kit.model.x2vlm import X2VLM
@@ -61,7 +65,6 @@ class Model:
         name: that the user gave.
         weights: file of the weights; None for a model in memory.
         precision: "fp32", "bf16" or "fp16" of matrix products.
-        languages: of the texts that it was trained on; empty if unknown.
     """
 
     def __init__(
@@ -70,12 +73,10 @@ class Model:
         name: str,
         weights: Path | None = None,
         precision: str = "fp32",
-        languages: Sequence[str] = (),
     ) -> None:
         self.module = module
         self.name = name
         self.precision = precision
-        self.languages = tuple(languages)
         self.reader = Reader(module.image_spec, module.frames)
         self.tokenizing = RLock()
         """Held while a text is tokenized: fast tokenizers of Hugging Face refuse concurrent calls."""
@@ -109,6 +110,18 @@ class Model:
             raise X2KitError(f"{self.name}: a model in memory has no weights file; save and load it")
         with self._weights.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that the run was measured in or that its recipe names; empty if unknown."""
+        if self._weights is None:
+            return ()
+        folder = self._weights.parent
+        measured = folder.parent / RESULT
+        result = read_result(measured) if measured.is_file() else {}
+        recipe = folder / saving.RECIPE
+        tree = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+        return tuple(sorted({*_languages(tree), *result.get("languages", ())}))
 
     def has(self, part: str) -> bool:
         """Return whether the model has a part of `PARTS`, or a head of a plugin with this name."""
@@ -206,7 +219,11 @@ class Model:
         return embedding.embed_regions(self, image, boxes, dtype)
 
     def similarity(self, images: Images, texts: Texts) -> NDArray[np.float32]:
-        """Compute the cosine similarity [I, T] of every image with every text; both may be embeddings."""
+        """Compute the cosine similarity [I, T] of every image with every text; both may be embeddings.
+
+        Raises: HeadError for a model without contrastive head; DataError for an unreadable image or an empty text.
+            Rows and columns of errors in given embeddings are NaN.
+        """
         return matching.similarity(self, images, texts)
 
     def match(self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]) -> list[Match]:
@@ -300,3 +317,11 @@ class Model:
         from x2kit.inference import answering
 
         return answering.describe(self, image, prompt, count)
+
+
+def _languages(tree: Any) -> Iterator[str]:
+    """Yield the values of all keys `languages` that hold lists."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == "languages" and isinstance(value, list):
+            yield from (each for each in value if isinstance(each, str))
+        yield from _languages(value)
