@@ -70,7 +70,7 @@ def embed_labels(model: Model, labels: Sequence[str], templates: Sequence[str]) 
 def choose_templates(templates: Templates, language: str | None) -> list[str]:
     """Return the templates of a language. Raises X2KitError for a missing language, or a template without {}."""
     if isinstance(templates, Mapping):
-        if language not in templates:
+        if language is None or language not in templates:
             known = ", ".join(templates) or "none"
             raise X2KitError(f"templates: none for the language {language!r}; choose one of: {known}")
         templates = templates[language]

@@ -10,8 +10,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ class Decoded(NamedTuple):
         return stack_decoded([self], torch.device("cpu"))[0]
 
 
-class Input(NamedTuple):
+@dataclass(frozen=True)
+class Input:
     """One of many inputs, decoded or with an error.
 
     Attributes:
@@ -145,7 +147,7 @@ class Reader:
             )
         frames = source if isinstance(source, str | Path) else list(source)
         found = read_video(frames, self.frames, self.spec)
-        return Decoded(np.stack(found.frames), found.size)
+        return Decoded(cast("Pixels", np.stack(found.frames)), found.size)
 
 
 def default_workers() -> int:

@@ -5,9 +5,9 @@ I images, T texts, P pairs, K candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from x2kit.inference.embedding import Vectors, batched
 from x2kit.inference.inputs import Input, input_name
 from x2kit.inference.results import Embeddings, Match, Ranked, Ranking
 from x2kit.model.inputs import ImageInput, image_list, text_list
-from x2kit.tasks.retrieval.ranking import candidate_mask, top_candidates
-from x2kit.tasks.retrieval.ranking import rerank as rerank_rows
+from x2kit.tasks.retrieval.ranking import rerank as rerank_scores
+from x2kit.tasks.retrieval.ranking import top_candidates
 from x2kit.tasks.scoring import ImageBank, TextBank, encode_image_bank, encode_text_bank, fuse_pairs
 
 if TYPE_CHECKING:
     from x2kit.inference.model import Model
 
+T = TypeVar("T")
 Images: TypeAlias = ImageInput | Iterable[ImageInput] | Embeddings
 Texts: TypeAlias = str | Iterable[str] | Embeddings
 IMAGES_AT_ONCE = 64
@@ -114,7 +115,7 @@ def score_pairs(
     if not len(pairs):
         return PairScores(probabilities, similarities)
     bank, text_rows = _bank_of_texts(model, texts)
-    needed = pairs[:, 0].unique().tolist()
+    needed = sorted(set(pairs[:, 0].tolist()))
     for block in batched(model.reader.read_numbered((row, images[row]) for row in needed), IMAGES_AT_ONCE):
         encoded, numbers = bank_of_images(model, block), torch.tensor([each.index for each in block])
         chosen = torch.isin(pairs[:, 0], numbers).nonzero()[:, 0]
@@ -147,39 +148,55 @@ def _bank_of_texts(model: Model, texts: Sequence[str]) -> tuple[TextBank, Tensor
 
 def rank(model: Model, images: Images, texts: Texts, rerank: int, by: By, count: int | None) -> list[Ranking]:
     """Rank images for each text, or texts for each image; see `Model.rank`."""
-    if rerank and (isinstance(images, Embeddings) or isinstance(texts, Embeddings)):
+    if not rerank:
+        return _rankings(*_by(by, *_embedded(model, images, texts)), count)
+    if isinstance(images, Embeddings) or isinstance(texts, Embeddings):
         raise X2KitError("rerank reads the images and texts again; pass them instead of their embeddings")
-    if rerank:
-        model.require_part("itm")
-        images, texts = image_list(images), text_list(texts)
-    shown, words = _embedded(model, images, texts)
-    queries, candidates = (words, shown) if by == "text" else (shown, words)
+    model.require_part("itm")
+    shown, words = image_list(images), text_list(texts)
+
+    def match_pairs(queries: Tensor, candidates: Tensor) -> Tensor:
+        pairs = _by(by, candidates, queries)
+        return score_pairs(model, shown, words, torch.stack(pairs[::-1], 1)).probabilities
+
+    return _rankings(*_by(by, *_embedded(model, shown, words)), count, rerank, match_pairs)
+
+
+def _by(by: By, images: T, texts: T) -> tuple[T, T]:
+    """Return queries and candidates."""
+    return (texts, images) if by == "text" else (images, texts)
+
+
+def _rankings(
+    queries: Embeddings,
+    candidates: Embeddings,
+    count: int | None,
+    rerank: int = 0,
+    match_pairs: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> list[Ranking]:
+    """Rank readable candidates by similarity, the first `rerank` of them by their probability of a match."""
     refuse_errors(queries)
-    table = torch.from_numpy(np.asarray(queries, np.float32) @ np.asarray(candidates, np.float32).T)
-    readable = ~table.isnan().any(0) if len(queries) else torch.ones(len(candidates), dtype=torch.bool)
-    kept = readable.nonzero()[:, 0]
-    table = table[:, kept]
-    order = table.sort(dim=1, descending=True, stable=True).indices
+    readable = torch.from_numpy(~np.isnan(candidates.vectors).any(1)).nonzero()[:, 0]
+    vectors = np.asarray(candidates, np.float32)[readable.numpy()]
+    table = torch.from_numpy(np.asarray(queries, np.float32) @ vectors.T)
     probabilities = torch.full_like(table, torch.nan)
-    if rerank and table.numel():
+    scores = table
+    if match_pairs and table.numel():
         top = top_candidates(table, rerank)
-        found = kept[top].flatten()
         rows = torch.arange(len(table)).repeat_interleave(top.shape[1])
-        pairs = torch.stack([found, rows] if by == "text" else [rows, found], 1)
-        scores = score_pairs(model, images, texts, pairs).probabilities
-        probabilities.scatter_(1, top, scores.view_as(top))
-        order = rerank_rows(table, candidate_mask(top, table.shape[1]), probabilities.nan_to_num())
-        order = order.sort(dim=1, descending=True, stable=True).indices
+        probabilities.scatter_(1, top, match_pairs(rows, readable[top].flatten()).view_as(top))
+        scores = rerank_scores(table, ~probabilities.isnan(), probabilities)
+    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
     return [
         Ranking(
-            queries.names[row],
+            name,
             [
-                _ranked(candidates, int(kept[column]), table[row, column], probabilities[row, column])
-                for column in order[row, :count].tolist()
+                _ranked(candidates, int(readable[place]), table[row, place], probabilities[row, place])
+                for place in order[row].tolist()
             ],
             candidates.errors,
         )
-        for row in range(len(table))
+        for row, name in enumerate(queries.names)
     ]
 
 
