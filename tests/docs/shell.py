@@ -8,7 +8,8 @@
   shows a check that fails.
 - `text` and a `json` block without a title show something and are not run.
 
-x2kit runs in this process, so that torch is imported once; it may read a file by `< FILE`. Six commands need more than a test has, and are replaced:
+x2kit runs in this process, so that torch is imported once; `< FILE` is its standard input. Six commands need more than
+a test has, and are replaced:
 
 - `x2kit train` and `x2kit bench` get further options: few steps, small batches, few records, few layers, one thread.
   The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
