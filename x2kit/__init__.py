@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from x2kit.model import X2VLM
     from x2kit.plugin import hookimpl
     from x2kit.recipe import Recipe
+    from x2kit.search import open_index
 
 __version__ = "0.1.0"
-__all__ = ["X2VLM", "Recipe", "__version__", "hookimpl", "load"]
+__all__ = ["X2VLM", "Recipe", "__version__", "hookimpl", "load", "open_index"]
 
 _LAZY = {
     "X2VLM": "x2kit.model",
     "load": "x2kit.inference",
     "Recipe": "x2kit.recipe",
     "hookimpl": "x2kit.plugin",
+    "open_index": "x2kit.search",
 }
 
 

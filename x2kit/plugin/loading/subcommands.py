@@ -10,7 +10,7 @@ from x2kit.errors import PluginError
 
 OWN = (
     *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report", "convert"),
-    *("embed", "match", "locate", "classify", "answer", "describe", "explain"),
+    *("embed", "match", "locate", "classify", "answer", "describe", "explain", "search"),
 )
 """Subcommands of x2kit itself, reserved."""
 

@@ -1,0 +1,300 @@
+"""Query an index, count, remove and export its rows, build its approximate index. Torch is imported with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from PIL import Image
+
+from x2kit.data.media.images import decode
+from x2kit.data.media.video_files import decode_frames
+from x2kit.data.storage.files import open_file
+from x2kit.errors import DataError, Reason
+from x2kit.io.atomic import atomic_file
+from x2kit.plugin.indexes import BuildReport, Hit, Index, Progress
+from x2kit.search.binding import BoundModel, LoadOptions
+from x2kit.search.entries import kind_of, read_content, shard_of
+from x2kit.search.listing import absolute
+from x2kit.search.manifest import (
+    BUILD,
+    known_roots,
+    open_table,
+    read_json,
+    read_manifest,
+    require_root,
+    write_json,
+)
+from x2kit.search.queries import Query, encode_query
+from x2kit.search.results import SearchHit, SearchResults, box_of
+
+if TYPE_CHECKING:
+    from x2kit.inference.model import Model
+
+_PRESENT = "gone IS NULL"
+
+
+def open_index(
+    location: str | Path,
+    model: Model | str | Path | None = None,
+    *,
+    roots: Sequence[str | Path] = (),
+    device: str = "auto",
+    plugins: Sequence[str | Path] = (),
+    trust_plugins: bool = False,
+) -> SearchIndex:
+    """Open an index that `x2kit search index` built. The model is loaded with the first query.
+
+    Args:
+        location: folder or URL of the index.
+        model: loaded model, or its name; by default the one that encoded the index.
+        roots: folders and URLs whose files may be opened to re-rank, to locate or to draw, in addition to those that
+            this user has indexed.
+        device: of the model.
+        plugins: files and modules that may be imported in addition to installed plugins.
+        trust_plugins: import every plugin that the index or the model names.
+    Raises: DataError if there is no index, or another model encoded it.
+    """
+    location = absolute(location)
+    allowed = tuple(map(str, plugins))
+    manifest = read_manifest(location)
+    table = open_table(location, manifest.config(location, allowed, trust_plugins))
+    load = LoadOptions(device, plugins=allowed, trust_plugins=trust_plugins)
+    bound = BoundModel(model, table.spec.facts, load)
+    try:
+        bound.check()
+    except BaseException:
+        table.close()
+        raise
+    return SearchIndex(location, table, bound, [*known_roots(manifest.id), *map(absolute, roots)])
+
+
+class SearchIndex:
+    """An open index with its model.
+
+    Attributes:
+        location: folder or URL.
+        table: rows with vectors, see `x2kit.plugin.Index`.
+
+    Args:
+        location: see above.
+        table: see above.
+        model: called when the first query needs it.
+        roots: folders and URLs whose files may be opened.
+    """
+
+    def __init__(self, location: str, table: Index, model: BoundModel, roots: Sequence[str]) -> None:
+        self.location, self.table = location, table
+        self._model, self._roots = model, tuple(roots)
+
+    @property
+    def model(self) -> Model:
+        """The model of the index; loaded on first use, once."""
+        return self._model()
+
+    def __len__(self) -> int:
+        return self.table.count(_PRESENT)
+
+    def query(
+        self,
+        *parts: Any,
+        k: int = 10,
+        where: str = "",
+        rerank: int = 0,
+        locate: bool = False,
+        exact: bool = False,
+    ) -> SearchResults:
+        """Find the files most similar to a query.
+
+        Args:
+            parts: texts (str), images (Path, bytes, PIL image), `Region`, `Weighted`.
+            k: number of hits; of a file with several rows (frames, regions) the best.
+            where: SQL condition on the columns, such as "modified > '2024' AND path LIKE '%/holiday/%'".
+            rerank: number of first hits that the matching head orders by the probability of a match with the texts.
+            locate: find the box of the first text in each hit.
+            exact: compare with every row, even if there is an approximate index.
+        Raises: DataError for an unreadable query, an invalid condition or k below 1; HeadError if the model lacks the
+            head.
+        """
+        if k < 1 or rerank < 0:
+            raise DataError(f"k should be 1 or more and rerank 0 or more, found {k} and {rerank}")
+        query = encode_query(self.model, parts)
+        if (rerank or locate) and not query.sentences:
+            raise DataError("rerank and locate need a text in the query")
+        hits = [_shown(hit) for hit in self._find(query.vector, max(k, rerank), where, exact)]
+        notes: list[str] = []
+        if rerank:
+            hits = self._reranked(query, hits, rerank, notes)
+        hits = hits[:k]
+        if locate:
+            hits = [self._located(query, hit, notes) for hit in hits]
+        return SearchResults(query.text, hits, notes, opener=self.open)
+
+    def search(
+        self, vectors: np.ndarray, k: int, where: str = "", exact: bool = False
+    ) -> list[list[SearchHit]]:
+        """Find the files most similar to each vector [q, E] float32 of unit length."""
+        return [[_shown(hit) for hit in self._find(vector, k, where, exact)] for vector in vectors]
+
+    def _find(self, vector: np.ndarray, k: int, where: str, exact: bool) -> list[Hit]:
+        """Search present files, one hit each. Marked rows are excluded only if some were found: a filter costs time."""
+        wanted = k
+        while True:
+            (hits,) = self.table.search(vector[None], wanted, where, exact)
+            if any(hit.columns.get("gone") for hit in hits):
+                where = f"({where}) AND {_PRESENT}" if where else _PRESENT
+                continue
+            best: dict[str, Hit] = {}
+            for hit in hits:
+                best.setdefault(hit.columns.get("path") or hit.id, hit)
+            if len(best) >= k or len(hits) < wanted:
+                return list(best.values())[:k]
+            wanted *= 4  # several rows of the same files
+
+    def _reranked(
+        self, query: Query, hits: Sequence[SearchHit], count: int, notes: list[str]
+    ) -> list[SearchHit]:
+        """Order the first hits by the mean log probability of the texts; those that cannot be opened follow."""
+        images: list[Image.Image] = []
+        readable, unreadable = [], []
+        for hit in hits[:count]:
+            try:
+                images.append(self.open(hit))
+                readable.append(hit)
+            except DataError as error:
+                notes.append(f"not re-ranked: {error}")
+                unreadable.append(hit)
+        if not images:
+            return list(hits)
+        total = sum(weight for _, weight in query.sentences)
+        logs = np.zeros(len(images))
+        for text, weight in query.sentences:
+            matches = self.model.match(images, text)
+            found = np.array([match.probability for match in matches])
+            logs += weight / total * np.log(np.maximum(found, np.finfo(np.float32).tiny))
+        scored = [
+            replace(hit, probability=float(np.exp(one))) for hit, one in zip(readable, logs, strict=True)
+        ]
+        scored.sort(key=lambda hit: (-(hit.probability or 0), -hit.similarity, hit.path))
+        return [*scored, *unreadable, *hits[count:]]
+
+    def _located(self, query: Query, hit: SearchHit, notes: list[str]) -> SearchHit:
+        try:
+            boxes = self.model.locate(self.open(hit), query.sentences[0][0]).boxes
+        except DataError as error:
+            notes.append(f"not located: {error}")
+            return hit
+        return replace(hit, box=boxes[0]) if boxes else hit
+
+    def open(self, hit: SearchHit) -> Image.Image:
+        """Decode the image of a hit, or the frame of a video.
+
+        Raises: DataError if the file is outside the allowed folders, missing, or damaged.
+        """
+        offset = hit.columns.get("offset")
+        location = hit.path if offset is None else shard_of(hit.path)
+        require_root(location, self._roots)
+        if kind_of(hit.path) == "video" and offset is None:
+            number = hit.columns.get("frame") or 0
+            with open_file(location) as file:
+                (image,) = decode_frames(file, lambda _: [number], location)
+            return image
+        if offset is None:
+            image = decode(location)
+        else:
+            image = decode(read_content(location, offset, hit.columns.get("size") or 0))
+        if not isinstance(image, Image.Image):
+            raise DataError(f"{hit.path}: not an image of 8 bits", reason=Reason.IMAGE_TOO_DEEP)
+        return image
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, size, model and last build, as values of JSON."""
+        spec = self.table.spec
+        return {
+            "location": self.location,
+            **asdict(self.table.stats()),
+            "present": len(self),
+            "gone": self.table.count(f"NOT ({_PRESENT})"),
+            "dim": spec.dim,
+            "dtype": spec.dtype,
+            **spec.facts,
+            "columns": dict(spec.columns),
+            "last_build": read_json(self.location, BUILD) or None,
+        }
+
+    def remove(self, where: str) -> int:
+        """Delete rows by an SQL condition, "TRUE" for all. Returns: their number. The files stay."""
+        if not where.strip():
+            raise DataError('remove needs a condition; "TRUE" removes all rows')
+        return self.table.delete(where)
+
+    def compact(self) -> None:
+        """Free the space of deleted and replaced rows."""
+        self.table.compact()
+
+    def build(self, progress: Progress | None = None) -> BuildReport:
+        """Build the approximate index if the table is large enough, and store the report."""
+        report = self.table.build(progress)
+        write_json(self.location, BUILD, asdict(report))
+        return report
+
+    def rows(
+        self, where: str = ""
+    ) -> Iterator[tuple[Sequence[str], np.ndarray, Mapping[str, Sequence[Any]]]]:
+        """Iterate over ids, vectors [n, E] and columns of the rows, a batch at a time."""
+        for rows in self.table.scan(list(self.table.spec.columns), where, vectors=True):
+            assert rows.vectors is not None
+            yield rows.ids, rows.vectors, rows.columns
+
+    def export(self, file: str | Path, where: str = "") -> int:
+        """Write rows to a Parquet file: id, columns, and vector as a list of fixed size. Returns: their number."""
+        try:
+            import pyarrow
+            from pyarrow.parquet import ParquetWriter
+        except ImportError as error:
+            raise DataError("Parquet needs pyarrow: pip install 'x2kit[search]'") from error
+        types = {"text": "string", "integer": "int64", "number": "float64", "boolean": "bool_"}
+        spec = self.table.spec
+        vector = pyarrow.list_(getattr(pyarrow, spec.dtype)(), spec.dim)
+        schema = pyarrow.schema(
+            [
+                ("id", pyarrow.string()),
+                *((name, getattr(pyarrow, types[kind])()) for name, kind in spec.columns.items()),
+                ("vector", vector),
+            ],
+            metadata={name: str(value) for name, value in spec.facts.items()},
+        )
+        count = 0
+        with atomic_file(Path(file)) as partial, ParquetWriter(partial, schema) as writer:
+            for ids, vectors, columns in self.rows(where):
+                flat = pyarrow.array(vectors.astype(spec.dtype).reshape(-1))
+                arrays = [
+                    pyarrow.array(ids, pyarrow.string()),
+                    *(pyarrow.array(columns[name], schema.field(name).type) for name in spec.columns),
+                    pyarrow.FixedSizeListArray.from_arrays(flat, spec.dim),
+                ]
+                writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+                count += len(ids)
+        return count
+
+    def close(self) -> None:
+        """Close the table."""
+        self.table.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _shown(hit: Hit) -> SearchHit:
+    columns = {name: value for name, value in hit.columns.items() if name not in ("path", "gone", "box")}
+    path = hit.columns.get("path") or hit.id
+    return SearchHit(path, hit.score, box=box_of(hit.columns.get("box")), columns=columns)

@@ -1,0 +1,211 @@
+"""Read lists of files with metadata: JSON Lines and Parquet. Imports no torch.
+
+A row names its file in the field `image`, `video` or `path`, relative to the folder of the list. Other fields become
+columns of the index; `regions` with `bbox` (x, y, width, height in pixels) can be indexed as regions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from x2kit.data.index.lines import LineIndex
+from x2kit.data.sources.fields import box_numbers, parse_object, short_repr
+from x2kit.data.storage import files
+from x2kit.data.storage.locations import FileInfo, folder_of, is_url
+from x2kit.data.storage.url_policy import locate
+from x2kit.errors import DataError, Reason
+from x2kit.inference.results import Rectangle
+from x2kit.plugin.indexes import ColumnType
+from x2kit.search.entries import Entry, kind_of
+
+LIST_ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
+FILE_KEYS = ("image", "video", "path")
+OWN_COLUMNS: dict[str, ColumnType] = {
+    "path": "text",
+    "source": "text",
+    "size": "integer",
+    "mtime": "number",
+    "modified": "text",
+    "version": "text",
+    "hash": "text",
+    "offset": "integer",
+    "frame": "integer",
+    "box": "text",
+    "gone": "boolean",
+}
+"""Columns of every index; `modified` is `mtime` as text in UTC, `gone` is true or null."""
+_STAT_THREADS = 16
+
+Broken: TypeAlias = tuple[str, str]
+"""Name and message."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Where the paths of lists may lead.
+
+    Attributes:
+        image_root: folder that paths are relative to and may not leave; by default that of the list.
+        image_hosts: scheme and host of allowed URLs, see `x2kit.data.storage.url_policy`.
+    """
+
+    image_root: str | None = None
+    image_hosts: tuple[str, ...] = ()
+
+    def roots(self, folder: str) -> list[str]:
+        """Return the folders and hosts that contain all files of a list in `folder`."""
+        return [self.start(folder), *self.image_hosts]
+
+    def start(self, folder: str) -> str:
+        """Return the folder that paths are relative to."""
+        if self.image_root is None:
+            return folder
+        return self.image_root if is_url(self.image_root) else str(Path(self.image_root).absolute())
+
+
+def is_list(location: str) -> bool:
+    """Return whether a file is a list, by its ending."""
+    return location.lower().endswith(LIST_ENDINGS)
+
+
+def list_entries(location: str, options: ListOptions) -> Iterator[Entry | Broken]:
+    """Yield the files of a list. Raises DataError if the list cannot be read."""
+
+    def entry(row: tuple[str, Mapping[str, Any] | DataError]) -> Entry | Broken:
+        name, fields = row
+        try:
+            if isinstance(fields, DataError):
+                raise fields
+            return _entry(fields, location, options)
+        except DataError as error:
+            return name, str(error)
+
+    rows = _parquet_rows(location) if location.lower().endswith(".parquet") else _json_rows(location)
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:  # a remote store answers each question in milliseconds
+        yield from pool.map(entry, rows)
+
+
+def _entry(fields: Mapping[str, Any], location: str, options: ListOptions) -> Entry:
+    key = next((key for key in FILE_KEYS if fields.get(key)), None)
+    if key is None:
+        found = ", ".join(fields) or "none"
+        raise DataError(
+            f"no field {', '.join(FILE_KEYS)} with a path; its fields are {found}",
+            reason=Reason.FIELD_MISSING,
+        )
+    value = fields[key]
+    if not isinstance(value, str):
+        raise DataError(f"{key}: expected a path, found {short_repr(value)}", reason=Reason.FIELD_TYPE)
+    start = options.start(folder_of(location))
+    path = locate(value, start, options.image_hosts, True, location)
+    kind = kind_of(path)
+    if kind is None:
+        raise DataError(f"{path}: neither an image nor a video, by its ending", reason=Reason.FIELD_TYPE)
+    info = files.stat(path)
+    mtime = None if is_url(path) else Path(path).stat().st_mtime
+    return Entry(
+        str.__str__(path) if is_url(path) else str(Path(path)),
+        kind,
+        location,
+        info.size,
+        mtime,
+        _version(info),
+        columns=metadata({name: value for name, value in fields.items() if name != key}),
+        boxes=_boxes(fields.get("regions")),
+    )
+
+
+def _version(info: FileInfo) -> str | None:
+    return info.version if is_url(info.location) else None
+
+
+def _boxes(regions: Any) -> tuple[Rectangle, ...]:
+    if not isinstance(regions, list):
+        return ()
+    found = [region["bbox"] for region in regions if isinstance(region, dict) and "bbox" in region]
+    boxes = [box_numbers(box, f"regions[{number}].bbox") for number, box in enumerate(found)]
+    return tuple((float(x), float(y), float(w), float(h)) for x, y, w, h in boxes)
+
+
+def metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert fields to values of columns: valid names, and lists and mappings as JSON.
+
+    A name that every index has (`size`) becomes `meta_size`.
+    """
+    values: dict[str, Any] = {}
+    for field, value in fields.items():
+        name = re.sub(r"[^a-z0-9_]", "_", field.lower())[:58] or "_"
+        if name in (*OWN_COLUMNS, "id", "vector") or name[0].isdigit():
+            name = f"meta_{name}"
+        simple = value is None or isinstance(value, str | bool | int | float)
+        values[name] = value if simple else json.dumps(value, ensure_ascii=False, default=str)
+    return values
+
+
+def column_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, ColumnType]:
+    """Find the types of metadata columns; values of several types make a text column."""
+    found: dict[str, set[ColumnType]] = {}
+    for row in rows:
+        for name, value in row.items():
+            kinds = found.setdefault(name, set())
+            if value is not None:
+                kinds.add(_type_of(value))
+    return {name: _common(kinds) for name, kinds in found.items()}
+
+
+def cast(value: Any, kind: ColumnType) -> Any:
+    """Convert a value to the type of its column; None if it does not fit."""
+    if value is None or (_type_of(value) == kind and kind != "integer"):
+        return value
+    if kind == "text":
+        return json.dumps(value)
+    if kind == "number" and _type_of(value) == "integer":
+        return float(value)
+    return value if _type_of(value) == kind and -(2**63) <= value < 2**63 else None
+
+
+def _type_of(value: Any) -> ColumnType:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    return "number" if isinstance(value, float) else "text"
+
+
+def _common(kinds: set[ColumnType]) -> ColumnType:
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return "number" if kinds == {"integer", "number"} else "text"
+
+
+def _json_rows(location: str) -> Iterator[tuple[str, Mapping[str, Any] | DataError]]:
+    lines = LineIndex(location)
+    for line in range(len(lines)):
+        name = f"{location}:{lines.numbers[line]}"
+        try:
+            yield name, parse_object(lines.read(line))
+        except DataError as error:
+            yield name, error
+
+
+def _parquet_rows(location: str) -> Iterator[tuple[str, Mapping[str, Any] | DataError]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(f"{location}: Parquet needs pyarrow: pip install 'x2kit[search]'") from error
+    number = 0
+    with files.open_file(location) as file:
+        try:
+            for batch in ParquetFile(file).iter_batches(batch_size=4096):
+                for row in batch.to_pylist():
+                    yield f"{location} row {number}", row
+                    number += 1
+        except (ArrowException, OSError) as error:
+            raise DataError(f"{location}: not a readable Parquet file: {error}") from error
