@@ -119,6 +119,8 @@ def _walk(listing: Listing, folder: str, source: str) -> None:
         try:
             if entry.is_dir(follow_symlinks=False):
                 _walk(listing, entry.path, source)
+            elif entry.is_symlink() and entry.is_dir():
+                listing.fail(_printable(entry.path), "a symbolic link to a folder; it is not followed")
             elif entry.name.lower().endswith(SHARD) or kind_of(entry.name):
                 _add_found(listing, entry, source)
             else:

@@ -1,0 +1,41 @@
+"""A process that indexes slowly and in small batches, to be killed; started by a server that has imported torch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+from tests.model import tiny
+from tests.search.conftest import OPTIONS
+from x2kit.inference import Model, load
+from x2kit.search import index_folders, indexing
+
+BATCH = 4
+
+
+def context() -> ForkServerContext:
+    """Start processes that need not import torch again."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["tests.search.killing", "x2kit.inference.loading", "x2kit_search.exact"])
+    return made
+
+
+def index_slowly(photos: Path, place: Path, weights: Path, started: Event) -> None:
+    """Index with a pause of some milliseconds before each batch of four files, which is written at once."""
+    stream = Model.stream_images
+
+    def slow(self: Model, images: Any, **settings: Any) -> Iterator[Any]:
+        for batch in stream(self, images, **{**settings, "batch_size": BATCH}):
+            started.set()
+            time.sleep(0.005)
+            yield batch
+
+    Model.stream_images = slow  # type: ignore[method-assign]
+    indexing.COMMIT_ROWS = BATCH
+    model = load(weights, "cpu", plugins=[tiny.__file__])
+    index_folders([photos], place, model, OPTIONS)
