@@ -88,7 +88,7 @@ def _vector(model: Model, part: Any) -> NDArray[np.float64]:
     else:
         found = model.embed_images([_image(part)], progress=False)
     for error in found.errors:
-        raise DataError(f"{describe(part)}: {error.message}")
+        raise DataError(f"query {describe(part)!r}: {error.message}")
     return np.asarray(_only(found), dtype=np.float64)
 
 
