@@ -118,7 +118,6 @@ def index_folders(
     options = options or IndexOptions()
     location = absolute(location)
     listing = list_sources(sources, options.lists)
-    skipped: list[str] = []
     opened = None
     if processes.is_rank_zero:
         opened = _open_or_create(location, model, options, listing)
@@ -127,16 +126,18 @@ def index_folders(
     try:
         remember_roots(index_id, listing.roots)
         wanted = {name for entry in listing.entries.values() for name in entry.columns}
-        skipped = sorted(wanted - set(table.spec.columns))
         part = Part(
             options.part.index * processes.count + processes.rank, options.part.count * processes.count
         )
         run = _Run(table, bound, options, location, part, progress)
         run.index(listing, [absolute(source) for source in sources])
-        report = run.report(listing, skipped, part)
+        reports = processes.gather(run.report(listing, sorted(wanted - set(table.spec.columns)), part))
+        report = _joined(reports, time.monotonic() - began)
+        if processes.is_rank_zero and report.added + report.updated >= COMMIT_ROWS:
+            table.compact()
     finally:
         table.close()
-    return _joined(processes.gather(report), time.monotonic() - began)
+    return report
 
 
 def _open_or_create(
