@@ -19,7 +19,18 @@ from pathlib import Path
 import torch
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "speed.md"
-NAMES = ("step", "retrieval", "captions", "data", "million", "worker_memory", "start", "growth", "bench")
+NAMES = (
+    "step",
+    "retrieval",
+    "encoding",
+    "captions",
+    "data",
+    "million",
+    "worker_memory",
+    "start",
+    "growth",
+    "bench",
+)
 PARTS_OF_A_STEP = (
     "official/x2vlm-base",
     "--config",
@@ -44,6 +55,8 @@ How much is gained depends on what the rows of a batch share:
 - Step, distinct images: every caption has an image of its own and regions are of others, as of two sources. Both
   ways encode each once; keys and values of its patches, padding, the second text pass and fused attention remain.
 - Retrieval: candidates of images and texts that are encoded already. A pair is scored once for both directions.
+- Encoding: image files and captions to vectors. Threads decode while the model computes, which helps as far as there
+  are cores; equal captions are encoded once, and a batch holds captions of similar length.
 - Captions: generation with beam search. The plain way reads the text again for each token and copies the image to each
   beam; x2kit keeps keys and values, and the beams of an image share it.
 - Data, images: decoding, crop, size, flip and augmentation.
