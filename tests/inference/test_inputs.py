@@ -109,6 +109,13 @@ def test_frames_are_those_of_evaluation(filming: Model) -> None:
     assert_close(found.tensor(), expected, rtol=0, atol=0)
 
 
+def test_frames_may_be_arrays_or_tensors(filming: Model) -> None:
+    frames = np.stack([np.asarray(picture(seed)) for seed in range(4)])
+    _, expected = filming.reader.read_one([picture(seed) for seed in range(4)])
+    for given in (frames, list(frames), torch.from_numpy(frames).permute(0, 3, 1, 2)):
+        assert np.array_equal(filming.reader.read_one(given)[1].pixels, expected.pixels)
+
+
 def test_a_model_without_frame_positions_names_what_a_video_needs(user: Model) -> None:
     with pytest.raises(DataError, match=r"images\[0\]: a video, .*model\.heads\.frames"):
         user.reader.read_one([picture(0), picture(1)])

@@ -136,16 +136,17 @@ class Reader:
             return Input(index, name, source, None, InputError(index, name, str(error)))
 
     def _decode(self, source: ImageInput) -> Decoded:
+        eight = self.spec.value_range is None
         if not is_video(source):
-            shown = eight_bits(source, self.spec.value_range is None)
-            image = ImageLike(shown, self.spec.channels, self.spec.value_range)
+            image = ImageLike(eight_bits(source, eight), self.spec.channels, self.spec.value_range)
             return Decoded(whole_image(image, self.spec), image.size)
         if self.frames is None:
             raise DataError(
                 "a video, but this model has no frame positions (model.heads.frames); pass an image",
                 reason=Reason.FIELD_TYPE,
             )
-        frames = source if isinstance(source, str | Path) else list(source)
+        is_file = isinstance(source, str | Path)
+        frames = source if is_file else [eight_bits(frame, eight) for frame in source]
         found = read_video(frames, self.frames, self.spec)
         return Decoded(cast("Pixels", np.stack(found.frames)), found.size)
 
