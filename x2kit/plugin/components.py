@@ -302,6 +302,8 @@ class TaskConfig(ComponentConfig):
     `losses` are the names of its losses, in the order in which they are logged; a task without any is only measured.
     `score` is the name of the main number of `Task.measure`; higher is better. `metrics` names the main numbers of the
     result, so that `evaluation.select` is checked before training; empty for no check.
+    `produces` says that `Task.rank` gives texts for a record of an image or video: answers to its `question`, or
+    descriptions; `x2kit answer` and `x2kit describe` use it.
     `pooled` says that only position 0 of the fused states is read, which saves most of the last fusion layer.
     """
 
@@ -310,6 +312,7 @@ class TaskConfig(ComponentConfig):
     score: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ()
     pooled: ClassVar[bool] = True
+    produces: ClassVar[Literal["answer", "description"] | None] = None
 
     max_words: int = Field(40, gt=0, description="evaluation: words kept of a text")
     max_tokens: int = Field(

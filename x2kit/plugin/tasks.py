@@ -164,6 +164,20 @@ class Prediction(NamedTuple):
     truth: Any
 
 
+class RankedText(NamedTuple):
+    """A text that a task gives for an image, such as an answer.
+
+    Attributes:
+        text: as it is shown.
+        probability: in [0, 1]; among a list of texts they sum to 1, of a generated text it is that of the text.
+        log_likelihood: of the whole text in nats.
+    """
+
+    text: str
+    probability: float
+    log_likelihood: float
+
+
 class Task(ABC):
     """A task that is trained and measured row by row.
 
@@ -240,6 +254,24 @@ class Task(ABC):
         self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
     ) -> Sequence[Any]:
         """Predict a JSON value for each row; arguments as in `loss`, with the model in evaluation mode."""
+        raise NotImplementedError
+
+    def rank(
+        self,
+        model: Any,
+        fused: Sequence[FusedTexts],
+        targets: Mapping[str, Tensor],
+        count: int,
+        given: Sequence[str] = (),
+    ) -> list[list[RankedText]]:
+        """Rank the texts that the task may give for each row, best first; for `TaskConfig.produces`.
+
+        Args:
+            model, fused, targets: as in `predict`.
+            count: maximum number of texts of a row.
+            given: answers to choose among, or the beginning of descriptions; empty for those of the settings.
+        Raises: DataError for given answers that the model does not know.
+        """
         raise NotImplementedError
 
     @abstractmethod

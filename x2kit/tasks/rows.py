@@ -25,7 +25,7 @@ from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import TaskConfig
 from x2kit.plugin.encoders import VisionFeatures
 from x2kit.plugin.sources import Record
-from x2kit.plugin.tasks import FusedTexts, Prediction, Task, TaskContext, TaskRow, Texts
+from x2kit.plugin.tasks import FusedTexts, Prediction, RankedText, Task, TaskContext, TaskRow, Texts
 
 Rows = list[tuple[str, TaskRow]]
 """Record ids and rows of one language."""
@@ -161,14 +161,42 @@ def predict_rows(task: Task, model: X2VLM, rows: Mapping[str, Rows]) -> dict[str
 def _predict_language(
     task: Task, model: X2VLM, rows: Rows, features: VisionFeatures, place: Mapping[int, int]
 ) -> list[Prediction]:
-    texts, targets = read_rows(task, model, [row for _, row in rows])
-    drawn = torch.tensor([[place[id(image)] for image in row.images] for _, row in rows], device=model.device)
+    fused, targets = _fuse_drawn(task, model, [row for _, row in rows], features, place)
+    with component_faults(task.config):
+        values = task.predict(model, fused, targets)
+    return [Prediction(id_, value, row.truth) for (id_, row), value in zip(rows, values, strict=True)]
+
+
+def _fuse_drawn(
+    task: Task, model: X2VLM, rows: Sequence[TaskRow], features: VisionFeatures, place: Mapping[int, int]
+) -> tuple[list[FusedTexts], Mapping[str, Tensor]]:
+    texts, targets = read_rows(task, model, rows)
+    drawn = torch.tensor([[place[id(image)] for image in row.images] for row in rows], device=model.device)
     with component_faults(task.config):
         images, chosen = task.choose_images(model, features, drawn, targets)
-    fused = fuse_rows(task, model, texts, features, images)
+    return fuse_rows(task, model, texts, features, images), chosen
+
+
+@torch.inference_mode()
+def rank_texts(
+    task: Task, model: X2VLM, record: Record, count: int, given: Sequence[str] = ()
+) -> list[RankedText]:
+    """Rank the texts that a task gives for a record, such as {"image": "dog.jpg", "question": "What is it?"}.
+
+    Args:
+        task: with `TaskConfig.produces`.
+        model: in evaluation mode, with the heads of the task.
+        record: with an id, which errors name.
+        count, given: as in `Task.rank`.
+    Raises: DataError, naming the record, if it is broken.
+    """
+    reader = EvaluationReader(model.image_spec, model.frames, task.config.max_words)
+    ((_, row),) = draw_rows(task, [record], [str(record["id"])], reader, "")
+    place = {id(image): number for number, image in enumerate(row.images)}
+    fused, targets = _fuse_drawn(task, model, [row], encode_distinct(model, row.images), place)
     with component_faults(task.config):
-        values = task.predict(model, fused, chosen)
-    return [Prediction(id_, value, row.truth) for (id_, row), value in zip(rows, values, strict=True)]
+        (ranked,) = task.rank(model, fused, targets, count, given)
+    return list(ranked)
 
 
 def read_rows(task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> tuple[list[Texts], dict[str, Tensor]]:

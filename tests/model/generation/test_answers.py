@@ -123,15 +123,16 @@ def test_many_beams_find_the_likeliest_answer() -> None:
     tokens = [token for token in range(VOCABULARY) if token != CLOSE]
     ended = [(*text, CLOSE) for length in range(3) for text in product(tokens, repeat=length)]
     cut = list(product(tokens, repeat=3))
-    for question, answer in enumerate(found):
-        best = max([*ended, *cut], key=lambda text: likelihood(question, text))
-        assert tuple(answer) == best
+    for question, answers in enumerate(found):
+        best = sorted([*ended, *cut], key=lambda text: -likelihood(question, text))
+        assert [tuple(answer.ids) for answer in answers[:3]] == best[:3]
+        assert answers[1].score == pytest.approx(likelihood(question, best[1]), abs=1e-5)
 
 
 def test_one_beam_takes_the_likeliest_token_each_time() -> None:
     search = Search(num_beams=1, min_length=0, max_length=5, unique_ngrams=None)
     found = write_answers(Bigrams(), QUESTIONS, ASKED, SPECIAL, search)
-    for question, answer in enumerate(found):
+    for question, ((_, answer),) in enumerate(found):
         step = log_probabilities(question)
         for before, token in pairwise([OPEN, *answer]):
             assert token == int(step[before].argmax())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.testing.wrong.tasks.network import TruthTask
 from tests.testing.wrong.tasks.right import HEADS, RECORDS, RightTask
-from x2kit.plugin import FusedTexts, Prediction
+from x2kit.plugin import FusedTexts, Prediction, RankedText
 from x2kit.testing import checks
 
 
@@ -73,6 +73,33 @@ def first_is_right(predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {"accuracy": float(first.id == "0"), "rows": len(predictions)}
 
 
+def ranking(text: str, *scores: float) -> RightTask:
+    """A task that describes every image by this text."""
+
+    class Wrong(RightTask):
+        produces: ClassVar[Literal["description"]] = "description"
+
+        def network(self) -> Any:
+            def rank(
+                task: TruthTask,
+                model: Any,
+                fused: Sequence[FusedTexts],
+                targets: Mapping[str, Tensor],
+                count: int,
+                given: Sequence[str] = (),
+            ) -> list[list[RankedText]]:
+                return [[RankedText(text, *scores)] for _ in fused[0].states]
+
+            def predict(
+                task: TruthTask, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+            ) -> list[str]:
+                return ["a square"] * len(fused[0].states)
+
+            return type("Changed", (TruthTask,), {"rank": rank, "predict": predict})
+
+    return Wrong()
+
+
 MISTAKES = [
     (predicting(lambda *given: [True]), "predictions_are_json_values", r"predict\(\) gives 1 values for 4 rows"),
     (
@@ -94,6 +121,16 @@ MISTAKES = [
     (predicting(padded), "a_row_is_predicted_alone", "row 0 alone is predicted as 8, beside others as "),
     (predicting(every_token), "it_reads_what_it_declares", "it reads fused states beyond position 0"),
     (changed(loss=every_token_loss), "it_reads_what_it_declares", r"set pooled: ClassVar\[bool\] = False"),
+    (
+        ranking("a circle", 0.5, -1.0),
+        "the_first_ranked_text_is_the_prediction",
+        r"rank\(\) gives \['a circle'\] as the best text of row 0, predict\(\) 'a square'",
+    ),
+    (
+        ranking("a square", 1.5, -1.0),
+        "the_first_ranked_text_is_the_prediction",
+        "expected a probability in .*, found RankedText",
+    ),
     (
         measuring(lambda found: {"recall": right(found), "rows": len(found)}),
         "it_measures_json_numbers",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import ShapeError
-from x2kit.model.generation.beam_search import Search, beam_search
+from x2kit.model.generation.beam_search import Found, Search, best_texts
 from x2kit.objectives import answer_log_likelihood
 from x2kit.plugin import SpecialIds, TextDecoder
 
@@ -25,10 +25,12 @@ class RankedAnswers(NamedTuple):
     Attributes:
         rows: [Q, K] int64, positions in the list of answers.
         probability: [Q, K] float32, sums to 1 over K.
+        log_likelihood: [Q, K] float32, of the whole answers in nats.
     """
 
     rows: Tensor
     probability: Tensor
+    log_likelihood: Tensor
 
 
 @torch.inference_mode()
@@ -75,9 +77,10 @@ def rank_answers(
         _log_likelihood(decoder, states[q], states_mask[q], answer_ids, answer_mask, close[q])
         for q in questions
     ]
-    score = first + torch.cat(whole)
+    log_likelihood = torch.cat(whole)
+    score = first + log_likelihood
     probability, order = score.softmax(-1).sort(dim=-1, descending=True, stable=True)
-    return RankedAnswers(close.gather(1, order), probability)
+    return RankedAnswers(close.gather(1, order), probability, log_likelihood.gather(1, order))
 
 
 def _log_likelihood(
@@ -98,8 +101,8 @@ def _log_likelihood(
 @torch.inference_mode()
 def write_answers(
     decoder: TextDecoder, states: Tensor, states_mask: Tensor, special: SpecialIds, search: Search
-) -> list[list[int]]:
-    """Generate an answer to each question by beam search.
+) -> list[list[Found]]:
+    """Generate answers to each question by beam search.
 
     Args:
         decoder: of answers, in evaluation mode.
@@ -107,7 +110,8 @@ def write_answers(
         states_mask: [Q, L] bool.
         special: ids of the tokenizer; an answer begins with `cls` and ends with `sep`.
         search: settings; 1 beam is greedy search.
-    Returns: Q answers as token ids, without `cls`, ending with `sep` unless cut at the maximum length.
+    Returns: up to `num_beams` answers for each of Q questions, best first, as token ids without `cls`, ending with
+        `sep` unless cut at the maximum length.
     """
     context, context_mask = (each.repeat_interleave(search.num_beams, 0) for each in (states, states_mask))
 
@@ -116,4 +120,4 @@ def write_answers(
         logits: Tensor = decoder(ids, torch.ones_like(ids, dtype=torch.bool), context, context_mask)
         return logits[:, -1].float().log_softmax(-1)
 
-    return [found.ids for found in beam_search(next_token, len(states), [special.cls], special.sep, search)]
+    return best_texts(next_token, len(states), [special.cls], special.sep, search)

@@ -65,9 +65,16 @@ class Search:
             found.append(NoRepeatNGramLogitsProcessor(self.unique_ngrams))
         return found
 
+    def log_likelihood(self, found: Found, prompt_length: int, end: int) -> float:
+        """Return the log-likelihood of a found text in nats, without the length penalty."""
+        if not self.refill:
+            return found.score * float(((5 + len(found.ids)) / 6) ** self.length_penalty)
+        length = prompt_length + len(found.ids) - (found.ids[-1:] == [end])
+        return found.score * float(length**self.length_penalty)
+
 
 class Found(NamedTuple):
-    """The best text of a row: `ids` without the prompt, and its log-likelihood divided by the length penalty."""
+    """A text of a row: `ids` without the prompt, and its log-likelihood divided by the length penalty."""
 
     score: float
     ids: list[int]
@@ -86,16 +93,23 @@ def beam_search(
         search: settings.
     Returns: B texts, ending with `end` unless cut at the maximum length.
     """
+    return [texts[0] for texts in best_texts(next_token, num_rows, prompt, end, search)]
+
+
+def best_texts(
+    next_token: NextToken, num_rows: int, prompt: Sequence[int], end: int, search: Search
+) -> list[list[Found]]:
+    """Find up to K likely continuations of a prompt for each row, best first; arguments as `beam_search`."""
     return (_refilled if search.refill else _freed)(next_token, num_rows, prompt, end, search)
 
 
 def _freed(
     next_token: NextToken, num_rows: int, prompt: Sequence[int], end: int, search: Search
-) -> list[Found]:
+) -> list[list[Found]]:
     """Search as X²-VLM does: a text that ends leaves its beam to other texts in the next step."""
     beams, begin, processors = search.num_beams, len(prompt), search.processors(end)
     ids, score, origin = _start(num_rows, beams, prompt)
-    best = [Found(-math.inf, [])] * num_rows
+    best: list[list[Found]] = [[] for _ in range(num_rows)]
     for length in range(1, search.max_length + 1):
         logs = processors(ids[:, begin:], next_token(ids, origin).float().cpu())
         score, place = (score.flatten()[:, None] + logs).view(num_rows, -1).topk(beams)
@@ -104,18 +118,18 @@ def _freed(
         value = score / ((5 + length) / 6) ** search.length_penalty
         if length < search.max_length:
             value = value.masked_fill(~ended, -math.inf)
-        for row, beam in enumerate(value.argmax(1).tolist()):
-            if value[row, beam] > best[row].score:
-                best[row] = Found(value[row, beam].item(), ids[row * beams + beam, begin:].tolist())
+        for row, beam in value.isfinite().nonzero().tolist():
+            best[row].append(Found(value[row, beam].item(), ids[row * beams + beam, begin:].tolist()))
+        best = [sorted(texts, key=lambda it: -it.score)[:beams] for texts in best]
         score = score.masked_fill(ended, -math.inf)
         if not score.isfinite().any():
             break
-    return best
+    return [texts or [Found(-math.inf, [])] for texts in best]
 
 
 def _refilled(
     next_token: NextToken, num_rows: int, prompt: Sequence[int], end: int, search: Search
-) -> list[Found]:
+) -> list[list[Found]]:
     """Search as transformers 4.12 does, with K beams of unfinished texts at any time."""
     beams, begin, processors = search.num_beams, len(prompt), search.processors(end)
     ids, score, origin = _start(num_rows, beams, prompt)
@@ -144,7 +158,7 @@ def _refilled(
             Found(value[row, beam].item(), ids[row * beams + beam, begin:].tolist()) for beam in range(beams)
         ]
         ended[row] += cut
-    return [max(texts, key=lambda it: it.score) for texts in ended]
+    return [sorted(texts, key=lambda it: -it.score)[:beams] for texts in ended]
 
 
 def _start(num_rows: int, beams: int, prompt: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

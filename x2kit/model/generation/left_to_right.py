@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import ShapeError
-from x2kit.model.generation.beam_search import Found, Search, beam_search
+from x2kit.model.generation.beam_search import Found, Search, best_texts
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin import Context, Past, VisionFeatures, causal_mask
 from x2kit.plugin.component_faults import component_faults
@@ -103,7 +103,18 @@ def write_captions(
     search: Search | None = None,
     masked: bool = True,
 ) -> list[Found]:
-    """Generate a caption for each image by beam search.
+    """Generate the best caption of each image; see `write_several_captions`."""
+    return [texts[0] for texts in write_several_captions(model, features, prompt, search, masked)]
+
+
+def write_several_captions(
+    model: X2VLM,
+    features: VisionFeatures,
+    prompt: Sequence[int],
+    search: Search | None = None,
+    masked: bool = True,
+) -> list[list[Found]]:
+    """Generate captions of each image by beam search.
 
     Args:
         model: in evaluation mode.
@@ -111,13 +122,14 @@ def write_captions(
         prompt: first tokens of all captions, including the special first token.
         search: settings of the beam search.
         masked: as for `CaptionReader`.
-    Returns: B captions without the prompt, ending with the separator unless cut at the maximum length.
+    Returns: up to `num_beams` captions for each of B images, best first, without the prompt, ending with the separator
+        unless cut at the maximum length.
     Raises: ShapeError if prompt and caption may exceed the text encoder's length; HeadError as in `caption_states`.
     """
     search = search or Search()
     require_room(model, prompt, search.max_length)
     reader = CaptionReader(model, features, search.num_beams, masked)
-    return beam_search(reader, len(features.summary), prompt, model.tokenizer.special.sep, search)
+    return best_texts(reader, len(features.summary), prompt, model.tokenizer.special.sep, search)
 
 
 def draw_captions(
@@ -134,13 +146,13 @@ def draw_captions(
     Args:
         model: in evaluation mode.
         features: of B images.
-        prompt: as for `write_captions`.
+        prompt: as for `write_several_captions`.
         samples: captions of each image.
         max_length: maximum number of tokens without the prompt.
         rng: generator on the model's device, at temperature 1; None for greedy captions.
         masked: as for `CaptionReader`.
     Returns: [B x samples, T] int64 tokens as drawn, T at most `max_length`; the separator behind the first one.
-    Raises: as `write_captions`.
+    Raises: as `write_several_captions`.
     """
     require_room(model, prompt, max_length)
     end = model.tokenizer.special.sep

@@ -25,6 +25,7 @@ class Captioning(TaskConfig):
     """
 
     losses: ClassVar[tuple[str, ...]] = ("caption",)
+    produces: ClassVar[Literal["description"]] = "description"
     score: ClassVar[str] = "cider"
     pooled: ClassVar[bool] = False
 

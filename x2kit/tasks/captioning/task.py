@@ -5,6 +5,7 @@ B images, L text tokens, K predicted tokens, D width.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -20,12 +21,21 @@ from x2kit.data.pipeline.samples import field
 from x2kit.data.sources.fields import as_list
 from x2kit.errors import DataError, Reason, ShapeError
 from x2kit.model.generation.beam_search import Search
-from x2kit.model.generation.left_to_right import reading_order, write_captions
+from x2kit.model.generation.left_to_right import reading_order, write_several_captions
 from x2kit.objectives import caption_loss, next_token_loss
 from x2kit.objectives.masked_language import IGNORED
 from x2kit.plugin.encoders import Context, VisionFeatures
 from x2kit.plugin.sources import Record
-from x2kit.plugin.tasks import EncodedRow, FusedTexts, Prediction, Reader, Task, TaskRow, Texts
+from x2kit.plugin.tasks import (
+    EncodedRow,
+    FusedTexts,
+    Prediction,
+    RankedText,
+    Reader,
+    Task,
+    TaskRow,
+    Texts,
+)
 from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.plugin.toolkit.gather import gather_rows
 from x2kit.tasks.captioning import java_metrics
@@ -145,27 +155,56 @@ class CaptioningTask(Task):
 
     def predict(self, model: X2VLM, fused: Sequence[FusedTexts], targets: Targets) -> list[str]:
         """Write captions by beam search."""
-        return self._write(model, images_of(model, fused[0].context))
+        return [texts[0].text for texts in self.rank(model, fused, targets, 1)]
+
+    def rank(
+        self,
+        model: X2VLM,
+        fused: Sequence[FusedTexts],
+        targets: Targets,
+        count: int,
+        given: Sequence[str] = (),
+    ) -> list[list[RankedText]]:
+        """Write captions behind the prompt of the settings, or the given one; likeliest first."""
+        prompt = given[0] if given else self.config.prompt
+        return self._write(model, images_of(model, fused[0].context), prompt, count)
 
     @torch.inference_mode()
     def write(self, model: X2VLM, images: ImageInput | Iterable[ImageInput]) -> list[str]:
         """Write a caption for each image, as `X2VLM.read` takes them; few enough for one pass."""
         pixels = model.read(images)
-        return self._write(model, model.encode_images(pixels)) if len(pixels) else []
+        if not len(pixels):
+            return []
+        return [
+            texts[0].text for texts in self._write(model, model.encode_images(pixels), self.config.prompt, 1)
+        ]
 
-    def _write(self, model: X2VLM, features: VisionFeatures) -> list[str]:
-        config = self.config
+    def _write(
+        self, model: X2VLM, features: VisionFeatures, prompt: str, count: int
+    ) -> list[list[RankedText]]:
+        config, tokenizer = self.config, model.tokenizer
         search = Search(
-            config.num_beams,
+            max(config.num_beams, count),
             config.min_length,
             config.max_length,
             config.length_penalty,
             config.unique_ngrams,
             config.refill,
         )
-        prompt = prompt_ids(config.prompt, model.tokenizer)
-        found = write_captions(model, features, prompt, search, masked=config.form != "causal")
-        return [model.tokenizer.decode(text.ids).strip() for text in found]
+        begin = prompt_ids(prompt, tokenizer)
+        found = write_several_captions(model, features, begin, search, masked=config.form != "causal")
+        ranked = []
+        for texts in found:
+            scores = [
+                search.log_likelihood(text, len(begin), tokenizer.special.sep) for text in texts[:count]
+            ]
+            ranked.append(
+                [
+                    RankedText(tokenizer.decode(text.ids).strip(), math.exp(score), score)
+                    for text, score in zip(texts, scores, strict=False)
+                ]
+            )
+        return ranked
 
     def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Compute the metrics of the COCO evaluation, beside those of captions of other images.

@@ -15,7 +15,7 @@ _JOINED = re.compile(
 )
 """Words that Treebank tokens split without a sign."""
 
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 """Kana and Han characters, which are written without spaces."""
 
 _ABBREVIATIONS = "mr mrs ms dr st ave blvd rd jr sr vs mt ft etc jan feb apr aug sept oct nov dec"
@@ -42,7 +42,7 @@ def metric_words(caption: str) -> list[str]:
     numbers, abbreviations, hyphens and quotation marks. Chinese and Japanese characters are words of their own.
     """
     text = caption.lower().replace("’", "'").replace("‘", "'")
-    text = _UNSPACED.sub(r" \g<0> ", text)
+    text = UNSPACED.sub(r" \g<0> ", text)
     text = _JOINED.sub(lambda match: " ".join(part for part in match.groups() if part), text)
     return [token for token in _TOKEN.findall(text) if token not in _PUNCTUATION]
 

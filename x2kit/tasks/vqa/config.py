@@ -30,6 +30,7 @@ class VQA(TaskConfig):
     """
 
     losses: ClassVar[tuple[str, ...]] = ("answer",)
+    produces: ClassVar[Literal["answer"]] = "answer"
     metrics: ClassVar[tuple[str, ...]] = MEANS
     pooled: ClassVar[bool] = False
 
@@ -70,6 +71,7 @@ class AnswerClassification(TaskConfig):
     """
 
     losses: ClassVar[tuple[str, ...]] = ("answer",)
+    produces: ClassVar[Literal["answer"]] = "answer"
     metrics: ClassVar[tuple[str, ...]] = MEANS
 
     answer_list: Location | tuple[str, ...] = Field(

@@ -5,7 +5,9 @@ B questions, L question tokens, D width, A answers of a question or classes, T a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +20,16 @@ from x2kit.model.generation.answers import rank_answers, write_answers
 from x2kit.model.generation.beam_search import Search
 from x2kit.objectives.answers import chosen_answer_loss, written_answer_loss
 from x2kit.plugin.sources import Record
-from x2kit.plugin.tasks import EncodedRow, FusedTexts, Prediction, Reader, Task, TaskRow, Texts
+from x2kit.plugin.tasks import (
+    EncodedRow,
+    FusedTexts,
+    Prediction,
+    RankedText,
+    Reader,
+    Task,
+    TaskRow,
+    Texts,
+)
 from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.tasks.vqa.answers import answer_weights, read_answers
 from x2kit.tasks.vqa.metric import (
@@ -140,35 +151,64 @@ class VQATask(QuestionTask):
 
     def predict(self, model: X2VLM, fused: Sequence[FusedTexts], targets: Targets) -> list[str]:
         """Rank the answers of the list, or write answers without one."""
+        return [texts[0].text for texts in self.rank(model, fused, targets, 1)]
+
+    def rank(
+        self,
+        model: X2VLM,
+        fused: Sequence[FusedTexts],
+        targets: Targets,
+        count: int,
+        given: Sequence[str] = (),
+    ) -> list[list[RankedText]]:
+        """Rank the given answers or those of the list, or write answers without any."""
         (asked,) = fused
-        if not self.answers:
-            return self._write(model, asked)
-        ids, mask = self._candidates(model)
-        top_k = min(self.config.top_k, len(self.answers))
+        answers = tuple(dict.fromkeys(given)) or self.answers
+        if not answers:
+            return self._write(model, asked, count)
+        ids, mask = self._candidates(model) if answers is self.answers else self._padded(model, answers)
+        top_k = len(answers) if given else min(max(self.config.top_k, count), len(answers))
         ranked = rank_answers(model.decoder, asked.states, asked.mask, ids, mask, top_k)
-        return [self.answers[row] for row in ranked.rows[:, 0].tolist()]
+        return [
+            [RankedText(answers[row], *scores) for row, *scores in zip(*of_question, strict=True)]
+            for of_question in zip(*(each[:, :count].tolist() for each in ranked), strict=True)
+        ]
 
     def _candidates(self, model: X2VLM) -> tuple[Tensor, Tensor]:
-        """Tokenise the list: ids [A, T] and mask [A, T], on the model's device; once for a tokenizer."""
+        """Tokenise the list as `_padded`, once for a tokenizer."""
         if self._ranked is None or self._ranked[0] is not model.tokenizer:
-            encoded = self._tokenise(self.answers, model.tokenizer)
-            lengths = torch.tensor([len(ids) for ids in encoded])
-            mask = torch.arange(int(lengths.max())) < lengths[:, None]
-            ids = torch.full(mask.shape, model.tokenizer.special.pad)
-            ids[mask] = torch.tensor([token for answer in encoded for token in answer])
-            self._ranked = model.tokenizer, ids.to(model.device), mask.to(model.device)
+            self._ranked = model.tokenizer, *self._padded(model, self.answers)
         return self._ranked[1:]
 
-    def _write(self, model: X2VLM, asked: FusedTexts) -> list[str]:
+    def _padded(self, model: X2VLM, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokenise answers: ids [A, T] and mask [A, T], on the model's device."""
+        encoded = self._tokenise(answers, model.tokenizer)
+        lengths = torch.tensor([len(ids) for ids in encoded])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.full(mask.shape, model.tokenizer.special.pad)
+        ids[mask] = torch.tensor([token for answer in encoded for token in answer])
+        return ids.to(model.device), mask.to(model.device)
+
+    def _write(self, model: X2VLM, asked: FusedTexts, count: int) -> list[list[RankedText]]:
         search = Search(
-            num_beams=self.config.num_beams,
+            num_beams=max(self.config.num_beams, count),
             min_length=0,
             max_length=self.config.max_answer_tokens - 1,
             unique_ngrams=None,
         )
         special = model.tokenizer.special
         written = write_answers(model.decoder, asked.states, asked.mask, special, search)
-        return [model.tokenizer.decode([id_ for id_ in ids if id_ != special.sep]).strip() for ids in written]
+        return [
+            [
+                RankedText(_answer(model.tokenizer, text.ids), math.exp(text.score), text.score)
+                for text in texts[:count]
+            ]
+            for texts in written
+        ]
+
+
+def _answer(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return tokenizer.decode([id_ for id_ in ids if id_ != tokenizer.special.sep]).strip()
 
 
 class ClassificationTask(QuestionTask):
@@ -209,6 +249,32 @@ class ClassificationTask(QuestionTask):
     def predict(self, model: X2VLM, fused: Sequence[FusedTexts], targets: Targets) -> list[str]:
         """Return the likeliest answer of each question."""
         return [self.answers[row] for row in model.answer_logits([fused[0].states]).argmax(1).tolist()]
+
+    def rank(
+        self,
+        model: X2VLM,
+        fused: Sequence[FusedTexts],
+        targets: Targets,
+        count: int,
+        given: Sequence[str] = (),
+    ) -> list[list[RankedText]]:
+        """Rank the classes, or the given ones; log-likelihoods are over all classes."""
+        if unknown := [answer for answer in given if answer not in self._classes]:
+            near = get_close_matches(unknown[0], self.answers)
+            raise DataError(
+                f"answers: {unknown[0]!r} is none of the {len(self.answers)} answers of this model"
+                + (f"; nearest: {', '.join(near)}" if near else "")
+            )
+        answers = tuple(dict.fromkeys(given)) or self.answers
+        rows = torch.tensor([self._classes[answer] for answer in answers], device=model.device)
+        log_likelihood = model.answer_logits([fused[0].states]).log_softmax(-1)[:, rows]
+        likely, order = log_likelihood.sort(dim=-1, descending=True, stable=True)
+        return [
+            [RankedText(answers[row], *scores) for row, *scores in zip(*of_question, strict=True)]
+            for of_question in zip(
+                *(each[:, :count].tolist() for each in (order, likely.softmax(-1), likely)), strict=True
+            )
+        ]
 
 
 class ChoiceTask(Task):

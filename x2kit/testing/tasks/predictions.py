@@ -69,6 +69,29 @@ def it_reads_what_it_declares(subject: TaskSubject) -> None:
 
 
 @if_predicted
+def the_first_ranked_text_is_the_prediction(subject: TaskSubject) -> None:
+    """A task with `produces` ranks one or more texts for each row; the first of one is the prediction."""
+    if subject.component.produces is None:
+        return
+    task, model = subject.component.build(), subject.model()
+    rows = subject.rows(False, task)
+    with torch.inference_mode():
+        collated = subject.collate(task, model, rows)
+        fused = collated.fuse(task, model)
+        values = task.predict(model, fused, collated.targets)
+        ranked, several = (task.rank(model, fused, collated.targets, count) for count in (1, 3))
+    for number, (one, more, value) in enumerate(zip(ranked, several, values, strict=True)):
+        found = [text.text for text in one]
+        claim(found == [value], f"rank() gives {found} as the best text of row {number}, predict() {value!r}")
+        claim(0 < len(more) <= 3, f"rank() gives {len(more)} texts of row {number}, expected 1 to 3")
+        for text in more:
+            claim(
+                0 <= text.probability <= 1 and -math.inf < text.log_likelihood <= 0,
+                f"rank(): expected a probability in [0, 1] and a log-likelihood of 0 or less, found {text}",
+            )
+
+
+@if_predicted
 def it_measures_json_numbers(subject: TaskSubject) -> None:
     """`measure` gives JSON values: the score and the number of rows, whatever the order and number of rows."""
     task, found = _predicted(subject)
@@ -139,6 +162,7 @@ LAWS = (
     predictions_are_json_values,
     a_row_is_predicted_alone,
     it_reads_what_it_declares,
+    the_first_ranked_text_is_the_prediction,
     it_measures_json_numbers,
     the_truth_scores_best,
 )
