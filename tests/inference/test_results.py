@@ -31,11 +31,12 @@ def test_json_has_the_names_of_the_fields() -> None:
         "probability": 0.5,
         "similarity": None,
     }
-    location = Location("a.png", "a dog", [BOX], source=object())
+    location = Location("a.png", "a dog", [BOX], "box head", source=object())
     assert json.loads(json.dumps(location.to_dict())) == {
         "image": "a.png",
         "text": "a dog",
         "boxes": [{"pixels": [1, 2, 3, 4], "relative": [0.1, 0.2, 0.3, 0.4], "probability": 0.75}],
+        "method": "box head",
     }
 
 

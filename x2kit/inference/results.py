@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from x2kit.errors import X2KitError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -209,19 +211,22 @@ class Location(Result):
     """Boxes of a text in an image, best first.
 
     Attributes:
+        method: how the boxes were found.
         source: the image as it was given, for `draw`; not part of the JSON.
     """
 
     image: str
     text: str
     boxes: list[Box]
+    method: str = ""
     source: Any = field(default=None, repr=False, compare=False, metadata=HIDDEN)
 
-    def draw(self, image: Any = None) -> Image.Image:
+    def draw(self, image: Image.Image | None = None) -> Image.Image:
         """Draw the boxes with their probabilities on the image; by default on the one that was given."""
         from x2kit.inference.drawing import draw_boxes
 
-        return draw_boxes(self.source if image is None else image, self.boxes, self.text)
+        opened = self.source.open() if image is None else image
+        return draw_boxes(opened, [box.pixels for box in self.boxes], [box.probability for box in self.boxes])
 
     def _repr_html_(self) -> str:
         return (
@@ -260,15 +265,33 @@ class Explanation(Result):
     method: str
     source: Any = field(default=None, metadata=HIDDEN)
 
-    def overlay(self, image: Any = None, word: str | None = None) -> Image.Image:
-        """Draw the map of the text, or of one word, over the image. Raises X2KitError for a word without a map."""
+    def overlay(self, image: Image.Image | None = None, word: str | int | None = None) -> Image.Image:
+        """Draw the map over the image; by default over the one that was given.
+
+        Args:
+            image: any PIL image of these proportions.
+            word: draw the map of this word, or of the word at this position, instead of the text's.
+        Raises: X2KitError for a word without a map.
+        """
         from x2kit.inference.drawing import draw_heat
 
-        return draw_heat(self.source if image is None else image, self, word)
+        heat = self.heat if word is None else self._word(word).heat
+        return draw_heat(self.source.open() if image is None else image, heat)
 
-    def draw(self, image: Any = None) -> Image.Image:
+    def _word(self, word: str | int) -> WordMap:
+        if isinstance(word, int) and -len(self.words) <= word < len(self.words):
+            return self.words[word]
+        for each in self.words:
+            if each.word == word:
+                return each
+        known = ", ".join(each.word for each in self.words)
+        raise X2KitError(f"no map of the word {word!r}; the words of this text are: {known}")
+
+    def draw(self, image: Image.Image | None = None) -> Image.Image:
         """Draw the map of the text and its box over the image."""
-        return self.overlay(image)
+        from x2kit.inference.drawing import draw_boxes
+
+        return draw_boxes(self.overlay(image), [self.box.pixels])
 
     def __repr__(self) -> str:
         size = f"{self.heat.shape[1]} x {self.heat.shape[0]}"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from x2kit.tasks.grounding.map_boxes import best_detection, box_of_map, detection_scores
+from x2kit.tasks.grounding.map_boxes import best_detection, box_of_map, boxes_of_peaks, detection_scores
 
 SIZE = (80, 40)
 """Of the image; a patch of a 4 × 4 map has 20 × 10 pixels."""
@@ -65,3 +65,29 @@ def test_the_detection_where_the_map_is_hot_is_chosen() -> None:
 def test_the_first_of_equal_detections_is_chosen_even_without_a_positive_score() -> None:
     boxes = [[0.0, 0.0, 20.0, 10.0], [20.0, 0.0, 20.0, 10.0]]
     assert best_detection(heat(), SIZE, boxes, 0.5) == tuple(boxes[0])
+
+
+def test_the_brightest_places_become_boxes() -> None:
+    """The map is enlarged, so a box reaches from where its slope passes a fifth of the maximum."""
+    two = heat((1, 0)) + 0.5 * heat((2, 3))
+    boxes = boxes_of_peaks(two, 5)
+    assert boxes.shape == (2, 4)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    torch.testing.assert_close(centres[1].float(), torch.tensor([3.5 / 4, 2.5 / 4]), atol=0.04, rtol=0)
+    assert boxes[0, 0] == 0
+    assert boxes_of_peaks(two, 1).tolist() == boxes[:1].tolist()
+
+
+def test_a_weak_place_is_none() -> None:
+    assert len(boxes_of_peaks(heat((1, 0)) + 0.1 * heat((3, 3)), 5)) == 1
+
+
+def test_a_place_may_be_of_several_patches() -> None:
+    (box,) = boxes_of_peaks(heat((1, 1), (1, 2), (2, 2)), 5)
+    assert box.tolist() == pytest.approx(
+        [0.25 - 0.0625, 0.25 - 0.0625, 0.75 + 0.0625, 0.75 + 0.0625], abs=0.04
+    )
+
+
+def test_without_a_peak_the_whole_image_is_the_place() -> None:
+    assert boxes_of_peaks(heat(), 3).tolist() == [[0, 0, 1, 1]]

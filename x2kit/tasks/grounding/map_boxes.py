@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 Box = Sequence[float]
 """x, y, width and height in pixels."""
+SHARE_OF_PEAK = 0.2
+"""Share of a map's maximum that the places of `boxes_of_peaks` reach."""
+ENLARGED = 8
+"""Points along a patch in `boxes_of_peaks`."""
 
 
 def detection_scores(heat: Tensor, size: tuple[int, int], detections: Sequence[Box], alpha: float) -> Tensor:
@@ -72,3 +77,32 @@ def box_of_map(heat: Tensor, size: tuple[int, int], alpha: float) -> tuple[float
     down, across = divmod(int((inside / area**alpha).argmax()), len(left))
     x, y = int(left[across]) * width / columns, int(top[down]) * height / rows
     return (x, y, int(right[across]) * width / columns - x, int(bottom[down]) * height / rows - y)
+
+
+def boxes_of_peaks(heat: Tensor, count: int) -> Tensor:
+    """Return boxes of the brightest connected places of a map, brightest first.
+
+    The map is enlarged bilinearly. A place is a connected part with a fifth of the map's maximum or more, as for class
+    activation maps (arXiv:1512.04150).
+
+    Args:
+        heat: [rows, columns], the map, not negative.
+        count: maximum number of boxes.
+    Returns: [count or fewer, 4] float64, corners x0, y0, x1, y1 as shares of the image's sides; the whole image for a
+        map of zeros.
+    """
+    if not heat.any():
+        return torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
+    fine = F.interpolate(
+        heat[None, None].float(), scale_factor=ENLARGED, mode="bilinear", align_corners=False
+    )
+    values = fine[0, 0].cpu().numpy()
+    places, number = ndimage.label(values >= SHARE_OF_PEAK * values.max())
+    peaks = ndimage.maximum(values, places, range(1, number + 1))
+    slices = ndimage.find_objects(places)
+    order = sorted(range(number), key=lambda place: -peaks[place])[:count]
+    corners = [
+        [across.start, down.start, across.stop, down.stop] for down, across in (slices[i] for i in order)
+    ]
+    height, width = values.shape
+    return torch.tensor(corners, dtype=torch.float64) / torch.tensor([width, height, width, height])
