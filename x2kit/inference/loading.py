@@ -10,6 +10,7 @@ import torch
 
 from x2kit.errors import WeightsError
 from x2kit.inference.model import Model
+from x2kit.inference.saved_tasks import SavedTasks
 from x2kit.model import saving
 from x2kit.model.device import choose_device, choose_precision
 from x2kit.plugin.loading.manager import load_plugins
@@ -47,7 +48,15 @@ def load(
     if path.is_file():
         return _load_checkpoint(path, given, tokenizer, chosen, precision, plugins)
     module = saving.load(path, chosen, plugins=plugins, trust_plugins=trust_plugins)
-    return Model(module, given, saving.weights_directory(path) / saving.MODEL, precision)
+    weights = saving.weights_directory(path)
+    tasks = _tasks(weights, plugins, trust_plugins)
+    return Model(module, given, weights / saving.MODEL, precision, tasks=tasks)
+
+
+def _tasks(weights: Path, plugins: Sequence[str | Path], trust_plugins: bool = False) -> SavedTasks:
+    recipe = weights / saving.RECIPE
+    names = [str(plugin) for plugin in plugins]
+    return SavedTasks(*saving.read_saved_recipe(recipe, names, trust_plugins), str(recipe))
 
 
 def _load_checkpoint(
@@ -72,7 +81,8 @@ def _load_checkpoint(
                 f"{file}: official checkpoints have no tokenizer; pass tokenizer=NAME_OR_DIRECTORY, for example "
                 '"bert-base-uncased" or "xlm-roberta-base", or write a weights directory with x2kit convert'
             )
-        return Model(saving.load(weights, device, plugins=given), name, file, precision)
+        module = saving.load(weights, device, plugins=given)
+        return Model(module, name, file, precision, tasks=_tasks(weights, given))
 
 
 def download(name: str) -> Path:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from x2kit.errors import X2KitError
 from x2kit.evaluation.harness import RESULT, read_result
-from x2kit.inference import classifying, embedding, matching
+from x2kit.inference import answering, classifying, embedding, explaining, locating, matching
 from x2kit.inference.classifying import Templates
 from x2kit.inference.embedding import Devices, OutputType, Progress
 from x2kit.inference.inputs import Reader
@@ -37,6 +37,7 @@ from x2kit.inference.results import (
     Ranking,
     Rectangle,
 )
+from x2kit.inference.saved_tasks import SavedTasks
 from x2kit.model import saving
 from x2kit.model.device import autocast, choose_device
 from x2kit.model.inputs import ImageInput
@@ -65,6 +66,7 @@ class Model:
         name: that the user gave.
         weights: file of the weights; None for a model in memory.
         precision: "fp32", "bf16" or "fp16" of matrix products.
+        tasks: of its recipe, by which it answers and describes; None if unknown.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class Model:
         name: str,
         weights: Path | None = None,
         precision: str = "fp32",
+        tasks: SavedTasks | None = None,
     ) -> None:
         self.module = module
         self.name = name
         self.precision = precision
+        self.tasks = tasks
         self.reader = Reader(module.image_spec, module.frames)
         self.tokenizing = RLock()
         """Held while a text is tokenized: fast tokenizers of Hugging Face refuse concurrent calls."""
@@ -271,51 +275,64 @@ class Model:
         return self.locate_all(image, [text], candidates)[0]
 
     def locate_all(self, image: ImageInput, texts: Iterable[str], candidates: int = 1) -> list[Location]:
-        """Locate several texts in one image, which is encoded once.
+        """Locate texts in one image or video, which is encoded once.
+
+        The first box is that of the box head. Further candidates, and the first one of a model without box head, are
+        the brightest places of the text's heat map; see `explain`.
 
         Args:
-            image: one image.
+            image: one image or video.
             texts: T texts.
-            candidates: boxes of each text, best first.
-        Raises: HeadError for a model without box head; DataError for an unreadable image.
+            candidates: maximum number of boxes of each text; fewer if the map has fewer places.
+        Returns: for each text its boxes, with the matching probability of each region, NaN without matching head.
+        Raises: HeadError for a model with neither box head nor matching head; DataError for an unreadable image, or a
+            text that is empty after cleaning.
         """
-        from x2kit.inference import locating
-
         return locating.locate_all(self, image, texts, candidates)
 
     def explain(self, image: ImageInput, text: str) -> Explanation:
-        """Compute heat maps of the image for the text and its words, from the matching logit."""
-        from x2kit.inference import explaining
+        """Map the matching logit of a text, and of each of its words, onto the patches of an image or video.
 
+        The map is cross-attention × positive gradient of the logit, in the layer after half of the fusion layers; for
+        fusion encoders without attention, the drop of the logit when patches are hidden. `method` says which.
+
+        Raises: HeadError for a model without matching head; DataError as `locate_all`.
+        """
         return explaining.explain(self, image, text)
 
     def answer(
-        self, image: ImageInput, question: str, answers: Sequence[str] | None = None, count: int = 5
+        self,
+        image: ImageInput,
+        question: str,
+        answers: Sequence[str] | None = None,
+        count: int = 5,
+        *,
+        matching: bool = False,
     ) -> Answer:
-        """Answer a question about an image.
+        """Answer a question about an image or video.
+
+        A decoder ranks the answers of its recipe or generates some, an answer head chooses among its classes.
 
         Args:
-            image: one image.
+            image: one image or video.
             question: text.
-            answers: candidates; by default those of the model, or generated ones.
+            answers: candidates; by default those of the model's recipe, or generated ones.
             count: maximum number of answers.
-        Raises: HeadError for a model without decoder or answer head.
+            matching: instead rank `answers` by the matching head on question and answer; any model with a matching
+                head can, but few were trained for it.
+        Raises: HeadError for a model without the part; DataError for an unreadable image or unknown answers.
         """
-        from x2kit.inference import answering
-
-        return answering.answer(self, image, question, answers, count)
+        return answering.answer(self, image, question, answers, count, matching)
 
     def describe(self, image: ImageInput, prompt: str | None = None, count: int = 1) -> Description:
-        """Describe an image.
+        """Describe an image or video, with a model that was trained to write captions.
 
         Args:
-            image: one image.
-            prompt: beginning of the description.
-            count: number of descriptions.
-        Raises: HeadError for a model that does not generate texts.
+            image: one image or video.
+            prompt: beginning of the description; by default that of the training.
+            count: maximum number of descriptions.
+        Raises: HeadError for a model that writes no captions; DataError for an unreadable image.
         """
-        from x2kit.inference import answering
-
         return answering.describe(self, image, prompt, count)
 
 

@@ -30,6 +30,7 @@ from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.loading.trust import absolute, trusted
+from x2kit.plugin.registry import Registry
 
 MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "preprocessing.json", "weights"
 
@@ -132,6 +133,21 @@ def load(
 
 def read_model_config(recipe: Path, given: Sequence[str] = (), trust_plugins: bool = False) -> ModelConfig:
     """Read the `model` of a saved recipe and load its plugins. Arguments and errors are those of `load`."""
+    tree, registry = read_saved_recipe(recipe, given, trust_plugins)
+    try:
+        return ModelConfig.model_validate(tree["model"], context=context_of(registry))
+    except ValidationError as error:
+        faults = (
+            f"{recipe}: {'.'.join(map(str, ('model', *fault['loc'])))}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise WeightsError("\n".join(faults)) from error
+
+
+def read_saved_recipe(
+    recipe: Path, given: Sequence[str] = (), trust_plugins: bool = False
+) -> tuple[dict[str, Any], Registry]:
+    """Read a saved recipe as a tree with the key `model`, and load its plugins; arguments and errors as `load`."""
     if not recipe.is_file():
         raise WeightsError(f"{recipe}: not found; a weights directory needs its recipe")
     try:
@@ -146,14 +162,7 @@ def read_model_config(recipe: Path, given: Sequence[str] = (), trust_plugins: bo
     wanted = [*trusted(names, given, recipe, trust_plugins), *(absolute(name, Path()) for name in given)]
     plugins = load_plugins(wanted)
     plugins.require(wanted)
-    try:
-        return ModelConfig.model_validate(tree["model"], context=context_of(plugins.registry))
-    except ValidationError as error:
-        faults = (
-            f"{recipe}: {'.'.join(map(str, ('model', *fault['loc'])))}: {fault['msg']}"
-            for fault in error.errors(include_url=False)
-        )
-        raise WeightsError("\n".join(faults)) from error
+    return tree, plugins.registry
 
 
 def read_weights(model: X2VLM, file: Path) -> None:

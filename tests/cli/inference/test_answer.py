@@ -19,7 +19,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Replace the decoder, which tiny models lack, and record the questions."""
     record: list[tuple[Any, ...]] = []
 
-    def answer(model: Model, image: str, question: str, answers: Sequence[str] | None, count: int) -> Answer:
+    def answer(
+        model: Model,
+        image: str,
+        question: str,
+        answers: Sequence[str] | None,
+        count: int,
+        *,
+        matching: bool,
+    ) -> Answer:
         if "ruin" in image:
             raise DataError("not readable")
         record.append((image, question, answers, count))
@@ -55,3 +63,9 @@ def test_a_model_without_decoder_ends_with_what_adds_it(x2kit: Run, model: str, 
     done = x2kit("answer", "pictures", model, *QUESTIONS)
     assert (done.status, done.out) == (2, "")
     assert "decoder" in done.err
+
+
+def test_answers_are_ranked_by_the_matching_head_if_asked(x2kit: Run, model: str, pictures: Path) -> None:
+    done = x2kit("answer", "pictures", model, *QUESTIONS, "--answer", "yes", "--answer", "no", "--matching")
+    assert (done.status, done.err) == (0, "")
+    assert {line.split("\t")[1] for line in done.out.splitlines()} == {"yes", "no"}

@@ -34,6 +34,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_text_arguments(parser, "question", "a question about every image")
     add_text_arguments(parser, "answer", "an answer to choose from; without any the model writes its own")
     parser.add_argument("--count", type=PositiveInt, default=5, metavar="N", help="answers a question")
+    parser.add_argument(
+        "--matching",
+        action="store_true",
+        help="rank the answers by the matching head, which any model with one can; few were trained for it",
+    )
     add_output_arguments(parser)
 
 
@@ -45,7 +50,7 @@ def run(options: jsonargparse.Namespace) -> int:
     for item in read_images(options.inputs, questions, output.fail):
         with output.failures(item):
             for question in item.texts:
-                found = model.answer(item.image, question, answers, options.count)
+                found = model.answer(item.image, question, answers, options.count, matching=options.matching)
                 rows = [
                     (number(scored.probability), scored.text, found.image, found.question)
                     for scored in found.candidates
