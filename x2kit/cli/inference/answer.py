@@ -17,11 +17,12 @@ from x2kit.cli.inference.options import (
 )
 from x2kit.cli.inference.output import Output, number
 
-HELP = "answer questions about images, for models with an answer decoder or classes"
+HELP = "answer questions about images"
 EXAMPLES = f"""\
 examples:
   x2kit answer photo.jpg --model runs/questions --question "What is on the sofa?"
   x2kit answer photos --model runs/questions --question "Is it day?" --answer yes --answer no
+  x2kit answer photos --model runs/first --question "Is it day?" --answer yes --answer no --matching
   x2kit answer - --model runs/questions --json < questions.jsonl
 
 A line an answer, best first, separated by tabs: probability, answer, image, question.
@@ -33,6 +34,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_text_arguments(parser, "question", "a question about every image")
     add_text_arguments(parser, "answer", "an answer to choose from; without any the model writes its own")
+    parser.add_argument(
+        "--matching",
+        action="store_true",
+        help="rank the given answers by the matching head, for models that answer no questions",
+    )
     parser.add_argument("--count", type=PositiveInt, default=5, metavar="N", help="answers a question")
     parser.add_argument(
         "--matching",
