@@ -95,6 +95,14 @@ def test_a_folder_that_cannot_be_read_fails(
     assert failures == [("photos/deep", "Permission denied")]
 
 
+def test_a_pipe_is_not_waited_for(photos: Path, items: Callable[..., list[Item]], failures: Failures) -> None:
+    os.mkfifo(photos / "deep" / "b.mp4")
+    (photos / "deep" / "gone.jpg").symlink_to("nowhere")
+    found = [item.image for item in items("photos/deep", "photos/deep/b.mp4")]
+    assert found == ["photos/deep/c.webp", "photos/deep/film.mp4", "photos/deep/gone.jpg"]
+    assert failures == [("photos/deep/b.mp4", "a pipe or device, not a file")] * 2
+
+
 def test_standard_input_has_paths_and_json_objects(
     items: Callable[..., list[Item]], monkeypatch: pytest.MonkeyPatch, failures: Failures
 ) -> None:

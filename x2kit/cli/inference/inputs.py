@@ -17,6 +17,7 @@ from x2kit.data.storage.limits import image_formats
 from x2kit.data.storage.locations import is_url
 
 STDIN = "-"
+NOT_A_FILE = "a pipe or device, not a file"
 Fail = Callable[[str, str], None]
 """Called with the name of an input and what is wrong with it."""
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def _paths(name: str, fail: Fail) -> Iterator[str]:
         found = (path for path in matches if Path(path).is_file())
         yield from _or_fail(found, name, fail, "no file matches this pattern")
     else:
-        fail(name, "no such file or folder")
+        fail(name, NOT_A_FILE if Path(name).exists() else "no such file or folder")
 
 
 def _or_fail(paths: Iterable[str], name: str, fail: Fail, message: str) -> Iterator[str]:
@@ -100,8 +101,13 @@ def _files_below(folder: str, fail: Fail) -> Iterator[str]:
         folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         for file in sorted(files):
             is_video = (mimetypes.guess_type(file)[0] or "").startswith("video/")
-            if not file.startswith(".") and (is_video or Path(file).suffix.lower() in images):
-                yield os.path.join(place, file)  # noqa: PTH118 - Path would drop a leading ./
+            if file.startswith(".") or not (is_video or Path(file).suffix.lower() in images):
+                continue
+            path = os.path.join(place, file)  # noqa: PTH118 - Path would drop a leading ./
+            if Path(path).exists() and not Path(path).is_file():  # reading a pipe would wait for its writer
+                fail(path, NOT_A_FILE)
+            else:
+                yield path
 
 
 def _lines(stream: Iterable[bytes], texts: tuple[str, ...], fail: Fail) -> Iterator[Item]:
