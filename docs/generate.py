@@ -27,16 +27,22 @@ from x2kit.cli.recipes.swaps import swaps_as_json, swaps_as_table
 from x2kit.errors import Reason, RecipeError
 from x2kit.plugin import (
     API_VERSION,
+    BuildReport,
     EncodedRow,
     EncodedTexts,
     FusedTexts,
     FusionFacts,
+    Hit,
     ImageSpec,
+    Index,
+    IndexSpec,
+    IndexStats,
     Objective,
     Prediction,
     Ranks,
     Reader,
     Reporter,
+    Rows,
     RunFacts,
     Source,
     SpecialIds,
@@ -83,6 +89,20 @@ PUBLIC = {
     *("image", "video", "text"),
     *("draw", "collate", "choose_images", "counts", "loss", "predict", "measure", "results"),
     *("expand", "gather", "from_rank_zero", "concatenate", "add"),
+    *(
+        "upsert",
+        "update",
+        "delete",
+        "count",
+        "scan",
+        "search",
+        "recall",
+        "stats",
+        "compact",
+        "close",
+        "check",
+    ),
+    *("require_columns", "check_queries"),
 }
 """Methods of working objects that a plugin writes, overrides or calls."""
 WITH_DEFAULT = {"missing_heads", "build", "check", "run"}
@@ -105,6 +125,7 @@ CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
     ),
     "objective": ("Objectives", (KINDS["objective"], Objective, StreamFeatures, EncodedTexts)),
     "reporter": ("Reporters", (KINDS["reporter"], Reporter, RunFacts)),
+    "index": ("Indexes", (KINDS["index"], Index, IndexSpec, Rows, Hit, BuildReport, IndexStats)),
     "subcommand": ("Subcommands", (Subcommands,)),
 }
 """A page of docs/reference/hooks for each kind: its title and its classes."""
@@ -216,6 +237,10 @@ def shipped_components() -> list[Registered]:
     return [entry for entry in plugins.registry if entry.distribution.split(" ")[0] == "x2kit"]
 
 
+def _file(kind: str) -> str:
+    return "indexes" if kind == "index" else kind  # index.md would be the page of the folder
+
+
 def components() -> str:
     """Every component with its settings."""
     entries = shipped_components()
@@ -257,7 +282,9 @@ def hooks() -> str:
     for name in hook_names():
         hook = getattr(hookspecs, name)
         parts += [f"## {name}", f"```text\n{name}{_signature(hook)}\n```", documented(hook)]
-    kinds = [[f"[{title}](hooks/{kind}.md)", _names(types)] for kind, (title, types) in CONTRACTS.items()]
+    kinds = [
+        [f"[{title}](hooks/{_file(kind)}.md)", _names(types)] for kind, (title, types) in CONTRACTS.items()
+    ]
     parts += [
         "## Contracts by kind",
         "The base class of a component is its kind; `build` or `open` returns an object of the contract. All names "
@@ -482,7 +509,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "recipe-keys.md": recipe_keys,
     "components.md": components,
     "hooks.md": hooks,
-    **{f"hooks/{kind}.md": partial(kind_page, *contract) for kind, contract in CONTRACTS.items()},
+    **{f"hooks/{_file(kind)}.md": partial(kind_page, *contract) for kind, contract in CONTRACTS.items()},
     "model.md": model,
     "cli.md": command_line,
     "errors.md": error_classes,

@@ -48,7 +48,7 @@ class _Part:
                 dropped |= _lines(node)
         for node in (*tree.body, *_type_imports(tree)):
             if isinstance(node, ast.Import):
-                self.imports |= {alias.name: set() for alias in node.names}
+                self.imports |= {ast.unparse(alias): set() for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] != module:
                 wanted = {alias.name for alias in node.names} - {"TYPE_CHECKING"}
                 self.imports[f"from {node.module}"] = self.imports.get(f"from {node.module}", set()) | wanted

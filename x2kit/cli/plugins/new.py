@@ -31,20 +31,8 @@ MAX_LENGTH = 32
 """Maximum length of a name, so that lines of the templates stay short enough."""
 SUFFIX = ".tmpl"
 TEMPLATE_NAMES = {
-    *(
-        "Any",
-        "ClassVar",
-        "Counter",
-        "F",
-        "Field",
-        "Iterable",
-        "Iterator",
-        "Layer",
-        "Mapping",
-        "Path",
-        "Sequence",
-    ),
-    "Tensor",
+    *("Any", "ClassVar", "Counter", "F", "Field", "Iterable", "Iterator", "Layer", "Mapping", "Path"),
+    *("Sequence", "Table", "Tensor"),
 }
 """Names that the templates import or define, other than those of x2kit.plugin."""
 
@@ -77,6 +65,10 @@ RECIPES: dict[Kind, str] = {
     "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
     "reporter": "training:\n  reporters:\n    {module}: {class_name}",
 }
+COMMANDS: dict[Kind, str] = {
+    "index": "x2kit search index FOLDER --model MODEL --index DIR --store {class_name}",
+}
+"""Commands that name a component which recipes do not."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +186,15 @@ def _values(names: Names, kind: Kind) -> dict[str, str]:
         "kind": kind,
         "kind_words": WORDS[kind],
         "x2kit_version": x2kit.__version__,
-        "recipe": RECIPES[kind].format(module=names.module, class_name=names.class_name),
+        "usage": _usage(names, kind),
     }
+
+
+def _usage(names: Names, kind: Kind) -> str:
+    values = {"module": names.module, "class_name": names.class_name}
+    if kind in COMMANDS:
+        return f"On the command line:\n\n```console\n$ {COMMANDS[kind].format(**values)}\n```"
+    return f"In a recipe:\n\n```yaml\n{RECIPES[kind].format(**values)}\n```"
 
 
 def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
