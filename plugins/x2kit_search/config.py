@@ -41,9 +41,9 @@ class Faiss(IndexConfig):
 
     exact_below: int = Field(100_000, ge=0, description="rows below which search is exact")
     partitions: int | None = Field(
-        None, gt=0, description="partitions of the approximate index; null for 4 √rows"
+        None, gt=0, description="partitions of the approximate index; null for 2 √rows"
     )
-    nprobes: int = Field(32, gt=0, description="partitions searched; more find more of the exact hits")
+    nprobes: int = Field(64, gt=0, description="partitions searched; more find more of the exact hits")
     refine: int = Field(
         4, gt=0, description="candidates compared by their stored vectors, as a multiple of k"
     )

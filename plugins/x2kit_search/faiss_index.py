@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from x2kit_search.config import Faiss
 
 CHUNK = 65_536
-TRAINED_WITH = 64
+TRAINED_WITH = 40
 """Vectors per partition that train the partitions."""
+ITERATIONS = 10
+"""Of k-means; recall changes little after them."""
 
 
 class FaissIndex(ExactIndex):
@@ -117,7 +119,7 @@ class FaissIndex(ExactIndex):
         return self._loaded[1]
 
     def _partitions(self, rows: int) -> int:
-        wanted = self._settings.partitions or 4 * int(rows**0.5)
+        wanted = self._settings.partitions or 2 * int(rows**0.5)
         return max(1, min(wanted, rows // TRAINED_WITH))
 
     def _train(self, kind: str, vectors: np.ndarray, slots: np.ndarray) -> Any:
@@ -125,6 +127,7 @@ class FaissIndex(ExactIndex):
         count = min(len(slots), TRAINED_WITH * index.nlist)
         sample = np.random.default_rng(0).choice(slots, count, replace=False)
         index.cp.min_points_per_centroid = 1  # no warning on standard output
+        index.cp.niter = ITERATIONS
         index.train(vectors[np.sort(sample)].astype(np.float32))
         return index
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from lancedb.index import BTree, IvfRq
 
 from x2kit.plugin import BuildReport, DataError, Hit, Index, IndexSpec, IndexStats, Progress, Rows, rank_hits
+from x2kit_search.vector_file import Best
 
 if TYPE_CHECKING:
     from x2kit_search.config import LanceDB
@@ -26,6 +27,9 @@ TABLE = "rows"
 SPEC = b"x2kit"
 """Key of the description in the metadata of the table's schema."""
 VECTOR_INDEX = "vector_idx"
+MANY = 4
+"""Queries that make one pass over all vectors faster than a search of LanceDB for each."""
+SCANNED = 16_384
 
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 _TYPES = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
@@ -143,6 +147,8 @@ class LanceIndex(Index):
         """Do nothing: LanceDB opens files for each operation."""
 
     def _search(self, queries: np.ndarray, k: int, where: str, exact: bool) -> list[list[Hit]]:
+        if len(queries) >= MANY and (exact or self._stats() is None):
+            return self._scan_nearest(queries, k, where)
         if not len(queries):
             return []
         names = list(self.spec.columns)
@@ -157,6 +163,44 @@ class LanceIndex(Index):
             columns = {name: row[name] for name in names}
             hits[place].append(Hit(row["id"], 1 - row["_distance"], columns))
         return [rank_hits(one, k) for one in hits]
+
+    def _scan_nearest(self, queries: np.ndarray, k: int, where: str) -> list[list[Hit]]:
+        """Search exactly in one pass over the vectors; LanceDB makes a pass per query."""
+        best, ids, count = Best(queries, k), [], 0
+        with self._errors(where):
+            query = self._table.search().select(["id", "vector"])
+            for part in _where(query, where).to_batches(batch_size=SCANNED):
+                if part.num_rows:
+                    vectors = part.column("vector").flatten().to_numpy(zero_copy_only=False)
+                    slots = np.arange(count, count + part.num_rows)
+                    best.add(vectors.reshape(-1, self.spec.dim), slots)
+                    ids.append(part.column("id"))
+                    count += part.num_rows
+        if not count:
+            return [[] for _ in queries]
+        found, names = best.result(), pa.chunked_array(ids)
+        chosen = np.unique(found.slots)
+        name_of = dict(zip(chosen.tolist(), names.take(pa.array(chosen)).to_pylist(), strict=True))
+        rows = self._columns(list(name_of.values()))
+        hits = [
+            [
+                Hit(name_of[slot], score, rows[name_of[slot]])
+                for slot, score in zip(*one, strict=True)
+                if name_of[slot] in rows
+            ]
+            for one in zip(found.slots.tolist(), found.scores.tolist(), strict=True)
+        ]
+        return [rank_hits(one, k) for one in hits]
+
+    def _columns(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the columns of rows by id; rows deleted meanwhile are absent."""
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(ids), 1000):
+            quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in ids[start : start + 1000])
+            for rows in self.scan(tuple(self.spec.columns), f"id IN ({quoted})"):
+                for place, name in enumerate(rows.ids):
+                    found[name] = {column: values[place] for column, values in rows.columns.items()}
+        return found
 
     def _sample(self, rows: int) -> np.ndarray:
         """Return stored vectors [n, E] at random positions."""

@@ -1,4 +1,4 @@
-"""Read, write and scan a file of vectors, one after the other. Imports numpy; `nearest` imports torch."""
+"""Read, write and scan a file of vectors, one after the other. Imports numpy; scanning imports torch."""
 
 from __future__ import annotations
 
@@ -39,6 +39,37 @@ def map_vectors(path: Path, count: int, dim: int, dtype: str) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r", shape=(count, dim))
 
 
+class Best:
+    """The k vectors with the largest dot product to each query, over blocks that are added one by one.
+
+    Args:
+        queries: [q, E] float32.
+        k: number of vectors to keep per query.
+    """
+
+    def __init__(self, queries: np.ndarray, k: int) -> None:
+        import torch
+
+        self._queries, self._k = torch.from_numpy(queries), k
+        self._scores = torch.empty(len(queries), 0)
+        self._slots = torch.empty(len(queries), 0, dtype=torch.int64)
+
+    def add(self, vectors: np.ndarray, slots: np.ndarray) -> None:
+        """Compare with vectors [n, E], whose slots are [n] int64."""
+        import torch
+
+        block = self._queries @ _float(vectors).T
+        scores, places = block.topk(min(self._k, len(slots)), dim=1)
+        scores = torch.cat([self._scores, scores], dim=1)
+        found = torch.cat([self._slots, torch.from_numpy(slots)[places]], dim=1)
+        self._scores, order = scores.topk(min(self._k, scores.shape[1]), dim=1)
+        self._slots = found.gather(1, order)
+
+    def result(self) -> Nearest:
+        """Return the vectors found so far."""
+        return Nearest(self._slots.numpy(), self._scores.numpy())
+
+
 def nearest(vectors: np.ndarray, slots: np.ndarray, queries: np.ndarray, k: int) -> Nearest:
     """Find the k vectors with the largest dot product among the named slots.
 
@@ -47,20 +78,11 @@ def nearest(vectors: np.ndarray, slots: np.ndarray, queries: np.ndarray, k: int)
         slots: [n] int64, ascending.
         queries: [q, E] float32.
     """
-    import torch
-
-    asked = torch.from_numpy(queries)
-    scores, found = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
-    step = max(1, BLOCK // max(len(queries), vectors.shape[1]))
+    best, step = Best(queries, k), max(1, BLOCK // max(len(queries), vectors.shape[1]))
     for start in range(0, len(slots), step):
         part = slots[start : start + step]
-        block = asked @ _float(_rows(vectors, part)).T
-        best, places = block.topk(min(k, len(part)), dim=1)
-        scores = torch.cat([scores, best], dim=1)
-        found = torch.cat([found, torch.from_numpy(part)[places]], dim=1)
-        scores, order = scores.topk(min(k, scores.shape[1]), dim=1)
-        found = found.gather(1, order)
-    return Nearest(found.numpy(), scores.numpy())
+        best.add(_rows(vectors, part), part)
+    return best.result()
 
 
 def _rows(vectors: np.ndarray, slots: np.ndarray) -> np.ndarray:

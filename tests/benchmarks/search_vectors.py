@@ -1,0 +1,265 @@
+"""Build and search indexes of synthetic vectors beside the plain ways: `python -m tests.benchmarks.search_vectors`.
+
+Writes the part "Vectors" of docs/results/search.md. The plain ways are numpy over an array in memory, rclip's (vectors
+as bytes in SQLite, read for every call and compared by numpy) and clip-retrieval's (an inverted file of FAISS over
+row numbers, as autofaiss makes where it is to be mapped into memory).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from x2kit_search import Exact, Faiss, LanceDB
+
+from tests.benchmarks.__main__ import machine
+from x2kit.plugin import Index, IndexConfig, IndexSpec, Rows
+
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "search.md"
+HEAD = """# How fast search is
+
+Written by `python -m tests.benchmarks.search_vectors` and `python -m tests.benchmarks.search_scenes`, each its own
+part."""
+DIM, K, QUERIES, SINGLE, BATCH = 256, 10, 1000, 20, 10_000
+CLUSTERS = 2000
+FILTER = "year = 1950"
+"""Selects one row in a hundred."""
+
+
+TABLE = """| way | write, s | build, s | size, MB | one query, ms | 1,000 queries, s \
+| one query with a condition, ms | recall@10 |
+|---|---|---|---|---|---|---|---|"""
+INTRODUCTION = """Synthetic vectors of width {dim} around 2,000 centres, and {queries:,} queries of the same kind.
+Recall@{k} is the share of the {k} exact hits that are found. One query is the fastest of {single}, in a process that
+has searched before; the condition selects one row in a hundred. Components store float16 and two columns and are
+written in batches of 10,000 rows; "exact" is before `build`. The plain ways store float32 and, but for rclip's, row
+numbers only, without conditions or updates. Qdrant is not measured: no server is at hand, and its table in memory is
+a scan by numpy.
+
+{machine}. Other programs used the machine, so compare the rows of a table and not the seconds with those of your
+machine."""
+
+
+class Measured(NamedTuple):
+    """One way and its figures: seconds, bytes, and recall@10 against exact search."""
+
+    name: str
+    write: float
+    build: float
+    size: int
+    one: float
+    thousand: float
+    filtered: float | None
+    recall: float
+
+
+Search = Callable[[np.ndarray], list[list[int]]]
+
+
+def clustered(count: int, seed: int) -> np.ndarray:
+    """Draw unit vectors [count, DIM] around 2,000 centres, with a spectrum that falls as in embeddings."""
+    spectrum = (np.arange(DIM) + 1.0) ** -0.5
+    centres = np.random.default_rng(0).standard_normal((CLUSTERS, DIM)) * spectrum
+    draw, parts = np.random.default_rng(seed), []
+    for start in range(0, count, BATCH):
+        size = min(BATCH, count - start)
+        noise = 0.7 * draw.standard_normal((size, DIM)) * spectrum
+        part = (centres[draw.integers(CLUSTERS, size=size)] + noise).astype(np.float32)
+        parts.append(part / np.linalg.norm(part, axis=1, keepdims=True))
+    return np.concatenate(parts)
+
+
+def nearest(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Find the K nearest rows by a full matrix product and a partial sort, 100 queries at a time."""
+    found = []
+    for start in range(0, len(queries), 100):
+        scores = queries[start : start + 100] @ vectors.T
+        best = np.argpartition(-scores, K, axis=1)[:, :K]
+        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
+        found.append(np.take_along_axis(best, order, 1))
+    return np.concatenate(found)
+
+
+def measure(
+    name: str, write: float, build: float, size: int, search: Search, truth: np.ndarray, queries: np.ndarray
+) -> Measured:
+    """Time queries one at a time (the fastest) and all together, and compare with the truth."""
+    search(queries[:1])
+    singles = [seconds(lambda place=place: search(queries[place : place + 1])) for place in range(SINGLE)]  # type: ignore[misc]
+    started = time.perf_counter()
+    found = search(queries)
+    thousand = time.perf_counter() - started
+    shares = [len(set(one) & set(other.tolist())) / K for one, other in zip(found, truth, strict=True)]
+    return Measured(name, write, build, size, min(singles), thousand, None, float(np.mean(shares)))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Time a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def in_numpy(vectors: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> Measured:
+    """Compare with an array in memory."""
+    return measure(
+        "numpy, float32 in memory",
+        0,
+        0,
+        vectors.nbytes,
+        lambda q: nearest(vectors, q).tolist(),
+        truth,
+        queries,
+    )
+
+
+def as_rclip(vectors: np.ndarray, queries: np.ndarray, truth: np.ndarray, folder: Path) -> Measured:
+    """Read every vector from SQLite for each call, as rclip does for each command."""
+    database = sqlite3.connect(folder / "rclip.sqlite")
+    database.execute("CREATE TABLE images (filepath TEXT PRIMARY KEY, vector BLOB)")
+
+    def write() -> None:
+        rows = ((f"{number:08d}.jpg", vector.tobytes()) for number, vector in enumerate(vectors))
+        database.executemany("INSERT INTO images VALUES (?, ?)", rows)
+        database.commit()
+
+    def search(asked: np.ndarray) -> list[list[int]]:
+        read = database.execute("SELECT filepath, vector FROM images").fetchall()
+        stored = np.stack([np.frombuffer(vector, np.float32) for _, vector in read])
+        return [[int(read[row][0][:8]) for row in rows] for rows in nearest(stored, asked)]
+
+    written = seconds(write)
+    size = (folder / "rclip.sqlite").stat().st_size
+    return measure("rclip's way: SQLite and numpy", written, 0, size, search, truth, queries)
+
+
+def as_clip_retrieval(vectors: np.ndarray, queries: np.ndarray, truth: np.ndarray, folder: Path) -> Measured:
+    """Search an inverted file of FAISS with whole vectors, mapped into memory."""
+    import faiss
+
+    file = folder / "clip-retrieval.index"
+
+    def build() -> None:
+        index = faiss.index_factory(
+            DIM, f"IVF{2 * int(len(vectors) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT
+        )
+        index.cp.niter = 10  # as in x2kit_search
+        index.train(vectors[: 40 * index.nlist])
+        index.add(vectors)
+        faiss.write_index(index, str(file))
+
+    built = seconds(build)
+    index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
+    index.nprobe = 64
+    return measure(
+        "clip-retrieval's way: FAISS IVF,Flat",
+        *(0, built, file.stat().st_size),
+        lambda q: index.search(q, K)[1].tolist(),
+        *(truth, queries),
+    )
+
+
+def as_component(
+    name: str, component: IndexConfig, vectors: np.ndarray, queries: np.ndarray, truth: np.ndarray
+) -> Measured:
+    """Write rows with columns, build, and search with and without a condition."""
+    spec = IndexSpec(DIM, "float16", {"path": "text", "year": "integer"})
+    with TemporaryDirectory() as folder, component.create(folder, spec) as index:
+
+        def search(asked: np.ndarray, where: str = "") -> list[list[int]]:
+            return [[int(hit.id) for hit in hits] for hits in index.search(asked, K, where)]
+
+        written = seconds(lambda: write(index, vectors))
+        report, stats = index.build(), index.stats()
+        label = f"{name}, {'exact' if report.recall is None else report.kind}"
+        found = measure(label, written, report.seconds, stats.bytes or 0, search, truth, queries)
+        filtered = [
+            seconds(lambda place=place: search(queries[place : place + 1], FILTER)) for place in range(5)
+        ]  # type: ignore[misc]
+        return found._replace(filtered=min(filtered))
+
+
+def write(index: Index, vectors: np.ndarray) -> None:
+    """Write rows with two columns in batches, as indexing does, and merge small files."""
+    for start in range(0, len(vectors), BATCH):
+        numbers = range(start, min(start + BATCH, len(vectors)))
+        columns = {
+            "path": [f"{number:08d}.jpg" for number in numbers],
+            "year": [1900 + number % 100 for number in numbers],
+        }
+        index.upsert(Rows([f"{number:08d}" for number in numbers], vectors[start : start + BATCH], columns))
+    index.compact()
+
+
+def ways(count: int) -> Iterator[Measured]:
+    """Measure every way over this many vectors."""
+    vectors, queries = clustered(count, seed=1), clustered(QUERIES, seed=2)
+    truth = nearest(vectors, queries)
+    yield in_numpy(vectors, queries, truth)
+    for way in (as_rclip, as_clip_retrieval):
+        with TemporaryDirectory() as folder:
+            yield way(vectors, queries, truth, Path(folder))
+    for name, component in {
+        "Exact": Exact(),
+        "Faiss": Faiss(exact_below=0),
+        "LanceDB": LanceDB(exact_below=10 * count, keep_minutes=0),
+        "LanceDB ": LanceDB(exact_below=0, keep_minutes=0),
+    }.items():
+        yield as_component(name.strip(), component, vectors, queries, truth)
+
+
+def row(found: Measured) -> str:
+    """Format a row of the table."""
+    filtered = "–" if found.filtered is None else f"{found.filtered * 1e3:.1f}"
+    return (
+        f"| {found.name} | {found.write:.1f} | {found.build:.1f} | {found.size / 1e6:.0f} "
+        f"| {found.one * 1e3:.1f} | {found.thousand:.2f} | {filtered} | {found.recall:.3f} |"
+    )
+
+
+def replace_part(page: str, title: str, text: str) -> str:
+    """Replace the part of a page under a heading, or append it; other parts stay."""
+    head, *parts = page.split("\n## ")
+    kept = [part for part in parts if part.partition("\n")[0] != title]
+    if len(kept) == len(parts):
+        return "\n## ".join([head, *parts]).rstrip() + f"\n\n## {title}\n\n{text.strip()}\n"
+    changed = [f"{title}\n\n{text.strip()}\n" if part not in kept else part for part in parts]
+    return "\n## ".join([head, *changed])
+
+
+def write_part(title: str, text: str) -> None:
+    """Write a part of the page, and keep the others."""
+    page = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else HEAD
+    PAGE.write_text(replace_part(page, title, text), encoding="utf-8")
+
+
+def main() -> int:
+    """Measure, print, and write the part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--no-page", action="store_true", help="only print")
+    options = parser.parse_args()
+    lines = [INTRODUCTION.format(queries=QUERIES, k=K, single=SINGLE, dim=DIM, machine=machine())]
+    for count in options.rows:
+        lines += [f"### {count:,} vectors", TABLE]
+        print(f"{count:,} vectors, load {os.getloadavg()[0]:.1f}", flush=True)
+        for found in ways(count):
+            print(row(found), flush=True)
+            lines[-1] += "\n" + row(found)
+        lines.append(
+            f"Load of the machine at the end: {os.getloadavg()[0]:.1f} programs on {os.cpu_count()} processors."
+        )
+    if not options.no_page:
+        write_part("Vectors", "\n\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
