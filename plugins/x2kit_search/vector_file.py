@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK = 1 << 24
-"""Scores or numbers computed at a time: 64 MB of float32."""
+BLOCK = 1 << 20
+"""Scores or numbers computed at a time: 4 MB of float32, which stay in the cache."""
 
 
 class Nearest(NamedTuple):

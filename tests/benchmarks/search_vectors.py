@@ -1,5 +1,6 @@
 """Build and search indexes of synthetic vectors beside the plain ways: `python -m tests.benchmarks.search_vectors`.
 
+Set OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 where other programs run, since threads wait for each other.
 Writes the part "Vectors" of docs/results/search.md. The plain ways are numpy over an array in memory, rclip's (vectors
 as bytes in SQLite, read for every call and compared by numpy) and clip-retrieval's (an inverted file of FAISS over
 row numbers, as autofaiss makes where it is to be mapped into memory).
@@ -16,7 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import faiss
 import numpy as np
+import torch
 from x2kit_search import Exact, Faiss, LanceDB
 
 from tests.benchmarks.__main__ import machine
@@ -43,8 +46,8 @@ written in batches of 10,000 rows; "exact" is before `build`. The plain ways sto
 numbers only, without conditions or updates. Qdrant is not measured: no server is at hand, and its table in memory is
 a scan by numpy.
 
-{machine}. Other programs used the machine, so compare the rows of a table and not the seconds with those of your
-machine."""
+{machine}. numpy, torch and FAISS used one thread, LanceDB two. Other programs used both processors, so compare the rows
+of a table and not the seconds with those of your machine."""
 
 
 class Measured(NamedTuple):
@@ -142,8 +145,6 @@ def as_rclip(vectors: np.ndarray, queries: np.ndarray, truth: np.ndarray, folder
 
 def as_clip_retrieval(vectors: np.ndarray, queries: np.ndarray, truth: np.ndarray, folder: Path) -> Measured:
     """Search an inverted file of FAISS with whole vectors, mapped into memory."""
-    import faiss
-
     file = folder / "clip-retrieval.index"
 
     def build() -> None:
@@ -246,6 +247,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--no-page", action="store_true", help="only print")
     options = parser.parse_args()
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
     lines = [INTRODUCTION.format(queries=QUERIES, k=K, single=SINGLE, dim=DIM, machine=machine())]
     for count in options.rows:
         lines += [f"### {count:,} vectors", TABLE]
@@ -256,8 +259,8 @@ def main() -> int:
         lines.append(
             f"Load of the machine at the end: {os.getloadavg()[0]:.1f} programs on {os.cpu_count()} processors."
         )
-    if not options.no_page:
-        write_part("Vectors", "\n\n".join(lines))
+        if not options.no_page:
+            write_part("Vectors", "\n\n".join(lines))
     return 0
 
 
