@@ -70,6 +70,7 @@ class Page:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("COLUMNS", "200")
         self._site.mkdir(exist_ok=True)
+        monkeypatch.syspath_prepend(str(folder))
         monkeypatch.syspath_prepend(str(self._site))
 
     def run(self, block: Block) -> None:

@@ -22,7 +22,7 @@ from x2kit.data.media.video_files import decode_frames
 from x2kit.data.sources.fields import errors_at, parse_object
 from x2kit.data.storage import files
 from x2kit.errors import DataError, X2KitError
-from x2kit.plugin.indexes import ColumnType
+from x2kit.plugin.indexes import ColumnType, Rows
 from x2kit.search.entries import Entry, read_content
 from x2kit.search.lists import cast, metadata
 
@@ -255,3 +255,14 @@ def columns_of(entry: Entry, digest: str | None, types: Mapping[str, ColumnType]
     }
     more = {name: cast(value, types[name]) for name, value in fields.items() if name in types}
     return more | own
+
+
+def to_rows(files_: Iterable[tuple[Encoded, Mapping[str, Any]]], names: Iterable[str]) -> Rows:
+    """Build the rows of encoded files, each with the columns of its file; columns without a value are null."""
+    ids, vectors, columns = [], [], []
+    for encoded, own in files_:
+        ids += encoded.ids
+        vectors += encoded.vectors
+        columns += [{**own, **extra} for extra in encoded.extra]
+    values = {name: [row.get(name) for row in columns] for name in names}
+    return Rows(ids, np.stack(vectors).astype(np.float32) if vectors else None, values)

@@ -15,13 +15,16 @@ from x2kit.data.media.images import decode
 from x2kit.data.media.video_files import decode_frames
 from x2kit.data.storage.files import open_file
 from x2kit.errors import DataError, Reason
+from x2kit.inference.results import InputError
 from x2kit.io.atomic import atomic_file
 from x2kit.plugin.indexes import BuildReport, Hit, Index, Progress
 from x2kit.search.binding import BoundModel, LoadOptions
+from x2kit.search.encoding import EncodingOptions, columns_of, encode_files, read_ahead, to_rows
 from x2kit.search.entries import kind_of, read_content, shard_of
-from x2kit.search.listing import absolute
+from x2kit.search.listing import absolute, list_sources
 from x2kit.search.manifest import (
     BUILD,
+    FRAMES,
     known_roots,
     open_table,
     read_json,
@@ -210,6 +213,38 @@ class SearchIndex:
         if not isinstance(image, Image.Image):
             raise DataError(f"{hit.path}: not an image of 8 bits", reason=Reason.IMAGE_TOO_DEEP)
         return image
+
+    def add(
+        self, files: Sequence[str | Path], columns: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[InputError]:
+        """Encode files and write their rows at once, without comparing them with the table.
+
+        For programs that know what is new, such as a worker of Ray or Spark; `x2kit search index` of the folder then
+        finds these files unchanged.
+
+        Args:
+            files: images, videos and shards; paths or URLs.
+            columns: a value per file, by metadata column.
+        Returns: files that cannot be read or decoded.
+        """
+        listing = list_sources(files)
+        broken = dict(listing.broken)
+        types = self.table.spec.columns
+        facts = self.table.spec.facts
+        options = EncodingOptions(int(facts.get(FRAMES, "0")))
+        places = {absolute(file): place for place, file in enumerate(files)}
+        written = []
+        for encoded in encode_files(self._model, read_ahead(listing.entries.values()), options):
+            entry = encoded.entry
+            if encoded.error is not None:
+                broken[entry.path] = encoded.error
+                continue
+            place = places.get(entry.source)
+            given = {name: values[place] for name, values in (columns or {}).items() if place is not None}
+            written.append((encoded, columns_of(entry, encoded.hash, types) | given))
+        if written:
+            self.table.upsert(to_rows(written, types))
+        return [InputError(number, name, text) for number, (name, text) in enumerate(broken.items())]
 
     def status(self) -> dict[str, Any]:
         """Return counts, size, model and last build, as values of JSON."""

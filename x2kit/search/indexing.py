@@ -12,13 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from x2kit.data.storage.locations import is_url
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import DataError, X2KitError
 from x2kit.inference.results import InputError
-from x2kit.plugin.indexes import ColumnType, Index, IndexSpec, Rows
+from x2kit.plugin.indexes import ColumnType, Index, IndexSpec
 from x2kit.search.binding import BoundModel, LoadOptions
 from x2kit.search.changes import Changes, KnownFiles, Part, find_changes, read_known
 from x2kit.search.encoding import (
@@ -28,12 +26,15 @@ from x2kit.search.encoding import (
     columns_of,
     encode_files,
     read_ahead,
+    to_rows,
 )
 from x2kit.search.entries import Entry
 from x2kit.search.listing import Listing, absolute, list_sources
 from x2kit.search.lists import OWN_COLUMNS, ListOptions, column_types
 from x2kit.search.manifest import (
     DEFAULT_STORE,
+    FRAMES,
+    REGIONS,
     BrokenFiles,
     create_table,
     has_index,
@@ -53,8 +54,6 @@ COMMIT_ROWS = 1024
 COMMIT_SECONDS = 20.0
 """Time after which a smaller batch is written: what a killed process loses."""
 _IDS_AT_ONCE = 500
-FRAMES, REGIONS = "frames", "regions"
-"""Facts of a table: what is encoded of a file."""
 
 Progress = Callable[[int, int], None]
 """Called with finished and all files to encode."""
@@ -304,15 +303,9 @@ class _Run:
             self.progress(self._finished, self.total)
 
     def _write_encoded(self) -> None:
-        columns = []
-        for encoded in self._encoded:
-            own = self._columns(encoded.entry, encoded.hash)
-            columns.extend(own | extra for extra in encoded.extra)
-        self._upsert(
-            [name for encoded in self._encoded for name in encoded.ids],
-            [vector for encoded in self._encoded for vector in encoded.vectors],
-            columns,
-        )
+        files = [(encoded, self._columns(encoded.entry, encoded.hash)) for encoded in self._encoded]
+        if files:
+            self.table.upsert(to_rows(files, self.table.spec.columns))
         for encoded in self._encoded:
             known = self.known.by_path.get(encoded.entry.path)
             self.counts["added" if known is None else "updated"] += 1
@@ -331,21 +324,20 @@ class _Run:
 
     def _copy(self, copies: Sequence[tuple[Entry, str, str]]) -> None:
         rows = self._rows_of({original for _, _, original in copies})
-        names: list[str] = []
-        vectors: list[Any] = []
-        columns: list[dict[str, Any]] = []
+        files = []
         for entry, digest, original in copies:
-            own = self._columns(entry, digest)
+            found = Encoded(entry, digest)
             for name, vector, extra in rows.get(original, ()):
-                names.append(entry.path + name.removeprefix(original))
-                vectors.append(vector)
-                columns.append(own | extra)
-        self._upsert(names, vectors, columns)
+                found.ids.append(entry.path + name.removeprefix(original))
+                found.vectors.append(vector)
+                found.extra.append(extra)
+            files.append((found, self._columns(entry, digest)))
+        self.table.upsert(to_rows(files, self.table.spec.columns))
         renamed = []
         for entry, _, original in copies:
             if entry.path in self.known.by_path:
                 self.counts["updated"] += 1
-                self._delete_surplus(entry.path, names)
+                self._delete_surplus(entry.path, [name for found, _ in files for name in found.ids])
             elif original not in self.present and self._is_gone(original) and original not in self._replaced:
                 renamed.append(original)
                 self._replaced.add(original)
@@ -403,14 +395,6 @@ class _Run:
         if self.encoding.frames or self.encoding.regions:
             kept = ", ".join(quoted(name) for name in ids if name.startswith(path))
             self.table.delete(f"path = {quoted(path)} AND NOT (id IN ({kept}))")
-
-    def _upsert(
-        self, ids: Sequence[str], vectors: Sequence[Any], columns: Sequence[Mapping[str, Any]]
-    ) -> None:
-        if ids:
-            names = self.table.spec.columns
-            values = {name: [row.get(name) for row in columns] for name in names}
-            self.table.upsert(Rows(list(ids), np.stack(vectors).astype(np.float32), values))
 
     def _columns(self, entry: Entry, digest: str | None) -> dict[str, Any]:
         types = self.table.spec.columns

@@ -33,6 +33,8 @@ from x2kit.search.entries import Entry
 
 MANIFEST, BUILD = "x2kit-index.json", "x2kit-build.json"
 DEFAULT_STORE = "LanceDB"
+FRAMES, REGIONS = "frames", "regions"
+"""Facts of a table: what is encoded of a file."""
 _FORMAT = 1
 
 
