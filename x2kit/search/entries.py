@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 from x2kit.data.storage import files
@@ -105,7 +105,8 @@ def read_content(location: str, offset: int | None, size: int) -> bytes:
 
 def kind_of(location: str) -> Kind | None:
     """Return whether a file is an image or a video, by its ending; None for other files."""
-    return _kind_of_ending(PurePath(name_of(location)).suffix.lower())
+    name = name_of(location) if is_url(location) else location  # per file: no Path
+    return _kind_of_ending(os.path.splitext(name)[1].lower())  # noqa: PTH122
 
 
 @lru_cache(maxsize=512)

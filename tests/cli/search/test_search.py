@@ -130,12 +130,14 @@ def test_a_large_table_is_built_in_the_background(
 
     monkeypatch.setattr(index_action, "BUILD_FROM", 8)
     monkeypatch.setattr(index_action.subprocess, "Popen", Started)
+    write_image(photos / "new.png", 20)
     done = search("index", photos, "--index", built)
     assert started == [["-m", "x2kit", "search", "build", str(built)]]
     assert "building the approximate index in process 17" in done.out
+    write_image(photos / "newer.png", 21)
     search("index", photos, "--index", built, "--no-build")
     assert len(started) == 1
-    assert search("build", built).out.startswith(f"{built}: exact, 8 rows in ")
+    assert search("build", built).out.startswith(f"{built}: exact, 10 rows in ")
 
 
 @pytest.mark.slow

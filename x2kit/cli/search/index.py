@@ -114,7 +114,7 @@ def run(options: jsonargparse.Namespace) -> int:
             )
         if processes.is_rank_zero:
             _print(report, options)
-            if not options.no_build:
+            if not options.no_build and report.added + report.updated:
                 _build_in_background(options)
     return 1 if report.broken else 0
 
