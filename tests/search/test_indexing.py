@@ -21,6 +21,7 @@ from x2kit.search import index_folders, indexing, open_index
 from x2kit.search.binding import BoundModel
 from x2kit.search.changes import Part
 from x2kit.search.lists import ListOptions
+from x2kit.search.manifest import MANIFEST
 
 
 def table(place: Path, where: str = "") -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
@@ -233,6 +234,45 @@ def test_a_list_brings_columns(index: Index, photos: Path, place: Path, encoded:
     report = index(names)
     assert (report.unchanged, report.gone, report.skipped_columns, encoded) == (1, 1, ["new"], [])
     assert table(place)[str(photos / "0.png")][1]["tag"] == "blue"
+
+
+def test_metadata_that_does_not_fit_is_named_and_the_file_indexed(
+    index: Index, photos: Path, place: Path
+) -> None:
+    names = photos / "list.jsonl"
+    rows = [{"image": "0.png", "year": 2**80, "tag": "a\ud800b\0c"}, {"image": "trip/1.png", "year": "old"}]
+    names.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for _ in range(2):
+        report = index(names, columns={"year": "integer", "tag": "text"})
+        assert [(error.name, error.message[:25]) for error in report.broken] == [
+            (str(photos / "0.png"), "metadata: column 'year' i"),
+            (str(photos / "trip" / "1.png"), "metadata: column 'year' i"),
+        ]
+    columns = table(place)[str(photos / "0.png")][1]
+    assert (columns["year"], columns["tag"]) == (None, "a\\ud800b\\x00c")
+
+
+def test_a_table_without_description_is_adopted(index: Index, place: Path) -> None:
+    index()
+    (place / MANIFEST).unlink()
+    assert index().unchanged == 8
+
+
+def test_added_files_are_found_unchanged_by_indexing(
+    index: Index, photos: Path, place: Path, model: Model, encoded: list[str]
+) -> None:
+    index(photos / "trip", columns={"tag": "text"})
+    broken = photos / "broken.png"
+    broken.write_bytes(b"broken")
+    files = [photos / f"{number}.png" for number in range(0, 8, 2)]
+    with open_index(place, model) as opened:
+        errors = opened.add([*files, broken], {"tag": ["a", "b", "c", "d", "e"]})
+        assert len(opened) == 8
+    assert [error.name for error in errors] == [str(broken)]
+    encoded.clear()
+    report = index()
+    assert (report.unchanged, report.added, encoded) == (8, 0, [str(broken)])
+    assert table(place)[str(files[2])][1]["tag"] == "c"
 
 
 def test_a_parquet_list_and_an_image_root(index: Index, photos: Path, tmp_path: Path, place: Path) -> None:

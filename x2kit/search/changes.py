@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from x2kit.plugin.indexes import Index
 from x2kit.search.entries import Entry
 from x2kit.search.listing import Listing
-from x2kit.search.lists import OWN_COLUMNS, cast
+from x2kit.search.lists import OWN_COLUMNS, fitting
 
 
 class Known(NamedTuple):
@@ -60,12 +60,14 @@ class Changes:
     Attributes:
         check: new and possibly changed files, whose content decides.
         relabel: unchanged files with new values of columns.
+        faults: messages about metadata of unchanged files that does not fit its columns.
         gone: paths of rows whose file is no longer there.
         unchanged: number of files.
     """
 
     check: list[Entry] = field(default_factory=list)
     relabel: dict[str, dict[str, Any]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     unchanged: int = 0
 
@@ -112,8 +114,14 @@ def find_changes(
             changes.check.append(entry)
             continue
         changes.unchanged += 1
-        if values := _relabelled(entry, row, columns):
-            changes.relabel[path] = values
+        values, faults = fitting(entry.columns, columns)
+        changed = {name: value for name, value in values.items() if row.columns.get(name) != value}
+        if row.gone:
+            changed["gone"] = None
+        if changed:
+            changes.relabel[path] = changed
+        if faults:
+            changes.faults[path] = "; ".join(faults)
     kept = tuple(f"{folder}{mark}" for folder in listing.unread for mark in ("/", "#"))
     for path, row in known.by_path.items():
         missing = path not in listing.entries and not row.gone and part.has(path)
@@ -125,13 +133,6 @@ def find_changes(
 def _same_version(entry: Entry, row: Known) -> bool:
     stamped = entry.mtime is not None or entry.version is not None
     return stamped and (entry.size, entry.mtime, entry.version) == (row.size, row.mtime, row.version)
-
-
-def _relabelled(entry: Entry, row: Known, types: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns to change: metadata of lists, and the mark of a file that is back."""
-    values = {name: cast(value, types[name]) for name, value in entry.columns.items() if name in types}
-    changed = {name: value for name, value in values.items() if row.columns.get(name) != value}
-    return changed | ({"gone": None} if row.gone else {})
 
 
 def _is_below(path: str, row: Known, sources: Sequence[str]) -> bool:

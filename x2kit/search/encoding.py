@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 
 from x2kit.data.media.frames import evaluation_frames
 from x2kit.data.media.video_files import decode_frames
-from x2kit.data.sources.fields import errors_at, parse_object
+from x2kit.data.sources.fields import parse_object
 from x2kit.data.storage import files
 from x2kit.errors import DataError, X2KitError
 from x2kit.plugin.indexes import ColumnType, Rows
 from x2kit.search.entries import Entry, read_content
-from x2kit.search.lists import cast, metadata
+from x2kit.search.lists import fitting, metadata
 
 if TYPE_CHECKING:
     from x2kit.inference.model import Model
 
+_YEAR_9999 = 253_370_764_800
 AHEAD = 64
 """Files read ahead of the model."""
 
@@ -227,25 +228,23 @@ def _with_regions(file: Encoded, model: Model) -> Encoded:
     return file
 
 
-def columns_of(entry: Entry, digest: str | None, types: Mapping[str, ColumnType]) -> dict[str, Any]:
-    """Return the columns of a file, without those of its frames and regions.
-
-    Raises: DataError if the JSON metadata of a member of a shard cannot be read.
-    """
-    fields = dict(entry.columns)
+def columns_of(
+    entry: Entry, digest: str | None, types: Mapping[str, ColumnType]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the columns of a file, without those of its frames and regions, and messages about unfit metadata."""
+    fields, broken = dict(entry.columns), []
     if entry.fields is not None:
-        with errors_at(entry.path):
-            content = read_content(entry.location, *entry.fields)
-            fields |= metadata(parse_object(content))
-    modified = None
-    if entry.mtime is not None:
-        modified = datetime.fromtimestamp(entry.mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        try:
+            fields |= metadata(parse_object(read_content(entry.location, *entry.fields)))
+        except DataError as error:
+            broken.append(str(error))
+    values, faults = fitting(fields, types)
     own = {
         "path": entry.path,
         "source": entry.source,
         "size": entry.size,
         "mtime": entry.mtime,
-        "modified": modified,
+        "modified": _utc(entry.mtime),
         "version": entry.version,
         "hash": digest,
         "offset": entry.offset,
@@ -253,8 +252,14 @@ def columns_of(entry: Entry, digest: str | None, types: Mapping[str, ColumnType]
         "box": None,
         "gone": None,
     }
-    more = {name: cast(value, types[name]) for name, value in fields.items() if name in types}
-    return more | own
+    return values | own, broken + faults
+
+
+def _utc(mtime: float | None) -> str | None:
+    """Return a time as text; None for one that no calendar has, as a damaged disk may report."""
+    if mtime is None or not 0 <= mtime < _YEAR_9999:
+        return None
+    return datetime.fromtimestamp(mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def to_rows(files_: Iterable[tuple[Encoded, Mapping[str, Any]]], names: Iterable[str]) -> Rows:

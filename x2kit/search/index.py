@@ -241,7 +241,10 @@ class SearchIndex:
                 continue
             place = places.get(entry.source)
             given = {name: values[place] for name, values in (columns or {}).items() if place is not None}
-            written.append((encoded, columns_of(entry, encoded.hash, types) | given))
+            own, faults = columns_of(entry, encoded.hash, types)
+            if faults:
+                broken[entry.path] = f"metadata: {'; '.join(faults)}"
+            written.append((encoded, own | given))
         if written:
             self.table.upsert(to_rows(written, types))
         return [InputError(number, name, text) for number, (name, text) in enumerate(broken.items())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -210,6 +210,7 @@ class _Run:
         self._copies: list[tuple[Entry, str, str]] = []
         self._touched: list[tuple[Entry, str]] = []
         self._replaced: set[str] = set()
+        self._gone: set[str] = set()
         self._finished = self._unmodified = self.total = 0
         self._last = time.monotonic()
 
@@ -219,6 +220,8 @@ class _Run:
         self.present = listing.entries
         self.changes = find_changes(listing, self.known, sources, self.table.spec.columns, self.part)
         self._relabel(self.changes.relabel)
+        self.broken |= {path: f"metadata: {fault}" for path, fault in self.changes.faults.items()}
+        self._gone = set(self.changes.gone)
         memory = BrokenFiles(
             self.location, f"{self.part.index}-of-{self.part.count}", self.options.retry_broken
         )
@@ -349,9 +352,15 @@ class _Run:
             self.table.delete(f"path IN ({', '.join(map(quoted, renamed))})")
 
     def _is_gone(self, path: str) -> bool:
-        """Return whether the file of a row does not exist; a remote or other folder's file may."""
-        row = self.known.by_path[path]
-        return row.gone or (not is_url(path) and "#" not in path and not Path(path).exists())
+        """Return whether the file of a row does not exist; a remote one of another folder may."""
+        row = self.known.by_path.get(path)
+        if row is None:  # written by this run
+            return False
+        return (
+            row.gone
+            or path in self._gone
+            or (not is_url(path) and "#" not in path and not Path(path).exists())
+        )
 
     def _rows_of(self, paths: set[str]) -> dict[str, list[tuple[str, Any, dict[str, Any]]]]:
         """Read id, vector, frame and box of the rows of files, by path."""
@@ -397,13 +406,11 @@ class _Run:
             self.table.delete(f"path = {quoted(path)} AND NOT (id IN ({kept}))")
 
     def _columns(self, entry: Entry, digest: str | None) -> dict[str, Any]:
-        types = self.table.spec.columns
-        try:
-            return columns_of(entry, digest, types)
-        except DataError as error:  # the image is readable, its metadata is not
-            self.broken[entry.path] = f"metadata: {error}"
-            values = asdict(entry) | {"fields": None}
-            return columns_of(Entry(**values), digest, types)
+        """Return the columns of a file; metadata that does not fit is null, and named in the report."""
+        columns, faults = columns_of(entry, digest, self.table.spec.columns)
+        if faults:
+            self.broken[entry.path] = f"metadata: {'; '.join(faults)}"
+        return columns
 
 
 def _joined(reports: Sequence[IndexReport], seconds: float) -> IndexReport:

@@ -143,8 +143,9 @@ def metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
         name = re.sub(r"[^a-z0-9_]", "_", field.lower())[:58] or "_"
         if name in (*OWN_COLUMNS, "id", "vector") or name[0].isdigit():
             name = f"meta_{name}"
-        simple = value is None or isinstance(value, str | bool | int | float)
-        values[name] = value if simple else json.dumps(value, ensure_ascii=False, default=str)
+        if not (value is None or isinstance(value, str | bool | int | float)):
+            value = json.dumps(value, ensure_ascii=False, default=str)
+        values[name] = _plain_text(value) if isinstance(value, str) else value
     return values
 
 
@@ -159,15 +160,37 @@ def column_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, ColumnType]:
     return {name: _common(kinds) for name, kinds in found.items()}
 
 
-def cast(value: Any, kind: ColumnType) -> Any:
+def fitting(fields: Mapping[str, Any], types: Mapping[str, ColumnType]) -> tuple[dict[str, Any], list[str]]:
+    """Convert metadata to the types of its columns; fields without a column are left out.
+
+    Returns: values by column, None for one that does not fit; and a message for each of these.
+    """
+    values, faults = {}, []
+    for name, value in fields.items():
+        if name in types:
+            values[name] = _cast(value, types[name])
+            if values[name] is None and value is not None:
+                faults.append(f"column {name!r} is of type {types[name]}, found {short_repr(value)}")
+    return values, faults
+
+
+def _cast(value: Any, kind: ColumnType) -> Any:
     """Convert a value to the type of its column; None if it does not fit."""
-    if value is None or (_type_of(value) == kind and kind != "integer"):
-        return value
+    if value is None:
+        return None
+    found = _type_of(value)
     if kind == "text":
-        return json.dumps(value)
-    if kind == "number" and _type_of(value) == "integer":
-        return float(value)
-    return value if _type_of(value) == kind and -(2**63) <= value < 2**63 else None
+        return value if found == "text" else json.dumps(value)
+    if kind == "number" and found == "integer":
+        return float(value) if abs(value) < 2**1000 else None
+    if kind == "integer" and found == "integer" and not -(2**63) <= value < 2**63:
+        return None
+    return value if found == kind else None
+
+
+def _plain_text(text: str) -> str:
+    """Escape what is no valid text in a database: lone surrogates and null characters."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _type_of(value: Any) -> ColumnType:

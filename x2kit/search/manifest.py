@@ -109,9 +109,23 @@ def read_manifest(location: str) -> Manifest:
 
 
 def create_table(location: str, config: IndexConfig, plugins: Sequence[str], spec: IndexSpec) -> Index:
-    """Create an empty table and its description. Raises DataError if there is one."""
+    """Create an empty table and its description.
+
+    A table without description is adopted if it is equal: a process was killed between the two, or another is just
+    creating it.
+
+    Raises: DataError if there is another table.
+    """
     with component_faults(config):
-        table = config.create(location, spec)
+        try:
+            table = config.create(location, spec)
+        except DataError:
+            try:
+                table = config.open(location)
+            except DataError:
+                table = None
+            if table is None or table.spec.to_dict() != spec.to_dict():
+                raise
     manifest = {
         "x2kit_index": _FORMAT,
         "id": secrets.token_hex(8),

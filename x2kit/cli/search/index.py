@@ -109,7 +109,9 @@ def run(options: jsonargparse.Namespace) -> int:
                 options.index,
                 options.model,
                 settings,
-                progress=lambda done, total: bar("encoding", done, total),
+                progress=(lambda done, total: bar("encoding", done, total))
+                if processes.is_rank_zero
+                else None,
                 processes=processes,
             )
         if processes.is_rank_zero:
