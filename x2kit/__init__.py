@@ -6,14 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from x2kit.data.media.images import ImageLike
     from x2kit.inference import load
     from x2kit.model import X2VLM
     from x2kit.plugin import hookimpl
     from x2kit.recipe import Recipe
-    from x2kit.search import open_index
+    from x2kit.search import Weighted, open_index
 
 __version__ = "0.1.0"
-__all__ = ["X2VLM", "Recipe", "__version__", "hookimpl", "load", "open_index"]
+__all__ = ["X2VLM", "ImageLike", "Recipe", "Weighted", "__version__", "hookimpl", "load", "open_index"]
 
 _LAZY = {
     "X2VLM": "x2kit.model",
@@ -21,6 +22,8 @@ _LAZY = {
     "Recipe": "x2kit.recipe",
     "hookimpl": "x2kit.plugin",
     "open_index": "x2kit.search",
+    "Weighted": "x2kit.search",
+    "ImageLike": "x2kit.data.media.images",
 }
 
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from x2kit.errors import DataError, PluginError, Reason, SettingError, ShapeError, WeightsError, WidthError
+from x2kit.errors import (
+    DataError,
+    HeadError,
+    PluginError,
+    Reason,
+    SettingError,
+    ShapeError,
+    WeightsError,
+    WidthError,
+    X2KitError,
+)
 from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
@@ -116,6 +126,7 @@ __all__ = [
     "FusionEncoderConfig",
     "FusionFacts",
     "HeadConfig",
+    "HeadError",
     "Hit",
     "IdsOnly",
     "ImageSpec",
@@ -173,6 +184,7 @@ __all__ = [
     "WeightsError",
     "WidthError",
     "WithoutEnd",
+    "X2KitError",
     "causal_mask",
     "gather_rows",
     "hookimpl",
