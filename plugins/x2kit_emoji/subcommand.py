@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,6 +19,9 @@ examples:
   ...
   $ x2kit emoji --export scenes --records 100 --split test   # scenes/records.jsonl, for the source JsonLines
 """
+
+OPTIONS = {"size": "--records", "image_size": "--image-size"}
+"""Options with another name than their setting."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -42,6 +46,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--records", type=int, default=100, metavar="N", help="with --export: number of scenes"
     )
     parser.add_argument(
+        "--image-size",
+        type=int,
+        default=64,
+        metavar="PIXELS",
+        help="with --export: side of the square images",
+    )
+    parser.add_argument(
         "--split",
         choices=("train", "validation", "test"),
         default="train",
@@ -56,7 +67,13 @@ def run(options: Namespace) -> int:
     if unknown:
         raise SettingError("--languages", f"no names in {', '.join(unknown)}; known: {', '.join(LANGUAGES)}")
     if options.export:
-        print(export(Path(options.export), languages, options.concepts, options.records, options.split))
+        settings = {
+            "concepts": options.concepts,
+            "size": options.records,
+            "split": options.split,
+            "image_size": options.image_size,
+        }
+        print(export(Path(options.export), languages, settings))
         return 0
     EmojiScenes().check()
     from x2kit_emoji.concepts import choose
@@ -66,23 +83,24 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def export(folder: Path, languages: Sequence[str], concepts: int, records: int, split: str) -> Path:
+def export(folder: Path, languages: Sequence[str], settings: Mapping[str, Any]) -> Path:
     """Write scenes as PNG files and one line of JSON each, as the source JsonLines reads them.
 
     Args:
         folder: must not exist; parents are created.
+        languages: codes of the captions.
+        settings: of `EmojiScenes`.
     Returns: the JSON Lines file.
     Raises: DataError if the folder exists, SettingError for invalid settings.
     """
     if folder.exists():
         raise DataError(f"{folder} exists and is not overwritten; give another folder to --export")
     try:
-        config = EmojiScenes.model_validate({"concepts": concepts, "size": records, "split": split})
+        config = EmojiScenes.model_validate(settings)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise SettingError(
-            f"--{'records' if fault['loc'] == ('size',) else fault['loc'][0]}", fault["msg"]
-        ) from error
+        setting = str(fault["loc"][0])
+        raise SettingError(OPTIONS.get(setting, f"--{setting}"), fault["msg"]) from error
     config.check()
     source = config.open()
     (folder / "images").mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from x2kit_emoji import EmojiScenes
 
 from x2kit.cli import main
@@ -32,11 +33,21 @@ def test_scenes_as_files_are_the_scenes(tmp_path: Path, capsys: pytest.CaptureFi
         assert [region["bbox"] for region in found["regions"]] == [r["bbox"] for r in expected["regions"]]
 
 
+def test_the_images_have_the_size_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    assert main(["emoji", "--export", str(folder), "--records", "1", "--image-size", "96"]) == 0
+    assert Image.open(folder / "images" / "train-0.png").size == (96, 96)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--languages", "en,xx"], "--languages: no names in xx; known: en, ar"),
         (["--export", "new", "--records", "0"], "--records: Input should be greater than 0"),
+        (
+            ["--export", "new", "--image-size", "9"],
+            "--image-size: Input should be greater than or equal to 16",
+        ),
         (["--export", "new", "--split", "test", "--records", "9999"], "size: 9999 test records"),
         (["--export", "."], ". exists and is not overwritten; give another folder to --export"),
     ],
