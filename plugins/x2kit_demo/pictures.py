@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,7 +37,12 @@ class Pictures:
         self._uploaded: OrderedDict[str, bytes] = OrderedDict()
         self._elsewhere: OrderedDict[str, Opener] = OrderedDict()
         self._used = 0
+        self._secret = secrets.token_bytes(16)
         self._lock = threading.Lock()
+
+    def _key(self, content: bytes) -> str:
+        """Hash with a secret of this process: not to be guessed, and never that of a cached image of another one."""
+        return hashlib.blake2b(content, key=self._secret, digest_size=16).hexdigest()
 
     def upload(self, content: bytes) -> tuple[str, tuple[int, int]]:
         """Check and keep an encoded image.
@@ -46,7 +52,7 @@ class Pictures:
         """
         image = x2kit.ImageLike(content)
         image.load()
-        key = hashlib.sha256(content).hexdigest()[:32]
+        key = self._key(content)
         with self._lock:
             if key not in self._uploaded:
                 self._uploaded[key] = content
@@ -63,7 +69,7 @@ class Pictures:
             name: unique name, such as its path.
             opener: reads it.
         """
-        key = hashlib.sha256(f"name {name}".encode()).hexdigest()[:32]
+        key = self._key(f"name {name}".encode())
         with self._lock:
             self._elsewhere[key] = opener
             self._elsewhere.move_to_end(key)

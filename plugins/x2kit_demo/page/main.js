@@ -34,6 +34,7 @@ select(location.hash.slice(1));
 function setUpTab(tab, index) {
   const missing = model.missing[tab.getAttribute("aria-controls")];
   tab.classList.toggle("missing", Boolean(missing));
+  tab.title = missing ?? "";
   tab.addEventListener("click", () => {
     // Setting location.hash would scroll to the panel and take the focus from the tab.
     history.pushState(null, "", `#${tab.getAttribute("aria-controls")}`);

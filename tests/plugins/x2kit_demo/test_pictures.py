@@ -33,6 +33,11 @@ def test_the_same_image_is_kept_once() -> None:
     assert pictures.get(keys.pop())() == png()
 
 
+def test_ids_of_another_server_are_different() -> None:
+    ids = [{pictures.upload(png())[0], pictures.add("a", bytes)} for pictures in (Pictures(), Pictures())]
+    assert ids[0].isdisjoint(ids[1])
+
+
 def test_an_image_elsewhere_is_opened_when_it_is_asked_for(tmp_path: Path) -> None:
     pictures = Pictures()
     key = pictures.add("later", lambda: tmp_path / "later.png")
