@@ -12,7 +12,7 @@ from PIL import Image
 from tests.docs.shell import small
 from x2kit.cli import main
 
-from .browser import Browser, open_page, serve
+from .browser import Browser, find_chromium, open_page, serve
 from .conftest import png
 
 pytestmark = pytest.mark.slow
@@ -135,6 +135,12 @@ def test_tabs_are_reached_by_keyboard(address: str) -> None:
             seen.append(focused(browser))
         names = ("match", "locate", "explain", "classify", "answer", "describe", "search")
         assert seen == [f"tab-{name}" for name in names]
+
+
+def test_a_missing_browser_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(AssertionError, match="install it: apt-get install chromium"):
+        find_chromium()
 
 
 def focused(browser: Browser) -> Any:
