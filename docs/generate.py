@@ -27,6 +27,7 @@ from x2kit.cli.recipes.swaps import swaps_as_json, swaps_as_table
 from x2kit.errors import Reason, RecipeError
 from x2kit.plugin import (
     API_VERSION,
+    STEP_LOSSES,
     BuildReport,
     EncodedRow,
     EncodedTexts,
@@ -39,6 +40,8 @@ from x2kit.plugin import (
     IndexStats,
     Objective,
     Prediction,
+    Pretraining,
+    PretrainingConfig,
     Ranks,
     Reader,
     Reporter,
@@ -54,6 +57,7 @@ from x2kit.plugin import (
     TextFacts,
     Texts,
     Tokenizer,
+    View,
     VisionFacts,
     encoders,
     hookspecs,
@@ -86,7 +90,7 @@ PUBLIC = {
     *("encode", "decode", "starts_word", "save", "log_frequencies"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
     *("start", "log", "end", "__call__"),
-    *("image", "video", "text"),
+    *("image", "video", "text", "view", "pixels"),
     *("draw", "collate", "choose_images", "counts", "loss", "predict", "measure", "results"),
     *("expand", "gather", "from_rank_zero", "concatenate", "add"),
     *(
@@ -105,7 +109,7 @@ PUBLIC = {
     *("require_columns", "check_queries"),
 }
 """Methods of working objects that a plugin writes, overrides or calls."""
-WITH_DEFAULT = {"missing_heads", "build", "check", "run"}
+WITH_DEFAULT = {"missing_heads", "build", "check", "run", "records", "scaled"}
 """Methods of settings that a plugin may override."""
 CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
     "vision": (
@@ -120,7 +124,7 @@ CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
         "Tasks",
         (
             *(KINDS["task"], Task, TaskRow, Reader, EncodedRow, Texts, FusedTexts, Prediction),
-            *(TaskContext, Ranks),
+            *(PretrainingConfig, Pretraining, View, TaskContext, Ranks),
         ),
     ),
     "objective": ("Objectives", (KINDS["objective"], Objective, StreamFeatures, EncodedTexts)),
@@ -202,9 +206,10 @@ def recipe_keys() -> str:
             "the file, or the name of a shipped recipe. The file is laid over it."
         )  # fmt: skip
         parts += [f"## {title}", documented(model), base, _keys(model)]
-    losses = import_module("x2kit.data.config").LOSSES
-    rows = [[f"`{kind}`", ", ".join(f"`{name}`" for name in names)] for kind, names in losses.items()]
-    parts += ["## Losses by kind of stream", table(["kind", "losses"], rows)]
+    rows = [
+        [f"`{layout}`", ", ".join(f"`{name}`" for name in names)] for layout, names in STEP_LOSSES.items()
+    ]
+    parts += ["## Losses by layout of rows", table(["layout", "losses"], rows)]
     parts += [
         "## Keys that may change on resume",
         "With `x2kit train --resume`. A key includes all keys below it; no other key may change.",

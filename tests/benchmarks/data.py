@@ -40,11 +40,12 @@ from tests.benchmarks.plain_data import (
 from x2kit.data.config import DataConfig, StreamConfig, TransformConfig
 from x2kit.data.pipeline.batch import Batch, PairedRows
 from x2kit.data.pipeline.loader import StepBatches
-from x2kit.data.pipeline.samples import image_sample
+from x2kit.data.pipeline.task_rows import draw_pretraining
 from x2kit.data.sources.config import JsonLines
 from x2kit.data.sources.json_lines import record_of
 from x2kit.data.transforms.view import stack_pixels
 from x2kit.plugin import ImageSpec, Tokenizer
+from x2kit.tasks import ImageText
 
 SIZES = ((640, 480), (1024, 768), (1280, 960))
 SMALL = SIZES[:1]
@@ -81,16 +82,22 @@ def images(records: Sequence[str], config: StreamConfig) -> Tensor:
     source = config.source
     assert isinstance(source, JsonLines)
     samples = [
-        image_sample(record_of(json.loads(line), source, ""), config, SPEC, np.random.default_rng(seed))
+        draw_pretraining(
+            config.task.build(),
+            record_of(json.loads(line), source, ""),
+            config,
+            SPEC,
+            np.random.default_rng(seed),
+        )
         for seed, line in enumerate(records)
     ]
-    return stack_pixels([sample.pixels for sample in samples])
+    return stack_pixels([sample.row.images[0] for sample in samples])
 
 
 def stream(file: Path = Path("photographs.jsonl"), **transform: object) -> StreamConfig:
     """Build an image-text stream with the paper's transform and some changes."""
     return StreamConfig(
-        kind="image-text",
+        task=ImageText(),
         source=JsonLines(files=(file,)),
         batch_size=IMAGES,
         transform=TransformConfig.model_validate(transform),

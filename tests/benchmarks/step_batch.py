@@ -9,11 +9,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from x2kit.data.config import LOSSES, LossName
+from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, Regions
 from x2kit.data.pipeline.collation import groups, pad_texts
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model
+from x2kit.plugin.tasks import STEP_LOSSES
 from x2kit.recipe import read_recipe
 from x2kit.training.step.plan import Negatives
 
@@ -25,7 +26,7 @@ DROPOUT = (
 )
 """Set to 0, as random masks could not be equal."""
 
-ACTIVE: dict[str, tuple[LossName, ...]] = {"image": LOSSES["image-text"], "region": LOSSES["region-text"]}
+ACTIVE: dict[str, tuple[LossName, ...]] = {"image": STEP_LOSSES["images"], "region": STEP_LOSSES["boxes"]}
 CAPTION_TOKENS, REGION_TOKENS = (8, 24), (4, 16)
 """Shortest and longest: captions are about 12 words (COCO, CC3M), texts of regions about 5 (Visual Genome)."""
 MASKED_SHARE = 0.25

@@ -76,7 +76,7 @@ def memory_of(pid: int) -> Memory:
 def measured(file: Path, records: int) -> Iterator[Place]:
     """Measure memory at each share of an epoch. Raises AssertionError if it misses a record."""
     source = JsonLines(files=(file,), language="en")
-    images = stream("image-text", source=source, batch_size=BATCH)
+    images = stream("ImageText", source=source, batch_size=BATCH)
     data = DataConfig(streams={"images": images}, num_workers=WORKERS)
     epoch = records // BATCH
     wanted = {max(1, round(epoch * share)) for share in PLACES}

@@ -48,8 +48,14 @@ def recipe(folder: Path) -> Path:
         },
         "data": {
             "streams": {
-                "images": {**common, "kind": "image-text"},
-                "regions": {**common, "kind": "region-text", "images_from": "images", "max_boxes": 40},
+                "images": {**common, "task": "ImageText"},
+                "regions": {
+                    **common,
+                    "task": {
+                        "class_path": "RegionText",
+                        "init_args": {"images_from": "images", "max_boxes": 40},
+                    },
+                },
             }
         },
         "training": {"steps": 6},
@@ -400,7 +406,6 @@ def questions(apart: Path) -> Path:
     common = {**streams["images"], "source": {"class_path": "JsonLines", "init_args": {"language": "en"}}}
     common["source"]["init_args"]["files"] = ["questions.jsonl"]
     tree["data"]["streams"] = {"asked": {**common, "task": "Asking", "batch_size": 2}}
-    del tree["data"]["streams"]["asked"]["kind"]
     tree["evaluation"]["source"]["init_args"]["files"] = ["asked.jsonl"]
     tree["evaluation"]["tasks"] = {"asked": "Asking"}
     apart.write_text(yaml.safe_dump(tree))

@@ -50,9 +50,9 @@ def test_validate_prints_what_was_resolved(x2kit: Run) -> None:
         "  vision  Eye: images 32×32×3, grid 4×4, width 16\n"
         "  text    Reader: width 16, at most 40 tokens, vocabulary to be trained on the run's texts\n"
         "  fusion  Mixer: width 16, 1 layer\n"
-        "  stream  images: image-text from Scenes, 4 rows per step; itc, itm, mlm\n"
-        "  stream  regions: region-text from Scenes, 8 rows per step; itc, itm, mlm, bbox × 2, giou\n"
-        "  stream  parallel: parallel-text from Scenes, 4 rows per step; ttc, ttm, tlm\n"
+        "  stream  images: ImageText from Scenes, 4 rows per step; itc, itm, mlm\n"
+        "  stream  regions: RegionText from Scenes, 8 rows per step; itc, itm, mlm, bbox × 2, giou\n"
+        "  stream  parallel: ParallelText from Scenes, 4 rows per step; ttc, ttm, tlm\n"
         "  training 10 steps\n"
         "  evaluation Scenes, test: retrieval\n"
     )

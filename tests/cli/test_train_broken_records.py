@@ -53,7 +53,8 @@ def recipe(records: Path, clips: Path) -> dict[str, Any]:
     common = {"transform": plain, "max_tokens": 8}
     spoken = {**common, "languages": ["en", "de"], "source": source}
     videos = {"class_path": "JsonLines", "init_args": {"files": [str(clips)], "language": "en"}}
-    regions = {"kind": "region-text", "images_from": "images", "max_boxes": MAX_BOXES, "batch_size": 20}
+    settings = {"images_from": "images", "max_boxes": MAX_BOXES}
+    regions = {"task": {"class_path": "RegionText", "init_args": settings}, "batch_size": 20}
     return {
         "plugins": [tiny.__file__],
         "model": {
@@ -65,9 +66,9 @@ def recipe(records: Path, clips: Path) -> dict[str, Any]:
         "data": {
             "max_bad_share": 0.02,
             "streams": {
-                "images": {**spoken, "kind": "image-text", "batch_size": RECORDS // STEPS},
+                "images": {**spoken, "task": "ImageText", "batch_size": RECORDS // STEPS},
                 "regions": {**spoken, **regions},
-                "videos": {**common, "kind": "video-text", "source": videos, "batch_size": 4, "frames": 1},
+                "videos": {**common, "task": "VideoText", "source": videos, "batch_size": 4, "frames": 1},
             },
         },
         "training": {"lr": 0.001, "device": "cpu", "threads": 1},

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import x2kit.tasks
 from x2kit.data.config import StreamConfig
+from x2kit.data.pipeline.task_rows import PretrainingRow, draw_pretraining
+from x2kit.data.transforms.view import View
 from x2kit.errors import DataError
-from x2kit.plugin import Record, SourceConfig, SpecialIds, Tokenizer
+from x2kit.plugin import ImageSpec, Record, SourceConfig, SpecialIds, TaskConfig, Tokenizer
 
 WORDS = ("dog", "cat", "sun", "tree", "boat", "star", "fish", "bell")
 LANGUAGES = ("en", "de", "fr")
@@ -120,10 +123,21 @@ def spoken(word: str) -> dict[str, str]:
     return {"en": word, "de": f"{word}chen", "fr": f"le {word}"}
 
 
-def stream(kind: str | None, **settings: Any) -> StreamConfig:
-    """A small stream without augmentation."""
+def stream(task: TaskConfig | str, **settings: Any) -> StreamConfig:
+    """A small stream without augmentation; settings of a named task of pretraining go to the task."""
     source = settings.pop("source", StubScenes())
     transform = {"crop_scale": None, "flip": 0, "augment_operations": 0, **settings.pop("transform", {})}
+    if isinstance(task, str):
+        component = getattr(x2kit.tasks, task)
+        own = [name for name in component.model_fields if name in settings]
+        task = component(**{name: settings.pop(name) for name in own})
     return StreamConfig.model_validate(
-        {"kind": kind, "source": source, "batch_size": 4, "transform": transform, **settings}
+        {"task": task, "source": source, "batch_size": 4, "transform": transform, **settings}
     )
+
+
+def drawn(
+    record: Any, config: StreamConfig, spec: ImageSpec, rng: np.random.Generator, shared: View | None = None
+) -> PretrainingRow:
+    """The row that a stream of pretraining draws from a record."""
+    return draw_pretraining(config.task.build(), record, config, spec, rng, shared)

@@ -19,41 +19,39 @@ def test_losses_are_on_from_start_to_before_stop(start: float, stop: float, on: 
 
 
 def test_a_loss_or_stream_of_weight_zero_is_off() -> None:
-    assert stream("text", losses={"mlm": 0}).losses_on(0, 10) == ()
-    assert stream("text", weight=0).losses_on(0, 10) == ()
-    assert stream("image-text", losses={"itm": {"start": 0.5}}).losses_on(0, 10) == ("itc", "mlm")
+    assert stream("PlainText", losses={"mlm": 0}).losses_on(0, 10) == ()
+    assert stream("PlainText", weight=0).losses_on(0, 10) == ()
+    assert stream("ImageText", losses={"itm": {"start": 0.5}}).losses_on(0, 10) == ("itc", "mlm")
 
 
 def test_region_streams_draw_records_in_the_proportion_of_the_paper() -> None:
-    assert stream("region-text", batch_size=128).records_a_step == 50
-    assert stream("region-text", batch_size=128, block=4).records_a_step == 52
-    assert stream("region-text", batch_size=128, max_images=30).records_a_step == 30
-    assert stream("image-text", batch_size=128).records_a_step == 128
+    assert stream("RegionText", batch_size=128).records_a_step == 50
+    assert stream("RegionText", batch_size=128, block=4).records_a_step == 52
+    assert stream("RegionText", batch_size=128, max_images=30).records_a_step == 30
+    assert stream("ImageText", batch_size=128).records_a_step == 128
 
 
 def test_the_block_must_divide_the_records_per_step() -> None:
     with pytest.raises(ValidationError, match="64 records per step, found 3"):
-        stream("image-text", batch_size=64, block=3)
-    stream(
-        "region-text", batch_size=64, images_from="images", block=3
-    )  # the blocks of the other stream apply
+        stream("ImageText", batch_size=64, block=3)
+    stream("RegionText", batch_size=64, images_from="images", block=3)  # the blocks of the other stream apply
 
 
 def test_equal_images_are_no_positives_in_a_stream_without_images() -> None:
-    with pytest.raises(ValidationError, match="a parallel-text stream has no images"):
-        stream("parallel-text", positives="image")
+    with pytest.raises(ValidationError, match="ParallelText has no images"):
+        stream("ParallelText", positives="image")
 
 
 @pytest.mark.parametrize("name", ["images_held", "rows_over_limit", "padding", "itm_positive_accuracy"])
 def test_an_objective_may_not_have_the_name_of_a_logged_value(name: str) -> None:
     with pytest.raises(ValueError, match=f"objectives: {name} "):
-        stream("image-text", objectives={name: SigmoidContrastive()})
+        stream("ImageText", objectives={name: SigmoidContrastive()})
 
 
 PHASED = DataConfig(
     streams={
-        "scenes": stream("image-text", losses={"itm": {"start": 0.7}, "mlm": {"start": 0.3, "stop": 0.5}}),
-        "regions": stream("region-text", losses={"itm": 0, "mlm": 0, "bbox": {"start": 0.3}}),
+        "scenes": stream("ImageText", losses={"itm": {"start": 0.7}, "mlm": {"start": 0.3, "stop": 0.5}}),
+        "regions": stream("RegionText", losses={"itm": 0, "mlm": 0, "bbox": {"start": 0.3}}),
     }
 )
 
@@ -77,4 +75,4 @@ def test_neighbouring_phases_differ() -> None:
 
 
 def test_losses_that_never_change_give_one_phase() -> None:
-    assert len(loss_phases(DataConfig(streams={"texts": stream("text")}), 50)) == 1
+    assert len(loss_phases(DataConfig(streams={"texts": stream("PlainText")}), 50)) == 1

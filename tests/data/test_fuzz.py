@@ -28,8 +28,8 @@ from x2kit.plugin import ImageSpec
 
 SPEC = ImageSpec(size=8)
 STREAMS = {
-    kind: stream(kind, languages=("en", "de"), transform={"crop_scale": (0.2, 1.0), "flip": 0.5})
-    for kind in ("image-text", "region-text", "parallel-text", "text")
+    task: stream(task, languages=("en", "de"), transform={"crop_scale": (0.2, 1.0), "flip": 0.5})
+    for task in ("ImageText", "RegionText", "ParallelText", "PlainText")
 }
 
 
@@ -71,7 +71,8 @@ def test_records_with_damaged_fields_are_drawn_or_rejected(tmp_path: Path) -> No
 
     def read(fields: Any) -> None:
         record = record_of(parse_object(json.dumps(fields).encode()), config, str(tmp_path))
-        draw_record(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
+        stream_of = STREAMS[rng.choice([*STREAMS])]
+        draw_record(record, stream_of, SPEC, draws, tasks=[stream_of.task.build()])
 
     good, bad = answered(records(rng), read)
     assert good + bad == INPUTS
@@ -90,7 +91,8 @@ def test_damaged_records_of_unchecked_sources_are_drawn_or_rejected() -> None:
     }
 
     def read(record: Any) -> None:
-        draw_record(record, STREAMS[rng.choice([*STREAMS])], SPEC, draws)
+        stream_of = STREAMS[rng.choice([*STREAMS])]
+        draw_record(record, stream_of, SPEC, draws, tasks=[stream_of.task.build()])
 
     made = (damaged_value(sound, rng) for _ in iter(int, 1))
     good, bad = answered(islice((one for one in made if isinstance(one, dict)), INPUTS), read)
@@ -102,7 +104,7 @@ def test_damaged_records_of_unchecked_sources_are_drawn_or_rejected() -> None:
 def test_damaged_images_are_rendered_or_rejected(form: str) -> None:
     rng = random.Random(3)
     draws = np.random.default_rng(0)
-    config = STREAMS["image-text"].transform
+    config = STREAMS["ImageText"].transform
     packed = io.BytesIO()
     pixels = draws.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(packed, form)

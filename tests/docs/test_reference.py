@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from tests.parity.deliberate import DELIBERATE
-from x2kit.data.config import LOSSES
 from x2kit.plugin import hookspecs
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.sources import Record, Region
+from x2kit.plugin.tasks import PretrainingConfig
 from x2kit.recipe.keys import keys_of
 from x2kit.recipe.schema import ROOT as RECIPE
 from x2kit.recipe.schema import Entries, Section, Shape, below
+from x2kit.tasks import ImageText, ParallelText, PlainText, RegionText, VideoText
 
 from .pages import DOCS, ROOT
 
@@ -96,10 +97,10 @@ def test_every_field_of_a_record_is_on_the_page() -> None:
     assert all(f"`{field}`" in page for field in Region.__annotations__)
 
 
-@pytest.mark.parametrize("kind", LOSSES)
-def test_every_kind_of_stream_is_on_the_page_with_its_losses(kind: Any) -> None:
-    written = section("records.md", kind)
-    assert all(f"`{loss}`" in written for loss in LOSSES[kind])
+@pytest.mark.parametrize("task", [ImageText, RegionText, VideoText, ParallelText, PlainText])
+def test_every_task_of_pretraining_is_on_the_page_with_its_losses(task: type[PretrainingConfig]) -> None:
+    written = section("records.md", task.component_name())
+    assert all(f"`{loss}`" in written for loss in task.losses)
 
 
 def test_every_key_of_a_result_is_on_the_page(quickstart: Path) -> None:

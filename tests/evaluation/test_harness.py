@@ -41,8 +41,8 @@ class Answer(TaskConfig):
 
 def recipe(**evaluation: Any) -> Any:
     data = {
-        "photos": stream("image-text", source=StubPhotos(), languages=["en"]),
-        "pairs": stream("parallel-text"),
+        "photos": stream("ImageText", source=StubPhotos(), languages=["en"]),
+        "pairs": stream("ParallelText"),
     }
     settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2), "grounding": Grounding()}}
     return SimpleNamespace(
@@ -197,10 +197,10 @@ def test_a_missing_or_damaged_result_is_refused(tmp_path: Path) -> None:
 
 def test_zero_shot_is_reported_only_if_certain() -> None:
     languages = ("en", "de", "fr")
-    english = stream("image-text", source=StubPhotos(), languages=["en"])
-    german = stream("region-text", source=StubPhotos(), languages=["de"])
-    unknown = stream("image-text", source=StubPhotos(told=False))
-    texts = stream("parallel-text")
+    english = stream("ImageText", source=StubPhotos(), languages=["en"])
+    german = stream("RegionText", source=StubPhotos(), languages=["de"])
+    unknown = stream("ImageText", source=StubPhotos(told=False))
+    texts = stream("ParallelText")
     assert trained_with_images(DataConfig(streams={"a": english, "b": texts}), languages) == ("en",)
     assert trained_with_images(DataConfig(streams={"a": english, "b": german}), languages) == ("en", "de")
     assert trained_with_images(DataConfig(streams={"a": english, "b": unknown}), languages) == languages

@@ -37,7 +37,7 @@ class Plain(TaskConfig):
 def recipe(**evaluation: Any) -> Any:
     settings = {"source": StubPhotos(), "tasks": {"retrieval": Retrieval(top_k=2)}, "every": 2}
     return SimpleNamespace(
-        data=DataConfig(streams={"photos": stream("image-text", source=StubPhotos(), languages=["en"])}),
+        data=DataConfig(streams={"photos": stream("ImageText", source=StubPhotos(), languages=["en"])}),
         evaluation=EvaluationConfig(**{**settings, **evaluation}),
     )
 

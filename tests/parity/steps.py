@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from x2kit.data.config import LOSSES, LossName
+from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch, PairedRows
 from x2kit.model import X2VLM
+from x2kit.plugin.tasks import STEP_LOSSES
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Negatives
 
@@ -19,10 +20,10 @@ from .conftest import Recording, image_batch, parallel_batch, record, region_bat
 Losses = dict[str, Tensor]
 
 KINDS: dict[str, tuple[LossName, ...]] = {
-    "image": LOSSES["image-text"],
-    "region": LOSSES["region-text"],
-    "para_text": LOSSES["parallel-text"],
-    "text_only": LOSSES["text"],
+    "image": STEP_LOSSES["images"],
+    "region": STEP_LOSSES["boxes"],
+    "para_text": STEP_LOSSES["parallel"],
+    "text_only": STEP_LOSSES["texts"],
 }
 """The losses of each recorded stream."""
 

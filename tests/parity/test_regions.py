@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.data.stubs import stream
-from x2kit.data.pipeline import samples
+from tests.data.stubs import drawn, stream
+from x2kit.data.pipeline import task_rows
 from x2kit.data.pipeline.collation import regions_of
-from x2kit.data.pipeline.samples import RegionTexts, region_sample
+from x2kit.data.pipeline.samples import RegionTexts
+from x2kit.data.pipeline.streams import region_texts
 from x2kit.data.transforms.boxes import place_boxes
 from x2kit.model.regions import patch_mask
 from x2kit.plugin import ImageSpec
@@ -61,10 +62,10 @@ class InOrder(np.random.Generator):
 
 def chosen(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RegionTexts:
     """What the pipeline makes of the record, with the recorded crop and flip instead of drawn ones."""
-    monkeypatch.setattr(samples, "guided_crop", lambda *_: tuple(case["crop_x0y0x1y1"]))
-    monkeypatch.setattr(samples, "draw_flip", lambda *_: case["flip_drawn"])
+    monkeypatch.setattr(task_rows, "guided_crop", lambda *_: tuple(case["crop_x0y0x1y1"]))
+    monkeypatch.setattr(task_rows, "draw_flip", lambda *_: case["flip_drawn"])
     # the share is no setting of x2kit; all recipes of the official code have the default
-    monkeypatch.setattr(samples, "place_boxes", partial(place_boxes, min_share=case["min_perc_in_image"]))
+    monkeypatch.setattr(task_rows, "place_boxes", partial(place_boxes, min_share=case["min_perc_in_image"]))
     boxes = case["boxes_xywh"]
     names = case.get("captions", [f"e{number}" for number in range(len(boxes))])
     record: Any = {
@@ -74,11 +75,12 @@ def chosen(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RegionTexts
     if "caption" in case:
         record["caption"] = case["caption"]
     config = stream(
-        "region-text",
+        "RegionText",
         max_regions=case.get("max_regions", len(boxes) + 1),
         transform={"crop_scale": (0.2, 1.0), "careful_flip": case.get("careful_hflip", False)},
     )
-    return region_sample(record, config, ImageSpec(case["image_res"]), InOrder(np.random.PCG64(0))).regions
+    spec, rng = ImageSpec(case["image_res"]), InOrder(np.random.PCG64(0))
+    return region_texts(drawn(record, config, spec, rng).row)
 
 
 @pytest.mark.parametrize("case", recorded(BOXES))

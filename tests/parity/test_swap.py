@@ -15,7 +15,6 @@ from x2kit_fusion import CrossBert
 from x2kit_timm import BeitV2
 from x2kit_transformers import XLMRoberta
 
-from x2kit.data.config import LOSSES
 from x2kit.interop.convert import from_official
 from x2kit.interop.layout import MLM_SEPARATE, PLAIN_TEXT, Layout, official_names
 from x2kit.model import X2VLM, load
@@ -23,6 +22,7 @@ from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.plugin import SpecialIds, Tokenizer
 from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.tasks import STEP_LOSSES
 from x2kit.plugin.tokenizers import IdsOnly
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optim.optimizer import parameter_groups
@@ -186,7 +186,7 @@ def test_tokens_and_losses_of_the_swapped_model(
     check(BATCH, "image_embeds", sequence, batch["out.image_embeds"], atol=2e-5)
     check(BATCH, "text_embeds", tokens, batch["out.text_embeds"], atol=2e-5)
     negatives = Negatives(batch["in.image_neg_idx"], batch["in.text_neg_idx"])
-    losses = step_losses(model, image_batch(batch), {"image": LOSSES["image-text"]}, {"image": negatives})
+    losses = step_losses(model, image_batch(batch), {"image": STEP_LOSSES["images"]}, {"image": negatives})
     for name, value in mapping["losses"].items():
         found = losses["image"][name.removeprefix("loss_")]  # type: ignore[index]
         check(MAPPING, name, found, value, atol=1e-5)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from tests.data.stubs import StubScenes
-from x2kit.data.config import LOSSES, DataConfig, StreamConfig, StreamKind
+from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.data.pipeline.batch import Batch
 from x2kit.model import X2VLM
+from x2kit.tasks import ImageText, ParallelText, RegionText
 from x2kit.training import stepper as stepping
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optim.optimizer import build_optimizer
@@ -36,7 +37,7 @@ PARAMETER = 2e-5
 RATE = 1e-12
 """Of the largest; both are a few operations in double precision."""
 
-KIND: dict[str, StreamKind] = {"image": "image-text", "region": "region-text", "para_text": "parallel-text"}
+TASKS = {"image": ImageText(), "region": RegionText(), "para_text": ParallelText()}
 WEIGHT = {"image": "image_iter_perc", "region": "region_iter_perc", "para_text": "mtext_iter_perc"}
 """Recorded factor of a stream's losses."""
 NEGATIVES = {"image": "", "region": "region_", "para_text": ""}
@@ -72,7 +73,7 @@ def training_config(recording: Recording, settings: Mapping[str, Any], rule: str
 def data_config(settings: Mapping[str, Any]) -> DataConfig:
     """The recorded weights of the streams. Batches are recorded ones, so no source is ever opened."""
     streams = {
-        name: StreamConfig(kind=KIND[name], source=StubScenes(), batch_size=1, weight=settings[weight])
+        name: StreamConfig(task=TASKS[name], source=StubScenes(), batch_size=1, weight=settings[weight])
         for name, weight in WEIGHT.items()
         if weight in settings
     }
@@ -136,15 +137,15 @@ def follow(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_losses_of_every_step(recording: Recording, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file, log = f"{recording.folder.name}/train_log.json", recording.json("train_log")
     found = follow(recording, rule, monkeypatch)
-    kinds = {name: kind for name, kind in KIND.items() if name in log["steps"][0]}
-    assert kinds
-    for name, kind in kinds.items():
-        for loss in LOSSES[kind]:
+    tasks = {name: task for name, task in TASKS.items() if name in log["steps"][0]}
+    assert tasks
+    for name, task in tasks.items():
+        for loss in task.losses:
             official = OFFICIAL_NAMES.get(loss, f"loss_{loss}")
             own = [step.values[f"{name}.{loss}"] for step in found]
             expected = [step[name][official] for step in log["steps"]]
             check(file, f"{name}.{official}, rule {rule}", own, expected, atol=LOSS[rule])
-        assert {len(step[name]) for step in log["steps"]} == {len(LOSSES[kind])}
+        assert {len(step[name]) for step in log["steps"]} == {len(task.losses)}
     totals = [step.values["loss"] for step in found]
     recorded = {
         "loss_total": [step["loss_total"] for step in log["steps"]],

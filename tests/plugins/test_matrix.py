@@ -18,28 +18,28 @@ import x2kit
 from tests.data.stubs import WORDS, Scenes, StubScenes
 from tests.model import plain
 from tests.plugins.debug_settings import FUSION, TEXT, VISION, WIDTH
-from x2kit.data.config import LOSSES, DataConfig, StreamKind
+from x2kit.data.config import DataConfig
 from x2kit.evaluation.config import EvaluationConfig
 from x2kit.evaluation.harness import evaluate
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.saving import load
-from x2kit.plugin import Record
+from x2kit.plugin import PretrainingConfig, Record
 from x2kit.plugin.loading.manager import Plugins, load_plugins
 from x2kit.recipe.validation import validate
-from x2kit.tasks import Retrieval
+from x2kit.tasks import ImageText, ParallelText, PlainText, RegionText, Retrieval, VideoText
 from x2kit.training.config import TrainingConfig
 from x2kit.training.stepper import Stepper, assemble
 
 Names = tuple[str, str, str]
 ALL: list[Names] = list(product(VISION, TEXT, FUSION))
 DIAGONAL: list[Names] = list(zip(VISION, cycle(TEXT), cycle(FUSION), strict=False))
-STREAMS: dict[str, StreamKind] = {
-    "images": "image-text",
-    "regions": "region-text",
-    "videos": "video-text",
-    "translations": "parallel-text",
-    "texts": "text",
+STREAMS: dict[str, PretrainingConfig] = {
+    "images": ImageText(),
+    "regions": RegionText(images_from="images"),
+    "videos": VideoText(min_clip_frames=2),
+    "translations": ParallelText(pivot="en"),
+    "texts": PlainText(),
 }
 TRAINING = {"steps": 2, "lr": 1e-3, "warmup": 0, "device": "cpu", "precision": "fp32", "seed": 3}
 
@@ -53,7 +53,7 @@ class _Filmed(Scenes):
 
 
 class FilmedScenes(StubScenes):
-    """A source for every kind of stream."""
+    """A source for every task of pretraining."""
 
     split: str = "train"
 
@@ -62,15 +62,14 @@ class FilmedScenes(StubScenes):
 
 
 def recipe_of(names: Names) -> x2kit.Recipe:
-    """One step on every kind of stream, and retrieval on a few images."""
+    """One step on every task of pretraining, and retrieval on a few images."""
     vision, text, fusion = names
     scenes = FilmedScenes(count=8)
     unchanged = {"crop_scale": None, "flip": 0.0, "augment_operations": 0}
     common = {"source": scenes, "batch_size": 2, "max_tokens": 12, "transform": unchanged}
     more: dict[str, dict[str, Any]] = {
-        "regions": {"images_from": "images", "batch_size": 4},
-        "videos": {"frames": 2, "min_clip_frames": 2},
-        "translations": {"pivot": "en"},
+        "regions": {"batch_size": 4},
+        "videos": {"frames": 2},
     }
     return x2kit.Recipe(
         model=ModelConfig(
@@ -83,7 +82,7 @@ def recipe_of(names: Names) -> x2kit.Recipe:
             {
                 "num_workers": 0,
                 "streams": {
-                    name: {**common, "kind": kind, **more.get(name, {})} for name, kind in STREAMS.items()
+                    name: {**common, "task": task, **more.get(name, {})} for name, task in STREAMS.items()
                 },
             }
         ),
@@ -132,7 +131,7 @@ def check(names: Names, plugins: Plugins, folder: Path) -> None:
     model = parts.model
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     found = Stepper(recipe, parts, 0).step(parts.batches.batch(0))
-    expected = {f"{name}.{loss}" for name, kind in STREAMS.items() for loss in LOSSES[kind]}
+    expected = {f"{name}.{loss}" for name, task in STREAMS.items() for loss in task.losses}
     assert expected <= set(found)
     assert all(torch.isfinite(torch.as_tensor(value)) for value in found.values())
     still = [name for name, value in model.named_parameters() if value.grad is None]

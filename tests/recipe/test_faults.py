@@ -39,7 +39,7 @@ def test_a_fault_names_key_value_and_what_is_allowed(write: Write, key: str) -> 
         read_recipe(["good.yaml"], [(key, value)], checks="none")
     (fault,) = caught.value.faults
     assert fault.key.replace(".init_args", "").startswith(key)
-    assert fault.place == ("good.yaml:33" if key == "evaluation.tasks" else "command line")
+    assert fault.place == ("good.yaml:31" if key == "evaluation.tasks" else "command line")
     assert expected in fault.message
     assert "nput" not in fault.message
 

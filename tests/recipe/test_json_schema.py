@@ -34,11 +34,11 @@ RIGHT = {
     "settings that are null": ("vision: Eye\n", "vision: {class_path: Eye, init_args: null}\n"),
     "a number for a loss": ("{bbox: 2}", "{bbox: 0.5, giou: {start: 0.5}}"),
     "objectives by name": (
-        "      pivot: en\n",
-        "      pivot: en\n      objectives:\n        one: SigmoidContrastive\n"
+        "init_args: {pivot: en}}\n",
+        "init_args: {pivot: en}}\n      objectives:\n        one: SigmoidContrastive\n"
         "        other: {class_path: SigmoidContrastive, init_args: {weight: 0.5, start: 0.5}}\n",
     ),
-    "no pivot": ("      pivot: en\n", "      pivot: null\n"),
+    "no pivot": ("pivot: en", "pivot: null"),
     "no evaluation": ("evaluation:\n  source: Scenes\n  tasks:\n    retrieval: Rank\n", ""),
     "a number without a point where one with a point is expected": ("lr: 1e-4", "lr: 1"),
     "a list for a pair": ("lr: 1e-4", "betas: [0.9, 0.999]"),
@@ -47,7 +47,7 @@ RIGHT = {
 WRONG = {
     "an unknown section": ("training:\n", "trainings: {}\ntraining:\n"),
     "an unknown key": ("  steps: 10\n", "  steps: 10\n  stepps: 10\n"),
-    "an unknown key of a stream": ("      pivot: en\n", "      pivots: en\n"),
+    "an unknown key of a stream": ("      batch_size: 8\n", "      batch_size: 8\n      block_size: 2\n"),
     "an unknown setting of a component": ("      depth: 3\n", "      dept: 3\n"),
     "an unknown component": ("vision: Eye\n", "vision: Eyes\n"),
     "a component of another kind": ("vision: Eye\n", "vision: Mixer\n"),
@@ -58,10 +58,10 @@ WRONG = {
     "a fraction for a whole number": ("steps: 10", "steps: 10.5"),
     "no such choice": ("lr: 1e-4", "precision: bf61"),
     "one value for a pair": ("lr: 1e-4", "betas: 0.9"),
-    "no such kind of stream": ("kind: parallel-text", "kind: paralel-text"),
+    "no such task": ("class_path: ParallelText", "class_path: ParalelText"),
     "an unknown setting of an objective": (
-        "      pivot: en\n",
-        "      pivot: en\n      objectives: {one: {class_path: SigmoidContrastive, init_args: {wait: 1}}}\n",
+        "init_args: {pivot: en}}\n",
+        "init_args: {pivot: en}}\n      objectives: {one: {class_path: SigmoidContrastive, init_args: {wait: 1}}}\n",
     ),
     "a reporter that is none": ("lr: 1e-4", "reporters: {there: Eye}"),
     "a stream without a source": ("      source: Scenes\n      batch_size: 8\n", "      batch_size: 8\n"),

@@ -134,3 +134,35 @@ def test_values_keep_the_place_where_they_were_written() -> None:
         "training.steps": "old.yaml:1",
         "training.lr": "new.yaml:9",
     }
+
+
+def test_kinds_of_older_recipes_become_tasks_with_the_settings_that_are_theirs() -> None:
+    saved = {"images_from": None, "max_regions": 3, "min_clip_frames": 8, "pivot": None, "batch_size": 4}
+    streams = laid_over(
+        {
+            "data": {
+                "streams": {
+                    "images": {"kind": "image-text", **saved, "task": None},
+                    "regions": {"kind": "region-text", **saved},
+                    "questions": {"kind": None, "task": "VQA", **saved},
+                }
+            }
+        },
+        {"data": {"streams": {"regions": {"images_from": "images"}}}},
+    )["data"]["streams"]
+    assert streams == {
+        "images": {"task": {"class_path": "ImageText", "init_args": {}}, "batch_size": 4},
+        "regions": {
+            "task": {"class_path": "RegionText", "init_args": {"images_from": "images", "max_regions": 3}},
+            "batch_size": 4,
+        },
+        "questions": {"task": {"class_path": "VQA"}, "batch_size": 4},
+    }
+
+
+def test_old_and_new_settings_of_a_stream_are_not_mixed() -> None:
+    mixed = {"task": "RegionText", "max_regions": 3}
+    assert laid_over({"data": {"streams": {"regions": mixed}}})["data"]["streams"]["regions"] == {
+        "task": {"class_path": "RegionText"},
+        "max_regions": 3,  # an unknown key
+    }

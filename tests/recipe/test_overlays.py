@@ -82,7 +82,7 @@ def is_swap(overlay: str) -> bool:
 def fits(resolved: ResolvedRecipe) -> Any:
     """What of a recipe decides whether an encoder fits it."""
     streams = resolved.recipe.data.streams.values()
-    of_streams = frozenset((stream.kind, stream.max_tokens, tuple(losses_on(stream))) for stream in streams)
+    of_streams = frozenset((stream.layout, stream.max_tokens, tuple(losses_on(stream))) for stream in streams)
     return (
         resolved.facts,
         of_streams,

@@ -40,8 +40,8 @@ def test_pydantic_alone_would_build_an_equal_recipe(write: Write) -> None:
 
 @pytest.mark.parametrize("text", ["no", "12", "1e3", "[a]", "{a: b}", "a: b"])
 def test_a_quoted_value_stays_a_string(write: Write, text: str) -> None:
-    recipe = read(("data.streams.parallel.pivot", f'"{text}"'), ("description", text)).recipe
-    assert recipe.data.streams["parallel"].pivot == text
+    recipe = read(("data.streams.parallel.task.pivot", f'"{text}"'), ("description", text)).recipe
+    assert recipe.data.streams["parallel"].task.model_dump() == {"pivot": text}
     assert recipe.description == text
 
 

@@ -44,7 +44,7 @@ def test_every_value_says_where_it_was_written(write: Write) -> None:
     resolved = read_recipe(["good.yaml", "over.yaml"], [("training.seed", "7")])
     origins = {name: resolved.origin(f"training.{name}") for name in ("steps", "lr", "seed", "warmup")}
     assert origins == {
-        "steps": "good.yaml:29",
+        "steps": "good.yaml:27",
         "lr": "over.yaml:2",
         "seed": "command line",
         "warmup": "default",

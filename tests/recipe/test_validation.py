@@ -79,10 +79,10 @@ def test_a_batch_of_one_is_enough_for_masked_language_alone(write: Write) -> Non
 
 
 def test_shared_images_need_an_image_text_stream_of_the_same_source(write: Write) -> None:
-    assert refusals(("data.streams.regions.images_from", "imags")) == [
-        'command line: data.streams.regions.images_from: no image-text stream is called "imags"; '
-        "nearest: images",
-        "  image-text streams: images",
+    assert refusals(("data.streams.regions.task.images_from", "imags")) == [
+        "command line: data.streams.regions.task.init_args.images_from: no stream of images and texts is called "
+        '"imags"; nearest: images',
+        "  such streams: images",
     ]
     (message,) = refusals(("data.streams.regions.source.split", "more"))
     assert 'images_from: stream "images" has another source' in message
@@ -92,14 +92,14 @@ def test_shared_images_need_an_image_text_stream_of_the_same_source(write: Write
 def test_languages_must_be_those_of_the_source(write: Write) -> None:
     (evaluation, _) = refusals(("evaluation.languages", "[en, fr, no]"))
     assert evaluation == "command line: evaluation.languages: the source has no fr, no"
-    (pivot, known) = refusals(("data.streams.parallel.pivot", "fr"))
-    assert pivot == "command line: data.streams.parallel.pivot: the source has no fr"
+    (pivot, known) = refusals(("data.streams.parallel.task.pivot", "fr"))
+    assert pivot == "command line: data.streams.parallel.task.init_args.pivot: the source has no fr"
     assert known == "  known: en, de, zh"
 
 
 def test_the_pivot_must_be_one_of_the_languages_of_the_stream(write: Write) -> None:
     (message, known) = refusals(("data.streams.parallel.languages", "[de, zh]"))
-    assert "parallel.pivot: the source has no en" in message
+    assert "parallel.task.init_args.pivot: the source has no en" in message
     assert known == "  known: de, zh"
 
 
@@ -123,7 +123,7 @@ def test_a_loss_that_stops_before_it_starts_is_off(write: Write) -> None:
 def test_evaluation_data_must_not_be_training_data(write: Write) -> None:
     (first, *rest) = refusals(("evaluation.split", "train"))
     assert first == (
-        'good.yaml:32: evaluation.source: split "train" is what stream "images" is trained on; '
+        'good.yaml:30: evaluation.source: split "train" is what stream "images" is trained on; '
         "evaluate on other records"
     )
     assert len(rest) == 2
@@ -162,7 +162,7 @@ def test_a_component_that_fails_is_named_and_the_rest_is_still_checked(write: Wr
 
 def test_evaluation_does_not_need_the_training_data(write: Write) -> None:
     gone = ("data.streams.images.source.file", "gone.jsonl")
-    assert len(refusals(gone, ("data.streams.regions.images_from", None))) == 1
+    assert len(refusals(gone, ("data.streams.regions.task.images_from", None))) == 1
     accepted(gone, checks="evaluation")
     assert len(refusals(("evaluation.source.file", "gone.jsonl"), checks="evaluation")) == 1
     accepted(("evaluation.source.file", "gone.jsonl"), checks="none")

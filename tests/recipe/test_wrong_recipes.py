@@ -22,7 +22,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "unknown key": (
         "  steps: 10\n",
         "  stepps: 10\n  steps: 10\n",
-        "wrong.yaml:29: training.stepps: unknown key; nearest: steps\n"
+        "wrong.yaml:27: training.stepps: unknown key; nearest: steps\n"
         f"  known: {', '.join(TrainingConfig.model_fields)}",
     ),
     "misspelt setting of a component": (
@@ -34,22 +34,22 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "wrong type": (
         "  steps: 10\n",
         "  steps: many\n",
-        'wrong.yaml:29: training.steps: should be an integer, found "many"',
+        'wrong.yaml:27: training.steps: should be an integer, found "many"',
     ),
     "one value where a list stands": (
         "  steps: 10\n",
         "  steps: 10\n  betas: 0.9\n",
-        "wrong.yaml:30: training.betas: should be a list, found 0.9",
+        "wrong.yaml:28: training.betas: should be a list, found 0.9",
     ),
     "wrong choice": (
         "  steps: 10\n",
         "  steps: 10\n  precision: bf61\n",
-        "wrong.yaml:30: training.precision: should be 'auto', 'fp32', 'bf16' or 'fp16', found \"bf61\"; nearest: bf16",
+        "wrong.yaml:28: training.precision: should be 'auto', 'fp32', 'bf16' or 'fp16', found \"bf61\"; nearest: bf16",
     ),
     "a section that is no mapping": (
         "training:\n  steps: 10\n  lr: 1e-4\n",
         "training: fast\n",
-        'wrong.yaml:28: training: should be a mapping, found "fast"',
+        'wrong.yaml:26: training: should be a mapping, found "fast"',
     ),
     "width mismatch that the contract forbids": (
         "      depth: 3\n",
@@ -62,12 +62,12 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "missing file": (
         "evaluation:\n  source: Scenes\n",
         "evaluation:\n  source: {class_path: Scenes, init_args: {file: absent.jsonl}}\n",
-        "wrong.yaml:32: evaluation.source.init_args.file: not found: absent.jsonl",
+        "wrong.yaml:30: evaluation.source.init_args.file: not found: absent.jsonl",
     ),
     "unknown language": (
-        "      pivot: en\n",
-        "      languages: [de, xx]\n",
-        "wrong.yaml:27: data.streams.parallel.languages: the source has no xx\n  known: en, de, zh",
+        "task: {class_path: ParallelText, init_args: {pivot: en}}\n",
+        "task: ParallelText\n      languages: [de, xx]\n",
+        "wrong.yaml:24: data.streams.parallel.languages: the source has no xx\n  known: en, de, zh",
     ),
     "zero batch": (
         "      batch_size: 8\n",
@@ -75,14 +75,14 @@ REPLACED: dict[str, tuple[str, str, str]] = {
         "wrong.yaml:20: data.streams.regions.batch_size: should be greater than 0, found 0",
     ),
     "a stream without source": (
-        "      kind: region-text\n      source: Scenes\n",
-        "      kind: region-text\n",
+        "init_args: {images_from: images}}\n      source: Scenes\n",
+        "init_args: {images_from: images}}\n",
         "wrong.yaml:17: data.streams.regions.source: missing: source of the records",
     ),
     "two streams with one name": (
         "    parallel:\n",
         "    images:\n",
-        "wrong.yaml:23: data.streams.images: duplicate key; first in line 13",
+        "wrong.yaml:22: data.streams.images: duplicate key; first in line 13",
     ),
     "a section that is missing": (
         "training:\n  steps: 10\n  lr: 1e-4\n",
@@ -157,7 +157,7 @@ def test_the_command_line_prints_no_traceback(write: Write, good: str) -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == 'wrong.yaml:29: training.steps: should be an integer, found "many"\n'
+    assert done.stderr == 'wrong.yaml:27: training.steps: should be an integer, found "many"\n'
     assert not Path("run").exists()
 
 

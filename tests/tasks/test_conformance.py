@@ -17,10 +17,15 @@ from x2kit.tasks import (
     Captioning,
     Classification,
     Grounding,
+    ImageText,
     LinearHead,
     MultipleChoice,
+    ParallelText,
+    PlainText,
+    RegionText,
     Retrieval,
     TextAssignment,
+    VideoText,
     WeakGrounding,
 )
 from x2kit.testing import Check, checks
@@ -74,6 +79,14 @@ PAIRED = records(
     caption=caption,
     label=lambda number, colour: number == 0,
 )
+BOXED = records(
+    image=lambda number, colour: image(colour),
+    caption=caption,
+    regions=lambda number, colour: [
+        {"bbox": [side, 0, 8, 12], "caption": {"en": f"{colour} part"}} for side in range(0, 4 * number, 4)
+    ],
+)
+TRANSLATED = records(texts=lambda number, colour: {"en": f"a {colour} square", "de": f"quadrat {number}"})
 TRUTH = (False, True)
 SEEN = Path(__file__).parent / "captions_seen.json"
 """Captions in which the CIDEr stage counts document frequencies."""
@@ -151,6 +164,14 @@ TASKS: list[tuple[ComponentConfig, dict[str, Any]]] = [
             "heads": {"built": ["itc"], "extra": {"assignment": LinearHead(outputs=3)}},
         },
     ),
+    (ImageText(), {"records": CAPTIONED}),
+    (RegionText(max_regions=2), {"records": BOXED}),
+    (
+        VideoText(),
+        {"records": [{**record, "caption": {"en": "a"}} for record in FILMED], "heads": {"frames": 2}},
+    ),
+    (ParallelText(), {"records": TRANSLATED}),
+    (PlainText(), {"records": CAPTIONED}),
     (Retrieval(), {}),
     (Grounding(), {}),
     (WeakGrounding(), {}),

@@ -21,10 +21,15 @@ def test_the_plugin_registers_its_tasks() -> None:
         ("task", "Captioning"),
         ("task", "Classification"),
         ("task", "Grounding"),
+        ("task", "ImageText"),
         ("task", "MultipleChoice"),
+        ("task", "ParallelText"),
+        ("task", "PlainText"),
+        ("task", "RegionText"),
         ("task", "Retrieval"),
         ("task", "TextAssignment"),
         ("task", "VQA"),
+        ("task", "VideoText"),
         ("task", "WeakGrounding"),
     ]
 

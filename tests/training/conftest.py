@@ -130,9 +130,13 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
         },
         "data": {
             "streams": {
-                "images": {**common, "kind": "image-text", "languages": ["en"]},
-                "regions": {**common, "kind": "region-text", "images_from": "images", "languages": ["en"]},
-                "parallel": {**common, "kind": "parallel-text", "pivot": "en"},
+                "images": {**common, "task": "ImageText", "languages": ["en"]},
+                "regions": {
+                    **common,
+                    "task": {"class_path": "RegionText", "init_args": {"images_from": "images"}},
+                    "languages": ["en"],
+                },
+                "parallel": {**common, "task": {"class_path": "ParallelText", "init_args": {"pivot": "en"}}},
             }
         },
         "training": {

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.benchmarks.step_batch import ACTIVE, make_task
 from tests.training.nonfinite.test_guard import spoil
 from tests.training.parallel.test_activation_checkpointing import SIZES
-from x2kit.data.config import LOSSES as LOSSES_OF_KINDS
 from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
+from x2kit.plugin.tasks import STEP_LOSSES
 from x2kit.training.checkpoint.checkpoints import checkpoints, read_state
 from x2kit.training.nonfinite.replay import replay
 from x2kit.training.nonfinite.saved_step import saved_steps
@@ -67,7 +67,7 @@ def test_synchronisation_is_detected() -> None:
 
 
 FP16 = {"precision": "fp16", "lr": 0.001}
-LOSSES = {loss for losses in LOSSES_OF_KINDS.values() for loss in losses}
+LOSSES = {loss for losses in STEP_LOSSES.values() for loss in losses}
 
 
 def set_initial_scale(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:

@@ -42,7 +42,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         records.append({"id": "frames", "video": str(frames), "caption": {"en": "a file of frames"}})
         Path(f"{split}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     source = {"class_path": "JsonLines", "init_args": {"files": ["{split}.jsonl"], "language": "en"}}
-    clips = {"kind": "video-text", "source": source, "batch_size": 4, "frames": 3, "max_tokens": 16}
+    clips = {"task": "VideoText", "source": source, "batch_size": 4, "frames": 3, "max_tokens": 16}
     tree: dict[str, Any] = {
         "base": "quickstart/english",
         "model": {"heads": {"frames": 3}},
@@ -94,8 +94,8 @@ def test_a_run_on_videos_trains_resumes_and_is_measured(
 
 def test_videos_and_images_train_together_on_any_number_of_processes() -> None:
     streams = {
-        "clips": stream("video-text", source=StubScenes(), frames=2, batch_size=2),
-        "images": stream("image-text", source=StubScenes()),
+        "clips": stream("VideoText", source=StubScenes(), frames=2, batch_size=2),
+        "images": stream("ImageText", source=StubScenes()),
     }
     plain = StubScenes.open
 

@@ -12,20 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from x2kit.data.storage.limits import LimitsConfig
 from x2kit.plugin.choice import HARMLESS, require_own_names
 from x2kit.plugin.components import ObjectiveConfig, SourceConfig, TaskConfig
+from x2kit.plugin.tasks import STEP_LOSSES, PretrainingConfig, RowLayout
 
-StreamKind = Literal["image-text", "region-text", "video-text", "parallel-text", "text"]
 LossName = str
-
-LOSSES: dict[StreamKind, tuple[LossName, ...]] = {
-    "image-text": ("itc", "itm", "mlm"),
-    "region-text": ("itc", "itm", "mlm", "bbox", "giou"),
-    "video-text": ("itc", "itm", "mlm"),
-    "parallel-text": ("ttc", "ttm", "tlm"),
-    "text": ("mlm",),
-}
-"""The losses of each kind of stream, in the order in which they are logged."""
-IMAGE_KINDS: tuple[StreamKind, ...] = ("image-text", "region-text", "video-text")
-"""The kinds of stream that pair texts with images or the frames of a video."""
 
 
 class LossConfig(BaseModel):
@@ -97,42 +86,17 @@ class StreamConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: StreamKind | None = Field(
-        None,
-        description="kind of its records: image-text, region-text, video-text, parallel-text or text; null with a task",
-    )
-    task: TaskConfig | None = Field(
-        None,
-        description="task that draws the rows and computes the losses, in place of a kind of pretraining",
+    task: TaskConfig = Field(
+        description="task that draws the rows: one of pretraining, such as ImageText, or another, such as VQA",
     )
     source: SourceConfig = Field(description="source of the records")
     batch_size: int = Field(
         gt=0,
-        description="rows per step: texts for image, region, video and text streams, pairs for parallel-text",
+        description="rows per step: texts, each with its image or box; pairs of texts for ParallelText",
     )
-    images_from: str | None = Field(
-        None,
-        description="region-text: use the images drawn by this image-text stream, so that each is decoded and encoded "
-        "once for both; both streams must have the same source",
-    )
-    max_images: int | None = Field(
-        None,
-        gt=0,
-        description="region-text: images per step; of more rows than batch_size a random subset is kept",
-    )
-    max_regions: int = Field(5, gt=0, description="region-text: maximum number of texts per image")
-    max_boxes: int = Field(1000, gt=0, description="region-text: a record with more boxes counts as broken")
-    frames: int = Field(3, gt=0, description="video-text and tasks: frames sampled per video")
-    min_clip_frames: int = Field(
-        8,
-        gt=0,
-        description="video-text: consecutive clips are joined until they have this many frames to sample from",
-    )
+    frames: int = Field(3, gt=0, description="frames sampled per video")
     languages: tuple[str, ...] | None = Field(
         None, description="languages of the texts that are drawn; null for all"
-    )
-    pivot: str | None = Field(
-        None, description="parallel-text: a language on one side of every pair; null draws both sides"
     )
     fusion_rows: int | None = Field(
         None,
@@ -167,78 +131,81 @@ class StreamConfig(BaseModel):
     masking: MaskingConfig = Field(MaskingConfig(), description="choice of the masked tokens")
 
     @model_validator(mode="after")
-    def _fits_kind(self) -> StreamConfig:
-        if (self.kind is None) == (self.task is None):
-            found = "none" if self.kind is None else f"kind {self.kind} and a task"
-            raise ValueError(f"a stream has either a kind or a task, found {found}")
-        if self.task is not None:
-            self._require_trainable(self.task)
-        surplus = [name for name in self.losses if name not in self.loss_names]
-        if surplus:
-            allowed = ", ".join(self.loss_names)
-            raise ValueError(f"a {self.label} stream has no loss {', '.join(surplus)}; it has {allowed}")
-        self._require_objectives_fit()
-        if self.images_from is not None and self.kind != "region-text":
-            raise ValueError(f"images_from: only for region-text streams, found {self.label}")
-        if self.positives == "image" and self.kind not in IMAGE_KINDS:
-            lacks = "images" if self.task is None else "positives"
-            raise ValueError(f"positives: a {self.label} stream has no {lacks}; allowed are row and text")
+    def _fits_task(self) -> StreamConfig:
+        name, layout = self.task.component_name(), self.layout
+        self._require_losses(name)
+        self._require_objectives_fit(name)
+        if layout is None and self.fusion_rows is not None:
+            raise ValueError(f"fusion_rows: all rows of {name} pass the fusion encoder; set null")
+        if self.positives == "image" and not (layout and self.has_images):
+            lacks = "positives" if layout is None else "images"
+            raise ValueError(f"positives: {name} has no {lacks}; allowed are row and text")
         records = self.records_a_step
-        if self.images_from is None and records % self.block:
+        if self.image_stream is None and records % self.block:
             raise ValueError(f"block: must divide the {records} records per step, found {self.block}")
         return self
 
-    def _require_trainable(self, task: TaskConfig) -> None:
-        if not task.losses:
-            raise ValueError(f"task: {task.component_name()} has no loss; it is a task of evaluation only")
-        if self.fusion_rows is not None:
-            raise ValueError("fusion_rows: all rows of a task pass the fusion encoder; set null")
-
-    def _require_objectives_fit(self) -> None:
-        if self.objectives and self.kind in ("text", None):
+    def _require_losses(self, name: str) -> None:
+        if not self.task.losses:
+            raise ValueError(f"task: {name} has no loss; it is a task of evaluation only")
+        computed = self.task.losses if self.layout is None else STEP_LOSSES[self.layout]
+        if unknown := [loss for loss in self.task.losses if loss not in computed]:
             raise ValueError(
-                f"objectives: a {self.label} stream has no features to compare, found {', '.join(self.objectives)}"
+                f"task: {name} asks for the losses {', '.join(unknown)}; for rows of the layout {self.layout} the step "
+                f"computes {', '.join(computed)}"
+            )
+        if surplus := [loss for loss in self.losses if loss not in self.task.losses]:
+            raise ValueError(f"{name} has no loss {', '.join(surplus)}; it has {', '.join(self.task.losses)}")
+
+    def _require_objectives_fit(self, task: str) -> None:
+        if self.objectives and self.layout in ("texts", None):
+            raise ValueError(
+                f"objectives: {task} has no features to compare, found {', '.join(self.objectives)}"
             )
         require_own_names("objectives: a name", self.objectives)
         for name in self.objectives:
             logged = name == "padding" or name.startswith(("images_", "rows_")) or name.endswith("_accuracy")
-            if logged or any(name in names for names in LOSSES.values()):
+            if logged or any(name in names for names in STEP_LOSSES.values()):
                 raise ValueError(
                     f"objectives: {name} is the name of another logged value; choose another name"
                 )
 
     @property
-    def label(self) -> str:
-        """Kind of the stream, or name of its task, for messages."""
-        return self.kind or (self.task.component_name() if self.task is not None else "")
-
-    @property
-    def loss_names(self) -> tuple[LossName, ...]:
-        """The losses of its kind or task, in the order in which they are logged."""
-        return self.task.losses if self.task is not None else LOSSES[self.kind] if self.kind else ()
+    def layout(self) -> RowLayout | None:
+        """What its rows hold, if the step computes their losses; None for a task that computes its own."""
+        return self.task.layout if isinstance(self.task, PretrainingConfig) else None
 
     @property
     def has_images(self) -> bool:
         """Whether its texts belong to images or videos."""
-        return self.task is not None or self.kind in IMAGE_KINDS
+        return self.layout in ("images", "boxes", None)
+
+    @property
+    def has_videos(self) -> bool:
+        """Whether pretraining on videos draws its rows."""
+        return isinstance(self.task, PretrainingConfig) and self.task.videos
+
+    @property
+    def image_stream(self) -> str | None:
+        """Name of the stream whose records and images it uses; None for its own."""
+        return self.task.image_stream if isinstance(self.task, PretrainingConfig) else None
 
     @property
     def records_a_step(self) -> int:
-        """Records drawn per step; for regions without `images_from` 50 for 128 rows, as in the paper."""
-        if self.kind != "region-text":
-            return self.batch_size
-        blocks = math.ceil(self.batch_size * 50 / 128 / self.block)
-        return self.max_images or blocks * self.block
+        """Records drawn per step."""
+        if isinstance(self.task, PretrainingConfig):
+            return self.task.records(self.batch_size, self.block)
+        return self.batch_size
 
     def loss(self, name: LossName) -> LossConfig:
         """Return the settings of one loss."""
         return self.losses.get(name, LossConfig())
 
     def losses_on(self, step: int, steps: int) -> tuple[LossName, ...]:
-        """Return the losses that are on at `step` (from 0) of a run of `steps`, in the order of `LOSSES`."""
+        """Return the losses that are on at `step` (from 0) of a run of `steps`, in logged order."""
         if self.weight == 0:
             return ()
-        return tuple(name for name in self.loss_names if self.loss(name).on(step, steps))
+        return tuple(name for name in self.task.losses if self.loss(name).on(step, steps))
 
     def objectives_on(self, step: int, steps: int) -> tuple[str, ...]:
         """Return the objectives that are on at `step` (from 0) of a run of `steps`."""

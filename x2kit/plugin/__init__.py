@@ -41,6 +41,7 @@ from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFea
 from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
+from x2kit.plugin.tasks import STEP_LOSSES, PretrainingConfig, RowLayout
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 
@@ -71,12 +72,14 @@ if TYPE_CHECKING:
         EncodedRow,
         FusedTexts,
         Prediction,
+        Pretraining,
         RankedText,
         Reader,
         Task,
         TaskContext,
         TaskRow,
         Texts,
+        View,
     )
     from x2kit.plugin.toolkit.gather import gather_rows
 
@@ -104,15 +107,18 @@ _LAZY = {
     "FusedTexts": "plugin.tasks",
     "Prediction": "plugin.tasks",
     "RankedText": "plugin.tasks",
+    "Pretraining": "plugin.tasks",
     "Reader": "plugin.tasks",
     "Task": "plugin.tasks",
     "TaskContext": "plugin.tasks",
     "TaskRow": "plugin.tasks",
     "Texts": "plugin.tasks",
+    "View": "plugin.tasks",
 }
 
 __all__ = [
     "API_VERSION",
+    "STEP_LOSSES",
     "BuildReport",
     "ColumnType",
     "ComponentConfig",
@@ -145,6 +151,8 @@ __all__ = [
     "Place",
     "PluginError",
     "Prediction",
+    "Pretraining",
+    "PretrainingConfig",
     "Progress",
     "RankedText",
     "Ranks",
@@ -156,6 +164,7 @@ __all__ = [
     "Renewing",
     "Reporter",
     "ReporterConfig",
+    "RowLayout",
     "Rows",
     "RunFacts",
     "RunStatus",
@@ -177,6 +186,7 @@ __all__ = [
     "TextFacts",
     "Texts",
     "Tokenizer",
+    "View",
     "VisionEncoder",
     "VisionEncoderConfig",
     "VisionFacts",

@@ -1,8 +1,9 @@
-"""Contract of tasks: draw a row, fuse it, compute its loss, predict and measure. Imports torch.
+"""Contract of tasks: draw a row, fuse it, compute its loss, predict and measure. Imports no torch.
 
 A record becomes a `TaskRow` (`Task.draw`), the rows of a step become tensors (`Task.encode`, `Task.collate`), x2kit
 encodes images and texts of all streams together and fuses the pairs of `TaskConfig.pairs`, and the task computes its
 losses or predictions from the fused texts. Accumulation, ranks, resume and broken records need nothing from the task.
+Pretraining is a task too (`PretrainingConfig`): it draws rows, and names the losses that the step computes for them.
 
 B rows, L text tokens, D width.
 """
@@ -12,22 +13,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 from x2kit.distributed.ranks import Ranks
-from x2kit.plugin.encoders import Context
+from x2kit.errors import DataError
+from x2kit.plugin.components import TaskConfig
 from x2kit.plugin.sources import Record, Source
 from x2kit.plugin.sources import Text as TextField
 from x2kit.plugin.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from numpy.random import Generator
+    from torch import Tensor
 
-    from x2kit.plugin.components import TaskConfig
-    from x2kit.plugin.encoders import VisionFeatures
+    from x2kit.plugin.encoders import Context, VisionFeatures
 
 
 def save_nothing(name: str, content: Any) -> None:
@@ -64,16 +64,40 @@ class TaskContext:
     save: Callable[[str, Any], None] = save_nothing
 
 
+class View(Protocol):
+    """An image whose crop and flip are drawn, and whose pixels are not read yet.
+
+    Attributes:
+        bbox: of each box, centre x, centre y, width and height in the view, in [0, 1]; None for a box of which the
+            crop keeps half or less.
+        shared: whether another stream of the step has the image and its caption; its rows then need no pixels.
+    """
+
+    @property
+    def bbox(self) -> Sequence[tuple[float, ...] | None]: ...
+
+    @property
+    def shared(self) -> bool: ...
+
+    def pixels(self) -> Any:
+        """Read the image, for `TaskRow.images`. Raises DataError if it is unreadable."""
+        ...
+
+
 class Reader(Protocol):
     """Read fields of one record: with the stream's augmentation in training, unchanged in evaluation.
 
     Attributes:
         rng: generator of this record; its draws repeat when a run is resumed.
+        languages: codes of the texts that may be drawn; None for all.
         training: whether the row is for training.
     """
 
     rng: Generator
     training: bool
+
+    @property
+    def languages(self) -> Sequence[str] | None: ...
 
     def image(self, value: Any, may_flip: bool = True) -> Any:
         """Read an image, as in `Record`. Raises DataError if it is unreadable.
@@ -81,6 +105,17 @@ class Reader(Protocol):
         Args:
             value: the field of the record.
             may_flip: False if the row says left or right; `transform.careful_flip` does this for texts of the record.
+        """
+        ...
+
+    def view(self, value: Any, boxes: Sequence[Any], around: int | None) -> View:
+        """Draw a crop of an image with boxes. In training its augmentation changes colours only.
+
+        Args:
+            value: the field of the record.
+            boxes: x, y, width and height in pixels.
+            around: number of the box that the crop contains whole; None for no crop.
+        Raises: DataError if the image is unreadable, or for a box outside.
         """
         ...
 
@@ -211,6 +246,8 @@ class Task(ABC):
             texts: padded texts by place in the row; L is that of the longest text over all ranks.
         Returns: texts as they are read, by default unchanged; targets by name.
         """
+        import torch
+
         names = rows[0].targets if rows else ()
         return texts, {name: torch.tensor([row.targets[name] for row in rows]) for name in names}
 
@@ -289,3 +326,86 @@ class Task(ABC):
     def results(self, predictions: Sequence[Prediction]) -> Any:
         """Format predictions for the results file; by default a list of {id, prediction}."""
         return [{"id": each.id, "prediction": each.value} for each in predictions]
+
+
+RowLayout: TypeAlias = Literal["images", "boxes", "parallel", "texts"]
+STEP_LOSSES: Mapping[RowLayout, tuple[str, ...]] = {
+    "images": ("itc", "itm", "mlm"),
+    "boxes": ("itc", "itm", "mlm", "bbox", "giou"),
+    "parallel": ("ttc", "ttm", "tlm"),
+    "texts": ("mlm",),
+}
+"""The losses that the step computes for rows of pretraining, in the order in which they are logged."""
+
+
+class PretrainingConfig(TaskConfig):
+    """Settings of a stream of pretraining: its task draws rows, and the step computes `losses` for them.
+
+    `layout` says what `Pretraining.draw` returns, by the fields of `TaskRow`:
+
+    - images: one image, or the frames of a video (`videos`), with one text;
+    - boxes: one image with any number of texts; `targets["bbox"]` has the box of each text, from `View.bbox`, and None
+      for a text of the whole image. Each text becomes a row;
+    - parallel: two texts of equal meaning; `targets["languages"]` has their codes;
+    - texts: one text, cleaned as a text without an image is.
+
+    `losses` are some of those that `STEP_LOSSES` has for the layout.
+    """
+
+    layout: ClassVar[RowLayout] = "images"
+    losses: ClassVar[tuple[str, ...]] = STEP_LOSSES["images"]
+    videos: ClassVar[bool] = False
+    # Limits of evaluation; the stream has those of training.
+    max_words: ClassVar[int] = 40  # type: ignore[misc]
+    max_tokens: ClassVar[int] = 40  # type: ignore[misc]
+
+    @property
+    def required_languages(self) -> tuple[str, ...]:
+        """Languages of which every record needs a text."""
+        return ()
+
+    @property
+    def image_stream(self) -> str | None:
+        """Name of the stream whose records and images it uses; only for the layout boxes."""
+        return None
+
+    def records(self, rows: int, block: int) -> int:
+        """Number of records drawn for the rows of a step, a multiple of `block`; other than `rows` only for boxes."""
+        return rows
+
+    def scaled(self, factor: int) -> Self:
+        """Settings for a batch of `factor` times the rows, as `x2kit bench` tries them."""
+        return self
+
+    def build(self) -> Pretraining:
+        """Build the task of a run."""
+        raise NotImplementedError
+
+    def check(self, context: TaskContext) -> None:
+        """Raise DataError: the losses of pretraining are no measure."""
+        raise DataError(
+            f"{self.component_name()} is pretraining and is not measured; measure Retrieval or Grounding, or another "
+            "task: x2kit plugins --kind task"
+        )
+
+
+class Pretraining(Task):
+    """Draw rows of pretraining; only `draw` is to be written, see `PretrainingConfig`."""
+
+    config: PretrainingConfig
+
+    def loss(
+        self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Not called: the step computes the losses of pretraining, for all of its streams together."""
+        raise NotImplementedError
+
+    def predict(
+        self, model: Any, fused: Sequence[FusedTexts], targets: Mapping[str, Tensor]
+    ) -> Sequence[Any]:
+        """Not called: pretraining is not measured."""
+        raise NotImplementedError
+
+    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Not called: pretraining is not measured."""
+        raise NotImplementedError

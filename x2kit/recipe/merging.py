@@ -1,7 +1,8 @@
 """Merge recipes and overlays, set single keys, and inherit sizes of replaced encoders.
 
 Mappings merge key by key, all other values replace. Shorthands are expanded first: a component's name becomes
-`class_path`, a loss's number its weight. Two exceptions:
+`class_path`, a loss's number its weight, and the keys of streams before they named a task the
+present ones. Two exceptions:
 
 - a component whose `class_path` names another class than before starts from that class's defaults: earlier
   `init_args` are dropped. The replaced component is kept in `Node.replaced`, so that the new one can inherit sizes;
@@ -10,12 +11,13 @@ Mappings merge key by key, all other values replace. Shorthands are expanded fir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from x2kit.data.config import StreamConfig
 from x2kit.errors import Fault, PluginError, SettingError
 from x2kit.plugin.choice import context_of, split_choice
 from x2kit.plugin.components import ComponentConfig, Kind
@@ -26,6 +28,17 @@ from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, node_of, parse_val
 
 EMPTY = Node({}, Place(""))
 ENCODERS: tuple[Kind, ...] = ("vision", "text", "fusion")
+
+
+OLD_KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "image-text": ("ImageText", ()),
+    "region-text": ("RegionText", ("images_from", "max_images", "max_regions", "max_boxes")),
+    "video-text": ("VideoText", ("min_clip_frames",)),
+    "parallel-text": ("ParallelText", ("pivot",)),
+    "text": ("PlainText", ()),
+}
+"""The task for each `kind` of older recipes, and the settings of the stream that are now the task's."""
+MOVED = tuple(name for _, settings in OLD_KINDS.values() for name in settings)
 
 
 def merge(old: Node, new: Node) -> tuple[Node, list[Fault]]:
@@ -46,9 +59,35 @@ def expand_shorthands(node: Node, shape: Shape) -> Node:
         name = getattr(shape.model, "shorthand", None)
         return Node({name: node}, node.place) if name else node
     if isinstance(node.value, dict):
+        if shape == Section(StreamConfig):
+            node = _with_task(node)
+        assert isinstance(node.value, dict)
         entries = {name: expand_shorthands(item, below(shape, name)) for name, item in node.value.items()}
         return Node(entries, node.place)
     return node
+
+
+def _with_task(stream: Node) -> Node:
+    """Replace `kind` and the settings that moved by `task`; saved recipes have all of them, in every stream."""
+    assert isinstance(stream.value, dict)
+    entries = dict(stream.value)
+    old = {name: entries.pop(name) for name in MOVED if name in entries}
+    kind = entries.get("kind")
+    if kind is None:  # single settings, to be merged over another recipe
+        if not old or "task" in entries:
+            return stream
+        return Node(
+            {**entries, "task": Node({"init_args": Node(old, stream.place)}, stream.place)}, stream.place
+        )
+    if isinstance(kind.value, str):
+        if kind.value not in OLD_KINDS:
+            return stream
+        name, settings = OLD_KINDS[kind.value]
+        kept = {key: value for key, value in old.items() if key in settings}
+        parts = {"class_path": Node(name, kind.place), "init_args": Node(kept, kind.place)}
+        entries["task"] = Node(parts, kind.place)
+    del entries["kind"]
+    return Node(entries, stream.place)
 
 
 def _merged(old: Node, new: Node, shape: Shape, path: tuple[str, ...], faults: list[Fault]) -> Node:

@@ -21,6 +21,7 @@ from x2kit.evaluation.config import EvaluationConfig
 from x2kit.model.config import HeadName, ModelConfig
 from x2kit.plugin.components import ComponentConfig, SourceConfig, TaskConfig
 from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
+from x2kit.plugin.tasks import PretrainingConfig
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import Recipe
 
@@ -85,7 +86,7 @@ def losses_on(stream: StreamConfig) -> list[LossName]:
     """List the losses of a stream that are active at some step."""
     if stream.weight == 0:
         return []
-    settings = {name: stream.loss(name) for name in stream.loss_names}
+    settings = {name: stream.loss(name) for name in stream.task.losses}
     return [name for name, loss in settings.items() if loss.weight > 0 and loss.start < loss.stop]
 
 
@@ -97,6 +98,12 @@ def objectives_on(stream: StreamConfig) -> list[str]:
     return [
         name for name, objective in objectives if objective.weight > 0 and objective.start < objective.stop
     ]
+
+
+def _setting(key: str, component: ComponentConfig, value: str) -> str:
+    """Return the key of the setting of a component that has a value, or the component's own."""
+    found = (name for name in type(component).model_fields if getattr(component, name) == value)
+    return next((f"{key}.init_args.{name}" for name in found), key)
 
 
 class _Checks:
@@ -146,16 +153,20 @@ class _Checks:
         self._check_source(f"{key}.source", stream.source)
         available = self._languages_of(f"{key}.source", stream.source)
         self._check_languages(f"{key}.languages", stream.languages, available)
-        if stream.pivot is not None:
-            self._check_languages(f"{key}.pivot", (stream.pivot,), stream.languages or available)
+        if isinstance(stream.task, PretrainingConfig):
+            needed = stream.task.required_languages
+            for code in needed:
+                at = _setting(f"{key}.task", stream.task, code)
+                self._check_languages(at, (code,), stream.languages or available)
         pool = stream.languages or available
-        if stream.kind == "parallel-text" and pool is not None and len(set(pool)) < 2:
+        if stream.layout == "parallel" and pool is not None and len(set(pool)) < 2:
             self._fault(
                 f"{key}.languages", f"parallel text needs two or more languages, found {', '.join(pool)}"
             )
-        if stream.images_from is not None:
-            self._check_images_from(name, stream, f"{key}.images_from")
-        pairwise = [loss for loss in losses_on(stream) if stream.task is None and loss in PAIRWISE]
+        if stream.image_stream is not None:
+            at = _setting(f"{key}.task", stream.task, stream.image_stream)
+            self._check_image_stream(name, stream, at, stream.image_stream)
+        pairwise = [loss for loss in losses_on(stream) if stream.layout is not None and loss in PAIRWISE]
         if stream.batch_size < 2 and pairwise:
             self._fault(
                 f"{key}.batch_size",
@@ -163,7 +174,7 @@ class _Checks:
             )
         self._check_heads(stream, key)
         self._check_objectives(stream, key)
-        if stream.kind == "video-text":
+        if stream.has_videos:
             self._check_frames(name, stream, key)
         if facts is not None:
             self._check_limits(name, stream, key, facts)
@@ -245,7 +256,7 @@ class _Checks:
                 f"{key}.max_tokens",
                 f"the text encoder takes at most {text.max_length} tokens, found {stream.max_tokens}",
             )
-        reading = [loss for loss in losses_on(stream) if stream.kind and loss in TEXT_AS_CONTEXT]
+        reading = [loss for loss in losses_on(stream) if stream.layout and loss in TEXT_AS_CONTEXT]
         if reading and text.width != vision.width:
             self._fault(
                 "model.text",
@@ -275,9 +286,9 @@ class _Checks:
     def _check_augmentation(self, name: str, stream: StreamConfig, key: str, image: ImageSpec) -> None:
         """Check that the images support the augmentations, and that some remain active."""
         others = self._recipe.data.streams.values()
-        boxed = stream.kind == "region-text" or any(other.images_from == name for other in others)
+        boxed = stream.layout == "boxes" or any(other.image_stream == name for other in others)
         if not stream.transform.augment_colour:
-            if boxed and stream.images_from is None:
+            if boxed and stream.image_stream is None:
                 self._fault(
                     f"{key}.augment_colour",
                     f"images with boxes get colour operations only, so none remain; set {key}.augment_operations: 0",
@@ -295,7 +306,7 @@ class _Checks:
             )
 
     def _check_heads(self, stream: StreamConfig, key: str) -> None:
-        if stream.task is not None:
+        if stream.layout is None:
             self._check_task_heads(f"{key}.task", stream.task)
             return
         built = self._recipe.model.heads.built
@@ -349,20 +360,20 @@ class _Checks:
                 f"the model has positions for {positions} frames (model.heads.frames), found {stream.frames}",
             )
 
-    def _check_images_from(self, name: str, stream: StreamConfig, key: str) -> None:
+    def _check_image_stream(self, name: str, stream: StreamConfig, key: str, wanted: str) -> None:
+        """Check that the stream whose images another one uses exists, draws images, and has the same source."""
         streams = self._recipe.data.streams
-        image_streams = [other for other, config in streams.items() if config.kind == "image-text"]
-        if stream.images_from not in image_streams:
-            known = ", ".join(image_streams) or "none"
+        of_images = [other for other, one in streams.items() if one.layout == "images" and not one.has_videos]
+        if wanted not in of_images:
             self._fault(
                 key,
-                f'no image-text stream is called "{stream.images_from}"'
-                f"{nearest(str(stream.images_from), image_streams)}\n  image-text streams: {known}",
+                f'no stream of images and texts is called "{wanted}"{nearest(wanted, of_images)}\n  such streams: '
+                f"{', '.join(of_images) or 'none'}",
             )
-        elif streams[str(stream.images_from)].source != stream.source:
+        elif streams[wanted].source != stream.source:
             self._fault(
                 key,
-                f'stream "{stream.images_from}" has another source than "{name}", so its images do not have these '
+                f'stream "{wanted}" has another source than "{name}", so its images do not have these '
                 "regions; use one source for both, or set images_from: null to read own images",
             )
 

@@ -1,4 +1,4 @@
-"""Evaluation tasks, one folder each, registered as the plugin x2kit_evaluation. Imports no torch."""
+"""Tasks of pretraining, fine-tuning and evaluation, registered as the plugin x2kit_evaluation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from x2kit.tasks.captioning.config import Captioning
 from x2kit.tasks.classification.config import Classification
 from x2kit.tasks.grounding.config import Grounding, WeakGrounding
 from x2kit.tasks.nlvr.config import LinearHead, TextAssignment
+from x2kit.tasks.pretraining.config import ImageText, ParallelText, PlainText, RegionText, VideoText
 from x2kit.tasks.retrieval.config import Retrieval
 from x2kit.tasks.vqa.config import VQA, AnswerClassification, MultipleChoice
 
@@ -17,10 +18,15 @@ __all__ = [
     "Captioning",
     "Classification",
     "Grounding",
+    "ImageText",
     "LinearHead",
     "MultipleChoice",
+    "ParallelText",
+    "PlainText",
+    "RegionText",
     "Retrieval",
     "TextAssignment",
+    "VideoText",
     "WeakGrounding",
 ]
 
@@ -30,6 +36,11 @@ x2kit_api = "1"
 @hookimpl
 def x2kit_register(registry: Registry) -> None:
     """Register the tasks."""
+    registry.add(ImageText)
+    registry.add(RegionText)
+    registry.add(VideoText)
+    registry.add(ParallelText)
+    registry.add(PlainText)
     registry.add(Retrieval)
     registry.add(Grounding)
     registry.add(WeakGrounding)

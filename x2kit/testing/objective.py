@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from x2kit.plugin.objectives import Objective, StreamFeatures
+from x2kit.plugin.tasks import RowLayout
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import ObjectiveSubject
 
-KINDS = ("image-text", "region-text", "parallel-text")
+LAYOUTS: tuple[RowLayout, ...] = ("images", "boxes", "parallel")
 
 
 def it_opens_as_an_objective(subject: ObjectiveSubject) -> None:
@@ -25,11 +26,11 @@ def it_opens_as_an_objective(subject: ObjectiveSubject) -> None:
 
 
 def the_loss_is_a_finite_scalar(subject: ObjectiveSubject) -> None:
-    """The loss is a finite float32 scalar in full and half precision, for every kind of stream with pairs."""
-    for kind in KINDS:
+    """The loss is a finite float32 scalar in full and half precision, for every layout of pairs."""
+    for layout in LAYOUTS:
         for dtype in (torch.float32, torch.bfloat16):
-            value = _loss(subject, subject.features(dtype, kind))
-            where = f"of a {kind} stream with {dtype}"
+            value = _loss(subject, subject.features(dtype, layout))
+            where = f"of a stream of {layout} with {dtype}"
             claim(isinstance(value, Tensor) and value.ndim == 0, f"{where} it is no scalar")
             claim(value.dtype == torch.float32, f"{where} it is {value.dtype}; make its inputs float")
             claim(bool(value.isfinite()), f"{where} it is {value.item()}")

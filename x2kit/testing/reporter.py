@@ -18,7 +18,9 @@ STEPS = 4
 RECIPE = {
     "description": "a run of the conformance kit: ärmel, 袖",
     "model": {"vision": {"class_path": "SomeVision", "init_args": {"width": 8, "pretrained": None}}},
-    "data": {"streams": {"images": {"kind": "image-text", "languages": ["en", "de"], "weight": 1.0}}},
+    "data": {
+        "streams": {"images": {"task": {"class_path": "SomeTask"}, "languages": ["en", "de"], "weight": 1.0}}
+    },
     "training": {"steps": STEPS, "seed": 42},
 }
 ENDS: tuple[RunStatus, ...] = ("finished", "stopped", "failed")

@@ -28,6 +28,7 @@ from x2kit.plugin.encoders import (
     VisionFeatures,
 )
 from x2kit.plugin.objectives import EncodedTexts, StreamFeatures
+from x2kit.plugin.tasks import RowLayout
 from x2kit.plugin.tokenizers import Tokenizer
 
 SEED = 20221
@@ -222,7 +223,7 @@ class ObjectiveSubject(Subject):
 
     component: ObjectiveConfig
 
-    def features(self, dtype: torch.dtype = torch.float32, kind: str = "image-text") -> StreamFeatures:
+    def features(self, dtype: torch.dtype = torch.float32, layout: RowLayout = "images") -> StreamFeatures:
         """Create features; rows 1 and 4 are of one group, `dtype` is that of the encoders' outputs."""
         draw = self.generator()
 
@@ -235,10 +236,10 @@ class ObjectiveSubject(Subject):
         mask = torch.arange(5)[None] < torch.tensor([5, 3, 2, 5, 4, 3])[:, None]
         group, temperature = torch.tensor([0, 1, 2, 3, 1, 5]), torch.tensor(0.07, requires_grad=True)
         texts = EncodedTexts(random(6, 5, 16), mask)
-        if kind == "parallel-text":
+        if layout == "parallel":
             other = EncodedTexts(random(6, 5, 16), mask.flip(0))
             return StreamFeatures(unit(), unit(), group, temperature, [texts, other])
-        regions = torch.rand(6, 9, generator=draw) < 0.6 if kind == "region-text" else None
+        regions = torch.rand(6, 9, generator=draw) < 0.6 if layout == "boxes" else None
         return StreamFeatures(
             *(unit(), unit(), group, temperature, [texts], random(6, 24), regions),
             torch.tensor([0, 1, 2, 3, 1, 0]),

@@ -102,9 +102,10 @@ def test_costs_of_one_recipe(x2kit: Run) -> None:
         "  fusion: {class_path: CrossBert, init_args: {layers: 1, heads: 2}}\n"
         "data:\n"
         "  streams:\n"
-        "    scenes: {kind: image-text, source: EmojiScenes, batch_size: 8, max_tokens: 10}\n"
-        "    regions: {kind: region-text, source: EmojiScenes, images_from: scenes, batch_size: 16, max_tokens: 10}\n"
-        "    pairs: {kind: parallel-text, source: EmojiTexts, batch_size: 4, max_tokens: 10}\n"
+        "    scenes: {task: ImageText, source: EmojiScenes, batch_size: 8, max_tokens: 10}\n"
+        "    regions: {task: {class_path: RegionText, init_args: {images_from: scenes}}, "
+        "source: EmojiScenes, batch_size: 16, max_tokens: 10}\n"
+        "    pairs: {task: ParallelText, source: EmojiTexts, batch_size: 4, max_tokens: 10}\n"
         "training: {steps: 100, precision: bf16}\n"
     )
     one = costs("--accelerator", "h100")

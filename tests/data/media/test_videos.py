@@ -5,26 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data.clips_on_disk import base64_frames, grey, number_of, png, video_bytes, write_video
-from tests.data.stubs import stream
+from tests.data.stubs import drawn, stream
 from x2kit.data.media.videos import chosen_frames
-from x2kit.data.pipeline.video_samples import VideoSample, read_video, video_sample
+from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.sources.config import JsonLines
 from x2kit.errors import DataError, Reason
 from x2kit.plugin import ImageSpec
 
 SPEC = ImageSpec(size=16)
-FLAT = stream("video-text", frames=3)
+FLAT = stream("VideoText", frames=3)
 
 
-def sample(record: Any, config: Any = FLAT, seed: int = 0) -> VideoSample:
-    return video_sample(record, config, SPEC, np.random.default_rng(seed))
+class Sample(NamedTuple):
+    frames: list[Any]
+    text: str
+
+
+def sample(record: Any, config: Any = FLAT, seed: int = 0) -> Sample:
+    row = drawn(record, config, SPEC, np.random.default_rng(seed)).row
+    return Sample(row.images[0], row.texts[0])
 
 
 def numbers(images: list[Any]) -> list[int]:
@@ -70,7 +76,7 @@ def test_training_draws_a_frame_of_each_segment_and_evaluation_takes_the_first()
 def test_crop_flip_and_augmentation_are_the_same_for_all_frames_of_a_video() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     augmented = {"crop_scale": (0.2, 0.6), "flip": 0.5, "augment_operations": 2}
-    config = stream("video-text", frames=3, transform=augmented)
+    config = stream("VideoText", frames=3, transform=augmented)
     looks = set()
     for seed in range(8):
         found = sample({"video": [Image.fromarray(pixels)] * 5, "caption": "a dog"}, config, seed)
@@ -81,14 +87,14 @@ def test_crop_flip_and_augmentation_are_the_same_for_all_frames_of_a_video() -> 
 
 def test_frames_of_other_sizes_get_the_same_crop() -> None:
     small, large = grey(5), grey(5).resize((128, 96))
-    cropped = stream("video-text", frames=2, transform={"crop_scale": (0.3, 0.6)})
+    cropped = stream("VideoText", frames=2, transform={"crop_scale": (0.3, 0.6)})
     one, two = sample({"video": [small, large], "caption": "a dog"}, cropped).frames
     assert np.abs(one.astype(int) - two.astype(int)).mean() < 4
 
 
 def test_a_text_with_left_prevents_the_flip() -> None:
     image = Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3))
-    config = stream("video-text", frames=1, transform={"flip": 1.0, "careful_flip": True})
+    config = stream("VideoText", frames=1, transform={"flip": 1.0, "careful_flip": True})
     for caption, flipped in (("to the left", False), ("to the side", True)):
         (frame,) = sample({"video": [image], "caption": caption}, config).frames
         assert (frame == np.asarray(image)[:, :: -1 if flipped else 1]).all()
@@ -162,11 +168,11 @@ def written(folder: Path, **fields: Any) -> Any:
 
 def test_the_official_layouts_are_read(tmp_path: Path) -> None:
     flat = written(tmp_path, video_frames=base64_frames(6), text="a man walks").open()[0]
-    assert numbers(sample(flat, stream("video-text", frames=6)).frames) == list(range(6))
+    assert numbers(sample(flat, stream("VideoText", frames=6)).frames) == list(range(6))
     clips = [base64_frames(5), base64_frames(5, 5), base64_frames(4, 10)]
     fields = {"video_frames": clips, "text": ["so here", "we go", "[Music]"], "is_continuous": True}
     joined = written(tmp_path, **fields).open()[0]
-    found = sample(joined, stream("video-text", frames=10))
+    found = sample(joined, stream("VideoText", frames=10))
     assert numbers(found.frames) == list(range(10))
     assert found.text == "so here we go"
 
@@ -176,13 +182,13 @@ def test_paths_are_relative_to_image_root_and_may_be_frame_lists(tmp_path: Path)
     write_video(tmp_path / "v.mp4", 6)
     for name in ("video_7.json", "v.mp4"):
         record = written(tmp_path, video=name, caption=["a dog"]).open()[0]
-        assert numbers(sample(record, stream("video-text", frames=6)).frames) == list(range(6))
+        assert numbers(sample(record, stream("VideoText", frames=6)).frames) == list(range(6))
 
 
 def test_field_and_form_can_be_set(tmp_path: Path) -> None:
     source = written(tmp_path, clip=base64_frames(6), caption="a dog")
     record = source.model_copy(update={"video_key": "clip", "video_as": "base64"}).open()[0]
-    assert numbers(sample(record, stream("video-text", frames=6)).frames) == list(range(6))
+    assert numbers(sample(record, stream("VideoText", frames=6)).frames) == list(range(6))
     with pytest.raises(DataError, match="no field 'video'; its fields are clip, caption"):
         source.model_copy(update={"video_key": "video"}).open()[0]
 

@@ -51,13 +51,13 @@ def test_equal_keys_share_a_group() -> None:
 def test_positives_share_a_row_a_text_or_an_image() -> None:
     drawn = DrawnPairs([0, 0, 1], ["dog", "cat", "dog"], ["r1", "r1", "r2"])
     for positives, expected in (("row", [0, 1, 2]), ("text", [0, 1, 0]), ("image", [0, 0, 1])):
-        collator = Collator(stream("image-text", positives=positives), WordTokenizer())
+        collator = Collator(stream("ImageText", positives=positives), WordTokenizer())
         assert collator.rows(drawn, None).group.tolist() == expected
 
 
 def test_rows_of_one_record_share_a_group_even_if_it_is_drawn_repeatedly() -> None:
     drawn = DrawnPairs([0, 1], ["dog", "cat"], ["r1", "r1"])
-    collator = Collator(stream("image-text", positives="image"), WordTokenizer())
+    collator = Collator(stream("ImageText", positives="image"), WordTokenizer())
     assert collator.rows(drawn, None).group.tolist() == [0, 0]
 
 
@@ -75,7 +75,7 @@ def test_pairs_that_share_a_text_in_one_language_share_a_group() -> None:
 def test_regions_have_boxes_and_whole_images_are_marked() -> None:
     boxes: list[tuple[float, ...]] = [(0.5, 0.5, 1, 1), (0.25, 0.5, 0.5, 0.5)]
     drawn = DrawnPairs([2, 2], ["all", "dog"], ["r", "r"], RegionTexts(["all", "dog"], boxes, [True, False]))
-    rows = Collator(stream("region-text"), WordTokenizer()).rows(drawn, seeded())
+    rows = Collator(stream("RegionText"), WordTokenizer()).rows(drawn, seeded())
     assert rows.regions is not None
     assert rows.masked is not None
     torch.testing.assert_close(rows.regions.bbox, torch.tensor(boxes, dtype=torch.float64))
@@ -84,7 +84,7 @@ def test_regions_have_boxes_and_whole_images_are_marked() -> None:
 
 
 def test_masked_texts_differ_from_the_texts_at_the_labels_only() -> None:
-    rows = Collator(stream("text"), WordTokenizer()).rows(
+    rows = Collator(stream("PlainText"), WordTokenizer()).rows(
         DrawnTexts(["a dog sleeps here", "cat"], ["r", "s"]), seeded()
     )
     restored = rows.masked.ids.clone()
@@ -98,7 +98,7 @@ def test_masked_texts_differ_from_the_texts_at_the_labels_only() -> None:
 def test_only_the_first_text_of_a_pair_is_masked_and_lengths_may_differ() -> None:
     long = " ".join(["dog"] * 20)
     drawn = DrawnParallel([PairSample("dog", long, ("en", "de"))], ["r"])
-    rows = Collator(stream("parallel-text"), WordTokenizer()).rows(drawn, seeded())
+    rows = Collator(stream("ParallelText"), WordTokenizer()).rows(drawn, seeded())
     assert rows.first.ids.shape == (1, 8)
     assert rows.second.ids.shape == (1, 24)
     assert rows.masked_first is not None
@@ -106,7 +106,7 @@ def test_only_the_first_text_of_a_pair_is_masked_and_lengths_may_differ() -> Non
 
 
 def test_texts_are_truncated_to_max_tokens() -> None:
-    collator = Collator(stream("text", max_tokens=6), WordTokenizer())
+    collator = Collator(stream("PlainText", max_tokens=6), WordTokenizer())
     rows = collator.rows(DrawnTexts(["dog cat sun boat star fish"], ["r"]), seeded())
     assert rows.texts.ids.shape == (1, 6)
     assert rows.texts.ids[0, -1] == 2  # the closing token is kept

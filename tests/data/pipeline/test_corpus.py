@@ -10,20 +10,20 @@ from x2kit.data.pipeline.corpus import training_texts
 
 
 def test_texts_are_cleaned_and_empty_ones_skipped() -> None:
-    texts = list(training_texts(DataConfig(streams={"images": stream("image-text")})))
+    texts = list(training_texts(DataConfig(streams={"images": stream("ImageText")})))
     assert texts[:3] == ["dog", "dogchen", "le dog"]
     assert len(texts) == 24
 
 
 def test_equal_sources_are_read_once_and_no_record_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scenes, "__getitem__", lambda self, index: pytest.fail("a record was opened"))
-    streams = {"images": stream("image-text"), "regions": stream("region-text", images_from="images")}
+    streams = {"images": stream("ImageText"), "regions": stream("RegionText", images_from="images")}
     once = list(training_texts(DataConfig(streams=streams)))
     assert len(once) == 24
-    streams["other"] = stream("image-text", source=StubScenes(count=5))
+    streams["other"] = stream("ImageText", source=StubScenes(count=5))
     assert len(list(training_texts(DataConfig(streams=streams)))) == 48
 
 
 def test_texts_of_a_text_stream_are_cleaned_as_the_stream_cleans_them() -> None:
-    texts = list(training_texts(DataConfig(streams={"corpus": stream("text")})))
+    texts = list(training_texts(DataConfig(streams={"corpus": stream("PlainText")})))
     assert texts[-1] == "..."

@@ -29,12 +29,12 @@ def everything(num_workers: int = 0) -> DataConfig:
     """Streams of all kinds, with augmentation and broken records."""
     return recipe(
         num_workers,
-        images=stream("image-text", source=FAULTY, transform=AUGMENTED, positives="text", block=2),
-        regions=stream("region-text", source=FAULTY, images_from="images", batch_size=6, positives="text"),
-        own=stream("region-text", source=FAULTY, max_images=3, transform=AUGMENTED, positives="image"),
-        pairs=stream("parallel-text", source=StubScenes(), pivot="en", positives="text"),
-        corpus=stream("text", source=StubScenes(count=7)),
-        task=stream(None, task=Pairs(), source=FAULTY, transform=AUGMENTED),
+        images=stream("ImageText", source=FAULTY, transform=AUGMENTED, positives="text", block=2),
+        regions=stream("RegionText", source=FAULTY, images_from="images", batch_size=6, positives="text"),
+        own=stream("RegionText", source=FAULTY, max_images=3, transform=AUGMENTED, positives="image"),
+        pairs=stream("ParallelText", source=StubScenes(), pivot="en", positives="text"),
+        corpus=stream("PlainText", source=StubScenes(count=7)),
+        task=stream(Pairs(), source=FAULTY, transform=AUGMENTED),
     )
 
 
@@ -113,8 +113,8 @@ def test_every_stream_has_its_rows() -> None:
 def test_boxes_match_the_shared_images() -> None:
     source = StubScenes(count=6, side=16)
     data = recipe(
-        images=stream("image-text", source=source, transform={"flip": 0.5}, batch_size=6),
-        regions=stream("region-text", source=source, images_from="images", batch_size=99),
+        images=stream("ImageText", source=source, transform={"flip": 0.5}, batch_size=6),
+        regions=stream("RegionText", source=source, images_from="images", batch_size=99),
     )
     batch = batches(data).batch(0)
     rows, records = batch.streams["regions"], Scenes(source)
@@ -144,21 +144,21 @@ def test_shared_images_keep_their_shape_also_while_region_losses_are_off() -> No
     transform = {"augment_operations": 6}
 
     def all_images(**regions: Any) -> torch.Tensor:
-        images = stream("image-text", source=source, transform=transform)
+        images = stream("ImageText", source=source, transform=transform)
         found = batches(recipe(images=images, **regions)).batch(0).images
         assert found is not None
         return found
 
-    shared = stream("region-text", source=source, images_from="images")
-    off = stream("region-text", source=source, images_from="images", losses=late)
+    shared = stream("RegionText", source=source, images_from="images")
+    off = stream("RegionText", source=source, images_from="images", losses=late)
     assert torch.equal(all_images(regions=shared), all_images(regions=off))
     assert not torch.equal(all_images(regions=shared), all_images())
 
 
 def test_texts_are_masked_only_in_steps_with_a_masking_loss() -> None:
     data = recipe(
-        images=stream("image-text", losses={"mlm": {"start": 0.5}}),
-        pairs=stream("parallel-text", losses={"tlm": 0}),
+        images=stream("ImageText", losses={"mlm": {"start": 0.5}}),
+        pairs=stream("ParallelText", losses={"tlm": 0}),
     )
     early, late = batches(data).batch(4), batches(data).batch(5)
     assert [early.streams[name][2] is None for name in ("images", "pairs")] == [True, True]
@@ -167,7 +167,7 @@ def test_texts_are_masked_only_in_steps_with_a_masking_loss() -> None:
 
 def test_a_stream_and_its_images_are_absent_while_all_its_losses_are_off() -> None:
     late = {name: {"start": 0.5} for name in ("itc", "itm", "mlm")}
-    data = recipe(images=stream("image-text", losses=late), corpus=stream("text"))
+    data = recipe(images=stream("ImageText", losses=late), corpus=stream("PlainText"))
     early, later = batches(data).batch(4), batches(data).batch(5)
     assert (list(early.streams), early.images) == (["corpus"], None)
     assert list(later.streams) == ["images", "corpus"]
@@ -175,8 +175,8 @@ def test_a_stream_and_its_images_are_absent_while_all_its_losses_are_off() -> No
 
 def test_regions_can_use_the_images_of_a_stream_whose_losses_are_off() -> None:
     data = recipe(
-        images=stream("image-text", weight=0),
-        regions=stream("region-text", images_from="images", batch_size=9),
+        images=stream("ImageText", weight=0),
+        regions=stream("RegionText", images_from="images", batch_size=9),
     )
     batch = batches(data).batch(0)
     assert list(batch.streams) == ["regions"]
@@ -187,7 +187,7 @@ def test_regions_can_use_the_images_of_a_stream_whose_losses_are_off() -> None:
 def test_a_stream_whose_images_have_no_region_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Scenes.__getitem__
     monkeypatch.setattr(Scenes, "__getitem__", lambda self, index: {**plain(self, index), "regions": []})
-    data = recipe(images=stream("image-text"), regions=stream("region-text", images_from="images"))
+    data = recipe(images=stream("ImageText"), regions=stream("RegionText", images_from="images"))
     batch = batches(data).batch(0)
     assert list(batch.streams) == ["images"]
     assert batch.broken == []
@@ -212,7 +212,7 @@ def test_record_ids_are_not_repeated() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_source_of_broken_records_only_raises_without_a_worker_traceback(num_workers: int) -> None:
-    data = recipe(num_workers, corpus=stream("text", source=StubScenes(broken=tuple(range(12)))))
+    data = recipe(num_workers, corpus=stream("PlainText", source=StubScenes(broken=tuple(range(12)))))
     with pytest.raises(DataError) as found:
         list(batches(data).iterate())
     assert str(found.value).startswith("stream corpus: 100 records in a row are broken")
@@ -228,7 +228,7 @@ def test_equal_sources_are_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return opened[-1]
 
     monkeypatch.setattr(StubScenes, "open", counted)
-    data = recipe(images=stream("image-text"), regions=stream("region-text", images_from="images"))
+    data = recipe(images=stream("ImageText"), regions=stream("RegionText", images_from="images"))
     fresh = batches(data)
     assert opened == []
     fresh.batch(0)
@@ -252,7 +252,7 @@ def test_a_worker_opens_its_own_sources(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(StubScenes, "open", opened)
     monkeypatch.setattr(Scenes, "__getitem__", read)
-    used = batches(recipe(1, corpus=stream("text")))
+    used = batches(recipe(1, corpus=stream("PlainText")))
     expected = flat(used.batch(9))
     assert [flat(batch) for batch in used.iterate(9)] == [expected]
 
@@ -267,7 +267,7 @@ def test_a_worker_does_not_garbage_collect_memory_shared_with_the_main_process(
         return {**plain(self, index), "id": f"{os.getpid()}/{watched}"}
 
     monkeypatch.setattr(Scenes, "__getitem__", read)
-    (batch,) = batches(recipe(1, corpus=stream("text")), steps=1).iterate()
+    (batch,) = batches(recipe(1, corpus=stream("PlainText")), steps=1).iterate()
     for name in batch.records["corpus"]:
         process, watched = map(int, name.split("/"))
         assert process != os.getpid()
@@ -275,7 +275,7 @@ def test_a_worker_does_not_garbage_collect_memory_shared_with_the_main_process(
 
 
 def test_every_stream_has_a_fingerprint() -> None:
-    data = recipe(images=stream("image-text"), corpus=stream("text", source=StubScenes(count=3)))
+    data = recipe(images=stream("ImageText"), corpus=stream("PlainText", source=StubScenes(count=3)))
     assert batches(data).fingerprints() == {"images": "12", "corpus": "3"}
 
 

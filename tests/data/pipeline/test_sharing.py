@@ -28,14 +28,14 @@ def everything(num_workers: int = 0) -> DataConfig:
     return recipe(
         num_workers,
         images=stream(
-            "image-text", source=FAULTY, transform=AUGMENTED, positives="text", batch_size=5, fusion_rows=3
+            "ImageText", source=FAULTY, transform=AUGMENTED, positives="text", batch_size=5, fusion_rows=3
         ),
-        regions=stream("region-text", source=FAULTY, images_from="images", batch_size=6, positives="text"),
+        regions=stream("RegionText", source=FAULTY, images_from="images", batch_size=6, positives="text"),
         own=stream(
-            "region-text", source=FAULTY, max_images=4, transform=AUGMENTED, positives="image", batch_size=5
+            "RegionText", source=FAULTY, max_images=4, transform=AUGMENTED, positives="image", batch_size=5
         ),
-        pairs=stream("parallel-text", source=StubScenes(), pivot="en", positives="text", batch_size=7),
-        corpus=stream("text", source=StubScenes(count=7), batch_size=4),
+        pairs=stream("ParallelText", source=StubScenes(), pivot="en", positives="text", batch_size=7),
+        corpus=stream("PlainText", source=StubScenes(count=7), batch_size=4),
     )
 
 
@@ -191,7 +191,7 @@ def test_workers_do_not_change_the_batches_of_ranks(alone: list[Batch]) -> None:
 
 
 def test_each_rank_decodes_only_its_own_images() -> None:
-    data = recipe(images=stream("image-text", source=StubScenes(count=9), batch_size=6))
+    data = recipe(images=stream("ImageText", source=StubScenes(count=9), batch_size=6))
     assert [len(batches[0].images) for batches in batches_of_ranks(3, data)] == [2, 2, 2]
 
 
@@ -211,10 +211,10 @@ def test_blocks_stay_together_as_far_as_shares_allow(
 
 def test_more_ranks_than_records_are_rejected() -> None:
     data = recipe(
-        pairs=stream("parallel-text", source=StubScenes(), pivot="en", batch_size=3),
-        images=stream("image-text", source=StubScenes(), batch_size=4),
+        pairs=stream("ParallelText", source=StubScenes(), pivot="en", batch_size=3),
+        images=stream("ImageText", source=StubScenes(), batch_size=4),
         regions=stream(
-            "region-text", source=StubScenes(), images_from="images", max_images=2
+            "RegionText", source=StubScenes(), images_from="images", max_images=2
         ),  # draws no records itself
     )
     require_shares(data, 3)

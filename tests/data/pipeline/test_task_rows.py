@@ -24,7 +24,7 @@ AUGMENTED = {"crop_scale": (0.3, 1.0), "flip": 0.5, "augment_operations": 2}
 
 
 def data(**settings: Any) -> DataConfig:
-    return DataConfig(streams={"task": stream(None, task=Pairs(), source=StubScenes(), **settings)})
+    return DataConfig(streams={"task": stream(Pairs(), source=StubScenes(), **settings)})
 
 
 def rows_of(batch: Batch) -> TaskRows:
@@ -69,8 +69,7 @@ def test_ranks_together_have_the_rows_of_one_process_at_one_length(count: int) -
 
 def test_careful_flips_heed_the_question_and_the_answers() -> None:
     config = stream(
-        None,
-        task=Pairs(),
+        Pairs(),
         transform={"crop_scale": None, "augment_operations": 0, "flip": 1.0, "careful_flip": True},
     )
     image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(3).reshape(16, 16, 3))
@@ -91,7 +90,7 @@ def test_an_error_of_the_task_names_the_task() -> None:
             raise KeyError("label")
 
     with pytest.raises(Exception, match=r"task Pairs.*KeyError"):
-        draw_row(Broken(Pairs()), Record(), stream(None, task=Pairs()), SPEC, np.random.default_rng(0))
+        draw_row(Broken(Pairs()), Record(), stream(Pairs()), SPEC, np.random.default_rng(0))
 
 
 def test_a_reader_of_evaluation_changes_nothing_and_reads_an_image_once() -> None:

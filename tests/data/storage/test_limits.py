@@ -130,7 +130,7 @@ def test_a_format_unknown_to_pillow_is_refused() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_limits_of_a_recipe_apply_in_workers(num_workers: int) -> None:
-    images = stream("image-text", source=StubScenes(encoded=True))
+    images = stream("ImageText", source=StubScenes(encoded=True))
     data = DataConfig(streams={"images": images}, num_workers=num_workers, limits={"max_record_bytes": 10})
     batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, 2)
     with pytest.raises(DataError, match="max_record_bytes = 10"):

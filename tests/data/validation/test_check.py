@@ -30,8 +30,8 @@ def data_of(file: Path, batch_size: int, workers: int = 0) -> DataConfig:
     common = {"source": JsonLines(files=(file,)), "languages": ("en", "de")}
     return DataConfig(
         streams={
-            "images": stream("image-text", batch_size=batch_size, **common),
-            "regions": stream("region-text", images_from="images", max_boxes=MAX_BOXES, **common),
+            "images": stream("ImageText", batch_size=batch_size, **common),
+            "regions": stream("RegionText", images_from="images", max_boxes=MAX_BOXES, **common),
         },
         num_workers=workers,
     )

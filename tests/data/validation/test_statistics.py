@@ -76,11 +76,11 @@ def test_texts_are_those_that_the_stream_draws() -> None:
         "regions": [{"bbox": [0, 0, 1, 1], "caption": "Ear"}],
         "texts": {"en": "one", "fr": "un"},
     }
-    english = stream("image-text", languages=["en"])
+    english = stream("ImageText", languages=["en"])
     assert list(captions_of(record, english)) == [("en", "a dog"), ("en", "dogs")]
     assert list(region_texts_of(record, english)) == []
-    assert list(region_texts_of(record, stream("region-text"))) == [("und", "ear")]
-    assert list(captions_of(record, stream("parallel-text"))) == [("en", "one"), ("fr", "un")]
+    assert list(region_texts_of(record, stream("RegionText"))) == [("und", "ear")]
+    assert list(captions_of(record, stream("ParallelText"))) == [("en", "one"), ("fr", "un")]
     assert list(captions_of(record, None)) == [("en", "a dog"), ("de", "ein hund"), ("en", "dogs")]
 
 
@@ -106,7 +106,7 @@ def test_questions_and_options_count_as_texts() -> None:
         "answers": ["dog"],
     }
     assert texts_of(record, None) == [("en", "what is it"), ("de", "was"), ("und", "a dog")]
-    assert texts_of(record, stream("image-text", languages=["de"])) == [("de", "was"), ("und", "a dog")]
+    assert texts_of(record, stream("ImageText", languages=["de"])) == [("de", "was"), ("und", "a dog")]
 
 
 def test_a_quantile_is_one_of_the_counted_values() -> None:

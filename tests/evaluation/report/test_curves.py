@@ -133,7 +133,7 @@ def test_a_quantity_that_is_always_zero_is_listed_only() -> None:
 
 def test_steps_at_which_losses_start_or_stop_are_marked_in_the_curves_of_the_whole_run() -> None:
     losses = {"itm": {"start": 0.7}, "mlm": {"start": 0.3, "stop": 0.5}}
-    phases = loss_phases(DataConfig(streams={"scenes": stream("image-text", losses=losses)}), 100)
+    phases = loss_phases(DataConfig(streams={"scenes": stream("ImageText", losses=losses)}), 100)
     assert loss_changes(phases, 60) == [
         Change(30, ["scenes.mlm"], []),
         Change(50, [], ["scenes.mlm"]),

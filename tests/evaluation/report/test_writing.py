@@ -39,7 +39,7 @@ RECIPE: Any = SimpleNamespace(
     description="What it is <for>.",
     model=ModelConfig(vision=StubVision(), text=StubText(), fusion=StubFusion(), heads=HEADS),
     training=SimpleNamespace(steps=3),
-    data=DataConfig(streams={"photos": stream("image-text", source=StubPhotos(), languages=["en"])}),
+    data=DataConfig(streams={"photos": stream("ImageText", source=StubPhotos(), languages=["en"])}),
     evaluation=EvaluationConfig(
         source=StubPhotos(), tasks={"retrieval": Retrieval(top_k=2), "grounding": Grounding()}
     ),

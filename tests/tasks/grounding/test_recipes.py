@@ -105,7 +105,9 @@ def measured(weights: str = "run", name: str = "evaluation", *options: str) -> d
 
 @pytest.mark.parametrize("recipe", ["refcoco-base", "refcoco-large"])
 def test_the_box_head_is_trained_and_every_split_measured(folder: Path, recipe: str) -> None:
-    train(f"finetune/{recipe}", "run", "beit", "expressions", "--data.streams.expressions.max_images", "4")
+    train(
+        f"finetune/{recipe}", "run", "beit", "expressions", "--data.streams.expressions.task.max_images", "4"
+    )
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
     assert {"expressions.bbox", "expressions.giou"} <= last.keys()
     assert not {"expressions.itc", "expressions.itm", "expressions.mlm"} & last.keys()
@@ -131,9 +133,14 @@ def test_xvlm_trains_the_box_head_on_regions_first(folder: Path) -> None:
         (folder / "data" / name).mkdir()
         (folder / "data" / name / "1.jsonl").write_text(f"{json.dumps(line)}\n" * 4)
     train(
-        "finetune/refcoco-xvlm-pretrain", "stage", "swin", "regions", "--data.streams.regions.max_images", "2"
+        "finetune/refcoco-xvlm-pretrain",
+        "stage",
+        "swin",
+        "regions",
+        "--data.streams.regions.task.max_images",
+        "2",
     )
-    start = ("--model.init_from", "./stage", "--data.streams.expressions.max_images", "4")
+    start = ("--model.init_from", "./stage", "--data.streams.expressions.task.max_images", "4")
     train("finetune/refcoco-xvlm", "run", "swin", "expressions", *start)
     measured()
 

@@ -7,7 +7,7 @@ from x2kit.data.config import DataConfig, loss_phases
 from x2kit.training.logging.watch import LossWatch
 
 DATA = DataConfig(
-    streams={"scenes": stream("image-text", losses={"itm": {"start": 0.7}, "mlm": {"stop": 0.5}})}
+    streams={"scenes": stream("ImageText", losses={"itm": {"start": 0.7}, "mlm": {"stop": 0.5}})}
 )
 COLLAPSED = {"scenes.itm_positive_accuracy": 0.0, "scenes.itm_negative_accuracy": 1.0}
 HEALTHY = {"scenes.itm_positive_accuracy": 0.6, "scenes.itm_negative_accuracy": 0.9}

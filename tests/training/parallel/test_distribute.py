@@ -30,9 +30,10 @@ def recipe(folder: Path, **training: Any) -> Path:
     common = {key: streams["images"][key] for key in ("source", "max_tokens", "transform")}
     streams["images"] |= {"batch_size": 6, "fusion_rows": 4, "positives": "text"}
     streams["regions"] |= {"batch_size": 5, "positives": "image"}
-    streams["own"] = {**common, "kind": "region-text", "batch_size": 6, "max_images": 4, "languages": ["de"]}
+    regions = {"class_path": "RegionText", "init_args": {"max_images": 4}}
+    streams["own"] = {**common, "task": regions, "batch_size": 6, "languages": ["de"]}
     streams["parallel"] |= {"batch_size": 5, "positives": "text"}
-    streams["alone"] = {**common, "kind": "text", "batch_size": 5, "languages": ["en"]}
+    streams["alone"] = {**common, "task": "PlainText", "batch_size": 5, "languages": ["en"]}
     tree["training"] |= {"steps": 4, "lr": 0.001, "warmup": 0, **training}
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(tree))

@@ -56,7 +56,7 @@ def test_each_phase_is_measured_with_its_losses(written: Written, monkeypatch: p
 
 
 def test_time_of_a_run_sums_over_its_phases() -> None:
-    data = DataConfig(streams={"scenes": stream("image-text", losses={"itm": {"start": 0.7}})})
+    data = DataConfig(streams={"scenes": stream("ImageText", losses={"itm": {"start": 0.7}})})
     first, second = loss_phases(data, 100)
     measured = BenchResult("cpu", {}, [_phase(first, 0.5, 40.0), _phase(second, 2.0, 10.0)], 1.0)
     assert measured.run_seconds == pytest.approx(70 * 0.5 + 30 * 2.0)

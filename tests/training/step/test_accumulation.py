@@ -20,13 +20,14 @@ from tests.training.gradients_of_a_step import gradients_of_a_step
 from tests.training.parallel.test_activation_checkpointing import SIZES
 from tests.training.parallel.test_distribute import CLOSE, losses, recipe
 from tests.training.torchrun import torchrun
-from x2kit.data.config import LOSSES, LossName
+from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch
 from x2kit.distributed.processes import ALONE
 from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
 from x2kit.model import X2VLM
 from x2kit.model.device import autocast
+from x2kit.plugin.tasks import STEP_LOSSES
 from x2kit.recipe import read_recipe
 from x2kit.training import train
 from x2kit.training.config import TrainingConfig
@@ -42,10 +43,10 @@ from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Active, Losses
 
 ALL: dict[str, tuple[LossName, ...]] = {
-    "images": LOSSES["image-text"],
-    "regions": LOSSES["region-text"],
-    "parallel": LOSSES["parallel-text"],
-    "alone": LOSSES["text"],
+    "images": STEP_LOSSES["images"],
+    "regions": STEP_LOSSES["boxes"],
+    "parallel": STEP_LOSSES["parallel"],
+    "alone": STEP_LOSSES["texts"],
 }
 SINGLE = [{stream: (loss,)} for stream, losses in ALL.items() for loss in losses]
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ Gradients = dict[str, Tensor]
 
 def weight(stream: str, loss: LossName) -> float:
     """A different weight for each loss, so that a mix-up changes the gradients."""
-    losses = LOSSES["image-text"] if stream == "films" else ALL.get(stream, BASE_ACTIVE.get(stream, ()))
+    losses = STEP_LOSSES["images"] if stream == "films" else ALL.get(stream, BASE_ACTIVE.get(stream, ()))
     return 0.5 + len(stream) / 8 + losses.index(loss) / 4
 
 
@@ -132,7 +133,7 @@ def test_frames_of_a_video_stay_together(model: X2VLM, batch: Batch) -> None:
     films = batch.streams["images"]._replace(images=torch.tensor([3, 4, 5, 3]))  # behind three images
     streams = {"films": films, "regions": batch.streams["regions"]}
     filmed = batch._replace(images=torch.cat([batch.images, frames]), videos=(3, 1, 2), streams=streams)
-    active = {"films": LOSSES["image-text"], "regions": LOSSES["region-text"]}
+    active = {"films": STEP_LOSSES["images"], "regions": STEP_LOSSES["boxes"]}
     require_equal(in_parts(model, filmed, active, parts=2), in_one_pass(model, filmed, active))
 
 

@@ -11,22 +11,22 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.training.conftest import gradients
-from x2kit.data.config import LOSSES, LossName
+from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, TextRows
 from x2kit.errors import ShapeError
 from x2kit.model import X2VLM
 from x2kit.model.regions import patch_mask
 from x2kit.objectives import bbox_loss, giou_loss
 from x2kit.plugin import Context
-from x2kit.plugin.tasks import Texts
+from x2kit.plugin.tasks import STEP_LOSSES, Texts
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Negatives
 
 ACTIVE: dict[str, tuple[LossName, ...]] = {
-    "images": LOSSES["image-text"],
-    "regions": LOSSES["region-text"],
-    "parallel": LOSSES["parallel-text"],
-    "alone": LOSSES["text"],
+    "images": STEP_LOSSES["images"],
+    "regions": STEP_LOSSES["boxes"],
+    "parallel": STEP_LOSSES["parallel"],
+    "alone": STEP_LOSSES["texts"],
 }
 NEGATIVES = {
     "images": Negatives(torch.tensor([3, 0, 1]), torch.tensor([1, 2, 3])),

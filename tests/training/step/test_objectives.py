@@ -22,6 +22,7 @@ from x2kit.model import X2VLM
 from x2kit.plugin import MeanOver, ObjectiveConfig, StreamFeatures
 from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.tasks import ImageText
 from x2kit.training import train
 from x2kit.training.step.accumulation import accumulate
 from x2kit.training.step.losses import step_losses
@@ -172,8 +173,8 @@ def test_invalid_objectives_are_refused_with_their_key(
     streams: Mapping[str, Any], heads: list[str] | None, key: str, said: str, tmp_path: Path
 ) -> None:
     tree = recipe_tree(tmp_path)
-    common = {k: v for k, v in tree["data"]["streams"]["images"].items() if k != "kind"}
-    tree["data"]["streams"]["alone"] = {**common, "kind": "text"}
+    common = {k: v for k, v in tree["data"]["streams"]["images"].items() if k != "task"}
+    tree["data"]["streams"]["alone"] = {**common, "task": "PlainText"}
     for name, settings in streams.items():
         tree["data"]["streams"][name] |= settings
     if heads:
@@ -200,7 +201,7 @@ GIVEN: list[Any] = []
 def built(objective: Any) -> Mapping[str, Mapping[str, StreamObjective]]:
     GIVEN[:] = [objective]
     source = cast(Any, None)
-    stream = StreamConfig.model_construct(kind="image-text", source=source, objectives={"own": Given()})
+    stream = StreamConfig.model_construct(task=ImageText(), source=source, objectives={"own": Given()})
     return build_objectives(DataConfig.model_construct(streams={"images": stream}))
 
 

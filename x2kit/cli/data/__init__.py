@@ -20,7 +20,7 @@ examples:
   x2kit data check my_recipe.yaml
   x2kit data check my_recipe.yaml --limit 1000 --workers 4 --json
   x2kit data show quickstart/multilingual
-  x2kit data show my_recipe.yaml --step 500 --output step-500.html --data.streams.regions.max_regions 3
+  x2kit data show my_recipe.yaml --step 500 --output step-500.html --data.streams.regions.task.max_regions 3
 
 exit status of check: 0 no problem, 1 too many broken records or another problem, 2 invalid recipe or missing file
 """

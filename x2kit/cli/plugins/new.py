@@ -53,7 +53,7 @@ RECIPES: dict[Kind, str] = {
     "fusion": "model:\n  fusion: {class_name}",
     "head": "model:\n  heads:\n    extra:\n      {module}: {class_name}",
     "source": (
-        "data:\n  streams:\n    images:\n      kind: image-text\n      source:\n"
+        "data:\n  streams:\n    images:\n      task: ImageText\n      source:\n"
         "        class_path: {class_name}\n        init_args: {{file: captions.tsv}}"
     ),
     "task": (

@@ -40,7 +40,7 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
         }
     streams = {
         name: {
-            "kind": stream.label,
+            "task": stream.task.component_name(),
             "source": stream.source.component_name(),
             "batch_size": stream.batch_size,
             "losses": {loss: stream.loss(loss).weight * stream.weight for loss in losses_on(stream)}
@@ -83,7 +83,7 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
             loss if weight == 1 else f"{loss} × {weight:g}" for loss, weight in fact["losses"].items()
         )
         lines.append(
-            f"  stream  {stream}: {fact['kind']} from {fact['source']}, {counted(fact['batch_size'], 'row')} per step; "
+            f"  stream  {stream}: {fact['task']} from {fact['source']}, {counted(fact['batch_size'], 'row')} per step; "
             f"{losses or 'no losses'}"
         )
     if not facts["streams"]:

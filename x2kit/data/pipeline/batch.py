@@ -32,7 +32,7 @@ class MaskedTexts(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """Boxes of the rows of a region-text stream.
+    """Boxes of the rows of a stream of regions.
 
     Attributes:
         bbox: [B, 4] float64, or float32 on a device without float64.
@@ -68,7 +68,7 @@ class Whole(NamedTuple):
 
 
 class PairedRows(NamedTuple):
-    """Rows of an image-text, region-text or video-text stream.
+    """Rows of texts with images, boxes or videos.
 
     Attributes:
         images: [B] int64, the index of each row's image in `Batch.images`; videos are numbered after all images.
@@ -90,7 +90,7 @@ class PairedRows(NamedTuple):
 
 
 class ParallelRows(NamedTuple):
-    """Rows of a parallel-text stream: a text and its translation; L may differ between the two.
+    """Rows of parallel texts: a text and its translation; L may differ between the two.
 
     `group`, `fused` and `whole` are as in `PairedRows`.
     """
@@ -104,14 +104,14 @@ class ParallelRows(NamedTuple):
 
 
 class TextRows(NamedTuple):
-    """Rows of a text stream."""
+    """Rows of texts without images."""
 
     texts: Texts
     masked: MaskedTexts
 
 
 class TaskRows(NamedTuple):
-    """Rows of a stream with a task.
+    """Rows of a task that computes its own losses.
 
     Attributes:
         images: [B, I] int64, the indices of each row's images in `Batch.images`; videos are numbered after all images.

@@ -40,7 +40,7 @@ class Collator:
     Args:
         config: of the stream.
         tokenizer: of the text encoder.
-        task: of the stream, if it has one.
+        task: of the stream; needed if it computes its own losses.
     """
 
     config: StreamConfig
@@ -48,7 +48,7 @@ class Collator:
     task: Task | None = None
 
     def rows(self, drawn: Drawn, rng: Generator | None) -> Rows:
-        """Collate rows of any kind; without `rng` no texts are masked."""
+        """Collate rows of any layout; without `rng` no texts are masked."""
         encoded = self.encoded(drawn)
         padded = [pad_texts(texts, self.tokenizer.special.pad, self.config.max_tokens) for texts in encoded]
         if isinstance(drawn, DrawnTask):
@@ -98,7 +98,7 @@ def build_rows(
     fused: int | None,
     whole: Whole | None = None,
 ) -> Rows:
-    """Build the rows of a stream of any kind; arguments as in `PairedRows`, `texts` has two entries for pairs."""
+    """Build the rows of a stream of any layout; arguments as in `PairedRows`, `texts` has two entries for pairs."""
     if isinstance(drawn, DrawnPairs):
         images = torch.tensor(drawn.images, dtype=torch.int64)
         regions = None if drawn.regions is None else regions_of(drawn.regions)

@@ -29,7 +29,7 @@ def training_texts(data: DataConfig) -> Iterator[str]:
     data.limits.apply()
     read: list[tuple[SourceConfig, bool]] = []
     for stream in data.streams.values():
-        text_only = stream.kind == "text"
+        text_only = stream.layout == "texts"
         if (stream.source, text_only) in read:
             continue
         read.append((stream.source, text_only))

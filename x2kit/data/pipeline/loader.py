@@ -58,14 +58,14 @@ class StepBatches:
         return self._complete(self._prepare(step))
 
     def task_records(self, step: int) -> dict[str, list[Record]]:
-        """Read the records of the rows of a step, in order, of each stream with a task; for people, not for training.
+        """Read the records of a step's rows, of each task with its own losses; for people, not for training.
 
         Raises: as `batch`.
         """
         return {
-            name: read_records(stream, stream.task, step, self.image)
+            name: read_records(stream, step, self.image)
             for name, stream in self._streams.items()
-            if stream.task is not None and stream.config.is_on(step, self.steps)
+            if stream.config.layout is None and stream.config.is_on(step, self.steps)
         }
 
     def iterate(self, first_step: int = 0) -> Generator[Batch]:

@@ -43,12 +43,12 @@ def require_shares(data: DataConfig, processes: int) -> None:
     """Raise RecipeError if a stream has fewer records per step than there are ranks; uneven shares are fine."""
     faults = [
         Fault(
-            f"data.streams.{name}.{'max_images' if stream.kind == 'region-text' else 'batch_size'}",
+            f"data.streams.{name}.{'task' if stream.layout == 'boxes' else 'batch_size'}",
             "",
             f"{stream.records_a_step} records a step cannot be shared by {processes} processes; each needs at least 1",
         )
         for name, stream in data.streams.items()
-        if stream.images_from is None and stream.records_a_step < processes
+        if stream.image_stream is None and stream.records_a_step < processes
     ]
     if faults:
         raise RecipeError(faults)
@@ -83,7 +83,7 @@ class Outline(NamedTuple):
         lengths: tokens of the rows, a list for each text of a row (parallel texts have two).
         images: index of the row's image on its rank; empty for texts.
         keys: of positives, see `Collator.keys`.
-        counts: of the images that a region stream drew on this rank.
+        counts: of the images that a stream of boxes drew on this rank.
     """
 
     places: list[int]
@@ -131,7 +131,7 @@ def join(
     for name, drawn in part.drawn.items():
         of_ranks = [message.outlines[name] for message in messages]
         config = collators[name].config
-        limit = config.batch_size if config.kind == "region-text" else None
+        limit = config.batch_size if config.layout == "boxes" else None
         owners = _owners([outline.places for outline in of_ranks], limit, orders[name].of_rows(part.step))
         if isinstance(drawn, DrawnPairs) and drawn.counts is not None:
             regions[name] = _count_images(of_ranks, owners)

@@ -1,4 +1,4 @@
-"""Draw the rows of a step from a stream of each kind. Imports torch.
+"""Draw the rows of a step from the streams. Imports torch.
 
 Broken records are caught here only. Another record takes the position of a broken one, drawn from the position alone,
 so that a step is the same whichever process prepares it.
@@ -7,32 +7,23 @@ so that a step is the same whichever process prepares it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from numpy.random import Generator
 
 from x2kit.data.config import StreamConfig
 from x2kit.data.pipeline.batch import BrokenRecord, RegionImages
 from x2kit.data.pipeline.order import ALL, Share, Slot, StreamOrder
-from x2kit.data.pipeline.samples import (
-    ImageSample,
-    PairSample,
-    RegionTexts,
-    image_sample,
-    pair_sample,
-    region_sample,
-    region_texts,
-    text_sample,
-)
-from x2kit.data.pipeline.task_rows import DrawnTask, draw_row
-from x2kit.data.pipeline.video_samples import video_sample
+from x2kit.data.pipeline.samples import PairSample, RegionTexts
+from x2kit.data.pipeline.task_rows import DrawnTask, PretrainingRow, draw_pretraining, draw_row
+from x2kit.data.transforms.boxes import WHOLE
 from x2kit.data.transforms.view import Pixels
 from x2kit.errors import DataError
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Located, Place, Record, Source, index_in
-from x2kit.plugin.tasks import Task, TaskRow
+from x2kit.plugin.tasks import TaskRow
 from x2kit.plugin.tokenizers import Tokenizer
 
 T = TypeVar("T")
@@ -58,14 +49,14 @@ class DrawnPairs(NamedTuple):
 
 
 class DrawnParallel(NamedTuple):
-    """Rows of a parallel-text stream before collation."""
+    """Pairs of texts before collation."""
 
     pairs: list[PairSample]
     records: list[str]
 
 
 class DrawnTexts(NamedTuple):
-    """Rows of a text stream before collation."""
+    """Texts without images before collation."""
 
     texts: list[str]
     records: list[str]
@@ -93,7 +84,8 @@ class Stream:
         self.config = config
         self.source = source
         self.order = StreamOrder(seed, name, len(source), config.block)
-        self.task = None if config.task is None else config.task.build()
+        with component_faults(config.task):
+            self.task = config.task.build()
 
     def take(
         self, step: int, make: Callable[[Record, Generator], T], faults: Faults
@@ -162,58 +154,80 @@ def record_id(record: Record, slot: Slot) -> str:
 
 
 class DrawnImages(NamedTuple):
-    """The samples of an image-text stream in one step."""
+    """The rows of a stream of images in one step."""
 
     visits: list[Visit]
-    samples: list[ImageSample]
+    rows: list[PretrainingRow]
 
-    def rows(self, offset: int) -> DrawnPairs:
-        """Return a row for each image; `offset` is the index of the first among the step's images."""
-        texts = [sample.text for sample in self.samples]
-        return DrawnPairs(list(range(offset, offset + len(texts))), texts, [v.record for v in self.visits])
+    def pairs(self, numbers: Sequence[int]) -> DrawnPairs:
+        """Return a pair of image and text for each row; `numbers` are the images' indices among the step's."""
+        texts = [row.row.texts[0] for row in self.rows]
+        return DrawnPairs(list(numbers), texts, [visit.record for visit in self.visits])
 
 
-def draw_images(stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep_shape: bool) -> DrawnImages:
-    """Draw images with texts; `keep_shape` if a region stream shares the images."""
-    taken = stream.take(
-        step, lambda record, rng: image_sample(record, stream.config, spec, rng, keep_shape), faults
-    )
-    return DrawnImages([visit for visit, _ in taken], [sample for _, sample in taken])
+def draw_rows(
+    stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep_shape: bool = False
+) -> tuple[list[Visit], list[PretrainingRow]]:
+    """Draw a row of pretraining from each record of a step; `keep_shape` if a stream of boxes shares the images."""
+
+    def draw(record: Record, rng: Generator) -> PretrainingRow:
+        return draw_pretraining(stream.task, record, stream.config, spec, rng, keep_shape=keep_shape)
+
+    taken = stream.take(step, draw, faults)
+    return [visit for visit, _ in taken], [row for _, row in taken]
+
+
+def draw_images(
+    stream: Stream, step: int, spec: ImageSpec, faults: Faults, keep_shape: bool = False
+) -> DrawnImages:
+    """Draw images, or videos, each with a text; arguments as in `draw_rows`."""
+    return DrawnImages(*draw_rows(stream, step, spec, faults, keep_shape))
 
 
 def draw_regions(
     stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
 ) -> tuple[DrawnPairs, list[Pixels]]:
     """Draw regions and their images, which follow at `offset` in the step's images."""
-    taken = stream.take(step, lambda record, rng: region_sample(record, stream.config, spec, rng), faults)
+    visits, drawn = draw_rows(stream, step, spec, faults)
     rows = _limit_rows(
-        stream, step, [(n, visit.record, sample.regions) for n, (visit, sample) in enumerate(taken)]
+        stream,
+        step,
+        [
+            (number, visit.record, region_texts(one.row))
+            for number, (visit, one) in enumerate(zip(visits, drawn, strict=True))
+        ],
     )
     used = sorted(set(rows.images))  # images without rows are not encoded
     if stream.share != ALL:  # rows are dropped after the ranks have exchanged theirs
-        used = list(range(len(taken)))
+        used = list(range(len(drawn)))
     place = {number: offset + position for position, number in enumerate(used)}
-    return rows._replace(images=[place[n] for n in rows.images]), [taken[n][1].pixels for n in used]
+    return rows._replace(images=[place[n] for n in rows.images]), [drawn[n].row.images[0] for n in used]
+
+
+def region_texts(row: TaskRow) -> RegionTexts:
+    """Return texts and boxes of a row of the layout boxes."""
+    bbox = [WHOLE if box is None else tuple(box) for box in row.targets["bbox"]]
+    return RegionTexts(row.texts, bbox, [box is None for box in row.targets["bbox"]])
 
 
 def draw_shared_regions(
-    stream: Stream, step: int, images: DrawnImages, faults: Faults, offset: int
+    stream: Stream, step: int, spec: ImageSpec, images: DrawnImages, numbers: Sequence[int], faults: Faults
 ) -> DrawnPairs:
-    """Draw regions of the images of an image-text stream, which has the captions already.
+    """Draw regions of the images of another stream, which has the captions already; `numbers` as in `pairs`.
 
     A record with broken regions is added to `faults` and not replaced, since its image stays in the batch.
     """
     with_regions = []
     faults.drawn += len(images.visits)
-    for number, (visit, sample) in enumerate(zip(images.visits, images.samples, strict=True)):
+    for number, visit, drawn in zip(numbers, *images, strict=True):
         rng = stream.order.of_sample(visit.slot.epoch, visit.slot.record)
         try:
-            regions = region_texts(sample.record, stream.config, sample.view, rng)
+            found = draw_pretraining(stream.task, drawn.record, stream.config, spec, rng, drawn.view)
         except DataError as error:
             place = place_of(stream.source, stream.index_of(visit.slot))
             faults.append(BrokenRecord.from_error(stream.name, visit.record, error, place))
             continue
-        with_regions.append((offset + number, visit.record, regions))
+        with_regions.append((number, visit.record, region_texts(found.row)))
     return _limit_rows(stream, step, with_regions, broken=len(images.visits) - len(with_regions))
 
 
@@ -260,35 +274,28 @@ def _limit_rows(
     return DrawnPairs(images, texts, records, regions, count_images(counts, before, images, records))
 
 
-def draw_videos(
-    stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
-) -> tuple[DrawnPairs, list[list[Pixels]]]:
-    """Draw videos with texts, and their frames; `offset` is the index of the first among the step's videos."""
-    taken = stream.take(step, lambda record, rng: video_sample(record, stream.config, spec, rng), faults)
-    rows = DrawnPairs(
-        list(range(offset, offset + len(taken))),
-        [sample.text for _, sample in taken],
-        [visit.record for visit, _ in taken],
-    )
-    return rows, [sample.frames for _, sample in taken]
-
-
-def draw_pairs(stream: Stream, step: int, faults: Faults) -> DrawnParallel:
+def draw_pairs(stream: Stream, step: int, spec: ImageSpec, faults: Faults) -> DrawnParallel:
     """Draw pairs of texts."""
-    taken = stream.take(step, lambda record, rng: pair_sample(record, stream.config, rng), faults)
-    return DrawnParallel([pair for _, pair in taken], [visit.record for visit, _ in taken])
+    visits, drawn = draw_rows(stream, step, spec, faults)
+    return DrawnParallel([_pair(one.row) for one in drawn], [visit.record for visit in visits])
 
 
-def draw_texts(stream: Stream, step: int, faults: Faults) -> DrawnTexts:
+def _pair(row: TaskRow) -> PairSample:
+    first, second = row.texts
+    return PairSample(first, second, tuple(row.targets["languages"]))
+
+
+def draw_texts(stream: Stream, step: int, spec: ImageSpec, faults: Faults) -> DrawnTexts:
     """Draw texts without images."""
-    taken = stream.take(step, lambda record, rng: text_sample(record, stream.config, rng), faults)
-    return DrawnTexts([text for _, text in taken], [visit.record for visit, _ in taken])
+    visits, drawn = draw_rows(stream, step, spec, faults)
+    return DrawnTexts([row.texts[0] for row, _, _ in drawn], [visit.record for visit in visits])
 
 
 def draw_task(
-    stream: Stream, task: Task, step: int, spec: ImageSpec, tokenizer: Tokenizer, faults: Faults
+    stream: Stream, step: int, spec: ImageSpec, tokenizer: Tokenizer, faults: Faults
 ) -> tuple[list[TaskRow], DrawnTask]:
     """Draw the rows of a task and tokenise their texts; the images of the rows are not numbered yet."""
+    task = stream.task
     taken = stream.take(step, lambda record, rng: draw_row(task, record, stream.config, spec, rng), faults)
     rows = [row for _, row in taken]
     with component_faults(task.config):
@@ -296,11 +303,11 @@ def draw_task(
     return rows, DrawnTask([], encoded, [visit.record for visit, _ in taken])
 
 
-def read_records(stream: Stream, task: Task, step: int, spec: ImageSpec) -> list[Record]:
+def read_records(stream: Stream, step: int, spec: ImageSpec) -> list[Record]:
     """Read the record of each row that `draw_task` draws in a step."""
 
     def read(record: Record, rng: Generator) -> Record:
-        draw_row(task, record, stream.config, spec, rng)  # a broken record is replaced as in the step
+        draw_row(stream.task, record, stream.config, spec, rng)  # a broken record is replaced as in the step
         return record
 
     return [record for _, record in stream.take(step, read, Faults())]
@@ -339,9 +346,9 @@ class StepDraw:
         self.places: dict[str, list[int]] = {}
         self._image_places: list[int] = []
         self._streams, self._step, self._spec, self._tokenizer = streams, step, spec, tokenizer
-        self._drawn_images: dict[str, tuple[DrawnImages, int]] = {}
+        self._drawn_images: dict[str, tuple[DrawnImages, list[int]]] = {}
         # Read from the recipe, not from the step: a loss that starts later must not change the images of this step.
-        self._shared = {stream.config.images_from for stream in streams.values()}
+        self._shared = {stream.config.image_stream for stream in streams.values()}
         for name in on:
             drawn = self._draw(streams[name])
             self.rows[name] = drawn
@@ -349,57 +356,62 @@ class StepDraw:
             if isinstance(drawn, DrawnPairs) and drawn.regions is not None:
                 self.places[name] = [self._image_places[number] for number in drawn.images]
         for name, drawn in self.rows.items():
-            if isinstance(drawn, DrawnPairs) and streams[name].config.kind == "video-text":
-                after_images = [len(self.images) + number for number in drawn.images]
-                self.rows[name] = drawn._replace(images=after_images)
+            if isinstance(drawn, DrawnPairs):
+                self.rows[name] = drawn._replace(images=list(map(self._number, drawn.images)))
             if isinstance(drawn, DrawnTask):
                 self.rows[name] = drawn._replace(
                     images=[list(map(self._number, row)) for row in drawn.images]
                 )
 
     def _draw(self, stream: Stream) -> Drawn:
-        config = stream.config
-        if config.kind == "image-text":
-            images, offset = self._images_of(stream.name)
-            return images.rows(offset)
-        if config.kind == "region-text" and config.images_from is not None:
-            images, offset = self._images_of(config.images_from)
-            return draw_shared_regions(stream, self._step, images, self.faults, offset)
-        if config.kind == "region-text":
-            drawn, pixels = draw_regions(stream, self._step, self._spec, self.faults, len(self.images))
-            self.images.extend(pixels)
-            self._image_places.extend(stream.places[: len(pixels)])
-            return drawn
-        if config.kind == "video-text":
-            drawn, videos = draw_videos(stream, self._step, self._spec, self.faults, len(self.videos))
-            self.videos.extend(videos)
-            return drawn
-        if stream.task is not None:
-            rows, task_rows = draw_task(
-                stream, stream.task, self._step, self._spec, self._tokenizer, self.faults
-            )
-            return task_rows._replace(images=[list(map(self._append, row.images)) for row in rows])
-        draw = draw_pairs if config.kind == "parallel-text" else draw_texts
-        return draw(stream, self._step, self.faults)
+        layout, source = stream.config.layout, stream.config.image_stream
+        if layout == "images":
+            images, numbers = self._images_of(stream.name)
+            return images.pairs(numbers)
+        if layout == "boxes" and source is not None:
+            images, numbers = self._images_of(source)
+            return draw_shared_regions(stream, self._step, self._spec, images, numbers, self.faults)
+        if layout == "boxes":
+            pairs, pixels = draw_regions(stream, self._step, self._spec, self.faults, len(self.images))
+            self._append_all(stream, pixels)
+            return pairs
+        if layout == "parallel":
+            return draw_pairs(stream, self._step, self._spec, self.faults)
+        if layout == "texts":
+            return draw_texts(stream, self._step, self._spec, self.faults)
+        rows, drawn = draw_task(stream, self._step, self._spec, self._tokenizer, self.faults)
+        return drawn._replace(
+            images=[
+                [self._append(image, place) for image in row.images]
+                for row, place in zip(rows, stream.places, strict=True)
+            ]
+        )
 
-    def _append(self, image: Pixels | list[Pixels]) -> int:
-        """Add an image, or the frames of a video. Returns: its index, counted down from -1 for videos."""
+    def _append_all(self, stream: Stream, images: Sequence[Any]) -> list[int]:
+        """Add the images or videos of a stream, one for each record."""
+        return [self._append(image, place) for image, place in zip(images, stream.places, strict=False)]
+
+    def _append(self, image: Pixels | list[Pixels], place: int) -> int:
+        """Add an image, or the frames of a video; `place` is that of its record.
+
+        Returns: its index, counted down from -1 for videos.
+        """
         if isinstance(image, list):
             self.videos.append(image)
             return -len(self.videos)
         self.images.append(image)
+        self._image_places.append(place)
         return len(self.images) - 1
 
     def _number(self, index: int) -> int:
         """Number videos after all images."""
         return index if index >= 0 else len(self.images) - index - 1
 
-    def _images_of(self, name: str) -> tuple[DrawnImages, int]:
-        """Return the images of an image-text stream and the index of the first; draw them at the first call."""
+    def _images_of(self, name: str) -> tuple[DrawnImages, list[int]]:
+        """Return the images of a stream and their numbers; draw them at the first call."""
         if name not in self._drawn_images:
             stream = self._streams[name]
             images = draw_images(stream, self._step, self._spec, self.faults, keep_shape=name in self._shared)
-            self._drawn_images[name] = images, len(self.images)
-            self.images.extend(sample.pixels for sample in images.samples)
-            self._image_places.extend(stream.places)
+            numbers = self._append_all(stream, [row.row.images[0] for row in images.rows])
+            self._drawn_images[name] = images, numbers
         return self._drawn_images[name]

@@ -5,7 +5,7 @@ B rows of a stream, I images of a row, L text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +16,12 @@ from torch import Tensor
 from x2kit.data.config import StreamConfig
 from x2kit.data.media.images import ImageLike
 from x2kit.data.pipeline.batch import TaskRows
-from x2kit.data.pipeline.samples import draw_image, draw_text, has_sides
+from x2kit.data.pipeline.samples import draw_text, has_sides, render_view
 from x2kit.data.pipeline.video_samples import draw_frames, read_video
+from x2kit.data.transforms.boxes import Boxes, guided_crop, place_boxes, read_boxes
 from x2kit.data.transforms.text import clean
-from x2kit.data.transforms.view import Pixels, whole_image
-from x2kit.errors import DataError, Reason
+from x2kit.data.transforms.view import Pixels, View, draw_flip, draw_view, whole_image
+from x2kit.errors import DataError, PluginError, Reason
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Text
@@ -35,6 +36,29 @@ class DrawnTask(NamedTuple):
     records: list[str]
 
 
+class BoxedView:
+    """An image with boxes before its pixels are read; see `x2kit.plugin.View`.
+
+    Args:
+        view: crop and flip.
+        boxes: [R, 4] x, y, width, height in pixels of the whole image.
+        render: reads the pixels; None if another stream has them.
+    """
+
+    def __init__(self, view: View, boxes: Boxes, render: Callable[[], Pixels] | None = None) -> None:
+        placed = place_boxes(boxes, view)
+        kept = zip(placed.kept.tolist(), placed.bbox.tolist(), strict=True)
+        self.bbox = [tuple(bbox) if keep else None for keep, bbox in kept]
+        self.shared = render is None
+        self._render = render
+
+    def pixels(self) -> Pixels:
+        """Read, crop, flip and augment the image."""
+        if self._render is None:
+            raise ValueError("another stream has the pixels of a shared view")
+        return self._render()
+
+
 class TrainingReader:
     """Read fields of a record with the augmentation of its stream; see `x2kit.plugin.Reader`.
 
@@ -43,19 +67,57 @@ class TrainingReader:
         config: of the stream.
         spec: input of the vision encoder.
         rng: the record's generator.
+        shared: view of the image that another stream has drawn of the record.
+        keep_shape: augment images in colour only, as another stream uses the boxes of the image.
+
+    Attributes:
+        drawn: crop and flip of the last image.
     """
 
     training = True
 
-    def __init__(self, record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator) -> None:
+    def __init__(
+        self,
+        record: Record,
+        config: StreamConfig,
+        spec: ImageSpec,
+        rng: Generator,
+        shared: View | None = None,
+        keep_shape: bool = False,
+    ) -> None:
         self.rng = rng
-        self._config, self._spec = config, spec
+        self.drawn: View | None = None
+        self._config, self._spec, self._shared, self._keep_shape = config, spec, shared, keep_shape
         self._may_flip = not (config.transform.careful_flip and has_sides(record))
+
+    @property
+    def languages(self) -> Sequence[str] | None:
+        """Languages of the stream."""
+        return self._config.languages
 
     def image(self, value: object, may_flip: bool = True) -> Pixels:
         """Read, crop, flip and augment an image."""
-        image = ImageLike(value, self._spec.channels, self._spec.value_range)
-        return draw_image(image, self._config, self._spec, self.rng, may_flip and self._may_flip)
+        image = self._image(value)
+        self.drawn = draw_view(image.size, self._config.transform, self.rng, may_flip and self._may_flip)
+        return render_view(image, self.drawn, self._config, self._spec, self.rng, self._keep_shape)
+
+    def view(self, value: object, boxes: Sequence[object], around: int | None) -> BoxedView:
+        """Draw a crop around a box and a flip, or place the boxes in the view of another stream."""
+        if self._shared is not None:
+            return BoxedView(self._shared, read_boxes(boxes, self._shared.size))
+        image = self._image(value)
+        read = read_boxes(boxes, image.size)
+        crop, transform = None, self._config.transform
+        if transform.crop_scale is not None and around is not None:
+            crop = guided_crop(read[around].tolist(), image.size, self.rng)
+        flip = draw_flip(transform, self.rng)
+        view = View(image.size, crop, flip and self._may_flip)
+        return BoxedView(
+            view, read, lambda: render_view(image, view, self._config, self._spec, self.rng, keep_shape=True)
+        )
+
+    def _image(self, value: object) -> ImageLike:
+        return ImageLike(value, self._spec.channels, self._spec.value_range)
 
     def video(self, value: object) -> list[Pixels]:
         """Read, crop, flip and augment the frames of a video, all in the same way."""
@@ -84,6 +146,11 @@ class EvaluationReader:
         self._spec, self._frames, self._max_words, self._only = spec, frames, max_words, only
         self._read: dict[tuple[bool, object], tuple[object, Pixels | list[Pixels]]] = {}
 
+    @property
+    def languages(self) -> Sequence[str]:
+        """The language that is measured."""
+        return (self.language,)
+
     def forget(self) -> None:
         """Drop the images that were read."""
         self._read.clear()
@@ -99,6 +166,11 @@ class EvaluationReader:
         found = self._once(True, value)
         assert isinstance(found, list)
         return found
+
+    def view(self, value: object, boxes: Sequence[object], around: int | None) -> BoxedView:
+        """Read an image with its boxes, not cropped."""
+        image = ImageLike(value, self._spec.channels, self._spec.value_range)
+        return BoxedView(View(image.size), read_boxes(boxes, image.size), lambda: self.image(value))
 
     def _once(self, is_video: bool, value: object) -> Pixels | list[Pixels]:
         key = is_video, value if isinstance(value, str) else id(value)
@@ -133,6 +205,52 @@ def draw_row(task: Task, record: Record, config: StreamConfig, spec: ImageSpec, 
     with component_faults(task.config):
         row = task.draw(record, TrainingReader(record, config, spec, rng))
     return row._replace(seed=int(rng.integers(2**63)))
+
+
+class PretrainingRow(NamedTuple):
+    """A row of pretraining, its record, and the view of its image, for the streams that share it."""
+
+    row: TaskRow
+    record: Record
+    view: View | None
+
+
+def draw_pretraining(
+    task: Task,
+    record: Record,
+    config: StreamConfig,
+    spec: ImageSpec,
+    rng: Generator,
+    shared: View | None = None,
+    keep_shape: bool = False,
+) -> PretrainingRow:
+    """Draw a row of pretraining; `shared` and `keep_shape` as in `TrainingReader`.
+
+    Raises: DataError for a broken record, PluginError for an error of the task or a row of another layout.
+    """
+    reader = TrainingReader(record, config, spec, rng, shared, keep_shape)
+    with component_faults(task.config):
+        row = task.draw(record, reader)
+    if fault := layout_fault(row, config, shared is not None):
+        raise PluginError(f"task {task.config.component_name()}: {fault}")
+    return PretrainingRow(row, record, reader.drawn)
+
+
+def layout_fault(row: TaskRow, config: StreamConfig, shared: bool = False) -> str | None:
+    """Compare a row with the layout of its stream. Returns: a message, None if it fits."""
+    images, texts = len(row.images), len(row.texts)
+    wanted = {"images": (1, 1), "boxes": (0 if shared else 1, texts), "parallel": (0, 2), "texts": (0, 1)}
+    if config.layout is None or (images, texts) != wanted[config.layout]:
+        return f"a row of {images} images and {texts} texts does not fit the layout {config.layout}"
+    if config.layout == "images" and isinstance(row.images[0], list) != config.has_videos:
+        return (
+            f"an image should be {'the frames of a video' if config.has_videos else 'one image'}; see videos"
+        )
+    if config.layout == "boxes" and len(row.targets.get("bbox", ())) != texts:
+        return f"targets should have a bbox (or None) for each of {texts} texts"
+    if config.layout == "parallel" and len(row.targets.get("languages", ())) != 2:
+        return "targets should have the languages of both texts"
+    return None
 
 
 def collate_rows(

@@ -1,4 +1,4 @@
-"""Draw frames and a text from a record with a video. Imports torch."""
+"""Draw the frames of a video, in training and in evaluation. Imports torch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,12 @@ import numpy as np
 from numpy.random import Generator
 
 from x2kit.data.config import StreamConfig
-from x2kit.data.media.clips import draw_clip
 from x2kit.data.media.frames import evaluation_frames, training_frames
 from x2kit.data.media.images import ImageLike
 from x2kit.data.media.videos import chosen_frames, is_clips
-from x2kit.data.pipeline.samples import field, has_sides
-from x2kit.data.transforms.text import clean, draw
 from x2kit.data.transforms.view import Pixels, draw_view, reduction, render_augmented, whole_image
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.facts import ImageSpec
-from x2kit.plugin.sources import Record
-
-
-class VideoSample(NamedTuple):
-    """Frames of a video in temporal order, with a text."""
-
-    frames: list[Pixels]
-    text: str
 
 
 class VideoFrames(NamedTuple):
@@ -33,32 +22,6 @@ class VideoFrames(NamedTuple):
 
     frames: list[Pixels]
     size: tuple[int, int]
-
-
-def video_sample(record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator) -> VideoSample:
-    """Draw a frame from each of equal segments of a video, and one text (X²-VLM, second stage).
-
-    Crop, flip and augmentation are drawn once for all frames.
-
-    Args:
-        record: with `video` and `caption`; with `is_continuous` if the video is a list of clips.
-        config: of the video-text stream.
-        spec: input of the encoder.
-        rng: the sample's generator.
-    Raises: DataError for a missing field, an unreadable video or one without frames, clips without a caption each,
-        and a text that is empty after cleaning.
-    """
-    video, caption = field(record, "video"), field(record, "caption")
-    if is_clips(video):
-        continuous = record.get("is_continuous", False)
-        if not isinstance(continuous, bool):
-            raise DataError(
-                f"is_continuous must be true or false, found {continuous!r}", reason=Reason.FIELD_TYPE
-            )
-        video, caption = draw_clip(video, caption, continuous, config.min_clip_frames, rng)
-    text = clean(draw(caption, rng, config.languages), config.max_words)
-    may_flip = not config.transform.careful_flip or not has_sides(record)
-    return VideoSample(draw_frames(video, config, spec, rng, may_flip), text)
 
 
 def draw_frames(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.random import Generator
 
@@ -23,15 +23,10 @@ from x2kit.data.pipeline.batch import BrokenRecord
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import (
     field,
-    image_sample,
-    pair_sample,
-    region_sample,
-    region_texts,
-    text_sample,
+    regions_of,
 )
 from x2kit.data.pipeline.streams import open_sources, place_of
-from x2kit.data.pipeline.task_rows import draw_row
-from x2kit.data.pipeline.video_samples import video_sample
+from x2kit.data.pipeline.task_rows import draw_pretraining, draw_row
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.storage.limits import LimitsConfig
 from x2kit.data.transforms.text import clean, clean_text_alone, texts_of_languages
@@ -80,13 +75,13 @@ def draw_record(
     """Draw a sample of a record, and clean all texts of the stream's languages.
 
     Args:
-        record: of any kind.
+        record: of any form.
         config: of the stream; None for the records of an evaluation.
         spec: input of the vision encoder.
         rng: the sample's generator.
-        keep_shape: as for `image_sample`.
-        tasks: of the stream, or those that measure the record.
-    Returns: the view of an image-text stream, None for other kinds.
+        keep_shape: as for `draw_pretraining`.
+        tasks: the one of the stream, or those that measure the record.
+    Returns: the view of the image, for streams that share it; None if there is none.
     Raises: DataError if the record is broken.
     """
     if config is None:
@@ -94,38 +89,32 @@ def draw_record(
         for task in tasks:
             require_measurable(task, record, spec)
         return None
-    view, texts = None, record.get("caption", [])
-    clean_text: Callable[[str, int], str] = clean
-    if config.kind == "image-text":
-        view = image_sample(record, config, spec, rng, keep_shape).view
-    elif config.kind == "region-text":
-        region_sample(record, config, spec, rng)
-        _require_regions(record, config)
-    elif config.kind == "video-text":
-        video_sample(record, config, spec, rng)
-    elif config.task is not None:
-        for task in tasks:
-            draw_row(task, record, config, spec, rng)
+    (task,) = tasks
+    view = None
+    if config.layout is None:
+        draw_row(task, record, config, spec, rng)
         require_task_fields(record, None)
-    elif config.kind == "parallel-text":
-        pair_sample(record, config, rng)
-        texts = record["texts"]
     else:
-        text_sample(record, config, rng)
-        clean_text = clean_text_alone
+        view = draw_pretraining(task, record, config, spec, rng, keep_shape=keep_shape).view
+    clean_text: Callable[[str, int], str] = clean_text_alone if config.layout == "texts" else clean
+    texts: Any = dict(record).get("texts" if config.layout == "parallel" else "caption", [])
     for _, text in texts_of_languages(texts, config.languages):
         clean_text(text, config.max_words)
+    if config.layout == "boxes":
+        _require_regions(record, config)
     return view
 
 
-def draw_shared_record(record: Record, config: StreamConfig, view: View, rng: Generator) -> None:
-    """Draw the regions of an image that an image-text stream has drawn. Raises DataError if one is broken."""
-    region_texts(record, config, view, rng)
+def draw_shared_record(
+    record: Record, config: StreamConfig, spec: ImageSpec, task: Task, view: View, rng: Generator
+) -> None:
+    """Draw the regions of an image that another stream has drawn. Raises DataError if one is broken."""
+    draw_pretraining(task, record, config, spec, rng, view)
     _require_regions(record, config)
 
 
 def _require_regions(record: Record, config: StreamConfig) -> None:
-    for region in record["regions"]:
+    for region in regions_of(record) if "regions" in record else []:
         for _, text in texts_of_languages(field(region, "caption"), config.languages):
             clean(text, config.max_words)
 
@@ -204,11 +193,10 @@ def check_units(streams: Mapping[str, StreamConfig], evaluation: Mapping[str, Me
     """
     units: list[Unit] = []
     for name, config in streams.items():
-        if config.images_from is None:
-            sharers = {other: one for other, one in streams.items() if one.images_from == name}
+        if config.image_stream is None:
+            sharers = {other: one for other, one in streams.items() if one.image_stream == name}
             is_new = config.source not in _sources(units)
-            tasks = () if config.task is None else (config.task,)
-            units.append(Unit(name, config.source, config, sharers, is_new, tasks=tasks))
+            units.append(Unit(name, config.source, config, sharers, is_new, tasks=(config.task,)))
     for name, one in evaluation.items():
         is_new = one.source not in _sources(units)
         units.append(Unit(name, one.source, None, {}, is_new, one.limits, one.tasks))
@@ -318,6 +306,7 @@ class _Opened(NamedTuple):
     source: Readable
     orders: dict[str, StreamOrder]
     tasks: list[Task]
+    sharers: dict[str, Task]
 
 
 @dataclass(eq=False)
@@ -401,7 +390,7 @@ class _Checker:
         )
         texts[unit.name] += texts_of(record, unit.config)
         result.statistics.count_fields(unit.name, record)
-        if (unit.config is None or unit.config.kind == "region-text") and record.get("image") is not None:
+        if (unit.config is None or unit.config.layout == "boxes") and record.get("image") is not None:
             size = ImageLike(record["image"], self.spec.channels, self.spec.value_range).size
             result.statistics.count_boxes(unit.name, record, size)
         for name, config in unit.sharers.items():
@@ -409,7 +398,14 @@ class _Checker:
                 continue
             result.drawn[name] += 1
             try:
-                draw_shared_record(record, config, view, opened.orders[name].of_sample(0, index))
+                draw_shared_record(
+                    record,
+                    config,
+                    self.spec,
+                    opened.sharers[name],
+                    view,
+                    opened.orders[name].of_sample(0, index),
+                )
             except DataError as error:
                 result.faults.append(self._broken(name, number, index, record, error))
                 continue
@@ -428,9 +424,12 @@ class _Checker:
             readable = flat_sources(source)
             names = (unit.name, *unit.sharers)
             orders = {name: StreamOrder(self.seed, name, len(readable)) for name in names}
-            tasks = []
-            for task in unit.tasks:
-                with component_faults(task):
-                    tasks.append(task.build())
-            opened.append(_Opened(readable, orders, tasks))
+            tasks = list(map(_built, unit.tasks))
+            sharers = {name: _built(config.task) for name, config in unit.sharers.items()}
+            opened.append(_Opened(readable, orders, tasks, sharers))
         return opened
+
+
+def _built(config: TaskConfig) -> Task:
+    with component_faults(config):
+        return config.build()

@@ -144,14 +144,14 @@ def quantile(counts: Counter[int], share: float) -> int:
 
 def captions_of(record: Record, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
     """Yield language and cleaned text of a record's captions or parallel texts."""
-    parallel = config is not None and config.kind == "parallel-text"
+    parallel = config is not None and config.layout == "parallel"
     texts = record.get("texts") if parallel else record.get("caption")
     yield from _cleaned(texts or [], config)
 
 
 def region_texts_of(record: Record, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
     """Yield language and cleaned text of every region."""
-    if config is None or config.kind == "region-text":
+    if config is None or config.layout == "boxes":
         for region in record.get("regions") or []:
             yield from _cleaned(region["caption"], config)
 
@@ -174,7 +174,7 @@ def texts_of(record: Record, config: StreamConfig | None) -> list[tuple[str, str
 
 
 def _cleaned(text: Text, config: StreamConfig | None) -> Iterator[tuple[str, str]]:
-    text_only = config is not None and config.kind == "text"
+    text_only = config is not None and config.layout == "texts"
     for code, one in texts_of_languages(text, None if config is None else config.languages):
         yield code or NO_CODE, text_only_caption(one, _UNCUT, 1) if text_only else clean(one)
 

@@ -27,12 +27,11 @@ _SMALL = 96
 _SHOWN_VALUES = 8
 """Values of a target that are drawn."""
 _ABOUT = {
-    "image-text": "An image after crop, flip and augmentation, and its text.",
-    "region-text": "The box of each text in its image. Patches outside the box are dimmed: they are masked in "
+    "images": "An image, or the sampled frames of a video, after crop, flip and augmentation, and its text.",
+    "boxes": "The box of each text in its image. Patches outside the box are dimmed: they are masked in "
     "attention. A text of the whole image has no box.",
-    "video-text": "The sampled frames of a video, and its text.",
-    "parallel-text": "Two texts of equal meaning.",
-    "text": "Texts without images.",
+    "parallel": "Two texts of equal meaning.",
+    "texts": "Texts without images.",
 }
 
 
@@ -91,7 +90,7 @@ def draw_sheet(
         title: of the page.
         steps: of the whole run.
         rows: maximum number of rows drawn of each stream.
-        records: of the rows of streams with a task, to draw their fields.
+        records: of the rows of tasks that compute their own losses, to draw their fields.
     Returns: self-contained HTML.
     """
     grid = vision.grid
@@ -248,9 +247,10 @@ class _Sheet:
 
 
 def _about(stream: StreamConfig) -> str:
-    if stream.kind is not None:
-        return _ABOUT[stream.kind]
-    return f"Rows of the task {stream.label}: images after crop, flip and augmentation, texts, and targets."
+    if stream.layout is not None:
+        return _ABOUT[stream.layout]
+    name = stream.task.component_name()
+    return f"Rows of the task {name}: images after crop, flip and augmentation, texts, and targets."
 
 
 def _texts(rows: Rows) -> Sequence[Texts]:

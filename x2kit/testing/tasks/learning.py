@@ -12,7 +12,7 @@ from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tasks import Task, TaskRow
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import SEED
-from x2kit.testing.tasks.subject import TaskSubject, if_comparable, if_drawn, if_trained
+from x2kit.testing.tasks.subject import TaskSubject, if_comparable, if_fused, if_trained
 
 STEPS = 20
 
@@ -20,7 +20,7 @@ DRAWS = 16
 """Draws of a loss that is the reward of samples."""
 
 
-@if_drawn
+@if_fused
 def missing_heads_are_named(subject: TaskSubject) -> None:
     """`missing_heads` names the setting of a head without which it fails."""
     for what, heads in _without_one(subject.heads):

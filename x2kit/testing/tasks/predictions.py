@@ -10,7 +10,7 @@ import torch
 
 from x2kit.plugin.tasks import Prediction, Task
 from x2kit.testing.claims import claim
-from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_predicted, require_json
+from x2kit.testing.tasks.subject import TaskSubject, if_fused, if_predicted, require_json
 
 NOISE = 1e3
 """Value of fused states that nothing may read."""
@@ -47,7 +47,7 @@ def a_row_is_predicted_alone(subject: TaskSubject) -> None:
         )
 
 
-@if_drawn
+@if_fused
 def it_reads_what_it_declares(subject: TaskSubject) -> None:
     """A task with `pooled` reads position 0 of the fused states only; the other positions are not computed."""
     if not subject.component.pooled:

@@ -15,9 +15,9 @@ from x2kit.data.pipeline.collation import pad_texts
 from x2kit.errors import DataError
 from x2kit.plugin.components import TaskConfig
 from x2kit.plugin.sources import Record
-from x2kit.plugin.tasks import EncodedRow, Task, TaskRow, Texts
+from x2kit.plugin.tasks import STEP_LOSSES, EncodedRow, PretrainingConfig, Task, TaskRow, Texts
 from x2kit.testing.claims import claim, claim_shape
-from x2kit.testing.tasks.subject import TaskSubject, if_drawn, modes, require_json
+from x2kit.testing.tasks.subject import TaskSubject, if_drawn, if_fused, modes, require_json
 from x2kit.testing.tasks.tiny_model import LONGEST, Words
 
 
@@ -31,6 +31,12 @@ def it_can_be_used(subject: TaskSubject) -> None:
     claim(len(set(losses)) == len(losses), f"two losses have one name: {', '.join(losses)}")
     strange = [name for name in losses if not name.isidentifier()]
     claim(not strange, f"{', '.join(strange)}: a loss is logged as STREAM.NAME; use letters, digits and _")
+    if isinstance(component, PretrainingConfig):
+        unknown = [name for name in losses if name not in STEP_LOSSES[component.layout]]
+        claim(
+            not unknown,
+            f"the step does not compute {', '.join(unknown)} for the layout {component.layout}; see STEP_LOSSES",
+        )
     if subject.draws_rows:
         one, other = component.build(), component.build()
         claim(isinstance(one, Task), f"build() gives {type(one).__name__}, expected a Task")
@@ -81,7 +87,7 @@ def a_missing_field_is_a_data_error(subject: TaskSubject) -> None:
                 ) from error
 
 
-@if_drawn
+@if_fused
 def rows_have_equal_parts(subject: TaskSubject) -> None:
     """Every row has as many images and texts as `pairs` needs, and as the others; its truth is a JSON value."""
     pairs = subject.component.pairs
@@ -107,7 +113,7 @@ def rows_have_equal_parts(subject: TaskSubject) -> None:
                 require_json(f"truth of row {number}", row.truth)
 
 
-@if_drawn
+@if_fused
 def rows_become_tensors(subject: TaskSubject) -> None:
     """`encode` gives ids of each row, `collate` texts and targets with an entry for each row."""
     task, model = subject.component.build(), subject.model()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.config import StreamConfig
-from x2kit.data.pipeline.task_rows import EvaluationReader, draw_row
+from x2kit.data.pipeline.task_rows import EvaluationReader, draw_pretraining, draw_row
 from x2kit.data.transforms.text import clean
 from x2kit.errors import DataError
 from x2kit.model.config import HeadsConfig
@@ -20,7 +20,7 @@ from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.components import SourceConfig, TaskConfig
 from x2kit.plugin.encoders import VisionFeatures
 from x2kit.plugin.sources import Record, Source
-from x2kit.plugin.tasks import FusedTexts, Prediction, Task, TaskRow, Texts
+from x2kit.plugin.tasks import FusedTexts, Prediction, PretrainingConfig, Task, TaskRow, Texts
 from x2kit.tasks.rows import encode_distinct, fuse_rows, predict_rows, read_rows
 from x2kit.testing.claims import Unchecked, claim
 from x2kit.testing.subjects import SEED, Subject
@@ -102,6 +102,11 @@ class TaskSubject(Subject):
         """Whether `build` gives a task that draws rows; others are measured by their own `run` alone."""
         return type(self.component).build is not TaskConfig.build
 
+    @property
+    def pretrains(self) -> bool:
+        """Whether the step computes its losses."""
+        return isinstance(self.component, PretrainingConfig)
+
     @cached_property
     def predicts_rows(self) -> bool:
         """Whether it is measured row by row; a task that is only trained raises NotImplementedError in `predict`."""
@@ -160,7 +165,10 @@ class TaskSubject(Subject):
         stream = StreamConfig(
             task=self.component, source=_Samples(), batch_size=1, frames=self.heads.frames or 1
         )
-        return draw_row(task, record, stream, SPEC, np.random.default_rng([SEED, seed]))
+        rng = np.random.default_rng([SEED, seed])
+        if self.pretrains:
+            return draw_pretraining(task, record, stream, SPEC, rng).row
+        return draw_row(task, record, stream, SPEC, rng)
 
     def collate(self, task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> CollatedRows:
         """Tokenise and collate rows, encode their images and let the task choose among them, as a step does."""
@@ -193,9 +201,14 @@ def if_drawn(law: Law) -> Law:
     return _only_if(lambda subject: subject.draws_rows, law)
 
 
+def if_fused(law: Law) -> Law:
+    """Let a check pass for a task that fuses no rows itself: pretraining, or one that draws none."""
+    return if_drawn(_only_if(lambda subject: not subject.pretrains, law))
+
+
 def if_trained(law: Law) -> Law:
-    """Let a check pass for a task without losses."""
-    return _only_if(lambda subject: subject.draws_rows and bool(subject.component.losses), law)
+    """Let a check pass for a task that computes no losses."""
+    return if_fused(_only_if(lambda subject: bool(subject.component.losses), law))
 
 
 def if_comparable(law: Law) -> Law:
@@ -219,6 +232,8 @@ def _only_if(applies: Callable[[TaskSubject], bool], law: Law) -> Law:
 
 def modes(subject: TaskSubject) -> tuple[bool, ...]:
     """Return the values of `Reader.training` for which the task draws rows."""
+    if subject.pretrains:
+        return (True,)
     return (False, True) if subject.component.losses else (False,)
 
 

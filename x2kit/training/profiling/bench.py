@@ -21,6 +21,7 @@ from torch import Tensor
 from x2kit.data.config import DataConfig, Phase, StreamConfig, loss_phases
 from x2kit.data.pipeline.batch import Batch
 from x2kit.model.device import choose_device, describe_device
+from x2kit.plugin.tasks import PretrainingConfig
 from x2kit.training.profiling.costs import count_operations
 from x2kit.training.step.encoder_passes import clean_texts
 from x2kit.training.stepper import Recipe, Stepper, assemble
@@ -223,10 +224,11 @@ def scale_batches(data: DataConfig, factor: int) -> DataConfig:
     """Multiply the rows and images of all streams."""
 
     def scaled(stream: StreamConfig) -> StreamConfig:
-        counts = {name: getattr(stream, name) for name in ("batch_size", "max_images", "fusion_rows")}
-        return stream.model_copy(
-            update={name: count * factor for name, count in counts.items() if count is not None}
-        )
+        counts = {name: getattr(stream, name) for name in ("batch_size", "fusion_rows")}
+        update: dict[str, Any] = {name: count * factor for name, count in counts.items() if count is not None}
+        if isinstance(stream.task, PretrainingConfig):
+            update["task"] = stream.task.scaled(factor)
+        return stream.model_copy(update=update)
 
     streams = {name: scaled(stream) for name, stream in data.streams.items()}
     return data.model_copy(update={"streams": streams})

@@ -83,16 +83,16 @@ def _token_pairs(query: Shape, key: Shape) -> int:
 
 def images_of(stream: StreamConfig) -> int:
     """Count the images and frames that a step encodes for a stream, without those shared with another stream."""
-    if stream.task is not None:
+    if stream.layout is None:
         return stream.batch_size * _places(stream.task)[1]
-    if stream.images_from is not None or not stream.has_images:
+    if stream.image_stream is not None or not stream.has_images:
         return 0
-    return stream.records_a_step * (stream.frames if stream.kind == "video-text" else 1)
+    return stream.records_a_step * (stream.frames if stream.has_videos else 1)
 
 
 def tokens_of(stream: StreamConfig) -> int:
     """Count the tokens of a stream's texts in a step, each of `max_tokens`."""
-    texts = _places(stream.task)[0] if stream.task is not None else 2 if stream.kind == "parallel-text" else 1
+    texts = _places(stream.task)[0] if stream.layout is None else 2 if stream.layout == "parallel" else 1
     return stream.batch_size * stream.max_tokens * texts
 
 
@@ -107,7 +107,7 @@ def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:
     num_images = sum(map(images_of, streams.values()))
     shape = (num_images, image.channels, image.size, image.size)
     images = torch.empty(shape, device=META) if num_images else None
-    videos = [stream for stream in streams.values() if stream.kind == "video-text"]
+    videos = [stream for stream in streams.values() if stream.has_videos]
     frames = tuple(stream.frames for stream in videos for _ in range(stream.records_a_step))
     return Batch(0, images, {name: _rows(stream) for name, stream in streams.items()}, {}, [], videos=frames)
 
@@ -153,14 +153,12 @@ class _FusionOnly(Task):
 
 
 def meta_tasks(data: DataConfig) -> dict[str, Task]:
-    """Build the tasks of streams without their heads."""
-    return {
-        name: _FusionOnly(stream.task) for name, stream in data.streams.items() if stream.task is not None
-    }
+    """Build the tasks that compute their own losses, without their heads."""
+    return {name: _FusionOnly(stream.task) for name, stream in data.streams.items() if stream.layout is None}
 
 
 def _rows(stream: StreamConfig) -> Rows:
-    if stream.task is not None:
+    if stream.layout is None:
         texts, images = _places(stream.task)
         return TaskRows(_ids(stream.batch_size, images), (_texts(stream),) * texts, {})
     count, group = stream.batch_size, _ids(stream.batch_size)
@@ -168,12 +166,12 @@ def _rows(stream: StreamConfig) -> Rows:
     masking = stream.masking
     masks = min(masking.max_masks, max(1, round(masking.mask_prob * stream.max_tokens)))
     masked = MaskedTexts(_ids(fused, stream.max_tokens), _ids(fused, masks), _ids(fused, masks))
-    if stream.kind == "text":
+    if stream.layout == "texts":
         return TextRows(_texts(stream), masked)
-    if stream.kind == "parallel-text":
+    if stream.layout == "parallel":
         return ParallelRows(_texts(stream), _texts(stream), masked, group, stream.fusion_rows)
     regions = None
-    if stream.kind == "region-text":
+    if stream.layout == "boxes":
         whole = torch.empty(count, dtype=torch.bool, device=META)
         regions = Regions(torch.empty(count, 4, device=META), whole)
     return PairedRows(_ids(count), _texts(stream), masked, group, regions, stream.fusion_rows)

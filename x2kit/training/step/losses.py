@@ -61,7 +61,7 @@ def step_losses(
             that of the whole batch.
         metrics: records the answers of the matching head.
         objectives: those that are on, by stream and name.
-        tasks: by stream.
+        tasks: those that compute their own losses, by stream.
     Returns: scalars, by stream and loss or objective, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)

@@ -69,7 +69,7 @@ class StreamPlan(NamedTuple):
         texts: encoded.
         image: context of the rows; None for streams without images.
         negatives: None if no matching loss is on.
-        task: of the stream; None for a kind of pretraining.
+        task: of the stream, if it computes its own losses; None for pretraining.
     """
 
     rows: Rows

@@ -26,8 +26,8 @@ StreamTasks = Mapping[str, Task]
 
 
 def build_tasks(data: DataConfig) -> dict[str, Task]:
-    """Build the task of each stream that has one."""
-    return {name: stream.task.build() for name, stream in data.streams.items() if stream.task is not None}
+    """Build the task of each stream whose task computes its own losses."""
+    return {name: stream.task.build() for name, stream in data.streams.items() if stream.layout is None}
 
 
 @torch.no_grad()

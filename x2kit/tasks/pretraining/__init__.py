@@ -1,0 +1,1 @@
+"""Pretraining on images, regions, videos, parallel texts and texts alone. Imports no torch."""
