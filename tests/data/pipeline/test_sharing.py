@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.data.pipeline.test_loader import AUGMENTED, FAULTY, recipe
+from tests.data.stub_tasks import Pairs
 from tests.data.stubs import StubScenes, WordTokenizer, stream
 from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, Rows, TextRows
@@ -220,3 +221,12 @@ def test_more_ranks_than_records_are_rejected() -> None:
     require_shares(data, 3)
     with pytest.raises(RecipeError, match=r"data\.streams\.pairs\.batch_size: 3 records .* 4 processes"):
         require_shares(data, 4)
+
+
+def test_regions_behind_a_task_with_images_keep_their_order() -> None:
+    data = recipe(
+        task=stream(Pairs(), source=FAULTY, batch_size=5),
+        own=stream("RegionText", source=FAULTY, max_images=4, batch_size=5),
+    )
+    for whole, *of_ranks in zip(batches_of(data, Share(), None), *batches_of_ranks(2, data), strict=True):
+        assert [batch.records for batch in of_ranks] == [whole.records] * 2
