@@ -15,7 +15,14 @@ import pytest
 from .pages import DOCS, README, ROOT
 
 API = [
-    *("x2kit.inference", "x2kit.model", "x2kit.recipe", "x2kit.training", "x2kit.evaluation", "x2kit.objectives"),
+    *(
+        "x2kit.inference",
+        "x2kit.model",
+        "x2kit.recipe",
+        "x2kit.training",
+        "x2kit.evaluation",
+        "x2kit.objectives",
+    ),
     *("x2kit.plugin", "x2kit.testing"),
 ]
 
