@@ -34,11 +34,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_text_arguments(parser, "question", "a question about every image")
     add_text_arguments(parser, "answer", "an answer to choose from; without any the model writes its own")
-    parser.add_argument(
-        "--matching",
-        action="store_true",
-        help="rank the given answers by the matching head, for models that answer no questions",
-    )
     parser.add_argument("--count", type=PositiveInt, default=5, metavar="N", help="answers a question")
     parser.add_argument(
         "--matching",
