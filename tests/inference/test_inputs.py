@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,19 @@ def test_numbers_with_a_value_range_stay_float() -> None:
     assert_close(Decoded(pixels, (SIDE, SIDE)).tensor(), torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def test_threads_leave_the_filters_of_warnings_as_they_were(reader: Reader, files: list[Path]) -> None:
+def test_threads_leave_the_filters_of_warnings_as_they_were(
+    reader: Reader, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers are read under a filter for large images, and all threads share the filters."""
+    plain = Image.open
+
+    def slow(*arguments: Any, **named: Any) -> Image.Image:
+        sleep(0.001)  # other threads run
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(Image, "open", slow)
     before = list(warnings.filters)
-    list(reader.read(files * 20, workers=8))
+    list(reader.read(files * 4, workers=8))
     assert warnings.filters == before
 
 

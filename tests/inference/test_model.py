@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -80,6 +83,26 @@ def test_threads_get_the_answers_that_they_get_alone(user: Model, files: list[Pa
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, range(20)))
     assert found == [expected[number % len(files)] for number in range(20)]
+
+
+def test_a_tokenizer_is_called_by_one_thread_at_a_time(user: Model, files: list[Path]) -> None:
+    """As fast tokenizers of Hugging Face require, which raise "Already borrowed"."""
+    tokenizer, borrowed = user.module.tokenizer, Lock()
+    encode = tokenizer.encode
+
+    def exclusive(texts: Sequence[str], max_length: int) -> list[list[int]]:
+        assert borrowed.acquire(blocking=False), "Already borrowed"
+        try:
+            sleep(0.001)
+            return encode(texts, max_length)
+        finally:
+            borrowed.release()
+
+    tokenizer.encode = exclusive  # type: ignore[method-assign]
+    with ThreadPoolExecutor(8) as pool:
+        embedded = pool.map(lambda number: user.embed_texts(TEXTS), range(10))
+        matched = pool.map(lambda number: user.match(files[0], TEXTS), range(10))
+        assert len(list(embedded)) == len(list(matched)) == 10
 
 
 def test_nothing_requires_gradients_and_the_model_is_unchanged(user: Model, files: list[Path]) -> None:
