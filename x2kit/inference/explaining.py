@@ -46,13 +46,14 @@ def explain(model: Model, image: ImageInput, text: str) -> Explanation:
     with computing(model):
         one = encode_one(model, image, [text])
         heat = text_heat(one)
-        pieces = word_pieces(model.module.tokenizer, one.ids[0].tolist())
+        with model.tokenizing:
+            pieces = word_pieces(model.module.tokenizer, one.ids[0].tolist())
+            names = [model.module.tokenizer.decode(one.ids[0, word].tolist()).strip() for word in pieces]
         by_word = word_heat(one, pieces)
         whole = heat.maps[0].view(one.grid)
         (box,) = one.boxes(boxes_of_peaks(whole, 1).to(model.device), torch.zeros_like(one.ids[:, 0]))
     words = [
-        WordMap(model.module.tokenizer.decode(one.ids[0, word].tolist()).strip(), _unit(each.view(one.grid)))
-        for word, each in zip(pieces, by_word.maps, strict=True)
+        WordMap(name, _unit(each.view(one.grid))) for name, each in zip(names, by_word.maps, strict=True)
     ]
     method = f"{heat.method}; words: {by_word.method}"
     return Explanation(one.name, text, _unit(whole), words, box, method, Picture(image, model.reader.spec))

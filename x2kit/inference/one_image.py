@@ -27,6 +27,7 @@ from x2kit.model.device import autocast
 from x2kit.model.inputs import ImageInput, eight_bits
 from x2kit.model.x2vlm import X2VLM, image_context
 from x2kit.plugin import Context, ImageSpec, VisionFeatures
+from x2kit.plugin.component_faults import component_faults
 
 if TYPE_CHECKING:
     from x2kit.inference.model import Model
@@ -76,7 +77,8 @@ class OneImage:
             patches: [R, N] bool, at least one in each row.
         """
         rows = torch.zeros(len(patches), dtype=torch.int64, device=patches.device)
-        summary = self.module.vision.pool_regions(self.features, rows, patches)
+        with component_faults(self.module.vision.built_from):
+            summary = self.module.vision.pool_regions(self.features, rows, patches)
         return Context(self.features.patches, rows, patches, summary[:, None])
 
     def boxes(self, corners: Tensor, texts: Tensor) -> list[Box]:
