@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import box_convert, box_iou
 
 from x2kit.errors import DataError, HeadError
-from x2kit.inference import Model
+from x2kit.inference import Model, locating
 from x2kit.model.x2vlm import image_context
 from x2kit.plugin import Context
 
@@ -75,6 +75,18 @@ def test_candidates_are_other_places(user: Model) -> None:
         corners = box_convert(torch.tensor([box.relative for box in boxes]), "xywh", "xyxy")
         assert ((corners >= 0) & (corners <= 1 + 1e-6)).all()
         assert (box_iou(corners, corners) - torch.eye(len(boxes))).max() <= 0.5 + 1e-6
+
+
+def test_a_place_of_a_better_box_is_dropped(user: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, width, height = user.locate(picture(0), TEXTS[0]).boxes[0].relative
+    same, inner = [x, y, x + width, y + 0.6 * height], [x, y, x + width, y + 0.4 * height]
+    places = torch.tensor([same, inner], dtype=torch.float64)
+    monkeypatch.setattr(locating, "boxes_of_peaks", lambda heat, count: places)
+    found = user.locate(picture(0), TEXTS[0], candidates=3).boxes
+    assert [box.relative for box in found] == [
+        pytest.approx((x, y, width, height)),
+        pytest.approx((x, y, width, 0.4 * height)),
+    ]
 
 
 def test_a_model_without_box_head_finds_the_places_of_its_map(user: Model) -> None:
