@@ -56,7 +56,7 @@ def test_a_broken_image_is_named_once(x2kit: Run, model: str, broken: str, asked
 def test_a_model_without_decoder_ends_with_what_adds_it(x2kit: Run, model: str, pictures: Path) -> None:
     done = x2kit("answer", "pictures", model, *QUESTIONS)
     assert (done.status, done.out) == (2, "")
-    assert "answers no questions" in done.err
+    assert "this model answers no questions" in done.err
     assert "recipes that train one: quickstart/questions" in done.err
 
 
