@@ -8,11 +8,12 @@
   shows a check that fails.
 - `text` and a `json` block without a title show something and are not run.
 
-x2kit runs in this process, so that torch is imported once; `< FILE` is its standard input. Six commands need more than
-a test has, and are replaced:
+x2kit runs in this process, so that torch is imported once; `< FILE` is its standard input. Seven commands need more
+than a test has, and are replaced:
 
 - `x2kit train` and `x2kit bench` get further options: few steps, small batches, few records, few layers, one thread.
   The recipe, the plugins and every other option are the page's. `^C` in a console block is a Ctrl-C after a step.
+- `x2kit emoji --export DIR` writes at most `SCENES` scenes.
 - `torchrun ... -m x2kit SUBCOMMAND` is `x2kit SUBCOMMAND` in one process.
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
@@ -52,6 +53,8 @@ from .tiny_models import write_bert, write_xlmr
 
 ROWS, FUSED, RECORDS, STEPS = 8, 4, 24, 2
 """Of a small run: rows of a stream, of which so many are fused; generated scenes to measure on; steps."""
+SCENES = 100
+"""Most scenes that a page exports as files."""
 CTRL_C = "^C"
 
 
@@ -134,6 +137,9 @@ class Page:
     def _x2kit(self, arguments: list[str], stopped: bool) -> tuple[int, str]:
         if arguments[0] in ("train", "bench") and "--resume" not in arguments:
             arguments = [*arguments, *small(arguments)]
+        if arguments[0] == "emoji" and "--records" in arguments:
+            place = arguments.index("--records") + 1
+            arguments[place] = str(min(int(arguments[place]), SCENES))
         if arguments[0] == "convert" and arguments[1].endswith(".th"):
             checkpoint("xvlm_pretrain_base_224", self.folder / arguments[1])
         if "<" in arguments:
