@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 from lancedb.index import BTree, IvfRq
 
 from x2kit.plugin import BuildReport, DataError, Hit, Index, IndexSpec, IndexStats, Progress, Rows, rank_hits
+from x2kit_search.row_table import QUOTED
 from x2kit_search.vector_file import Best
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ MANY = 4
 """Queries that make one pass over all vectors faster than a search of LanceDB for each."""
 SCANNED = 16_384
 
-_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 _TYPES = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -213,7 +212,7 @@ class LanceIndex(Index):
 
     def _bytes(self) -> int | None:
         if "://" in self._location:
-            return int(self._table.stats().total_bytes)
+            return int(self._table.stats()["total_bytes"])
         folder = Path(self._location) / f"{TABLE}.lance"
         return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
@@ -252,7 +251,7 @@ def _schema(spec: IndexSpec) -> pa.Schema:
 def _whole(where: str) -> str | None:
     """Return a condition, None for an empty one. Raises ValueError for what LanceDB would ignore after its end."""
     open_brackets = 0
-    for sign in _QUOTED.sub("", where):
+    for sign in QUOTED.sub("", where):
         open_brackets += {"(": 1, ")": -1}.get(sign, 0)
         if open_brackets < 0 or sign == ";":
             raise ValueError(f"unexpected {sign}")

@@ -55,21 +55,22 @@ class QdrantIndex(Index):
     def create(cls, settings: Qdrant, location: str, spec: IndexSpec) -> QdrantIndex:
         """Create an empty collection. Raises DataError if there is one."""
         client, name = connect(settings, location, create=True), _collection(settings, location)
-        if client.collection_exists(name):
-            raise DataError(f"{settings.url}: there is a collection {name!r} already")
-        number = models.Datatype.FLOAT16 if spec.dtype == "float16" else models.Datatype.FLOAT32
-        quantised = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
-        client.create_collection(
-            name,
-            models.VectorParams(
-                size=spec.dim, distance=models.Distance.COSINE, datatype=number, on_disk=True
-            ),
-            quantization_config=models.ScalarQuantization(scalar=quantised),
-            metadata={"x2kit": spec.to_dict()},
-        )
-        if settings.shared:
-            for column, kind in {"id": "text", **spec.columns}.items():
-                client.create_payload_index(name, column, _TYPES[kind])
+        with server_errors(settings.url):
+            if client.collection_exists(name):
+                raise DataError(f"{settings.url}: there is a collection {name!r} already")
+            number = models.Datatype.FLOAT16 if spec.dtype == "float16" else models.Datatype.FLOAT32
+            quantised = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+            client.create_collection(
+                name,
+                models.VectorParams(
+                    size=spec.dim, distance=models.Distance.COSINE, datatype=number, on_disk=True
+                ),
+                quantization_config=models.ScalarQuantization(scalar=quantised),
+                metadata={"x2kit": spec.to_dict()},
+            )
+            if settings.shared:
+                for column, kind in {"id": "text", **spec.columns}.items():
+                    client.create_payload_index(name, column, _TYPES[kind])
         return cls(settings, location, client)
 
     def upsert(self, rows: Rows) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ WAIT_SECONDS = 120.0
 MAX_CONDITION = 100_000
 """Characters of a condition."""
 
+QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
+"""Quoted texts and names of a condition."""
+_SUBQUERY = re.compile(r"\b(select|with|values)\b", re.IGNORECASE)
 _TYPES = {"text": "TEXT", "integer": "INTEGER", "number": "REAL", "boolean": "INTEGER"}
 _FUNCTIONS = {
     "count",
@@ -74,8 +78,10 @@ class Snapshot:
         """Select from the rows that a condition selects. Raises DataError for an invalid condition."""
         if len(where) > MAX_CONDITION:
             raise DataError(f"a condition of {len(where)} characters; at most {MAX_CONDITION} are allowed")
+        if _SUBQUERY.search(QUOTED.sub("", where)):
+            raise DataError(f"invalid condition {where!r}: it has a query of its own")
         condition = f" WHERE ({where}\n)" if where.strip() else ""  # a comment ends with the line
-        self._connection.set_authorizer(_Guard())
+        self._connection.set_authorizer(_read_only)
         try:
             return self._connection.execute(f"SELECT {what} FROM rows{condition} {order}")
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
@@ -260,18 +266,11 @@ def _set_fact(connection: sqlite3.Connection, name: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
 
-class _Guard:
-    """Authorizer of SQLite: a condition reads columns and calls harmless functions, and has no subquery."""
-
-    def __init__(self) -> None:
-        self._selects = 0
-
-    def __call__(self, action: int, name: str | None, column: str | None, *_: Any) -> int:
-        if action == sqlite3.SQLITE_SELECT:
-            self._selects += 1
-        allowed = (
-            (action == sqlite3.SQLITE_SELECT and self._selects == 1)
-            or (action == sqlite3.SQLITE_READ and name == "rows")
-            or (action == sqlite3.SQLITE_FUNCTION and column in _FUNCTIONS)
-        )
-        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+def _read_only(action: int, name: str | None, column: str | None, *_: Any) -> int:
+    """Authorize a condition to read columns and to call harmless functions (`sqlite3_set_authorizer`)."""
+    allowed = (
+        action == sqlite3.SQLITE_SELECT
+        or (action == sqlite3.SQLITE_READ and name == "rows")
+        or (action == sqlite3.SQLITE_FUNCTION and column in _FUNCTIONS)
+    )
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
