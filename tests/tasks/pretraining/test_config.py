@@ -107,10 +107,10 @@ def test_losses_that_the_layout_does_not_have_are_refused() -> None:
 @pytest.mark.parametrize(
     ("layout", "row", "said"),
     [
-        ("images", TaskRow([], ["a"]), "0 images and 1 texts does not fit the layout images"),
-        ("images", TaskRow([[]], ["a"]), "an image should be one image"),
-        ("boxes", TaskRow([0], ["a"]), "a bbox .* for each of 1 texts"),
-        ("parallel", TaskRow([], ["a", "b"]), "the languages of both texts"),
+        ("images", TaskRow([], ["a"]), "0 images and 1 texts does not fit its layout images"),
+        ("images", TaskRow([[]], ["a"]), "a video with videos False does not fit"),
+        ("boxes", TaskRow([0], ["a"]), "without a bbox .* for each of 1 texts"),
+        ("parallel", TaskRow([], ["a", "b"]), "without the languages of both texts"),
         ("texts", TaskRow([], ["a", "b"]), "0 images and 2 texts"),
     ],
 )

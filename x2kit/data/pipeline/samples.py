@@ -78,15 +78,20 @@ def regions_of(record: Record) -> list[Region]:
     return regions
 
 
-def draw_text(text: Text, config: StreamConfig, rng: Generator, raw: bool = False) -> str:
+def draw_text(
+    text: Text, config: StreamConfig, rng: Generator, raw: bool = False, alone: bool = False
+) -> str:
     """Draw one of several texts in the languages of a stream, and clean it unless `raw`.
+
+    Args:
+        alone: clean it as a text of a stream without images.
 
     Raises: DataError for a text in none of the languages, or one that is empty after cleaning.
     """
     drawn = draw(text, rng, config.languages)
     if raw:
         return drawn
-    return (clean_text_alone if config.layout == "texts" else clean)(drawn, config.max_words)
+    return (clean_text_alone if alone else clean)(drawn, config.max_words)
 
 
 def render_view(

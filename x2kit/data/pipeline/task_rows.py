@@ -5,8 +5,8 @@ B rows of a stream, I images of a row, L text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from x2kit.errors import DataError, PluginError, Reason
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Text
-from x2kit.plugin.tasks import EncodedRow, Task, TaskRow, Texts
+from x2kit.plugin.tasks import EncodedRow, Pretraining, RowLayout, Task, TaskRow, Texts
 
 
 class DrawnTask(NamedTuple):
@@ -69,6 +69,7 @@ class TrainingReader:
         rng: the record's generator.
         shared: view of the image that another stream has drawn of the record.
         keep_shape: augment images in colour only, as another stream uses the boxes of the image.
+        alone: clean texts as those of a stream without images.
 
     Attributes:
         drawn: crop and flip of the last image.
@@ -84,8 +85,10 @@ class TrainingReader:
         rng: Generator,
         shared: View | None = None,
         keep_shape: bool = False,
+        alone: bool = False,
     ) -> None:
         self.rng = rng
+        self._alone = alone
         self.drawn: View | None = None
         self._config, self._spec, self._shared, self._keep_shape = config, spec, shared, keep_shape
         self._may_flip = not (config.transform.careful_flip and has_sides(record))
@@ -125,7 +128,7 @@ class TrainingReader:
 
     def text(self, text: Text, raw: bool = False) -> str:
         """Draw one of several texts, and clean it unless `raw`."""
-        return draw_text(text, self._config, self.rng, raw)
+        return draw_text(text, self._config, self.rng, raw, self._alone)
 
 
 class EvaluationReader:
@@ -228,29 +231,31 @@ def draw_pretraining(
 
     Raises: DataError for a broken record, PluginError for an error of the task or a row of another layout.
     """
-    reader = TrainingReader(record, config, spec, rng, shared, keep_shape)
+    assert isinstance(task, Pretraining)
+    layout = task.config.layout
+    reader = TrainingReader(record, config, spec, rng, shared, keep_shape, alone=layout == "texts")
     with component_faults(task.config):
         row = task.draw(record, reader)
-    if fault := layout_fault(row, config, shared is not None):
-        raise PluginError(f"task {task.config.component_name()}: {fault}")
+    images = 0 if shared is not None else _IMAGES[layout]
+    if len(row.images) != images or len(row.texts) != _TEXTS.get(layout, len(row.texts)):
+        _refuse(task, f"a row of {len(row.images)} images and {len(row.texts)} texts")
+    if layout == "images" and isinstance(row.images[0], list) != task.config.videos:
+        _refuse(task, f"{'an image' if task.config.videos else 'a video'} with videos {task.config.videos}")
+    if layout == "boxes" and len(row.targets.get("bbox", ())) != len(row.texts):
+        _refuse(task, f"a row without a bbox (or None) for each of {len(row.texts)} texts in its targets")
+    if layout == "parallel" and len(row.targets.get("languages", ())) != 2:
+        _refuse(task, "a row without the languages of both texts in its targets")
     return PretrainingRow(row, record, reader.drawn)
 
 
-def layout_fault(row: TaskRow, config: StreamConfig, shared: bool = False) -> str | None:
-    """Compare a row with the layout of its stream. Returns: a message, None if it fits."""
-    images, texts = len(row.images), len(row.texts)
-    wanted = {"images": (1, 1), "boxes": (0 if shared else 1, texts), "parallel": (0, 2), "texts": (0, 1)}
-    if config.layout is None or (images, texts) != wanted[config.layout]:
-        return f"a row of {images} images and {texts} texts does not fit the layout {config.layout}"
-    if config.layout == "images" and isinstance(row.images[0], list) != config.has_videos:
-        return (
-            f"an image should be {'the frames of a video' if config.has_videos else 'one image'}; see videos"
-        )
-    if config.layout == "boxes" and len(row.targets.get("bbox", ())) != texts:
-        return f"targets should have a bbox (or None) for each of {texts} texts"
-    if config.layout == "parallel" and len(row.targets.get("languages", ())) != 2:
-        return "targets should have the languages of both texts"
-    return None
+_IMAGES: Mapping[RowLayout, int] = {"images": 1, "boxes": 1, "parallel": 0, "texts": 0}
+_TEXTS: Mapping[RowLayout, int] = {"images": 1, "parallel": 2, "texts": 1}
+
+
+def _refuse(task: Pretraining, found: str) -> NoReturn:
+    raise PluginError(
+        f"task {task.config.component_name()}: {found} does not fit its layout {task.config.layout}"
+    )
 
 
 def collate_rows(
