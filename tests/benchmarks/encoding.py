@@ -42,7 +42,7 @@ IMAGES_AT_ONCE, TEXTS_AT_ONCE = 64, 256
 class Shape(NamedTuple):
     """Numbers of files, and sizes of the encoders. By default a small model, whose files cost as much as its layers."""
 
-    images: int = 256
+    images: int = 384
     side: int = 224
     width: int = 128
     layers: int = 3
