@@ -91,6 +91,17 @@ def test_without_a_list_answers_are_generated_likeliest_first(module: X2VLM) -> 
     assert [each.probability for each in found] == sorted((each.probability for each in found), reverse=True)
 
 
+def test_the_list_is_tokenized_once(module: X2VLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = answering(module, saved(DECODER, task("VQA", answer_list=ANSWERS)))
+    first = user.answer(picture(0), QUESTION)
+    encode, seen = module.tokenizer.encode, []
+    monkeypatch.setattr(
+        module.tokenizer, "encode", lambda texts, longest: seen.extend(texts) or encode(texts, longest)
+    )
+    assert user.answer(picture(0), QUESTION) == first
+    assert seen == ["is it a dog"]
+
+
 def test_an_answer_head_chooses_among_its_classes(module: X2VLM) -> None:
     user = answering(module, saved(CLASSES, task("AnswerClassification", answer_list=ANSWERS)))
     every = user.answer(picture(0), QUESTION).candidates

@@ -12,8 +12,7 @@ from x2kit.inference.one_image import encode_one
 from x2kit.inference.results import Answer, Description, Scored
 from x2kit.model.inputs import ImageInput, eight_bits
 from x2kit.plugin.component_faults import component_faults
-from x2kit.plugin.components import TaskConfig
-from x2kit.plugin.tasks import RankedText
+from x2kit.plugin.tasks import Task
 from x2kit.tasks.rows import rank_texts
 
 if TYPE_CHECKING:
@@ -58,28 +57,26 @@ def describe(model: Model, image: ImageInput, prompt: str | None, count: int) ->
     return Description(input_name(image, 0), prompt, found)
 
 
-def _task(model: Model, produces: str, lack: str) -> TaskConfig:
-    found = model.tasks.find(produces) if model.tasks else None
-    if found is None:
-        raise HeadError(f"{model.name}: this model {lack}")
-    return found
+def _task(model: Model, produces: str, lack: str) -> Task:
+    """Return the task that gives such texts, built once. Raises HeadError, with the lack, if there is none."""
+    with model.tokenizing:
+        if produces not in model.built_tasks:
+            found = model.tasks.find(produces) if model.tasks else None
+            if found is None:
+                raise HeadError(f"{model.name}: this model {lack}")
+            with component_faults(found):
+                model.built_tasks[produces] = found.build()
+        return model.built_tasks[produces]
 
 
 def _rank(
-    model: Model,
-    task: TaskConfig,
-    image: ImageInput,
-    fields: dict[str, Any],
-    count: int,
-    given: tuple[str, ...],
+    model: Model, task: Task, image: ImageInput, fields: dict[str, Any], count: int, given: tuple[str, ...]
 ) -> list[Scored]:
     if count < 1:
         raise X2KitError(f"count: expected 1 or more, found {count}")
-    with component_faults(task):
-        built = task.build()
     record: Any = {"id": input_name(image, 0), **_visual(model, image), **fields}
     with model.tokenizing, model.computing(model.module):
-        return [_scored(text) for text in rank_texts(built, model.module, record, count, given)]
+        return [Scored(*text) for text in rank_texts(task, model.module, record, count, given)]
 
 
 def _visual(model: Model, image: ImageInput) -> dict[str, Any]:
@@ -87,10 +84,6 @@ def _visual(model: Model, image: ImageInput) -> dict[str, Any]:
     if is_video(image):
         return {"video": image if isinstance(image, str | Path) else list(image)}
     return {"image": eight_bits(image, model.reader.spec.value_range is None)}
-
-
-def _scored(text: RankedText) -> Scored:
-    return Scored(*text)
 
 
 def _match(

@@ -42,6 +42,7 @@ from x2kit.model import saving
 from x2kit.model.device import autocast, choose_device
 from x2kit.model.inputs import ImageInput
 from x2kit.model.x2vlm import X2VLM
+from x2kit.plugin.tasks import Task
 
 PARTS = {
     "itc": "vision_proj",
@@ -84,6 +85,8 @@ class Model:
         self.reader = Reader(module.image_spec, module.frames)
         self.tokenizing = RLock()
         """Held while a text is tokenized: fast tokenizers of Hugging Face refuse concurrent calls."""
+        self.built_tasks: dict[str, Task] = {}
+        """Tasks by what they produce, built at first use: a list of thousands of answers is tokenized once."""
         self._weights = weights
         self._copies: dict[torch.device, X2VLM] = {module.device: module}
         self._copying = RLock()
