@@ -49,6 +49,11 @@ def complete(x2kit: Run, folder: Path) -> Callable[..., list[str]]:
         (["recipes", "show", "--training.step"], ["--training.steps"]),
         (["evaluate", "run", "--evaluation.spl"], ["--evaluation.split"]),
         (["evaluate", "run", "--training.st"], []),
+        (["expl"], ["explain"]),
+        (["embed", "goo"], ["good.yaml"]),
+        (["embed", "good.yaml", "goo"], ["good.yaml"]),
+        (["locate", "good.yaml", "--dra"], ["--draw"]),
+        (["match", "good.yaml", "--precision", "b"], ["bf16"]),
     ],
 )
 def test_bash_completes(complete: Callable[..., list[str]], words: list[str], offered: list[str]) -> None:

@@ -16,6 +16,8 @@ from x2kit.errors import X2KitError
 if TYPE_CHECKING:
     from x2kit.inference import Embeddings, Model
 
+FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+"""Completion of files by shtab."""
 INPUTS = """
 inputs: files, URLs, folders (searched for images and videos by suffix), patterns in quotes, or - for
 standard input: a path a line, or a JSON object a line: {"image": PATH, "text": TEXT}
@@ -26,9 +28,10 @@ exit status: 0 all done, 1 some inputs failed (named on standard error), 2 wrong
 
 def add_model_arguments(parser: jsonargparse.ArgumentParser, inputs: str = "+") -> None:
     """Add inputs, the model and how it computes."""
-    parser.add_argument(
+    given = parser.add_argument(
         "inputs", nargs=inputs, type=str, metavar="INPUT", help="files, URLs, folders, patterns or -"
     )
+    given.complete = FILES  # type: ignore[attr-defined]
     parser.add_argument(
         "--model",
         type=str,
