@@ -83,9 +83,14 @@ class ExactIndex(Index):
 
     def search(self, vectors: np.ndarray, k: int, where: str = "", exact: bool = False) -> list[list[Hit]]:
         queries = self.spec.check_queries(vectors)
-        with self._table.read() as table:
-            found = self._nearest(table, queries, k, where, exact)
-            rows = table.by_slot(np.unique(found.slots).tolist())
+        try:
+            found, rows = self._find(queries, k, where, exact)
+        except DataError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            found, rows = self._find(
+                queries, k, where, exact
+            )  # another process compacted the table meanwhile
         return [
             rank_hits([Hit(rows[slot][0], score, rows[slot][1]) for slot, score in zip(*one, strict=True)], k)
             for one in zip(found.slots.tolist(), found.scores.tolist(), strict=True)
@@ -116,6 +121,14 @@ class ExactIndex(Index):
 
     def close(self) -> None:
         self._table.close()
+
+    def _find(
+        self, queries: np.ndarray, k: int, where: str, exact: bool
+    ) -> tuple[Nearest, dict[int, tuple[str, dict[str, Any]]]]:
+        """Search in one transaction. Returns: slots and scores, and the rows by slot."""
+        with self._table.read() as table:
+            found = self._nearest(table, queries, k, where, exact)
+            return found, table.by_slot(np.unique(found.slots).tolist())
 
     def _nearest(self, table: Snapshot, queries: np.ndarray, k: int, where: str, exact: bool) -> Nearest:
         return nearest(self._map(table.state()), self._slots(table, where), queries, k)
