@@ -28,9 +28,11 @@ def table(place: Path, where: str = "") -> dict[str, tuple[np.ndarray, dict[str,
     """Vector and columns of each row."""
     found = {}
     with open_index(place) as opened:
-        for ids, vectors, columns in opened.rows(where):
-            for number, name in enumerate(ids):
-                found[name] = vectors[number], {key: values[number] for key, values in columns.items()}
+        for rows in opened.rows(where):
+            assert rows.vectors is not None
+            for number, name in enumerate(rows.ids):
+                columns = {key: values[number] for key, values in rows.columns.items()}
+                found[name] = rows.vectors[number], columns
     return found
 
 

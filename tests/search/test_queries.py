@@ -160,7 +160,7 @@ def test_an_export_holds_ids_columns_and_vectors(opened: SearchIndex, tmp_path: 
     assert opened.export(tmp_path / "rows.parquet") == 8
     written = parquet.read_table(tmp_path / "rows.parquet")
     rows = {
-        name: vector for ids, vectors, _ in opened.rows() for name, vector in zip(ids, vectors, strict=True)
+        name: vector for part in opened.rows() for name, vector in zip(part.ids, part.vectors, strict=True)
     }
     for row in written.to_pylist():
         assert row["path"] == row["id"]
@@ -196,7 +196,7 @@ def test_frames_of_a_video_are_hits_of_one_file(
     report = index(tmp_path / "clips", frames=3)
     assert (report.added, report.broken) == (2, [])
     with open_index(place, model) as opened:
-        rows = [name for ids, _, _ in opened.rows() for name in ids]
+        rows = [name for part in opened.rows() for name in part.ids]
         assert len([name for name in rows if name.startswith(f"{clip}#frame=")]) == 3
         assert str(clip) in rows
         hits = opened.query("a dog", k=5).hits

@@ -16,12 +16,12 @@ from x2kit.data.media.video_files import decode_frames
 from x2kit.data.storage.files import open_file
 from x2kit.errors import DataError, Reason
 from x2kit.inference.results import InputError
-from x2kit.io.atomic import atomic_file
-from x2kit.plugin.indexes import BuildReport, Hit, Index, Progress
+from x2kit.plugin.indexes import BuildReport, Hit, Index, Progress, Rows
 from x2kit.search.binding import BoundModel, LoadOptions
 from x2kit.search.encoding import EncodingOptions, columns_of, encode_files, read_ahead, to_rows
 from x2kit.search.entries import kind_of, read_content, shard_of
 from x2kit.search.listing import absolute, list_sources
+from x2kit.search.lists import write_parquet
 from x2kit.search.manifest import (
     BUILD,
     FRAMES,
@@ -281,43 +281,33 @@ class SearchIndex:
         return report
 
     def rows(
-        self, where: str = ""
-    ) -> Iterator[tuple[Sequence[str], np.ndarray, Mapping[str, Sequence[Any]]]]:
-        """Iterate over ids, vectors [n, E] and columns of the rows, a batch at a time."""
-        for rows in self.table.scan(list(self.table.spec.columns), where, vectors=True):
-            assert rows.vectors is not None
-            yield rows.ids, rows.vectors, rows.columns
+        self, where: str = "", columns: Sequence[str] | None = None, vectors: bool = True
+    ) -> Iterator[Rows]:
+        """Iterate over rows, a batch at a time, with the named columns or all."""
+        names = list(self.table.spec.columns) if columns is None else columns
+        yield from self.table.scan(names, where, vectors)
 
-    def export(self, file: str | Path, where: str = "") -> int:
-        """Write rows to a Parquet file: id, columns, and vector as a list of fixed size. Returns: their number."""
-        try:
-            import pyarrow
-            from pyarrow.parquet import ParquetWriter
-        except ImportError as error:
-            raise DataError("Parquet needs pyarrow: pip install 'x2kit[search]'") from error
-        types = {"text": "string", "integer": "int64", "number": "float64", "boolean": "bool_"}
+    def export(
+        self,
+        file: str | Path,
+        where: str = "",
+        *,
+        columns: Sequence[str] | None = None,
+        vectors: bool = True,
+    ) -> int:
+        """Write rows to a Parquet file: id, columns, and vector as a list of fixed size.
+
+        Args:
+            file: replaced if it exists.
+            where: condition on the rows.
+            columns: their names; None for all.
+            vectors: whether to write them.
+        Returns: number of rows.
+        """
         spec = self.table.spec
-        vector = pyarrow.list_(getattr(pyarrow, spec.dtype)(), spec.dim)
-        schema = pyarrow.schema(
-            [
-                ("id", pyarrow.string()),
-                *((name, getattr(pyarrow, types[kind])()) for name, kind in spec.columns.items()),
-                ("vector", vector),
-            ],
-            metadata={name: str(value) for name, value in spec.facts.items()},
-        )
-        count = 0
-        with atomic_file(Path(file)) as partial, ParquetWriter(partial, schema) as writer:
-            for ids, vectors, columns in self.rows(where):
-                flat = pyarrow.array(vectors.astype(spec.dtype).reshape(-1))
-                arrays = [
-                    pyarrow.array(ids, pyarrow.string()),
-                    *(pyarrow.array(columns[name], schema.field(name).type) for name in spec.columns),
-                    pyarrow.FixedSizeListArray.from_arrays(flat, spec.dim),
-                ]
-                writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
-                count += len(ids)
-        return count
+        names = list(spec.columns) if columns is None else list(columns)
+        spec.require_columns(names)
+        return write_parquet(Path(file), spec, names, vectors, self.rows(where, names, vectors))
 
     def close(self) -> None:
         """Close the table."""

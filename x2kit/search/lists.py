@@ -1,4 +1,4 @@
-"""Read lists of files with metadata: JSON Lines and Parquet. Imports no torch.
+"""Read lists of files with metadata, JSON Lines and Parquet, and write rows to Parquet. Imports no torch.
 
 A row names its file in the field `image`, `video` or `path`, relative to the folder of the list. Other fields become
 columns of the index; `regions` with `bbox` (x, y, width, height in pixels) can be indexed as regions.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from x2kit.data.storage.locations import FileInfo, folder_of, is_url
 from x2kit.data.storage.url_policy import locate
 from x2kit.errors import DataError, Reason
 from x2kit.inference.results import Rectangle
-from x2kit.plugin.indexes import ColumnType
+from x2kit.io.atomic import atomic_file
+from x2kit.plugin.indexes import ColumnType, IndexSpec, Rows
 from x2kit.search.entries import Entry, kind_of
 
 LIST_ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
@@ -232,3 +233,35 @@ def _parquet_rows(location: str) -> Iterator[tuple[str, Mapping[str, Any] | Data
                     number += 1
         except (ArrowException, OSError) as error:
             raise DataError(f"{location}: not a readable Parquet file: {error}") from error
+
+
+def write_parquet(
+    file: Path, spec: IndexSpec, names: Sequence[str], vectors: bool, parts: Iterable[Rows]
+) -> int:
+    """Write rows to a Parquet file that appears whole; the facts of the table are its metadata.
+
+    Returns: number of rows.
+    Raises: DataError without pyarrow, StorageError if the disk is full.
+    """
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+    except ImportError as error:
+        raise DataError("Parquet needs pyarrow: pip install 'x2kit[search]'") from error
+    types = {"text": "string", "integer": "int64", "number": "float64", "boolean": "bool_"}
+    fields = [("id", pyarrow.string())]
+    fields += [(name, getattr(pyarrow, types[spec.columns[name]])()) for name in names]
+    if vectors:
+        fields.append(("vector", pyarrow.list_(getattr(pyarrow, spec.dtype)(), spec.dim)))
+    schema = pyarrow.schema(fields, metadata=dict(spec.facts))
+    count = 0
+    with atomic_file(file) as partial, ParquetWriter(partial, schema) as writer:
+        for rows in parts:
+            arrays = [pyarrow.array(rows.ids, pyarrow.string())]
+            arrays += [pyarrow.array(rows.columns[name], schema.field(name).type) for name in names]
+            if rows.vectors is not None:
+                flat = pyarrow.array(rows.vectors.astype(spec.dtype).reshape(-1))
+                arrays.append(pyarrow.FixedSizeListArray.from_arrays(flat, spec.dim))
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+            count += len(rows)
+    return count

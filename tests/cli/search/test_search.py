@@ -16,6 +16,7 @@ from x2kit.cli.search import index as index_action
 from x2kit.search import open_index
 
 pytest.importorskip("lancedb")
+read_schema = pytest.importorskip("pyarrow.parquet").read_schema
 Search = Callable[..., Done]
 
 
@@ -102,6 +103,11 @@ def test_status_remove_and_export(search: Search, built: Path, photos: Path, wei
     assert f"model: {weights} (6 x float16" in status.out
     assert json.loads(search("status", built, "--json").out)["present"] == 7
     assert search("export", built, "--to", photos / "rows.parquet").out.endswith("rows.parquet: 8 rows\n")
+    assert search(
+        "export", built, "--to", photos / "names.parquet", "--columns", "size", "--no-vectors"
+    ).out.endswith("names.parquet: 8 rows\n")
+    assert read_schema(photos / "names.parquet").names == ["id", "size"]
+    assert search("remove", built, "--gone", "--dry-run").out == f"{built}: 1 rows would be deleted\n"
     assert search("remove", built, "--gone").out == f"{built}: 1 rows deleted\n"
     assert search("remove", built, "--where", "path LIKE '%/trip/%'").out == f"{built}: 4 rows deleted\n"
     assert "give one of --where SQL and --gone" in search("remove", built).err

@@ -12,6 +12,7 @@ EXAMPLES = """\
 examples:
   x2kit search remove photos.index --where "path LIKE '/home/me/photos/private/%'"
   x2kit search remove photos.index --gone
+  x2kit search remove photos.index --where "modified < '2010'" --dry-run
 """
 
 
@@ -22,14 +23,19 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--where", type=str, metavar="SQL", help='condition on the columns; "TRUE" for all rows'
     )
     parser.add_argument("--gone", action="store_true", help="rows of files that no longer exist")
+    parser.add_argument("--dry-run", action="store_true", help="count the rows, delete none")
 
 
 def run(options: jsonargparse.Namespace) -> int:
     """Delete, free the space, and print the number of rows."""
     if (options.where is None) == (not options.gone):
         raise X2KitError("give one of --where SQL and --gone")
+    where = "gone IS NOT NULL" if options.gone else options.where
     with open_index(options) as index:
-        count = index.remove("gone IS NOT NULL" if options.gone else options.where)
+        if options.dry_run:
+            print(f"{options.index}: {index.table.count(where)} rows would be deleted")
+            return 0
+        count = index.remove(where)
         index.compact()
     print(f"{options.index}: {count} rows deleted")
     return 0
