@@ -118,7 +118,7 @@ def test_a_file_that_vanished_is_noted_and_not_reranked(opened: SearchIndex, pho
     Path(first).unlink()
     results = opened.query("a red dog", k=8, rerank=3)
     assert results.hits[2].path == first
-    assert results.notes == [f"not re-ranked: no image at {first}"]
+    assert results.notes == [f"not re-ranked: {first}: no image at {first}"]
 
 
 def test_files_outside_the_indexed_folders_are_not_opened(

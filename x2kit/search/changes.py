@@ -42,7 +42,8 @@ class KnownFiles:
     by_hash: dict[str, str] = field(default_factory=dict)
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """Share of the files: those whose hashed path modulo `count` is `index`."""
 
     index: int = 0

@@ -14,7 +14,8 @@ from PIL import Image
 from x2kit.data.media.images import decode
 from x2kit.data.media.video_files import decode_frames
 from x2kit.data.storage.files import open_file
-from x2kit.errors import DataError, Reason
+from x2kit.errors import DataError
+from x2kit.evaluation.report.visible import visible
 from x2kit.inference.results import InputError
 from x2kit.plugin.indexes import BuildReport, Hit, Index, Progress, Rows
 from x2kit.search.binding import BoundModel, LoadOptions
@@ -162,11 +163,11 @@ class SearchIndex:
         self, query: Query, hits: Sequence[SearchHit], count: int, notes: list[str]
     ) -> list[SearchHit]:
         """Order the first hits by the mean log probability of the texts; those that cannot be opened follow."""
-        images: list[Image.Image] = []
+        images: list[Any] = []
         readable, unreadable = [], []
         for hit in hits[:count]:
             try:
-                images.append(self.open(hit))
+                images.append(self._readable(hit))
                 readable.append(hit)
             except DataError as error:
                 notes.append(f"not re-ranked: {error}")
@@ -187,32 +188,40 @@ class SearchIndex:
 
     def _located(self, query: Query, hit: SearchHit, notes: list[str]) -> SearchHit:
         try:
-            boxes = self.model.locate(self.open(hit), query.sentences[0][0]).boxes
+            boxes = self.model.locate(self._readable(hit), query.sentences[0][0]).boxes
         except DataError as error:
             notes.append(f"not located: {error}")
             return hit
         return replace(hit, box=boxes[0]) if boxes else hit
 
-    def open(self, hit: SearchHit) -> Image.Image:
-        """Decode the image of a hit, or the frame of a video.
+    def source(self, hit: SearchHit) -> Any:
+        """Return a hit as an input of the model: path, URL, bytes, or the frame of a video.
 
         Raises: DataError if the file is outside the allowed folders, missing, or damaged.
         """
-        offset = hit.columns.get("offset")
+        offset, frame = hit.columns.get("offset"), hit.columns.get("frame")
         location = hit.path if offset is None else shard_of(hit.path)
         require_root(location, self._roots)
-        if kind_of(hit.path) == "video" and offset is None:
-            number = hit.columns.get("frame") or 0
-            with open_file(location) as file:
-                (image,) = decode_frames(file, lambda _: [number], location)
-            return image
-        if offset is None:
-            image = decode(location)
-        else:
-            image = decode(read_content(location, offset, hit.columns.get("size") or 0))
-        if not isinstance(image, Image.Image):
-            raise DataError(f"{hit.path}: not an image of 8 bits", reason=Reason.IMAGE_TOO_DEEP)
+        if offset is not None:
+            return read_content(location, offset, hit.columns.get("size") or 0)
+        if frame is None:
+            return location
+        with open_file(location) as file:
+            (image,) = decode_frames(file, lambda _: [frame], location)
         return image
+
+    def open(self, hit: SearchHit) -> Image.Image:
+        """Decode the image of a hit for display, of a video one frame. Raises as `source`."""
+        if kind_of(hit.path) == "video" and hit.columns.get("offset") is None:
+            hit = replace(hit, columns={**hit.columns, "frame": hit.columns.get("frame") or 0})
+        spec = self.model.module.image_spec
+        return visible(decode(self.source(hit), spec.channels, spec.value_range), spec)
+
+    def _readable(self, hit: SearchHit) -> Any:
+        """Return a hit as an input of the model. Raises DataError if the model cannot read it."""
+        source = self.source(hit)
+        self.model.reader.read_one(source)
+        return source
 
     def add(
         self, files: Sequence[str | Path], columns: Mapping[str, Sequence[Any]] | None = None

@@ -120,12 +120,9 @@ def create_table(location: str, config: IndexConfig, plugins: Sequence[str], spe
         try:
             table = config.create(location, spec)
         except DataError:
-            try:
-                table = config.open(location)
-            except DataError:
-                table = None
-            if table is None or table.spec.to_dict() != spec.to_dict():
+            if (found := _equal_table(location, config, spec)) is None:
                 raise
+            table = found
     manifest = {
         "x2kit_index": _FORMAT,
         "id": secrets.token_hex(8),
@@ -135,6 +132,18 @@ def create_table(location: str, config: IndexConfig, plugins: Sequence[str], spe
     }
     write_json(location, MANIFEST, manifest)
     return table
+
+
+def _equal_table(location: str, config: IndexConfig, spec: IndexSpec) -> Index | None:
+    """Open the table of this description; None without one."""
+    try:
+        table = config.open(location)
+    except DataError:
+        return None
+    if table.spec.to_dict() == spec.to_dict():
+        return table
+    table.close()
+    return None
 
 
 def open_table(location: str, config: IndexConfig) -> Index:
