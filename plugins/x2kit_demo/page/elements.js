@@ -13,7 +13,8 @@ export function element(name, settings = {}, ...children) {
   return made;
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 2 : 1)} %`;
+/** Format a share; null (a part that the model lacks) is a dash. */
+export const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 2 : 1)} %`;
 
 /** Build a list of texts with numbers and bars; `colors` and `about` are optional, by position. */
 export function scoreList(rows, { colors = [], about = [] } = {}) {

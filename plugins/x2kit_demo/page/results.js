@@ -14,10 +14,11 @@ export const draw = {
   locate: ({ locations }) => {
     drawBoxes(locationBoxes(locations));
     const rows = locations.flatMap(({ text, boxes }, index) => boxes.map((box, place) => ({ text, box, place, color: colors[index % colors.length] })));
-    return scoreList(rows.map(({ text, box }) => ({ text, share: box.probability })), {
+    const list = scoreList(rows.map(({ text, box }) => ({ text, share: box.probability })), {
       colors: rows.map(({ color }) => color),
       about: rows.map(({ box, place }) => `${place ? `candidate ${place + 1}: ` : ""}x, y, width, height: ${pixels(box)} pixels`),
     });
+    return element("div", {}, list, element("p", { className: "quiet" }, locations[0].method));
   },
 
   explain: (found) => {

@@ -115,9 +115,10 @@ def photograph_docs(arguments: Sequence[str]) -> None:
         browser.choose(1)
         browser.submit("locate", texts="person\nfunkelnde sterne\n手の甲")
         browser.photograph(place / "locate.png")
-        browser.choose(2)
-        browser.submit("explain", text="confused face")
+        browser.choose(9)
+        browser.submit("explain", text="octopus")
         browser.photograph(place / "explain.png")
+        browser.choose(2)
         browser.submit("classify", labels="shield\nant\noctopus\ncarrot")
         browser.photograph(place / "classify.png")
     with serve(questions_run, "--examples", examples) as address, open_page(address) as browser:
