@@ -23,7 +23,7 @@ def test_show_prints_the_recipe_with_the_place_of_each_value(x2kit: Run) -> None
     done = x2kit("recipes", "show", "good.yaml", "--config", "overlays/bf16", "--training.seed", "7")
     assert done.status == 0
     lines = done.out.splitlines()
-    assert "  steps: 10  # good.yaml:29" in lines
+    assert "  steps: 10  # good.yaml:27" in lines
     assert "  precision: bf16  # recipes/overlays/bf16.yaml:3" in lines
     assert "  seed: 7  # command line" in lines
     assert "  weight_decay: 0.01  # default" in lines
@@ -69,7 +69,7 @@ def test_validate_names_the_faults_of_every_recipe(x2kit: Run, folder: Path) -> 
     assert done.out.startswith("good.yaml: ok\n")
     assert (
         done.err.splitlines()[0]
-        == "one.yaml:29: training.steps: should be greater than or equal to 0, found -1"
+        == "one.yaml:27: training.steps: should be greater than or equal to 0, found -1"
     )
     assert done.err.splitlines()[1] == "two.yaml:4: model.vision.init_args.w: unknown key"
 

@@ -167,4 +167,4 @@ def test_warnings_are_printed_at_the_start(x2kit: Run, calls: Calls) -> None:
     done = x2kit("train", "good.yaml", "--training.lr", "2.5e-3", "--run-dir", "run")
     assert done.status == 0
     assert "warning: command line: training.lr: 0.0025 is 25 times" in done.out
-    assert "warning: good.yaml:28: training.warmup: 2500 warm-up steps exceed the 10" in done.out
+    assert "warning: good.yaml:26: training.warmup: 2500 warm-up steps exceed the 10" in done.out

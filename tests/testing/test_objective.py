@@ -77,7 +77,7 @@ class Counts:
         (lambda: Learns(2, 2), "it has parameters, weight, bias, which nothing would train or save"),
         (lambda: lambda f: (f.first - f.second).square().sum(1), "it is no scalar"),
         (lambda: lambda f: distance(f).bfloat16(), "make its inputs float"),
-        (lambda: lambda f: distance(f) / 0, "of a image-text stream with torch.float32 it is inf"),
+        (lambda: lambda f: distance(f) / 0, "of a stream of images with torch.float32 it is inf"),
         (lambda: lambda f: distance(f) + f.summary.float().mean(), "it raised AttributeError: 'NoneType'"),
         (lambda: lambda f: distance(f).detach(), "the loss has no graph"),
         (lambda: lambda f: distance(f) * 0, "all gradients are 0"),
