@@ -31,7 +31,7 @@ def add_model_arguments(parser: jsonargparse.ArgumentParser, inputs: str = "+") 
     given = parser.add_argument(
         "inputs", nargs=inputs, type=str, metavar="INPUT", help="files, URLs, folders, patterns or -"
     )
-    given.complete = FILES  # type: ignore[attr-defined]
+    given.complete = FILES
     parser.add_argument(
         "--model",
         type=str,
