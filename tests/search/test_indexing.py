@@ -216,12 +216,13 @@ def test_a_list_brings_columns(index: Index, photos: Path, place: Path, encoded:
         {"image": "../outside.png"},
         {"image": "https://example.org/a.png"},
         {"caption": "no image"},
+        {"image": "0.png", "Tag": "again"},
     ]
     names = photos / "list.jsonl"
     names.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n")
     report = index(names)
     assert report.added == 2
-    assert [error.name for error in report.broken] == [f"{names}:{line}" for line in range(3, 8)]
+    assert [error.name for error in report.broken] == [f"{names}:{line}" for line in range(3, 9)]
     rows_of = {path: columns for path, (_, columns) in table(place).items()}
     first, second = rows_of[str(photos / "0.png")], rows_of[str(photos / "trip" / "1.png")]
     assert (first["tag"], first["meta_size"], first["year"], first["notes"]) == (

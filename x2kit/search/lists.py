@@ -76,20 +76,27 @@ def is_list(location: str) -> bool:
 
 
 def list_entries(location: str, options: ListOptions) -> Iterator[Entry | Broken]:
-    """Yield the files of a list. Raises DataError if the list cannot be read."""
+    """Yield the files of a list, each once. Raises DataError if the list cannot be read."""
 
-    def entry(row: tuple[str, Mapping[str, Any] | DataError]) -> Entry | Broken:
+    def entry(row: tuple[str, Mapping[str, Any] | DataError]) -> tuple[str, Entry | str]:
         name, fields = row
         try:
             if isinstance(fields, DataError):
                 raise fields
-            return _entry(fields, location, options)
+            return name, _entry(fields, location, options)
         except DataError as error:
             return name, str(error)
 
     rows = _parquet_rows(location) if location.lower().endswith(".parquet") else _json_rows(location)
+    seen: dict[str, str] = {}
     with ThreadPoolExecutor(_STAT_THREADS) as pool:  # a remote store answers each question in milliseconds
-        yield from pool.map(entry, rows)
+        for name, found in pool.map(entry, rows):
+            if isinstance(found, str):
+                yield name, found
+            elif (first := seen.setdefault(found.path, name)) != name:
+                yield name, f"{found.path} is the file of {first}, too, which counts"
+            else:
+                yield found
 
 
 def _entry(fields: Mapping[str, Any], location: str, options: ListOptions) -> Entry:
