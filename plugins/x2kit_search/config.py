@@ -77,7 +77,7 @@ class LanceDB(IndexConfig):
 
     exact_below: int = Field(100_000, ge=0, description="rows below which no approximate index is built")
     partition_size: int = Field(2048, gt=0, description="rows per partition of the approximate index")
-    nprobes: int = Field(24, gt=0, description="partitions searched; more find more of the exact hits")
+    nprobes: int = Field(96, gt=0, description="partitions searched; more find more of the exact hits")
     refine: int = Field(
         10, gt=0, description="candidates compared by their stored vectors, as a multiple of k"
     )
