@@ -54,7 +54,7 @@ def test_a_misspelt_subcommand_names_the_nearest(x2kit: Run) -> None:
     assert x2kit("trian") == (
         2,
         "",
-        f"x2kit has no subcommand 'trian'; nearest: train\n  subcommands: {', '.join(cli.SUBCOMMANDS)}, emoji\n",
+        f"x2kit has no subcommand 'trian'; nearest: train\n  subcommands: {', '.join(cli.SUBCOMMANDS)}, demo, emoji\n",
     )
 
 

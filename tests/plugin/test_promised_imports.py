@@ -12,7 +12,7 @@ import pytest
 from x2kit.plugin import toolkit
 
 ROOT = Path(__file__).parents[2]
-PROMISED = {"x2kit.plugin", "x2kit.plugin.toolkit", "x2kit.errors"}
+PROMISED = {"x2kit", "x2kit.plugin", "x2kit.plugin.toolkit", "x2kit.errors"}
 NAMES = {"module": "my_plugin", "class_name": "Mine", "name": "mine", "kind": "vision"}
 
 

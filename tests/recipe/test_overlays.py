@@ -57,6 +57,7 @@ def has_all_heads(resolved: ResolvedRecipe) -> bool:
     return {"itc", "itm", "mlm", "bbox"} <= set(resolved.recipe.model.heads.built)
 
 
+@pytest.mark.slow
 def test_every_shipped_recipe_validates_alone_and_under_each_overlay() -> None:
     swapped: set[Any] = set()
     for recipe in RECIPES:

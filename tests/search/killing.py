@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -26,14 +27,18 @@ def context() -> ForkServerContext:
 
 
 def index_slowly(photos: Path, place: Path, weights: Path, started: Event) -> None:
-    """Index with a pause of some milliseconds before each batch of four files, which is written at once."""
+    """Index with a pause of some milliseconds before each batch of four files, which is written at once.
+
+    `started` is set once a batch is written; the last one is held back, so that the process does not end by itself.
+    """
     stream = Model.stream_images
 
     def slow(self: Model, images: Any, **settings: Any) -> Iterator[Any]:
-        for batch in stream(self, images, **{**settings, "batch_size": BATCH}):
-            started.set()
+        for batch, _ in pairwise(stream(self, images, **{**settings, "batch_size": BATCH})):
             time.sleep(0.005)
             yield batch
+            started.set()
+        time.sleep(600)
 
     Model.stream_images = slow  # type: ignore[method-assign]
     indexing.COMMIT_ROWS = BATCH

@@ -29,12 +29,11 @@ def kill_and_resume(folder: Path, weights: Path, model: Model, kills: int) -> No
         process.start()
         assert started.wait(60)
         process.join(moments.uniform(0.0, 0.1))
-        assert process.is_alive(), "write more files: the run ended before it was killed"
         process.kill()
         process.join()
         assert process.exitcode == -9
         before, rows = rows, len(table(place)) if has_index(str(place)) else 0
-        assert rows >= before
+        assert rows > before
         assert rows % BATCH == 0
     assert 0 < rows < len(files)
     report = index_folders([photos], place, model, OPTIONS)
