@@ -39,18 +39,23 @@ def add_model_arguments(parser: jsonargparse.ArgumentParser, inputs: str = "+") 
         metavar="MODEL",
         help="a run or weights directory, an official checkpoint, or hf-hub:ORGANISATION/NAME",
     )
-    parser.add_argument(
-        "--device", type=str, default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps"
-    )
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="fp32", help="of matrix products"
-    )
+    add_device_arguments(parser)
     parser.add_argument(
         "--tokenizer", type=str, metavar="NAME_OR_DIR", help="of an official checkpoint, which has none"
     )
     add_plugin_argument(parser)
     parser.add_argument(
         "--trust-plugins", action="store_true", help="import the plugins that the weights name"
+    )
+
+
+def add_device_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Add `--device` and `--precision`."""
+    parser.add_argument(
+        "--device", type=str, default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps"
+    )
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="fp32", help="of matrix products"
     )
 
 

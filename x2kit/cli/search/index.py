@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jsonargparse
 import yaml
 
+from x2kit.cli.inference.options import add_batch_arguments, add_device_arguments
 from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import X2KitError
 
@@ -60,12 +61,8 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--part", type=str, default="1/1", metavar="K/N", help="index part K of N of the files"
     )
     parser.add_argument("--retry-broken", action="store_true", help="try unreadable files again")
-    parser.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="images of one pass of the model"
-    )
-    parser.add_argument("--workers", type=int, metavar="N", help="decoding threads; one a core by default")
-    parser.add_argument("--device", type=str, default="auto", help="device of the model")
-    parser.add_argument("--precision", type=str, default="fp32", help="fp32, bf16, fp16 or auto")
+    add_batch_arguments(parser, 64, workers=True)
+    add_device_arguments(parser)
     parser.add_argument(
         "--no-build", action="store_true", help="build no approximate index in the background"
     )
@@ -75,7 +72,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 def _add_table_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--store", type=str, metavar="NAME", help="component of the table: x2kit plugins list --kind index"
+        "--store",
+        type=str,
+        metavar="NAME",
+        help="component of the table, by default LanceDB; others: x2kit plugins list --kind index",
     )
     parser.add_argument(
         "--store-settings", type=str, default="{}", metavar="YAML", help="settings of the component"
