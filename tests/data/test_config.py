@@ -28,6 +28,7 @@ def test_region_streams_draw_records_in_the_proportion_of_the_paper() -> None:
     assert stream("RegionText", batch_size=128).records_a_step == 50
     assert stream("RegionText", batch_size=128, block=4).records_a_step == 52
     assert stream("RegionText", batch_size=128, max_images=30).records_a_step == 30
+    assert stream("RegionText", batch_size=10**400).records_a_step == 10**400 * 50 // 128
     assert stream("ImageText", batch_size=128).records_a_step == 128
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field
@@ -55,7 +54,8 @@ class RegionText(PretrainingConfig):
 
     def records(self, rows: int, block: int) -> int:
         """Images per step: `max_images`, or in proportion to the rows."""
-        return self.max_images or math.ceil(rows * 50 / 128 / block) * block
+        blocks = -(-rows * 50 // (128 * block))  # rounded up; in integers, as a float has a largest value
+        return self.max_images or blocks * block
 
     def scaled(self, factor: int) -> Self:
         """Multiply `max_images`."""
