@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice
 from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.search.conftest import OPTIONS
 from x2kit.inference import Model, load
 from x2kit.search import index_folders, indexing
 
-BATCH = 4
+BATCH, MOST = 4, 6
 
 
 def context() -> ForkServerContext:
@@ -29,12 +29,12 @@ def context() -> ForkServerContext:
 def index_slowly(photos: Path, place: Path, weights: Path, started: Event) -> None:
     """Index with a pause of some milliseconds before each batch of four files, which is written at once.
 
-    `started` is set once a batch is written; the last one is held back, so that the process does not end by itself.
+    `started` is set once a batch is written. After MOST batches the process waits to be killed.
     """
     stream = Model.stream_images
 
     def slow(self: Model, images: Any, **settings: Any) -> Iterator[Any]:
-        for batch, _ in pairwise(stream(self, images, **{**settings, "batch_size": BATCH})):
+        for batch in islice(stream(self, images, **{**settings, "batch_size": BATCH}), MOST):
             time.sleep(0.005)
             yield batch
             started.set()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.search.conftest import OPTIONS, write_image
-from tests.search.killing import BATCH, context, index_slowly
+from tests.search.killing import BATCH, MOST, context, index_slowly
 from tests.search.test_indexing import table
 from x2kit.inference import Model
 from x2kit.search import index_folders
@@ -19,7 +19,7 @@ from x2kit.search.manifest import has_index
 def kill_and_resume(folder: Path, weights: Path, model: Model, kills: int) -> None:
     """Kill runs at random moments, complete the index, and compare it with that of an uninterrupted run."""
     photos, place, whole = folder / "photos", folder / "index", folder / "whole"
-    files = [write_image(photos / f"{number}.png", number) for number in range(30 * kills)]
+    files = [write_image(photos / f"{number}.png", number) for number in range((MOST + 2) * BATCH * kills)]
     index_folders([photos], whole, model, OPTIONS)
     rows, moments = 0, random.Random(0)
     processes = context()
@@ -28,7 +28,7 @@ def kill_and_resume(folder: Path, weights: Path, model: Model, kills: int) -> No
         process = processes.Process(target=index_slowly, args=(photos, place, weights, started))
         process.start()
         assert started.wait(60)
-        process.join(moments.uniform(0.0, 0.1))
+        process.join(moments.uniform(0.0, 0.05))
         process.kill()
         process.join()
         assert process.exitcode == -9
