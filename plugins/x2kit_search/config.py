@@ -75,6 +75,8 @@ class LanceDB(IndexConfig):
     bit per number (IVF_RQ), and candidates are compared again by their stored vectors.
     """
 
+    default: ClassVar[bool] = True
+
     exact_below: int = Field(100_000, ge=0, description="rows below which no approximate index is built")
     partition_size: int = Field(2048, gt=0, description="rows per partition of the approximate index")
     nprobes: int = Field(96, gt=0, description="partitions searched; more find more of the exact hits")

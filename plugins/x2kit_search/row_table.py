@@ -247,12 +247,8 @@ def _transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE")
     """Run a block in a transaction. Raises DataError for an error of SQLite, such as a full disk."""
     try:
         connection.execute(begin)
-        try:
+        with connection:  # commits, or rolls back
             yield
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise DataError(f"the table cannot be read or written: {error}") from error
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchvision.ops import box_convert
 
 from x2kit.data.transforms.boxes import read_boxes
@@ -24,7 +23,7 @@ from x2kit.data.transforms.text import clean
 from x2kit.errors import DataError
 from x2kit.inference.inputs import Input, stack_decoded
 from x2kit.inference.results import Embeddings, InputError, Rectangle
-from x2kit.model.inputs import ImageInput, text_list
+from x2kit.model.inputs import ImageInput, pad_ids, text_list
 from x2kit.terminal import TaskProgress
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def embed_texts(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def embed(module: X2VLM, rows: Sequence[int]) -> tuple[Sequence[int], Vectors]:
-        ids, mask = pad([encoded[row] for row in rows], module.tokenizer.special.pad, module.device)
+        ids, mask = pad_ids([encoded[row] for row in rows], module.tokenizer.special.pad, module.device)
         with model.computing(module):
             return rows, module.project_texts(module.encode_texts(ids, mask)).cpu().numpy()
 
@@ -165,15 +164,6 @@ def clean_texts(texts: Sequence[str]) -> tuple[dict[int, str], list[InputError]]
         except DataError as error:
             errors.append(InputError(index, text, str(error)))
     return cleaned, errors
-
-
-def pad(encoded: Sequence[Sequence[int]], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pad token ids to the longest: ids [B, L] int64 and mask [B, L] bool."""
-    lengths = torch.tensor([len(ids) for ids in encoded])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    ids = torch.full(mask.shape, value)
-    ids[mask] = torch.tensor([id_ for row in encoded for id_ in row])
-    return ids.to(device), mask.to(device)
 
 
 def batched(inputs: Iterable[Input], batch_size: int) -> Iterator[list[Input]]:

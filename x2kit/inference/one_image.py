@@ -20,11 +20,10 @@ from x2kit.data.media.images import ImageLike
 from x2kit.data.media.videos import first_frame
 from x2kit.data.transforms.text import clean
 from x2kit.evaluation.report.visible import visible
-from x2kit.inference.embedding import pad
 from x2kit.inference.inputs import is_video, stack_decoded
 from x2kit.inference.results import Box
 from x2kit.model.device import autocast
-from x2kit.model.inputs import ImageInput, eight_bits
+from x2kit.model.inputs import ImageInput, eight_bits, pad_ids
 from x2kit.model.x2vlm import X2VLM, image_context
 from x2kit.plugin import Context, ImageSpec, VisionFeatures
 from x2kit.plugin.component_faults import component_faults
@@ -149,5 +148,5 @@ def encode_one(model: Model, image: ImageInput, texts: Sequence[str]) -> OneImag
     pixels = stack_decoded([shown], module.device)
     features = module.encode_video(pixels) if pixels.ndim == 5 else module.encode_images(pixels)
     encoded = model.tokenize([clean(text) for text in texts])
-    ids, mask = pad(encoded, module.tokenizer.special.pad, module.device)
+    ids, mask = pad_ids(encoded, module.tokenizer.special.pad, module.device)
     return OneImage(module, name, shown.size, features, ids, mask, module.encode_texts(ids, mask))

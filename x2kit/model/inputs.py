@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +28,15 @@ def text_list(texts: str | Iterable[str]) -> list[str]:
                 f"texts[{place}]: expected a str, found {type(text).__name__}", reason=Reason.FIELD_TYPE
             )
     return [str(text) for text in found]
+
+
+def pad_ids(encoded: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pad token ids to the longest: ids [B, L] int64 and mask [B, L] bool."""
+    lengths = torch.tensor([len(ids) for ids in encoded], dtype=torch.int64)
+    mask = torch.arange(int(lengths.max()) if len(encoded) else 0) < lengths[:, None]
+    ids = torch.full(mask.shape, pad, dtype=torch.int64)
+    ids[mask] = torch.tensor([id_ for row in encoded for id_ in row], dtype=torch.int64)
+    return ids.to(device), mask.to(device)
 
 
 def image_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:

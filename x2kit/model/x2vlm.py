@@ -18,7 +18,7 @@ from x2kit.data.transforms.view import read_image
 from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
-from x2kit.model.inputs import ImageInput, eight_bits, image_list, text_list
+from x2kit.model.inputs import ImageInput, eight_bits, image_list, pad_ids, text_list
 from x2kit.model.regions import patch_mask, patch_overlap
 from x2kit.plugin import (
     Context,
@@ -309,13 +309,7 @@ class X2VLM(nn.Module):
     def tokenize(self, texts: str | Iterable[str]) -> tuple[Tensor, Tensor]:
         """Clean texts as in training and tokenize them to ids [B, L] int64 and mask [B, L] bool."""
         encoded = self.tokenizer.encode([clean(text) for text in text_list(texts)], self.max_length)
-        length = max((len(ids) for ids in encoded), default=0)
-        ids = torch.full((len(encoded), length), self.tokenizer.special.pad)
-        for row, tokens in zip(ids, encoded, strict=True):
-            row[: len(tokens)] = torch.tensor(tokens)
-        lengths = torch.tensor([len(tokens) for tokens in encoded], dtype=torch.int64)
-        mask = torch.arange(length) < lengths[:, None]
-        return ids.to(self.device), mask.to(self.device)
+        return pad_ids(encoded, self.tokenizer.special.pad, self.device)
 
     @classmethod
     def from_pretrained(

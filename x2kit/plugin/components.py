@@ -399,10 +399,11 @@ class IndexConfig(ComponentConfig):
     """Settings of a vector index: a database that stores and searches embeddings, see `x2kit.plugin.Index`.
 
     The settings are stored beside the table, so that they must not hold secrets. `unsupported` names operators of SQL,
-    such as LIKE, that raise DataError in conditions.
+    such as LIKE, that raise DataError in conditions. `default` marks the component of new tables that name none.
     """
 
     kind: ClassVar[Kind] = "index"
+    default: ClassVar[bool] = False
     unsupported: ClassVar[frozenset[str]] = frozenset()
 
     @property

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from x2kit.data.storage.locations import is_url
 from x2kit.errors import DataError, X2KitError
+from x2kit.search.manifest import open_table, read_manifest
 
 if TYPE_CHECKING:
     from x2kit.inference.model import Model
+    from x2kit.plugin.indexes import Index
 
 NAME, FINGERPRINT = "model", "fingerprint"
 """Facts of a table: name and SHA-256 of its model."""
@@ -94,6 +96,24 @@ class BoundModel:
                 f"(SHA-256 {model.fingerprint[:12]}…); use the model of the index, or build a new one in another folder"
             )
         return model
+
+
+def open_bound(
+    location: str, model: Model | str | Path | None, load: LoadOptions
+) -> tuple[Index, BoundModel, str]:
+    """Open a table with its model; returns them with the id of the index.
+
+    Raises: DataError if there is no index, or another model encoded it.
+    """
+    manifest = read_manifest(location)
+    table = open_table(location, manifest.config(location, load.plugins, load.trust_plugins))
+    bound = BoundModel(model, table.spec.facts, load)
+    try:
+        bound.check()
+    except X2KitError:
+        table.close()
+        raise
+    return table, bound, manifest.id
 
 
 def absolute_name(name: str) -> str:

@@ -18,7 +18,7 @@ from x2kit.errors import DataError
 from x2kit.evaluation.report.visible import visible
 from x2kit.inference.results import InputError
 from x2kit.plugin.indexes import BuildReport, Hit, Index, Progress, Rows
-from x2kit.search.binding import BoundModel, LoadOptions
+from x2kit.search.binding import BoundModel, LoadOptions, open_bound
 from x2kit.search.encoding import EncodingOptions, columns_of, encode_files, read_ahead, to_rows
 from x2kit.search.entries import kind_of, read_content, shard_of
 from x2kit.search.listing import absolute, list_sources
@@ -27,9 +27,7 @@ from x2kit.search.manifest import (
     BUILD,
     FRAMES,
     known_roots,
-    open_table,
     read_json,
-    read_manifest,
     require_root,
     write_json,
 )
@@ -64,17 +62,9 @@ def open_index(
     Raises: DataError if there is no index, or another model encoded it.
     """
     location = absolute(location)
-    allowed = tuple(map(str, plugins))
-    manifest = read_manifest(location)
-    table = open_table(location, manifest.config(location, allowed, trust_plugins))
-    load = LoadOptions(device, plugins=allowed, trust_plugins=trust_plugins)
-    bound = BoundModel(model, table.spec.facts, load)
-    try:
-        bound.check()
-    except BaseException:
-        table.close()
-        raise
-    return SearchIndex(location, table, bound, [*known_roots(manifest.id), *map(absolute, roots)])
+    load = LoadOptions(device, plugins=tuple(map(str, plugins)), trust_plugins=trust_plugins)
+    table, bound, index_id = open_bound(location, model, load)
+    return SearchIndex(location, table, bound, [*known_roots(index_id), *map(absolute, roots)])
 
 
 class SearchIndex:
@@ -174,12 +164,14 @@ class SearchIndex:
                 unreadable.append(hit)
         if not images:
             return list(hits)
-        total = sum(weight for _, weight in query.sentences)
-        logs = np.zeros(len(images))
-        for text, weight in query.sentences:
-            matches = self.model.match(images, text)
-            found = np.array([match.probability for match in matches])
-            logs += weight / total * np.log(np.maximum(found, np.finfo(np.float32).tiny))
+        import torch
+
+        from x2kit.inference.matching import score_pairs
+
+        texts, weights = zip(*query.sentences, strict=True)
+        pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(texts)))
+        found = score_pairs(self.model, images, texts, pairs).probabilities.view(len(images), -1).numpy()
+        logs = np.log(np.maximum(found, np.finfo(np.float32).tiny)) @ (np.array(weights) / sum(weights))
         scored = [
             replace(hit, probability=float(np.exp(one))) for hit, one in zip(readable, logs, strict=True)
         ]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from x2kit.data.storage.locations import is_url
 from x2kit.distributed.processes import ALONE, Processes
-from x2kit.errors import DataError, X2KitError
+from x2kit.errors import DataError
 from x2kit.inference.results import InputError
 from x2kit.plugin.indexes import ColumnType, Index, IndexSpec
-from x2kit.search.binding import BoundModel, LoadOptions
+from x2kit.search.binding import BoundModel, LoadOptions, open_bound
 from x2kit.search.changes import Changes, KnownFiles, Part, find_changes, read_known
 from x2kit.search.encoding import (
     Encoded,
@@ -32,15 +32,12 @@ from x2kit.search.entries import Entry
 from x2kit.search.listing import Listing, absolute, list_sources
 from x2kit.search.lists import OWN_COLUMNS, ListOptions, column_types
 from x2kit.search.manifest import (
-    DEFAULT_STORE,
     FRAMES,
     REGIONS,
     BrokenFiles,
     create_table,
     has_index,
-    open_table,
     quoted,
-    read_manifest,
     remember_roots,
     store_config,
 )
@@ -64,7 +61,7 @@ class IndexOptions:
     """Settings of `index_folders`; those of the table apply when it is created.
 
     Attributes:
-        store: component of the table, by name.
+        store: component of the table, by name; None for the default one.
         settings: of the component.
         dtype: type of the stored vectors.
         columns: types of metadata columns; None takes the fields of the lists.
@@ -78,7 +75,7 @@ class IndexOptions:
         load: how the model is loaded.
     """
 
-    store: str = DEFAULT_STORE
+    store: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     dtype: Literal["float16", "float32"] = "float16"
     columns: Mapping[str, ColumnType] | None = None
@@ -158,17 +155,13 @@ def _open_or_create(
 def _open(
     location: str, model: Model | str | Path | None, options: IndexOptions
 ) -> tuple[Index, BoundModel, str]:
-    manifest = read_manifest(location)
-    config = manifest.config(location, options.load.plugins, options.load.trust_plugins)
-    table = open_table(location, config)
-    bound = BoundModel(model, table.spec.facts, options.load)
+    table, bound, index_id = open_bound(location, model, options.load)
     try:
-        bound.check()
         _check_settings(table.spec, options, location)
-    except X2KitError:
+    except DataError:
         table.close()
         raise
-    return table, bound, manifest.id
+    return table, bound, index_id
 
 
 def _check_settings(spec: IndexSpec, options: IndexOptions, location: str) -> None:

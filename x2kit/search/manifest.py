@@ -29,10 +29,10 @@ from x2kit.plugin.components import IndexConfig
 from x2kit.plugin.indexes import Index, IndexSpec
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.loading.trust import state_folder, trusted
+from x2kit.plugin.registry import Registry
 from x2kit.search.entries import Entry
 
 MANIFEST, BUILD = "x2kit-index.json", "x2kit-build.json"
-DEFAULT_STORE = "LanceDB"
 FRAMES, REGIONS = "frames", "regions"
 """Facts of a table: what is encoded of a file."""
 _FORMAT = 1
@@ -60,10 +60,15 @@ class Manifest:
         return store_config(self.store, self.settings, [*names, *allowed])
 
 
-def store_config(store: str, settings: Mapping[str, Any], plugins: Sequence[str] = ()) -> IndexConfig:
-    """Build an index component by name. Raises X2KitError for an unknown name or invalid settings."""
+def store_config(store: str | None, settings: Mapping[str, Any], plugins: Sequence[str] = ()) -> IndexConfig:
+    """Build an index component by name, by default the one that is declared `default`.
+
+    Raises: X2KitError for an unknown name or invalid settings, or without a name if not one component is the default.
+    """
     loaded = load_plugins(plugins)
     loaded.require(plugins)
+    if store is None:
+        store = _default_store(loaded.registry)
     component = loaded.registry.get("index", store)
     try:
         config = component(**settings)
@@ -73,6 +78,17 @@ def store_config(store: str, settings: Mapping[str, Any], plugins: Sequence[str]
     assert isinstance(config, IndexConfig)
     config.check()
     return config
+
+
+def _default_store(registry: Registry) -> str:
+    kinds = [entry.component for entry in registry if issubclass(entry.component, IndexConfig)]
+    found = [component.component_name() for component in kinds if component.default]
+    if len(found) != 1:
+        raise X2KitError(
+            f"{len(found)} components are the default store ({', '.join(found) or 'none'}); choose one: --store NAME, "
+            "see x2kit plugins list --kind index"
+        )
+    return found[0]
 
 
 def has_index(location: str) -> bool:

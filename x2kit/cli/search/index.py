@@ -75,7 +75,7 @@ def _add_table_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--store",
         type=str,
         metavar="NAME",
-        help="component of the table, by default LanceDB; others: x2kit plugins list --kind index",
+        help="component of the table, see x2kit plugins list --kind index",
     )
     parser.add_argument(
         "--store-settings", type=str, default="{}", metavar="YAML", help="settings of the component"
@@ -126,7 +126,6 @@ def _options(options: jsonargparse.Namespace) -> IndexOptions:
     from x2kit.search.changes import Part
     from x2kit.search.indexing import IndexOptions
     from x2kit.search.lists import ListOptions
-    from x2kit.search.manifest import DEFAULT_STORE
 
     try:
         number, count = (int(part) for part in options.part.split("/"))
@@ -135,7 +134,7 @@ def _options(options: jsonargparse.Namespace) -> IndexOptions:
     if not 1 <= number <= count:
         raise X2KitError(f"--part: expected K/N with K from 1 to N, such as 2/8, found {options.part}")
     return IndexOptions(
-        store=options.store or DEFAULT_STORE,
+        store=options.store,
         settings=_settings(options.store_settings),
         dtype=options.dtype,
         columns=_columns(options.columns),
