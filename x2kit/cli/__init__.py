@@ -17,7 +17,7 @@ from types import ModuleType
 import jsonargparse
 
 import x2kit
-from x2kit.cli import inference
+from x2kit.cli import evaluation, inference, sharing
 from x2kit.cli.completion import PrintCompletion
 from x2kit.cli.parser import ArgumentParser, HelpFormatter
 from x2kit.cli.plugin_subcommands import help_stub, installed_subcommands, load_module
@@ -90,8 +90,10 @@ def _has_actions(parser: jsonargparse.ArgumentParser, subcommand: str) -> bool:
 
 def module_name(subcommand: str) -> str:
     """Return the name of the module of an own subcommand."""
-    folder = "inference." if subcommand in inference.SUBCOMMANDS else ""
-    return f"x2kit.cli.{folder}{subcommand}"
+    for package in (evaluation, inference, sharing):
+        if subcommand in package.SUBCOMMANDS:
+            return f"{package.__name__}.{subcommand}"
+    return f"x2kit.cli.{subcommand}"
 
 
 def _module(subcommand: str) -> ModuleType:

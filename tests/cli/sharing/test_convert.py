@@ -14,11 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import BertTokenizerFast
 
+from tests.cli.conftest import Done
 from tests.interop import made
 from x2kit.interop import convert as interop
 from x2kit.model import load
-
-from .conftest import Done
 
 Subcommand = Callable[..., Done]
 Tensors = dict[str, Tensor]

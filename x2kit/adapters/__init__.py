@@ -1,0 +1,1 @@
+"""A model as other libraries expect it: open_clip, clip_benchmark, mteb. Imports no torch."""

@@ -1,0 +1,6 @@
+"""Measure models and show what was measured: one module per subcommand. Imports no torch."""
+
+from __future__ import annotations
+
+SUBCOMMANDS = ("evaluate", "iglue", "report")
+"""Subcommands whose modules lie in this package."""

@@ -1,0 +1,6 @@
+"""Exchange models with others: one module per subcommand. Imports no torch."""
+
+from __future__ import annotations
+
+SUBCOMMANDS = ("convert",)
+"""Subcommands whose modules lie in this package."""

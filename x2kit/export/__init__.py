@@ -1,0 +1,1 @@
+"""Export a model to torch.export and ONNX programs. Imports no torch."""
