@@ -50,7 +50,7 @@ class Pictures:
         Returns: its id; width and height in pixels.
         Raises: DataError if it cannot be decoded.
         """
-        image = x2kit.ImageLike(content)
+        image = x2kit.ImageLike(content, upright=True)
         image.load()
         key = self._key(content)
         with self._lock:
@@ -95,7 +95,7 @@ def encode(opener: Opener, longest: int) -> bytes:
         longest: longer side in pixels; smaller images keep their size.
     Raises: DataError if the image cannot be decoded.
     """
-    image = x2kit.ImageLike(opener())
+    image = x2kit.ImageLike(opener(), upright=True)
     fitting = [factor for factor in (8, 4, 2) if max(image.size) // factor >= longest]
     decoded = image.load(fitting[0] if fitting else 1)
     assert isinstance(decoded, Image.Image)  # arrays are for encoders of other channels

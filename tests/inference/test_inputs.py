@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as F
 
 from x2kit.errors import DataError
 from x2kit.inference import Model, inputs
 from x2kit.inference.inputs import Decoded, Reader, is_video
+from x2kit.inference.one_image import Picture
 
 from .conftest import picture
 
@@ -64,6 +65,17 @@ def test_every_form_of_an_image_is_decoded_as_its_file(
 ) -> None:
     _, found = user.reader.read_one(form(files[0]))
     assert_close(found.tensor(), user.module.read(files[0])[0], rtol=0, atol=0)
+
+
+def test_a_photo_stored_sideways_is_seen_and_drawn_upright(user: Model, tmp_path: Path) -> None:
+    upright = picture(3)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    _, found = user.reader.read_one(tmp_path / "phone.png")
+    assert found.size == upright.size
+    assert np.array_equal(found.pixels, user.reader.read_one(upright)[1].pixels)
+    assert Picture(tmp_path / "phone.png", user.reader.spec).open().size == upright.size
 
 
 def test_an_iterator_is_read_no_further_than_needed(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

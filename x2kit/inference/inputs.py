@@ -138,7 +138,8 @@ class Reader:
     def _decode(self, source: ImageInput) -> Decoded:
         eight = self.spec.value_range is None
         if not is_video(source):
-            image = ImageLike(eight_bits(source, eight), self.spec.channels, self.spec.value_range)
+            content = eight_bits(source, eight)
+            image = ImageLike(content, self.spec.channels, self.spec.value_range, upright=True)
             return Decoded(whole_image(image, self.spec), image.size)
         if self.frames is None:
             raise DataError(

@@ -127,7 +127,7 @@ class Picture(NamedTuple):
         if is_video(shown):
             shown = first_frame(shown if isinstance(shown, str | Path) else list(shown))
         shown = eight_bits(shown, self.spec.value_range is None)
-        loaded = ImageLike(shown, self.spec.channels, self.spec.value_range).load()
+        loaded = ImageLike(shown, self.spec.channels, self.spec.value_range, upright=True).load()
         return visible(loaded, self.spec).convert("RGB")
 
 

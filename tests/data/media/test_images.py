@@ -95,3 +95,48 @@ def test_damaged_pixels_are_found_on_load() -> None:
     with pytest.raises(DataError) as found:
         one_image.load(2)
     assert found.value.reason == "image not readable"
+
+
+def phone_photo(orientation: int) -> tuple[bytes, Image.Image]:
+    """Encode a picture that a viewer shows upright, stored as a phone stores it, and return it as shown."""
+    shown = Image.new("RGB", (32, 16), "blue")
+    shown.paste("red", (0, 0, 16, 16))
+    undo = {
+        1: None,
+        3: Image.Transpose.ROTATE_180,
+        6: Image.Transpose.ROTATE_90,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = shown if undo[orientation] is None else shown.transpose(undo[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    stored.save(buffer, "PNG", exif=exif)
+    return buffer.getvalue(), shown
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_phone_photo_is_turned_upright_where_asked(orientation: int) -> None:
+    content, shown = phone_photo(orientation)
+    image = ImageLike(content, upright=True)
+    assert image.size == shown.size
+    assert np.array_equal(np.asarray(image.load()), np.asarray(shown))
+    stored = Image.open(io.BytesIO(content))
+    assert ImageLike(content).size == stored.size  # training: boxes refer to the stored pixels
+    assert ImageLike(stored, upright=True).size == stored.size
+
+
+def test_a_turned_jpeg_is_reduced_before_it_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 32), "red").save(buffer, "JPEG", exif=exif)
+    image = ImageLike(buffer.getvalue(), upright=True)
+    assert image.size == (32, 64)
+    assert image.load(2).size == (16, 32)  # type: ignore[union-attr]
+
+
+def test_a_damaged_orientation_leaves_an_image_as_stored() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(buffer, "JPEG", exif=b"Exif\x00\x00no directory at all")
+    assert ImageLike(buffer.getvalue(), upright=True).size == (8, 4)

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from x2kit.data.media.pixel_arrays import (
     NPY,
@@ -35,6 +35,8 @@ REDUCTIONS = (8, 4, 2)
 Loaded: TypeAlias = Image.Image | Numbers
 """A decoded image: a PIL image for 8 bits in grey or colour, else an array [H, W, C]."""
 _MODES = {1: "L", 3: "RGB"}
+_TURNED_SIDEWAYS = range(5, 9)
+"""Values of Exif's orientation that exchange width and height."""
 _WARNING_FILTERS = Lock()
 """Held while the filters of warnings are changed, which all threads share."""
 _SIZES = {b"\x89PNG": (">II", 16), b"GIF8": ("<HH", 6), b"BM": ("<ii", 18)}
@@ -52,15 +54,24 @@ class ImageLike:
         channels: channels of the encoder; images of 8 bits are converted to 3 (colour) or 1 (grey), others must
             have this number.
         value_range: as in `ImageSpec.value_range`; None for images of 8 bits.
+        upright: turn files and bytes as Exif's orientation says, as viewers and browsers do. Not for training: the
+            boxes of published annotations refer to the stored pixels. A PIL image is taken as it is.
     Raises: DataError if the image is of another type, missing, invalid, empty, has other channels or another bit
             depth, or exceeds the pixel limit.
     """
 
-    def __init__(self, image: Any, channels: int = 3, value_range: ValueRange = None) -> None:
+    def __init__(
+        self, image: Any, channels: int = 3, value_range: ValueRange = None, *, upright: bool = False
+    ) -> None:
         self._image = image
+        self._turned = False
         self._mode = _MODES.get(channels) if value_range is None else None
+        sideways = False
         with self._readable():
             content = image if isinstance(image, Image.Image) else _open(image, self._mode is not None)
+            if upright and isinstance(content, Image.Image) and content is not image:
+                orientation = _orientation(content)
+                self._turned, sideways = orientation != 1, orientation in _TURNED_SIDEWAYS
             if isinstance(content, Image.Image) and self._mode is None:
                 content = pil_array(content)
             self._content = (
@@ -72,7 +83,8 @@ class ImageLike:
                 "8 bits first",
                 reason=Reason.IMAGE_TOO_DEEP,
             )
-        self.size: tuple[int, int] = self._content.size
+        width, height = self._content.size
+        self.size: tuple[int, int] = (height, width) if sideways else (width, height)
         if 0 in self.size:
             raise DataError(f"an image of {self.size[0]} x {self.size[1]} pixels", reason=Reason.IMAGE_EMPTY)
 
@@ -90,7 +102,10 @@ class ImageLike:
                 return array if self._mode is None else Image.fromarray(array[..., 0] if grey else array)
             # draft would change a PIL image of the caller
             if reduction > 1 and self._content is not self._image:
-                self._content.draft(None, (self.size[0] // reduction, self.size[1] // reduction))
+                width, height = self._content.size
+                self._content.draft(None, (width // reduction, height // reduction))
+            if self._turned:
+                self._content, self._turned = ImageOps.exif_transpose(self._content), False
             if self._content.mode != self._mode:
                 return self._content.convert(self._mode)
             self._content.load()
@@ -127,6 +142,15 @@ class ImageLike:
 def decode(image: Any, channels: int = 3, value_range: ValueRange = None) -> Loaded:
     """Decode an image, with the arguments and errors of `ImageLike` and its `load`."""
     return ImageLike(image, channels, value_range).load()
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return Exif's orientation; 1, as stored, if there is none or its block is damaged, as in viewers."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, struct.error):
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _open(image: Any, by_pil: bool) -> Image.Image | PixelArray:
