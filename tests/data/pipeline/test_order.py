@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
-from x2kit.data.pipeline.order import StreamOrder
+from x2kit.data.pipeline.order import ROUNDS, KeyedPermutation, StreamOrder
 from x2kit.errors import DataError
 
 SIZES = st.integers(1, 40)
@@ -100,3 +103,39 @@ def test_an_epoch_is_permuted_once(
     order.slots(980, 40)  # a step that spans two epochs
     order.slots(1000, 1000)
     assert shuffled == [0, 1]
+
+
+@given(size=st.integers(2, 300), keys=st.lists(st.integers(0, 2**64 - 1), min_size=ROUNDS, max_size=ROUNDS))
+def test_a_keyed_permutation_reaches_every_number_once(size: int, keys: list[int]) -> None:
+    permutation = KeyedPermutation(size, keys)
+    assert sorted(permutation[number] for number in range(size)) == list(range(size))
+
+
+def test_numbers_of_a_keyed_permutation_are_uniform_and_unrelated() -> None:
+    size, rng = 3_000_000, np.random.default_rng(0)
+    permutation = KeyedPermutation(size, rng.integers(2**64, size=ROUNDS, dtype=np.uint64).tolist())
+    found = np.array([permutation[number] for number in range(50_000)])
+    for values in (found, np.diff(found) % size):
+        assert chisquare(np.histogram(values, bins=500, range=(0, size))[0]).pvalue > 1e-3
+
+
+def test_a_large_stream_is_shuffled_without_a_table() -> None:
+    """As a table, the order of these records takes 8 GB."""
+    tracemalloc.start()
+    order = StreamOrder(0, "images", 10**9, block=2)
+    slots = order.slots(10**9 - 64, 128)  # two epochs
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+    records = [slot.record for slot in slots]
+    assert [later - earlier for earlier, later in zip(records[::2], records[1::2], strict=True)] == [1] * 64
+    assert len(set(records)) == 128
+    assert StreamOrder(0, "images", 10**9, block=2).slots(10**9 - 64, 128) == slots
+
+
+def test_both_kinds_of_shuffle_visit_every_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("x2kit.data.pipeline.order.LARGEST_TABLE", 8)
+    for size in (8, 9, 1000):
+        records = [slot.record for slot in StreamOrder(0, "images", size).slots(size, size)]
+        assert sorted(records) == list(range(size))
+        assert records != list(range(size))
