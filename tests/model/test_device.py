@@ -14,6 +14,7 @@ from x2kit.model.device import (
     choose_device,
     choose_precision,
     use_deterministic_algorithms,
+    use_matmul_precision,
 )
 
 CPU = torch.device("cpu")
@@ -70,6 +71,18 @@ def test_auto_is_bf16_only_on_a_cpu_with_bf16_instructions(
     assert choose_precision("auto", CPU) == precision
     assert choose_precision("bf16", CPU) == "bf16"
     assert choose_precision("fp32", CPU) == "fp32"
+
+
+def test_tf32_is_of_cuda_devices_and_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_precision("tf32", torch.device("cuda")) == "tf32"
+    assert choose_precision("tf32", CPU) == "fp32"
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    for precision in ("tf32", "fp32", "bf16"):
+        use_matmul_precision(precision)
+    assert asked == ["high", "highest", "highest"]
+    with autocast(torch.device("cuda"), "tf32"):
+        assert not torch.is_autocast_enabled("cuda")
 
 
 def test_fp16_is_refused_without_loss_scaling() -> None:

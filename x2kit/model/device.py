@@ -47,6 +47,8 @@ def choose_precision(name: str, device: torch.device, setting: str = "training.p
             f"{setting}: fp16 needs loss scaling, supported on {' and '.join(HAVE_FP16)}, not on "
             f"{device.type}; use bf16 or fp32"
         )
+    if name == "tf32" and device.type != "cuda":
+        return "fp32"
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -66,6 +68,11 @@ def use_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True)
 
 
+def use_matmul_precision(precision: str) -> None:
+    """Allow TF32 in float32 matrix products for the rest of the process if the precision is "tf32", else forbid it."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+
+
 class _Float32Attention(TorchFunctionMode):
     """Run attention in float32: on CPU its bf16 backward pass is three times slower."""
 
@@ -83,7 +90,7 @@ class _Float32Attention(TorchFunctionMode):
 @contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """Run matrix products in bf16 or fp16, according to `precision`; parameters and losses stay float32."""
-    if precision == "fp32":
+    if precision not in _HALF:
         yield
         return
     attention = _Float32Attention() if device.type == "cpu" else nullcontext()

@@ -24,9 +24,10 @@ class TrainingConfig(BaseModel):
     device: Annotated[str, FROM_HERE] = Field(
         "auto", description="auto (cuda, then mps, then cpu), or a torch device"
     )
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], FROM_HERE] = Field(
+    precision: Annotated[Literal["auto", "fp32", "tf32", "bf16", "fp16"], FROM_HERE] = Field(
         "fp32",
-        description="bf16: matrix products under autocast; fp16: the same with dynamic loss scaling, for CUDA devices "
+        description="tf32: float32 whose matrix products on CUDA devices since Ampere keep 10 bits of mantissa, fp32 "
+        "elsewhere; bf16: matrix products under autocast; fp16: the same with dynamic loss scaling, for CUDA devices "
         "without bf16; auto: bf16 if the device is faster with it",
     )
     activation_checkpointing: Annotated[bool, HARMLESS] = Field(

@@ -25,6 +25,7 @@ from x2kit.model.device import (
     choose_device,
     choose_precision,
     use_deterministic_algorithms,
+    use_matmul_precision,
 )
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.training.config import TrainingConfig
@@ -138,6 +139,7 @@ class Stepper:
         if self.recipe.training.deterministic:
             use_deterministic_algorithms()
         self.precision = choose_precision(self.recipe.training.precision, self.device)
+        use_matmul_precision(self.precision)  # autocast does not cover the backward pass
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.objectives = build_objectives(self.recipe.data)
         self.tasks = build_tasks(self.recipe.data)

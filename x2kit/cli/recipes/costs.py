@@ -20,23 +20,25 @@ class Peak(NamedTuple):
     """Peak FLOP/s of dense matrix products, as specified by the vendor."""
 
     bf16: float
+    tf32: float
     fp32: float
 
 
 ACCELERATORS: dict[str, Peak] = {
-    "a100": Peak(312e12, 19.5e12),
-    "h100": Peak(989e12, 67e12),
-    "h200": Peak(989e12, 67e12),
-    "rtx4090": Peak(165e12, 82.6e12),
+    "a100": Peak(312e12, 156e12, 19.5e12),
+    "h100": Peak(989e12, 494e12, 67e12),
+    "h200": Peak(989e12, 494e12, 67e12),
+    "rtx4090": Peak(165e12, 82.6e12, 82.6e12),
 }
-"""SXM variants; fp32 without TF32."""
+"""SXM variants."""
 DEFAULT_ACCELERATOR = "a100"
 
 
 def hours(flops: float, accelerator: str, precision: str) -> float:
-    """Estimate hours on one accelerator at the assumed utilisation; `auto` counts as bf16."""
+    """Estimate hours on one accelerator at the assumed utilisation; `auto` and fp16 count as bf16."""
     peak = ACCELERATORS[accelerator]
-    return flops / ((peak.fp32 if precision == "fp32" else peak.bf16) * UTILISATION) / 3600
+    fastest = getattr(peak, precision, peak.bf16)
+    return flops / (fastest * UTILISATION) / 3600
 
 
 _models: dict[tuple[str, str], X2VLM] = {}
