@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2kit.data.transforms.text import clean
-from x2kit.data.transforms.view import read_image
+from x2kit.data.transforms.view import read_image, unit_floats
 from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
@@ -152,8 +152,8 @@ class X2VLM(nn.Module):
     # Tensors in, tensors out: for training and evaluation.
 
     def encode_images(self, images: Tensor) -> VisionFeatures:
-        """Normalise and encode images [B, C, H, W], float in [0, 1]."""
-        features: VisionFeatures = self.vision((images - self._mean) / self._std)
+        """Normalise and encode images [B, C, H, W], uint8 or float in [0, 1]."""
+        features: VisionFeatures = self.vision((unit_floats(images) - self._mean) / self._std)
         return features
 
     def encode_video(self, frames: Tensor) -> VisionFeatures:

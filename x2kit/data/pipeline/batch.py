@@ -182,8 +182,8 @@ class Batch(NamedTuple):
 
     Attributes:
         step: number of the step, from 0.
-        images: [M, C, H, W] float32 in [0, 1], images followed by the frames of all videos; None if no stream has
-            any.
+        images: [M, C, H, W] uint8, or float32 in [0, 1] for an encoder with a value range; images followed by the
+            frames of all videos; None if no stream has any.
         streams: rows by stream name, in the recipe's order; a stream is absent from a step in which none of its
             losses is on, or in which its images have no region.
         records: ids of the records of the rows, without repetition, by stream.

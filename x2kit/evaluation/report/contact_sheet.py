@@ -12,6 +12,7 @@ from torch import Tensor
 
 from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, Rows, TaskRows
+from x2kit.data.transforms.view import unit_floats
 from x2kit.evaluation.report.markup import Markup, join, tag
 from x2kit.evaluation.report.page import Section, draw_facts, draw_page
 from x2kit.evaluation.report.record_fields import draw_fields
@@ -302,8 +303,8 @@ def _broken(batch: Batch) -> Section:
 
 
 def _address(image: Tensor, spec: ImageSpec) -> str:
-    """Encode an image [C, S, S] in [0, 1] as a data URL; large ones as JPEG to keep the file small."""
-    one_image = visible_unit(image.permute(1, 2, 0).cpu().numpy(), spec)
+    """Encode an image [C, S, S], uint8 or in [0, 1], as a data URL; large ones as JPEG to keep the file small."""
+    one_image = visible_unit(unit_floats(image).permute(1, 2, 0).cpu().numpy(), spec)
     kind = "PNG" if max(one_image.size) <= _SMALL else "JPEG"
     packed = io.BytesIO()
     one_image.save(packed, kind, quality=90) if kind == "JPEG" else one_image.save(packed, kind)

@@ -23,7 +23,7 @@ def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> Vis
 
     Args:
         model: provides the vision encoder and the pooling of frames.
-        images: [M + sum of F, C, H, W] float in [0, 1], the frames behind the images.
+        images: [M + sum of F, C, H, W] uint8 or float in [0, 1], the frames behind the images.
         videos: the number of frames F of each video, in order.
     Returns: features of M images, then of V videos.
     Raises: HeadError if the model has no frame positions, ShapeError for more frames than it has.
