@@ -7,7 +7,7 @@ import torch
 
 from tests.evaluation.stubs import SPEC, Listed, photo
 from tests.evaluation.stubs import image as one_image
-from x2kit.data.transforms.view import read_image
+from x2kit.data.transforms.view import read_image, unit_floats
 from x2kit.errors import DataError
 from x2kit.tasks.records import (
     Entry,
@@ -33,7 +33,7 @@ def test_images_equal_those_of_training_without_augmentation() -> None:
     assert len(measured) == 2
     assert [entry.size for entry in measured.entries] == [(24, 16), (24, 16)]
     for index, tensor in enumerate(measured.drawn):  # type: ignore[attr-defined]
-        torch.testing.assert_close(tensor, read_image(one_image(index), SPEC), rtol=0, atol=0)
+        torch.testing.assert_close(unit_floats(tensor), read_image(one_image(index), SPEC), rtol=0, atol=0)
 
 
 def test_a_record_without_an_image_is_refused_with_its_id() -> None:
