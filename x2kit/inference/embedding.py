@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torchvision.ops import box_convert
 
 from x2kit.data.transforms.boxes import read_boxes
-from x2kit.data.transforms.text import clean
+from x2kit.data.transforms.text import clean, clean_or_empty
 from x2kit.errors import DataError
 from x2kit.inference.inputs import Input, stack_decoded
 from x2kit.inference.results import Embeddings, InputError, Rectangle
@@ -112,10 +112,11 @@ def embed_texts(
     devices: Devices,
     dtype: OutputType,
     progress: Progress,
+    allow_empty: bool = False,
 ) -> Embeddings:
     """Embed texts, equal ones once, in batches of similar length; see `Model.embed_texts`."""
     texts = text_list(texts)
-    cleaned, errors = clean_texts(texts)
+    cleaned, errors = clean_texts(texts, allow_empty)
     distinct = {text: row for row, text in enumerate(dict.fromkeys(cleaned.values()))}
     encoded = model.tokenize(list(distinct))
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
@@ -154,13 +155,14 @@ def embed_regions(
     return Embeddings(vectors.cpu().numpy().astype(dtype), [f"{name}{list(box)}" for box in boxes])
 
 
-def clean_texts(texts: Sequence[str]) -> tuple[dict[int, str], list[InputError]]:
-    """Clean texts as in training; those that are empty afterwards become errors."""
+def clean_texts(texts: Sequence[str], allow_empty: bool = False) -> tuple[dict[int, str], list[InputError]]:
+    """Clean texts as in training; those that are empty afterwards become errors, or "" if `allow_empty`."""
+    cleaner = clean_or_empty if allow_empty else clean
     cleaned: dict[int, str] = {}
     errors: list[InputError] = []
     for index, text in enumerate(texts):
         try:
-            cleaned[index] = clean(text)
+            cleaned[index] = cleaner(text)
         except DataError as error:
             errors.append(InputError(index, text, str(error)))
     return cleaned, errors

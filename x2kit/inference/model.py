@@ -205,12 +205,18 @@ class Model:
         devices: Devices = None,
         dtype: OutputType = "float32",
         progress: Progress = None,
+        allow_empty: bool = False,
     ) -> Embeddings:
         """Embed texts as unit vectors [n, E], in order; equal texts are encoded once.
 
-        Arguments are those of `embed_images`. Texts that are empty after cleaning are `errors` of the result.
+        Args:
+            texts: any number of texts; the tokens after the model's `max_length` are cut off.
+            batch_size, devices, dtype, progress: as in `embed_images`.
+            allow_empty: encode texts that are empty after cleaning as texts without words; by default they are
+                `errors` of the result.
+        Raises: HeadError for a model without contrastive head.
         """
-        return embedding.embed_texts(self, texts, batch_size, devices, dtype, progress)
+        return embedding.embed_texts(self, texts, batch_size, devices, dtype, progress, allow_empty)
 
     def embed_regions(
         self, image: ImageInput, boxes: Sequence[Rectangle], *, dtype: OutputType = "float32"

@@ -42,6 +42,16 @@ pre_caption = clean
 """The official name of `clean`."""
 
 
+def clean_or_empty(text: str) -> str:
+    """Clean a text as `clean`, but return "" where nothing remains; a tokenizer encodes it as a text without words."""
+    try:
+        return clean(text)
+    except DataError as error:
+        if error.reason is not Reason.TEXT_EMPTY:
+            raise
+        return ""
+
+
 def pre_question(text: str, max_words: int) -> str:
     """Clean a question as the official code does: like a caption, but runs of spaces are kept."""
     cleaned = text.lower().translate(_TO_SPACE).rstrip(" ")
