@@ -162,3 +162,20 @@ def test_embeddings_are_arrays() -> None:
     found = Embeddings(np.eye(2, dtype=np.float32), ["a", "b"])
     assert (np.asarray(found) == np.eye(2)).all()
     assert len(found) == 2
+
+
+def test_a_text_without_words_has_a_vector_on_request(user: Model) -> None:
+    found = user.embed_texts(["a red dog", "...", "", "a tree"], allow_empty=True)
+    assert found.errors == []
+    with torch.inference_mode():
+        ids = torch.tensor(user.module.tokenizer.encode([""], 40))
+        alone = user.module.project_texts(
+            user.module.encode_texts(ids, torch.ones_like(ids, dtype=torch.bool))
+        )
+    assert_allclose(found.vectors[1:3], alone.numpy().repeat(2, 0), **CLOSE)
+    assert_allclose(found.vectors[[0, 3]], user.embed_texts(["a red dog", "a tree"]).vectors, **CLOSE)
+
+
+def test_a_text_that_no_tokenizer_reads_stays_an_error(user: Model) -> None:
+    found = user.embed_texts(["a red dog", "\ud800"], allow_empty=True)
+    assert [(error.index, "surrogate" in error.message) for error in found.errors] == [(1, True)]

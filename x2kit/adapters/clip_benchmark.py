@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from x2kit.adapters.towers import Towers
 
+__all__ = ["load_x2kit", "main", "register"]
+
 MODEL_TYPE = "x2kit"
 PACKAGE = "clip-benchmark"
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from x2kit.inference.model import Model
 
+__all__ = ["Encoder", "describe", "load_encoder"]
+
 PACKAGE = "mteb"
 ORGANISATION = "x2kit"
 """First part of the names of models that are not on the Hub; mteb requires one."""

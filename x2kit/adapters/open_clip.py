@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from x2kit.plugin.facts import ImageSpec
     from x2kit.plugin.tokenizers import Tokenizer as IdTokenizer
 
+__all__ = ["Preprocess", "Tokenizer", "create_model_and_transforms", "get_tokenizer"]
+
 FEWEST_TOKENS = 3
 """Of a text: first token, one piece, last token."""
 
