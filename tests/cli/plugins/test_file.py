@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from x2kit.plugin.components import KINDS
+from x2kit.cli.plugins.new import SCAFFOLDS
 
 SMALL = {
     "vision": ("image_size=32", "width=8"),
@@ -18,7 +18,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCAFFOLDS)
 def test_the_written_file_passes_the_kit_and_ruff(
     folder: Path, x2kit: Callable[..., object], kind: str
 ) -> None:

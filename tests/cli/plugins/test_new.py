@@ -10,18 +10,17 @@ from pathlib import Path
 import pytest
 
 from x2kit.cli import main
-from x2kit.cli.plugins.new import MAX_LENGTH, Names
+from x2kit.cli.plugins.new import MAX_LENGTH, SCAFFOLDS, Names, Scaffold
 from x2kit.errors import X2KitError
-from x2kit.plugin.components import KINDS, Kind
 
 
 def written(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCAFFOLDS)
 def test_it_writes_a_distribution_with_an_entry_point_tests_and_places_to_write(
-    kind: Kind, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: Scaffold, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "deep" / "my-own"
     assert main(["plugins", "new", "my-own", "--kind", kind, "--directory", str(folder)]) == 0
@@ -41,8 +40,8 @@ def test_it_writes_a_distribution_with_an_entry_point_tests_and_places_to_write(
 
 
 @pytest.mark.parametrize("name", ["my-own", f"abcdefghij-klmnopqrst.{'u' * (MAX_LENGTH - 22)}"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_passes_lint_and_has_the_form_of_the_formatter(kind: Kind, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", SCAFFOLDS)
+def test_it_passes_lint_and_has_the_form_of_the_formatter(kind: Scaffold, name: str, tmp_path: Path) -> None:
     assert main(["plugins", "new", name, "--kind", kind, "--directory", str(tmp_path / "new")]) == 0
     for command in (["check"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(tmp_path / "new")]

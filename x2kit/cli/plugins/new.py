@@ -16,6 +16,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from string import Template
+from typing import Literal, TypeAlias
 
 import jsonargparse
 
@@ -36,18 +37,22 @@ TEMPLATE_NAMES = {
 }
 """Names that the templates import or define, other than those of x2kit.plugin."""
 
-WORDS: dict[Kind, str] = {
+Scaffold: TypeAlias = Kind | Literal["pretraining"]
+SCAFFOLDS: tuple[Scaffold, ...] = (*KINDS, "pretraining")
+"""What can be written: a component of each kind, and a task whose losses are those of pretraining."""
+WORDS: dict[Scaffold, str] = {
     "vision": "vision encoder",
     "text": "text encoder",
     "fusion": "fusion encoder",
     "head": "head",
     "source": "data source",
     "task": "task",
+    "pretraining": "task of a pretraining stream",
     "objective": "training objective",
     "reporter": "reporter",
     "index": "index",
 }
-RECIPES: dict[Kind, str] = {
+RECIPES: dict[Scaffold, str] = {
     "vision": "model:\n  vision: {class_name}",
     "text": "model:\n  text: {class_name}",
     "fusion": "model:\n  fusion: {class_name}",
@@ -62,10 +67,14 @@ RECIPES: dict[Kind, str] = {
         '        class_path: JsonLines\n        init_args: {{files: ["{{split}}.jsonl"]}}\n      batch_size: 16\n'
         "evaluation:\n  tasks:\n    {module}: {class_name}\n  source: *files"
     ),
+    "pretraining": (
+        "data:\n  streams:\n    {module}:\n      task: {class_name}\n      source:\n        class_path: JsonLines\n"
+        '        init_args: {{files: ["{{split}}.jsonl"]}}\n      batch_size: 16'
+    ),
     "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
     "reporter": "training:\n  reporters:\n    {module}: {class_name}",
 }
-COMMANDS: dict[Kind, str] = {
+COMMANDS: dict[Scaffold, str] = {
     "index": "x2kit search index FOLDER --model MODEL --index DIR --store {class_name}",
 }
 """Commands that name a component which recipes do not."""
@@ -86,7 +95,7 @@ class Names:
     class_name: str
 
     @classmethod
-    def of(cls, name: str, kind: Kind) -> Names:
+    def of(cls, name: str, scaffold: Scaffold) -> Names:
         """Derive all names from a distribution's. Raises X2KitError if one is invalid or taken."""
         if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", name):
             raise _invalid_name(name, "use letters, digits, and single - _ . between them, as in my-encoder")
@@ -109,6 +118,7 @@ class Names:
                 name,
                 f"its class would be {found.class_name}, a reserved name; choose another name",
             )
+        kind = kind_of(scaffold)
         for entry in load_plugins().registry:
             if (entry.component.kind, entry.component.component_name()) == (kind, found.class_name):
                 raise _invalid_name(
@@ -119,12 +129,17 @@ class Names:
         return found
 
 
+def kind_of(scaffold: Scaffold) -> Kind:
+    """Return the kind of the component."""
+    return "task" if scaffold == "pretraining" else scaffold
+
+
 def _invalid_name(name: str, reason: str) -> X2KitError:
     return X2KitError(f"invalid plugin name {name!r}: {reason}")
 
 
-def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
-    """Write a distribution with one component of this kind.
+def write_plugin(names: Names, scaffold: Scaffold, directory: Path) -> list[Path]:
+    """Write a distribution with one component.
 
     Args:
         directory: folder to create, with its parents.
@@ -133,12 +148,12 @@ def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
     """
     if directory.exists():
         raise X2KitError(f"{directory} exists; choose another --directory or name")
-    templates = {**dict(_templates("any_kind")), **dict(_templates(kind))}
+    templates = {**dict(_templates("any_kind")), **dict(_templates(scaffold))}
     texts = {
         path.replace("MODULE", names.module): template.read_text(encoding="utf-8")
         for path, template in templates.items()
     }
-    values = _values(names, kind) | {
+    values = _values(names, scaffold) | {
         "places": "\n".join(f"- `{path}`" for path, text in sorted(texts.items()) if "TODO" in text),
     }
     written = []
@@ -150,7 +165,7 @@ def write_plugin(names: Names, kind: Kind, directory: Path) -> list[Path]:
     return written
 
 
-def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
+def write_file(names: Names, scaffold: Scaffold, directory: Path) -> list[Path]:
     """Write a plugin of one module, joined from the templates of a distribution.
 
     Args:
@@ -159,12 +174,14 @@ def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
     Raises: X2KitError if one of the files exists; nothing is then written.
     """
     texts = {
-        PurePosixPath(path): Template(template.read_text(encoding="utf-8")).substitute(_values(names, kind))
-        for path, template in _templates(kind)
+        PurePosixPath(path): Template(template.read_text(encoding="utf-8")).substitute(
+            _values(names, scaffold)
+        )
+        for path, template in _templates(scaffold)
         if path.startswith("MODULE/")
     }
     modules = {path.stem: text for path, text in texts.items() if path.suffix == ".py"}
-    title = f"{names.class_name}, a {WORDS[kind]} in one file."
+    title = f"{names.class_name}, a {WORDS[scaffold]} in one file."
     written = {directory / f"{names.module}.py": join_modules(modules, names.module, title)}
     written |= {
         directory / path.relative_to("MODULE"): t for path, t in texts.items() if path.suffix != ".py"
@@ -178,23 +195,23 @@ def write_file(names: Names, kind: Kind, directory: Path) -> list[Path]:
     return list(written)
 
 
-def _values(names: Names, kind: Kind) -> dict[str, str]:
+def _values(names: Names, scaffold: Scaffold) -> dict[str, str]:
     return {
         "name": names.distribution,
         "module": names.module,
         "class_name": names.class_name,
-        "kind": kind,
-        "kind_words": WORDS[kind],
+        "kind": kind_of(scaffold),
+        "kind_words": WORDS[scaffold],
         "x2kit_version": x2kit.__version__,
-        "usage": _usage(names, kind),
+        "usage": _usage(names, scaffold),
     }
 
 
-def _usage(names: Names, kind: Kind) -> str:
+def _usage(names: Names, scaffold: Scaffold) -> str:
     values = {"module": names.module, "class_name": names.class_name}
-    if kind in COMMANDS:
-        return f"On the command line:\n\n```console\n$ {COMMANDS[kind].format(**values)}\n```"
-    return f"In a recipe:\n\n```yaml\n{RECIPES[kind].format(**values)}\n```"
+    if scaffold in COMMANDS:
+        return f"On the command line:\n\n```console\n$ {COMMANDS[scaffold].format(**values)}\n```"
+    return f"In a recipe:\n\n```yaml\n{RECIPES[scaffold].format(**values)}\n```"
 
 
 def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
@@ -212,7 +229,12 @@ def _templates(part: str) -> Iterator[tuple[str, Traversable]]:
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Add the action's options."""
     parser.add_argument("name", help="name of the distribution, for example my-encoder")
-    parser.add_argument("--kind", required=True, choices=list(KINDS), help="kind of its component")
+    parser.add_argument(
+        "--kind",
+        required=True,
+        choices=list(SCAFFOLDS),
+        help="kind of its component; pretraining is a task with the losses of pretraining",
+    )
     parser.add_argument("--file", action="store_true", help="write one module instead of a distribution")
     parser.add_argument(
         "--directory",
