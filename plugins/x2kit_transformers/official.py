@@ -71,6 +71,12 @@ class _BertConfig(TransformersText):
 
     def from_scratch(self, tokenizer: Tokenizer) -> dict[str, Any]:
         width, special = self.size("width"), tokenizer.special
+        if self.vocab_size is not None and tokenizer.vocab_size > self.vocab_size:
+            raise SettingError(
+                "vocab_size",
+                f"the tokenizer has {tokenizer.vocab_size} ids, more than the {self.vocab_size} rows of the word "
+                "embedding; leave vocab_size out, or set it to at least that number",
+            )
         return {
             "model_type": self.model_type,
             "vocab_size": self.vocab_size or tokenizer.vocab_size,

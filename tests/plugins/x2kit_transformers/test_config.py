@@ -124,3 +124,16 @@ def test_a_published_vocabulary_takes_the_place_of_another() -> None:
     assert XLMRoberta(vocab_size=99).in_place_of(Bert(vocab_size=30522)).vocab_size == 99
     trained = XLMRoberta(tokenizer=SentencePiece(vocab_size=99))
     assert trained.in_place_of(Bert(vocab_size=30522)).vocab_size is None
+
+
+def test_a_tokenizer_with_more_ids_than_the_word_embedding_has_rows_is_refused() -> None:
+    tokenizer = Bert(tokenizer=SentencePiece(vocab_size=120)).build_tokenizer(
+        ["a dog and a cat under a tree"] * 9
+    )
+    large = Bert(**SMALL, vocab_size=tokenizer.vocab_size)
+    assert large.build(tokenizer).token_embedding().num_embeddings == tokenizer.vocab_size
+    small = Bert(**SMALL, vocab_size=tokenizer.vocab_size - 1)
+    with pytest.raises(
+        SettingError, match=rf"vocab_size: the tokenizer has {tokenizer.vocab_size} ids, more than"
+    ):
+        small.build(tokenizer)
