@@ -1,4 +1,4 @@
-"""Settings of all tests: the Hypothesis profile, a temporary state folder, default limits."""
+"""Settings of all tests: the Hypothesis profile, temporary state and cache folders, default limits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ settings.load_profile("x2kit")
 
 @pytest.fixture(autouse=True, scope="session")
 def temporary_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the hashes of plugins in a temporary folder instead of the user's."""
+    """Keep the hashes of plugins, and converted models, in temporary folders instead of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("X2KIT_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("X2KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

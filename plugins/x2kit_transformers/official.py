@@ -39,6 +39,8 @@ class _BertConfig(TransformersText):
     layer_norm_eps: ClassVar[float]
     published_vocab_size: ClassVar[int]
     """Vocabulary size of the papers' checkpoint."""
+    usual_tokenizer_name: ClassVar[str]
+    """Published tokenizer of that vocabulary."""
     published_head: ClassVar[mlm_heads.PublishedHead]
     mlm_head: ClassVar[NameTable]
     """Names of the masked-language head in published files."""
@@ -126,6 +128,9 @@ class _BertConfig(TransformersText):
             )
         return tokenizer
 
+    def usual_tokenizer(self) -> str | None:
+        return self.usual_tokenizer_name if self.vocab_size == self.published_vocab_size else None
+
     @classmethod
     def from_official(cls, shapes: Shapes, heads: int | None = None) -> Self | None:
         words, types = (shapes.get(f"embeddings.{name}_embeddings.weight") for name in ("word", "token_type"))
@@ -157,6 +162,7 @@ class Bert(_BertConfig):
     token_types: ClassVar[int] = 2
     layer_norm_eps: ClassVar[float] = 1e-12
     published_vocab_size: ClassVar[int] = 30522
+    usual_tokenizer_name: ClassVar[str] = "bert-base-uncased"
     published_head: ClassVar[mlm_heads.PublishedHead] = mlm_heads.BERT
     mlm_head: ClassVar[NameTable] = mlm_heads.BERT.names
 
@@ -196,6 +202,7 @@ class XLMRoberta(_BertConfig):
     layer_norm_eps: ClassVar[float] = 1e-5
     official_stack: ClassVar[bool | None] = False
     published_vocab_size: ClassVar[int] = 250002
+    usual_tokenizer_name: ClassVar[str] = "xlm-roberta-base"
     published_head: ClassVar[mlm_heads.PublishedHead] = mlm_heads.ROBERTA
     mlm_head: ClassVar[NameTable] = mlm_heads.ROBERTA.names
 
@@ -216,6 +223,7 @@ class CclmText(_BertConfig):
     layer_norm_eps: ClassVar[float] = 1e-5
     official_stack: ClassVar[bool | None] = True
     published_vocab_size: ClassVar[int] = 250002
+    usual_tokenizer_name: ClassVar[str] = "xlm-roberta-base"
     published_head: ClassVar[mlm_heads.PublishedHead] = mlm_heads.BERT
     mlm_head: ClassVar[NameTable] = mlm_heads.BERT.names
 

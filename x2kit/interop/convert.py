@@ -10,7 +10,7 @@ account.json          fate of every key
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ from x2kit.model import X2VLM, build_model, load, save_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.saving import recipe_of, weights_directory
+from x2kit.plugin.components import TextEncoderConfig
 from x2kit.plugin.registry import Registry
 
 FACTS, KEPT, ACCOUNT = "official.json", "official.safetensors", "account.json"
@@ -67,11 +68,11 @@ def from_official(
     file: Path,
     directory: Path,
     registry: Registry,
-    tokenizer: str | None = None,
+    tokenizer: str | Callable[[TextEncoderConfig], str | None] | None = None,
     image_size: int | None = None,
     heads: int | None = None,
     plugins: Sequence[str] = (),
-    data: Path = Path(),
+    data: Path | None = Path(),
 ) -> Converted:
     """Convert an official checkpoint to a weights directory, written atomically.
 
@@ -79,12 +80,14 @@ def from_official(
         file: .th, .pth, .pt or .safetensors.
         directory: must be absent or empty.
         registry: components that may match its encoders.
-        tokenizer: name or directory of the text encoder's tokenizer; None for the directory that the configuration in
-            the file names, if it exists below `data`. Without a tokenizer the model accepts ids only.
+        tokenizer: name or directory of the text encoder's tokenizer, or a function that returns it for the settings of
+            that encoder; None for the directory that the configuration in the file names, if it exists below `data`.
+            Without a tokenizer the model accepts ids only.
         image_size: new image size; positions are interpolated.
         heads: attention heads of text and fusion encoder, if their width is not 64.
         plugins: those of `registry` that are not installed, by their names in a recipe.
-        data: folder that paths in the configuration of the file are relative to, a checkout of the official code.
+        data: folder that paths in the configuration of the file are relative to, a checkout of the official code; None
+            ignores these paths, and so the evaluation of the configuration.
     Raises: WeightsError with the keys that do not fit.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -102,8 +105,10 @@ def from_official(
         distinct = {name: shape for name, shape in shapes.items() if name not in shared}
         config = model_of(distinct, layout, registry, str(file), _tied(tensors, layout), heads)
         recorded = recorded_config(content.values)
-        tokenizer = tokenizer or recorded_tokenizer(recorded, data)
-        text_tokenizer = config.text.official_tokenizer(tokenizer)
+        chosen = tokenizer(config.text) if callable(tokenizer) else tokenizer
+        if chosen is None and data is not None:
+            chosen = recorded_tokenizer(recorded, data)
+        text_tokenizer = config.text.official_tokenizer(chosen)
         with without_initialisation():
             model = build_model(config, tokenizer=text_tokenizer)
         names = official_names(model, layout, first)
@@ -122,7 +127,7 @@ def from_official(
         "keys": {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()},
         "beside": content.values,
     }
-    evaluation = official_evaluation(recorded, config.heads, data.absolute())
+    evaluation = None if data is None else official_evaluation(recorded, config.heads, data.absolute())
     try:
         with atomic_folder(directory) as place:
             settings = None if evaluation is None else evaluation[1]
@@ -135,7 +140,7 @@ def from_official(
                 save_file({name: value.clone() for name, value in kept.items()}, place / KEPT)
     except OSError as error:
         raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    return Converted(layout, config, account, recorded, tokenizer, evaluation)
+    return Converted(layout, config, account, recorded, chosen, evaluation)
 
 
 def recorded_config(values: Mapping[str, Any]) -> Mapping[str, Any]:

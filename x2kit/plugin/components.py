@@ -183,6 +183,13 @@ class TextEncoderConfig(ComponentConfig):
         """
         raise SettingError("class_path", f"{self.component_name()} does not read official checkpoints")
 
+    def usual_tokenizer(self) -> str | None:
+        """Return the published name of the tokenizer that official checkpoints with this vocabulary were trained with.
+
+        Taken for a checkpoint without a given tokenizer. Returns None if the vocabulary is not a published one.
+        """
+        return None
+
     def pretrained_mlm_head(self) -> dict[str, Tensor]:
         """Load the masked-language head from the file of the pretrained weights.
 

@@ -14,7 +14,8 @@ from x2kit.data.index.lines import LineIndex
 from x2kit.data.sources.annotation_config import AnnotationFiles
 from x2kit.data.sources.config import JsonLines
 from x2kit.data.storage import files, index_cache
-from x2kit.data.storage.index_cache import cache_folder, cached
+from x2kit.data.storage.index_cache import cached
+from x2kit.io.cache import cache_folder
 from x2kit.plugin.components import SourceConfig
 from x2kit.plugin.sources import Source
 

@@ -1,7 +1,7 @@
 """Cache arrays and fingerprints computed from large or remote files. Imports no torch.
 
-The cache is in `$X2KIT_CACHE`, else in `x2kit` under the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`). It can be
-deleted at any time; each new entry deletes those unused for three months.
+They lie in `lines/` of the cache (`x2kit.io.cache`) and can be deleted at any time; each new entry deletes those unused
+for three months.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from x2kit.data.storage import files
 from x2kit.data.storage.locations import FileInfo, is_url, name_of
+from x2kit.io.cache import cache_folder
 
 L = TypeVar("L", str, Path)
 _log = logging.getLogger(__name__)
@@ -28,13 +29,6 @@ CACHED_FROM = 16 * 2**20
 """Bytes from which a local file is cached; smaller ones are read faster than looked up."""
 UNUSED_SECONDS = 90 * 24 * 3600
 """Age of the last use after which an entry is deleted; entries of moved and changed files are never used again."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of the cache."""
-    if path := os.environ.get("X2KIT_CACHE"):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2kit"
 
 
 def cached_if_slow(

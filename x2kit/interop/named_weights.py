@@ -1,0 +1,79 @@
+"""Turn the name of a model into a weights directory: fetch, check, convert. Imports torch only to convert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from x2kit.hub.catalogue import PublishedModel
+from x2kit.hub.fetching import Progress, no_progress, sha256_of
+from x2kit.hub.names import HubModel, NamedWeights, parse_name
+from x2kit.hub.published import fetch_published
+from x2kit.hub.repositories import fetch_repository
+
+WEIGHTS = "model.safetensors"
+
+
+def weights_of(
+    name: str | Path,
+    *,
+    tokenizer: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> Path:
+    """Return the weights directory of a named model; see `named_weights`."""
+    return named_weights(name, tokenizer=tokenizer, plugins=plugins, progress=progress).directory
+
+
+def named_weights(
+    name: str | Path,
+    *,
+    tokenizer: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> NamedWeights:
+    """Return the weights of a named model, fetched and converted unless they are in the cache.
+
+    Args:
+        name: a run or weights directory; an official checkpoint of X²-VLM, X-VLM or CCLM (.th, .pth, .pt,
+            .safetensors); hf-hub:ORGANISATION/NAME, optionally with @REVISION; or a name of `x2kit models list`.
+        tokenizer: name or directory of the tokenizer of an official checkpoint, which does not contain it; None for
+            the one of the catalogue, else the usual one of the vocabulary.
+        plugins: files and modules whose components may match an official checkpoint, in addition to installed ones.
+        progress: called with description, bytes done and all bytes.
+    Raises: WeightsError for an unknown name, a model that cannot be fetched, or a file that differs from its published
+        or recorded hash; StorageError for a full disk.
+    """
+    model, progress = parse_name(name), progress or no_progress
+    if isinstance(model, HubModel):
+        found = fetch_repository(model)
+        return _directory(str(name), found.folder, {"revision": found.revision})
+    if isinstance(model, PublishedModel):
+        checkpoint = fetch_published(model, progress)
+        return _official(
+            str(name), checkpoint.file, checkpoint.sha256, tokenizer or model.tokenizer, plugins, progress
+        )
+    if model.is_file:
+        return _official(str(name), model.path, sha256_of(model.path, progress), tokenizer, plugins, progress)
+    return _directory(str(name), model.path, {})
+
+
+def _directory(name: str, path: Path, origin: dict[str, str]) -> NamedWeights:
+    from x2kit.model.saving import weights_directory  # imports torch
+
+    weights = weights_directory(path)
+    return NamedWeights(name, weights, weights / WEIGHTS, origin)
+
+
+def _official(
+    name: str,
+    file: Path,
+    sha256: str,
+    tokenizer: str | None,
+    plugins: Sequence[str | Path],
+    progress: Progress,
+) -> NamedWeights:
+    from x2kit.interop.conversions import converted  # imports torch
+
+    directory = converted(file, sha256, tokenizer, [str(plugin) for plugin in plugins], progress)
+    return NamedWeights(name, directory, file, {"sha256": sha256})
