@@ -27,7 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "model",
         type=str,
         metavar="MODEL",
-        help="a run or weights directory, an official checkpoint, or hf-hub:ORGANISATION/NAME",
+        help="a run or weights directory, an official checkpoint, hf-hub:ORGANISATION/NAME, or a name of x2kit "
+        "models list",
     )
     parser.add_argument(
         "--index", type=str, metavar="DIR", help="index of `x2kit search index`, for the tab Search"

@@ -112,7 +112,8 @@ def read(
     return read_recipe([*names, *options.config], options.recipe_keys.values, options.plugin, checks=checks)
 
 
-def print_warnings(resolved: ResolvedRecipe) -> None:
-    """Print the warnings of a recipe."""
+def print_warnings(resolved: ResolvedRecipe, but: str | None = None) -> None:
+    """Print the warnings of a recipe, except those of the key `but`."""
     for warning in resolved.warnings:
-        print(f"warning: {warning}")
+        if warning.key != but:
+            print(f"warning: {warning}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonargparse
 
 from x2kit.cli.key_help import print_help
+from x2kit.cli.model_names import INIT_FROM, fetch_initial_weights
 from x2kit.cli.recipe_keys import add_recipe_arguments, print_warnings, read
 from x2kit.cli.run_directory import new_run_directory, prepare_run_directory, require_same_run, stored_recipe
 from x2kit.distributed.processes import Processes, started_processes
@@ -55,8 +56,10 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
         return 0
     if options.resume:
         resolved, directory = _resumed(options, names, processes)
+        fetch_initial_weights(resolved, processes)
     else:
         resolved = read(options, names)
+        fetch_initial_weights(resolved, processes)
         directory = Path(options.run_dir) if options.run_dir else new_run_directory(resolved.label)
         directory = processes.from_rank_zero(
             directory
@@ -66,7 +69,7 @@ def _run(options: jsonargparse.Namespace, processes: Processes) -> int:
         if message:
             print(message)
     if processes.is_rank_zero:
-        print_warnings(resolved)
+        print_warnings(resolved, but=INIT_FROM)
     from x2kit.training import train  # imports torch, after the recipe was checked
 
     validator = None

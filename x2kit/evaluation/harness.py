@@ -48,6 +48,7 @@ def evaluate(
     output: Path | None = None,
     *,
     device: str = "auto",
+    name: str | None = None,
     progress: Progress = no_progress,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def evaluate(
         output: the file; None writes evaluation.json to `directory`, or evaluation-SPLIT.json if the split differs
             from that of the stored recipe.
         device: auto, or a torch device.
+        name: of the model, for the result, if it is not a local directory.
         progress: called with stage, finished and total items of rank 0; on rank 0 only.
         processes: ranks that share the work; all call this function. A task that ignores ranks runs whole on each.
             Rank 0 writes its result.
@@ -86,7 +88,7 @@ def evaluate(
     contexts = task_contexts(model, recipe, config, measured, split, progress, processes, save)
     result: dict[str, Any] = {
         "split": split,
-        "checkpoint": describe_checkpoint(weights),
+        "checkpoint": describe_checkpoint(weights) | ({} if name is None else {"name": name}),
         "selection": read_selection(weights),
         "data": describe_sources(config, measured, processes),
         "model": {

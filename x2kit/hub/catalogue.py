@@ -7,7 +7,6 @@ entry with the name of a shipped one replaces it, for example with a mirror's ad
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +20,8 @@ from x2kit.errors import WeightsError
 OWN = "X2KIT_CATALOGUE"
 """Environment variable that names a file with further entries."""
 SHIPPED = Path(__file__).with_name("catalogue.yaml")
-TAG = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_TAG = r"^[a-z0-9][a-z0-9.-]*$"
+_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 
 
 class PublishedModel(BaseModel):
@@ -34,7 +33,7 @@ class PublishedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=TAG.pattern, description="the tag")
+    name: str = Field(pattern=_TAG, description="the tag")
     title: str = Field(description="one line")
     address: str | None = Field(
         None, description="https address of the file, for a download without a browser"
@@ -48,7 +47,7 @@ class PublishedModel(BaseModel):
         None, description="end of the checkpoint's path in the archive; null for its only checkpoint"
     )
     size: Annotated[int, Field(gt=0)] | None = Field(None, description="bytes of the download")
-    sha256: str | None = Field(None, pattern="[0-9a-f]{64}", description="of the download")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="of the download")
     parameters: Annotated[int, Field(gt=0)] | None = Field(None, description="number of parameters")
     languages: tuple[str, ...] = Field((), description="languages trained with images")
     tasks: tuple[str, ...] = Field((), description="uses of the checkpoint as it is")

@@ -33,7 +33,7 @@ ATTEMPTS = 5
 FIRST_WAIT = 1.0
 """Seconds before the second attempt; every further wait doubles."""
 MAX_REDIRECTS = 10
-CHUNK = 2**20
+CHUNK = 8 * 2**20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _sleep = time.sleep
 
@@ -111,7 +111,7 @@ def sha256_of(file: Path, progress: Progress = no_progress) -> str:
     """Compute the SHA-256 of a file."""
     digest, done, total = hashlib.sha256(), 0, file.stat().st_size
     with file.open("rb") as stream:
-        while chunk := stream.read(8 * CHUNK):
+        while chunk := stream.read(CHUNK):
             digest.update(chunk)
             done += len(chunk)
             progress(f"checking {file.name.removesuffix('.part')}", done, total)
@@ -165,7 +165,7 @@ def _receive(client: httpx.Client, address: str, part: Path, expected: Expected,
         if not start:
             _write_state(part, {"address": address, "size": total, "version": _version(response)})
         with part.open("ab" if start else "wb") as file:
-            for chunk in response.iter_raw(CHUNK):
+            for chunk in response.iter_raw():  # as they arrive, so that none is lost
                 file.write(chunk)
                 start += len(chunk)
                 progress(f"downloading {part.name.removesuffix('.part')}", start, total)

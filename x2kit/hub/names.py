@@ -77,7 +77,7 @@ def parse_name(name: str | Path) -> ModelName:
     if isinstance(name, str) and name.startswith(HUB):
         return _hub(name)
     path = Path(name).expanduser()
-    if os.path.exists(path):  # noqa: PTH110  # Path.exists() raises for names that are too long
+    if str(name) and os.path.exists(path):  # noqa: PTH110  # Path.exists() raises for names that are too long
         return LocalModel(path)
     if isinstance(name, Path):
         raise WeightsError(f"{path}: no such directory or file")

@@ -62,6 +62,12 @@ def cached_repository(model: HubModel) -> Snapshot | None:
     return found if any((found.folder / start / WEIGHTS).is_file() for start in ("", "weights")) else None
 
 
+def pinned_name(model: HubModel) -> str:
+    """Return the name with the commit that is in the cache, so that it stays the same model; unchanged without."""
+    found = cached_repository(model)
+    return model.name if found is None else HubModel(model.repository, found.revision).name
+
+
 def fetch_tokenizer(name: str) -> str:
     """Fetch a published tokenizer into the cache of the Hub, unless it is there or `name` is a path.
 

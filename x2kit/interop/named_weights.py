@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
+from x2kit.distributed.processes import ALONE, Processes
 from x2kit.hub.catalogue import PublishedModel
 from x2kit.hub.fetching import Progress, no_progress, sha256_of
 from x2kit.hub.names import HubModel, NamedWeights, parse_name
 from x2kit.hub.published import fetch_published
 from x2kit.hub.repositories import fetch_repository
+from x2kit.model.config import ModelConfig
+from x2kit.model.saved_recipe import plugins_of
 
 WEIGHTS = "model.safetensors"
+
+
+class Recipe(Protocol):
+    """The parts of a recipe that name its initial weights; implemented by `x2kit.Recipe`."""
+
+    @property
+    def model(self) -> ModelConfig: ...
+    def to_yaml(self) -> str: ...
 
 
 def weights_of(
@@ -56,6 +68,28 @@ def named_weights(
     if model.is_file:
         return _official(str(name), model.path, sha256_of(model.path, progress), tokenizer, plugins, progress)
     return _directory(str(name), model.path, {})
+
+
+def initial_weights(
+    recipe: Recipe, processes: Processes = ALONE, progress: Progress | None = None
+) -> NamedWeights | None:
+    """Return the weights that `model.init_from` names, fetched by rank 0 first; None without.
+
+    Args:
+        recipe: with its plugins, files as absolute paths.
+        processes: ranks of the run; all call this function.
+        progress: as for `named_weights`.
+    Raises: as `named_weights`, and WeightsError for a directory without weights.
+    """
+    name = recipe.model.init_from
+    if name is None:
+        return None
+    plugins = plugins_of(recipe.to_yaml())
+    found = named_weights(name, plugins=plugins, progress=progress) if processes.is_rank_zero else None
+    processes.wait()
+    found = found or named_weights(name, plugins=plugins)
+    # a path is named by its weights directory
+    return found if found.origin else found._replace(name=str(found.directory))
 
 
 def _directory(name: str, path: Path, origin: dict[str, str]) -> NamedWeights:

@@ -87,7 +87,8 @@ class ModelConfig(BaseModel):
     heads: HeadsConfig = Field(HeadsConfig(), description="the heads on top of the encoders")
     init_from: NameOrPath | None = Field(
         None,
-        description="weights or run directory to initialise from: all tensors except encoders whose class or "
+        description="model to initialise from, a run or weights directory, an official checkpoint, "
+        "hf-hub:ORGANISATION/NAME or a name of `x2kit models list`: all tensors except encoders whose class or "
         "pretrained weights differ here, and the vocabulary head if the text encoder differs",
     )
     init_except: tuple[Literal["vision", "text", "fusion", "heads"], ...] = Field(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
 from x2kit.errors import WeightsError
+from x2kit.hub.names import NamedWeights
 from x2kit.model.build import TOKENIZER, build_model
 from x2kit.model.config import ModelConfig
-from x2kit.model.saving import RECIPE, load, read_model_config, weights_directory
+from x2kit.model.saving import MODEL, RECIPE, load, read_model_config, weights_directory
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.loading.file_modules import file_of
@@ -52,13 +53,15 @@ class Initialisation:
     """Origin of every tensor of a model.
 
     Attributes:
-        source: the weights directory.
+        source: the weights directory, or the name of a published model.
+        origin: what the name stood for, see `NamedWeights`.
         origins: tensor name to origin and reason.
         sizes: tensor name to number of values.
         dropped: number of source tensors that the model does not have, by part.
     """
 
     source: str
+    origin: Mapping[str, str]
     origins: dict[str, tuple[Origin, str]]
     sizes: dict[str, int]
     dropped: dict[str, int]
@@ -72,7 +75,8 @@ class Initialisation:
         rows: dict[tuple[str, Origin, str], list[int]] = {}
         for name, (origin, reason) in self.origins.items():
             rows.setdefault((_part(name), origin, reason), []).append(self.sizes[name])
-        yield f"initial weights from {self.source}"
+        facts = ", ".join(f"{fact} {value}" for fact, value in self.origin.items())
+        yield f"initial weights from {self.source}" + (f" ({facts})" if facts else "")
         yield f"{'PART':18s} {'ORIGIN':10s} {'TENSORS':>7s} {'VALUES':>13s}  REASON"
         for (part, origin, reason), sizes in rows.items():
             yield f"{part:18s} {origin:10s} {len(sizes):7d} {sum(sizes):13,d}  {reason}".rstrip()
@@ -83,6 +87,7 @@ class Initialisation:
         """Return the report as JSON-compatible values."""
         return {
             "source": self.source,
+            **self.origin,
             "tensors": {
                 name: {"origin": origin, "reason": reason} for name, (origin, reason) in self.origins.items()
             },
@@ -91,34 +96,43 @@ class Initialisation:
 
 
 def build_started(
-    config: ModelConfig, texts: Iterable[str] | None = None
+    config: ModelConfig, texts: Iterable[str] | None = None, source: NamedWeights | None = None
 ) -> tuple[X2VLM, Initialisation | None]:
     """Build the model of a recipe and load the weights of `init_from`, if given.
 
     Args:
         config: the recipe's `model`.
         texts: as for `build_model`.
+        source: weights that `init_from` names (`x2kit.interop.named_weights`); None if it is a path.
     Raises: WeightsError if the source is not a weights directory, or a part to be loaded does not fit.
     """
     if config.init_from is None:
         return build_model(config, texts), None
-    path = weights_directory(config.init_from)
+    source = source or _at_path(config.init_from)
+    path = source.directory
     given = _own_files(config)
     replaced = _replaced(config, read_model_config(path / RECIPE, given))
     # Loaded word embeddings need the tokenizer that they were trained with.
-    model = build_model(config, texts, tokenizer=build_started_tokenizer(config, texts))
-    found = _load_source(model, load(path, plugins=given), replaced, config, str(path))
+    model = build_model(config, texts, tokenizer=build_started_tokenizer(config, texts, source))
+    found = _load_source(model, load(path, plugins=given), replaced, config, source)
     model.kept |= found.kept()
     return model, found
 
 
-def build_started_tokenizer(config: ModelConfig, texts: Iterable[str] | None = None) -> Tokenizer:
+def build_started_tokenizer(
+    config: ModelConfig, texts: Iterable[str] | None = None, source: NamedWeights | None = None
+) -> Tokenizer:
     """Build the tokenizer of `build_started` without the model. Same arguments and errors."""
     if config.init_from is not None:
-        path = weights_directory(config.init_from)
+        path = (source or _at_path(config.init_from)).directory
         if "text" not in _replaced(config, read_model_config(path / RECIPE, _own_files(config))):
             return config.text.build_tokenizer(assets=path / TOKENIZER)
     return config.text.build_tokenizer(texts)
+
+
+def _at_path(init_from: str) -> NamedWeights:
+    path = weights_directory(init_from)
+    return NamedWeights(str(path), path, path / MODEL, {})
 
 
 def _own_files(config: ModelConfig) -> list[str]:
@@ -143,7 +157,7 @@ def _replaced(config: ModelConfig, stored: ModelConfig) -> dict[str, str]:
 
 
 def _load_source(
-    model: X2VLM, source: X2VLM, replaced: dict[str, str], config: ModelConfig, name: str
+    model: X2VLM, source: X2VLM, replaced: dict[str, str], config: ModelConfig, named: NamedWeights
 ) -> Initialisation:
     given, own = source.state_dict(), model.state_dict()
     fitted = dict(given)
@@ -156,7 +170,7 @@ def _load_source(
         origins[tensor] = origin, _ = _origin(tensor, value, model, given, fitted, replaced, config)
         if origin in ("kept", "resized"):
             state[tensor] = fitted[tensor]
-    _require_fit(origins, replaced, name)
+    _require_fit(origins, replaced, named.name)
     model.load_state_dict(state, strict=False)
     if hasattr(model, "decoder") and not hasattr(source, "decoder"):
         copied = decoder_tensors(model, source if "text" not in replaced else model)
@@ -165,7 +179,8 @@ def _load_source(
     dropped: dict[str, int] = {}
     for tensor in fitted.keys() - own.keys():
         dropped[_part(tensor)] = dropped.get(_part(tensor), 0) + 1
-    return Initialisation(name, origins, {key: value.numel() for key, value in own.items()}, dropped)
+    sizes = {key: value.numel() for key, value in own.items()}
+    return Initialisation(named.name, named.origin, origins, sizes, dropped)
 
 
 def _origin(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from x2kit.data.config import LossName, StreamConfig
@@ -15,9 +14,12 @@ from x2kit.errors import (
     PluginError,
     RecipeError,
     SettingError,
+    WeightsError,
     WidthError,
 )
 from x2kit.evaluation.config import EvaluationConfig
+from x2kit.hub.availability import availability
+from x2kit.hub.names import parse_name
 from x2kit.model.config import HeadName, ModelConfig
 from x2kit.plugin.components import ComponentConfig, SourceConfig, TaskConfig
 from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
@@ -139,13 +141,12 @@ class _Checks:
             if model.init_except:
                 self._fault("model.init_except", "has no effect without model.init_from")
             return
-        path = Path(model.init_from)
-        if not any((folder / "model.safetensors").is_file() for folder in (path, path / "weights")):
-            found = "has no weights (model.safetensors)" if path.exists() else "does not exist"
-            self._fault(
-                "model.init_from",
-                f"{path} {found}; set a weights directory or the directory of a finished run",
-            )
+        try:
+            reason = availability(parse_name(model.init_from)).obstacle
+        except WeightsError as error:
+            reason = str(error)
+        if reason is not None:
+            self._fault("model.init_from", reason)
 
     def stream(self, name: str, facts: ModelFacts | None) -> None:
         """Check a stream's source, languages, batch and losses against the model."""

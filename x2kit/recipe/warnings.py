@@ -1,6 +1,6 @@
 """Warn about settings that are valid but likely wrong. Imports no torch.
 
-A learning rate too high for published weights, a warm-up longer than the run.
+A learning rate too high for published weights, a warm-up longer than the run, weights that are downloaded first.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from x2kit.errors import Fault
+from x2kit.hub.availability import availability
+from x2kit.hub.names import parse_name
 from x2kit.plugin.components import ComponentConfig
 from x2kit.recipe.schema import Recipe
 
@@ -24,8 +26,15 @@ def warnings_of(recipe: Recipe, place: Callable[[str], str] = lambda key: "") ->
     """
     if not recipe.training.steps:
         return ()
-    found = [*_published_weights(recipe), *_warmup(recipe)]
+    found = [*_downloads(recipe), *_published_weights(recipe), *_warmup(recipe)]
     return tuple(Fault(key, place(key), message) for key, message in found)
+
+
+def _downloads(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Announce the download of initial weights, which may take long."""
+    name = recipe.model.init_from
+    if name is not None and (download := availability(parse_name(name)).download):
+        yield "model.init_from", download
 
 
 def _published_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:

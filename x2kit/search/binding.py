@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from x2kit.data.storage.locations import is_url
 from x2kit.errors import DataError, X2KitError
+from x2kit.hub.names import HUB, HubModel, parse_name
+from x2kit.hub.repositories import pinned_name
 from x2kit.search.manifest import open_table, read_manifest
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ class BoundModel:
 
     def facts_of_new(self) -> dict[str, str]:
         """Return the facts of a new table."""
-        return {NAME: self.name, FINGERPRINT: self().fingerprint}
+        fingerprint = self().fingerprint  # loads the model, so a repository is in the cache
+        return {NAME: lasting_name(self.name), FINGERPRINT: fingerprint}
 
     def _load(self) -> Model:
         if self.given is not None and not isinstance(self.given, str | Path):
@@ -114,6 +117,15 @@ def open_bound(
         table.close()
         raise
     return table, bound, manifest.id
+
+
+def lasting_name(name: str) -> str:
+    """Return a name that means the same model later: a repository of the Hub with its commit."""
+    if not name.startswith(HUB):
+        return name
+    model = parse_name(name)
+    assert isinstance(model, HubModel)
+    return pinned_name(model)
 
 
 def absolute_name(name: str) -> str:

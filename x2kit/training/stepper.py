@@ -18,6 +18,8 @@ from x2kit.data.pipeline.order import Share
 from x2kit.data.pipeline.sharing import require_shares
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
+from x2kit.hub.names import NamedWeights
+from x2kit.interop.named_weights import initial_weights
 from x2kit.model import X2VLM
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import (
@@ -64,7 +66,7 @@ class Recipe(Protocol):
 
 
 class Parts(NamedTuple):
-    """Objects that a stepper works on; `distributed` is None in a run of one rank."""
+    """Objects that a stepper works on; `distributed` is None in a run of one rank, `source` without `init_from`."""
 
     model: X2VLM
     optimizer: torch.optim.Optimizer
@@ -72,6 +74,7 @@ class Parts(NamedTuple):
     batches: StepBatches
     processes: Processes = ALONE
     distributed: Distributed | None = None
+    source: NamedWeights | None = None
 
 
 def assemble(
@@ -93,7 +96,8 @@ def assemble(
     config = recipe.training
     require_whole_model(config, processes)
     torch.manual_seed(config.seed)
-    model, initialisation = build_started(recipe.model, training_texts(recipe.data))
+    source = initial_weights(recipe, processes)
+    model, initialisation = build_started(recipe.model, training_texts(recipe.data), source)
     on_model(model)
     share = Share(processes.rank, processes.count)
     gather = processes.gather if processes.several else None
@@ -115,9 +119,8 @@ def assemble(
     if processes.several:
         distributed = distribute(model, config, processes, device)
         say(f"{processes.count} ranks, training.distribution {config.distribution}")
-    return Parts(
-        model, build_optimizer(model, config), device, batches, processes, distributed
-    ), initialisation
+    parts = Parts(model, build_optimizer(model, config), device, batches, processes, distributed, source)
+    return parts, initialisation
 
 
 @dataclass
@@ -135,7 +138,9 @@ class Stepper:
     done: int
 
     def __post_init__(self) -> None:
-        self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed = self.parts
+        self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed, _ = (
+            self.parts
+        )
         if self.recipe.training.deterministic:
             use_deterministic_algorithms()
         self.precision = choose_precision(self.recipe.training.precision, self.device)

@@ -413,7 +413,7 @@ class Trainer(Stepper):
 
     def _unsharded(self, weights: dict[str, Any]) -> X2VLM:
         with without_initialisation():
-            whole, _ = build_started(self.recipe.model, training_texts(self.recipe.data))
+            whole, _ = build_started(self.recipe.model, training_texts(self.recipe.data), self.parts.source)
         whole.load_state_dict(weights)
         return whole
 

@@ -15,7 +15,7 @@ from x2kit.errors import X2KitError
 from x2kit.evaluation.config import OFFICIAL, EvaluationConfig
 from x2kit.plugin.components import TaskConfig
 from x2kit.recipe.reading import ResolvedRecipe
-from x2kit.terminal import PlainConsole
+from x2kit.terminal import ByteProgress, PlainConsole
 
 if TYPE_CHECKING:
     from x2kit import Recipe
@@ -96,10 +96,13 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
 def _tokenizer(recipe: Recipe) -> tuple[Tokenizer | None, list[str]]:
     """Build the tokenizer of the run; on failure None and the reason, and words are counted."""
     from x2kit.data.pipeline.corpus import training_texts
+    from x2kit.interop.named_weights import initial_weights
     from x2kit.model.initialisation import build_started_tokenizer
 
     try:
-        return build_started_tokenizer(recipe.model, training_texts(recipe.data)), []
+        with ByteProgress() as progress:
+            source = initial_weights(recipe, progress=progress)
+        return build_started_tokenizer(recipe.model, training_texts(recipe.data), source), []
     except X2KitError as error:
         return None, [f"no tokenizer, so words were counted instead of tokens: {error}"]
 

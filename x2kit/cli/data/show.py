@@ -8,6 +8,7 @@ import jsonargparse
 
 from x2kit.errors import X2KitError
 from x2kit.recipe.reading import ResolvedRecipe
+from x2kit.terminal import ByteProgress
 
 HELP = "write a contact sheet of a step's batch: crops, boxes, masks, tokens"
 
@@ -35,9 +36,12 @@ def run(resolved: ResolvedRecipe, options: jsonargparse.Namespace) -> int:
     from x2kit.data.pipeline.corpus import training_texts
     from x2kit.data.pipeline.loader import StepBatches  # imports torch
     from x2kit.evaluation.report.contact_sheet import draw_sheet
+    from x2kit.interop.named_weights import initial_weights
     from x2kit.model.initialisation import build_started_tokenizer
 
-    tokenizer = build_started_tokenizer(recipe.model, training_texts(recipe.data))
+    with ByteProgress() as progress:
+        source = initial_weights(recipe, progress=progress)
+    tokenizer = build_started_tokenizer(recipe.model, training_texts(recipe.data), source)
     batches = StepBatches(recipe.data, tokenizer, facts.vision.image, recipe.training.seed, steps)
     batch = batches.batch(options.step - 1)
     title = f"{resolved.label}: step {options.step} of {steps}"

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import jsonargparse
 
+from x2kit.cli.model_names import NAMES, directory_of
 from x2kit.cli.parser import add_plugin_argument
 from x2kit.cli.run_directory import WEIGHTS, holds_run
+from x2kit.distributed.processes import ALONE
 from x2kit.errors import X2KitError
 from x2kit.evaluation.iglue import BENCHMARKS
 from x2kit.io.atomic import atomic_file
@@ -24,7 +26,7 @@ RECIPE_KEYS = ("training",)
 PROTOCOLS = ("cclm", "iglue")
 EXAMPLES = """\
 examples:
-  x2kit iglue runs/iglue --from weights/cclm-base                   # five runs in English, then the table
+  x2kit iglue runs/iglue --from cclm-x2vlm-base                     # five runs in English, then the table
   x2kit iglue runs/iglue                                            # the table of what was trained
   x2kit iglue runs/iglue --weights xflickrco=weights/cclm-base --weights wit=weights/cclm-base
   x2kit iglue runs/iglue --translated                               # tests translated to English
@@ -90,15 +92,15 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--from",
         dest="start",
         type=str,
-        metavar="DIR",
-        help="pretrained weights, from which tasks without a run are fine-tuned in English",
+        metavar="MODEL",
+        help=f"pretrained model, from which tasks without a run are fine-tuned in English: {NAMES}",
     )
     parser.add_argument(
         "--weights",
         action="append",
         default=[],
-        metavar="TASK=DIR",
-        help=f"weights of a task in place of its run; tasks: {', '.join(STAGES)}; repeatable",
+        metavar="TASK=MODEL",
+        help=f"fine-tuned model of a task in place of its run; tasks: {', '.join(STAGES)}; repeatable",
     )
     parser.add_argument(
         "--tasks", nargs="+", choices=tuple(STAGES), default=list(STAGES), help="measure only these tasks"
@@ -146,7 +148,7 @@ def run(options: jsonargparse.Namespace) -> int:
     if not table["tasks"]:
         raise X2KitError(
             f"{options.directory}: no task has weights; give pretrained weights with --from, or those of a task with "
-            "--weights TASK=DIR"
+            "--weights TASK=MODEL"
         )
     table = {"setting": session.setting, **table}
     output = Path(options.directory) / f"iglue-{session.setting}.json"
@@ -196,7 +198,7 @@ class _Session:
     def _trained(self, task: str) -> Path | None:
         """Return weights that are fine-tuned in English, trained if there are none; None without --from."""
         if task in self._weights:
-            return Path(self._weights[task])
+            return directory_of(self._weights[task], self._options.plugin, ALONE)
         directory, start = self._directory / task, self._options.start
         if not (directory / WEIGHTS).is_dir() and (start is not None or holds_run(directory)):
             self._train(STAGES[task].recipe, directory, task, start, overlay=STAGES[task].overlay)
@@ -297,5 +299,7 @@ def _is_of(file: Path, weights: Path) -> bool:
 def _pair(value: str, option: str) -> tuple[str, str]:
     name, equals, directory = value.partition("=")
     if not equals or name not in STAGES:
-        raise X2KitError(f"{option}: expected TASK=DIR with TASK one of {', '.join(STAGES)}, found {value!r}")
+        raise X2KitError(
+            f"{option}: expected TASK=MODEL with TASK one of {', '.join(STAGES)}, found {value!r}"
+        )
     return name, directory

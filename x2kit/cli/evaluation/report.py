@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jsonargparse
 
 from x2kit.cli.key_help import print_help
+from x2kit.cli.model_names import require_directory
 from x2kit.cli.recipe_keys import add_overlay_arguments
 from x2kit.cli.run_directory import require_same_model, stored_recipe
 
@@ -28,8 +27,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Write the report and print its path."""
-    directory = Path(options.run)
+    """Write the report into the directory and print its path.
+
+    Raises: WeightsError for the name of a published model, whose place is the cache.
+    """
+    directory = require_directory(options.run, "x2kit report")
     if options.recipe_keys.help:
         return print_help(options, [directory / "recipe.yaml"], saved=True)
     resolved = stored_recipe(directory, options.config, options.recipe_keys.values, options.plugin)

@@ -10,6 +10,7 @@ import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from x2kit.cli.inference.inputs import STDIN
+from x2kit.cli.model_names import NAMES
 from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import X2KitError
 
@@ -37,11 +38,14 @@ def add_model_arguments(parser: jsonargparse.ArgumentParser, inputs: str = "+") 
         type=str,
         required=True,
         metavar="MODEL",
-        help="a run or weights directory, an official checkpoint, or hf-hub:ORGANISATION/NAME",
+        help=NAMES,
     )
     add_device_arguments(parser)
     parser.add_argument(
-        "--tokenizer", type=str, metavar="NAME_OR_DIR", help="of an official checkpoint, which has none"
+        "--tokenizer",
+        type=str,
+        metavar="NAME_OR_DIR",
+        help="of an official checkpoint, which has none; the usual one of its vocabulary by default",
     )
     add_plugin_argument(parser)
     parser.add_argument(

@@ -12,6 +12,7 @@ import jsonargparse
 import yaml
 
 from x2kit.cli.inference.options import add_batch_arguments, add_device_arguments
+from x2kit.cli.model_names import NAMES
 from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import X2KitError
 
@@ -44,7 +45,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--model",
         type=str,
         metavar="M",
-        help="run, weights, official checkpoint or hf-hub:ORG/NAME; needed once",
+        help=f"{NAMES}; needed once",
     )
     _add_table_arguments(parser)
     parser.add_argument(

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 import jsonargparse
 import yaml
 
+from x2kit.cli.model_names import NAMES, directory_of
 from x2kit.cli.parser import add_plugin_argument
+from x2kit.distributed.processes import ALONE
 from x2kit.errors import X2KitError
+from x2kit.hub.catalogue import catalogue
+from x2kit.hub.published import fetch_published
 from x2kit.plugin.loading.file_modules import is_path, locate
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.loading.trust import remember
+from x2kit.terminal import ByteProgress
 
 if TYPE_CHECKING:
     from x2kit.interop.convert import Converted
@@ -26,6 +31,7 @@ READING = ("tokenizer", "image_size", "heads", "code_dir", "json")
 EXAMPLES = """\
 examples:
   x2kit convert x2vlm_base_4m.th weights/x2vlm-base --tokenizer bert-base-uncased
+  x2kit convert x2vlm-base-4m weights/x2vlm-base                  # downloaded first; see x2kit models list
   x2kit convert cclm_x2vlm_base.th weights/cclm-384 --tokenizer xlm-roberta-base --image-size 384
   x2kit convert weights/x2vlm-base x2vlm_base.th --to official
 
@@ -37,7 +43,8 @@ converted, account.json in the weights directory lists each. Nothing is written 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Add source, target and conversion options."""
     parser.add_argument(
-        "source", help="an official checkpoint; with --to official a weights or run directory"
+        "source",
+        help=f"an official checkpoint, by path or published name; with --to official a model: {NAMES}",
     )
     parser.add_argument("target", help="weights directory to write; with --to official the file")
     parser.add_argument(
@@ -85,11 +92,12 @@ def run(options: jsonargparse.Namespace) -> int:
             raise X2KitError(f"{given}: not allowed with --to official, which writes the weights unchanged")
         from x2kit.interop.convert import to_official
 
-        layout = to_official(source, target, options.plugin)
+        layout = to_official(directory_of(options.source, options.plugin, ALONE), target, options.plugin)
         print(f"{target}: {layout.describe()}")
         return 0
     plugins = load_plugins(options.plugin)
     plugins.require(options.plugin)
+    source, tokenizer = _checkpoint(options.source, options.tokenizer)
     from x2kit.interop.convert import from_official  # imports torch
 
     files = [str(locate(name, Path())) if is_path(name) else name for name in options.plugin]
@@ -97,7 +105,7 @@ def run(options: jsonargparse.Namespace) -> int:
         source,
         target,
         plugins.registry,
-        options.tokenizer,
+        tokenizer,
         options.image_size,
         options.heads,
         files,
@@ -110,6 +118,15 @@ def run(options: jsonargparse.Namespace) -> int:
         return 0
     _report(found, target, options)
     return 0
+
+
+def _checkpoint(name: str, tokenizer: str | None) -> tuple[Path, str | None]:
+    """Return the file of a checkpoint, fetched if it is a published one, and its tokenizer, if that is known."""
+    if Path(name).exists() or name not in catalogue():
+        return Path(name), tokenizer
+    model = catalogue()[name]
+    with ByteProgress() as progress:
+        return fetch_published(model, progress).file, tokenizer or model.tokenizer
 
 
 def _report(found: Converted, target: Path, options: jsonargparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
+from x2kit.interop.named_weights import initial_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_device
 from x2kit.model.initialisation import build_started
@@ -78,7 +79,7 @@ def replay(folder: Path, recipe: Recipe, device: str | None = None) -> ReplayRes
         torch.set_num_threads(config.threads)
     chosen = choose_device(device or config.device)
     with without_initialisation():
-        model, _ = build_started(recipe.model, training_texts(recipe.data))
+        model, _ = build_started(recipe.model, training_texts(recipe.data), initial_weights(recipe))
     restore_model(model, saved.model)
     model.to(chosen).train()
     batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
