@@ -70,6 +70,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         split: str | None,
         output: Path | None,
         *,
+        name: str | None = None,
         progress: Any,
         processes: Any,
     ) -> Any:

@@ -54,9 +54,9 @@ def _published(model: PublishedModel) -> Availability:
         return Availability(here=True)
     if (reason := obstacle(model)) is not None:
         return Availability(here=False, obstacle=reason)
-    size = "size not published" if model.size is None else format_bytes(model.size)
+    size = ", size not published" if model.size is None else f", {format_bytes(model.size)}"
     if kept := partial_bytes(model):
-        size += f", {format_bytes(kept)} of it are here"
+        size += f", of which {format_bytes(kept)} are here"
     return Availability(here=False, download=_announce(model.name, size))
 
 
@@ -69,8 +69,8 @@ def _hub(model: HubModel) -> Availability:
             obstacle=f"{model.name}: not in the cache, and {variable} forbids downloads; with a network: x2kit models "
             f"fetch {model.name}",
         )
-    return Availability(here=False, download=_announce(model.name, "size known to the Hub"))
+    return Availability(here=False, download=_announce(model.name))
 
 
-def _announce(name: str, size: str) -> str:
-    return f"{name} is not in the cache; its first use downloads it ({size}); to do so now: x2kit models fetch {name}"
+def _announce(name: str, size: str = "") -> str:
+    return f"{name} is not in the cache; its first use downloads it{size}; to do so now: x2kit models fetch {name}"

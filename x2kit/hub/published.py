@@ -57,6 +57,12 @@ def partial_bytes(model: PublishedModel) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
+def recorded_sha256(model: PublishedModel) -> str | None:
+    """Return the recorded hash of the checkpoint; None before its first use."""
+    found: str | None = _read_record(folder_of(model)).get(model.file, {}).get("sha256")
+    return found
+
+
 def obstacle(model: PublishedModel) -> str | None:
     """Return why a checkpoint that is not in the cache cannot be downloaded, and what to do; None if it can."""
     if model.page is not None:

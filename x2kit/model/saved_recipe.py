@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from x2kit.errors import WeightsError
 from x2kit.io.atomic import atomic_file, atomic_folder
 from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS
 from x2kit.plugin.loading.carried import carry, digest
@@ -60,6 +61,38 @@ def plugins_of(recipe: str) -> list[str]:
     tree = yaml.safe_load(recipe)
     names = tree.get("plugins") if isinstance(tree, dict) else None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def describe_recipe(file: Path) -> dict[str, Any]:
+    """Describe what a model was assembled of, from its saved recipe; no plugin is imported.
+
+    Returns: description, the three encoders with their settings, heads, plugins and source of the initial weights.
+    Raises: WeightsError if the recipe is missing or damaged.
+    """
+    try:
+        tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        model = dict(tree["model"])
+        parts = {part: _component_line(model[part]) for part in ("vision", "text", "fusion")}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise WeightsError(f"{file}: missing, damaged, or not a recipe: {error}") from error
+    heads = model.get("heads") or {}
+    found: dict[str, Any] = {"description": str(tree.get("description") or "").strip() or None, **parts}
+    found["heads"] = list(heads.get("built") or ("itc", "itm", "mlm", "bbox")) + list(
+        heads.get("extra") or ()
+    )
+    found["plugins"] = [str(name) for name in tree.get("plugins") or ()] or "only installed ones"
+    if model.get("init_from") is not None:
+        found["init_from"] = str(model["init_from"])
+    return found
+
+
+def _component_line(chosen: Any) -> str:
+    """Format a component of a recipe as its name and those settings that are given."""
+    if isinstance(chosen, str):
+        return chosen
+    settings = chosen.get("init_args") or {}
+    given = ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+    return f"{chosen['class_path']} ({given})" if given else str(chosen["class_path"])
 
 
 def _rename_plugins(recipe: str, renamed: Mapping[str, str]) -> str:

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SUBCOMMANDS = ("convert",)
+SUBCOMMANDS = ("convert", "models")
 """Subcommands whose modules lie in this package."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from x2kit.errors import PluginError
 
 OWN = (
-    *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report", "convert"),
+    *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report"),
+    *("convert", "models"),
     *("embed", "match", "locate", "classify", "answer", "describe", "explain", "search"),
 )
 """Subcommands of x2kit itself, reserved."""
