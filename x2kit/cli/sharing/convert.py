@@ -92,7 +92,9 @@ def run(options: jsonargparse.Namespace) -> int:
             raise X2KitError(f"{given}: not allowed with --to official, which writes the weights unchanged")
         from x2kit.interop.convert import to_official
 
-        layout = to_official(directory_of(options.source, options.plugin, ALONE), target, options.plugin)
+        if not source.is_file():
+            source = directory_of(options.source, options.plugin, ALONE)
+        layout = to_official(source, target, options.plugin)
         print(f"{target}: {layout.describe()}")
         return 0
     plugins = load_plugins(options.plugin)
