@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from x2kit.errors import Fault, RecipeError
 from x2kit.plugin.components import SourceConfig, TaskConfig
@@ -16,6 +17,35 @@ if TYPE_CHECKING:
 
 
 OFFICIAL = "official"
+
+
+class Expectation(BaseModel):
+    """Published numbers of one model on the records of the recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="the model, and how it was trained")
+    task: str = Field(description="name of the task in `tasks`")
+    source: str = Field(min_length=1, description="where the numbers are published")
+    note: str = Field("", description="conditions that are not those of the recipe, or not published")
+    split: str | None = Field(None, description="split that was measured; null for that of the recipe")
+    records: int | None = Field(
+        None, gt=0, description="number of measured records; results on other numbers are not compared"
+    )
+    values: dict[str, Any] = Field(
+        min_length=1,
+        description="numbers as the task's result has them, nested: scores: {en: {accuracy: 0.804}}",
+    )
+
+    @field_validator("values")
+    @classmethod
+    def _are_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                cls._are_numbers(value)
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name}: expected a number or a mapping to numbers, found {value!r}")
+        return values
 
 
 class EvaluationConfig(BaseModel):
@@ -32,6 +62,10 @@ class EvaluationConfig(BaseModel):
         None, description="languages to measure; null for all of the source"
     )
     tasks: dict[str, TaskConfig] = Field(min_length=1, description="tasks by name")
+    expectations: dict[str, Expectation] = Field(
+        {},
+        description="published numbers by name, which results are printed beside; null removes one of the base",
+    )
     batch_size: int = Field(64, gt=0, description="images or texts in a batch")
     every: int | None = Field(
         None,
@@ -65,6 +99,16 @@ class EvaluationConfig(BaseModel):
             raise ValueError(
                 f"sources: no task is called {', '.join(unknown)}; tasks: {', '.join(self.tasks)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _expectations_name_tasks(self) -> EvaluationConfig:
+        for name, one in self.expectations.items():
+            if one.task not in self.tasks:
+                raise ValueError(
+                    f"expectations.{name}: no task is called {one.task}; tasks: {', '.join(self.tasks)}; null removes "
+                    "the entry"
+                )
         return self
 
     @property

@@ -8,7 +8,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.evaluation.config import EvaluationConfig, Recipe, require_evaluation
+from x2kit.evaluation.items import items_file, write_items
 from x2kit.evaluation.measuring import (
     Measured,
     Progress,
@@ -27,6 +29,7 @@ from x2kit.evaluation.measuring import (
     save_nothing,
     task_contexts,
 )
+from x2kit.evaluation.rankings import rankings_file, write_rankings
 from x2kit.evaluation.warnings import warnings_of
 from x2kit.io.atomic import atomic_file
 from x2kit.io.run_directory import SELECTION, read_metrics
@@ -35,6 +38,7 @@ from x2kit.model.device import choose_device
 from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
 from x2kit.plugin.loading.manager import Plugins
+from x2kit.plugin.toolkit.item_values import ItemValues
 
 RESULT = "evaluation.json"
 _log = logging.getLogger(__name__)
@@ -86,6 +90,9 @@ def evaluate(
     file = output or directory / result_name(weights, split)
     save = partial(_save, file) if processes.is_rank_zero else save_nothing
     contexts = task_contexts(model, recipe, config, measured, split, progress, processes, save)
+    items: dict[str, list[ItemValues]] = {name: [] for name in config.tasks}
+    if processes.is_rank_zero:  # every rank has the values of all
+        contexts = {name: replace(one, save_items=items[name].append) for name, one in contexts.items()}
     result: dict[str, Any] = {
         "split": split,
         "checkpoint": describe_checkpoint(weights) | ({} if name is None else {"name": name}),
@@ -101,6 +108,8 @@ def evaluate(
         "tasks": {name: dump_component(task) for name, task in config.tasks.items()},
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
     }
+    if config.expectations:
+        result["expectations"] = {n: one.model_dump(mode="json") for n, one in config.expectations.items()}
     for name, task in config.tasks.items():
         task.check(contexts[name])  # all checks before hours of measuring
     for name, task in config.tasks.items():
@@ -109,6 +118,10 @@ def evaluate(
     result["seconds"] = round(time.monotonic() - began, 2)
     processes.wait()  # write only if no rank failed
     if processes.is_rank_zero:
+        _json_text(result, file)  # refused before any file is written
+        for name, values in items.items():
+            trained = contexts[name].trained_with_images
+            result["tasks"][name] |= _save_items(file, name, values, trained)
         write_result(result, file)
         call_plugins(plugins, directory, recipe, result)
     written: dict[str, Any] = processes.from_rank_zero(result)
@@ -183,6 +196,17 @@ def _save(file: Path, task: str, name: str, content: Any) -> None:
     write_result(content, file.with_name(f"{file.stem}-{task}-{name}.json"))
 
 
+def _save_items(
+    file: Path, task: str, values: Sequence[ItemValues], trained: Sequence[str]
+) -> dict[str, Any]:
+    """Write items and rankings of a task beside the result; return their description for the result."""
+    if not values:
+        return {}
+    found = {"items": write_items(items_file(file, task), task, values, trained)}
+    rankings = write_rankings(rankings_file(file, task), values)
+    return found if rankings is None else {**found, "rankings": rankings}
+
+
 def result_name(weights: Path, split: str) -> str:
     """Return evaluation.json for the split of the stored recipe, evaluation-SPLIT.json for another."""
     stored = yaml.safe_load((weights / RECIPE).read_text(encoding="utf-8"))
@@ -192,15 +216,19 @@ def result_name(weights: Path, split: str) -> str:
 
 def write_result(result: Any, file: Path) -> None:
     """Write a result as JSON, atomically. Raises X2KitError for values that JSON cannot represent."""
+    text = _json_text(result, file)
+    with atomic_file(file) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _json_text(result: Any, file: Path) -> str:
     try:
-        text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
+        return json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise X2KitError(
             f"{file}: a task's result is not JSON-serialisable ({error}); expected finite numbers, texts, lists and "
             "mappings"
         ) from error
-    with atomic_file(file) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def read_result(file: Path) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.tasks import STEP_LOSSES, PretrainingConfig, RowLayout
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd
+from x2kit.plugin.toolkit.item_values import ItemValues, Ranking
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ __all__ = [
     "IndexConfig",
     "IndexSpec",
     "IndexStats",
+    "ItemValues",
     "Located",
     "Location",
     "MeanOver",
@@ -155,6 +157,7 @@ __all__ = [
     "PretrainingConfig",
     "Progress",
     "RankedText",
+    "Ranking",
     "Ranks",
     "Reader",
     "Reason",

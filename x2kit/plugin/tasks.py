@@ -21,6 +21,7 @@ from x2kit.plugin.components import TaskConfig
 from x2kit.plugin.sources import Record, Source
 from x2kit.plugin.sources import Text as TextField
 from x2kit.plugin.tokenizers import Tokenizer
+from x2kit.plugin.toolkit.item_values import ItemValues, save_no_items
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,8 @@ class TaskContext:
         ranks: ranks that share the evaluation; one, unless started by torchrun.
         save: call `save(name, content)` on every rank to write a JSON file beside the result, such as predictions in
             the format of a benchmark's server; `name` completes the file's name.
+        save_items: call it with the values of single items, such as the rank of each query, by which `x2kit results`
+            compares runs; `wants_items` is false where nothing is kept, as on all ranks but the first.
     """
 
     model: Any
@@ -62,6 +65,12 @@ class TaskContext:
     progress: Callable[[str, int, int], None]
     ranks: Ranks = field(default_factory=Ranks)
     save: Callable[[str, Any], None] = save_nothing
+    save_items: Callable[[ItemValues], None] = save_no_items
+
+    @property
+    def wants_items(self) -> bool:
+        """Whether `save_items` keeps what it gets."""
+        return self.save_items is not save_no_items
 
 
 class View(Protocol):
@@ -322,6 +331,11 @@ class Task(ABC):
     def correct(self, prediction: Prediction) -> bool | None:
         """Whether the report counts a prediction as right, by default if it equals the truth; None if it is graded."""
         return bool(prediction.value == prediction.truth)
+
+    def items(self, predictions: Sequence[Prediction]) -> Mapping[str, Sequence[float | None]]:
+        """Score each prediction by metric, for `ItemValues`; by default "correct", unless predictions are graded."""
+        right = [None if each.truth is None else self.correct(each) for each in predictions]
+        return {} if all(each is None for each in right) else {"correct": right}
 
     def results(self, predictions: Sequence[Prediction]) -> Any:
         """Format predictions for the results file; by default a list of {id, prediction}."""

@@ -5,6 +5,7 @@ A broken record stops the evaluation: skipping it would change the number of can
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -253,6 +254,16 @@ def normalised(entry: Entry, bbox: Sequence[float]) -> list[float]:
             f"record {entry.id}: box {list(bbox)} is not inside its image of {width} x {height} pixels"
         )
     return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+
+
+def numbered(records: Iterable[str]) -> list[str]:
+    """Return ids of texts from those of their records, in order: photo#0, photo#1 for the texts of "photo"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for record in records:
+        found.append(f"{record}#{seen[record]}")
+        seen[record] += 1
+    return found
 
 
 def find_languages(source: Source) -> tuple[str, ...]:

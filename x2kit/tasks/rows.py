@@ -26,6 +26,7 @@ from x2kit.plugin.components import TaskConfig
 from x2kit.plugin.encoders import VisionFeatures
 from x2kit.plugin.sources import Record
 from x2kit.plugin.tasks import FusedTexts, Prediction, RankedText, Task, TaskContext, TaskRow, Texts
+from x2kit.plugin.toolkit.item_values import ItemValues
 
 Rows = list[tuple[str, TaskRow]]
 """Record ids and rows of one language."""
@@ -51,7 +52,34 @@ def measure_rows(config: TaskConfig, context: TaskContext) -> dict[str, Any]:
             measured, saved = task.measure(found), task.results(found)
         scores[language] = {**measured, "trained_with_images": language in context.trained_with_images}
         context.save(f"predictions-{language}", saved)
+        if context.wants_items:
+            _save_items(task, context, language, found, measured)
     return {"scores": scores, "score": config.score, **_means(scores, config.score)}
+
+
+def _save_items(
+    task: Task,
+    context: TaskContext,
+    language: str,
+    found: Sequence[Prediction],
+    measured: Mapping[str, Any],
+) -> None:
+    """Save the score of each prediction, with the chance level of the main score."""
+    with component_faults(task.config):
+        values = task.items(found)
+    if not values:
+        return
+    chance = measured.get("chance")
+    name = task.config.score
+    context.save_items(
+        ItemValues(
+            language,
+            f"scores.{language}",
+            [each.id for each in found],
+            values,
+            chance={} if chance is None or name not in values else {name: chance},
+        )
+    )
 
 
 def _means(scores: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ OWN = (
     *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report"),
     *("convert", "models"),
     *("embed", "match", "locate", "classify", "answer", "describe", "explain", "search"),
+    "results",
 )
 """Subcommands of x2kit itself, reserved."""
 

@@ -40,7 +40,7 @@ from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.plugin.toolkit.gather import gather_rows
 from x2kit.tasks.captioning import java_metrics
 from x2kit.tasks.captioning.cider_stage import CiderStage, decode_references, encode_references
-from x2kit.tasks.captioning.metric import bleu, cider, cider_d, rouge_l
+from x2kit.tasks.captioning.metric import Scores, bleu, cider, cider_d, rouge_l
 from x2kit.tasks.captioning.samples import CaptionIds, causal_caption, masked_caption, prompt_ids
 from x2kit.tasks.captioning.words import metric_words
 
@@ -56,6 +56,10 @@ class CaptioningTask(Task):
     """Captions of images or videos, written by the masked-language head."""
 
     config: Captioning
+
+    def __init__(self, config: Captioning) -> None:
+        super().__init__(config)
+        self._measured: tuple[Sequence[Prediction], dict[str, Scores]] | None = None
 
     def draw(self, record: Record, reader: Reader) -> TaskRow:
         """Read the image or video, and draw a caption to learn; for the CIDEr stage and for metrics read all."""
@@ -220,22 +224,46 @@ class CaptioningTask(Task):
         known = [each for each in predictions if each.truth["references"]]
         if not known:
             return {"cider": None, "images": 0, "captions": len(predictions)}
-        captions = [metric_words(each.value) for each in known]
-        references = [[metric_words(text) for text in each.truth["references"]] for each in known]
+        captions, references = _words(known)
+        means = self._means(predictions, captions, references)
         found = {f"bleu_{n}": scores.corpus for n, scores in enumerate(bleu(captions, references), 1)}
         if self.config.java_metrics:
             found |= java_metrics.measure(self.config.java_metrics, captions, references)
         return {
-            "cider": cider_d(captions, references).corpus,
+            "cider": means["cider"].corpus,
             "cider_plain": cider(captions, references).corpus,
             "chance": cider_d([*captions[1:], captions[0]], references).corpus,
-            "rouge_l": rouge_l(captions, references).corpus,
+            "rouge_l": means["rouge_l"].corpus,
             **found,
             "images": len(known),
             "references": sum(map(len, references)),
             "distinct": len(set(map(tuple, captions))),
             "empty": sum(not words for words in captions),
         }
+
+    def items(self, predictions: Sequence[Prediction]) -> dict[str, list[float | None]]:
+        """Score each caption by the metrics that are means over captions; None without references."""
+        known = [each for each in predictions if each.truth["references"]]
+        if not known:
+            return {}
+        means = self._means(predictions, *_words(known))
+        rows = {name: iter(scores.rows) for name, scores in means.items()}
+        return {
+            name: [next(of_known) if each.truth["references"] else None for each in predictions]
+            for name, of_known in rows.items()
+        }
+
+    def _means(
+        self,
+        predictions: Sequence[Prediction],
+        captions: Sequence[Sequence[str]],
+        references: Sequence[Sequence[Sequence[str]]],
+    ) -> dict[str, Scores]:
+        """Compute the metrics of single captions, once for `measure` and `items`."""
+        if self._measured is None or self._measured[0] is not predictions:
+            found = {"cider": cider_d(captions, references), "rouge_l": rouge_l(captions, references)}
+            self._measured = predictions, found
+        return self._measured[1]
 
     def results(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """Format captions for the COCO evaluation server: the number in the image's name, else the record's id."""
@@ -273,6 +301,12 @@ def images_of(model: X2VLM, context: Context) -> VisionFeatures:
     assert context.lead is not None  # rows of tasks are fused with whole images
     patches = gather_rows(context.tokens, context.rows)
     return VisionFeatures(context.lead[:, 0], patches, model.vision.grid)
+
+
+def _words(known: Sequence[Prediction]) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """Split captions and their references into words."""
+    captions = [metric_words(each.value) for each in known]
+    return captions, [[metric_words(text) for text in each.truth["references"]] for each in known]
 
 
 def _pad_bytes(texts: Sequence[bytes]) -> Tensor:

@@ -105,6 +105,11 @@ class ClassificationTask(Task):
             **({"unlabelled_rows": unlabelled} if unlabelled else {}),
         }
 
+    def items(self, predictions: Sequence[Prediction]) -> dict[str, list[float | None]]:
+        """Score each labelled row, 1 or 0."""
+        right = [None if each.truth is None else float(each.value == each.truth) for each in predictions]
+        return {"accuracy": right}
+
 
 def _listed(classes: Sequence[object]) -> str:
     return ", ".join(map(repr, classes))

@@ -22,12 +22,14 @@ from x2kit.model.regions import boxes_in_pixels
 from x2kit.model.x2vlm import X2VLM
 from x2kit.objectives.boxes import iou_and_giou
 from x2kit.plugin.tasks import TaskContext
+from x2kit.plugin.toolkit.item_values import ItemValues
 from x2kit.tasks.records import (
     Entry,
     RegionTexts,
     common_regions,
     encode_records,
     has_region_texts,
+    numbered,
     regions_in,
 )
 from x2kit.tasks.scoring import (
@@ -235,6 +237,9 @@ def _measure_language(
     )
     context.save(f"predictions-{language}", _results(predicted))
     chance = _cached_chance(tuple(map(tuple, predicted.regions.bbox)), config.iou)
+    facts = locator.facts(predicted.entries, predicted.truth, config.iou, chance)
+    if context.wants_items:
+        _save_items(config, context, language, predicted, facts.get("chance", chance))
     return {
         share_name(config.iou): float((predicted.iou >= config.iou).double().mean()),
         "mean_iou": float(predicted.iou.double().mean()),
@@ -242,8 +247,27 @@ def _measure_language(
         "images": len(set(predicted.regions.images)),
         "chance": chance,
         "trained_with_images": language in context.trained_with_images,
-        **locator.facts(predicted.entries, predicted.truth, config.iou, chance),
+        **facts,
     }
+
+
+def _save_items(
+    config: RegionTask, context: TaskContext, language: str, predicted: PredictedRegions, chance: float
+) -> None:
+    """Save hit and IoU of each region; its id is that of the record with the number of the region's text."""
+    records = [entry.id for entry in predicted.entries]
+    hits = (predicted.iou >= config.iou).double().tolist()
+    name = share_name(config.iou)
+    context.save_items(
+        ItemValues(
+            language,
+            f"grounding.{language}",
+            numbered(records),
+            {name: hits, "mean_iou": predicted.iou.double().tolist()},
+            records=records,
+            chance={name: chance},
+        )
+    )
 
 
 def _results(predicted: PredictedRegions) -> list[dict[str, Any]]:

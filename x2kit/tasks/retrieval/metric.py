@@ -17,7 +17,8 @@ so that they rank below the candidates and tie with each other (ties count as mi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,9 +29,18 @@ from x2kit.distributed.ranks import Ranks
 from x2kit.errors import DataError
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.tasks import TaskContext
-from x2kit.tasks.records import Entry, Queries, captions, common_captions, encode_records
+from x2kit.plugin.toolkit.item_values import RANKED, ItemValues, Ranking
+from x2kit.tasks.records import Entry, Queries, captions, common_captions, encode_records, numbered
 from x2kit.tasks.retrieval.positives import PositiveLists, count_shared, find_positives, highest_r1
-from x2kit.tasks.retrieval.ranking import ScoreRows, chance, ranks, recalls
+from x2kit.tasks.retrieval.ranking import (
+    RECALLS,
+    ScoreRows,
+    best_columns,
+    chance,
+    chance_recall,
+    ranks,
+    recalls,
+)
 from x2kit.tasks.retrieval.reranking import Candidates, RerankedRows, select_candidates
 from x2kit.tasks.scoring import (
     ONE_RANK,
@@ -160,8 +170,12 @@ def _measure_language(
         ),
         "highest_r1": fmean(highest),
         "shared_captions": count_shared(queries.texts, owners),
-        **_directions(Scores(similarity, similarity.T), answers),
     }
+    documents = _documents(entries, present, owners)
+    keep = partial(_save_items, context, language, documents, answers)
+    result |= _directions(
+        Scores(similarity, similarity.T), answers, partial(keep, config.rerank == "none", "")
+    )
     for direction, share in highest._asdict().items():
         result[direction]["highest_r1"] = share
     if config.rerank != "none":
@@ -176,7 +190,7 @@ def _measure_language(
             context.ranks,
         )
         scores = order_candidates(config, similarity, candidates, logits, context.model.temperature)
-        result["reranked"] = _directions(scores, answers)
+        result["reranked"] = _directions(scores, answers, partial(keep, True, "reranked"))
         result["matching"] = matching_accuracy(logits, candidates.pairs, torch.tensor(owners))
     return result
 
@@ -266,10 +280,29 @@ def matching_accuracy(logits: Tensor, pairs: Tensor, owners: Tensor) -> dict[str
     }
 
 
-def _directions(scores: Scores, answers: PositiveLists) -> dict[str, Any]:
+class Documents(NamedTuple):
+    """Record ids of the images, and of each text the id of its own and that of its record."""
+
+    images: list[str]
+    texts: list[str]
+    records: list[str]
+
+
+def _documents(entries: Sequence[Entry], present: Sequence[int], owners: Sequence[int]) -> Documents:
+    images = [entries[position].id for position in present]
+    records = [images[owner] for owner in owners]
+    return Documents(images, numbered(records), records)
+
+
+def _directions(
+    scores: Scores, answers: PositiveLists, keep: Callable[[str, ScoreRows, Tensor], None]
+) -> dict[str, Any]:
+    """Measure both directions; `keep` is called with the name, the scores and the ranks [Q] of each."""
     found: dict[str, Any] = {}
     for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
-        shares = recalls(ranks(matrix, right))
+        of_queries = ranks(matrix, right)
+        keep(name, matrix, of_queries)
+        shares = recalls(of_queries)
         found[name] = {
             **shares,
             "mean_recall": fmean(shares.values()),
@@ -279,6 +312,54 @@ def _directions(scores: Scores, answers: PositiveLists) -> dict[str, Any]:
     for mean, value in (("mean_r1", "r1"), ("mean_recall", "mean_recall")):
         found[mean] = fmean(found[name][value] for name in Scores._fields)
     return found
+
+
+def _save_items(
+    context: TaskContext,
+    language: str,
+    documents: Documents,
+    answers: PositiveLists,
+    final: bool,
+    section: str,
+    direction: str,
+    scores: ScoreRows,
+    of_queries: Tensor,
+) -> None:
+    """Save rank, hits and reciprocal rank of each query, and for the final order the best documents.
+
+    Args:
+        final: whether no re-ranking follows.
+        section: of the result, "" or "reranked".
+        direction: of the queries.
+        scores: [Q, C].
+        of_queries: ranks [Q], 0 for the first place; the saved ones count from 1.
+    """
+    if not context.wants_items:
+        return
+    images = direction == "image_to_text"
+    queries, candidates = (
+        (documents.images, documents.texts) if images else (documents.texts, documents.images)
+    )
+    right = answers.of_images if images else answers.of_texts
+    places = of_queries + 1
+    best = best_columns(scores, right, RANKED) if final else None
+    context.save_items(
+        ItemValues(
+            language,
+            ".".join(["languages", language, *([section] if section else []), direction]),
+            queries,
+            {
+                **{f"r{k}": (places <= k).int().tolist() for k in RECALLS},
+                "reciprocal_rank": (1 / places.double()).tolist(),
+                "rank": places.tolist(),
+            },
+            part=".".join([*([section] if section else []), direction]),
+            records=documents.images if images else documents.records,
+            chance={f"r{k}": chance_recall(right, len(candidates), k) for k in RECALLS},
+            candidates=len(candidates),
+            ranking=None if best is None else Ranking(candidates, best.columns, best.scores, right),
+        )
+    )
 
 
 def _captions_per_image(config: Retrieval, language: str, owners: Sequence[int]) -> dict[str, float | None]:

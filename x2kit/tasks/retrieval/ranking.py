@@ -9,8 +9,10 @@ compares as the worst score for a positive and as the best one for a negative.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -58,6 +60,37 @@ def ranks(scores: ScoreRows, answers: Sequence[Sequence[int]], chunk: int | None
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
 
 
+class Best(NamedTuple):
+    """The best columns of each query.
+
+    Attributes:
+        columns: [Q, K] int64, best first; among equal scores negatives come first, as ties count as misses.
+        scores: [Q, K], descending.
+    """
+
+    columns: Tensor
+    scores: Tensor
+
+
+def best_columns(scores: ScoreRows, answers: Sequence[Sequence[int]], count: int) -> Best:
+    """Select the `count` best columns of each query, fewer if there are not as many; arguments as in `ranks`."""
+    found = []
+    count = min(count, scores.shape[1])
+    chunk = _rows_at_once(scores)
+    for start in range(0, len(scores), chunk):
+        part = scores[start : start + chunk]
+        values, columns = part.nan_to_num(nan=-torch.inf).topk(count, 1)
+        right = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
+        rows, positives = _positions(answers[start : start + chunk], part.shape[1], start)
+        right[rows.to(part.device), positives.to(part.device)] = True
+        # Two stable sorts: by class first, so that it decides between equal scores.
+        order = right.gather(1, columns).byte().argsort(dim=1, stable=True)
+        values, columns = values.gather(1, order), columns.gather(1, order)
+        order = values.argsort(dim=1, descending=True, stable=True)
+        found.append(Best(columns.gather(1, order), values.gather(1, order)))
+    return Best(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
 def _positions(answers: Sequence[Sequence[int]], candidates: int, first: int) -> tuple[Tensor, Tensor]:
     for query, columns in enumerate(answers, first):
         if not columns or not all(0 <= column < candidates for column in columns):
@@ -76,6 +109,19 @@ def recalls(ranks: Tensor) -> dict[str, float]:
 def chance(answers: Sequence[Sequence[int]], candidates: int) -> float:
     """Compute R@1 of a random order of the candidates: the mean share of positives."""
     return sum(len(columns) for columns in answers) / (len(answers) * candidates)
+
+
+def chance_recall(answers: Sequence[Sequence[int]], candidates: int, k: int) -> float:
+    """Compute R@k of a random order of the candidates: the mean probability of a positive among the first k."""
+    counts = Counter(map(len, answers))
+    missed = sum(
+        times
+        * math.prod(
+            max(0, candidates - count - place) / (candidates - place) for place in range(min(k, candidates))
+        )
+        for count, times in counts.items()
+    )
+    return 1 - missed / len(answers)
 
 
 def top_candidates(similarity: Tensor, top_k: int) -> Tensor:

@@ -90,6 +90,11 @@ class QuestionTask(Task):
             METRICS[self.config.metric],
         )
 
+    def items(self, predictions: Sequence[Prediction]) -> dict[str, list[float | None]]:
+        """Score each answer, as `measure` averages them; None for a question without annotated answers."""
+        metric = METRICS[self.config.metric]
+        return {"accuracy": [metric(each.value, each.truth) if each.truth else None for each in predictions]}
+
     def results(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """Format the answers for the VQA server."""
         return results_file([each.id for each in predictions], [each.value for each in predictions])
@@ -318,6 +323,11 @@ class ChoiceTask(Task):
         """Measure the share of right options, beside chance and the most frequent position."""
         values, truths = [each.value for each in predictions], [each.truth for each in predictions]
         return measure_choices(values, truths, self.config.options)
+
+    def items(self, predictions: Sequence[Prediction]) -> dict[str, list[float | None]]:
+        """Score each choice, 1 or 0; None for a question without a label."""
+        right = [None if each.truth is None else float(each.value == each.truth) for each in predictions]
+        return {"accuracy": right}
 
     def results(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """Format the choices as a list of question ids and positions."""
