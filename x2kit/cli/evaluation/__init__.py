@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SUBCOMMANDS = ("evaluate", "iglue", "report")
+SUBCOMMANDS = ("evaluate", "iglue", "report", "results")
 """Subcommands whose modules lie in this package."""
