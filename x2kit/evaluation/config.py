@@ -62,9 +62,8 @@ class EvaluationConfig(BaseModel):
         None, description="languages to measure; null for all of the source"
     )
     tasks: dict[str, TaskConfig] = Field(min_length=1, description="tasks by name")
-    expectations: dict[str, Expectation] = Field(
-        {},
-        description="published numbers by name, which results are printed beside; null removes one of the base",
+    expectations: dict[str, Expectation] | None = Field(
+        None, description="published numbers by name, which results are printed beside; null for none"
     )
     batch_size: int = Field(64, gt=0, description="images or texts in a batch")
     every: int | None = Field(
@@ -103,7 +102,7 @@ class EvaluationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _expectations_name_tasks(self) -> EvaluationConfig:
-        for name, one in self.expectations.items():
+        for name, one in (self.expectations or {}).items():
             if one.task not in self.tasks:
                 raise ValueError(
                     f"expectations.{name}: no task is called {one.task}; tasks: {', '.join(self.tasks)}; null removes "

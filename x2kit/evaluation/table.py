@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from x2kit.evaluation.expectations import published_lines
 from x2kit.evaluation.warnings import grounding_rows, retrieval_rows
 
 Row = Mapping[str, Any]
@@ -44,6 +45,7 @@ def render(result: Mapping[str, Any]) -> RenderableType:
         if "result" in task:
             split = None if name in with_own_records else result.get("split")
             parts += [Text(f"\n{name}", style="bold"), render({"split": split, **task["result"]})]
+    parts += [Text(line, style="dim") for line in published_lines(result)]
     parts += [Text(f"warning: {text}", style="bold red") for text in result.get("warnings") or ()]
     return Group(*parts)
 
@@ -232,6 +234,7 @@ _DESCRIPTION = frozenset(
         "tasks",
         "plugins",
         "selection",
+        "expectations",
         "seconds",
         "warnings",
         "rerank",

@@ -13,7 +13,7 @@ import numpy as np
 
 from x2kit.errors import X2KitError
 from x2kit.evaluation.comparison.inputs import Differing, differing_inputs
-from x2kit.evaluation.comparison.measurements import Measurement, number_at
+from x2kit.evaluation.comparison.measurements import Measurement
 from x2kit.evaluation.comparison.resampling import (
     Array,
     Columns,
@@ -24,6 +24,7 @@ from x2kit.evaluation.comparison.resampling import (
     holm,
     randomisation_test,
 )
+from x2kit.evaluation.expectations import number_at
 from x2kit.evaluation.items import Part
 
 MEAN = "mean"

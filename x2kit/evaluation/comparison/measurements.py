@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from x2kit.errors import X2KitError
+from x2kit.evaluation.expectations import data_of, number_at, numbers_of_task
 from x2kit.evaluation.items import Part, items_file, read_items
 from x2kit.evaluation.rankings import RankedQueries, rankings_file, read_rankings
 from x2kit.io.run_directory import RECIPE, VERSIONS
@@ -44,14 +45,11 @@ class Measurement:
 
     def numbers(self, task: str) -> Mapping[str, Any]:
         """The result of one task."""
-        found = self.result["tasks"][task].get("result", self.result)
-        return found if isinstance(found, Mapping) else {}
+        return numbers_of_task(self.result, task)
 
     def data(self, task: str) -> Mapping[str, Any]:
         """Settings, fingerprint and number of the records of a task."""
-        described: Mapping[str, Any] = self.result.get("data") or {}
-        sources: Mapping[str, Mapping[str, Any]] = described.get("sources") or {}
-        return sources.get(task, described)
+        return data_of(self.result, task)
 
     @cached_property
     def _items(self) -> dict[str, list[Part]]:
@@ -78,13 +76,6 @@ class Measurement:
         if "rankings" not in self.tasks[task]:
             return []
         return read_rankings(rankings_file(self.file, task))
-
-
-def number_at(tree: Any, path: str) -> float | None:
-    """Return the number at a dotted path; None if there is none."""
-    for name in path.split("."):
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return float(tree) if isinstance(tree, int | float) and not isinstance(tree, bool) else None
 
 
 def _require_same_means(file: Path, part: Part, numbers: Mapping[str, Any]) -> None:

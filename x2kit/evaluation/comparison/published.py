@@ -6,14 +6,15 @@ reached score, moved by the published one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from x2kit.evaluation.comparison.comparing import Settings, columns_of
-from x2kit.evaluation.comparison.measurements import Measurement, number_at
+from x2kit.evaluation.comparison.measurements import Measurement
 from x2kit.evaluation.comparison.resampling import Interval, bootstrap
+from x2kit.evaluation.expectations import flat_numbers, incomparable, number_at
 
 
 class Reached(NamedTuple):
@@ -78,31 +79,6 @@ def beside_published(
         for name, one in expectations.items()
         for path, value in flat_numbers(one["values"])
     ]
-
-
-def flat_numbers(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of nested mappings with their dotted paths."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat_numbers(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", float(value)
-
-
-def incomparable(result: Mapping[str, Any], data: Mapping[str, Any], expectation: Mapping[str, Any]) -> str:
-    """Say why a published number was measured on other records; empty if nothing shows it.
-
-    Args:
-        result: of the run.
-        data: describes the records of the task in the result.
-        expectation: plain values of it.
-    """
-    split, records = expectation.get("split"), expectation.get("records")
-    if split is not None and result.get("split") != split:
-        return f"published for the split {split}, measured on {result.get('split')}"
-    if records is not None and data.get("records") != records:
-        return f"published for {records:,} records, measured on {data.get('records')}"
-    return ""
 
 
 def _reached(
