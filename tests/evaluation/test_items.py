@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,9 +14,8 @@ import pytest
 from tests.tasks.test_sharing import together
 from x2kit.errors import X2KitError
 from x2kit.evaluation.items import FORMAT, read_items, unique, write_items
-from x2kit.plugin import ItemValues, TaskContext
-from x2kit.plugin.tasks import Prediction
-from x2kit.tasks import Captioning, Classification, Grounding, Retrieval
+from x2kit.plugin import ItemValues, Prediction, Reader, Record, Task, TaskConfig, TaskContext, TaskRow
+from x2kit.tasks import Captioning, Classification, Grounding, Retrieval, rows
 from x2kit.tasks.vqa.config import VQA, MultipleChoice
 
 Make = Callable[..., TaskContext]
@@ -243,3 +242,55 @@ def test_the_file_of_another_result_is_refused(tmp_path: Path) -> None:
         read_items(file, "0" * 64)
     with pytest.raises(X2KitError, match="missing, but its result names it"):
         read_items(tmp_path / "gone.gz")
+
+
+# Tasks that are measured row by row, without `items` of their own.
+
+
+class Plain(Task):
+    """Predicts from nothing; measured by what a test chooses."""
+
+    def draw(self, record: Record, reader: Reader) -> TaskRow:
+        raise NotImplementedError
+
+    def loss(self, *_: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def predict(self, *_: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def measure(self, found: Sequence[Prediction]) -> dict[str, Any]:
+        right = sum(each.value == each.truth for each in found) / len(found)
+        return {"accuracy": right, "f1": 2 * right / (1 + right), "chance": 0.5, "rows": len(found)}
+
+
+class PlainConfig(TaskConfig):
+    def build(self) -> Task:
+        return Plain(self)
+
+
+class ByF1(PlainConfig):
+    score: ClassVar[str] = "f1"
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "chance"), [(PlainConfig(), "accuracy", {"accuracy": 0.5}), (ByF1(), "correct", {})]
+)
+def test_a_task_gets_items_for_free(
+    config: TaskConfig, name: str, chance: dict[str, float], context: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have the name of the main score only if their mean is that score."""
+    found = predictions(("a", "a"), ("b", "a"), ("a", "a"))
+    monkeypatch.setattr(rows, "_predict", lambda task, context: {"en": found})
+    kept: list[ItemValues] = []
+    rows.measure_rows(config, context(save_items=kept.append))
+    (one,) = kept
+    assert (one.path, dict(one.values), one.chance) == ("scores.en", {name: [True, False, True]}, chance)
+
+
+def test_graded_predictions_have_no_items_for_free() -> None:
+    class Graded(Plain):
+        def correct(self, prediction: Prediction) -> bool | None:
+            return None
+
+    assert Graded(PlainConfig()).items(predictions(("a", "b"))) == {}

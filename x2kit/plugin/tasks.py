@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from x2kit.plugin.encoders import Context, VisionFeatures
 
 
+CORRECT = "correct"
+"""Metric of items of a task that has no `items` of its own."""
+
+
 def save_nothing(name: str, content: Any) -> None:
     """Save no file; `TaskContext.save` where an evaluation writes none."""
 
@@ -335,7 +339,7 @@ class Task(ABC):
     def items(self, predictions: Sequence[Prediction]) -> Mapping[str, Sequence[float | None]]:
         """Score each prediction by metric, for `ItemValues`; by default "correct", unless predictions are graded."""
         right = [None if each.truth is None else self.correct(each) for each in predictions]
-        return {} if all(each is None for each in right) else {"correct": right}
+        return {} if all(each is None for each in right) else {CORRECT: right}
 
     def results(self, predictions: Sequence[Prediction]) -> Any:
         """Format predictions for the results file; by default a list of {id, prediction}."""

@@ -25,7 +25,7 @@ from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import TaskConfig
 from x2kit.plugin.encoders import VisionFeatures
 from x2kit.plugin.sources import Record
-from x2kit.plugin.tasks import FusedTexts, Prediction, RankedText, Task, TaskContext, TaskRow, Texts
+from x2kit.plugin.tasks import CORRECT, FusedTexts, Prediction, RankedText, Task, TaskContext, TaskRow, Texts
 from x2kit.plugin.toolkit.item_values import ItemValues
 
 Rows = list[tuple[str, TaskRow]]
@@ -64,13 +64,17 @@ def _save_items(
     found: Sequence[Prediction],
     measured: Mapping[str, Any],
 ) -> None:
-    """Save the score of each prediction, with the chance level of the main score."""
+    """Save the score of each prediction, with the chance level of the main score.
+
+    "correct", what a task has without an `items` of its own, takes the name of the main score if that is its mean.
+    """
     with component_faults(task.config):
         values = task.items(found)
+    name, chance = task.config.score, measured.get("chance")
+    if list(values) == [CORRECT] and _is_mean(measured.get(name), values[CORRECT]):
+        values = {name: values[CORRECT]}
     if not values:
         return
-    chance = measured.get("chance")
-    name = task.config.score
     context.save_items(
         ItemValues(
             language,
@@ -80,6 +84,11 @@ def _save_items(
             chance={} if chance is None or name not in values else {name: chance},
         )
     )
+
+
+def _is_mean(score: Any, values: Sequence[float | None]) -> bool:
+    known = [value for value in values if value is not None]
+    return isinstance(score, int | float) and bool(known) and abs(fmean(known) - score) < 1e-9
 
 
 def _means(scores: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:

@@ -153,6 +153,21 @@ MISTAKES = [
         "it raised ZeroDivisionError",
     ),
     (
+        changed(items=lambda task, found: {"accuracy": [1.0]}),
+        "items_average_to_the_measure",
+        r"items\(\) gives 1 values of accuracy for 4 predictions",
+    ),
+    (
+        changed(items=lambda task, found: {"accuracy": [float("nan")] * len(found)}),
+        "items_average_to_the_measure",
+        r"items\(\): expected finite numbers or None as accuracy",
+    ),
+    (
+        changed(items=lambda task, found: {"accuracy": [2.0] * len(found)}),
+        "items_average_to_the_measure",
+        r"items\(\): the mean of accuracy is 2\.0, and measure\(\) gives ",
+    ),
+    (
         measuring(lambda found: {"accuracy": 1 - right(found), "rows": len(found)}),
         "the_truth_scores_best",
         r"accuracy of perfect predictions is 0\.0, of an untrained model's ",

@@ -116,6 +116,31 @@ def it_measures_json_numbers(subject: TaskSubject) -> None:
 
 
 @if_predicted
+def items_average_to_the_measure(subject: TaskSubject) -> None:
+    """`items` gives a finite number or None for each prediction; their mean is the number of `measure` by that name."""
+    task, found = _predicted(subject)
+    measured = task.measure(found)
+    for name, values in task.items(found).items():
+        claim(
+            len(values) == len(found),
+            f"items() gives {len(values)} values of {name} for {len(found)} predictions",
+        )
+        known = [value for value in values if value is not None]
+        claim(
+            all(isinstance(value, int | float) and math.isfinite(value) for value in known),
+            f"items(): expected finite numbers or None as {name}, found {values!r}",
+        )
+        stated = measured.get(name)
+        if known and isinstance(stated, int | float):
+            mean = sum(known) / len(known)
+            claim(
+                _close(float(mean), float(stated)),
+                f"items(): the mean of {name} is {mean}, and measure() gives {stated}; leave out what is no mean over "
+                "predictions",
+            )
+
+
+@if_predicted
 def the_truth_scores_best(subject: TaskSubject) -> None:
     """Predictions equal to the truth score no lower than those of an untrained model: higher is better."""
     task, found = _predicted(subject)
@@ -164,5 +189,6 @@ LAWS = (
     it_reads_what_it_declares,
     the_first_ranked_text_is_the_prediction,
     it_measures_json_numbers,
+    items_average_to_the_measure,
     the_truth_scores_best,
 )
