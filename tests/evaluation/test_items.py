@@ -69,7 +69,7 @@ def test_queries_have_rank_hits_and_the_record_that_they_belong_to(context: Make
 def test_nothing_is_saved_or_computed_unless_it_is_wanted(
     context: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("x2kit.tasks.retrieval.metric.best_columns", None)
+    monkeypatch.setattr("x2kit.tasks.retrieval.ranking._best", None)
     Retrieval().run(context())
 
 

@@ -51,7 +51,7 @@ def write_rankings(file: Path, parts: Sequence[ItemValues]) -> dict[str, Any] | 
 
     Returns: SHA-256 of the file, for the result.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     ranked = [(one, one.ranking) for one in parts if one.ranking is not None]
     if not ranked:
@@ -60,10 +60,10 @@ def write_rankings(file: Path, parts: Sequence[ItemValues]) -> dict[str, Any] | 
     for number, (one, ranking) in enumerate(ranked):
         tensors |= {f"{number}.{name}": array for name, array in _arrays(one, ranking).items()}
     names = json.dumps([{"part": one.part, "language": one.language} for one, _ in ranked])
+    content = save(tensors, {"format": "x2kit-rankings-1", "parts": names})
     with atomic_file(file) as partial:
-        save_file(tensors, partial, {"format": "x2kit-rankings-1", "parts": names})
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    return {"sha256": digest}
+        partial.write_bytes(content)
+    return {"sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _arrays(one: ItemValues, ranking: Ranking) -> dict[str, NDArray[Any]]:

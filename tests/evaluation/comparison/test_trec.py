@@ -15,7 +15,7 @@ from x2kit.evaluation.comparison.trec import descending, plain, write_trec
 from x2kit.evaluation.items import items_file, read_items
 from x2kit.evaluation.rankings import rankings_file, read_rankings, write_rankings
 from x2kit.plugin import ItemValues, Ranking
-from x2kit.tasks.retrieval.ranking import best_columns, ranks
+from x2kit.tasks.retrieval.ranking import ranked
 
 pytrec_eval = pytest.importorskip("pytrec_eval")
 MEASURES = {"recip_rank", "success.1,5,10", "recall.1,5,10"}
@@ -65,22 +65,22 @@ def test_ties_count_as_misses_there_too(levels: int, kept: int, tmp_path: Path) 
     rng = torch.Generator().manual_seed(levels)
     scores = torch.randint(levels, (30, 40), generator=rng) / levels
     answers = [sorted({number % 40, number * 7 % 40}) for number in range(30)]
-    best = best_columns(scores, answers, kept)
+    places, best = ranked(scores, answers, kept)
+    assert best is not None
     queries, documents = [f"q {number}" for number in range(30)], [f"d{number}" for number in range(40)]
     ranking = Ranking(documents, best.columns, best.scores, answers)
     values = ItemValues("en", "", queries, {"r1": [0.0] * 30}, "way", ranking=ranking)
     write_rankings(tmp_path / "evaluation-retrieval-rankings.safetensors", [values])
     write_trec(measurement_of(tmp_path), tmp_path)
     found = scored(stem_of(tmp_path, "way", "en", "stub"))
-    places = ranks(scores, answers).tolist()
     theirs = [found[f"q_{number}"]["recip_rank"] for number in range(30)]
-    expected = [1 / (place + 1) if place < kept else 0.0 for place in places]
+    expected = [1 / (place + 1) if place < kept else 0.0 for place in places.tolist()]
     if kept == 40:
         assert theirs == pytest.approx(expected)
     else:  # among documents tied at the cut it is not known which are kept
-        assert [one for one, place in zip(theirs, places, strict=True) if place == 0] == pytest.approx(
-            [1.0] * places.count(0)
-        )
+        assert [
+            one for one, place in zip(theirs, places.tolist(), strict=True) if place == 0
+        ] == pytest.approx([1.0] * int((places == 0).sum()))
 
 
 def measurement_of(folder: Path) -> Any:
@@ -92,10 +92,12 @@ def measurement_of(folder: Path) -> Any:
 
 def test_best_columns_are_those_of_a_plain_sort() -> None:
     scores = torch.tensor([[0.5, 0.9, 0.5, 0.1], [0.2, 0.2, 0.2, 0.2]])
-    best = best_columns(scores, [[0], [1]], 3)
+    best = ranked(scores, [[0], [1]], 3).best
+    assert best is not None
     assert best.columns[0].tolist() == [1, 2, 0]  # the positive behind the negative that it ties with
     assert best.scores[0].tolist() == pytest.approx([0.9, 0.5, 0.5])
-    all_equal = best_columns(scores, [[0], [1]], 4)
+    all_equal = ranked(scores, [[0], [1]], 4).best
+    assert all_equal is not None
     assert all_equal.columns[1].tolist()[-1] == 1
 
 

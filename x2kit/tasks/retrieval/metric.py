@@ -34,11 +34,11 @@ from x2kit.tasks.records import Entry, Queries, captions, common_captions, encod
 from x2kit.tasks.retrieval.positives import PositiveLists, count_shared, find_positives, highest_r1
 from x2kit.tasks.retrieval.ranking import (
     RECALLS,
+    Ranked,
     ScoreRows,
-    best_columns,
     chance,
     chance_recall,
-    ranks,
+    ranked,
     recalls,
 )
 from x2kit.tasks.retrieval.reranking import Candidates, RerankedRows, select_candidates
@@ -173,8 +173,9 @@ def _measure_language(
     }
     documents = _documents(entries, present, owners)
     keep = partial(_save_items, context, language, documents, answers)
+    best = RANKED if context.wants_items else 0
     result |= _directions(
-        Scores(similarity, similarity.T), answers, partial(keep, config.rerank == "none", "")
+        Scores(similarity, similarity.T), answers, 0 if config.rerank != "none" else best, partial(keep, "")
     )
     for direction, share in highest._asdict().items():
         result[direction]["highest_r1"] = share
@@ -190,7 +191,7 @@ def _measure_language(
             context.ranks,
         )
         scores = order_candidates(config, similarity, candidates, logits, context.model.temperature)
-        result["reranked"] = _directions(scores, answers, partial(keep, True, "reranked"))
+        result["reranked"] = _directions(scores, answers, best, partial(keep, "reranked"))
         result["matching"] = matching_accuracy(logits, candidates.pairs, torch.tensor(owners))
     return result
 
@@ -295,14 +296,14 @@ def _documents(entries: Sequence[Entry], present: Sequence[int], owners: Sequenc
 
 
 def _directions(
-    scores: Scores, answers: PositiveLists, keep: Callable[[str, ScoreRows, Tensor], None]
+    scores: Scores, answers: PositiveLists, best: int, keep: Callable[[str, Ranked], None]
 ) -> dict[str, Any]:
-    """Measure both directions; `keep` is called with the name, the scores and the ranks [Q] of each."""
+    """Measure both directions; `keep` is called with the name, ranks and `best` documents of each."""
     found: dict[str, Any] = {}
     for name, matrix, right in zip(Scores._fields, scores, answers, strict=True):
-        of_queries = ranks(matrix, right)
-        keep(name, matrix, of_queries)
-        shares = recalls(of_queries)
+        of_queries = ranked(matrix, right, best)
+        keep(name, of_queries)
+        shares = recalls(of_queries.ranks)
         found[name] = {
             **shares,
             "mean_recall": fmean(shares.values()),
@@ -319,20 +320,16 @@ def _save_items(
     language: str,
     documents: Documents,
     answers: PositiveLists,
-    final: bool,
     section: str,
     direction: str,
-    scores: ScoreRows,
-    of_queries: Tensor,
+    of_queries: Ranked,
 ) -> None:
-    """Save rank, hits and reciprocal rank of each query, and for the final order the best documents.
+    """Save rank (from 1), hits and reciprocal rank of each query, and for the final order the best documents.
 
     Args:
-        final: whether no re-ranking follows.
         section: of the result, "" or "reranked".
         direction: of the queries.
-        scores: [Q, C].
-        of_queries: ranks [Q], 0 for the first place; the saved ones count from 1.
+        of_queries: their ranks, and the best documents unless a re-ranking follows.
     """
     if not context.wants_items:
         return
@@ -341,8 +338,7 @@ def _save_items(
         (documents.images, documents.texts) if images else (documents.texts, documents.images)
     )
     right = answers.of_images if images else answers.of_texts
-    places = of_queries + 1
-    best = best_columns(scores, right, RANKED) if final else None
+    places, best = of_queries.ranks + 1, of_queries.best
     context.save_items(
         ItemValues(
             language,

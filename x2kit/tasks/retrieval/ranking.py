@@ -35,31 +35,6 @@ class ScoreRows(Protocol):
     def __getitem__(self, rows: slice, /) -> Tensor: ...
 
 
-def ranks(scores: ScoreRows, answers: Sequence[Sequence[int]], chunk: int | None = None) -> Tensor:
-    """Compute the rank of each query's best positive, 0 for the first place.
-
-    Args:
-        scores: [Q, C]; higher is better.
-        answers: Q lists of positive columns, at least one each.
-        chunk: queries processed at a time, by default as many as `SCORES_AT_ONCE` allows; affects memory only.
-    Returns: [Q] int64.
-    Raises: ShapeError if `answers` does not fit `scores`.
-    """
-    if scores.ndim != 2 or len(answers) != len(scores):
-        raise ShapeError(f"scores {list(scores.shape)} do not fit answers to {len(answers)} queries")
-    found = []
-    chunk = chunk or _rows_at_once(scores)
-    for start in range(0, len(scores), chunk):
-        part = scores[start : start + chunk]
-        right = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
-        rows, columns = _positions(answers[start : start + chunk], part.shape[1], start)
-        right[rows.to(part.device), columns.to(part.device)] = True
-        # amax propagates NaN, and comparisons with NaN are False, so such a row gets the last rank.
-        best = part.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
-        found.append((~(part < best) & ~right).sum(1))
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
-
-
 class Best(NamedTuple):
     """The best columns of each query.
 
@@ -72,23 +47,62 @@ class Best(NamedTuple):
     scores: Tensor
 
 
-def best_columns(scores: ScoreRows, answers: Sequence[Sequence[int]], count: int) -> Best:
-    """Select the `count` best columns of each query, fewer if there are not as many; arguments as in `ranks`."""
-    found = []
-    count = min(count, scores.shape[1])
-    chunk = _rows_at_once(scores)
+class Ranked(NamedTuple):
+    """Ranks [Q] of the best positives, 0 for the first place, and the best columns if they were asked for."""
+
+    ranks: Tensor
+    best: Best | None
+
+
+def ranks(scores: ScoreRows, answers: Sequence[Sequence[int]], chunk: int | None = None) -> Tensor:
+    """Compute the rank of each query's best positive, [Q] int64; arguments as in `ranked`."""
+    return ranked(scores, answers, chunk=chunk).ranks
+
+
+def ranked(
+    scores: ScoreRows, answers: Sequence[Sequence[int]], best: int = 0, chunk: int | None = None
+) -> Ranked:
+    """Compute the rank of each query's best positive, and select its best columns, in one pass over the rows.
+
+    Args:
+        scores: [Q, C]; higher is better.
+        answers: Q lists of positive columns, at least one each.
+        best: number of columns to select, fewer if there are not as many; 0 for none.
+        chunk: queries processed at a time, by default as many as `SCORES_AT_ONCE` allows; affects memory only.
+    Raises: ShapeError if `answers` does not fit `scores`.
+    """
+    if scores.ndim != 2 or len(answers) != len(scores):
+        raise ShapeError(f"scores {list(scores.shape)} do not fit answers to {len(answers)} queries")
+    found, selected = [], []
+    chunk = chunk or _rows_at_once(scores)
     for start in range(0, len(scores), chunk):
         part = scores[start : start + chunk]
-        values, columns = part.nan_to_num(nan=-torch.inf).topk(count, 1)
         right = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
-        rows, positives = _positions(answers[start : start + chunk], part.shape[1], start)
-        right[rows.to(part.device), positives.to(part.device)] = True
-        # Two stable sorts: by class first, so that it decides between equal scores.
-        order = right.gather(1, columns).byte().argsort(dim=1, stable=True)
+        rows, columns = _positions(answers[start : start + chunk], part.shape[1], start)
+        right[rows.to(part.device), columns.to(part.device)] = True
+        # amax propagates NaN, and comparisons with NaN are False, so such a row gets the last rank.
+        positive = part.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+        found.append((~(part < positive) & ~right).sum(1))
+        if best:
+            selected.append(_best(part, right, min(best, part.shape[1])))
+    return Ranked(
+        torch.cat(found) if found else torch.zeros(0, dtype=torch.int64),
+        Best(*(torch.cat(parts) for parts in zip(*selected, strict=True))) if selected else None,
+    )
+
+
+def _best(scores: Tensor, right: Tensor, count: int) -> Best:
+    """Select the best columns of rows [Q, C], given which are positives."""
+    values, columns = scores.nan_to_num(nan=-torch.inf).topk(count, 1)
+    # Two stable sorts: by class first, so that it decides between equal scores.
+    for key in (right.gather(1, columns).byte(), None):
+        order = (
+            values.argsort(dim=1, descending=True, stable=True)
+            if key is None
+            else key.argsort(dim=1, stable=True)
+        )
         values, columns = values.gather(1, order), columns.gather(1, order)
-        order = values.argsort(dim=1, descending=True, stable=True)
-        found.append(Best(columns.gather(1, order), values.gather(1, order)))
-    return Best(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return Best(columns, values)
 
 
 def _positions(answers: Sequence[Sequence[int]], candidates: int, first: int) -> tuple[Tensor, Tensor]:
