@@ -42,6 +42,36 @@ def score_grid(table: Table, comparison: Comparison) -> Grid:
     return Grid(f"{name}{', per cent' if shares else ''}", head, rows, list(_notes(table, labels[0])))
 
 
+def long_grid(table: Table, comparison: Comparison) -> Grid:
+    """Lay out one metric for a terminal: a line for each language and run; chance and counts in a note if equal."""
+    wide = score_grid(table, comparison)
+    labels = [one.label for one in comparison.measurements]
+    shares, paired = in_per_cent(table), any(any(row.changes) for row in table.rows)
+    first = wide.head.index("items") - (1 if "chance" in wide.head else 0)
+    extra = {name: [row[first + place] for row in wide.rows] for place, name in enumerate(wide.head[first:])}
+    single = [place for place, row in enumerate(table.rows) if len(row.languages) == 1]
+    equal = {
+        name: cells[single[0]]
+        for name, cells in extra.items()
+        if len({cells[place] for place in single}) == 1
+    }
+    kept = [name for name in extra if name not in equal]
+    head = ["language", *(["run"] if len(labels) > 1 else []), "score"]
+    head += [f"− {labels[0]}", "p", "p (Holm)"] if paired else []
+    rows = []
+    for place, row in enumerate(table.rows):
+        for number, (label, score, change) in enumerate(zip(labels, row.scores, row.changes, strict=True)):
+            cells = ["" if number else row.language, *([label] if len(labels) > 1 else [])]
+            cells.append(shown_score(score, shares))
+            if paired:
+                cells += ["", "", ""] if change is None else _change(change, shares)
+            rows.append(cells + ["" if number else extra[name][place] for name in kept])
+    notes = (
+        [", ".join(f"{name} {value}" for name, value in equal.items()) + " in each language"] if equal else []
+    )
+    return Grid(wide.title, [*head, *kept], rows, [*notes, *wide.notes])
+
+
 def _cells(row: Row, changed: Sequence[int], shares: bool, known: bool, width: int) -> list[str]:
     cells = [row.language if len(row.languages) == 1 else f"{row.language} ({len(row.languages)})"]
     cells += [shown_score(score, shares) for score in row.scores]

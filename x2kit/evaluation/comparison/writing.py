@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from x2kit.evaluation.comparison.comparing import Comparison, Score
+from x2kit.evaluation.comparison.comparing import Comparison, Score, Table
 from x2kit.evaluation.comparison.drawing import draw_table
-from x2kit.evaluation.comparison.grids import Grid, input_grid, method_notes, published_grids, score_grid
+from x2kit.evaluation.comparison.grids import (
+    Grid,
+    input_grid,
+    long_grid,
+    method_notes,
+    published_grids,
+    score_grid,
+)
 from x2kit.evaluation.comparison.published import PublishedRow
 from x2kit.evaluation.comparison.trec import plain, write_trec
 from x2kit.io.atomic import atomic_file
@@ -79,11 +86,16 @@ def write_comparison(
     return written
 
 
-def grids(comparison: Comparison, published: Sequence[PublishedRow]) -> Iterator[Grid]:
-    """Yield all tables: scores, published numbers, inputs that differ."""
+def grids(
+    comparison: Comparison,
+    published: Sequence[PublishedRow],
+    lay_out: Callable[[Table, Comparison], Grid] = score_grid,
+) -> Iterator[Grid]:
+    """Yield all tables: scores as `lay_out` lays them out, published numbers, inputs that differ."""
     labels = [one.label for one in comparison.measurements]
     for table in comparison.tables:
-        yield score_grid(table, comparison)
+        if table.rows:
+            yield lay_out(table, comparison)
     yield from published_grids(published, labels)
     if len(labels) > 1:
         yield input_grid(comparison.inputs, labels)
@@ -104,7 +116,7 @@ def markdown(
             align = ["---", *(["---"] if grid.texts else ["---:"]) * (len(grid.head) - 1)]
             lines += [_line(grid.head), _line(align), *(_line(row) for row in grid.rows), ""]
         lines += [line for note in grid.notes for line in (_cell(note), "")]
-        if place < len(comparison.tables) and grid.rows and (name := next(shown, None)):
+        if place < len(drawings) and (name := next(shown, None)):
             lines += [f"![{_cell(grid.title)}]({name})", ""]
     return "\n".join(lines)
 
@@ -195,7 +207,7 @@ def as_json(comparison: Comparison, published: Sequence[PublishedRow]) -> dict[s
 def render(comparison: Comparison, published: Sequence[PublishedRow] = ()) -> RenderableType:
     """Render a comparison in a terminal."""
     parts: list[RenderableType] = []
-    for grid in grids(comparison, published):
+    for grid in grids(comparison, published, long_grid):
         parts.append(Text(f"\n{grid.title}", style="bold"))
         if grid.rows:
             parts.append(_rich(grid))
@@ -207,7 +219,8 @@ def render(comparison: Comparison, published: Sequence[PublishedRow] = ()) -> Re
 def _rich(grid: Grid) -> RichTable:
     table = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     for place, title in enumerate(grid.head):
-        table.add_column(title, justify="left" if place == 0 or grid.texts else "right", overflow="fold")
+        left = place == 0 or grid.texts or title == "run"
+        table.add_column(title, justify="left" if left else "right", overflow="fold")
     for row in grid.rows:
         table.add_row(*row)
     return table
