@@ -26,7 +26,7 @@ def test_runs_are_compared_with_the_first(x2kit: Run, runs: tuple[str, str]) -> 
     done = x2kit("results", *runs, *FAST)
     assert (done.status, done.err) == (0, "")
     assert "retrieval reranked.text to image r1, per cent" in done.out
-    assert "two − one" in done.out
+    assert "− one" in done.out
     assert "25 tests were made" in " ".join(done.out.split())
     assert not Path("comparison.md").exists()
 

@@ -196,12 +196,25 @@ def test_the_terminal_shows_the_same_tables(comparison: Comparison) -> None:
     text = capture.get()
     for part in (
         "grounding iou50, per cent",
-        "two − one",
+        "− one",
         "Inputs that differ",
         "published: a table",
         "25 tests",
     ):
         assert part in text
+
+
+def test_the_terminal_needs_80_columns_for_any_number_of_runs(comparison: Comparison) -> None:
+    console = PlainConsole(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(render(comparison))
+    lines = capture.get().splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.startswith("grounding iou50")]
+    assert re.match(r"mean +one +[\d.]+ \[[\d.]+, [\d.]+\]$", lines[start + 3].rstrip())
+    assert re.match(
+        r" +two +[\d.]+ \[[\d.]+, [\d.]+\] +[+-][\d.]+ \[.*\] +[\d.]+ +[\d.]+$", lines[start + 4].rstrip()
+    )
+    assert re.match(r"chance [\d.]+, items 46, records 23 in each language", lines[start + 13])
 
 
 def test_a_single_run_has_no_differences(runs: tuple[Path, Path]) -> None:

@@ -217,7 +217,7 @@ def render(comparison: Comparison, published: Sequence[PublishedRow] = ()) -> Re
 
 
 def _rich(grid: Grid) -> RichTable:
-    table = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=0, pad_edge=False)
     for place, title in enumerate(grid.head):
         left = place == 0 or grid.texts or title == "run"
         table.add_column(title, justify="left" if left else "right", overflow="fold")
