@@ -29,6 +29,8 @@ from x2kit.plugin.toolkit.item_values import ItemValues
 FORMAT = "x2kit-items-1"
 LONGEST_LINE, MOST_ITEMS = 2**20, 20_000_000
 """Limits of a file that others wrote, which may unpack to any size."""
+_DIGITS = 6
+"""Decimals of a value."""
 _LEVEL = 4
 """Of gzip: 6 takes twice the time and saves a tenth."""
 
@@ -131,7 +133,10 @@ def _lines(one: ItemValues) -> Iterator[dict[str, Any]]:
 
 
 def _number(value: float | None) -> float | None:
-    return int(value) if isinstance(value, bool) or (value is not None and value == int(value)) else value
+    """Write whole numbers as such, and others with the digits that do not depend on the number of threads."""
+    if value is None:
+        return None
+    return int(value) if value == int(value) else round(value, _DIGITS)
 
 
 def unique(ids: Sequence[str]) -> list[str]:

@@ -5,7 +5,6 @@ JSON would take longer to write than many evaluations: 30,000 queries have three
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from x2kit.errors import X2KitError
 from x2kit.evaluation.items import unique
 from x2kit.io.atomic import atomic_file
-from x2kit.plugin.toolkit.item_values import ItemValues, Ranking
+from x2kit.plugin.toolkit.item_values import RANKED, ItemValues, Ranking
 
 
 class RankedQueries(NamedTuple):
@@ -49,7 +48,7 @@ def rankings_file(result: Path, task: str) -> Path:
 def write_rankings(file: Path, parts: Sequence[ItemValues]) -> dict[str, Any] | None:
     """Write the rankings among the values of a task, atomically; None without any.
 
-    Returns: SHA-256 of the file, for the result.
+    Returns: number of queries and of their saved documents, for the result.
     """
     from safetensors.numpy import save
 
@@ -63,7 +62,7 @@ def write_rankings(file: Path, parts: Sequence[ItemValues]) -> dict[str, Any] | 
     content = save(tensors, {"format": "x2kit-rankings-1", "parts": names})
     with atomic_file(file) as partial:
         partial.write_bytes(content)
-    return {"sha256": hashlib.sha256(content).hexdigest()}
+    return {"queries": sum(len(one.ids) for one, _ in ranked), "documents": RANKED}
 
 
 def _arrays(one: ItemValues, ranking: Ranking) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,8 @@ from x2kit.errors import X2KitError
 from x2kit.evaluation.comparison import Comparison, Settings, compare
 from x2kit.evaluation.comparison.comparing import Table
 from x2kit.evaluation.comparison.measurements import label_runs, open_measurement
-from x2kit.evaluation.items import items_file, read_items
+from x2kit.evaluation.items import items_file, read_items, write_items
+from x2kit.plugin import ItemValues
 from x2kit.tasks import Grounding, Retrieval
 
 QUICK = Settings(samples=500, permutations=499)
@@ -201,9 +202,10 @@ def test_what_is_no_result_is_refused_with_what_to_do(runs: tuple[Path, Path], t
     (tmp_path / "run/evaluation.json").write_text("{")
     with pytest.raises(X2KitError, match="no readable result"):
         open_measurement(tmp_path / "run")
-    (tmp_path / "run/evaluation.json").write_text("[]")
-    with pytest.raises(X2KitError, match="not a result of x2kit evaluate"):
-        open_measurement(tmp_path / "run")
+    for wrong in ("[]", "{}", '{"tasks": {"a": 1}, "checkpoint": {}}', '{"tasks": {}, "checkpoint": []}'):
+        (tmp_path / "run/evaluation.json").write_text(wrong)
+        with pytest.raises(X2KitError, match="not a result of x2kit evaluate"):
+            open_measurement(tmp_path / "run")
     with pytest.raises(X2KitError, match="named twice"):
         label_runs([runs[0], runs[0] / "evaluation.json"])
 
@@ -234,3 +236,38 @@ def test_a_mean_that_is_not_the_number_of_the_result_is_refused(
     changed_result(tmp_path / "run", grounding=grounding)
     with pytest.raises(X2KitError, match=r"grounding\.de\.iou50 of the result 0\.987"):
         open_measurement(tmp_path / "run").items("grounding")
+
+
+def without_scores(run: Path, language: str) -> None:
+    """Leave the items of grounding in a language without scores, as answers without annotations are."""
+    file = items_file(run / "evaluation.json", "grounding")
+    parts = [
+        ItemValues(
+            part.language,
+            part.path,
+            part.ids,
+            {
+                name: [None] * len(part.ids)
+                if part.language == language or np.isnan(values).all()
+                else list(values)
+                for name, values in part.values.items()
+            },
+            records=part.records,
+        )
+        for part in read_items(file)
+    ]
+    described = write_items(file, "grounding", parts)
+    result = json.loads((run / "evaluation.json").read_text())
+    result["tasks"]["grounding"]["items"] = described
+    (run / "evaluation.json").write_text(json.dumps(result))
+
+
+def test_a_language_without_scored_items_is_left_out(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[1], tmp_path / "two")
+    without_scores(tmp_path / "two", "de")
+    table = table_of(compared(runs[0], tmp_path / "two"), "grounding")
+    assert ([row.language for row in table.rows], table.left_out) == (["en"], ("de",))
+    without_scores(tmp_path / "two", "en")
+    table = table_of(compared(runs[0], tmp_path / "two"), "grounding")
+    assert table.unpaired == {"two": "evaluation.json has no scored items"}
+    assert [table for table in compared(tmp_path / "two").tables if table.task == "grounding"] == []

@@ -194,7 +194,14 @@ def _tables(task: str, measurements: Sequence[Measurement], settings: Settings) 
         for metric in (
             metrics[:1] if settings.metrics is None else [m for m in metrics if m in settings.metrics]
         ):
-            yield _table(task, name, metric, measurements, kept, missing, settings)
+            scored = [[part for part in parts if _is_scored(part, metric)] for parts in kept]
+            if any(scored):
+                yield _table(task, name, metric, measurements, scored, missing, settings)
+
+
+def _is_scored(part: Part, metric: str) -> bool:
+    """Whether any item has a value; answers to a test without annotations have none."""
+    return metric in part.values and not np.isnan(part.values[metric]).all()
 
 
 def _table(
@@ -206,7 +213,7 @@ def _table(
     missing: Mapping[str, str],
     settings: Settings,
 ) -> Table:
-    by_language = [{part.language: part for part in found if metric in part.values} for found in parts]
+    by_language = [{part.language: part for part in found} for found in parts]
     reference = next(found for found in by_language if found)
     common = [code for code in reference if all(code in found for found in by_language if found)]
     every = dict.fromkeys(code for found in by_language for code in found)
@@ -229,6 +236,7 @@ def _table(
             stated = _stated(one, task, reference, groups, metric)
             scores.append(stated)
             changes.append([None] * len(groups))
+            unpaired.setdefault(one.label, f"{one.file.name} has no scored items")
             continue
         reason = (
             None

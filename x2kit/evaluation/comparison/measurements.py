@@ -100,13 +100,23 @@ def open_measurement(path: Path, label: str = "", split: str | None = None) -> M
     """
     file = _result_file(path, split)
     result = _read_json(file)
-    if (
-        not isinstance(result, dict)
-        or not isinstance(result.get("tasks"), dict)
-        or "checkpoint" not in result
-    ):
+    if not _is_result(result):
         raise X2KitError(f"{file}: not a result of x2kit evaluate; expected the file that it writes")
     return Measurement(label or _name(file), file, result, _recipe(file), _versions(file))
+
+
+def _is_result(found: Any) -> bool:
+    """Whether the parts that a comparison reads have the types that `x2kit evaluate` writes."""
+    if not isinstance(found, dict) or not isinstance(found.get("checkpoint"), dict):
+        return False
+    tasks, others = found.get("tasks"), ("data", "selection", "expectations")
+    if not isinstance(tasks, dict) or not all(isinstance(found.get(name) or {}, dict) for name in others):
+        return False
+    return all(
+        isinstance(task, dict)
+        and ("items" not in task or (isinstance(task["items"], dict) and "sha256" in task["items"]))
+        for task in tasks.values()
+    )
 
 
 def _result_file(path: Path, split: str | None) -> Path:
