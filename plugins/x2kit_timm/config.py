@@ -12,13 +12,21 @@ from x2kit.plugin import (
     ComponentConfig,
     ImageSpec,
     NameOrPath,
+    Published,
     SettingError,
     Shapes,
     VisionEncoderConfig,
     VisionFacts,
 )
 from x2kit.plugin.toolkit import count
-from x2kit_timm.loading import IN_CHANNELS, TimmModel, published_file, published_image, published_settings
+from x2kit_timm.loading import (
+    IN_CHANNELS,
+    TimmModel,
+    published_file,
+    published_image,
+    published_origin,
+    published_settings,
+)
 
 if TYPE_CHECKING:
     from x2kit.plugin import VisionEncoder
@@ -27,7 +35,15 @@ PRETRAINED = "timm model name with weights tag, or a local .safetensors, .pth or
 DROP_PATH = "stochastic depth of the last block; grows linearly up to it"
 
 
-class TimmViT(VisionEncoderConfig):
+class FromTimm(VisionEncoderConfig):
+    """Base of the encoders below, whose published weights are timm's."""
+
+    def published(self) -> Published | None:
+        """Describe the published weights; their licence is in timm's config.json."""
+        return published_origin(getattr(self, "pretrained", None))
+
+
+class TimmViT(FromTimm):
     """A vision transformer of timm with a patch or a convolutional stem.
 
     Suited to small models trained from scratch: every size is a setting, and a convolutional stem speeds up early
@@ -105,7 +121,7 @@ class TimmViT(VisionEncoderConfig):
         return TimmViTEncoder(self, assets)
 
 
-class BeitV2(VisionEncoderConfig):
+class BeitV2(FromTimm):
     """BEiT-v2 as in X²-VLM: a table of relative positions in each block; position 0 is the patches' mean.
 
     Use it to continue a checkpoint of X²-VLM or CCLM, or to reproduce their results. Images are normalised with
@@ -152,7 +168,7 @@ class BeitV2(VisionEncoderConfig):
         return BeitV2Encoder(self, load=assets is None)
 
 
-class Swin(VisionEncoderConfig):
+class Swin(FromTimm):
     """Swin transformer as in X-VLM: position 0 is the mean of the last stage's normalised tokens.
 
     Use it to continue a checkpoint of X-VLM; its stages make large images cheap. Every stage after the first halves
@@ -218,7 +234,7 @@ class Swin(VisionEncoderConfig):
         return SwinEncoder(self, load=assets is None)
 
 
-class TimmVision(VisionEncoderConfig):
+class TimmVision(FromTimm):
     """Any vision encoder of timm; its patches, grid and image size follow from timm's model definition.
 
     Swin v2 and ConvNeXt (stages; large images at little cost), EVA-02 and the towers of CLIP, SigLIP and SigLIP 2

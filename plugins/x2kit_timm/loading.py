@@ -7,8 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from x2kit.plugin import ImageSpec, SettingError, WeightsError
-from x2kit.plugin.toolkit import local_path, pretrained_file, pretrained_weights, read_json
+from x2kit.plugin import ImageSpec, Published, SettingError, WeightsError
+from x2kit.plugin.toolkit import (
+    local_path,
+    pretrained_file,
+    pretrained_weights,
+    published_model,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,6 +73,20 @@ def published_settings(pretrained: str) -> dict[str, Any]:
     """
     file = pretrained_file("pretrained", _source(pretrained), "config.json")
     return {} if file is None else read_json("pretrained", file)
+
+
+def published_origin(pretrained: str | None) -> Published | None:
+    """Describe published weights; the licence is that of timm's config.json if the card is not there."""
+    if pretrained is None:
+        return None
+    try:
+        found = published_model(_source(pretrained))
+        stated = published_settings(pretrained).get("pretrained_cfg", {}).get("license")
+    except SettingError:  # moved since, or not in the cache
+        return published_model(pretrained)
+    if found is None or found.licence is not None or not isinstance(stated, str):
+        return found
+    return found._replace(licence=stated)
 
 
 def published_image(pretrained: str, spec: ImageSpec) -> ImageSpec:

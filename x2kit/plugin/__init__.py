@@ -33,7 +33,7 @@ from x2kit.plugin.components import (
     TextEncoderConfig,
     VisionEncoderConfig,
 )
-from x2kit.plugin.facts import FusionFacts, ImageSpec, TextFacts, VisionFacts
+from x2kit.plugin.facts import FusionFacts, ImageSpec, Published, TextFacts, VisionFacts
 from x2kit.plugin.hookspecs import API_VERSION, hookimpl
 from x2kit.plugin.loading.deprecation import DEPRECATED, warn_deprecated
 from x2kit.plugin.loading.subcommands import Subcommands
@@ -156,6 +156,7 @@ __all__ = [
     "Pretraining",
     "PretrainingConfig",
     "Progress",
+    "Published",
     "RankedText",
     "Ranking",
     "Ranks",

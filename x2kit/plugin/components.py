@@ -21,9 +21,10 @@ from pydantic_core import CoreSchema
 
 from x2kit.errors import SettingError
 from x2kit.plugin.choice import choice_schema
-from x2kit.plugin.facts import FusionFacts, TextFacts, VisionFacts
+from x2kit.plugin.facts import FusionFacts, Published, TextFacts, VisionFacts
 from x2kit.plugin.objectives import MeanOver
 from x2kit.plugin.toolkit.official_keys import Shapes
+from x2kit.plugin.toolkit.pretrained import published_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,6 +93,10 @@ class ComponentConfig(BaseModel):
         By default 1e-4, as in X²-VLM, for a component whose `pretrained` is set. Far above it recipes get a warning.
         """
         return None if getattr(self, "pretrained", None) is None else 1e-4
+
+    def published(self) -> Published | None:
+        """Describe the published weights that `pretrained` names, for model cards; None without any."""
+        return published_model(getattr(self, "pretrained", None))
 
     def in_place_of(self, other: ComponentConfig) -> Self:
         """Return the settings to use where a recipe replaces the encoder `other` by this one; by default unchanged.

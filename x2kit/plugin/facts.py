@@ -71,6 +71,22 @@ class TextFacts(NamedTuple):
     vocab_size: int | None
 
 
+class Published(NamedTuple):
+    """Published weights that an encoder starts from; None where a fact is unknown.
+
+    Attributes:
+        name: repository on the Hugging Face Hub, or name of a local file or directory without its path.
+        on_hub: whether `name` is a repository.
+        revision: commit of the repository that the files belong to.
+        licence: as its authors state it, for example "apache-2.0".
+    """
+
+    name: str
+    on_hub: bool
+    revision: str | None = None
+    licence: str | None = None
+
+
 class FusionFacts(NamedTuple):
     """Facts of a fusion encoder: width D of its output, number of layers."""
 

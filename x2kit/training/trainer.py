@@ -43,7 +43,7 @@ from x2kit.training.interruption import plugin_traceback, stop_requests
 from x2kit.training.logging.bad_records import BadRecordsOfRun
 from x2kit.training.logging.callbacks import Callbacks
 from x2kit.training.logging.progress import StepProgress
-from x2kit.training.logging.run_record import RunRecord
+from x2kit.training.logging.run_record import RunRecord, hardware, published_weights
 from x2kit.training.logging.watch import LossWatch
 from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import SavedStep, save_and_describe
@@ -128,7 +128,7 @@ def _train(
         # Free the tensors of the checkpoint.
         state = {name: value for name, value in state.items() if name not in ("model", "optimizer", "shards")}
     facts = _facts(recipe, plugins, parts.batches, processes) | {
-        "device": str(parts.device),
+        **hardware(parts.device, processes.count),
         "precision": choose_precision(config.precision, parts.device),
     }
     if resumed is not None:
@@ -222,6 +222,7 @@ def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches, processes: Pr
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
         # Rank 0 alone reads the record files for their hashes.
         "data": processes.from_rank_zero(batches.fingerprints() if processes.is_rank_zero else None),
+        "published": published_weights(recipe.model),
     }
 
 

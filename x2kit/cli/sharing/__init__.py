@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SUBCOMMANDS = ("convert", "models")
+SUBCOMMANDS = ("models", "convert", "export", "publish")
 """Subcommands whose modules lie in this package."""

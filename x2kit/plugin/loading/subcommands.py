@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from x2kit.errors import PluginError
 
 OWN = (
-    *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "iglue", "report"),
-    *("convert", "models"),
+    *("recipes", "plugins", "data", "train", "debug", "bench", "evaluate", "results", "iglue", "report"),
     *("embed", "match", "locate", "classify", "answer", "describe", "explain", "search"),
-    "results",
+    *("models", "convert", "export", "publish"),
 )
 """Subcommands of x2kit itself, reserved."""
 

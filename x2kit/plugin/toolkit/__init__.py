@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         pretrained_file,
         pretrained_weights,
         published_config,
+        published_model,
         read_json,
         save_image_spec,
     )
@@ -37,6 +38,7 @@ MODULES = {
         "pretrained_file",
         "pretrained_weights",
         "published_config",
+        "published_model",
         "read_json",
         "chosen_layers",
         "save_image_spec",
@@ -67,6 +69,7 @@ __all__ = [
     "pretrained_file",
     "pretrained_weights",
     "published_config",
+    "published_model",
     "read_json",
     "read_weights",
     "rename_layer_norms",

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from x2kit.errors import SettingError, WeightsError
-from x2kit.plugin.facts import ImageSpec
+from x2kit.plugin.facts import ImageSpec, Published
 
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 """Suffixes of files of weights, in order of preference."""
@@ -144,6 +145,57 @@ def published_config(setting: str, pretrained: str) -> dict[str, Any]:
     if file is None:
         raise SettingError(setting, f"{pretrained} has no config.json, so it is not a transformers model")
     return read_json(setting, file)
+
+
+def published_model(value: str | None) -> Published | None:
+    """Describe published weights as far as their files record it; raises nothing, as the files may be gone.
+
+    The revision is that of the local cache, or of `hf download --local-dir`; the licence that of the README.md which a
+    full download has.
+
+    Args:
+        value: of a `NameOrPath` setting.
+    """
+    if value is None:
+        return None
+    path = Path(value).expanduser()
+    on_hub = not (path.exists() or path.is_absolute() or value.startswith((".", "~")))
+    name = value if on_hub else path.name
+    try:
+        files = [pretrained_file("pretrained", value, file) for file in ("config.json", "README.md")]
+    except SettingError:
+        return Published(name, on_hub)
+    config, readme = files
+    found = config or readme
+    revision = None
+    if found is not None and on_hub and found.parent.parent.name == "snapshots":
+        revision = found.parent.name
+    elif found is not None:
+        revision = _downloaded_revision(found)
+    return Published(name, on_hub, revision, None if readme is None else _stated_licence(readme))
+
+
+def _downloaded_revision(file: Path) -> str | None:
+    """Read the commit that `hf download --local-dir` noted for a file: the first line of its metadata."""
+    note = file.parent / ".cache" / "huggingface" / "download" / f"{file.name}.metadata"
+    try:
+        first = note.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return first if re.fullmatch(r"[0-9a-f]{40}", first) else None
+
+
+def _stated_licence(readme: Path) -> str | None:
+    """Read `license` in the front matter of a model card."""
+    import yaml
+
+    try:
+        matter = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", readme.read_text(encoding="utf-8"), re.DOTALL)
+        content = yaml.safe_load(matter[1]) if matter else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    licence = content.get("license") if isinstance(content, dict) else None
+    return licence if isinstance(licence, str) else None
 
 
 FILE_NAME = "image_spec.json"

@@ -15,6 +15,7 @@ import torch
 
 from x2kit.io.atomic import atomic_file, make_folder, storage_errors
 from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS, read_metrics
+from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import MANIFEST, write_recipe
 
 PACKAGES = (
@@ -89,8 +90,33 @@ def versions() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "packages": {package: installed(package) for package in PACKAGES},
         "machine": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def processor() -> str:
+    """Return the name of the CPU model: from /proc/cpuinfo on Linux, as `platform` knows none there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def hardware(device: torch.device, processes: int) -> dict[str, Any]:
+    """Return the device of this rank, for a GPU the name of its model, and the number of ranks."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"device": str(device), "accelerator": accelerator, "processes": processes}
+
+
+def published_weights(model: ModelConfig) -> dict[str, Any]:
+    """Describe the published weights of each encoder at this time, since caches and folders change later."""
+    parts = {"vision": model.vision, "text": model.text, "fusion": model.fusion}
+    found = {name: part.published() for name, part in parts.items()}
+    return {name: origin._asdict() for name, origin in found.items() if origin is not None}
 
 
 def _recipe_and_manifest(run: Path) -> dict[Path, str]:
