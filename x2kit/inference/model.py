@@ -124,7 +124,8 @@ class Model:
         if self._weights is None:
             return ()
         folder = self._weights.parent
-        measured = folder.parent / RESULT
+        # a published folder holds its results itself, a run beside its weights
+        measured = folder / RESULT if (folder / RESULT).is_file() else folder.parent / RESULT
         result = read_result(measured) if measured.is_file() else {}
         recipe = folder / saving.RECIPE
         tree = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}

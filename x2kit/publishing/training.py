@@ -11,6 +11,7 @@ from x2kit.plugin.components import ComponentConfig
 from x2kit.publishing.facts import RECIPE, Facts, StreamFacts
 from x2kit.publishing.redaction import Redactor, changed_keys
 from x2kit.publishing.target import Target
+from x2kit.recipe.yaml_text import inline
 
 UNKNOWN = "not recorded"
 
@@ -44,7 +45,10 @@ def _stream_row(stream: StreamFacts, redactor: Redactor) -> str:
 def settings_of(component: ComponentConfig, redactor: Redactor) -> str:
     """Format the settings that differ from their defaults, for a cell of a table."""
     given = redactor.value(component.model_dump(mode="json", exclude_defaults=True))
-    return ", ".join(f"{name}={value}" for name, value in given.items()).replace("|", "\\|") or "defaults"
+    return (
+        ", ".join(f"{name}={inline(value)}" for name, value in given.items()).replace("|", "\\|")
+        or "defaults"
+    )
 
 
 def training_facts(facts: Facts) -> Iterator[str]:
