@@ -162,9 +162,16 @@ def upload(
 @contextmanager
 def hub_errors(target: Target) -> Iterator[None]:
     """Turn errors of huggingface_hub and its HTTP client into X2KitError with what to do."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import errors
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
+    # base class of the HTTP client, which is httpx or httpx2, depending on the version of huggingface_hub
+    client_error: type[Exception] = vars(errors)["HTTPError"]
     where = f"{HUB}{target.repository}"
     try:
         yield
@@ -172,11 +179,11 @@ def hub_errors(target: Target) -> Iterator[None]:
         raise
     except LocalTokenNotFoundError as error:
         raise X2KitError(f"{where}: no token of the Hub; {LOGIN}\n{OTHER_WAY}") from error
-    except (OfflineModeIsEnabled, httpx.TransportError) as error:
-        reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else str(error)
-        raise X2KitError(f"{where}: the Hub cannot be reached: {reason}\n{OTHER_WAY}") from error
     except HfHubHTTPError as error:
         raise X2KitError(f"{where}: {_refusal(error)}; nothing was published") from error
+    except (OfflineModeIsEnabled, client_error, LocalEntryNotFoundError) as error:
+        reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else str(error)
+        raise X2KitError(f"{where}: the Hub cannot be reached: {reason}\n{OTHER_WAY}") from error
     except (OSError, ValueError, RuntimeError) as error:  # of the upload of large files, or invalid metadata
         raise X2KitError(f"{where}: the upload failed: {error}; nothing was published") from error
 
