@@ -173,6 +173,12 @@ class _Handler(BaseHTTPRequestHandler):
             files = [{"rfilename": file} for file in repository.files(revision)]
             sha = repository.branches.get(revision, revision)
             return self._send(200, {"id": name, "sha": sha, "private": repository.private, "siblings": files})
+        if call == "tree":
+            listed = [
+                {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for file, content in repository.files(revision).items()
+            ]
+            return self._send(200, listed)
         if call == "preupload":
             files = [
                 {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import yaml
 from huggingface_hub import parse_eval_result_entries
 
-from x2kit.publishing.results import eval_results, shares, tables
+from x2kit.publishing.results import NO_BREAK, eval_results, shares, tables
 
 from .conftest import result
 
@@ -11,15 +11,17 @@ from .conftest import result
 def rows(title: str) -> dict[str, list[str]]:
     """Cells of a table by its first cell."""
     (table,) = [table for table in tables(result()) if table.title == title]
-    cells = [line.strip("| ").split(" | ") for line in table.to_markdown().splitlines()]
+    cells = [
+        line.strip("| ").split(" | ") for line in table.to_markdown().replace(NO_BREAK, " ").splitlines()
+    ]
     return {first: others for first, *others in cells}
 
 
 def test_a_row_has_shares_in_per_cent_chance_and_counts() -> None:
     table = rows("Retrieval")
     titles = ["chance R@1", "texts", "images"]
-    assert table["language"][:6] == [f"{d} R@{k}" for d in ("image→text", "text→image") for k in (1, 5, 10)]
-    assert table["language"][6:] == ["re-ranked image→text R@1", "re-ranked text→image R@1", *titles]
+    assert table["language"][:6] == [f"{d} R@{k}" for d in ("i→t", "t→i") for k in (1, 5, 10)]
+    assert table["language"][6:] == ["re-ranked i→t R@1", "re-ranked t→i R@1", *titles]
     assert table["en"] == [
         "70.0",
         "80.0",

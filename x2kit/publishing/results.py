@@ -14,8 +14,10 @@ import yaml
 from x2kit.evaluation.warnings import grounding_rows, retrieval_rows
 
 Rows = Mapping[str, Mapping[str, Any]]
-DIRECTIONS = {"image_to_text": "image→text", "text_to_image": "text→image"}
+DIRECTIONS = {"image_to_text": "i→t", "text_to_image": "t→i"}
 TRAINED = "trained_with_images"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Keeps the first column of a wide table on one line."""
 
 
 class Column(NamedTuple):
@@ -44,14 +46,14 @@ class Table(NamedTuple):
             f"|---|{'---:|' * len(self.columns)}",
         ]
         for title, codes in self._groups().items():
-            zero_shot = "" if title == "trained" else " (zero-shot)"
+            zero_shot = "" if title == "trained" else f"{NO_BREAK}(zero-shot)"
             lines += [
                 _row(f"{code}{zero_shot}", [column.value(self.rows[code]) for column in self.columns])
                 for code in codes
             ]
             if len(codes) > 1:
                 means = [self._mean(column, codes) for column in self.columns]
-                lines.append(_row(f"**mean, {title}**", means))
+                lines.append(_row(f"**mean,{NO_BREAK}{title}**", means))
         return "\n".join(lines)
 
     def _mean(self, column: Column, codes: Sequence[str]) -> float | None:
@@ -162,7 +164,10 @@ def _retrieval_columns(rows: Rows) -> list[Column]:
 
 
 def _retrieval_notes(result: Mapping[str, Any]) -> list[str]:
-    notes = ["R@k is the share of queries with a correct answer among the first k; ties count as misses."]
+    notes = [
+        "i→t: texts found for an image; t→i: images found for a text. R@k is the share of queries with a correct "
+        "answer among the first k; ties count as misses."
+    ]
     settings = result.get("rerank") or {}
     if settings.get("method") not in (None, "none"):
         notes.append(f"Re-ranked: the matching head orders the first {settings.get('top_k')} of each query.")
