@@ -79,11 +79,12 @@ def published_origin(pretrained: str | None) -> Published | None:
     """Describe published weights; the licence is that of timm's config.json if the card is not there."""
     if pretrained is None:
         return None
+    found = published_model(pretrained)
     try:
         found = published_model(_source(pretrained))
         stated = published_settings(pretrained).get("pretrained_cfg", {}).get("license")
     except SettingError:  # moved since, or not in the cache
-        return published_model(pretrained)
+        return found
     if found is None or found.licence is not None or not isinstance(stated, str):
         return found
     return found._replace(licence=stated)

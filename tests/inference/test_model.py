@@ -51,6 +51,12 @@ def test_languages_are_those_measured_and_those_of_the_recipe(tmp_path: Path) ->
     assert model.languages == ("de", "en")
 
 
+def test_a_published_folder_holds_its_results_beside_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("model: {}\n")
+    (tmp_path / "evaluation.json").write_text(json.dumps({"languages": {"fr": {}}}))
+    assert Model(build(), "tiny", tmp_path / "model.safetensors").languages == ("fr",)
+
+
 def test_precision_changes_digits_only(user: Model, files: list[Path]) -> None:
     half = Model(user.module, "tiny", precision="bf16")
     found, expected = half.similarity(files, TEXTS), user.similarity(files, TEXTS)

@@ -107,6 +107,8 @@ def publish(
             place = target.directory.resolve()
             with atomic_folder(place) as folder:
                 kept, messages = _write(folder, facts, target, previous, choices, texts, image, say)
+                if read_previous(target.directory) != previous:
+                    raise X2KitError(f"{target.directory}: has changed since it was read; publish again")
             return Publication(str(target.directory), None, _sizes(place), kept, messages)
         folder = Path(name) / target.name
         folder.mkdir()

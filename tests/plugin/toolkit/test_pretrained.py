@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from x2kit.plugin import SettingError
-from x2kit.plugin.toolkit.pretrained import local_path, pretrained_file, pretrained_weights, read_json
+from x2kit.plugin import Published, SettingError
+from x2kit.plugin.toolkit.pretrained import (
+    local_path,
+    pretrained_file,
+    pretrained_weights,
+    published_model,
+    read_json,
+)
 
 
 @pytest.fixture
@@ -79,3 +85,38 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(SettingError, match=r"config\.json is not JSON"):
         read_json("pretrained", file)
+
+
+def test_a_cached_model_is_described_by_its_snapshot_and_card(cache: Path) -> None:
+    assert published_model("acme/vit") == Published("acme/vit", True, "abc", None)
+    (cache / "README.md").write_text("---\nlicense: mit\n---\n# ViT\n")
+    assert published_model("acme/vit") == Published("acme/vit", True, "abc", "mit")
+
+
+def test_a_downloaded_folder_is_described_by_the_note_of_the_download(tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (notes / "config.json.metadata").write_text(f"{'b' * 40}\netag\n123.4\n")
+    assert published_model(str(folder)) == Published("bert", False, "b" * 40, None)
+
+
+@pytest.mark.parametrize("value", ["unknown/model", "/nowhere/bert", "not a name"])
+def test_facts_of_files_that_are_gone_are_unknown(cache: Path, value: str) -> None:
+    found = published_model(value)
+    assert found is not None
+    assert (found.revision, found.licence) == (None, None)
+    assert "/nowhere" not in found.name
+
+
+@pytest.mark.parametrize("card", ["no front matter", "---\n: [\n---\n", "---\nlicense: [mit]\n---\n"])
+def test_a_card_without_a_readable_licence_states_none(tmp_path: Path, card: str) -> None:
+    (tmp_path / "README.md").write_text(card)
+    found = published_model(str(tmp_path))
+    assert found is not None
+    assert found.licence is None
+
+
+def test_no_pretrained_weights_have_no_facts() -> None:
+    assert published_model(None) is None

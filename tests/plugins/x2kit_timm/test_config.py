@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from x2kit_timm import BeitV2, Swin, TimmVision, TimmViT, x2kit_register
 
-from x2kit.plugin import Registry, SettingError, VisionEncoderConfig
+from x2kit.plugin import Published, Registry, SettingError, VisionEncoderConfig
 
 SMALL_VIT = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}
 
@@ -67,3 +67,12 @@ def test_pretrained_weights_exclude_what_would_replace_them(tmp_path: Path) -> N
         TimmViT(stem="conv", pretrained=str(tmp_path)).describe()
     with pytest.raises(SettingError, match="position_scale: pretrained weights have their own"):
         TimmViT(position_scale=0.5, pretrained=str(tmp_path)).describe()
+
+
+def test_the_licence_of_published_weights_is_that_of_timms_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "vit_tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"pretrained_cfg": {"license": "apache-2.0"}}')
+    assert BeitV2(pretrained=str(folder)).published() == Published("vit_tiny", False, None, "apache-2.0")
+    assert BeitV2(pretrained="vit.nowhere").published() == Published("timm/vit.nowhere", True)
+    assert BeitV2().published() is None

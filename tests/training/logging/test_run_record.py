@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from x2kit.io.run_directory import read_metrics
-from x2kit.training.logging.run_record import RunRecord, versions
+from x2kit.plugin import Published
+from x2kit.training.logging.run_record import RunRecord, hardware, processor, published_weights, versions
 
 
 def open_record(run: Path, steps_done: int = 0) -> RunRecord:
@@ -85,3 +89,18 @@ def test_the_previous_recipe_is_kept_after_a_change(tmp_path: Path) -> None:
     RunRecord(tmp_path, "model: changed\n", {}, 2).close()
     assert (tmp_path / "recipe.yaml").read_text() == "model: changed\n"
     assert (tmp_path / "recipe.until-step-0000002.yaml").read_text() == "model: tiny\n"
+
+
+def test_the_processor_and_the_device_are_recorded() -> None:
+    assert versions()["processor"] == processor() != ""
+    assert versions()["cores"] > 0
+    assert hardware(torch.device("cpu"), 4) == {"device": "cpu", "accelerator": None, "processes": 4}
+
+
+def test_published_weights_are_recorded_as_they_are_when_the_run_starts() -> None:
+    bert = SimpleNamespace(published=lambda: Published("org/bert", True, "abc", "mit"))
+    none = SimpleNamespace(published=lambda: None)
+    model: Any = SimpleNamespace(vision=none, text=bert, fusion=none)
+    assert published_weights(model) == {
+        "text": {"name": "org/bert", "on_hub": True, "revision": "abc", "licence": "mit"}
+    }

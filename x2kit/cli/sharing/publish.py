@@ -92,7 +92,7 @@ def run(options: jsonargparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
     else:
-        _report(found, options.dry_run)
+        _report(found, options)
     return 0
 
 
@@ -107,15 +107,18 @@ def _datasets(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _report(found: Publication, dry_run: bool) -> None:
+def _report(found: Publication, options: jsonargparse.Namespace) -> None:
     from x2kit.io.atomic import format_bytes
 
     for name, size in found.files.items():
         print(f"{format_bytes(size):>12}  {name}")
     for message in found.messages:
         print(message)
-    if dry_run:
+    if options.dry_run:
         print(f"dry run: nothing was written to {found.address}")
         return
     print(f"published: {found.url or found.address}")
+    if options.pr:
+        print("next: merge the pull request")
+        return
     print(f"next: python -c \"import x2kit; model = x2kit.load('{found.address}')\"")
