@@ -160,7 +160,7 @@ class CrossBertLayer(nn.Module):
     def _cross_attend(self, states: Tensor, shared: SharedKeys, context: Context, rows: slice) -> Tensor:
         """Attend from the hidden states [R', L', D] of the text rows `rows` to their contexts."""
         tokens = self.cross_attention.split_heads(shared.tokens)
-        if len(shared.tokens) == 1 and context.mask is None and shared.lead is None:
+        if shared.tokens.shape[0] == 1 and context.mask is None and shared.lead is None:
             # All rows attend to the same tokens: flattened to one long row, they need no copies of the keys.
             joined = self.cross_attention(states.flatten(0, 1)[None], *tokens, None)
             return joined.view_as(states)  # type: ignore[no-any-return]
@@ -222,7 +222,7 @@ class CrossBertEncoder(FusionEncoder):
     ) -> Tensor:
         """Fuse; in the last layer the first `summary_rows` rows are computed for position 0 only."""
         length = text.shape[1]
-        all_rows = slice(0, len(text))
+        all_rows = slice(0, text.shape[0])
         prepared = context.prepared if context is not None and context.prepared else [None] * len(self.layers)
         contexts = [None if context is None else self.seen_by(n, context) for n in range(len(self.layers))]
         for layer, context, keys in zip(self.layers[:-1], contexts[:-1], prepared[:-1], strict=True):
@@ -234,9 +234,9 @@ class CrossBertEncoder(FusionEncoder):
             return last(text, text_mask, shared, context, all_rows, length)  # type: ignore[no-any-return]
         summaries = last(text, text_mask, shared, context, slice(0, summary_rows), 1)
         summaries = F.pad(summaries, (0, 0, 0, length - 1))
-        if summary_rows == len(text):
+        if summary_rows == text.shape[0]:
             return summaries
-        full = last(text, text_mask, shared, context, slice(summary_rows, len(text)), length)
+        full = last(text, text_mask, shared, context, slice(summary_rows, text.shape[0]), length)
         return torch.cat([summaries, full])
 
     def attend(self, text: Tensor, text_mask: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor]:

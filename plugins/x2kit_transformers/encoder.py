@@ -59,7 +59,7 @@ class HuggingFaceEncoder(TextEncoder):
             return tokens
         weights = mask[:, :, None].to(tokens.dtype)
         mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
-        return torch.cat([mean, tokens[:, 1:]], 1)
+        return tokens.slice_scatter(mean, 1, 0, 1)
 
     def _expanded(self, mask: Tensor) -> Tensor | dict[str, Tensor]:
         """Expand a mask [B, L] to [B, 1, L, L], by layer type in models with windows.

@@ -229,7 +229,7 @@ class Context(NamedTuple):
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.lead is not None:
             tokens = torch.cat([self.lead, tokens], 1)
-            mask = torch.cat([mask.new_ones(len(mask), 1), mask], 1)
+            mask = torch.cat([mask.new_ones(mask.shape[0], 1), mask], 1)
         return tokens, mask
 
 

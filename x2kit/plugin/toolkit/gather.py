@@ -13,7 +13,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shared: Tensor, rows: Tensor, lead: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.count, ctx.has_lead = len(shared), lead is not None
+        ctx.count, ctx.has_lead = shared.shape[0], lead is not None
         return shared.index_select(0, rows) if lead is None else _with_lead(shared, rows, lead)
 
     @staticmethod
@@ -32,9 +32,9 @@ def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
     table = torch.cat([shared.reshape(-1, width), lead.reshape(-1, width)])
     part = torch.arange(parts, device=rows.device)
     tokens = (rows[:, None, None] * parts + part[:, None]) * length + torch.arange(length, device=rows.device)
-    leads = torch.arange(count * parts * length, len(table), device=rows.device).view(-1, parts, 1)
+    leads = torch.arange(count * parts * length, table.shape[0], device=rows.device).view(-1, parts, 1)
     picked = table.index_select(0, torch.cat([leads, tokens], 2).flatten())
-    return picked.view(len(rows), *between, 1 + length, width)
+    return picked.view(rows.shape[0], *between, 1 + length, width)
 
 
 def _scatter_sum(gradient: Tensor, rows: Tensor, count: int) -> Tensor:
