@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from x2kit.plugin import SpecialIds, Tokenizer, WeightsError
+from x2kit.plugin import SpecialIds, Tokenizer, WeightsError, framed
 
 INNER_PREFIX = "##"
 WORD_MARKS = ("▁", "Ġ")
@@ -109,3 +109,18 @@ class HuggingFaceTokenizer(Tokenizer):
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save_pretrained(directory)
+
+    def to_json(self) -> str:
+        special = self.special
+        content: dict[str, Any] = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        first, last = self._tokenizer.convert_ids_to_tokens([special.cls, special.sep])
+        content |= {
+            "truncation": None,
+            "padding": None,
+            "post_processor": framed((first, special.cls), (last, special.sep)),
+        }
+        if self._prefix:
+            own = [] if content["normalizer"] is None else [content["normalizer"]]
+            prepend = {"type": "Prepend", "prepend": self._prefix}
+            content["normalizer"] = {"type": "Sequence", "normalizers": [prepend, *own]}
+        return json.dumps(content, ensure_ascii=False)

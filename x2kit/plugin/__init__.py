@@ -42,7 +42,7 @@ from x2kit.plugin.registry import Registry
 from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.tasks import STEP_LOSSES, PretrainingConfig, RowLayout
-from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd
+from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd, framed
 from x2kit.plugin.toolkit.item_values import ItemValues, Ranking
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
 
@@ -200,6 +200,7 @@ __all__ = [
     "WithoutEnd",
     "X2KitError",
     "causal_mask",
+    "framed",
     "gather_rows",
     "hookimpl",
     "rank_hits",

@@ -87,6 +87,14 @@ class ComponentConfig(BaseModel):
         known = getattr(other, "pretrained", None)
         return self.component_name() == other.component_name() and wanted in (None, known)
 
+    def no_export(self) -> str | None:
+        """Say why an encoder with these settings cannot be exported (`x2kit export`); None, the default, if it can.
+
+        Exported encoders are traced by `torch.export` with free batch and text length: control flow must not depend on
+        values of tensors, and sizes are read as `x.shape[0]`, since `len(x)` fixes them.
+        """
+        return None
+
     def usual_lr(self) -> float | None:
         """Return a suitable peak learning rate for the pretrained weights; None without any.
 

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from x2kit.errors import WeightsError
 
@@ -56,6 +56,38 @@ class Tokenizer(ABC):
     def log_frequencies(self) -> Sequence[float] | None:
         """Return the natural logarithm of each id's expected frequency; None if unknown."""
         return None
+
+    def to_json(self) -> str | None:
+        """Return the tokenizer as the text of a `tokenizer.json`, for `x2kit export`; None, the default, if it is none.
+
+        `tokenizers.Tokenizer.from_str` reads it and encodes every cleaned text to the ids of `encode`, special tokens
+        included (`framed`), without a limit of the length and without padding.
+        """
+        return None
+
+
+def framed(first: tuple[str, int], last: tuple[str, int] | None) -> dict[str, Any]:
+    """Return the post-processor of a tokenizer.json that starts each text with a token, and ends it with another.
+
+    Args:
+        first: text and id of the token.
+        last: None for texts without an end token.
+    """
+    ends = [first] if last is None else [first, last]
+
+    def special(token: tuple[str, int]) -> dict[str, Any]:
+        return {"SpecialToken": {"id": token[0], "type_id": 0}}
+
+    def parts(sequence: str) -> list[dict[str, Any]]:
+        text = {"Sequence": {"id": sequence, "type_id": 0}}
+        return [special(first), text, *([] if last is None else [special(last)])]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": parts("A"),
+        "pair": [*parts("A"), *parts("B")],
+        "special_tokens": {name: {"id": name, "ids": [id_], "tokens": [name]} for name, id_ in ends},
+    }
 
 
 class IdsOnly(Tokenizer):
@@ -130,3 +162,12 @@ class WithoutEnd(Tokenizer):
 
     def log_frequencies(self) -> Sequence[float] | None:
         return self._tokenizer.log_frequencies()
+
+    def to_json(self) -> str | None:
+        text = self._tokenizer.to_json()
+        if text is None:
+            return None
+        content = json.loads(text)
+        special = content["post_processor"]["special_tokens"]
+        name = next(name for name, token in special.items() if token["ids"] == [self.special.cls])
+        return json.dumps({**content, "post_processor": framed((name, self.special.cls), None)})

@@ -6,7 +6,9 @@ SentencePiece model.
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from x2kit.errors import DataError, SettingError, WeightsError
-from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer
+from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, framed
 
 FILE_NAME = "sentencepiece.model"
 CLS, PAD, SEP, UNK = 0, 1, 2, 3
@@ -157,3 +159,42 @@ class SentencePieceTokenizer(Tokenizer):
                 f"{directory}: no {FILE_NAME}; expected a directory written by the tokenizer's save"
             )
         return cls(file.read_bytes(), str(file))
+
+    def to_json(self) -> str:
+        """Return the Unigram model as a tokenizer.json. Raises WeightsError without the package protobuf."""
+        try:
+            from sentencepiece import sentencepiece_model_pb2
+        except ImportError as error:
+            raise WeightsError(
+                f"reading the SentencePiece model needs protobuf ({error}); pip install 'x2kit[export]'"
+            ) from error
+        processor, mask = self._processor, self.special.mask
+        proto = sentencepiece_model_pb2.ModelProto.FromString(processor.serialized_model_proto())
+        pieces = [[processor.id_to_piece(id_), processor.get_score(id_)] for id_ in range(mask)]
+        spaces = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+        names = {CLS: "<s>", PAD: "<pad>", SEP: "</s>", UNK: "<unk>", mask: "<mask>"}
+        added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        content = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": id_, "content": name, **added} for id_, name in names.items()],
+            "normalizer": {"type": "Sequence", "normalizers": _normalizers(proto.normalizer_spec)},
+            "pre_tokenizer": spaces,
+            "post_processor": framed((names[CLS], CLS), (names[SEP], SEP)),
+            "decoder": spaces,
+            "model": {"type": "Unigram", "unk_id": UNK, "vocab": pieces, "byte_fallback": False},
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+
+def _normalizers(spec: Any) -> list[dict[str, Any]]:
+    """Return the steps of a SentencePiece normaliser in the format of tokenizer.json."""
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    if spec.remove_extra_whitespaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+    return steps
