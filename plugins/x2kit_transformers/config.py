@@ -50,6 +50,13 @@ SETTING_OF = {
 """Setting of a recipe for each size of a config.json."""
 
 
+NOT_EXPORTED = {
+    "mobilebert": "MobileBERT joins each token with its neighbours, which fixes the shortest text",
+    "big_bird": "BigBird reads texts of more than 704 tokens by another attention than shorter ones",
+}
+"""Families that `torch.export` cannot trace with free text length, and why."""
+
+
 class TransformersText(TextEncoderConfig):
     """Published weights of a transformers encoder, or a small one trained from scratch."""
 
@@ -240,6 +247,19 @@ class TransformersText(TextEncoderConfig):
     def changes(self) -> Mapping[str, Any]:
         """Return keys that override those of the published config.json."""
         return {}
+
+    def no_export(self) -> str | None:
+        """Say why families whose attention or embedding depends on the length of the text cannot be exported."""
+        return NOT_EXPORTED.get(str(self.model_type()))
+
+    def model_type(self) -> str | None:
+        """Return the model_type of transformers; None if it is not known without the network."""
+        if self.required_type() is not None or self.pretrained is None:
+            return self.required_type()
+        try:
+            return published_config("pretrained", self.pretrained).get("model_type")
+        except SettingError:
+            return None
 
     def published_mlm_head(self, heads: Sequence[PublishedHead]) -> dict[str, Tensor]:
         """Load the masked-language head of the pretrained weights, by one of these formats."""

@@ -19,6 +19,7 @@ from tests.testing.wrong.right import RightFusion, RightText, RightVision
 from tests.testing.wrong.rows_mix import RowsMix
 from tests.testing.wrong.settings_lost import SettingsLost
 from tests.testing.wrong.shared_state import SharedState
+from tests.testing.wrong.sizes_fixed import SizesFixed
 from tests.testing.wrong.small_vocabulary import SmallVocabulary
 from tests.testing.wrong.summary_of_one_patch import SummaryOfOnePatch
 from tests.testing.wrong.tokenizer_changes import TokenizerChanges
@@ -46,6 +47,7 @@ MISTAKES = [
     (GradientStops(), "gradients_reach_every_parameter", "the outputs have no graph"),
     (RowsMix(), "texts_do_not_mix", "rows influence each other"),
     (WritesIntoItsInput(), "its_inputs_stay_as_they_are", "it modifies its inputs"),
+    (SizesFixed(), "it_is_exported_or_says_why_not", "torch.export cannot trace it with free batch"),
     (RemembersCalls(), "calls_leave_nothing_behind", "a call changes the output of later calls"),
 ]  # fmt: skip
 RIGHT = (RightVision(), RightText(), RightFusion())

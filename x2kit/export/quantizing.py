@@ -47,7 +47,7 @@ def quantize(source: Path, target: Path, large: bool) -> None:
         quantize_dynamic(
             source,
             target,
-            op_types_to_quantize=["MatMul", "Gemm"],
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             per_channel=True,
             weight_type=QuantType.QUInt8,
             use_external_data_format=large,

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.export import Dim
 
 from x2kit.testing.claims import claim, claim_close
-from x2kit.testing.subjects import EncoderSubject
+from x2kit.testing.subjects import EncoderSubject, Traced
 
 
 def evaluation_is_deterministic(subject: EncoderSubject) -> None:
@@ -187,6 +188,34 @@ def saved_and_loaded_it_is_the_same(subject: EncoderSubject) -> None:
         )
 
 
+def it_is_exported_or_says_why_not(subject: EncoderSubject) -> None:
+    """`torch.export` traces it with free batch and text length, unless `no_export` gives a reason."""
+    if subject.component.no_export() is not None:
+        return
+    encoder = subject.build()
+    traced = Traced(encoder, subject.outputs)
+    free = {"batch": Dim("batch", min=1), "length": Dim("length", min=2)}
+    given = subject.sized(3, 5)
+    axes = tuple({place: free[name] for place, name in enumerate(names)} for names in given.values())
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(traced, tuple(given), dynamic_shapes=(axes,)).module()
+    except Exception as error:  # the tracer raises any error of the traced code, and many of its own
+        raise AssertionError(
+            f"torch.export cannot trace it with free batch and text length: {str(error).strip()[:500]}; avoid control "
+            "flow on values of tensors and len(x), or return the reason from no_export"
+        ) from error
+    for rows, length in ((1, 2), (1, 4), (4, 3)):
+        inputs = tuple(subject.sized(rows, length))
+        for one, other in zip(subject.outputs(encoder, *inputs), exported(*inputs), strict=True):
+            claim_close(
+                one,
+                other,
+                f"traced with 3 rows, it computes something else for {rows} rows of {length} tokens; sizes are read "
+                "as x.shape[0]",
+            )
+
+
 LAWS = (
     evaluation_is_deterministic,
     calls_leave_nothing_behind,
@@ -199,4 +228,5 @@ LAWS = (
     every_tensor_moves_with_it,
     declared_names_exist,
     saved_and_loaded_it_is_the_same,
+    it_is_exported_or_says_why_not,
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from x2kit.plugin.components import (
     ComponentConfig,
@@ -56,6 +56,22 @@ class Subject:
         return torch.Generator().manual_seed(SEED)
 
 
+class Traced(nn.Module):
+    """An encoder as a module of tensors only, for `torch.export`.
+
+    Args:
+        encoder: under test.
+        call: calls it and returns tensors.
+    """
+
+    def __init__(self, encoder: Encoder, call: Callable[..., tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.encoder, self.call = encoder, call
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.call(self.encoder, *inputs)
+
+
 class EncoderSubject(Subject, ABC):
     """An encoder under test, built with a fixed seed in eval mode, and its fixed inputs."""
 
@@ -68,6 +84,14 @@ class EncoderSubject(Subject, ABC):
         self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
     ) -> tuple[Tensor, ...]:
         """Return all outputs for the fixed inputs, or for `others` of the same shapes."""
+
+    def outputs(self, encoder: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return all outputs for inputs of `sized`."""
+        raise NotImplementedError
+
+    def sized(self, rows: int, length: int) -> dict[Tensor, tuple[str, ...]]:
+        """Return inputs of up to 4 rows and texts of up to 5 tokens, with the names of their leading free axes."""
+        raise NotImplementedError
 
     def build(self, assets: Path | None = None, seed: int = SEED) -> Any:
         """Build the encoder in eval mode; the global random state is restored."""
@@ -98,8 +122,14 @@ class VisionSubject(EncoderSubject):
         self, encoder: Any, dtype: torch.dtype = torch.float32, others: bool = False
     ) -> tuple[Tensor, ...]:
         images = self.images(dtype=dtype)
-        features = encoder(images.flip(0) * 3 if others else images)
+        return self.outputs(encoder, images.flip(0) * 3 if others else images)
+
+    def outputs(self, encoder: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+        features = encoder(*inputs)
         return features.summary, features.patches
+
+    def sized(self, rows: int, length: int) -> dict[Tensor, tuple[str, ...]]:
+        return {self.images(rows): ("batch",)}
 
 
 class TextSubject(EncoderSubject):
@@ -152,7 +182,16 @@ class TextSubject(EncoderSubject):
         ids, mask = self.batch()
         if others:
             ids, mask = ids.flip(0), mask.flip(0)
+        return self.outputs(encoder, ids, mask)
+
+    def outputs(self, encoder: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ids, mask = inputs
         return (encoder(ids, mask) * mask[..., None],)
+
+    def sized(self, rows: int, length: int) -> dict[Tensor, tuple[str, ...]]:
+        ids, mask = self.batch(extra=5)
+        free = ("batch", "length")
+        return {ids[:rows, :length].clone(): free, mask[:rows, :length].clone(): free}
 
 
 class FusionSubject(EncoderSubject):
@@ -210,6 +249,18 @@ class FusionSubject(EncoderSubject):
         if others:
             text, context = text.flip(0) * 3, context._replace(tokens=context.tokens.flip(0) * 3)
         return (encoder(text, text_mask, context) * text_mask[..., None],)
+
+    def outputs(self, encoder: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+        text, mask, tokens = inputs
+        rows = torch.arange(tokens.shape[0])
+        return (encoder(text, mask, Context(tokens, rows)) * mask[..., None],)
+
+    def sized(self, rows: int, length: int) -> dict[Tensor, tuple[str, ...]]:
+        text, mask, context = self.inputs()
+        tokens = context.tokens.detach()[torch.arange(rows) % 3]
+        free = ("batch", "length")
+        cut = text.detach()[:rows, :length].clone()
+        return {cut: free, mask[:rows, :length].clone(): free, tokens: ("batch",)}
 
 
 class SourceSubject(Subject):

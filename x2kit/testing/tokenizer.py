@@ -122,6 +122,23 @@ def frequencies_are_a_distribution(subject: TextSubject) -> None:
     claim(abs(total - 1) < 1e-3, f"the frequencies of log_frequencies sum to {total:.3f}")
 
 
+def its_json_encodes_alike(subject: TextSubject) -> None:
+    """`to_json`, if it returns a text, is a tokenizer.json that gives the same ids."""
+    tokenizer = subject.tokenizer
+    text = tokenizer.to_json()
+    if text is None:
+        return
+    from tokenizers import Tokenizer as Reader
+
+    reader = Reader.from_str(text)
+    longest = max(len(reader.encode(text).ids) for text in subject.texts)
+    for text, ids in zip(subject.texts, tokenizer.encode(subject.texts, longest), strict=True):
+        found = reader.encode(text).ids
+        claim(
+            found == ids, f"the tokenizer.json of to_json gives {text!r} the ids {found}, encode gives {ids}"
+        )
+
+
 LAWS = (
     special_ids_are_distinct,
     texts_are_framed_and_cut,
@@ -131,4 +148,5 @@ LAWS = (
     the_tokenizer_survives_saving,
     a_trained_tokenizer_is_reproducible,
     frequencies_are_a_distribution,
+    its_json_encodes_alike,
 )

@@ -38,6 +38,8 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
                 "layers": facts.fusion.layers,
             },
         }
+        for part, description in model.items():
+            description["no_export"] = getattr(recipe.model, part).no_export()
     streams = {
         name: {
             "task": stream.task.component_name(),
@@ -78,6 +80,11 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
             f"vocabulary {vocabulary}",
             f"  fusion  {fusion['component']}: width {fusion['width']}, {counted(fusion['layers'], 'layer')}",
         ]
+    lines += [
+        f"  {part}    {fact['component']} cannot be exported (x2kit export): {fact['no_export']}"
+        for part, fact in facts["model"].items()
+        if fact["no_export"]
+    ]
     for stream, fact in facts["streams"].items():
         losses = ", ".join(
             loss if weight == 1 else f"{loss} × {weight:g}" for loss, weight in fact["losses"].items()
