@@ -90,8 +90,7 @@ class ComponentConfig(BaseModel):
     def no_export(self) -> str | None:
         """Say why an encoder with these settings cannot be exported (`x2kit export`); None, the default, if it can.
 
-        Exported encoders are traced by `torch.export` with free batch and text length: control flow must not depend on
-        values of tensors, and sizes are read as `x.shape[0]`, since `len(x)` fixes them.
+        `torch.export` traces it: no control flow on values of tensors, and x.shape[0] for len(x), which fixes it.
         """
         return None
 
