@@ -250,9 +250,9 @@ class TransformersText(TextEncoderConfig):
 
     def no_export(self) -> str | None:
         """Say why families whose attention or embedding depends on the length of the text cannot be exported."""
-        return NOT_EXPORTED.get(str(self.model_type()))
+        return NOT_EXPORTED.get(str(self._family()))
 
-    def model_type(self) -> str | None:
+    def _family(self) -> str | None:
         """Return the model_type of transformers; None if it is not known without the network."""
         if self.required_type() is not None or self.pretrained is None:
             return self.required_type()

@@ -8,7 +8,7 @@
   shows a check that fails.
 - `text` and a `json` block without a title show something and are not run.
 
-x2kit runs in this process, so that torch is imported once; `< FILE` is its standard input. Seven commands need more
+x2kit runs in this process, so that torch is imported once; `< FILE` is its standard input. Eight commands need more
 than a test has, and are replaced:
 
 - `x2kit train` and `x2kit bench` get further options: few steps, small batches, few records, few layers, one thread.
@@ -17,6 +17,7 @@ than a test has, and are replaced:
 - `torchrun ... -m x2kit SUBCOMMAND` is `x2kit SUBCOMMAND` in one process.
 - `make TARGET` is looked up in the Makefile.
 - `pip install FOLDER` installs into a folder on the path of this page, from here alone.
+- `python FILE` runs a file that the page wrote, in a process in which torch, x2kit and transformers are not found.
 - `hf download NAME --local-dir DIR` writes a tiny model of the kind, with the library that publishes it.
 - `x2kit convert FILE.th` reads a narrow checkpoint in the official layout, written to the path of the page.
 """
@@ -32,7 +33,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ class Page:
             "pytest": self._pytest,
             "ruff": self._ruff,
             "hf": self._hf,
+            "python": self._python,
         }
         if name == "x2kit":
             return self._x2kit(arguments, stopped)
@@ -188,6 +190,20 @@ class Page:
         assert (subcommand, option) == ("download", "--local-dir")
         (write_xlmr if "xlm-roberta" in name else write_bert)(self.folder / directory)
         return 0, ""
+
+    def _python(self, arguments: list[str]) -> tuple[int, str]:
+        done = run_without_torch(self.folder, arguments)
+        return done.returncode, done.stdout + done.stderr
+
+
+def run_without_torch(
+    folder: Path, arguments: Sequence[str], given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python file in a process in which importing torch, x2kit or transformers fails."""
+    hidden = "import runpy, sys; sys.modules.update(dict.fromkeys(('torch', 'x2kit', 'transformers')))"
+    code = f"{hidden}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, input=given, capture_output=True, text=True, check=False)
 
 
 def says(expected: str, said: str) -> bool:

@@ -35,14 +35,13 @@ def require_onnx() -> None:
         raise X2KitError(f"--to onnx needs another package ({error}); pip install 'x2kit[export]'") from error
 
 
-def convert(program: Program, exported: ExportedProgram, file: Path, largest: int = LARGEST_FILE) -> None:
+def convert(program: Program, exported: ExportedProgram, file: Path) -> None:
     """Write a traced program as ONNX, with the names of its inputs, outputs and free axes.
 
     Args:
         program: that was traced.
         exported: its trace.
-        file: to write; weights of more than `largest` bytes go to `file`.data beside it.
-        largest: in bytes.
+        file: to write; weights of more than `LARGEST_FILE` bytes go to `file`.data beside it.
     Raises: X2KitError for an operation that ONNX does not have.
     """
     size = sum(value.numel() * value.element_size() for value in exported.state_dict.values())
@@ -57,7 +56,7 @@ def convert(program: Program, exported: ExportedProgram, file: Path, largest: in
             )
             assert converted is not None
             _name_axes(program, converted.model)
-            converted.save(file, external_data=size > largest)
+            converted.save(file, external_data=size > LARGEST_FILE)
     except torch.onnx.errors.OnnxExporterError as error:
         raise X2KitError(f"{program.name}: cannot be written as ONNX: {error}") from error
 

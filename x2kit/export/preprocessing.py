@@ -57,5 +57,5 @@ def _resizing(spec: ImageSpec) -> str:
         return "the nearest pixel (Pillow: Resampling.NEAREST)"
     return (
         f"{spec.interpolation} with antialiasing (Pillow: Resampling.{spec.interpolation.upper()}; x2kit's own result "
-        "differs by at most one grey level)"
+        "differs by at most one grey level, and more where one side is enlarged and the other reduced)"
     )

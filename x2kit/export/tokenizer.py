@@ -28,7 +28,13 @@ _CLEANING: Sequence[tuple[str, str]] = (
     (r"\A +| +\z", ""),
 )
 """`x2kit.data.transforms.text.clean` after lower-casing: regular expressions and their replacements, in order."""
-_FINAL_SIGMA = (r"(?<=\p{L})Σ(?!\p{L})", "ς")
+_CASED = r"[\p{Lu}\p{Ll}\p{Lt}]"
+_IGNORED = r"[\p{Mn}\p{Me}\p{Cf}\p{Lm}\p{Sk}'.:·’‘․﹒．：﹕]"
+"""Characters that have no case and are skipped (Unicode, section 3.13)."""
+_FINAL_SIGMA = (
+    rf"(?<={_CASED}|{_CASED}{_IGNORED}|{_CASED}{_IGNORED}{_IGNORED})Σ(?!{_IGNORED}*{_CASED})",
+    "ς",
+)
 """`str.lower` writes a sigma at the end of a word so; the library lower-cases characters one by one."""
 SAMPLES = (
     *("A red Dog, under the TREE!", "ein großer Hund - und (k)eine Katze", "Двое детей: у моря?", "Ο ΛΟΓΟΣ"),
