@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from x2kit.recipe import Recipe
     from x2kit.search import Weighted, open_index
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the only place; pyproject.toml reads it
 __all__ = ["X2VLM", "ImageLike", "Recipe", "Weighted", "__version__", "hookimpl", "load", "open_index"]
 
 _LAZY = {

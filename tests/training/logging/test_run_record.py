@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+import x2kit
 from x2kit.io.run_directory import read_metrics
 from x2kit.plugin import Published
 from x2kit.training.logging.run_record import RunRecord, hardware, processor, published_weights, versions
@@ -33,6 +34,7 @@ def test_a_run_leaves_recipe_versions_and_metrics(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "run/versions.json").read_text())
     assert facts["seed"] == 7
     assert facts["packages"]["torch"] == versions()["packages"]["torch"]
+    assert facts["packages"]["x2kit"] == x2kit.__version__
     assert facts["python"].startswith("3.")
     assert read_metrics(tmp_path / "run")[1] == {"step": 2, "loss": 0.2, "images.itc": 1.0}
 

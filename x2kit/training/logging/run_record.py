@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import MANIFEST, write_recipe
 
 PACKAGES = (
-    "x2kit",
     "torch",
     "torchvision",
     "transformers",
@@ -88,12 +88,19 @@ def versions() -> dict[str, Any]:
 
     return {
         "python": sys.version.split()[0],
-        "packages": {package: installed(package) for package in PACKAGES},
+        "packages": {"x2kit": _own_version(), **{package: installed(package) for package in PACKAGES}},
         "machine": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _own_version() -> str:
+    """Return the version of the code: a checkout may run uninstalled, or be newer than its metadata."""
+    # not an import statement: the package exports names of rooms above this one
+    found: str = import_module("x2kit").__version__
+    return found
 
 
 def processor() -> str:
