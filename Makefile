@@ -1,4 +1,4 @@
-.PHONY: quickstart test test-fast test-alone slow parity bench reliability check docs clean
+.PHONY: quickstart test test-fast test-alone test-oldest slow parity bench reliability release check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 # order of the tests; another one: make test SEED=7
@@ -39,6 +39,21 @@ bench: .venv
 reliability: .venv
 	$(BIN)/python -m tests.reliability
 
+# builds dist/, installs the wheel in a new environment and uses it there; uploads nothing
+release: .venv
+	$(BIN)/python -m tests.release
+
+# the lower bounds of pyproject.toml, in an environment of their own
+OLDEST = .venv-oldest
+OLDEST_TESTS ?= tests/model tests/inference tests/interop tests/plugins tests/upgrade
+$(OLDEST): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --disable-pip-version-check -c constraints-oldest.txt -e ".[quickstart,datasets,s3,gzip,tiff,tensorboard,wandb,mlflow,search,faiss,qdrant,demo,export]" pytest pytest-xdist pytest-randomly hypothesis
+	@touch $(OLDEST)
+
+test-oldest: $(OLDEST)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -n auto --randomly-seed=$(SEED) -m "not slow" --ignore-glob="*/test_fuzz_*" --ignore-glob="*/test_browser.py" $(OLDEST_TESTS)
+
 check: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +64,4 @@ docs: .venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(OLDEST) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

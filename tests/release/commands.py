@@ -37,7 +37,7 @@ def show_recipes(environment: Environment) -> str:
     listing = environment.x2kit("recipes", "list")
     assert "quickstart/multilingual" in listing, listing
     environment.x2kit("recipes", "show", "pretrain/x2vlm-base-4m")
-    environment.x2kit("recipes", "validate", "pretrain/x2vlm-base-4m")
+    environment.x2kit("recipes", "validate", "official/x2vlm-base")
     return "recipes list, show, validate"
 
 
