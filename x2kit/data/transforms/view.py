@@ -51,7 +51,9 @@ class View(NamedTuple):
 
 def read_image(image: Any, spec: ImageSpec) -> Tensor:
     """Read an image as the encoder's input: [C, S, S] float32 in [0, 1]. Raises DataError, as `decode`."""
-    return unit_floats(stack_pixels([whole_image(ImageLike(image, spec.channels, spec.value_range), spec)])[0])
+    return unit_floats(
+        stack_pixels([whole_image(ImageLike(image, spec.channels, spec.value_range), spec)])[0]
+    )
 
 
 def whole_image(image: ImageLike, spec: ImageSpec) -> Pixels:
