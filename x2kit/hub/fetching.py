@@ -24,7 +24,7 @@ from x2kit.errors import StorageError, WeightsError
 from x2kit.io.atomic import format_bytes, make_folder, storage_errors
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a description, bytes done and all bytes, None if unknown."""
@@ -119,16 +119,16 @@ def sha256_of(file: Path, progress: Progress = no_progress) -> str:
 
 
 def _receive_all(address: str, part: Path, expected: Expected, progress: Progress) -> None:
-    import httpx
+    import httpx2
 
     failures = 0
-    with httpx.Client(timeout=httpx.Timeout(30.0)) as client:
+    with httpx2.Client(timeout=httpx2.Timeout(30.0)) as client:
         while True:
             before = _held(part)
             try:
                 _receive(client, address, part, expected, progress)
                 return
-            except (httpx.TransportError, httpx.DecodingError, _Interrupted) as error:
+            except (httpx2.TransportError, httpx2.DecodingError, _Interrupted) as error:
                 failures = 0 if _held(part) > before else failures + 1
                 if failures == ATTEMPTS:
                     raise WeightsError(
@@ -138,7 +138,7 @@ def _receive_all(address: str, part: Path, expected: Expected, progress: Progres
                 _sleep(FIRST_WAIT * 2 ** max(failures - 1, 0))
 
 
-def _receive(client: httpx.Client, address: str, part: Path, expected: Expected, progress: Progress) -> None:
+def _receive(client: httpx2.Client, address: str, part: Path, expected: Expected, progress: Progress) -> None:
     """Send one request for the missing bytes and append them."""
     state = _read_state(part, address)
     held = _held(part)
@@ -176,7 +176,7 @@ def _receive(client: httpx.Client, address: str, part: Path, expected: Expected,
 
 
 @contextmanager
-def _response(client: httpx.Client, address: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+def _response(client: httpx2.Client, address: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
     """Open the response after all redirects, each checked; its body is not read yet."""
     target = address
     for _ in range(MAX_REDIRECTS + 1):
@@ -192,7 +192,7 @@ def _response(client: httpx.Client, address: str, headers: Mapping[str, str]) ->
     raise WeightsError(f"{address}: more than {MAX_REDIRECTS} redirects")
 
 
-def _require_file(response: httpx.Response, address: str) -> None:
+def _require_file(response: httpx2.Response, address: str) -> None:
     status = response.status_code
     if status in (408, 425, 429) or status >= 500:
         raise _Interrupted(f"the server answered {status} {response.reason_phrase}")
@@ -202,7 +202,7 @@ def _require_file(response: httpx.Response, address: str) -> None:
         raise WeightsError(f"{address}: the server answered a web page instead of the file")
 
 
-def _total(response: httpx.Response, start: int, address: str) -> int | None:
+def _total(response: httpx2.Response, start: int, address: str) -> int | None:
     """Return the size of the whole file. Raises _Interrupted for an answer that does not begin at `start`."""
     if response.status_code == 206:
         unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
@@ -214,7 +214,7 @@ def _total(response: httpx.Response, start: int, address: str) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _version(response: httpx.Response) -> str | None:
+def _version(response: httpx2.Response) -> str | None:
     """Return the validator of If-Range: a strong ETag, else the time of the last change."""
     tag: str | None = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")

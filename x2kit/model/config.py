@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from x2kit.plugin.choice import NameOrPath
 from x2kit.plugin.components import (
     FusionEncoderConfig,
     HeadConfig,
-    NameOrPath,
     TextEncoderConfig,
     VisionEncoderConfig,
 )

@@ -19,13 +19,12 @@ from x2kit.errors import (
     WidthError,
     X2KitError,
 )
+from x2kit.plugin.choice import Location, NameOrPath
 from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     HeadConfig,
     IndexConfig,
-    Location,
-    NameOrPath,
     ObjectiveConfig,
     ReporterConfig,
     SourceConfig,

@@ -1,4 +1,4 @@
-"""Types of recipe fields: components chosen by name, and settings that may change on resume. Imports no torch.
+"""Types of recipe fields: components by name, names or paths, and settings that may change on resume. No torch import.
 
     log_every: Annotated[int, HARMLESS] = Field(20, gt=0, description="...")
 
@@ -11,9 +11,10 @@ import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import ValidationError, ValidationInfo
+from pydantic import BeforeValidator, ValidationError, ValidationInfo
 from pydantic_core import (
     CoreSchema,
     ErrorDetails,
@@ -27,6 +28,27 @@ from x2kit.errors import X2KitError
 if TYPE_CHECKING:
     from x2kit.plugin.components import ComponentConfig
     from x2kit.plugin.registry import Registry
+
+
+@dataclass(frozen=True)
+class PathOrName:
+    """Marker of a string setting that may be a path, relative to the recipe file that contains it."""
+
+
+NameOrPath = Annotated[str, PathOrName()]
+"""A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`,
+`../`, `/` or `~`, or if it exists relative to the recipe file."""
+
+
+@dataclass(frozen=True)
+class PathOrUrl:
+    """Marker of a string setting that is a URL or a path, relative to the recipe file that contains it."""
+
+
+Location = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value), PathOrUrl()
+]
+"""A local path or a URL (`s3://bucket/part-*.jsonl`, `hf://`, `https://`), for settings of data sources."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 from x2kit.errors import SettingError
@@ -38,27 +37,6 @@ if TYPE_CHECKING:
     from x2kit.plugin.tokenizers import Tokenizer
 
 Kind = Literal["vision", "text", "fusion", "head", "source", "task", "objective", "reporter", "index"]
-
-
-@dataclass(frozen=True)
-class PathOrName:
-    """Marker of a string setting that may be a path, relative to the recipe file that contains it."""
-
-
-NameOrPath = Annotated[str, PathOrName()]
-"""A published name or a local path, for settings like `pretrained`. It is a path if it starts with `./`,
-`../`, `/` or `~`, or if it exists relative to the recipe file."""
-
-
-@dataclass(frozen=True)
-class PathOrUrl:
-    """Marker of a string setting that is a URL or a path, relative to the recipe file that contains it."""
-
-
-Location = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value), PathOrUrl()
-]
-"""A local path or a URL (`s3://bucket/part-*.jsonl`, `hf://`, `https://`), for settings of data sources."""
 
 
 class ComponentConfig(BaseModel):

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
+from x2kit.plugin.choice import PathOrName, PathOrUrl
+from x2kit.plugin.components import ComponentConfig
 from x2kit.recipe.yaml_text import inline
 
 _BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}", "multiple_of": "multiple of {}"}

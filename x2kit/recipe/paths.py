@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from x2kit.data.storage.locations import is_url
 from x2kit.errors import PluginError
-from x2kit.plugin.components import ComponentConfig, PathOrName, PathOrUrl
+from x2kit.plugin.choice import PathOrName, PathOrUrl
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.loading.file_modules import is_path
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.schema import Recipe

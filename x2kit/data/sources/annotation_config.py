@@ -24,8 +24,8 @@ from x2kit.data.sources.splits import (
 from x2kit.data.storage.locations import folder_of
 from x2kit.data.storage.url_policy import check_hosts, locate
 from x2kit.errors import DataError, Reason, SettingError
-from x2kit.plugin.choice import HARMLESS
-from x2kit.plugin.components import Location, SourceConfig
+from x2kit.plugin.choice import HARMLESS, Location
+from x2kit.plugin.components import SourceConfig
 
 if TYPE_CHECKING:
     from x2kit.plugin.sources import Source

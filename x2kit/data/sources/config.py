@@ -20,8 +20,8 @@ from x2kit.data.sources.splits import (
 from x2kit.data.storage import files
 from x2kit.data.storage.url_policy import check_hosts
 from x2kit.errors import SettingError
-from x2kit.plugin.choice import FROM_HERE, HARMLESS
-from x2kit.plugin.components import Location, SourceConfig
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, Location
+from x2kit.plugin.components import SourceConfig
 
 if TYPE_CHECKING:
     from x2kit.data.sources.json_lines import JsonLinesSource

@@ -16,8 +16,8 @@ from x2kit.data.storage.files import is_folder, list_files, nearest_hint
 from x2kit.data.storage.locations import is_url
 from x2kit.data.storage.url_policy import ROOT
 from x2kit.errors import MissingFileError, SettingError
-from x2kit.plugin.choice import FROM_HERE, HARMLESS
-from x2kit.plugin.components import Location, SourceConfig
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, Location
+from x2kit.plugin.components import SourceConfig
 
 SPLIT = "{split}"
 Language = Annotated[str | None, Field(description="language code of texts without one")]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from x2kit.plugin.choice import FROM_HERE, HARMLESS
-from x2kit.plugin.components import Location, TaskConfig
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, Location
+from x2kit.plugin.components import TaskConfig
 
 if TYPE_CHECKING:
     from x2kit.plugin.tasks import TaskContext
