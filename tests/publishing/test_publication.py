@@ -154,6 +154,22 @@ def test_a_failing_example_leaves_the_old_folder(
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
+def test_a_card_edited_while_the_folder_is_made_is_not_lost(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tmp_path / "card" / "README.md"
+    publish(run, tmp_path / "card")
+
+    def edit(snippet: Any, *others: Any) -> Any:
+        card.write_text("# edited meanwhile")
+        return snippet
+
+    monkeypatch.setattr("x2kit.publishing.publication.execute", edit)
+    with pytest.raises(X2KitError, match="has changed since it was read; publish again"):
+        publish(run, tmp_path / "card")
+    assert card.read_text() == "# edited meanwhile"
+
+
 def test_a_dry_run_writes_nothing(run: Path, tmp_path: Path, examples: list[Path]) -> None:
     done = publish(run, tmp_path / "card", dry_run=True)
     assert not (tmp_path / "card").exists()

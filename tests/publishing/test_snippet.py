@@ -47,6 +47,13 @@ def test_a_model_without_a_head_has_another_example(
     assert snippet.shell == shell
 
 
+def test_a_model_without_a_tokenizer_shows_its_image_only(facts: Facts) -> None:
+    snippet = write_snippet(replace(facts, reads_texts=False), TARGET)
+    assert "embed_images" in snippet.python
+    assert "texts" not in snippet.python
+    assert snippet.shell == "x2kit embed example.png --model tiny --plugin tiny.py"
+
+
 @pytest.mark.parametrize(
     ("spec", "line"),
     [

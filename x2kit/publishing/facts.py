@@ -15,6 +15,7 @@ from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.facts import Published
 from x2kit.plugin.loading.file_modules import is_path
 from x2kit.plugin.registry import owner_of
+from x2kit.plugin.tokenizers import IdsOnly
 from x2kit.recipe.reading import ResolvedRecipe, read_recipe
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Facts:
         heads: names of its parts besides the encoders, as in `x2kit.inference.model.PARTS`, and of plugins' heads.
         image: `preprocessing.json`.
         width: of the embeddings; None without a contrastive head.
+        reads_texts: whether the model has a tokenizer; converted weights may take ids only.
         streams: the training data.
         results: results of `x2kit evaluate` by file name, the one of the recipe's split first.
         sha256: of the weights file.
@@ -94,6 +96,7 @@ class Facts:
     heads: tuple[str, ...]
     image: Mapping[str, Any]
     width: int | None
+    reads_texts: bool
     streams: tuple[StreamFacts, ...]
     results: Mapping[str, Mapping[str, Any]]
     sha256: str
@@ -171,6 +174,7 @@ def read_facts(directory: Path, plugins: Sequence[str] = (), trust_plugins: bool
         heads=_heads(model),
         image=_json(weights / PREPROCESSING) or {},
         width=model.dim if model.has("itc") else None,
+        reads_texts=not isinstance(model.module.tokenizer, IdsOnly),
         streams=tuple(_streams(resolved.recipe, versions.get("data") or {})),
         results=results,
         sha256=model.fingerprint,

@@ -77,6 +77,8 @@ def _unmeasured(facts: Facts) -> Iterator[str]:
 
 
 def _general(facts: Facts) -> Iterator[str]:
+    if not facts.reads_texts:
+        yield "The model has no tokenizer: it takes ids of tokens, but no texts."
     if facts.results:
         yield "One training run: the variation between seeds is not known."
     yield "Bias, safety and unwanted content were not measured."

@@ -65,18 +65,22 @@ def write_snippet(facts: Facts, target: Target, texts: Sequence[str] = (), shipp
     named = [plugin.name for plugin in facts.plugins if plugin.kind != "distribution"]
     lines = list(_fetching(target) if shipped else _drawing(image) if drawn else _array(image))
     lines += ["", f"model = x2kit.load({_string(target.address)}{_plugins(named)})"]
-    lines += _uses(facts.heads, file, [_string(text) for text in texts or TEXTS])
-    return Snippet("\n".join(lines) + "\n", _command(facts.heads, target, texts or TEXTS, file, named))
+    shown = list(texts or TEXTS) if facts.reads_texts else []
+    heads = facts.heads if shown else [head for head in facts.heads if head != "itm"]
+    lines += _uses(heads, file, [_string(text) for text in shown])
+    return Snippet("\n".join(lines) + "\n", _command(heads, target, shown, file, named))
 
 
 def _uses(heads: Sequence[str], file: str, texts: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that call the model."""
+    """Yield the lines that call the model; without texts only those that read the image."""
     if not {"itc", "itm"} & {*heads}:
         yield "print(model)"
         return
-    yield f"texts = [{', '.join(texts)}]"
+    if texts:
+        yield f"texts = [{', '.join(texts)}]"
     if "itc" in heads:
         yield f"print(model.embed_images([{_string(file)}]).vectors.shape)"
+    if texts and "itc" in heads:
         yield f"for text, similarity in zip(texts, model.similarity([{_string(file)}], texts)[0]):"
         yield '    print(f"similarity {similarity:.3f}  {text}")'
     if "itm" in heads:
