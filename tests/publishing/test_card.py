@@ -135,6 +135,8 @@ def test_weights_without_a_run_say_what_is_not_recorded(facts: Facts) -> None:
     bare = replace(facts, streams=(), versions={}, metrics=(), results={}, missing=("hours",))
     text = card(bare)
     assert "Not measured." in section(text, "Results")
+    assert "in the format of x2kit" in text
+    assert "random" not in section(text, "Model")
     assert "not recorded: these are weights without a run" in section(text, "Training")
     assert "cannot be repeated" in section(text, "Reproduce")
     assert "Not recorded: hours." in section(text, "Card")

@@ -134,8 +134,9 @@ def _pipeline(facts: Facts) -> str | None:
 
 def _introduction(facts: Facts, redactor: Redactor) -> Iterator[str]:
     abilities = [ABILITIES[head] for head in facts.heads if head in ABILITIES]
+    made = "assembled and trained with x2kit" if facts.versions else "in the format of x2kit"
     yield (
-        f"A vision-language model of {_count(facts.parameters)} parameters, assembled and trained with x2kit. It "
+        f"A vision-language model of {_count(facts.parameters)} parameters, {made}. It "
         f"{_join(abilities) if abilities else 'encodes images and texts'}."
     )
     if description := facts.recipe.description.strip():
@@ -150,9 +151,8 @@ def _use(facts: Facts, snippet: Snippet, choices: Choices) -> Iterator[str]:
     yield "It printed, in a fresh process before this card was published:"
     yield f"```text\n{snippet.python_output.rstrip()}\n```"
     if snippet.shell is not None:
-        columns = (
-            "" if "itm" not in facts.heads else "; the columns are probability, similarity, image and text"
-        )
+        matches = snippet.shell.startswith("x2kit match")
+        columns = "; the columns are probability, similarity, image and text" if matches else ""
         yield f"The same image in the shell{columns}:"
         yield f"```bash\n{snippet.shell}\n```"
         yield f"```text\n{snippet.shell_output.rstrip()}\n```"
@@ -180,7 +180,7 @@ def _model(facts: Facts, redactor: Redactor) -> Iterator[str]:
     ]
     rest = facts.parameters - sum(part.parameters for part in facts.parts)
     built = ", ".join(head for head in facts.heads if head != "frames") or "none"
-    lines.append(f"| heads | {built} | x2kit | {rest:,} | | random |")
+    lines.append(f"| heads | {built} | x2kit | {rest:,} | | {_without_published(facts)} |")
     yield "\n".join(lines)
     image = facts.image
     about = f"Images: {image.get('size')} × {image.get('size')} pixels, {image.get('channels')} channels"
@@ -198,10 +198,16 @@ def _part_row(part: Part, facts: Facts, redactor: Redactor) -> str:
     )
 
 
+def _without_published(facts: Facts) -> str:
+    if facts.recipe.model.init_from is not None:
+        return "see below"
+    return "random" if facts.versions else UNKNOWN
+
+
 def _origin(part: Part, facts: Facts, redactor: Redactor) -> str:
     origin = part.published
     if origin is None:
-        return "random" if facts.recipe.model.init_from is None else "see below"
+        return _without_published(facts)
     name = redactor.text(origin.name)
     shown = f"[{name}](https://huggingface.co/{name})" if origin.on_hub else f"{name} (a local file)"
     return f"{shown}, revision {origin.revision or UNKNOWN}, licence {origin.licence or UNKNOWN}"
@@ -291,7 +297,7 @@ def _licence(facts: Facts, choices: Choices) -> Iterator[str]:
 
 def _about_card(facts: Facts, choices: Choices) -> Iterator[str]:
     yield (
-        f"Written by `x2kit publish` {choices.version} from the records of the run. SHA-256 of `model.safetensors`: "
+        f"Written by `x2kit publish` {choices.version} from the recipe and the records beside the weights. SHA-256 of `model.safetensors`: "
         f"`{facts.sha256}`."
     )
     if facts.missing:
