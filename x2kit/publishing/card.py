@@ -297,8 +297,8 @@ def _licence(facts: Facts, choices: Choices) -> Iterator[str]:
 
 def _about_card(facts: Facts, choices: Choices) -> Iterator[str]:
     yield (
-        f"Written by `x2kit publish` {choices.version} from the recipe and the records beside the weights. SHA-256 of `model.safetensors`: "
-        f"`{facts.sha256}`."
+        f"Written by `x2kit publish` {choices.version} from the recipe and the records beside the weights. "
+        f"SHA-256 of `model.safetensors`: `{facts.sha256}`."
     )
     if facts.missing:
         yield f"Not recorded: {'; '.join(facts.missing)}."
