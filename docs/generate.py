@@ -87,7 +87,7 @@ PUBLIC = {
         "no_decay",
         "fresh",
     ),
-    *("encode", "decode", "starts_word", "save", "log_frequencies"),
+    *("encode", "decode", "starts_word", "save", "log_frequencies", "to_json"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
     *("start", "log", "end", "__call__"),
     *("image", "video", "text", "view", "pixels"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from x2kit.data.storage.limits import LimitsConfig
 # no deadline: a busy machine must not fail an example
 settings.register_profile("x2kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("x2kit")
+logging.getLogger("torch.__trace").propagate = False  # pytest would format every line of every trace
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -39,7 +39,8 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
             },
         }
         for part, description in model.items():
-            description["no_export"] = getattr(recipe.model, part).no_export()
+            reason = getattr(recipe.model, part).no_export()
+            description |= {} if reason is None else {"no_export": reason}
     streams = {
         name: {
             "task": stream.task.component_name(),
@@ -83,7 +84,7 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
     lines += [
         f"  {part}    {fact['component']} cannot be exported (x2kit export): {fact['no_export']}"
         for part, fact in facts["model"].items()
-        if fact["no_export"]
+        if "no_export" in fact
     ]
     for stream, fact in facts["streams"].items():
         losses = ", ".join(
