@@ -54,6 +54,8 @@ def quantize(source: Path, target: Path, large: bool) -> None:
         )
     finally:
         logging.disable(level)
+    for file in target.parent.glob(f"{target.name}*"):
+        file.chmod(source.stat().st_mode)  # onnxruntime makes a data file for its owner alone
 
 
 class Towers:
