@@ -22,5 +22,6 @@ def fill(
     shutil.copytree(content, place / "snapshots" / commit)
     patch.setattr(constants, "HF_HUB_CACHE", str(folder))
     patch.setattr(constants, "HF_HUB_OFFLINE", True)
+    patch.setenv("HF_HUB_CACHE", str(folder))  # of processes that the test starts
     patch.setenv("HF_HUB_OFFLINE", "1")
     return commit

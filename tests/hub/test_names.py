@@ -58,6 +58,12 @@ def test_an_unknown_name_gives_the_nearest_and_all_kinds() -> None:
         parse_name("acme/scenes@v1")
 
 
+def test_a_misspelt_run_gives_the_one_beside_it(folder: Path) -> None:
+    (folder / "runs" / "quickstart").mkdir(parents=True)
+    with pytest.raises(WeightsError, match=r"^runs/quikstart: .*; nearest: runs/quickstart\n"):
+        parse_name("runs/quikstart")
+
+
 @pytest.mark.parametrize("name", ["./run", "/nowhere", "~/run-that-is-not-there", Path("run")])
 def test_a_missing_path_is_only_a_missing_path(name: str | Path) -> None:
     with pytest.raises(WeightsError, match=r"no such directory or file$"):

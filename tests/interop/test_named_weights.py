@@ -84,6 +84,15 @@ def test_an_official_checkpoint_is_converted_once(
     assert load(found.directory).tokenizer.encode(["word3"], 8)[0][1] == 8
 
 
+def test_a_killed_conversion_is_cleared_away(written: Path, cache: Path) -> None:
+    found = weights_of(written / "xvlm.th", tokenizer=str(written / "words"))
+    killed = found.with_name(f".{found.name}.99.partial")
+    found.rename(killed)
+    weights_of(written / "xvlm.th", tokenizer=str(written / "words"))
+    assert not killed.exists()
+    assert (found / "model.safetensors").is_file()
+
+
 def test_another_tokenizer_or_version_is_another_conversion(
     written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.interop.test_named_weights import XVLM, tokenizer_of
 from tests.model import tiny
 from tests.model.conftest import RECIPE, build
 from tests.training.conftest import recipe_tree
+from tests.training.torchrun import torchrun
 from x2kit.cli import main
 from x2kit.interop.named_weights import weights_of
 from x2kit.model import save_weights
@@ -126,6 +127,25 @@ def test_a_published_checkpoint_and_its_file(
     record = began()
     assert (record["source"], len(record["sha256"])) == ("ours", 64)
     assert f"initial weights from ours (sha256 {record['sha256']})" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_ranks_fetch_and_convert_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = made.tensors_of(made.inventory(XVLM).scaled())
+    words = tokenizer_of(dict(tensors), folder)
+    content = made.write(tensors, folder / "xvlm.th", config=made.CONFIG).read_bytes()
+    model = yaml.safe_load((weights_of("xvlm.th", tokenizer=words) / "recipe.yaml").read_text())["model"]
+    monkeypatch.setenv("X2KIT_CACHE", str(folder / "other"))
+    with serving(Site({"x.th": content})) as site:
+        catalogue(
+            monkeypatch, ours={"title": "t", "address": site.of("x.th"), "file": "x.th", "tokenizer": words}
+        )
+        write("ours", model)
+        done = torchrun(2, "train", "tiny.yaml", "--run-dir", "run", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert len(site.asked) == 1
+    assert began()["source"] == "ours"
+    assert len([each for each in Path("other/converted").iterdir() if each.is_dir()]) == 1
 
 
 # Evaluation by the same names.

@@ -104,10 +104,20 @@ def _hub(name: str) -> HubModel:
 def _unknown(name: str, known: list[str]) -> str:
     if Path(name).is_absolute() or name.startswith((".", "~")):
         return f"{name}: no such directory or file"
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f"; nearest published model: {near[0]}" if near else ""
-    if not near and _REPOSITORY.fullmatch(name.partition("@")[0]):
-        hint = f"; a repository of the Hub is {HUB}{name}"
     return (
-        f"{name}: no such directory or file, and no published model of this name{hint}\n  allowed: {ALLOWED}"
+        f"{name}: no such directory or file, and no published model of this name{_nearest(name, known)}\n"
+        f"  allowed: {ALLOWED}"
     )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Suggest a published model, a path beside a missing one, or the prefix of a repository."""
+    if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):
+        return f"; nearest published model: {near[0]}"
+    folder = Path(name).parent
+    if folder != Path() and os.path.isdir(folder):  # noqa: PTH112
+        beside = difflib.get_close_matches(Path(name).name, os.listdir(folder), n=1)  # noqa: PTH208
+        return f"; nearest: {folder / beside[0]}" if beside else ""
+    if _REPOSITORY.fullmatch(name.partition("@")[0]):
+        return f"; a repository of the Hub is {HUB}{name}"
+    return ""

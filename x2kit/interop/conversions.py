@@ -64,10 +64,17 @@ def converted(
     loaded.require(names)
     with locked_entry(directory):
         if not (directory / MODEL).is_file():
+            _clear(directory)
             progress(f"converting {file.name}", 0, None)
             _convert(file, directory, loaded.registry, tokenizer, names)
             remember(names, directory)  # the user named these plugins for this checkpoint
         return _with_evaluation(directory, loaded.registry, names)
+
+
+def _clear(directory: Path) -> None:
+    """Remove what killed conversions have left; the caller holds the lock, so none is running."""
+    for leftover in directory.parent.glob(f".{directory.name}.*.partial"):
+        shutil.rmtree(leftover)
 
 
 def _key(sha256: str, tokenizer: str | None, plugins: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Turn the name of a model into a weights directory: fetch, check, convert. Imports torch only to convert."""
+"""Turn the name of a model into a weights directory: fetch, check, convert. Imports no torch by itself."""
 
 from __future__ import annotations
 
