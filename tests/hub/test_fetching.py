@@ -68,6 +68,12 @@ def test_a_cut_connection_is_resumed_where_it_ended(site: Site, target: Path) ->
     only_file(target)
 
 
+def test_a_server_that_answers_short_parts_is_asked_again(site: Site, target: Path) -> None:
+    site.cut, site.piece = [200_000], 40_000
+    assert download(site.of("model.th"), target) == SHA
+    assert [asked for _, asked, _ in site.asked][-1] == "bytes=280000-"
+
+
 def test_a_server_that_ignores_ranges_sends_the_whole_again(site: Site, target: Path) -> None:
     site.cut, site.ranges = [100_000], False
     assert download(site.of("model.th"), target) == SHA

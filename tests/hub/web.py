@@ -19,6 +19,7 @@ class Site:
         files: by path.
         cut: bytes after which a connection is closed, one entry a request; None sends the whole.
         status: of the next answers in place of the file.
+        piece: most bytes of a part.
         ranges: whether range requests are answered with a part.
         tag: whether answers have an ETag.
         kind: Content-Type.
@@ -30,6 +31,7 @@ class Site:
     files: dict[str, bytes]
     cut: list[int | None] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
+    piece: int = 2**30
     ranges: bool = True
     tag: bool = True
     kind: str = "application/octet-stream"
@@ -99,7 +101,9 @@ def send(request: BaseHTTPRequestHandler, site: Site, content: bytes) -> None:
             return
     request.send_response(206 if start else 200)
     if start:
-        request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        end = min(len(content), start + site.piece)
+        request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        content = content[:end]
     if site.tag:
         request.send_header("ETag", tag)
     request.send_header("Content-Type", site.kind)
