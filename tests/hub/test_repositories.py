@@ -48,7 +48,7 @@ def test_what_is_not_cached_says_how_to_get_it(hub: Path, monkeypatch: pytest.Mo
         fetch_repository(HubModel("acme/other", "v1"))
     assert str(error.value).startswith(
         "hf-hub:acme/other@v1: not in the cache, and the Hub cannot be reached (HF_HUB_OFFLINE is set)\n"
-        "  with a network: hf download acme/other --revision v1"
+        "  with a network: x2kit models fetch hf-hub:acme/other@v1; the cache of another machine can be copied"
     )
     assert cached_repository(HubModel("acme/other")) is None
     obstacle = availability(HubModel("acme/other")).obstacle

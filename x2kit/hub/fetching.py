@@ -131,9 +131,11 @@ def _receive_all(address: str, part: Path, expected: Expected, progress: Progres
             except (httpx2.TransportError, httpx2.DecodingError, _Interrupted) as error:
                 failures = 0 if _held(part) > before else failures + 1
                 if failures == ATTEMPTS:
+                    held = _held(part)
+                    kept = f"; {format_bytes(held)} are kept, so the same command resumes" if held else ""
+                    reason = str(error) or type(error).__name__
                     raise WeightsError(
-                        f"{address}: cannot be fetched, tried {ATTEMPTS} times: {str(error) or type(error).__name__}; "
-                        f"{format_bytes(_held(part))} are kept, so the same command resumes"
+                        f"{address}: cannot be fetched, tried {ATTEMPTS} times: {reason}{kept}"
                     ) from error
                 _sleep(FIRST_WAIT * 2 ** max(failures - 1, 0))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from x2kit.errors import WeightsError
-from x2kit.hub.names import HubModel
+from x2kit.hub.names import HUB, HubModel
 from x2kit.io.cache import offline_variable
 
 WEIGHTS = "model.safetensors"
@@ -99,6 +99,7 @@ def _snapshot(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     variable = offline_variable()
+    command = f"x2kit models fetch {shown}" if shown.startswith(HUB) else f"hf download {repository}"
     try:
         folder = Path(
             snapshot_download(
@@ -111,9 +112,8 @@ def _snapshot(
     except LocalEntryNotFoundError as error:
         reason = f"{variable} is set" if variable else "no network, or HF_HUB_OFFLINE is set"
         raise WeightsError(
-            f"{shown}: not in the cache, and the Hub cannot be reached ({reason})\n  with a network: hf download "
-            f"{repository}{'' if revision is None else f' --revision {revision}'}; the cache of another machine can be "
-            "copied to HF_HOME"
+            f"{shown}: not in the cache, and the Hub cannot be reached ({reason})\n  with a network: {command}; the "
+            "cache of another machine can be copied to HF_HOME"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise WeightsError(f"{shown}: cannot be downloaded: {error}") from error
