@@ -214,24 +214,26 @@ def damaged(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "reason"),
     [
-        "cut",
-        "no gzip",
-        "a line less",
-        "no header",
-        "no JSON",
-        "another part",
-        "no number",
-        "a long line",
-        "a list",
+        ("cut", "EOFError"),
+        ("no gzip", "BadGzipFile"),
+        ("a line less", "fewer or more items of scores.de than 2"),
+        ("no header", "its first line has the format None"),
+        ("no JSON", "JSONDecodeError"),
+        ("another part", "KeyError"),
+        ("no number", "ValueError"),
+        ("a long line", "line 1 is longer than 1,048,576 bytes"),
+        ("a list", "AttributeError"),
     ],
 )
-def test_a_damaged_file_is_named_with_the_command_that_writes_it_again(tmp_path: Path, how: str) -> None:
+def test_a_damaged_file_is_named_with_the_command_that_writes_it_again(
+    tmp_path: Path, how: str, reason: str
+) -> None:
     file = tmp_path / "items.jsonl.gz"
     write_items(file, "mine", parts())
     damaged(file, how)
-    with pytest.raises(X2KitError, match=r"items\.jsonl\.gz: damaged values.*x2kit evaluate RUN"):
+    with pytest.raises(X2KitError, match=rf"items\.jsonl\.gz: damaged values.*{reason}.*x2kit evaluate RUN"):
         read_items(file)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,8 +239,8 @@ def test_a_mean_that_is_not_the_number_of_the_result_is_refused(
         open_measurement(tmp_path / "run").items("grounding")
 
 
-def without_scores(run: Path, language: str) -> None:
-    """Leave the items of grounding in a language without scores, as answers without annotations are."""
+def rewritten(run: Path, change: Callable[[ItemValues], ItemValues]) -> None:
+    """Write the items of grounding again, changed."""
     file = items_file(run / "evaluation.json", "grounding")
     parts = [
         ItemValues(
@@ -247,19 +248,49 @@ def without_scores(run: Path, language: str) -> None:
             part.path,
             part.ids,
             {
-                name: [None] * len(part.ids)
-                if part.language == language or np.isnan(values).all()
-                else list(values)
+                name: [None if value != value else value for value in values.tolist()]
                 for name, values in part.values.items()
             },
             records=part.records,
         )
         for part in read_items(file)
     ]
-    described = write_items(file, "grounding", parts)
+    described = write_items(file, "grounding", [change(part) for part in parts])
     result = json.loads((run / "evaluation.json").read_text())
     result["tasks"]["grounding"]["items"] = described
     (run / "evaluation.json").write_text(json.dumps(result))
+
+
+def without_scores(run: Path, language: str) -> None:
+    """Leave the items in a language without scores, as answers without annotations are."""
+
+    def change(part: ItemValues) -> ItemValues:
+        none = {name: [None] * len(part.ids) for name in part.values}
+        return replace(part, values=none) if part.language == language else part
+
+    rewritten(run, change)
+
+
+def test_other_items_of_the_same_records_are_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """As under another `common_subset`, or in another order."""
+    shutil.copytree(runs[1], tmp_path / "two")
+    rewritten(tmp_path / "two", lambda part: replace(part, ids=part.ids[1:] + part.ids[:1]))
+    table = table_of(compared(runs[0], tmp_path / "two"), "grounding")
+    assert table.unpaired == {"two": "other items in en, or another order: 46, and one has 46"}
+    assert all(row.changes[1] is None for row in table.rows)
+
+
+def test_items_that_one_run_does_not_score_are_not_paired(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[1], tmp_path / "two")
+    changed_result(tmp_path / "two", grounding={})  # its means are of all items
+    rewritten(
+        tmp_path / "two",
+        lambda part: replace(
+            part, values={name: [None, *list(each)[1:]] for name, each in part.values.items()}
+        ),
+    )
+    table = table_of(compared(runs[0], tmp_path / "two"), "grounding")
+    assert table.unpaired == {"two": "other items in en are scored"}
 
 
 def test_a_language_without_scored_items_is_left_out(runs: tuple[Path, Path], tmp_path: Path) -> None:

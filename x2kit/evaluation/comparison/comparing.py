@@ -315,7 +315,7 @@ def _unpaired(
     for code in languages if before else ():
         one, two = before[code], after[code]
         if one.ids != two.ids or one.records != two.records:
-            return f"other items in {code}: {len(two.ids)}, and {first.label} has {len(one.ids)}"
+            return f"other items in {code}, or another order: {len(two.ids)}, and {first.label} has {len(one.ids)}"
         if (np.isnan(one.values[metric]) != np.isnan(two.values[metric])).any():
             return f"other items in {code} are scored"
     return None if before else f"{first.label} has no values of single items"
