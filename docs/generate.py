@@ -140,6 +140,7 @@ FREE_NAME = {
     "data.streams.STREAM.objectives": "OBJECTIVE",
     "evaluation.tasks": "TASK",
     "evaluation.sources": "TASK",
+    "evaluation.expectations": "NAME",
     "training.reporters": "REPORTER",
 }
 """What stands for a name that the recipe chooses; the names of losses are fixed and are listed below the table."""

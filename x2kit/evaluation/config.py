@@ -28,7 +28,7 @@ class Expectation(BaseModel):
     task: str = Field(description="name of the task in `tasks`")
     source: str = Field(min_length=1, description="where the numbers are published")
     note: str = Field("", description="conditions that are not those of the recipe, or not published")
-    split: str | None = Field(None, description="split that was measured; null for that of the recipe")
+    split: str | None = Field(None, description="split that was measured; results of others are not compared")
     records: int | None = Field(
         None, gt=0, description="number of measured records; results on other numbers are not compared"
     )
