@@ -47,7 +47,6 @@ BASE = "official/x2vlm-base"
 HEAD = """# Exports
 
 Written by `python -m tests.benchmarks.export RUN_OF_THE_QUICKSTART`. See [Deploy a model](../how-to/deploy-a-model.md).
-
 """
 
 
@@ -256,7 +255,8 @@ def main(arguments: Sequence[str]) -> int:
             del model
             sections += measured(f"{BASE}, random weights", base_model(folder / "base"), folder / "base")
         sections.append(
-            f"Load of the machine at the end: {os.getloadavg()[0]:.1f} programs on {os.cpu_count()} processors.\n"
+            f"Load of the machine at the end: {os.getloadavg()[0]:.1f} programs on {os.cpu_count()} processors. Above "
+            "that number other programs slow down what is timed: compare the columns of a row.\n"
         )
     PAGE.write_text("\n".join(sections), encoding="utf-8")
     return 0
