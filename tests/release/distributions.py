@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 MOST_BYTES = 2_000_000
 SHIPPED = ("x2kit/", "plugins/", "recipes/")
 """Folders of the repository whose tracked files, and no others, are in the wheel."""
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.13")
 """Versions of Python that were tried, each of which has a classifier: docs/reference/versions.md."""
 PROJECT_FILES = {".gitignore", "LICENSE", "README.md", "pyproject.toml", "PKG-INFO"}
 
