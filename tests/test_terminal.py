@@ -10,7 +10,7 @@ from rich.table import Table
 
 import x2kit
 from x2kit.evaluation.table import render
-from x2kit.terminal import PlainColumn, PlainConsole, TaskProgress
+from x2kit.terminal import ByteProgress, PlainColumn, PlainConsole, TaskProgress
 from x2kit.training.logging.progress import StepProgress
 
 TEXT = "parallel-train.jsonl:100: [bold]x[/bold] [en] :smile:"
@@ -88,3 +88,24 @@ def test_a_short_measurement_leaves_no_line_in_a_file() -> None:
 
 def test_a_terminal_shows_what_is_measured_now() -> None:
     assert "matching, l2" in shown(True, [0, 1, 2])
+
+
+def downloaded(terminal: bool, times: list[float]) -> str:
+    out = io.StringIO()
+    console = PlainConsole(file=out, force_terminal=terminal, width=90, color_system=None)
+    clock = iter(times)
+    with ByteProgress(console, lambda: next(clock)) as progress:
+        for done in range(1, len(times)):
+            progress("downloading a[en].th", done * 10**6, 9 * 10**6 if done > 1 else None)
+    return out.getvalue()
+
+
+def test_a_download_is_a_line_every_fifteen_seconds_in_a_file() -> None:
+    lines = downloaded(False, [0, 16, 20, 40]).splitlines()
+    assert lines == ["downloading a[en].th: 1 MB", "downloading a[en].th: 3 of 9 MB"]
+    assert downloaded(False, [0]) == ""
+
+
+def test_a_download_is_a_bar_on_a_terminal() -> None:
+    assert "downloading a[en].th" in downloaded(True, [0, 1, 2])
+    assert downloaded(True, [0]) == ""

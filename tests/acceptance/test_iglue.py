@@ -152,4 +152,4 @@ def test_an_empty_directory_is_refused(trained: Path, capsys: pytest.CaptureFixt
     assert main(["iglue", "nothing"]) == 2
     assert "no task has weights; give pretrained weights with --from" in capsys.readouterr().err
     assert main(["iglue", "runs", "--weights", "gqa=start"]) == 2
-    assert "--weights: expected TASK=DIR with TASK one of xgqa, xvnli" in capsys.readouterr().err
+    assert "--weights: expected TASK=MODEL with TASK one of xgqa, xvnli" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from x2kit.errors import StorageError
 from x2kit.io.atomic import storage_errors
 from x2kit.io.run_directory import NO_LOCKS
 
@@ -48,7 +49,10 @@ def locked_entry(entry: Path) -> Iterator[None]:
 
     lock = FileLock(entry.with_name(f".{entry.name}.lock"), fallback_to_soft=False)
     with storage_errors(entry):
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise StorageError(f"{entry.parent}: is not a folder; set X2KIT_CACHE to a folder") from error
         try:
             lock.acquire()
         except OSError as error:
