@@ -140,7 +140,7 @@ def test_a_drawing_has_a_dot_and_an_interval_for_each_score(comparison: Comparis
     dots = [each for each in drawing.iter(f"{name}circle") if each.find(f"{name}title") is not None]
     assert len(dots) == 2 * len(table.rows)
     for dot in dots:
-        assert 150 <= float(dot.attrib["cx"]) <= 620
+        assert 110 <= float(dot.attrib["cx"]) <= 620
 
 
 def test_names_of_runs_are_escaped(comparison: Comparison, runs: tuple[Path, Path]) -> None:

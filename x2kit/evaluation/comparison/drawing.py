@@ -11,7 +11,7 @@ from x2kit.evaluation.report.markup import Markup, tag
 
 COLOURS = ("#1f6feb", "#d2691e", "#2e8b57", "#8a4fbf", "#6b7280")
 """Of the runs in order, repeated."""
-_WIDTH, _LEFT, _RIGHT, _TOP = 640, 150, 20, 44
+_WIDTH, _LEFT, _RIGHT, _TOP = 640, 110, 20, 48
 _LINE, _GAP = 14, 8
 """Height of a run's line, and space between languages."""
 
@@ -60,7 +60,7 @@ def draw_table(table: Table, comparison: Comparison) -> Markup:
         "svg",
         tag("title", name),
         tag("rect", width="100%", height="100%", fill="#ffffff"),
-        _text(name if scale == 1 else f"{name}, per cent", 4, 36),
+        _text(f"{name if scale == 1 else f'{name}, per cent'}; dotted: chance", 4, 34),
         legend,
         axis,
         rows,
