@@ -194,7 +194,7 @@ def it_is_exported_or_says_why_not(subject: EncoderSubject) -> None:
         return
     encoder = subject.build()
     traced = Traced(encoder, subject.outputs)
-    free = {"batch": Dim("batch", min=1), "length": Dim("length", min=2)}
+    free = {"batch": Dim("batch", min=1), "length": Dim("length", min=2, max=subject.longest)}
     given = subject.sized(3, 5)
     axes = tuple({place: free[name] for place, name in enumerate(names)} for names in given.values())
     try:

@@ -75,6 +75,11 @@ class Traced(nn.Module):
 class EncoderSubject(Subject, ABC):
     """An encoder under test, built with a fixed seed in eval mode, and its fixed inputs."""
 
+    @property
+    def longest(self) -> int | None:
+        """Largest text length that it is traced for; None for any."""
+        return None
+
     @abstractmethod
     def make(self, assets: Path | None) -> Encoder:
         """Build the encoder as the model does."""
@@ -155,6 +160,10 @@ class TextSubject(EncoderSubject):
         if self._tokenizer is None:
             self._tokenizer = self.component.build_tokenizer(self.texts)
         return self._tokenizer
+
+    @property
+    def longest(self) -> int:
+        return self.component.describe().max_length
 
     def make(self, assets: Path | None) -> TextEncoder:
         return self.component.build(self.tokenizer, assets)
