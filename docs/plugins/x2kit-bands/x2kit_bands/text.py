@@ -42,7 +42,7 @@ class DomainTextEncoder(TextEncoder):
         tokens = self.norm(tokens)
         weights = mask[:, :, None].to(tokens.dtype)
         mean = (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
-        return torch.cat([mean, tokens[:, 1:]], 1)
+        return tokens.slice_scatter(mean, 1, 0, 1)
 
     def token_embedding(self) -> nn.Embedding:
         """The masked-language head may share the words."""
