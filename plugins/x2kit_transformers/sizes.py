@@ -28,7 +28,7 @@ DROPOUT = (
 OFFSET_POSITIONS = frozenset(
     [
         *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "xmod"),
-        *("mpnet", "longformer", "data2vec-text", "esm"),
+        *("mpnet", "longformer", "data2vec-text", "esm", "ibert", "luke", "markuplm"),
     ]
 )
 """Model types whose positions start at pad + 1, as in fairseq."""

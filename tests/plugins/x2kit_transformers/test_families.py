@@ -288,3 +288,10 @@ def test_weights_of_another_family_are_not_gone_on_from() -> None:
     one, other = HuggingFaceText(family="bert"), HuggingFaceText(family="deberta-v2")
     assert one.reads_weights_of(HuggingFaceText(family="bert"))
     assert not one.reads_weights_of(other)
+
+
+@pytest.mark.parametrize("family", ["ibert", "luke", "markuplm"])
+def test_the_longest_text_fits_the_positions_of_the_family(family: str) -> None:
+    encoder = built(HuggingFaceText(family=family, **SMALL, tokenizer=TOKENIZER))
+    ids = torch.full((1, encoder.max_length), 7)
+    assert encoder(ids, torch.ones_like(ids, dtype=torch.bool)).shape[:2] == ids.shape
