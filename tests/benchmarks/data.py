@@ -43,7 +43,7 @@ from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.task_rows import draw_pretraining
 from x2kit.data.sources.config import JsonLines
 from x2kit.data.sources.json_lines import record_of
-from x2kit.data.transforms.view import stack_pixels
+from x2kit.data.transforms.view import stack_pixels, unit_floats
 from x2kit.plugin import ImageSpec, Tokenizer
 from x2kit.tasks import ImageText
 
@@ -91,7 +91,7 @@ def images(records: Sequence[str], config: StreamConfig) -> Tensor:
         )
         for seed, line in enumerate(records)
     ]
-    return stack_pixels([sample.row.images[0] for sample in samples])
+    return unit_floats(stack_pixels([sample.row.images[0] for sample in samples]))
 
 
 def stream(file: Path = Path("photographs.jsonl"), **transform: object) -> StreamConfig:

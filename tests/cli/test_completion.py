@@ -39,7 +39,7 @@ def complete(x2kit: Run, folder: Path) -> Callable[..., list[str]]:
     [
         (["tr"], ["train"]),
         (["train", "--training.prec"], ["--training.precision"]),
-        (["train", "--training.precision", ""], ["auto", "fp32", "bf16", "fp16"]),
+        (["train", "--training.precision", ""], ["auto", "fp32", "tf32", "bf16", "fp16"]),
         (["train", "--training.compile", "t"], ["true"]),
         (["train", "--model.vision", "Beit"], ["BeitV2"]),
         (["train", "--model.vision.drop"], ["--model.vision.drop_path"]),

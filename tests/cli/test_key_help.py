@@ -12,7 +12,7 @@ def test_a_section_lists_its_keys_with_type_default_and_meaning(x2kit: Run) -> N
     done = x2kit("train", "--training.help")
     assert done.status == 0
     assert "  --training.steps  (int, ≥ 0; default 0)\n      optimiser steps of the run, required" in done.out
-    assert "  --training.precision  (auto | fp32 | bf16 | fp16; default fp32)\n" in done.out
+    assert "  --training.precision  (auto | fp32 | tf32 | bf16 | fp16; default fp32)\n" in done.out
 
 
 def test_one_key_is_explained_by_both_commands(x2kit: Run) -> None:

@@ -105,7 +105,7 @@ class Page:
             "pytest": self._pytest,
             "ruff": self._ruff,
             "hf": self._hf,
-            "python": self._python,
+            "python": self._run_without_torch,
         }
         if name == "x2kit":
             return self._x2kit(arguments, stopped)
@@ -191,7 +191,7 @@ class Page:
         (write_xlmr if "xlm-roberta" in name else write_bert)(self.folder / directory)
         return 0, ""
 
-    def _python(self, arguments: list[str]) -> tuple[int, str]:
+    def _run_without_torch(self, arguments: list[str]) -> tuple[int, str]:
         done = run_without_torch(self.folder, arguments)
         return done.returncode, done.stdout + done.stderr
 

@@ -44,7 +44,8 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "wrong choice": (
         "  steps: 10\n",
         "  steps: 10\n  precision: bf61\n",
-        "wrong.yaml:28: training.precision: should be 'auto', 'fp32', 'bf16' or 'fp16', found \"bf61\"; nearest: bf16",
+        "wrong.yaml:28: training.precision: should be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16', found \"bf61\"; "
+        "nearest: bf16",
     ),
     "a section that is no mapping": (
         "training:\n  steps: 10\n  lr: 1e-4\n",

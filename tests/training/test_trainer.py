@@ -342,7 +342,10 @@ def test_only_rank_0_computes_fingerprints() -> None:
         def fingerprints(self) -> dict[str, str]:
             raise AssertionError("read by rank 1")
 
-    recipe, plugins = SimpleNamespace(training=SimpleNamespace(seed=0)), SimpleNamespace(states=[])
+    unpublished = SimpleNamespace(published=lambda: None)
+    model = SimpleNamespace(vision=unpublished, text=unpublished, fusion=unpublished)
+    recipe = SimpleNamespace(training=SimpleNamespace(seed=0), model=model)
+    plugins = SimpleNamespace(states=[])
     facts: Any = loop._facts
     assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"images": "a1"}
 

@@ -116,7 +116,13 @@ class Preprocess:
         import torch
 
         from x2kit.data.media.images import ImageLike
-        from x2kit.data.transforms.view import draw_view, render_augmented, stack_pixels, whole_image
+        from x2kit.data.transforms.view import (
+            draw_view,
+            render_augmented,
+            stack_pixels,
+            unit_floats,
+            whole_image,
+        )
         from x2kit.model.inputs import eight_bits
 
         spec = self.spec
@@ -128,7 +134,7 @@ class Preprocess:
             view = draw_view(source.size, self.training, rng)
             pixels = render_augmented(source.load(), view, spec, self.training, rng, keep_shape=False)
         mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (spec.mean, spec.std))
-        return (stack_pixels([pixels])[0] - mean) / std
+        return (unit_floats(stack_pixels([pixels])[0]) - mean) / std
 
     def __repr__(self) -> str:
         size, resized = self.spec.size, self.spec.interpolation

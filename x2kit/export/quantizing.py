@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from x2kit.data.transforms.view import unit_floats
 from x2kit.errors import HeadError, X2KitError
 from x2kit.evaluation.config import Recipe, require_evaluation
 from x2kit.evaluation.measuring import open_sources, trained_with_images
@@ -76,7 +77,7 @@ class Towers:
 
     def encode_images(self, images: Tensor) -> VisionFeatures:
         """Return the unit vectors [M, E] as summaries, without patches."""
-        vectors = self.image(images)[0]
+        vectors = self.image(unit_floats(images))[0]
         return VisionFeatures(vectors, vectors[:, None, :0], (1, 1))
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:

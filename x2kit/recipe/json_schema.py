@@ -157,6 +157,9 @@ def _optional(defs: dict[str, Schema]) -> dict[str, Schema]:
 
 
 def _removable(value: Schema) -> Schema:
+    """Allow null for each entry of a mapping, which may itself be null."""
+    if "anyOf" in value:
+        return {**value, "anyOf": [_removable(arm) for arm in value["anyOf"]]}
     entries = value.get("additionalProperties")
     if not isinstance(entries, dict) or "$ref" not in entries:
         return value
