@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -287,3 +288,17 @@ def test_closing_the_iterator_ends_the_workers() -> None:
     first: Batch = next(running)
     assert first.step == 0
     running.close()
+
+
+def test_a_billion_records_need_no_memory_at_any_step() -> None:
+    source = StubScenes(count=10**9, side=16)
+    images = stream("ImageText", source=source, batch_size=8)
+    regions = stream("RegionText", source=source, images_from="images", batch_size=16)
+    many = batches(recipe(images=images, regions=regions), steps=10**9)
+    tracemalloc.start()
+    found = [many.batch(step) for step in (0, 10**9 // 8 - 1, 10**9 - 1)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * 2**20
+    records = [record for batch in found for record in batch.records["images"]]
+    assert len(set(records)) == len(records) == 24
