@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
@@ -25,7 +25,7 @@ class Towers:
 
     def pixels(self, file: Path) -> np.ndarray:
         """Read an image as float32 [C, S, S] in [0, 1], by the steps of preprocessing.json."""
-        image = Image.open(file).convert(self.spec["mode"])
+        image = ImageOps.exif_transpose(Image.open(file)).convert(self.spec["mode"])
         size = (self.spec["size"],) * 2
         if image.size != size:
             image = image.resize(size, Image.Resampling[self.spec["interpolation"].upper()])

@@ -166,7 +166,7 @@ class TestModelMeta:
         ("name", "expected"),
         [
             ("runs/quickstart", "x2kit/quickstart"),
-            ("/work/runs/q42/weights", "x2kit/q42"),
+            ("/data/runs/q42/weights", "x2kit/q42"),
             ("weights", "x2kit/weights"),
             ("hf-hub:someone/model@main", "someone/model"),
             ("official/x2vlm-base", "x2kit/x2vlm-base"),

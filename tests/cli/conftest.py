@@ -11,8 +11,8 @@ import pytest
 
 from x2kit import evaluation, training
 from x2kit.cli import main
-from x2kit.cli.run_directory import RECIPE
 from x2kit.evaluation import report, table
+from x2kit.io.run_directory import RECIPE
 
 STUBS = Path(__file__).parents[1] / "recipe"
 

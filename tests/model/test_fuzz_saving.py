@@ -10,9 +10,10 @@ import pytest
 from tests.fuzzing import INPUTS, answered, damaged
 from tests.model import tiny
 from x2kit.errors import WeightsError, X2KitError
+from x2kit.io.run_directory import MODEL, RECIPE
 from x2kit.model.build import build_model
 from x2kit.model.config import HeadsConfig, ModelConfig
-from x2kit.model.saving import MODEL, RECIPE, read_model_config, read_weights, recipe_of, save_weights
+from x2kit.model.saving import read_model_config, read_weights, recipe_of, save_weights
 
 CONFIG = ModelConfig(
     vision=tiny.TinyVision(), text=tiny.TinyText(), fusion=tiny.TinyFusion(), heads=HeadsConfig(embed_dim=6)

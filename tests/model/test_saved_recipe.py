@@ -12,11 +12,12 @@ import yaml
 import x2kit
 from tests.model import tiny
 from x2kit.errors import PluginError
+from x2kit.io.run_directory import RECIPE
 from x2kit.model import X2VLM, build_model, load, save_weights
 from x2kit.model.config import ModelConfig
 from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import write_recipe
-from x2kit.model.saving import RECIPE, recipe_of
+from x2kit.model.saving import recipe_of
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.loading.manager import load_plugins
 

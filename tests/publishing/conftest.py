@@ -16,9 +16,10 @@ import pytest
 
 from tests.model import tiny
 from tests.model.conftest import build
+from x2kit.io.identity import sha256_of
 from x2kit.model import save_weights
 from x2kit.publishing import publication
-from x2kit.publishing.facts import Facts, read_facts, sha256_of
+from x2kit.publishing.facts import Facts, read_facts
 from x2kit.publishing.snippet import Snippet
 
 from .hub_server import WRITER, Hub, serving

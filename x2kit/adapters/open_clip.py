@@ -126,7 +126,9 @@ class Preprocess:
         from x2kit.model.inputs import eight_bits
 
         spec = self.spec
-        source = ImageLike(eight_bits(image, spec.value_range is None), spec.channels, spec.value_range)
+        source = ImageLike(
+            eight_bits(image, spec.value_range is None), spec.channels, spec.value_range, upright=True
+        )
         if self.training is None:
             pixels = whole_image(source, spec)
         else:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from x2kit.errors import CheckpointError, Fault, RecipeError
-from x2kit.io.run_directory import LOCK, TRACEBACK, require_unlocked
+from x2kit.io.run_directory import LOCK, RECIPE, TRACEBACK, WEIGHTS, require_unlocked
 from x2kit.recipe.changes import Difference, changes, differences, marked_keys
 from x2kit.recipe.paths import absolute_plugin
 from x2kit.recipe.reading import ResolvedRecipe, plugin_entries, read_recipe, read_tree, resolve_tree
 from x2kit.recipe.validation import Checks
 from x2kit.recipe.yaml_text import Node
 
-RECIPE, WEIGHTS = "recipe.yaml", "weights"
 FROM_HERE_ON = "; applies to the remaining steps"
 LEFTOVERS = (LOCK, TRACEBACK)
 """Left by a run that failed before its first step; a new run may use the directory."""

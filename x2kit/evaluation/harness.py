@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
 import math
@@ -32,10 +31,11 @@ from x2kit.evaluation.measuring import (
 from x2kit.evaluation.rankings import rankings_file, write_rankings
 from x2kit.evaluation.warnings import warnings_of
 from x2kit.io.atomic import atomic_file
-from x2kit.io.run_directory import SELECTION, read_metrics
+from x2kit.io.identity import sha256_of
+from x2kit.io.run_directory import MODEL, RECIPE, SELECTION, read_metrics
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.device import choose_device
-from x2kit.model.saving import MODEL, RECIPE, read_weights, weights_directory
+from x2kit.model.saving import read_weights, weights_directory
 from x2kit.plugin.choice import dump_component
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.toolkit.item_values import ItemValues
@@ -178,8 +178,7 @@ def config_name(component: Any) -> str:
 
 def describe_checkpoint(weights: Path) -> dict[str, Any]:
     """Describe the weights: path, SHA-256, and their step: the selected or the last one of the run, if known."""
-    with (weights / MODEL).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(weights / MODEL)
     metrics = [read_selection(weights) or {}, *reversed(read_metrics(weights.parent))]
     steps = next((line["step"] for line in metrics if "step" in line), None)
     return {"path": str(weights / MODEL), "sha256": digest, "steps": steps}

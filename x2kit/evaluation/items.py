@@ -9,7 +9,6 @@ pandas reads.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import math
 from collections import Counter
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from x2kit.errors import X2KitError
 from x2kit.io.atomic import atomic_file
+from x2kit.io.identity import sha256_of
 from x2kit.plugin.toolkit.item_values import ItemValues
 
 FORMAT = "x2kit-items-1"
@@ -84,14 +84,9 @@ def write_items(
             packed.write(_line(header))
             for one in parts:
                 packed.write(b"".join(map(_line, _lines(one))))
-        digest = _digest(partial, flush=raw.flush)
+        raw.flush()
+        digest = sha256_of(partial)
     return {"sha256": digest, "items": sum(len(one.ids) for one in parts)}
-
-
-def _digest(file: Path, flush: Any) -> str:
-    flush()
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _line(value: Any) -> bytes:
@@ -160,7 +155,7 @@ def read_items(file: Path, sha256: str | None = None) -> list[Part]:
     Raises: X2KitError for a file that is missing, damaged or not that of the result.
     """
     try:
-        if sha256 is not None and _digest(file, flush=lambda: None) != sha256:
+        if sha256 is not None and sha256_of(file) != sha256:
             raise X2KitError(
                 f"{file}: is not the file of its result (another SHA-256); evaluate again: x2kit evaluate RUN"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -19,6 +18,8 @@ from x2kit.export.programs import Axes, Program, programs_of
 from x2kit.export.samples import example, inputs_of
 from x2kit.inference.model import Model
 from x2kit.io.atomic import atomic_folder
+from x2kit.io.identity import sha256_of
+from x2kit.io.run_directory import PREPROCESSING
 from x2kit.model.x2vlm import X2VLM
 
 MANIFEST = "manifest.json"
@@ -80,7 +81,7 @@ def export_model(
             "temperature": model.temperature if model.has("itc") else None,
             **({"box": BOX} if hasattr(module, "bbox_head") else {}),
         }
-        _write_json(folder / preprocessing.FILE, preprocessing.describe(module.image_spec))
+        _write_json(folder / PREPROCESSING, preprocessing.describe(module.image_spec))
         if int8:
             assert recipe is not None
             manifest["int8"] = _quantized(programs, module, folder, recipe, progress)
@@ -171,17 +172,12 @@ def _files(file: Path) -> dict[str, Any]:
     found = [each for each in (file, _data_file(file)) if each.exists()]
     return {
         "file": file.name,
-        "files": {each.name: {"bytes": each.stat().st_size, "sha256": _sha256(each)} for each in found},
+        "files": {each.name: {"bytes": each.stat().st_size, "sha256": sha256_of(each)} for each in found},
     }
 
 
 def _data_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.data")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _model_facts(model: Model) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from x2kit.plugin.facts import ImageSpec
 
-FILE = "preprocessing.json"
 _COLOURS = {1: "L", 3: "RGB"}
 """Modes of Pillow."""
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 from x2kit.hub.catalogue import PublishedModel
 from x2kit.hub.names import ALLOWED, HubModel, LocalModel, ModelName
 from x2kit.hub.published import SUFFIXES, is_cached, obstacle, partial_bytes
-from x2kit.hub.repositories import WEIGHTS, cached_repository
+from x2kit.hub.repositories import cached_repository
 from x2kit.io.atomic import format_bytes
 from x2kit.io.cache import offline_variable
+from x2kit.io.run_directory import MODEL, WEIGHTS
 
 
 class Availability(NamedTuple):
@@ -38,9 +39,9 @@ def availability(model: ModelName) -> Availability:
 def _local(model: LocalModel) -> Availability:
     path = model.path
     if path.is_dir():
-        if any((folder / WEIGHTS).is_file() for folder in (path, path / "weights")):
+        if any((folder / MODEL).is_file() for folder in (path, path / WEIGHTS)):
             return Availability(here=True)
-        return Availability(here=True, obstacle=f"{path} has no weights ({WEIGHTS}); allowed: {ALLOWED}")
+        return Availability(here=True, obstacle=f"{path} has no weights ({MODEL}); allowed: {ALLOWED}")
     if path.suffix in SUFFIXES:
         return Availability(here=True)
     return Availability(

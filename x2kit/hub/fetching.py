@@ -9,12 +9,11 @@ gets its final name after its hash was checked.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,12 +21,11 @@ from urllib.parse import urljoin, urlsplit
 
 from x2kit.errors import StorageError, WeightsError
 from x2kit.io.atomic import format_bytes, make_folder, storage_errors
+from x2kit.io.identity import Progress, no_progress, sha256_of
 
 if TYPE_CHECKING:
     import httpx2
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with a description, bytes done and all bytes, None if unknown."""
 ATTEMPTS = 5
 """Attempts without a received byte; a connection that delivers any starts counting again."""
 FIRST_WAIT = 1.0
@@ -51,10 +49,6 @@ UNKNOWN = Expected()
 
 class _Interrupted(Exception):
     """A transfer stopped early; another attempt may succeed."""
-
-
-def no_progress(stage: str, done: int, total: int | None) -> None:
-    """Ignore the progress."""
 
 
 def require_address(address: str) -> None:
@@ -105,17 +99,6 @@ def download(
         os.replace(part, target)  # noqa: PTH105
         _state_of(part).unlink(missing_ok=True)
     return found
-
-
-def sha256_of(file: Path, progress: Progress = no_progress) -> str:
-    """Compute the SHA-256 of a file."""
-    digest, done, total = hashlib.sha256(), 0, file.stat().st_size
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            progress(f"checking {file.name.removesuffix('.part')}", done, total)
-    return digest.hexdigest()
 
 
 def _receive_all(address: str, part: Path, expected: Expected, progress: Progress) -> None:

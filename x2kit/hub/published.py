@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from x2kit.errors import StorageError, WeightsError
 from x2kit.hub.catalogue import PublishedModel
-from x2kit.hub.fetching import Expected, Progress, download, no_progress, part_of, sha256_of
+from x2kit.hub.fetching import Expected, download, part_of
 from x2kit.io.atomic import atomic_file, format_bytes
 from x2kit.io.cache import cache_folder, locked_entry, offline_variable
+from x2kit.io.identity import Progress, no_progress, sha256_of
 
 RECORD = "fetched.json"
 SUFFIXES = (".th", ".pth", ".pt", ".safetensors")

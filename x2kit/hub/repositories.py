@@ -12,15 +12,15 @@ from typing import NamedTuple
 from x2kit.errors import WeightsError
 from x2kit.hub.names import HUB, HubModel
 from x2kit.io.cache import offline_variable
+from x2kit.io.run_directory import MODEL, PREPROCESSING, RECIPE, WEIGHTS
 
-WEIGHTS = "model.safetensors"
 _FOLDERS = ("tokenizer", "vision", "text", "fusion")
 _SUFFIXES = ("json", "txt", "model", "vocab", "bpe", "tiktoken", "safetensors")
 PATTERNS = [
     pattern
-    for start in ("", "weights/")
+    for start in ("", f"{WEIGHTS}/")
     for pattern in (
-        *(f"{start}{name}" for name in (WEIGHTS, "recipe.yaml", "preprocessing.json", "plugins.json")),
+        *(f"{start}{name}" for name in (MODEL, RECIPE, PREPROCESSING, "plugins.json")),
         *(f"{start}{name}" for name in ("official.json", "official.safetensors", "account.json")),
         f"{start}selection.json",
         f"{start}plugins/*",
@@ -45,9 +45,9 @@ def fetch_repository(model: HubModel) -> Snapshot:
     Raises: WeightsError if it does not exist, is no x2kit model, or cannot be reached.
     """
     found = _snapshot(model.repository, model.revision, PATTERNS, model.name)
-    if not any((found.folder / start / WEIGHTS).is_file() for start in ("", "weights")):
+    if not any((found.folder / start / MODEL).is_file() for start in ("", WEIGHTS)):
         raise WeightsError(
-            f"{model.name}: no {WEIGHTS} in revision {found.revision}; the repository holds no x2kit model, or an "
+            f"{model.name}: no {MODEL} in revision {found.revision}; the repository holds no x2kit model, or an "
             f"interrupted download of one: x2kit models fetch {model.name}"
         )
     return found
@@ -59,7 +59,7 @@ def cached_repository(model: HubModel) -> Snapshot | None:
         found = _snapshot(model.repository, model.revision, PATTERNS, model.name, offline=True)
     except WeightsError:
         return None
-    return found if any((found.folder / start / WEIGHTS).is_file() for start in ("", "weights")) else None
+    return found if any((found.folder / start / MODEL).is_file() for start in ("", WEIGHTS)) else None
 
 
 def pinned_name(model: HubModel) -> str:

@@ -11,6 +11,7 @@ from x2kit.hub.names import NamedWeights
 from x2kit.inference.model import Model
 from x2kit.inference.saved_tasks import SavedTasks
 from x2kit.interop.named_weights import named_weights
+from x2kit.io.run_directory import RECIPE
 from x2kit.model import saving
 from x2kit.model.device import choose_device, choose_precision
 from x2kit.terminal import ByteProgress
@@ -48,6 +49,6 @@ def load(
 
 
 def _tasks(weights: NamedWeights, plugins: Sequence[str | Path], trust_plugins: bool) -> SavedTasks:
-    recipe = weights.directory / saving.RECIPE
+    recipe = weights.directory / RECIPE
     names = [str(plugin) for plugin in plugins]
     return SavedTasks(*saving.read_saved_recipe(recipe, names, trust_plugins), str(recipe))

@@ -6,7 +6,6 @@ I images, T texts, n inputs, E embedding width, R regions.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -38,7 +37,8 @@ from x2kit.inference.results import (
     Rectangle,
 )
 from x2kit.inference.saved_tasks import SavedTasks
-from x2kit.model import saving
+from x2kit.io.identity import sha256_of
+from x2kit.io.run_directory import RECIPE
 from x2kit.model.device import autocast, choose_device
 from x2kit.model.inputs import ImageInput
 from x2kit.model.x2vlm import X2VLM
@@ -115,8 +115,7 @@ class Model:
         """SHA-256 of the weights file. Raises X2KitError for a model in memory."""
         if self._weights is None:
             raise X2KitError(f"{self.name}: a model in memory has no weights file; save and load it")
-        with self._weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self._weights)
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
@@ -127,7 +126,7 @@ class Model:
         # a published folder holds its results itself, a run beside its weights
         measured = folder / RESULT if (folder / RESULT).is_file() else folder.parent / RESULT
         result = read_result(measured) if measured.is_file() else {}
-        recipe = folder / saving.RECIPE
+        recipe = folder / RECIPE
         tree = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
         return tuple(sorted({*_languages(tree), *result.get("languages", ())}))
 

@@ -12,21 +12,20 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from x2kit.errors import WeightsError
-from x2kit.hub.fetching import Progress
 from x2kit.hub.repositories import fetch_tokenizer
 from x2kit.interop.convert import FACTS, from_official, recorded_config
 from x2kit.interop.official_tasks import official_evaluation
 from x2kit.io.atomic import atomic_folder
 from x2kit.io.cache import cache_folder, locked_entry
+from x2kit.io.identity import Progress, own_version
+from x2kit.io.run_directory import MODEL, RECIPE
 from x2kit.model.config import HeadsConfig
-from x2kit.model.saving import MODEL, RECIPE
 from x2kit.plugin.choice import context_of
 from x2kit.plugin.loading.carried import digest
 from x2kit.plugin.loading.file_modules import is_path, locate
@@ -80,7 +79,7 @@ def _clear(directory: Path) -> None:
 def _key(sha256: str, tokenizer: str | None, plugins: Sequence[str]) -> str:
     own = None if tokenizer is None else digest(Path(tokenizer)) if Path(tokenizer).is_dir() else tokenizer
     parts = [digest(Path(name)) if is_path(name) else name for name in plugins]
-    facts = json.dumps([LAYOUT, version("x2kit"), sha256, own, parts])
+    facts = json.dumps([LAYOUT, own_version(), sha256, own, parts])
     return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 

@@ -14,6 +14,7 @@ from x2kit.errors import CheckpointError
 from x2kit.io.atomic import storage_errors
 
 INITIALISATION = "initialisation.json"
+MODEL, PREPROCESSING, WEIGHTS = "model.safetensors", "preprocessing.json", "weights"
 RECIPE, VERSIONS, METRICS = "recipe.yaml", "versions.json", "metrics.jsonl"
 REPORTERS = "reporters"
 """Holds one folder per reporter, by its name in the recipe."""

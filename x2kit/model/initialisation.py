@@ -10,9 +10,10 @@ from torch import Tensor
 
 from x2kit.errors import WeightsError
 from x2kit.hub.names import NamedWeights
+from x2kit.io.run_directory import MODEL, RECIPE
 from x2kit.model.build import TOKENIZER, build_model
 from x2kit.model.config import ModelConfig
-from x2kit.model.saving import MODEL, RECIPE, load, read_model_config, weights_directory
+from x2kit.model.saving import load, read_model_config, weights_directory
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.loading.file_modules import file_of

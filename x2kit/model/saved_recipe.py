@@ -19,13 +19,13 @@ import yaml
 
 from x2kit.errors import WeightsError
 from x2kit.io.atomic import atomic_file, atomic_folder
-from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS
+from x2kit.io.run_directory import METRICS, MODEL, RECIPE, VERSIONS, WEIGHTS
 from x2kit.plugin.loading.carried import carry, digest
 from x2kit.plugin.loading.discovery import installed
 from x2kit.plugin.loading.file_modules import is_path
 
 PLUGINS, MANIFEST = "plugins", "plugins.json"
-TRACES = (MANIFEST, VERSIONS, METRICS, "checkpoints", "weights", "model.safetensors")
+TRACES = (MANIFEST, VERSIONS, METRICS, "checkpoints", WEIGHTS, MODEL)
 """Files that mark the directory of a saved recipe."""
 
 

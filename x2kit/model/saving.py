@@ -23,6 +23,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from x2kit.errors import WeightsError
+from x2kit.io.run_directory import MODEL, PREPROCESSING, RECIPE, WEIGHTS
 from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model, without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import write_recipe
@@ -31,8 +32,6 @@ from x2kit.plugin.choice import context_of
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.loading.trust import absolute, trusted
 from x2kit.plugin.registry import Registry
-
-MODEL, RECIPE, PREPROCESSING, WEIGHTS = "model.safetensors", "recipe.yaml", "preprocessing.json", "weights"
 
 
 def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from x2kit.errors import X2KitError
-from x2kit.io.run_directory import INITIALISATION, METRICS, SELECTION, VERSIONS, read_metrics
+from x2kit.io.run_directory import (
+    INITIALISATION,
+    METRICS,
+    PREPROCESSING,
+    RECIPE,
+    SELECTION,
+    VERSIONS,
+    read_metrics,
+)
+from x2kit.model.saved_recipe import MANIFEST
 from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.facts import Published
 from x2kit.plugin.loading.file_modules import is_path
@@ -23,7 +31,6 @@ if TYPE_CHECKING:
     from x2kit.recipe import Recipe
 
 ENCODERS = ("vision", "text", "fusion")
-RECIPE, MANIFEST = "recipe.yaml", "plugins.json"
 RESULTS = "evaluation*.json"
 
 
@@ -155,7 +162,7 @@ def read_facts(directory: Path, plugins: Sequence[str] = (), trust_plugins: bool
         result of other weights.
     """
     from x2kit.inference import load
-    from x2kit.model.saving import PREPROCESSING, weights_directory
+    from x2kit.model.saving import weights_directory
 
     weights = weights_directory(directory)
     run = weights.parent if weights.name == "weights" and weights != directory else directory
@@ -287,9 +294,3 @@ def _json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise X2KitError(f"{file}: damaged: {error}") from error
-
-
-def sha256_of(file: Path) -> str:
-    """Compute the SHA-256 of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -14,14 +14,15 @@ import yaml
 
 from x2kit.errors import X2KitError
 from x2kit.io.atomic import storage_errors
-from x2kit.io.run_directory import SELECTION
-from x2kit.publishing.facts import MANIFEST, RECIPE, Facts, sha256_of
+from x2kit.io.identity import sha256_of
+from x2kit.io.run_directory import MODEL, PREPROCESSING, RECIPE, SELECTION
+from x2kit.model.saved_recipe import MANIFEST
+from x2kit.publishing.facts import Facts
 from x2kit.publishing.redaction import Redactor
 from x2kit.publishing.results import eval_results
 from x2kit.recipe.yaml_text import to_yaml
 
 CARD, GENERATED, PUBLISHED = "README.md", "README.generated.md", "published.json"
-MODEL, PREPROCESSING = "model.safetensors", "preprocessing.json"
 FOLDERS = ("tokenizer", "vision", "text", "fusion")
 CODE = frozenset(
     [".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".ps1", ".ipynb", ".js", ".jar"]

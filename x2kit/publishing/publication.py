@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from x2kit.errors import X2KitError
 from x2kit.io.atomic import atomic_folder, format_bytes
+from x2kit.io.identity import own_version
 from x2kit.plugin.loading.file_modules import is_path
 from x2kit.publishing.card import Choices, write_card
 from x2kit.publishing.facts import Facts, read_facts
@@ -101,7 +101,7 @@ def publish(
     say(f"reading {source}")
     facts = read_facts(Path(source), plugins, trust_plugins)
     _require_results(facts, Path(source), without_results)
-    choices = Choices(licence, dict(datasets or {}), version("x2kit"))
+    choices = Choices(licence, dict(datasets or {}), own_version())
     with TemporaryDirectory(prefix="x2kit-publish-") as name:
         if target.directory is not None and not dry_run:
             place = target.directory.resolve()
@@ -197,11 +197,11 @@ def _left_out(files: Mapping[str, str]) -> Iterator[str]:
 
 def _ship_image(source: Path, target: Path) -> None:
     """Write an image again as PNG, without metadata such as places; raises X2KitError if it cannot be read."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(source) as opened:
-            image = opened.convert("L" if opened.mode == "L" else "RGB")
+            image = ImageOps.exif_transpose(opened).convert("L" if opened.mode == "L" else "RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise X2KitError(f"--image {source}: cannot be read as an image: {error}") from error
     image.thumbnail((MAX_SIDE, MAX_SIDE))

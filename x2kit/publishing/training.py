@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from x2kit.io.run_directory import RECIPE
 from x2kit.plugin.components import ComponentConfig
-from x2kit.publishing.facts import RECIPE, Facts, StreamFacts
+from x2kit.publishing.facts import Facts, StreamFacts
 from x2kit.publishing.redaction import Redactor, changed_keys
 from x2kit.publishing.target import Target
 from x2kit.recipe.yaml_text import inline

@@ -25,13 +25,12 @@ from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.io.atomic import atomic_folder
-from x2kit.io.run_directory import INITIALISATION, SELECTION, run_lock
+from x2kit.io.run_directory import INITIALISATION, SELECTION, WEIGHTS, run_lock
 from x2kit.model import X2VLM, save_weights
 from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_precision, describe_device
 from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import plugins_of
-from x2kit.model.saving import WEIGHTS
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.loading.trust import remember
 from x2kit.plugin.reporters import RunFacts

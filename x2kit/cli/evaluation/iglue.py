@@ -14,11 +14,12 @@ import jsonargparse
 
 from x2kit.cli.model_names import NAMES, directory_of
 from x2kit.cli.parser import add_plugin_argument
-from x2kit.cli.run_directory import WEIGHTS, holds_run
+from x2kit.cli.run_directory import holds_run
 from x2kit.distributed.processes import ALONE
 from x2kit.errors import X2KitError
 from x2kit.evaluation.iglue import BENCHMARKS
 from x2kit.io.atomic import atomic_file
+from x2kit.io.run_directory import WEIGHTS
 from x2kit.terminal import PlainConsole
 
 HELP = "fine-tune and measure the five tasks of IGLUE in all languages, and print one table"

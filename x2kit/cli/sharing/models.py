@@ -18,6 +18,7 @@ from x2kit.hub.names import HubModel, LocalModel, ModelName, parse_name
 from x2kit.hub.published import checkpoint_of, folder_of, recorded_sha256
 from x2kit.hub.repositories import cached_repository
 from x2kit.io.atomic import format_bytes
+from x2kit.io.run_directory import MODEL
 from x2kit.terminal import ByteProgress
 
 HELP = "list published models, show what a name stands for, fetch it into the cache"
@@ -147,7 +148,7 @@ def _assembled(folder: Path) -> dict[str, Any]:
     from x2kit.model.saved_recipe import describe_recipe
 
     weights = folder / "weights" if (folder / "weights").is_dir() else folder
-    size = format_bytes((weights / "model.safetensors").stat().st_size)
+    size = format_bytes((weights / MODEL).stat().st_size)
     return {"weights": str(weights), "size": size, **describe_recipe(weights / "recipe.yaml")}
 
 

@@ -21,10 +21,10 @@ from x2kit.evaluation.report.scenes import draw_scenes
 from x2kit.evaluation.report.task_examples import task_section
 from x2kit.evaluation.warnings import retrieval_rows
 from x2kit.io.atomic import atomic_file
-from x2kit.io.run_directory import VERSIONS, read_metrics
+from x2kit.io.run_directory import MODEL, VERSIONS, read_metrics
 from x2kit.model.build import build_model
 from x2kit.model.device import choose_device
-from x2kit.model.saving import MODEL, read_weights, weights_directory
+from x2kit.model.saving import read_weights, weights_directory
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.tasks import Grounding, Retrieval, WeakGrounding

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from x2kit.errors import CheckpointError
+from x2kit.io.identity import sha256_of
 
 CHECKSUMS = "SHA256SUMS"
 
@@ -66,7 +67,7 @@ def write_checksums(directory: Path, known: Mapping[str, str]) -> None:
         known: checksums taken while writing; these files are not read again.
     """
     files = sorted({path.name for path in directory.iterdir() if path.is_file()} - {CHECKSUMS})
-    lines = [f"{known.get(name) or _checksum(directory / name)}  {name}\n" for name in files]
+    lines = [f"{known.get(name) or sha256_of(directory / name)}  {name}\n" for name in files]
     (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -85,10 +86,5 @@ def verify_checksums(directory: Path, rank: int = 0, count: int = 1) -> None:
     for name in sorted(found ^ set(recorded)):
         raise CheckpointError(f"{name}: {'not in ' + CHECKSUMS if name in found else 'missing'}")
     for name in sorted(recorded)[rank::count]:
-        if _checksum(directory / name) != recorded[name]:
+        if sha256_of(directory / name) != recorded[name]:
             raise CheckpointError(f"{name}: its checksum differs from the recorded one")
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

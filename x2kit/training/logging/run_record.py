@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from x2kit.io.atomic import atomic_file, make_folder, storage_errors
+from x2kit.io.identity import own_version
 from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS, read_metrics
 from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import MANIFEST, write_recipe
@@ -88,19 +88,12 @@ def versions() -> dict[str, Any]:
 
     return {
         "python": sys.version.split()[0],
-        "packages": {"x2kit": _own_version(), **{package: installed(package) for package in PACKAGES}},
+        "packages": {"x2kit": own_version(), **{package: installed(package) for package in PACKAGES}},
         "machine": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _own_version() -> str:
-    """Return the version of the code: a checkout may run uninstalled, or be newer than its metadata."""
-    # not an import statement: the package exports names of rooms above this one
-    found: str = import_module("x2kit").__version__
-    return found
 
 
 def processor() -> str:
