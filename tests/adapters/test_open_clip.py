@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -48,6 +48,14 @@ def test_any_text_has_a_vector(model: Model) -> None:
     expected = model.embed_texts(TEXTS, allow_empty=True)
     np.testing.assert_allclose(features.numpy(), expected.vectors, atol=ROUNDING)
     assert np.isnan(model.embed_texts(TEXTS).vectors).any(1).tolist() == [False, False, True, True, False]
+
+
+def test_a_photo_stored_sideways_is_prepared_upright(model: Model, tmp_path: Path) -> None:
+    upright, exif = picture(3), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    _, _, preprocess = create_model_and_transforms(model)
+    assert torch.equal(preprocess(tmp_path / "phone.png"), preprocess(upright))
 
 
 def test_ids_have_one_length_so_that_they_can_be_stacked(model: Model) -> None:

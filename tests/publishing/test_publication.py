@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from x2kit.errors import X2KitError
@@ -177,10 +177,11 @@ def test_a_dry_run_writes_nothing(run: Path, tmp_path: Path, examples: list[Path
     assert [folder.exists() for folder in examples] == [False]
 
 
-def test_a_shipped_image_has_no_metadata(run: Path, tmp_path: Path) -> None:
-    note = PngInfo()
+def test_a_shipped_image_is_upright_and_has_no_metadata(run: Path, tmp_path: Path) -> None:
+    note, exif = PngInfo(), Image.Exif()
     note.add_text("GPS", "at home")
-    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "photo.png", pnginfo=note)
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (1000, 2000), "red").save(tmp_path / "photo.png", pnginfo=note, exif=exif)
     publish(run, tmp_path / "card", image=tmp_path / "photo.png", texts=["a red dog"])
     with Image.open(tmp_path / "card" / "example.png") as shipped:
         assert shipped.info == {}

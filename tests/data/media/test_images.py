@@ -126,6 +126,13 @@ def test_a_phone_photo_is_turned_upright_where_asked(orientation: int) -> None:
     assert ImageLike(stored, upright=True).size == stored.size
 
 
+def test_arrays_of_numbers_keep_their_orientation() -> None:
+    content, _ = phone_photo(6)
+    image = ImageLike(content, value_range=(0, 255), upright=True)
+    assert image.size == ImageLike(content).size
+    assert image.load().shape == (32, 16, 3)  # type: ignore[union-attr]
+
+
 def test_a_turned_jpeg_is_reduced_before_it_is_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -54,8 +54,9 @@ class ImageLike:
         channels: channels of the encoder; images of 8 bits are converted to 3 (colour) or 1 (grey), others must
             have this number.
         value_range: as in `ImageSpec.value_range`; None for images of 8 bits.
-        upright: turn files and bytes as Exif's orientation says, as viewers and browsers do. Not for training: the
-            boxes of published annotations refer to the stored pixels. A PIL image is taken as it is.
+        upright: turn photos (files and bytes of 8 bits in grey or colour) as Exif's orientation says, as viewers and
+            browsers do. Not for training: the boxes of published annotations refer to the stored pixels. A PIL image
+            is taken as it is.
     Raises: DataError if the image is of another type, missing, invalid, empty, has other channels or another bit
             depth, or exceeds the pixel limit.
     """
@@ -69,7 +70,7 @@ class ImageLike:
         sideways = False
         with self._readable():
             content = image if isinstance(image, Image.Image) else _open(image, self._mode is not None)
-            if upright and isinstance(content, Image.Image) and content is not image:
+            if upright and self._mode and isinstance(content, Image.Image) and content is not image:
                 orientation = _orientation(content)
                 self._turned, sideways = orientation != 1, orientation in _TURNED_SIDEWAYS
             if isinstance(content, Image.Image) and self._mode is None:
