@@ -162,6 +162,12 @@ class StreamConfig(BaseModel):
             raise ValueError(
                 f"objectives: {task} has no features to compare, found {', '.join(self.objectives)}"
             )
+        taught = [name for name, objective in self.objectives.items() if objective.taught]
+        if taught and self.pivot is None:
+            raise ValueError(
+                f"objectives: {', '.join(taught)}: a teacher embeds the text in the pivot language of parallel texts, "
+                f"and {task} here has none; set pivot of ParallelText"
+            )
         require_own_names("objectives: a name", self.objectives)
         for name in self.objectives:
             logged = name == "padding" or name.startswith(("images_", "rows_")) or name.endswith("_accuracy")
@@ -174,6 +180,22 @@ class StreamConfig(BaseModel):
     def layout(self) -> RowLayout | None:
         """What its rows hold, if the step computes their losses; None for a task that computes its own."""
         return self.task.layout if isinstance(self.task, PretrainingConfig) else None
+
+    @property
+    def pivot(self) -> str | None:
+        """The language on one side of every pair of parallel texts; None without one."""
+        if self.layout != "parallel" or not isinstance(self.task, PretrainingConfig):
+            return None
+        return next(iter(self.task.required_languages), None)
+
+    def teachers(self, init_from: str | None) -> dict[str, str | None]:
+        """Return the teacher of each objective that has one, by the objective's name; None where it is not given.
+
+        Args:
+            init_from: of the recipe's model.
+        """
+        taught = {name: objective for name, objective in self.objectives.items() if objective.taught}
+        return {name: objective.teacher_of(init_from) for name, objective in taught.items()}
 
     @property
     def has_images(self) -> bool:

@@ -358,11 +358,13 @@ class TaskConfig(ComponentConfig):
 class ObjectiveConfig(ComponentConfig):
     """Settings of an objective: an additional loss of a stream, with its own weight and name.
 
-    `over` is what the loss is a mean over, "pairs" by default, or "rows"; see `Objective`.
+    `over` is what the loss is a mean over, "pairs" by default, or "rows"; see `Objective`. `taught` says that it reads
+    `StreamFeatures.teacher`, the embeddings of a trained model; such an objective has `over` "rows".
     """
 
     kind: ClassVar[Kind] = "objective"
     over: ClassVar[MeanOver] = "pairs"
+    taught: ClassVar[bool] = False
 
     weight: float = Field(1.0, ge=0, description="factor of this loss; 0 disables it")
     start: float = Field(0.0, ge=0, le=1, description="share of all steps at which it starts")
@@ -371,6 +373,10 @@ class ObjectiveConfig(ComponentConfig):
     def on(self, step: int, steps: int) -> bool:
         """Whether the loss is active at this step (from 0) of `steps`."""
         return self.weight > 0 and self.start * steps <= step < self.stop * steps
+
+    def teacher_of(self, init_from: str | None) -> str | None:
+        """Name the teacher of an objective that is `taught`; by default the model that the run starts from."""
+        return init_from
 
     @abstractmethod
     def build(self) -> Objective:

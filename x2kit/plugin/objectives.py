@@ -36,6 +36,8 @@ class StreamFeatures(NamedTuple):
         region_mask: [B, N] bool, the patches of each row's region; None for whole images.
         images: [B] int64, the image of each row among the M; None for parallel text.
         vision: features of the M distinct images of the step, including other streams; None for parallel text.
+        teacher: [B, E'] float32, unit length, no gradient: the text of each row in the pivot language, embedded by a
+            trained model whose common space has E' dimensions; None without a teacher, see `ObjectiveConfig.taught`.
     """
 
     first: Tensor
@@ -47,6 +49,7 @@ class StreamFeatures(NamedTuple):
     region_mask: Tensor | None = None
     images: Tensor | None = None
     vision: VisionFeatures | None = None
+    teacher: Tensor | None = None
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ def warnings_of(recipe: Recipe, place: Callable[[str], str] = lambda key: "") ->
     """
     if not recipe.training.steps:
         return ()
-    found = [*_downloads(recipe), *_published_weights(recipe), *_warmup(recipe)]
+    found = [*_downloads(recipe), *_published_weights(recipe), *_warmup(recipe), *_teachers(recipe)]
     return tuple(Fault(key, place(key), message) for key, message in found)
 
 
@@ -63,3 +63,11 @@ def _warmup(recipe: Recipe) -> Iterator[tuple[str, str]]:
             f"{(training.steps - 1) / warmup:.1%} of their peaks\n  set a share of the steps, training.warmup: 0.1, or "
             f"fewer than {training.steps}",
         )
+
+
+def _teachers(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    for stream, config in recipe.data.streams.items():
+        for name, teacher in config.teachers(recipe.model.init_from).items():
+            if teacher is None:
+                key = f"data.streams.{stream}.objectives.{name}"
+                yield key, f"no teacher, so training will not start\n  set model.init_from, or {key}.teacher"

@@ -283,9 +283,18 @@ class ObjectiveSubject(Subject):
 
     component: ObjectiveConfig
 
-    def features(self, dtype: torch.dtype = torch.float32, layout: RowLayout = "images") -> StreamFeatures:
-        """Create features; rows 1 and 4 are of one group, `dtype` is that of the encoders' outputs."""
-        draw = self.generator()
+    @property
+    def layouts(self) -> tuple[RowLayout, ...]:
+        """Layouts of the rows that it compares: those with a teacher are parallel texts."""
+        return ("parallel",) if self.component.taught else ("images", "boxes", "parallel")
+
+    def features(self, dtype: torch.dtype = torch.float32, layout: RowLayout | None = None) -> StreamFeatures:
+        """Create features; rows 1 and 4 are of one group, `dtype` is that of the encoders' outputs.
+
+        Args:
+            layout: of the rows; None for the first of `layouts`.
+        """
+        draw, layout = self.generator(), layout or self.layouts[0]
 
         def random(*shape: int) -> Tensor:
             return torch.randn(shape, generator=draw).to(dtype).requires_grad_()
@@ -298,7 +307,8 @@ class ObjectiveSubject(Subject):
         texts = EncodedTexts(random(6, 5, 16), mask)
         if layout == "parallel":
             other = EncodedTexts(random(6, 5, 16), mask.flip(0))
-            return StreamFeatures(unit(), unit(), group, temperature, [texts, other])
+            features = StreamFeatures(unit(), unit(), group, temperature, [texts, other])
+            return features._replace(teacher=unit().detach()) if self.component.taught else features
         regions = torch.rand(6, 9, generator=draw) < 0.6 if layout == "boxes" else None
         return StreamFeatures(
             *(unit(), unit(), group, temperature, [texts], random(6, 24), regions),

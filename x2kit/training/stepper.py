@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -42,6 +42,7 @@ from x2kit.training.step.metrics import StepMetrics, temperatures
 from x2kit.training.step.objectives import Objectives, build_objectives
 from x2kit.training.step.plan import Active, Losses
 from x2kit.training.step.tasks import build_tasks
+from x2kit.training.teachers import Teacher, load_teachers
 
 
 class Validation(Protocol):
@@ -66,7 +67,10 @@ class Recipe(Protocol):
 
 
 class Parts(NamedTuple):
-    """Objects that a stepper works on; `distributed` is None in a run of one rank, `source` without `init_from`."""
+    """Objects that a stepper works on; `distributed` is None in a run of one rank, `source` without `init_from`.
+
+    `teachers` are those of the streams that have one.
+    """
 
     model: X2VLM
     optimizer: torch.optim.Optimizer
@@ -75,6 +79,7 @@ class Parts(NamedTuple):
     processes: Processes = ALONE
     distributed: Distributed | None = None
     source: NamedWeights | None = None
+    teachers: Mapping[str, Teacher] = {}
 
 
 def assemble(
@@ -102,10 +107,12 @@ def assemble(
     share = Share(processes.rank, processes.count)
     gather = processes.gather if processes.several else None
     require_shares(recipe.data, processes.count)
-    batches = StepBatches(
-        recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, gather
-    )
     device = choose_device(config.device)
+    teachers = load_teachers(recipe.model, recipe.data, device, processes)
+    batches = StepBatches(
+        *(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, gather),
+        {name: teacher.tokens for name, teacher in teachers.items()},
+    )
     model.to(device).train()
     if config.compile:
         say(f"training.compile: {compile_layers(model, device)} layers, compiled at their first call")
@@ -119,7 +126,8 @@ def assemble(
     if processes.several:
         distributed = distribute(model, config, processes, device)
         say(f"{processes.count} ranks, training.distribution {config.distribution}")
-    parts = Parts(model, build_optimizer(model, config), device, batches, processes, distributed, source)
+    optimizer = build_optimizer(model, config)
+    parts = Parts(model, optimizer, device, batches, processes, distributed, source, teachers)
     return parts, initialisation
 
 
@@ -138,15 +146,15 @@ class Stepper:
     done: int
 
     def __post_init__(self) -> None:
-        self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed, _ = (
-            self.parts
-        )
+        self.model, self.optimizer, self.device, self.batches, self.processes, self.distributed = self.parts[
+            :6
+        ]
         if self.recipe.training.deterministic:
             use_deterministic_algorithms()
         self.precision = choose_precision(self.recipe.training.precision, self.device)
         use_matmul_precision(self.precision)  # autocast does not cover the backward pass
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.objectives = build_objectives(self.recipe.data)
+        self.objectives = build_objectives(self.recipe.data, self.parts.teachers)
         self.tasks = build_tasks(self.recipe.data)
         maximum = None if self.distributed is None else self.distributed.maximum
         self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, maximum)

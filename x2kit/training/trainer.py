@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from x2kit.data.config import DataConfig, Phase, loss_phases
 from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.pipeline.order import ALL
 from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
@@ -369,9 +370,7 @@ class Trainer(Stepper):
 
     def _whole_batch(self, step: int) -> Batch:
         """Build the batch of all ranks, as a run of one rank does."""
-        config, spec = self.recipe.training, self.model.image_spec
-        batches = StepBatches(self.recipe.data, self.model.tokenizer, spec, config.seed, config.steps)
-        return batches.batch(step)
+        return replace(self.batches, share=ALL, gather=None).batch(step)
 
     def _log(self, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if math.isfinite(value)}

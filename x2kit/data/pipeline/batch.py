@@ -92,7 +92,8 @@ class PairedRows(NamedTuple):
 class ParallelRows(NamedTuple):
     """Rows of parallel texts: a text and its translation; L may differ between the two.
 
-    `group`, `fused` and `whole` are as in `PairedRows`.
+    `group`, `fused` and `whole` are as in `PairedRows`. `taught` is the text of each row in the pivot language, in the
+    tokens of a teacher; None without one.
     """
 
     first: Texts
@@ -101,6 +102,7 @@ class ParallelRows(NamedTuple):
     group: Tensor
     fused: int | None = None
     whole: Whole | None = None
+    taught: Texts | None = None
 
 
 class TextRows(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,13 @@ LENGTH_STEP = 8
 """Texts are padded to the longest of the batch, rounded up to a multiple of this."""
 
 
+class TeacherTokens(NamedTuple):
+    """How a teacher reads texts: its tokenizer, and its maximum number of tokens, special ones included."""
+
+    tokenizer: Tokenizer
+    max_length: int
+
+
 @dataclass(frozen=True)
 class Collator:
     """Collate the rows of one stream.
@@ -41,11 +49,13 @@ class Collator:
         config: of the stream.
         tokenizer: of the text encoder.
         task: of the stream; needed if it computes its own losses.
+        teacher: of the stream, if an objective has one.
     """
 
     config: StreamConfig
     tokenizer: Tokenizer
     task: Task | None = None
+    teacher: TeacherTokens | None = None
 
     def rows(self, drawn: Drawn, rng: Generator | None) -> Rows:
         """Collate rows of any layout; without `rng` no texts are masked."""
@@ -59,6 +69,7 @@ class Collator:
             None if rng is None else self._mask(encoded[0], rng),
             group_numbers(self.keys(drawn) or range(len(encoded[0]))),
             self.config.fusion_rows,
+            taught=self.taught(drawn),
         )
 
     def task_rows(self, drawn: DrawnTask, padded: Sequence[Texts]) -> TaskRows:
@@ -76,6 +87,15 @@ class Collator:
         texts = [pair.first for pair in drawn.pairs] + [pair.second for pair in drawn.pairs]
         encoded = self.tokenizer.encode(texts, self.config.max_tokens)
         return [encoded[: len(drawn.pairs)], encoded[len(drawn.pairs) :]]
+
+    def taught(self, drawn: Drawn) -> Texts | None:
+        """Tokenise the texts of parallel rows in the pivot language for the teacher; None without one."""
+        if self.teacher is None or not isinstance(drawn, DrawnParallel):
+            return None
+        pivot = self.config.pivot
+        texts = [pair.first if pair.languages[0] == pivot else pair.second for pair in drawn.pairs]
+        tokenizer, longest = self.teacher
+        return pad_texts(tokenizer.encode(texts, longest), tokenizer.special.pad, longest)
 
     def keys(self, drawn: Drawn) -> Sequence[Hashable | PairSample]:
         """Return the keys of positives for `group_numbers`, one per row; empty if every row is its own group."""
@@ -97,6 +117,7 @@ def build_rows(
     group: Tensor,
     fused: int | None,
     whole: Whole | None = None,
+    taught: Texts | None = None,
 ) -> Rows:
     """Build the rows of a stream of any layout; arguments as in `PairedRows`, `texts` has two entries for pairs."""
     if isinstance(drawn, DrawnPairs):
@@ -104,7 +125,7 @@ def build_rows(
         regions = None if drawn.regions is None else regions_of(drawn.regions)
         return PairedRows(images, texts[0], masked, group, regions, fused, whole)
     if isinstance(drawn, DrawnParallel):
-        return ParallelRows(texts[0], texts[1], masked, group, fused, whole)
+        return ParallelRows(texts[0], texts[1], masked, group, fused, whole, taught)
     assert masked is not None  # a text stream is on only with its masking loss
     return TextRows(texts[0], masked)
 

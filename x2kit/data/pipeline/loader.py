@@ -6,14 +6,14 @@ alone, and the number of workers changes only the speed.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 
 from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch
-from x2kit.data.pipeline.collation import Collator
+from x2kit.data.pipeline.collation import Collator, TeacherTokens
 from x2kit.data.pipeline.order import ALL, Share
 from x2kit.data.pipeline.sharing import Gather, Part, join
 from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources, read_records
@@ -40,6 +40,7 @@ class StepBatches:
         steps: of the whole run; `start` and `stop` of losses are shares of it.
         share: of each step's records, for one of several ranks.
         gather: all-gathers an object over the ranks, which load batches in the same order; None for a single rank.
+        teachers: of the streams that have one.
     """
 
     data: DataConfig
@@ -49,6 +50,7 @@ class StepBatches:
     steps: int
     share: Share = ALL
     gather: Gather | None = None
+    teachers: Mapping[str, TeacherTokens] = field(default_factory=dict)
 
     def batch(self, step: int) -> Batch:
         """Load the batch of a step, numbered from 0.
@@ -141,6 +143,6 @@ class StepBatches:
     @cached_property
     def _collators(self) -> dict[str, Collator]:
         return {
-            name: Collator(stream.config, self.tokenizer, stream.task)
+            name: Collator(stream.config, self.tokenizer, stream.task, self.teachers.get(name))
             for name, stream in self._streams.items()
         }

@@ -30,7 +30,7 @@ from x2kit.data.pipeline.batch import (
 from x2kit.data.pipeline.collation import Collator, build_rows, group_numbers, pad_texts, stack_masked
 from x2kit.data.pipeline.order import StreamOrder
 from x2kit.data.pipeline.samples import PairSample
-from x2kit.data.pipeline.streams import Drawn, DrawnPairs, count_images
+from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, count_images
 from x2kit.data.pipeline.task_rows import DrawnTask
 from x2kit.data.transforms.masking import draw_masks, mask_drawn
 from x2kit.errors import Fault, RecipeError
@@ -209,6 +209,8 @@ class _RankCollator:
             images = [drawn.images[row] for row in kept]
             return self._collator.task_rows(drawn._replace(images=images, rows=kept_rows), padded)
         whole = self._whole()
+        if isinstance(drawn, DrawnParallel):
+            drawn = drawn._replace(pairs=[drawn.pairs[row] for row in kept])
         if isinstance(drawn, DrawnPairs):
             regions = None if drawn.regions is None else drawn.regions.select(kept)
             drawn = drawn._replace(images=[drawn.images[row] for row in kept], regions=regions)
@@ -219,6 +221,7 @@ class _RankCollator:
             whole.group[whole.numbers],
             None if self._config.fusion_rows is None else len(self._own_fused),
             whole,
+            self._collator.taught(drawn),
         )
 
     def _masked(self, texts: Sequence[Sequence[int]], rng: Generator) -> MaskedTexts:

@@ -25,6 +25,7 @@ from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import load_step
 from x2kit.training.optim.optimizer import build_optimizer
 from x2kit.training.stepper import Parts, Recipe, Stepper
+from x2kit.training.teachers import load_teachers
 
 
 class Place(NamedTuple):
@@ -83,7 +84,9 @@ def replay(folder: Path, recipe: Recipe, device: str | None = None) -> ReplayRes
     restore_model(model, saved.model)
     model.to(chosen).train()
     batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
-    stepper = Stepper(recipe, Parts(model, build_optimizer(model, config), chosen, batches), saved.step)
+    teachers = load_teachers(recipe.model, recipe.data, chosen)
+    parts = Parts(model, build_optimizer(model, config), chosen, batches, teachers=teachers)
+    stepper = Stepper(recipe, parts, saved.step)
     if stepper.scaler.is_enabled():
         stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": saved.scale})
     with watch_modules(model) as watch:

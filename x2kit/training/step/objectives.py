@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from x2kit.data.config import DataConfig
-from x2kit.data.pipeline.batch import PairedRows, TaskRows, TextRows
+from x2kit.data.pipeline.batch import PairedRows, ParallelRows, TaskRows, TextRows
 from x2kit.errors import PluginError
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
@@ -20,6 +20,7 @@ from x2kit.plugin.components import ObjectiveConfig
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.training.step.plan import StreamPlan
 from x2kit.training.step.rank_exchange import RankExchange
+from x2kit.training.teachers import Teacher
 
 
 class StreamObjective(NamedTuple):
@@ -29,32 +30,43 @@ class StreamObjective(NamedTuple):
         key: recipe key and component, for messages.
         over: "pairs" for a loss over pairs of rows of all ranks, "rows" for a mean over rows of one rank.
         loss: from features to a scalar.
+        teacher: whose embeddings it compares with; None without one.
     """
 
     key: str
     over: MeanOver
     loss: Objective
+    teacher: Teacher | None = None
 
 
 Objectives = Mapping[str, Mapping[str, StreamObjective]]
 """By stream and name."""
 
 
-def build_objectives(data: DataConfig) -> dict[str, dict[str, StreamObjective]]:
+def build_objectives(
+    data: DataConfig, teachers: Mapping[str, Teacher] | None = None
+) -> dict[str, dict[str, StreamObjective]]:
     """Build the objectives of all streams.
 
+    Args:
+        data: the recipe's.
+        teachers: of the streams that have one.
     Raises: PluginError for an objective with parameters, as training would neither train nor save them.
     """
     return {
         name: {
-            key: _build(f"data.streams.{name}.objectives.{key}", config)
+            key: _build(
+                f"data.streams.{name}.objectives.{key}",
+                config,
+                (teachers or {}).get(name) if config.taught else None,
+            )
             for key, config in stream.objectives.items()
         }
         for name, stream in data.streams.items()
     }
 
 
-def _build(key: str, config: ObjectiveConfig) -> StreamObjective:
+def _build(key: str, config: ObjectiveConfig, teacher: Teacher | None) -> StreamObjective:
     key = f"{key} ({config.component_name()})"
     objective = config.build()
     if isinstance(objective, nn.Module) and (found := [name for name, _ in objective.named_parameters()]):
@@ -62,7 +74,7 @@ def _build(key: str, config: ObjectiveConfig) -> StreamObjective:
             f"{key}: an objective has no parameters, as training neither trains nor saves them; found "
             f"{', '.join(found)}"
         )
-    return StreamObjective(key, config.over, objective)
+    return StreamObjective(key, config.over, objective, teacher)
 
 
 def objective_losses(
@@ -90,7 +102,11 @@ def objective_losses(
         given = inputs[over]
         rows = len(plan.texts.clean[0])
         # Where other ranks have all rows, a mean over none would be NaN.
-        loss = _loss(objective, given) if rows or over == "pairs" else given.second.sum()
+        loss = (
+            _loss(objective, _taught(given, plan, objective))
+            if rows or over == "pairs"
+            else given.second.sum()
+        )
         if over == "rows" and exchange is not None:
             count = torch.tensor(rows, device=given.second.device)
             loss = loss * exchange.loss_weights({("", name): count})["", name].to(loss.dtype)
@@ -120,6 +136,13 @@ def _features(
     return inputs._replace(
         summary=plan.image.summary, region_mask=plan.image.mask, images=rows.images, vision=features
     )
+
+
+def _taught(features: StreamFeatures, plan: StreamPlan, objective: StreamObjective) -> StreamFeatures:
+    """Add the teacher's embeddings for an objective that has one."""
+    if objective.teacher is None or not isinstance(plan.rows, ParallelRows) or plan.rows.taught is None:
+        return features
+    return features._replace(teacher=objective.teacher.embed(plan.rows.taught))
 
 
 def _loss(objective: StreamObjective, features: StreamFeatures) -> Tensor:
