@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from x2kit.recipe import read_recipe
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.warnings import warnings_of
@@ -66,21 +64,10 @@ def test_a_warm_up_that_exceeds_the_run_is_warned_about(write: Write) -> None:
     assert read_recipe(["good.yaml"], [("training.steps", 0)]).warnings == ()
 
 
-def test_no_shipped_recipe_is_warned_about() -> None:
+def test_no_shipped_recipe_is_warned_about_but_for_the_teacher_that_the_user_names() -> None:
     names = [str(file.name) for file in shipped() if not is_overlay(file)]
-    assert {
-        name: found for name in names if (found := read_recipe([name], checks="without data").warnings)
-    } == {}
-
-
-@pytest.mark.parametrize(
-    "overlay", [str(file.name) for file in shipped() if str(file.name).startswith("overlays/pretrained/")]
-)
-def test_overlays_of_published_weights_set_their_rates(overlay: str, write: Write) -> None:
-    write("fast.yaml", "training: {lr: 2.5e-3}\n")
-    base = "pretrain/cclm-base" if "xlmr" in overlay else "pretrain/x2vlm-base-4m"
-    recipe = read_recipe([base, "fast.yaml", overlay], checks="none").recipe
-    assert any(
-        encoder.usual_lr() for encoder in (recipe.model.vision, recipe.model.text, recipe.model.fusion)
-    )
-    assert warnings_of(recipe) == ()
+    found = {name: read_recipe([name], checks="without data").warnings for name in names}
+    keys = {name: [warning.key for warning in warnings] for name, warnings in found.items() if warnings}
+    assert keys == {"adapt/new-languages": ["data.streams.parallel.objectives.distillation"]}
+    named = read_recipe(["adapt/new-languages"], [("model.init_from", "runs/english")], checks="none")
+    assert not warnings_of(named.recipe)
