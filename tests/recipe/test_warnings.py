@@ -68,6 +68,7 @@ def test_no_shipped_recipe_is_warned_about_but_for_the_teacher_that_the_user_nam
     names = [str(file.name) for file in shipped() if not is_overlay(file)]
     found = {name: read_recipe([name], checks="without data").warnings for name in names}
     keys = {name: [warning.key for warning in warnings] for name, warnings in found.items() if warnings}
-    assert keys == {"adapt/new-languages": ["data.streams.parallel.objectives.distillation"]}
-    named = read_recipe(["adapt/new-languages"], [("model.init_from", "runs/english")], checks="none")
+    key = "data.streams.parallel.objectives.distillation"
+    assert keys == {"adapt/new-languages": [key]}
+    named = read_recipe(["adapt/new-languages"], [(f"{key}.teacher", "runs/english")], checks="none")
     assert not warnings_of(named.recipe)
