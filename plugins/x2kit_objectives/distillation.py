@@ -19,7 +19,7 @@ class TextDistillation(ObjectiveConfig):
 
     A new text encoder learns languages without images in the embedding space of a model that is trained already. The
     teacher reads the texts of the pivot language in its own tokens. Embeddings are compared by their cosine, as
-    retrieval does. The fusion encoder is not taught: train ttm and tlm beside it for the matching head.
+    retrieval does. The fusion encoder is not taught; ttm and tlm beside it do that.
     """
 
     over: ClassVar[MeanOver] = "rows"
