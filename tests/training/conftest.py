@@ -61,7 +61,7 @@ def texts(lengths: list[int], padded: int, seed: int) -> Texts:
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(padded) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, 5 + len(tiny.WORDS), mask.shape, generator=generator)
-    return Texts(torch.where(mask, ids, 1), mask)
+    return Texts(torch.where(mask, ids, 1), mask, lengths=tuple(lengths))
 
 
 def hide(plain: Texts, rows: int, padded: int) -> MaskedTexts:

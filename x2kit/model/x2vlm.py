@@ -193,13 +193,20 @@ class X2VLM(nn.Module):
         with component_faults(self.vision.built_from):
             return self.vision.pool_regions(features, rows, weights), mask
 
-    def encode_texts(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+    def encode_texts(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         """Encode texts to [B, L, D]; the arguments are the fields of `x2kit.plugin.Texts`.
 
         Args:
             ids: [B, L] int64.
             mask: [B, L] bool; with positions [B, L, L] bool, the tokens (last axis) that each token attends to.
             positions: [B, L] int64; None for texts that are read whole.
+            lengths: not used; all rows are read in one call.
         Raises: HeadError for positions, if the text encoder does not implement `read_partly`.
         """
         if positions is None:

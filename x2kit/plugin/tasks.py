@@ -176,11 +176,20 @@ class Texts(NamedTuple):
         ids: [B, L] int64.
         mask: [B, L] bool; or, with `positions`, [B, L, L] bool: the tokens (last axis) that each token attends to.
         positions: [B, L] int64 of each token in its text; None for texts that are read whole.
+        lengths: number of tokens of each of the B rows, which are its first ones; numbers of Python, so that the step
+            groups rows by length without reading the device. None if unknown: no row is then cut.
     """
 
     ids: Tensor
     mask: Tensor
     positions: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
+
+    def select(self, rows: slice) -> Texts:
+        """Select rows."""
+        positions = None if self.positions is None else self.positions[rows]
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Texts(self.ids[rows], self.mask[rows], positions, lengths)
 
 
 class FusedTexts(NamedTuple):

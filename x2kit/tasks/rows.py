@@ -259,7 +259,7 @@ def fuse_rows(
         features: of M distinct images.
         images: [B, I] int64, the images of each row, from `Task.choose_images`.
     """
-    tokens = [model.encode_texts(*one) for one in texts]
+    tokens = [model.encode_texts(one.ids, one.mask, one.positions) for one in texts]
     fused = []
     for text, image in task.config.pairs:
         context = image_context(features, images_at(images, image))
@@ -271,7 +271,7 @@ def fuse_rows(
 
 def _to_device(texts: Texts, device: torch.device) -> Texts:
     positions = None if texts.positions is None else texts.positions.to(device)
-    return Texts(texts.ids.to(device), texts.mask.to(device), positions)
+    return Texts(texts.ids.to(device), texts.mask.to(device), positions, texts.lengths)
 
 
 def images_at(images: Tensor, place: int | tuple[int, ...]) -> Tensor:

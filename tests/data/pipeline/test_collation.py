@@ -24,10 +24,10 @@ def seeded() -> np.random.Generator:
 def test_texts_are_padded_to_a_multiple_of_eight_but_never_above_the_limit(
     longest: int, limit: int, width: int
 ) -> None:
-    ids, mask, _ = pad_texts([[0, 2], list(range(longest))], 1, limit)
+    ids, mask, _, lengths = pad_texts([[0, 2], list(range(longest))], 1, limit)
     assert ids.shape == mask.shape == (2, width)
     assert ids[0].tolist() == [0, 2] + [1] * (width - 2)
-    assert mask.sum(1).tolist() == [2, longest]
+    assert tuple(mask.sum(1).tolist()) == lengths == (2, longest)
     assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
 
 
@@ -100,6 +100,7 @@ def test_only_the_first_text_of_a_pair_is_masked_and_lengths_may_differ() -> Non
     drawn = DrawnParallel([PairSample("dog", long, ("en", "de"))], ["r"])
     rows = Collator(stream("ParallelText"), WordTokenizer()).rows(drawn, seeded())
     assert rows.first.ids.shape == (1, 8)
+    assert rows.second.lengths == tuple(rows.second.mask.sum(1).tolist()) == (22,)
     assert rows.second.ids.shape == (1, 24)
     assert rows.masked_first is not None
     assert rows.masked_first.ids.shape == (1, 8)

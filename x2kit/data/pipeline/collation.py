@@ -144,7 +144,8 @@ def pad_texts(
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     longest = int(lengths.max(initial=1)) if longest is None else longest
     width = max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, max_tokens))
-    return Texts(_rectangle(encoded, width, pad), torch.from_numpy(np.arange(width) < lengths[:, None]))
+    mask = torch.from_numpy(np.arange(width) < lengths[:, None])
+    return Texts(_rectangle(encoded, width, pad), mask, lengths=tuple(lengths.tolist()))
 
 
 def stack_masked(

@@ -119,7 +119,7 @@ class CaptioningTask(Task):
         self, rows: Sequence[EncodedRow], texts: Sequence[Texts]
     ) -> tuple[Sequence[Texts], dict[str, Tensor]]:
         """Read texts from left to right; pad places and labels to [B, K], and references to [B, bytes]."""
-        ((ids, kept, _),) = texts
+        ((ids, kept, _, lengths),) = texts
         inserted = torch.zeros_like(kept)
         predicted = max((len(row.targets["places"]) for row in rows), default=0)
         places = torch.zeros(len(rows), predicted, dtype=torch.int64)
@@ -133,7 +133,7 @@ class CaptioningTask(Task):
         targets = {"places": places, "labels": labels}
         if rows and "references" in rows[0].targets:
             targets["references"] = _pad_bytes([row.targets["references"] for row in rows])
-        return [Texts(ids, sees & kept[:, None], positions)], targets
+        return [Texts(ids, sees & kept[:, None], positions, lengths)], targets
 
     def counts(self, loss: str, targets: Targets) -> Tensor | None:
         """Count the predicted tokens of each caption; the CIDEr stage averages over images."""

@@ -53,10 +53,7 @@ class CollatedRows(NamedTuple):
 
     def part(self, part: slice) -> CollatedRows:
         """Select rows; the features stay those of the step."""
-        texts = [
-            Texts(text.ids[part], text.mask[part], None if text.positions is None else text.positions[part])
-            for text in self.texts
-        ]
+        texts = [text.select(part) for text in self.texts]
         targets = {name: target[part] for name, target in self.targets.items()}
         return self._replace(texts=texts, images=self.images[part], targets=targets)
 

@@ -223,8 +223,7 @@ class _Step:
         parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self.parts)]
         for key, texts in pieces.items():
             for part, rows in zip(parts, slices(len(texts.ids), self.parts) or NO_ROWS, strict=False):
-                positions = None if texts.positions is None else texts.positions[rows]
-                part[key] = Texts(texts.ids[rows], texts.mask[rows], positions)
+                part[key] = texts.select(rows)
         return [partial(encode_pieces, self.model, part) for part in parts if part]
 
     def _image_chunks(self, features: VisionFeatures | None) -> list[Callable[[], Outputs]]:

@@ -144,4 +144,5 @@ def _masked(rows: Rows) -> Texts | None:
     if masked is None:
         return None
     count, length = masked.ids.shape
-    return Texts(masked.ids, plain.mask[:count, :length])
+    lengths = None if plain.lengths is None else plain.lengths[:count]
+    return Texts(masked.ids, plain.mask[:count, :length], lengths=lengths)
