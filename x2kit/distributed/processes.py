@@ -17,19 +17,20 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from x2kit.distributed.ranks import Ranks
+from x2kit.distributed.worker_ranks import PATIENCE, RankGone, WorkerRanks
 from x2kit.errors import X2KitError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import ProcessGroup
+    from torch.distributed import ProcessGroup, TCPStore
     from torch.distributed.distributed_c10d import Store
 
 PARTNER_GONE = (
@@ -48,8 +49,6 @@ GRACE_SECONDS = 1.0
 """How long a rank whose peer is gone waits for the peer's message before it prints its own."""
 BROADCAST_BYTES = 2**28
 """Bytes per broadcast, well below the 32-bit limit."""
-PATIENCE = timedelta(minutes=30)
-"""Longest wait for a slow rank, such as one loading data; failures are found by the store, not by this."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,12 @@ class Processes(Ranks):
     Attributes:
         local_rank: rank on this machine; index of the CUDA device.
         messages: process group for Python values; None with one process.
+        store: host and port of the run's store.
     """
 
     local_rank: int = 0
     messages: ProcessGroup | None = None
+    store: tuple[str, int] = ("localhost", 0)
 
     @property
     def several(self) -> bool:
@@ -120,6 +121,13 @@ class Processes(Ranks):
                     distributed.broadcast(piece, rank, group=self.messages)
         return joined
 
+    def of_workers(self) -> Ranks:
+        """Return ranks for the processes that load data, which exchange beside all other exchanges; collective."""
+        if not self.several:
+            return self
+        host, port = self.store
+        return WorkerRanks(self.rank, self.count, host, port, self.from_rank_zero(uuid.uuid4().hex))
+
     def wait(self) -> None:
         """Block until all ranks have reached this point."""
         self.gather(None)
@@ -155,7 +163,7 @@ def started_processes() -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
-def _init_process_group(store: Store, rank: int, count: int) -> Processes:
+def _init_process_group(store: TCPStore, rank: int, count: int) -> Processes:
     import torch
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
@@ -169,7 +177,8 @@ def _init_process_group(store: Store, rank: int, count: int) -> Processes:
         backend, store=PrefixStore("x2kit", store), rank=rank, world_size=count, timeout=PATIENCE
     )
     # A separate group, so that no message can be mistaken for a gradient in flight.
-    return Processes(rank, count, local_rank, distributed.new_group(backend="gloo", timeout=PATIENCE))
+    messages = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    return Processes(rank, count, local_rank, messages, (store.host, store.port))
 
 
 class _FailureRelay:
@@ -203,7 +212,7 @@ class _FailureRelay:
                 sys.stderr.write(f"{str(error) or 'interrupted'}\n")
             _exit(INTERRUPTED)
         elif isinstance(error, Exception):
-            if not isinstance(error, X2KitError):
+            if not isinstance(error, X2KitError) or isinstance(error, RankGone):
                 self._await_other()
             if self._claim():
                 sys.stderr.write(f"{self._message(error)}\n")

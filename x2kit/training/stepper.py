@@ -105,12 +105,12 @@ def assemble(
     model, initialisation = build_started(recipe.model, training_texts(recipe.data), source)
     on_model(model)
     share = Share(processes.rank, processes.count)
-    gather = processes.gather if processes.several else None
+    ranks = (lambda: processes.of_workers().gather) if processes.several else None
     require_shares(recipe.data, processes.count)
     device = choose_device(config.device)
     teachers = load_teachers(recipe.model, recipe.data, device, processes)
     batches = StepBatches(
-        *(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, gather),
+        *(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, ranks),
         {name: teacher.tokens for name, teacher in teachers.items()},
     )
     model.to(device).train()

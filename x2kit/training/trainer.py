@@ -144,7 +144,7 @@ def _train(
         for message in _device_messages(config, parts.device):
             progress.say(message)
         try:
-            with trainer.callbacks.watching(), worker_deaths():
+            with trainer.callbacks.watching(), worker_deaths(processes):
                 trainer.run_steps()
         finally:
             trainer.bad.close()

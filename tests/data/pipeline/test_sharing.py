@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import TCPStore
 
 from tests.data.pipeline.test_loader import AUGMENTED, FAULTY, recipe
 from tests.data.stub_tasks import Pairs
@@ -18,6 +20,7 @@ from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, Rows, Tex
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.order import Share
 from x2kit.data.pipeline.sharing import require_shares
+from x2kit.distributed.worker_ranks import WorkerRanks
 from x2kit.errors import RecipeError
 from x2kit.plugin import ImageSpec
 
@@ -59,7 +62,8 @@ class ThreadGroup:
 
 
 def batches_of(data: DataConfig, share: Share, gather: Callable[[Any], list[Any]] | None) -> list[Batch]:
-    batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, STEPS, share, gather)
+    ranks = None if gather is None else lambda: gather
+    batches = StepBatches(data, WordTokenizer(), ImageSpec(size=16), 0, STEPS, share, ranks)
     return list(batches.iterate())
 
 
@@ -71,12 +75,17 @@ def batches_of_ranks(count: int, data: DataConfig) -> list[list[Batch]]:
     def run(rank: int) -> None:
         found[rank] = batches_of(data, Share(rank, count), group.gather(rank))
 
+    run_threads(count, run)
+    return found
+
+
+def run_threads(count: int, run: Callable[[int], None]) -> None:
+    """Run the ranks."""
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +190,31 @@ def test_all_ranks_know_all_broken_records(alone: list[Batch]) -> None:
     assert any(batch.broken for batch in alone)
 
 
+def tensors_of(value: Any) -> list[Any]:
+    """List all values of a batch in order, tensors as lists."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, tuple | list):
+        return [leaf for inner in value for leaf in tensors_of(inner)]
+    return [value.tolist() if isinstance(value, Tensor) else value]
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_do_not_change_the_batches_of_ranks(alone: list[Batch]) -> None:
-    data = recipe(1, **{name: everything().streams[name] for name in ("images", "regions")})
-    plain = data.model_copy(update={"num_workers": 0})
-    for worked, unworked in zip(batches_of_ranks(2, data), batches_of_ranks(2, plain), strict=True):
-        for one, other in zip(worked, unworked, strict=True):
-            assert one.records == other.records
-            assert torch.equal(one.images, other.images)
+@pytest.mark.parametrize(("count", "num_workers"), [(2, 1), (2, 3), (3, 2)])
+def test_workers_of_ranks_make_whole_batches_equal_to_those_without_workers(
+    count: int, num_workers: int
+) -> None:
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    exchange = uuid.uuid4().hex
+    found: list[list[Batch]] = [[] for _ in range(count)]
+
+    def run(rank: int) -> None:
+        ranks = WorkerRanks(rank, count, "localhost", store.port, exchange)
+        found[rank] = batches_of(everything(num_workers), Share(rank, count), ranks.gather)
+
+    run_threads(count, run)
+    for worked, unworked in zip(found, batches_of_ranks(count, everything()), strict=True):
+        assert [tensors_of(batch) for batch in worked] == [tensors_of(batch) for batch in unworked]
 
 
 def test_each_rank_decodes_only_its_own_images() -> None:

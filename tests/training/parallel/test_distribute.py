@@ -146,3 +146,53 @@ def test_error_of_all_ranks_is_printed_once(tmp_path: Path) -> None:
     done = torchrun(5, "train", file, "--run-dir", tmp_path / "five")
     assert done.returncode != 0
     assert done.stderr.count("4 records a step cannot be shared by 5 processes") == 1
+
+
+DYING_ON_RANK_1 = """\
+import os, signal
+from x2kit.plugin import hookimpl
+from tests.data.stubs import Scenes, StubScenes
+
+class Dying(Scenes):
+    reads = 0
+
+    def __getitem__(self, index):
+        self.reads += 1
+        if os.environ["RANK"] == "1" and self.reads > 40:
+            END
+        return super().__getitem__(index)
+
+class DyingScenes(StubScenes):
+    split: str = "train"
+
+    def open(self):
+        return Dying(self)
+
+@hookimpl
+def x2kit_register(registry):
+    registry.add(DyingScenes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "a data worker of rank 1 ended without a message"),
+        ("raise RuntimeError('the disk of rank 1 is gone')", "the disk of rank 1 is gone"),
+    ],
+)
+def test_all_ranks_end_when_a_data_worker_of_one_dies_or_fails(
+    tmp_path: Path, end: str, message: str
+) -> None:
+    file = recipe(tmp_path, steps=100, checkpoint_every=100)
+    tree = yaml.safe_load(file.read_text())
+    (tmp_path / "dying.py").write_text(DYING_ON_RANK_1.replace("END", end))
+    tree["plugins"].append("dying.py")
+    tree["data"]["num_workers"] = 1
+    for stream in tree["data"]["streams"].values():
+        stream["source"] = "DyingScenes"
+    file.write_text(yaml.safe_dump(tree))
+    done = torchrun(3, "train", file, "--run-dir", tmp_path / "run")
+    assert done.returncode != 0
+    assert done.stderr.count(message) == 1, done.stderr

@@ -6,16 +6,16 @@ alone, and the number of workers changes only the speed.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.collation import Collator, TeacherTokens
 from x2kit.data.pipeline.order import ALL, Share
-from x2kit.data.pipeline.sharing import Gather, Part, join
+from x2kit.data.pipeline.sharing import Gather, Part, join, refuse
 from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources, read_records
 from x2kit.data.pipeline.workers import worker_results
 from x2kit.data.transforms.view import stack_pixels
@@ -39,7 +39,8 @@ class StepBatches:
         seed: of the run.
         steps: of the whole run; `start` and `stop` of losses are shares of it.
         share: of each step's records, for one of several ranks.
-        gather: all-gathers an object over the ranks, which load batches in the same order; None for a single rank.
+        ranks: gives an all-gather over the ranks, which load batches in the same order; collective. Its result can be
+            pickled: the workers of all ranks gather among themselves. None for a single rank.
         teachers: of the streams that have one.
     """
 
@@ -49,15 +50,16 @@ class StepBatches:
     seed: int
     steps: int
     share: Share = ALL
-    gather: Gather | None = None
+    ranks: Callable[[], Gather] | None = None
     teachers: Mapping[str, TeacherTokens] = field(default_factory=dict)
 
     def batch(self, step: int) -> Batch:
         """Load the batch of a step, numbered from 0.
 
-        Raises: DataError if a source cannot be opened, is empty, or has a hundred broken records in a row.
+        Raises: DataError if a source cannot be opened, is empty, or has a hundred broken records in a row; RankGone if
+            another rank cannot load its part.
         """
-        return self._complete(self._prepare(step))
+        return self._load(self._gather(), step)
 
     def task_records(self, step: int) -> dict[str, list[Record]]:
         """Read the records of a step's rows, of each task with its own losses; for people, not for training.
@@ -75,24 +77,46 @@ class StepBatches:
 
         Raises: as `batch`, at the step that failed.
         """
-        steps = range(first_step, self.steps)
+        steps, gather = range(first_step, self.steps), self._gather()
         if self.data.num_workers == 0:
-            yield from map(self.batch, steps)
+            yield from map(partial(self._load, gather), steps)
             return
-        unopened = replace(self, gather=None)
-        with worker_results(unopened._prepare, steps, self.data.num_workers) as prepared:
-            yield from map(self._complete, prepared)
+        load = partial(replace(self, ranks=None)._load, gather)  # each worker opens the sources for itself
+        with worker_results(load, steps, self.data.num_workers) as batches:
+            yield from batches
+        if gather is not None:
+            gather(None)  # no rank ends its workers while another rank's still read from them
 
     def fingerprints(self) -> dict[str, str]:
         """Return a short hash of each stream's data, which changes with the data."""
         return {name: stream.source.fingerprint() for name, stream in self._streams.items()}
 
-    def _prepare(self, step: int) -> Batch | Part:
-        """Do the work of a step that needs no other rank: the whole batch, or this rank's part of it."""
+    def _gather(self) -> Gather | None:
+        return None if self.ranks is None else self.ranks()
+
+    def _load(self, gather: Gather | None, step: int) -> Batch:
+        """Draw this rank's part of a batch, and collate it after an exchange with the other ranks if there are any."""
+        try:
+            part = self._draw(step)
+        except Exception as error:
+            if gather is not None:
+                refuse(step, error, gather)
+            raise
+        masked = [
+            name
+            for name in part.drawn
+            if not MASKING_LOSSES.isdisjoint(self.data.streams[name].losses_on(step, self.steps))
+        ]
+        if gather is None:
+            return self._collate(part, masked)
+        orders = {name: self._streams[name].order for name in part.drawn}
+        return join(part, masked, self._collators, orders, self.share.rank, gather)
+
+    def _draw(self, step: int) -> Part:
         on = [name for name, stream in self.data.streams.items() if stream.is_on(step, self.steps)]
         draw = StepDraw(self._streams, step, self.image, self.tokenizer, on)
         pixels = [*draw.images, *chain.from_iterable(draw.videos)]
-        part = Part(
+        return Part(
             step,
             stack_pixels(pixels) if pixels else None,
             tuple(map(len, draw.videos)),
@@ -101,20 +125,9 @@ class StepBatches:
             list(draw.faults),
             draw.faults.drawn,
         )
-        return self._complete(part) if self.share == ALL else part
 
-    def _complete(self, part: Batch | Part) -> Batch:
-        """Collate the rows, after an exchange with the other ranks if there are any."""
-        if isinstance(part, Batch):
-            return part
-        masked = [
-            name
-            for name in part.drawn
-            if not MASKING_LOSSES.isdisjoint(self.data.streams[name].losses_on(part.step, self.steps))
-        ]
-        if self.gather is not None:
-            orders = {name: self._streams[name].order for name in part.drawn}
-            return join(part, masked, self._collators, orders, self.share.rank, self.gather)
+    def _collate(self, part: Part, masked: Sequence[str]) -> Batch:
+        """Collate the rows of a single rank."""
         drawn = {name: rows for name, rows in part.drawn.items() if rows.records}
         rows = {
             name: self._collators[name].rows(

@@ -11,6 +11,7 @@ B rows of one rank, W rows of all ranks.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from x2kit.data.pipeline.samples import PairSample
 from x2kit.data.pipeline.streams import Drawn, DrawnPairs, DrawnParallel, count_images
 from x2kit.data.pipeline.task_rows import DrawnTask
 from x2kit.data.transforms.masking import draw_masks, mask_drawn
+from x2kit.distributed.worker_ranks import RankGone
 from x2kit.errors import Fault, RecipeError
 
 Gather = Callable[[Any], list[Any]]
@@ -97,9 +99,17 @@ class Outline(NamedTuple):
 class _Message(NamedTuple):
     """The object that each rank sends to all others."""
 
+    step: int
     outlines: dict[str, Outline]
     broken: list[BrokenRecord]
     tried: int
+
+
+class _Refusal(NamedTuple):
+    """What a rank sends that failed: the step, and the message of its error."""
+
+    step: int
+    message: str
 
 
 def join(
@@ -124,7 +134,7 @@ def join(
         name: _outline(collators[name], drawn, part.places[name], encoded[name])
         for name, drawn in part.drawn.items()
     }
-    messages: list[_Message] = gather(_Message(outlines, part.broken, part.tried))
+    messages = _exchange(_Message(part.step, outlines, part.broken, part.tried), gather)
     streams: dict[str, Rows] = {}
     records: dict[str, list[str]] = {}
     regions: dict[str, RegionImages] = {}
@@ -143,6 +153,24 @@ def join(
     broken = [fault for message in messages for fault in message.broken]
     tried = sum(message.tried for message in messages)
     return Batch(part.step, part.images, streams, records, broken, tried, part.videos, regions)
+
+
+def refuse(step: int, error: Exception, gather: Gather) -> None:
+    """Tell the other ranks, which call `join` for the same step, that this one has no part of it."""
+    with suppress(RankGone):  # the error is reported, not its consequences
+        gather(_Refusal(step, str(error)))
+
+
+def _exchange(message: _Message, gather: Gather) -> list[_Message]:
+    """Gather the messages of all ranks. Raises RankGone if one of them has none for this step."""
+    found: list[_Message] = []
+    for rank, other in enumerate(gather(message)):
+        if isinstance(other, _Refusal):
+            raise RankGone(f"rank {rank} failed to prepare step {other.step + 1}: {other.message}")
+        if other.step != message.step:
+            raise RankGone(f"rank {rank} prepares step {other.step + 1} in place of step {message.step + 1}")
+        found.append(other)
+    return found
 
 
 def _outline(

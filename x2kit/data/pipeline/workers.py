@@ -24,6 +24,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
+from x2kit.distributed.ranks import Ranks
+from x2kit.distributed.worker_ranks import RankGone
 from x2kit.errors import DataError, PluginError, X2KitError
 from x2kit.plugin.component_faults import WORKER_GONE
 from x2kit.plugin.loading.file_modules import WithFilePlugins
@@ -45,7 +47,7 @@ def worker_results(function: Callable[[K], T], keys: Iterable[K], count: int) ->
         function: picklable; its results are passed on unchanged.
         keys: one for each result.
         count: number of workers, at least 1.
-    Raises: DataError or PluginError from the iterator, with the message of an error of x2kit in a worker.
+    Raises: DataError, PluginError or RankGone from the iterator, with the message of an error of x2kit in a worker.
     """
     stop_receiver, stop_sender = Pipe(duplex=False)
     loader = iter(
@@ -86,15 +88,16 @@ def worker_results(function: Callable[[K], T], keys: Iterable[K], count: int) ->
 
 
 @contextmanager
-def worker_deaths() -> Iterator[None]:
-    """Raise DataError for a data worker that was killed while the block runs."""
+def worker_deaths(ranks: Ranks) -> Iterator[None]:
+    """Raise DataError, with the rank if there are several, for a data worker that was killed while the block runs."""
     try:
         yield
     except RuntimeError as error:
         if not str(error).startswith(WORKER_GONE):
             raise
+        where = f" of rank {ranks.rank}" if ranks.count > 1 else ""
         raise DataError(
-            f"a data worker ended without a message; it was killed, or main memory did not suffice: {error}\n"
+            f"a data worker{where} ended without a message; it was killed, or main memory did not suffice: {error}\n"
             "  each of data.num_workers processes takes memory; try fewer"
         ) from error
 
@@ -105,20 +108,24 @@ class _WorkerError(NamedTuple):
     Attributes:
         message: of the error.
         trace: traceback of a component's error; empty for other errors.
+        rank_gone: whether the error is a consequence of another rank's failure.
     """
 
     message: str
     trace: str = ""
+    rank_gone: bool = False
 
     @classmethod
     def of(cls, error: X2KitError) -> _WorkerError:
         """Keep the picklable parts of an error."""
         if isinstance(error, PluginError) and error.__cause__ is not None:
             return cls(str(error), "".join(traceback.format_exception(error.__cause__)))
-        return cls(str(error))
+        return cls(str(error), rank_gone=isinstance(error, RankGone))
 
     def error(self) -> X2KitError:
         """Build the error to raise in the main process."""
+        if self.rank_gone:
+            return RankGone(self.message)
         if not self.trace:
             return DataError(self.message)
         error = PluginError(self.message)
