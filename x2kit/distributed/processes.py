@@ -30,7 +30,7 @@ from x2kit.errors import X2KitError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import ProcessGroup, TCPStore
+    from torch.distributed import ProcessGroup
     from torch.distributed.distributed_c10d import Store
 
 PARTNER_GONE = (
@@ -163,7 +163,7 @@ def started_processes() -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
-def _init_process_group(store: TCPStore, rank: int, count: int) -> Processes:
+def _init_process_group(store: Any, rank: int, count: int) -> Processes:
     import torch
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore

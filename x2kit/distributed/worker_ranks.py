@@ -19,7 +19,6 @@ from x2kit.errors import X2KitError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import ProcessGroup
     from torch.distributed.distributed_c10d import Store
 
 PATIENCE = timedelta(minutes=30)
@@ -74,7 +73,11 @@ class WorkerRanks(Ranks):
         return found
 
     def _connect(self) -> _Connection:
-        from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
+        from torch.distributed import (  # type: ignore[attr-defined]
+            PrefixStore,
+            ProcessGroupGloo,
+            TCPStore,
+        )
 
         client = TCPStore(self.host, self.port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
         store = PrefixStore(f"{self.name}/{_place()}", client)
@@ -99,7 +102,7 @@ class WorkerRanks(Ranks):
 
 class _Connection(NamedTuple):
     store: Store
-    group: ProcessGroup
+    group: Any  # ProcessGroupGloo, whose collectives have no types
 
 
 def _missing(store: Store, rank: int, count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -16,6 +16,7 @@ from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.order import Share
 from x2kit.data.pipeline.sharing import require_shares
+from x2kit.data.pipeline.transfer import Fed, feed
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.hub.names import NamedWeights
@@ -158,6 +159,10 @@ class Stepper:
         self.tasks = build_tasks(self.recipe.data)
         maximum = None if self.distributed is None else self.distributed.maximum
         self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, maximum)
+
+    def feed(self) -> Generator[Fed]:
+        """Yield the batches of the remaining steps, on the host and on the device; close it to end the data workers."""
+        return feed(self.batches.iterate(self.done), self.device)
 
     def step(self, batch: Batch) -> dict[str, Tensor | float]:
         """Make one optimiser step; its update is skipped if a value is NaN or Inf."""

@@ -268,15 +268,15 @@ class Trainer(Stepper):
         """
         if self.validator is not None:
             self.validator.check(self.model)
-        with self.progress, self.writer, closing(self.batches.iterate(self.done)) as source:
+        with self.progress, self.writer, closing(self.feed()) as source:
             self._restart_clock()
             while not self._finished():
                 fetch_start = time.monotonic()
-                batch = next(source)
+                batch, on_device = next(source)
                 self._data_wait += time.monotonic() - fetch_start
                 self._samples += sum(map(len, batch.records.values()))
                 self.bad.add(batch, self.recipe.data.max_bad_share)
-                values = self.step(batch)
+                values = self.step(on_device)
                 self.writer.check()
                 self.done += 1
                 self.progress.advance(self.done)
@@ -370,7 +370,7 @@ class Trainer(Stepper):
 
     def _whole_batch(self, step: int) -> Batch:
         """Build the batch of all ranks, as a run of one rank does."""
-        return replace(self.batches, share=ALL, gather=None).batch(step)
+        return replace(self.batches, share=ALL, ranks=None).batch(step)
 
     def _log(self, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if math.isfinite(value)}

@@ -7,6 +7,7 @@ The classes and fields are part of the format of saved steps (`x2kit debug`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -208,17 +209,25 @@ class Batch(NamedTuple):
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move all tensors of a batch to a device."""
 
-    def move(value: Any) -> Any:
+    def move(tensor: Tensor) -> Tensor:
+        if tensor.dtype == torch.float64 and device.type == "mps":  # MPS has no float64
+            tensor = tensor.float()
+        return tensor.to(device, non_blocking=True)
+
+    return map_tensors(batch, move)
+
+
+def map_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """Replace every tensor of a batch."""
+
+    def changed(value: Any) -> Any:
         if isinstance(value, Tensor):
-            if value.dtype == torch.float64 and device.type == "mps":  # MPS has no float64
-                value = value.float()
-            return value.to(device, non_blocking=True)
+            return change(value)
         if isinstance(value, dict):
-            return {name: move(inner) for name, inner in value.items()}
+            return {name: changed(inner) for name, inner in value.items()}
         if isinstance(value, tuple):
-            moved = map(move, value)
-            return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
+            inner = map(changed, value)
+            return type(value)(*inner) if hasattr(value, "_fields") else tuple(inner)
         return value
 
-    streams = {name: move(rows) for name, rows in batch.streams.items()}
-    return batch._replace(images=move(batch.images), streams=streams)
+    return batch._replace(images=changed(batch.images), streams=changed(batch.streams))

@@ -15,7 +15,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from x2kit.distributed.processes import PATIENCE, Processes
+from x2kit.distributed.processes import Processes
+from x2kit.distributed.worker_ranks import PATIENCE
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.training.config import TrainingConfig
