@@ -200,6 +200,14 @@ class CrossBertEncoder(FusionEncoder):
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return NameTable(OFFICIAL_LINES, first=first_layer).of(self.state_dict())
 
+    def shard_units(self) -> list[nn.Module]:
+        """Return the projections of contexts, which `prepare` and `share` call, and the layers around them.
+
+        Without the last layer: how often `forward` calls it depends on the rows, which differ between ranks.
+        """
+        layers = [layer for layer in dict.fromkeys(self.layers) if layer is not self.layers[-1]]
+        return [*(layer.cross_attention.key_value for layer in layers), *layers]
+
     def seen_by(self, layer: int, context: Context) -> Context:
         """Return the context that a layer attends to; all attend to the same here."""
         return context

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from x2kit.distributed.processes import ALONE, Processes, started_processes
 from x2kit.recipe import read_recipe
@@ -19,7 +21,8 @@ def gradients_of_a_step(recipe: Path, parts: int, processes: Processes = ALONE) 
     torch.set_num_threads(1)
     stepper = Stepper(resolved.recipe, assemble(resolved.recipe, lambda message: None, processes)[0], 0)
     stepper.differentiate(next(stepper.batches.iterate(0)))
-    return {name: p.grad for name, p in stepper.model.named_parameters() if p.grad is not None}
+    found = {name: p.grad for name, p in stepper.model.named_parameters() if p.grad is not None}
+    return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
 
 
 if __name__ == "__main__":
@@ -27,3 +30,5 @@ if __name__ == "__main__":
         found = gradients_of_a_step(Path(sys.argv[1]), int(sys.argv[2]), processes)
         if processes.is_rank_zero:
             torch.save(found, sys.argv[3])
+        processes.wait()
+        os._exit(0)  # gloo's threads may outlive the groups of FSDP and abort while Python exits

@@ -6,7 +6,7 @@ B rows, L text tokens, N patches, D width, M distinct contexts. Masks are bool a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +69,15 @@ class Encoder(nn.Module):
         By default all of them if `from_scratch`, else none.
         """
         return {name for name, _ in self.named_parameters()} if self.from_scratch else set()
+
+    def shard_units(self) -> Sequence[nn.Module] | None:
+        """Return the modules that FSDP gathers one at a time, inner ones before those that hold them.
+
+        In training, the parameters of each must be used only in calls of the module, whose number must not depend on
+        the rows, as those of ranks differ. None, the default, stands for the layers: the members of lists of several
+        modules of one class.
+        """
+        return None
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         """Map tensor names to those of official checkpoints, without their prefix; see `NameTable`.
@@ -243,6 +252,10 @@ class FusionEncoder(Encoder):
 
     width: int
     attention_layers: int = 0
+
+    def shard_units(self) -> Sequence[nn.Module] | None:
+        """Return no modules: `prepare` may use the parameters of layers beside their calls."""
+        return ()
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Compute what depends on context tokens [M, N, Dc] only, as tensors [M, ...] for `Context.prepared`.

@@ -45,6 +45,12 @@ class TrainingConfig(BaseModel):
         description="under torchrun: ddp keeps the whole model on every rank; fsdp shards parameters, gradients and "
         "optimiser over the ranks (FSDP2)",
     )
+    shard_ranks: Annotated[int | None, FROM_HERE] = Field(
+        None,
+        gt=0,
+        description="with fsdp, ranks that share one copy of the model, such as those of one machine: each group has a "
+        "whole copy, and only gradients travel between groups (hybrid sharding); null for all ranks",
+    )
     gather_gradient: Literal["exact", "official"] = Field(
         "exact",
         description="gradient of contrastive features gathered over ranks: exact is that of the whole batch on one "

@@ -37,7 +37,7 @@ from x2kit.training.optim.optimizer import build_optimizer, clip_gradients, rate
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.parallel.compile import compile_layers
 from x2kit.training.parallel.distribute import Distributed, distribute
-from x2kit.training.step.accumulation import accumulate, describe_accumulation, require_whole_model
+from x2kit.training.step.accumulation import accumulate, describe_accumulation
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.metrics import StepMetrics, temperatures
 from x2kit.training.step.objectives import Objectives, build_objectives
@@ -100,7 +100,6 @@ def assemble(
     Raises: X2KitError if the recipe needs a device or compiler that this machine lacks.
     """
     config = recipe.training
-    require_whole_model(config, processes)
     torch.manual_seed(config.seed)
     source = initial_weights(recipe, processes)
     model, initialisation = build_started(recipe.model, training_texts(recipe.data), source)
@@ -114,7 +113,9 @@ def assemble(
         *(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, ranks),
         {name: teacher.tokens for name, teacher in teachers.items()},
     )
-    model.to(device).train()
+    model.train()
+    if not processes.several:
+        model.to(device)
     if config.compile:
         say(f"training.compile: {compile_layers(model, device)} layers, compiled at their first call")
     if config.accumulation > 1:
@@ -223,6 +224,8 @@ class Stepper:
                 exchange=exchange,
                 objectives=objectives,
                 tasks=self.tasks,
+                call=None if self.distributed is None else self.distributed.part,
+                last_backward=None if self.distributed is None else self.distributed.last_backward,
             )
             return losses, self.total(losses)
         forward = partial(step_losses, self.model)

@@ -25,7 +25,7 @@ CLOSE = 1e-6
 def recipe(folder: Path, **training: Any) -> Path:
     """Write a recipe of all kinds of streams with uneven shares; no dropout, whose masks differ by rank."""
     tree = recipe_tree(folder)
-    tree["model"]["fusion"]["init_args"]["dropout"] = 0.0
+    tree["model"]["fusion"]["init_args"] |= {"dropout": 0.0, "layers": 2}
     streams = tree["data"]["streams"]
     common = {key: streams["images"][key] for key in ("source", "max_tokens", "transform")}
     streams["images"] |= {"batch_size": 6, "fusion_rows": 4, "positives": "text"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,21 +21,17 @@ from tests.training.parallel.test_distribute import CLOSE, losses, recipe
 from tests.training.torchrun import torchrun
 from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch
-from x2kit.distributed.processes import ALONE
-from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
 from x2kit.model import X2VLM
 from x2kit.model.device import autocast
 from x2kit.plugin.tasks import STEP_LOSSES
 from x2kit.recipe import read_recipe
 from x2kit.training import train
-from x2kit.training.config import TrainingConfig
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.step.accumulation import (
     accumulate,
     batch_statistics,
     describe_accumulation,
-    require_whole_model,
     slices,
 )
 from x2kit.training.step.losses import step_losses
@@ -292,15 +287,6 @@ def test_description_names_modules_with_batch_statistics(model: X2VLM) -> None:
     assert message.endswith("vision.norm.norm")
 
 
-def test_accumulation_with_fsdp_is_refused() -> None:
-    two = replace(ALONE, count=2)
-    require_whole_model(TrainingConfig(accumulation=2), two)
-    require_whole_model(TrainingConfig(distribution="fsdp"), two)
-    require_whole_model(TrainingConfig(accumulation=2, distribution="fsdp"), ALONE)
-    with pytest.raises(X2KitError, match=r"training\.accumulation: 2 parts with training\.distribution fsdp"):
-        require_whole_model(TrainingConfig(accumulation=2, distribution="fsdp"), two)
-
-
 def test_two_ranks_with_parts_have_the_gradients_of_one_rank(tmp_path: Path) -> None:
     require_gradients_of_one(tmp_path, 2, 2)
 
@@ -313,6 +299,9 @@ def test_two_ranks_with_parts_have_the_gradients_of_one_rank(tmp_path: Path) -> 
         (2, 3, {}),
         (4, 2, {}),  # a rank has one row of some streams
         (2, 9, {"activation_checkpointing": True}),
+        (2, 1, {"distribution": "fsdp"}),
+        (2, 9, {"distribution": "fsdp", "activation_checkpointing": True}),  # most parts are empty
+        (4, 2, {"distribution": "fsdp", "shard_ranks": 2}),
     ],
 )
 def test_any_number_of_ranks_and_parts_has_the_gradients_of_one_rank(

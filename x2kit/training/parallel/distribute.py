@@ -5,52 +5,103 @@ Both average gradients over the ranks (DDP: arXiv:2006.15704; FSDP: arXiv:2304.1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from x2kit.distributed.processes import Processes
 from x2kit.distributed.worker_ranks import PATIENCE
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
+from x2kit.model.device import choose_precision
 from x2kit.training.config import TrainingConfig
-from x2kit.training.parallel.activation_checkpointing import layers_of
+from x2kit.training.parallel.ddp import Copies
+from x2kit.training.parallel.fsdp import make_mesh, replicated, shard
 from x2kit.training.step.rank_exchange import RankExchange
 
 
-class Distributed(NamedTuple):
+class Distributed:
     """A model that several ranks train.
 
-    Attributes:
-        forward: calls a function with the model and further arguments, and has its gradients averaged.
-        exchange: collectives within a step.
-        replicated: parameters whose gradients `average` reduces.
-        shards: whether the parameters are sharded.
+    Args:
+        model: wrapped or sharded here; with equal weights on all ranks.
+        config: distribution, precision and exchange of features.
+        processes: ranks of the run.
+        device: of this rank.
     """
 
-    forward: Callable[..., Any]
-    exchange: RankExchange
-    replicated: list[nn.Parameter]
-    shards: bool
+    def __init__(
+        self, model: X2VLM, config: TrainingConfig, processes: Processes, device: torch.device
+    ) -> None:
+        self.shards = config.distribution == "fsdp"
+        """Whether the parameters are sharded."""
+        self.exchange = RankExchange(
+            processes,
+            distributed.new_group(timeout=PATIENCE),
+            config.gather_gradient,
+            config.negatives,
+            torch.Generator(device),
+            equal_calls=self.shards,
+        )
+        """Collectives within a step."""
+        self._model, self._root = model, _Forward(model)
+        self._copies: Copies | None = None
+        if self.shards:
+            mesh = make_mesh(device, processes.count, config.shard_ranks)
+            shard(self._root, model, mesh, device, choose_precision(config.precision, device) == "bf16")
+            self._learned = [parameter for parameter in replicated(model) if parameter.requires_grad]
+        else:
+            self._copies = Copies(self._root)
+            self._learned = self._copies.learned
+
+    def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with the model and further arguments, once for a step in one pass."""
+        return (self._root if self._copies is None else self._copies.forward)(function, *args, **kwargs)
+
+    def part(self, function: Callable[..., Any]) -> Any:
+        """Call a function with the model, in a step in parts; its result holds all tensors with a graph."""
+        return self._root(function) if self._copies is None else function(self._model)
+
+    def last_backward(self, outputs: Sequence[Tensor]) -> None:
+        """Prepare for the last backward pass of a step in parts, which starts from these outputs."""
+        if self._copies is not None:
+            self._copies.last_backward(outputs)
 
     def average(self) -> None:
-        """Average the gradients that neither DDP nor FSDP2 averages, between the backward pass and the update."""
-        if not self.replicated:
+        """Complete the average of all gradients, between the backward pass and the update.
+
+        A parameter without a gradient on any rank keeps none, as AdamW must not decay it. Which ones follows from the
+        rows of all ranks, so the ranks exchange one byte for each over gloo; the device is not waited for.
+        """
+        used = torch.tensor([parameter.grad is not None for parameter in self._learned], dtype=torch.uint8)
+        messages = self.exchange.processes.messages
+        work = distributed.all_reduce(used, distributed.ReduceOp.MAX, group=messages, async_op=True)
+        if self._copies is not None:
+            self._copies.complete()
+        work.wait()
+        pairs = list(zip(self._learned, used.tolist(), strict=True))
+        if self._copies is None:
+            self._average_whole([parameter for parameter, used_somewhere in pairs if used_somewhere])
+        for parameter, used_somewhere in pairs:
+            if not used_somewhere:
+                parameter.grad = None
+
+    def _average_whole(self, parameters: list[nn.Parameter]) -> None:
+        """Average the gradients of replicated parameters in one message."""
+        if not parameters:
             return
-        local = [parameter.grad is not None for parameter in self.replicated]
-        by_rank = self.exchange.processes.gather(local)  # ranks have other rows, so perhaps other losses
-        for parameter, used in zip(self.replicated, zip(*by_rank, strict=True), strict=True):
-            if any(used):
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                distributed.all_reduce(parameter.grad, group=self.exchange.tensors)
-                parameter.grad /= self.exchange.processes.count
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        together = torch.cat([parameter.grad.flatten() for parameter in parameters])  # type: ignore[union-attr]
+        distributed.all_reduce(together, group=self.exchange.tensors)
+        together /= self.exchange.processes.count
+        parts = torch.split(together, [parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def maximum(self, value: Tensor) -> None:
         """Take the maximum over the ranks in place."""
@@ -71,58 +122,26 @@ class _Forward(nn.Module):
 def distribute(
     model: X2VLM, config: TrainingConfig, processes: Processes, device: torch.device
 ) -> Distributed:
-    """Wrap a model for the training on several ranks.
+    """Move a model to its device and wrap it for the training on several ranks.
 
-    With `fsdp` the parameters become shards, so build the optimiser afterwards.
+    With `fsdp` the parameters become shards, so build the optimiser afterwards; the device never holds more than the
+    shards and one unit.
 
     Args:
-        model: on its device, with equal weights on all ranks.
-        config: distribution, accumulation, precision and exchange of features.
+        model: on any device, with equal weights on all ranks.
+        config: distribution, precision and exchange of features.
         processes: ranks of the run.
         device: of this rank.
-    Raises: X2KitError for fp16 with `fsdp`.
+    Raises: X2KitError for fp16 with `fsdp`, and for `shard_ranks` that do not divide the ranks.
     """
     if config.precision == "fp16" and config.distribution == "fsdp":
         raise X2KitError(
             "training.precision: fp16 with training.distribution fsdp: gradients of shards cannot be unscaled; "
             "set precision to bf16, or distribution to ddp"
         )
-    exchange = RankExchange(
-        processes,
-        distributed.new_group(timeout=PATIENCE),
-        config.gather_gradient,
-        config.negatives,
-        torch.Generator(device),
-    )
-    if config.accumulation > 1:
-        # A step in parts has several backward passes; `average` reduces the gradients after the last one.
-        for value in model.state_dict().values():
-            distributed.broadcast(value, 0, group=exchange.tensors)
-        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return Distributed(_Forward(model), exchange, learned, False)
     if config.distribution == "ddp":
-        # Losses start and stop during a run, so the used parameters change from step to step.
-        wrapped = DistributedDataParallel(
-            _Forward(model), find_unused_parameters=True, broadcast_buffers=False
-        )
-        return Distributed(wrapped, exchange, [], False)
-    return _shard(model, exchange, device)
-
-
-def _shard(model: X2VLM, exchange: RankExchange, device: torch.device) -> Distributed:
-    mesh = init_device_mesh(device.type, (exchange.processes.count,))
-    replicated = [parameter for parameter in model.parameters() if parameter.ndim == 0]  # nothing to shard
-    # Layers of the fusion encoder are no units: their keys and values are computed outside their forward.
-    for layer in (*layers_of(model.vision), *layers_of(model.text)):
-        fully_shard(layer, mesh=mesh)
-    root = _Forward(model)
-    fully_shard(root, mesh=mesh, ignored_params=set(replicated))
-    if device.type == "cpu":
-        # Gloo in torch 2.8 sums where it should average: github.com/pytorch/pytorch/issues/162338.
-        for module in root.modules():
-            if isinstance(module, FSDPModule):
-                module.set_force_sum_reduction_for_comms(True)
-    return Distributed(root, exchange, replicated, True)
+        model.to(device)
+    return Distributed(model, config, processes, device)
 
 
 def gathered(state: Any, keep: bool) -> Any:

@@ -13,8 +13,10 @@ Memory holds the activations of one part, and one output and gradient per encode
 that of the step in one pass; dropout masks are equal in both encoder runs. The exception are modules with batch
 statistics, which see one part at a time (`batch_statistics` lists them).
 
-Under DDP each rank computes its share of the batch in parts; the collectives run in step 2, and before and after
-step 3 for the rows that are negatives on other ranks.
+Of several ranks each computes its share of the batch in parts; features and negatives of other ranks travel in step 2,
+and before and after step 3. Whole copies of a model (DDP) average the gradients during the last recomputed part. Shards
+(FSDP) are gathered, and their gradients reduced, in every part; that needs equally many parts on all ranks, so some are
+empty.
 """
 
 from __future__ import annotations
@@ -24,17 +26,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from x2kit.data.pipeline.batch import Batch, PairedRows
-from x2kit.distributed.processes import Processes
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.tasks import Texts
-from x2kit.training.config import TrainingConfig
 from x2kit.training.step.encoder_passes import StreamTexts, by_stream, encode_pieces, text_pieces, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
 from x2kit.training.step.gradient_cache import CachedForward, ForwardContext, Outputs
@@ -54,6 +55,9 @@ from x2kit.training.step.plan import (
 from x2kit.training.step.rank_exchange import RankExchange
 from x2kit.training.step.tasks import StreamTasks, with_chosen_images
 
+Call = Callable[[Callable[[X2VLM], Any]], Any]
+"""Calls a function with the model; the function returns all tensors with a graph."""
+
 NO_ROWS = [slice(0, 0)]
 """The only part of a stream whose rows are all on other ranks."""
 
@@ -72,6 +76,8 @@ def accumulate(
     exchange: RankExchange | None = None,
     objectives: Objectives | None = None,
     tasks: StreamTasks | None = None,
+    call: Call | None = None,
+    last_backward: Callable[[Sequence[Tensor]], None] | None = None,
 ) -> Losses:
     """Compute all losses of a step in parts, and add their gradients to the parameters'.
 
@@ -79,7 +85,7 @@ def accumulate(
         model: in training mode, on the batch's device.
         batch: the whole batch of this rank.
         active: losses that are on.
-        parts: a stream with fewer rows has fewer parts.
+        parts: a stream with fewer rows has fewer parts, unless `exchange.equal_calls`.
         weight: of a stream's loss in the total.
         forward_context: of every forward pass, such as autocast.
         backward: of a scalar; if it scales the scalar, all gradients are scaled.
@@ -88,6 +94,9 @@ def accumulate(
         exchange: as in `step_losses`; the caller averages the gradients over the ranks.
         objectives: as in `step_losses`.
         tasks: as in `step_losses`.
+        call: calls all functions that use the model's parameters; by default directly.
+        last_backward: called with the outputs that the last backward pass starts from, before it; not called if no
+            encoder of images learns.
     Returns: scalars without a graph, by stream and loss, unweighted.
     """
     step = _Step(
@@ -102,18 +111,10 @@ def accumulate(
         exchange,
         objectives or {},
         tasks or {},
+        call or (lambda function: function(model)),
+        last_backward,
     )
     return step.run(negatives or {})
-
-
-def require_whole_model(config: TrainingConfig, processes: Processes) -> None:
-    """Raise X2KitError for accumulation with FSDP."""
-    if config.accumulation > 1 and processes.several and config.distribution == "fsdp":
-        raise X2KitError(
-            f"training.accumulation: {config.accumulation} parts with training.distribution fsdp: ranks with shards "
-            "of the model need equally many parts; set accumulation to 1 (each rank computes its share of the batch "
-            "in one pass), or distribution to ddp, or use training.activation_checkpointing"
-        )
 
 
 def batch_statistics(model: nn.Module) -> list[str]:
@@ -161,6 +162,8 @@ class _Step:
     exchange: RankExchange | None
     objectives: Objectives
     tasks: StreamTasks
+    call: Call
+    last_backward: Callable[[Sequence[Tensor]], None] | None
 
     def run(self, negatives: Mapping[str, Negatives]) -> Losses:
         vision = self._cached(self._vision_chunks())
@@ -189,19 +192,30 @@ class _Step:
         with _frozen_statistics(self.model):
             images.backward()
             texts.backward()
-            vision.backward()
+            vision.backward(self.last_backward)
         return losses
+
+    def _cut(self, count: int) -> list[slice]:
+        """Cut rows into parts: exactly `parts` if every rank must call the model equally often."""
+        cut = slices(count, self.parts)
+        equal = self.exchange is not None and self.exchange.equal_calls
+        return cut + [slice(count, count)] * (self.parts - len(cut)) if equal else cut
 
     def _plan(
         self, name: str, texts: StreamTexts, image: ImageContext | None, features: VisionFeatures | None
     ) -> StreamPlan:
         task = self.tasks.get(name)
         with self.forward_context():
-            rows = with_chosen_images(self.model, name, task, self.batch.streams[name], features)
+            rows = self.call(
+                lambda model: with_chosen_images(model, name, task, self.batch.streams[name], features)
+            )
         return StreamPlan(rows, self.active.get(name, ()), texts, image, task=task)
 
     def _cached(self, chunks: Sequence[Callable[[], Outputs]]) -> CachedForward:
-        return CachedForward(self.forward_context, self.model.device, chunks)
+        def called(chunk: Callable[[], Outputs]) -> Callable[[], Outputs]:
+            return lambda: self.call(lambda model: chunk())
+
+        return CachedForward(self.forward_context, self.model.device, list(map(called, chunks)))
 
     def _vision_chunks(self) -> Sequence[Callable[[], Outputs]]:
         images, videos = self.batch.images, self.batch.videos
@@ -211,18 +225,21 @@ class _Step:
         starts = [still + sum(videos[:number]) for number in range(len(videos) + 1)]
 
         def encode(rows: slice, videos: tuple[int, ...] = ()) -> Outputs:
+            if rows.start == rows.stop:  # an encoder may refuse an empty batch
+                features = vision_pass(self.model, images[:1])
+                return {"summary": features.summary[:0], "patches": features.patches[:0]}
             features = vision_pass(self.model, images[rows], videos)
             return {"summary": features.summary, "patches": features.patches}
 
-        return [partial(encode, rows) for rows in slices(still, self.parts)] + [
-            partial(encode, slice(starts[part.start], starts[part.stop]), videos[part])
-            for part in slices(len(videos), self.parts)
+        of_videos = [] if self.model.frames is None else self._cut(len(videos))
+        return [partial(encode, rows) for rows in self._cut(still)] + [
+            partial(encode, slice(starts[part.start], starts[part.stop]), videos[part]) for part in of_videos
         ]
 
     def _text_chunks(self, pieces: Mapping[tuple[str, str], Texts]) -> list[Callable[[], Outputs]]:
         parts: list[dict[tuple[str, str], Texts]] = [{} for _ in range(self.parts)]
         for key, texts in pieces.items():
-            for part, rows in zip(parts, slices(len(texts.ids), self.parts) or NO_ROWS, strict=False):
+            for part, rows in zip(parts, self._cut(len(texts.ids)) or NO_ROWS, strict=False):
                 part[key] = texts.select(rows)
         return [partial(encode_pieces, self.model, part) for part in parts if part]
 
@@ -239,7 +256,7 @@ class _Step:
             partial(pool, name, _rows_of_part(rows, part))
             for name, rows in self.batch.streams.items()
             if isinstance(rows, PairedRows)
-            for part in slices(len(rows.images), self.parts) or NO_ROWS
+            for part in self._cut(len(rows.images)) or NO_ROWS
         ]
 
     def _contrastive(
@@ -249,15 +266,20 @@ class _Step:
         negatives: Mapping[str, Negatives],
     ) -> tuple[Losses, dict[str, StreamPlan]]:
         """Compute contrastive losses and objectives with their gradients, and draw the hard negatives."""
-        losses: Losses = {}
         drawn: dict[str, StreamPlan] = {}
-        with self.forward_context():
+
+        def compute(model: X2VLM) -> Losses:
+            losses: Losses = {}
             for name, plan in plans.items():
                 losses[name], drawn[name] = contrastive_losses(
-                    self.model, plan, negatives.get(name), self.exchange
+                    model, plan, negatives.get(name), self.exchange
                 )
                 objectives = self.objectives.get(name, {})
-                losses[name] |= objective_losses(self.model, plan, features, objectives, self.exchange)
+                losses[name] |= objective_losses(model, plan, features, objectives, self.exchange)
+            return losses
+
+        with self.forward_context():
+            losses: Losses = self.call(compute)
         self._differentiate(losses)
         return losses, drawn
 
@@ -284,20 +306,27 @@ class _Step:
         weights: Mapping[tuple[str, str], Tensor],
     ) -> None:
         """Run the fusion pass of one part, with gradients, and add its losses to `losses`."""
-        fusion = FusionPass(prune=True)
-        of_part: Losses = {}
-        cuts = {name: slices(plan.fused, self.parts) for name, plan in plans.items()}
+        cuts = {name: self._cut(plan.fused) for name, plan in plans.items()}
         rows = {name: cut[number] for name, cut in cuts.items() if number < len(cut)}
-        with self.forward_context():
+
+        def compute(model: X2VLM) -> Losses:
+            fusion = FusionPass(prune=True)
+            of_part: Losses = {}
             for name, part in rows.items():
                 add_rows(fusion, name, plans[name], features, part)
-            fused = fusion.run(self.model, features)
+            fused = fusion.run(model, features)
             for name, part in rows.items():
-                means = fused_losses(self.model, name, plans[name], fused, features, part, self.metrics)
+                means = fused_losses(model, name, plans[name], fused, features, part, self.metrics)
+                if part.start == part.stop:  # a mean of no rows may be NaN
+                    means = {loss: mean.nan_to_num() for loss, mean in means.items()}
                 of_part[name] = {
                     loss: mean * _share(plans[name], loss, part) * weights.get((name, loss), 1)
                     for loss, mean in means.items()
                 }
+            return of_part
+
+        with self.forward_context():
+            of_part: Losses = self.call(compute)
         self._differentiate(of_part)
         for name, on in of_part.items():
             for loss, value in on.items():

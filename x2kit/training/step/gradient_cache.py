@@ -43,8 +43,12 @@ class CachedForward:
         self.outputs = {key: _leaf(outputs) for key, outputs in parts.items()}
         """[all rows, ...] by key; leaves."""
 
-    def backward(self) -> None:
-        """Recompute each chunk with a graph and backpropagate the cached gradients through it."""
+    def backward(self, before_last: Callable[[Sequence[Tensor]], None] | None = None) -> None:
+        """Recompute each chunk with a graph and backpropagate the cached gradients through it.
+
+        Args:
+            before_last: called before the backward pass of the last chunk, with the outputs that it starts from.
+        """
         gradients = {
             key: iter(torch.split(output.grad, self._sizes[key]))
             for key, output in self.outputs.items()
@@ -52,13 +56,15 @@ class CachedForward:
         }
         if not gradients:
             return
-        for chunk, state in zip(self._chunks, self._states, strict=True):
+        for number, (chunk, state) in enumerate(zip(self._chunks, self._states, strict=True), 1):
             with _random_state_of(self._device, state), self._context():
                 outputs = chunk()
             pairs = [(output, next(gradients[key])) for key, output in outputs.items() if key in gradients]
             learned = [(output, gradient) for output, gradient in pairs if output.requires_grad]
             if learned:
                 recomputed, of_outputs = zip(*learned, strict=True)
+                if before_last is not None and number == len(self._chunks):
+                    before_last(recomputed)
                 torch.autograd.backward(recomputed, of_outputs)
 
 

@@ -39,6 +39,7 @@ class RankExchange:
         gather_gradient: see `x2kit.distributed.gather`.
         negatives: draw hard negatives from all rows, or from those of the rank.
         generator: draws them; seeded alike on all ranks, so that global draws agree.
+        equal_calls: every rank must call every module equally often, since their parameters are sharded.
     """
 
     processes: Processes
@@ -46,6 +47,7 @@ class RankExchange:
     gather_gradient: GatherGradient
     negatives: Literal["global", "local"]
     generator: torch.Generator
+    equal_calls: bool = False
 
     def gather_features(self, whole: Whole, *features: Tensor) -> tuple[Tensor, ...]:
         """Gather features [B, E] of all ranks in the row order of a run of one rank: [W, E]."""
