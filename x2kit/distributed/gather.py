@@ -16,11 +16,13 @@ Every rank then has the loss of the whole batch. The gradient of its own rows is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from x2kit.errors import ShapeError
 
@@ -28,7 +30,10 @@ GatherGradient = Literal["exact", "official"]
 
 
 def gather_over_processes(
-    *rows: Tensor, gradient: GatherGradient = "exact", processes: distributed.ProcessGroup | None = None
+    *rows: Tensor,
+    gradient: GatherGradient = "exact",
+    processes: distributed.ProcessGroup | None = None,
+    counts: Sequence[int] | None = None,
 ) -> tuple[Tensor, ...]:
     """Concatenate the rows of all ranks in rank order; return the tensors themselves without other ranks.
 
@@ -40,6 +45,7 @@ def gather_over_processes(
             get no gradient.
         gradient: `exact` or `official`, see the module.
         processes: the process group; by default the one of `torch.distributed`.
+        counts: B of each rank; by default the ranks exchange them, which waits for the device.
     Returns: one tensor [sum of all B, ...] for each input.
     Raises: ShapeError if the tensors differ in B.
     """
@@ -47,49 +53,77 @@ def gather_over_processes(
         raise ShapeError(f"tensors to gather must have equally many rows, found {[len(t) for t in rows]}")
     if not rows or not distributed.is_initialized() or distributed.get_world_size(processes) == 1:
         return rows
-    gathered: tuple[Tensor, ...] = _Gather.apply(gradient, processes, *rows)  # type: ignore[no-untyped-call]
+    counts = _row_counts(rows[0], processes) if counts is None else list(counts)
+    gathered: tuple[Tensor, ...] = _Gather.apply(gradient, processes, counts, *rows)  # type: ignore[no-untyped-call]
     return gathered
 
 
+def as_bytes(rows: Tensor) -> Tensor:
+    """View rows [B, ...] as [B, bytes] uint8: not every backend sends every dtype."""
+    return rows.reshape(len(rows), rows.shape[1:].numel()).contiguous().view(torch.uint8)
+
+
+def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Split rows [B, bytes] uint8 into tensors [B, ...] with the dtypes and further dimensions of `like`."""
+    sizes = [each.shape[1:].numel() * each.element_size() for each in like]
+    parts = torch.split(packed, sizes, 1)
+    return [
+        part.contiguous().view(each.dtype).view(len(packed), *each.shape[1:])
+        for part, each in zip(parts, like, strict=True)
+    ]
+
+
 class _Gather(torch.autograd.Function):
-    """Gather all tensors in one graph node, so that every rank communicates in the same order."""
+    """Gather all tensors in one message, so that every rank communicates in the same order."""
 
     @staticmethod
     def forward(
-        ctx: Any, gradient: GatherGradient, group: distributed.ProcessGroup | None, *rows: Tensor
+        ctx: Any,
+        gradient: GatherGradient,
+        group: distributed.ProcessGroup | None,
+        counts: list[int],
+        *rows: Tensor,
     ) -> tuple[Tensor, ...]:
-        counts = _row_counts(rows[0], group)
         before = sum(counts[: distributed.get_rank(group)])
         ctx.gradient, ctx.group = gradient, group
         ctx.own = slice(before, before + len(rows[0]))
-        return tuple(_all_gather(tensor, counts, group) for tensor in rows)
+        packed = torch.cat([as_bytes(tensor) for tensor in rows], 1)
+        longest = max(counts)
+        padded = F.pad(packed, (0, 0, 0, longest - len(packed)))  # all_gather needs equal shapes
+        received = padded.new_empty(len(counts) * longest, padded.shape[1])
+        distributed.all_gather_into_tensor(received, padded, group=group)
+        parts = received.view(len(counts), longest, -1).unbind()
+        together = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        return tuple(unpack(together, rows))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *(_own_gradient(ctx, gradient) for gradient in gradients))
+        learned = [gradient for gradient in gradients if gradient.is_floating_point()]
+        if ctx.gradient == "exact":
+            learned = _summed(learned, ctx.group)
+        of_rows = iter(learned)
+        own = (next(of_rows)[ctx.own] if each.is_floating_point() else None for each in gradients)
+        return (None, None, None, *own)
 
 
-def _own_gradient(ctx: Any, gradient: Tensor) -> Tensor | None:
-    """Return the part of the gathered gradient that belongs to this rank's rows."""
-    if not gradient.is_floating_point():
-        return None
-    if ctx.gradient == "exact":
-        gradient = gradient.contiguous().clone()  # all_reduce writes in place; autograd may share its tensors
-        distributed.all_reduce(gradient, group=ctx.group)
-    return gradient[ctx.own]
+def _summed(gradients: Sequence[Tensor], group: distributed.ProcessGroup | None) -> list[Tensor]:
+    """Sum tensors [B, ...] over the ranks, with one message for each dtype."""
+    summed: dict[int, Tensor] = {}
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        alike = {number: each for number, each in enumerate(gradients) if each.dtype == dtype}
+        flat = torch.cat([each.flatten() for each in alike.values()])
+        distributed.all_reduce(flat, group=group)
+        parts = torch.split(flat, [each.numel() for each in alike.values()])
+        summed |= {
+            number: part.view_as(each) for (number, each), part in zip(alike.items(), parts, strict=True)
+        }
+    return [summed[number] for number in range(len(gradients))]
 
 
 def _row_counts(rows: Tensor, group: distributed.ProcessGroup | None) -> list[int]:
     own = torch.tensor([len(rows)], device=rows.device)
-    counts = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
-    distributed.all_gather(counts, own, group=group)
-    return torch.cat(counts).tolist()
-
-
-def _all_gather(rows: Tensor, counts: list[int], group: distributed.ProcessGroup | None) -> Tensor:
-    padded = rows.new_zeros((max(counts), *rows.shape[1:]))  # all_gather needs equal shapes
-    padded[: len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in counts]
-    distributed.all_gather(parts, padded, group=group)
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    counts = own.new_empty(distributed.get_world_size(group))
+    distributed.all_gather_into_tensor(counts, own, group=group)
+    found: list[int] = counts.tolist()
+    return found

@@ -276,7 +276,9 @@ def _to_device(texts: Texts, device: torch.device) -> Texts:
 
 def images_at(images: Tensor, place: int | tuple[int, ...]) -> Tensor:
     """Select from image indices [B, I] those at a place, [B], or at K places, [B, K]."""
-    return images[:, place if isinstance(place, int) else list(place)]
+    if isinstance(place, int):
+        return images[:, place]
+    return torch.stack([images[:, one] for one in place], 1)
 
 
 def encode_distinct(model: X2VLM, images: Sequence[Any]) -> VisionFeatures:

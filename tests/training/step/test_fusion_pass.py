@@ -24,8 +24,7 @@ def model() -> X2VLM:
     ).eval()
 
 
-@pytest.mark.parametrize("prune", [False, True])
-def test_a_pass_equals_separate_calls(model: X2VLM, prune: bool) -> None:
+def test_a_pass_equals_separate_calls(model: X2VLM) -> None:
     features = model.encode_images(torch.rand(4, 3, 16, 16))
     text = model.encode_texts(*model.tokenize(["a red dog", "a cat", "the sun and the moon"]))
     mask = torch.ones(text.shape[:2], dtype=torch.bool)
@@ -33,7 +32,7 @@ def test_a_pass_equals_separate_calls(model: X2VLM, prune: bool) -> None:
     two = image_context(features, torch.tensor([[0, 3], [3, 2], [2, 2]]))
     region = one._replace(mask=torch.rand(3, features.patches.shape[1]) < 0.7)
     contexts = {"one": one, "two": two, "region": region, "none": None}
-    step = FusionPass(prune=prune)
+    step = FusionPass()
     for name, context in contexts.items():
         step.add((name, "loss"), text, mask, context, summary=name == "two")
     fused = step.run(model, features)

@@ -57,6 +57,8 @@ class Whole(NamedTuple):
         image: [W] int64, the index of its image on that rank; -1 for texts.
         group: [W] int64, as in `PairedRows`.
         fused: the first `fused` of the W rows pass the fusion encoder.
+        num_rows, num_fused: number of rows of each rank, and of those that pass the fusion encoder.
+        num_images: number of images of each rank up to the last that a row of the stream has; 0 for texts.
     """
 
     numbers: Tensor
@@ -66,6 +68,9 @@ class Whole(NamedTuple):
     image: Tensor
     group: Tensor
     fused: int
+    num_rows: tuple[int, ...]
+    num_fused: tuple[int, ...]
+    num_images: tuple[int, ...]
 
 
 class PairedRows(NamedTuple):

@@ -275,6 +275,10 @@ class _RankCollator:
             self._outlines[rank].images[row] if self._outlines[rank].images else -1
             for rank, row in self._owners
         ]
+        num_fused, num_images = [0] * len(counts), [0] * len(counts)
+        for number, (rank, image) in enumerate(zip(ranks, images, strict=True)):
+            num_fused[rank] += number < self._fused
+            num_images[rank] = max(num_images[rank], image + 1)
         keys: list[Hashable | PairSample] = [
             self._outlines[rank].keys[row] if self._outlines[rank].keys else number
             for number, (rank, row) in enumerate(self._owners)
@@ -287,4 +291,7 @@ class _RankCollator:
             torch.tensor(images),
             group_numbers(keys),
             self._fused,
+            tuple(counts),
+            tuple(num_fused),
+            tuple(num_images),
         )

@@ -115,7 +115,7 @@ def meta_batch(image: ImageSpec, data: DataConfig) -> Batch:
 def meta_negatives(batch: Batch) -> dict[str, Negatives]:
     """Build hard negatives of the fused rows of each stream of pairs."""
     return {
-        name: Negatives(*[_ids(len(rows.group[: rows.fused]))] * 2)
+        name: Negatives(_ids(len(rows.group[: rows.fused])), _ids(len(rows.group[: rows.fused])))
         for name, rows in batch.streams.items()
         if not isinstance(rows, TextRows | TaskRows)
     }

@@ -31,11 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x2kit.data.pipeline.batch import Batch, PairedRows
+from x2kit.data.pipeline.batch import Batch, PairedRows, TaskRows
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
-from x2kit.plugin import VisionFeatures
+from x2kit.plugin import VisionFeatures, gather_rows
 from x2kit.plugin.tasks import Texts
+from x2kit.training.step.distinct_rows import distinct
 from x2kit.training.step.encoder_passes import StreamTexts, by_stream, encode_pieces, text_pieces, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
 from x2kit.training.step.gradient_cache import CachedForward, ForwardContext, Outputs
@@ -182,7 +183,7 @@ class _Step:
         losses, plans = self._contrastive(plans, features, negatives)
         remote = None
         if self.exchange is not None:
-            remote = RemoteRows(self.exchange, plans, features)
+            remote = RemoteRows(self.exchange, plans, features, self.metrics)
             plans, features = remote.plans, remote.features
         weights = self._start_fused(plans, losses)
         for part in range(self.parts):
@@ -269,11 +270,9 @@ class _Step:
         drawn: dict[str, StreamPlan] = {}
 
         def compute(model: X2VLM) -> Losses:
-            losses: Losses = {}
+            losses, plans_drawn = contrastive_losses(model, plans, negatives, self.exchange)
+            drawn.update(plans_drawn)
             for name, plan in plans.items():
-                losses[name], drawn[name] = contrastive_losses(
-                    model, plan, negatives.get(name), self.exchange
-                )
                 objectives = self.objectives.get(name, {})
                 losses[name] |= objective_losses(model, plan, features, objectives, self.exchange)
             return losses
@@ -308,9 +307,10 @@ class _Step:
         """Run the fusion pass of one part, with gradients, and add its losses to `losses`."""
         cuts = {name: self._cut(plan.fused) for name, plan in plans.items()}
         rows = {name: cut[number] for name, cut in cuts.items() if number < len(cut)}
+        plans, features = images_of_parts(plans, rows, features)
 
         def compute(model: X2VLM) -> Losses:
-            fusion = FusionPass(prune=True)
+            fusion = FusionPass()
             of_part: Losses = {}
             for name, part in rows.items():
                 add_rows(fusion, name, plans[name], features, part)
@@ -355,6 +355,41 @@ def _rows_of_part(rows: PairedRows, part: slice) -> PairedRows:
         mask = None if regions.mask is None else regions.mask[part]
         regions = regions._replace(bbox=regions.bbox[part], whole=regions.whole[part], mask=mask)
     return rows._replace(images=rows.images[part], regions=regions)
+
+
+def images_of_parts(
+    plans: Mapping[str, StreamPlan], parts: Mapping[str, slice], features: VisionFeatures | None
+) -> tuple[dict[str, StreamPlan], VisionFeatures | None]:
+    """Restrict the images to those that parts of the fused rows attend to, with their numbers in the rows.
+
+    Numbers of other rows become meaningless.
+
+    Args:
+        plans: by stream.
+        parts: of the fused rows, by stream; streams without one take no part.
+        features: of the images of all rows.
+    """
+    needed = [images for name, part in parts.items() for images in _images_of_part(plans[name], part)]
+    found = None if features is None or not needed else distinct(torch.cat(needed), len(features.patches))
+    if features is None or found is None or len(found.rows) == len(features.patches):
+        return dict(plans), features
+    restricted = dict(plans)
+    for name in parts:
+        rows = plans[name].rows
+        if isinstance(rows, PairedRows | TaskRows):
+            images = found.places[rows.images]
+            restricted[name] = plans[name]._replace(rows=rows._replace(images=images))
+    summary, patches = (gather_rows(each, found.rows) for each in (features.summary, features.patches))
+    return restricted, VisionFeatures(summary, patches, features.grid)
+
+
+def _images_of_part(plan: StreamPlan, part: slice) -> list[Tensor]:
+    """List the images of a part of the fused rows and of its negatives, [n] each."""
+    if not isinstance(plan.rows, PairedRows | TaskRows):
+        return []
+    images = plan.rows.images
+    drawn = [] if plan.negatives is None else [images[plan.negatives.image[part]]]
+    return [images[part].flatten(), *drawn]
 
 
 def _share(plan: StreamPlan, loss: str, part: slice) -> Tensor:

@@ -5,14 +5,13 @@ R rows, L text tokens, N context tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from x2kit.model import X2VLM
-from x2kit.plugin import Context, VisionFeatures, gather_rows
+from x2kit.plugin import Context, VisionFeatures
 
 Key = tuple[str, str]
 """Stream and loss."""
@@ -29,15 +28,10 @@ class _Piece(NamedTuple):
 
 
 class FusionPass:
-    """Collect rows, then call the fusion encoder once per padded length and kind of context.
+    """Collect rows, then call the fusion encoder once per padded length and kind of context."""
 
-    Args:
-        prune: prepare only the contexts that a row attends to. This synchronises the device.
-    """
-
-    def __init__(self, prune: bool = False) -> None:
+    def __init__(self) -> None:
         self._pieces: list[_Piece] = []
-        self._prune = prune
 
     def add(
         self, key: Key, text: Tensor, mask: Tensor, context: Context | None, summary: bool = False
@@ -56,11 +50,8 @@ class FusionPass:
 
     def run(self, model: X2VLM, features: VisionFeatures | None) -> dict[Key, Tensor]:
         """Fuse all added rows. Returns: [R, L, D] for each key."""
-        pieces = self._pieces
-        if self._prune:
-            pieces, features = _prune_contexts(pieces, features)
         groups: dict[tuple[object, ...], list[_Piece]] = {}
-        for piece in pieces:
+        for piece in self._pieces:
             groups.setdefault((piece.text.shape[1], piece.mask.ndim, *_kind(piece)), []).append(piece)
         fused: dict[Key, Tensor] = {}
         patches = None
@@ -89,28 +80,6 @@ def _kind(piece: _Piece) -> tuple[object, ...]:
 
 def _of_images(piece: _Piece) -> bool:
     return piece.context is not None and piece.context.lead is not None
-
-
-def _prune_contexts(
-    pieces: list[_Piece], features: VisionFeatures | None
-) -> tuple[list[_Piece], VisionFeatures | None]:
-    """Restrict the contexts to the images and texts that any row attends to."""
-    of_images = [piece.context.rows for piece in pieces if piece.context is not None and _of_images(piece)]
-    image_rows: Iterator[Tensor] = iter([])
-    if features is not None and of_images:
-        used, found = torch.unique(torch.cat([rows.flatten() for rows in of_images]), return_inverse=True)
-        image_rows = iter(torch.split(found, [rows.numel() for rows in of_images]))
-        features = VisionFeatures(features.summary, gather_rows(features.patches, used), features.grid)
-    pruned = []
-    for piece in pieces:
-        context = piece.context
-        if context is not None and _of_images(piece):
-            context = context._replace(rows=next(image_rows).view_as(context.rows))
-        elif context is not None:
-            used, rows = torch.unique(context.rows, return_inverse=True)
-            context = context._replace(tokens=gather_rows(context.tokens, used), rows=rows)
-        pruned.append(piece._replace(context=context))
-    return pruned, features
 
 
 def _join(pieces: list[_Piece], patches: Context | None) -> Context | None:

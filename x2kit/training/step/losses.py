@@ -13,13 +13,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TaskRows, TextRows
+from x2kit.data.pipeline.batch import Batch, PairedRows, ParallelRows, TaskRows, TextRows, Whole
 from x2kit.model import X2VLM
 from x2kit.objectives import bbox_loss, contrastive_logits, giou_loss, itc_loss, itm_loss, mlm_loss
 from x2kit.plugin import Context, VisionFeatures, gather_rows
+from x2kit.training.step.distinct_rows import distinct
 from x2kit.training.step.encoder_passes import text_pass, vision_pass
 from x2kit.training.step.fusion_pass import FusionPass
-from x2kit.training.step.hard_negatives import draw, draw_over_ranks, with_remote_negatives
+from x2kit.training.step.hard_negatives import draw, draw_over_ranks, exchange_negatives
 from x2kit.training.step.metrics import StepMetrics
 from x2kit.training.step.objectives import Objectives, objective_losses
 from x2kit.training.step.plan import (
@@ -66,20 +67,20 @@ def step_losses(
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
     encoded = text_pass(model, batch.streams, needs_masked(batch.streams, active))
-    fusion = FusionPass()
-    losses: Losses = {}
     plans: dict[str, StreamPlan] = {}
     for name, rows in batch.streams.items():
         image = image_context(model, name, rows, features)
         task = (tasks or {}).get(name)
         rows = with_chosen_images(model, name, task, rows, features)
-        plan = StreamPlan(rows, active.get(name, ()), encoded[name], image, task=task)
-        losses[name], plan = contrastive_losses(model, plan, (negatives or {}).get(name), exchange)
+        plans[name] = StreamPlan(rows, active.get(name, ()), encoded[name], image, task=task)
+    losses, plans = contrastive_losses(model, plans, negatives, exchange)
+    for name, plan in plans.items():
         losses[name] |= objective_losses(model, plan, features, (objectives or {}).get(name, {}), exchange)
-        if exchange is not None:
-            plan, features = with_remote_negatives(exchange, plan, features)
+    if exchange is not None:
+        plans, features = exchange_negatives(exchange, plans, features, metrics)
+    fusion = FusionPass()
+    for name, plan in plans.items():
         add_rows(fusion, name, plan, features)
-        plans[name] = plan
     fused = fusion.run(model, features)
     for name, plan in plans.items():
         losses[name] |= fused_losses(model, name, plan, fused, features, metrics=metrics)
@@ -87,38 +88,61 @@ def step_losses(
 
 
 def contrastive_losses(
-    model: X2VLM, plan: StreamPlan, negatives: Negatives | None = None, exchange: RankExchange | None = None
-) -> tuple[dict[str, Tensor], StreamPlan]:
-    """Compute the contrastive loss and draw hard negatives, each if it is needed.
+    model: X2VLM,
+    plans: Mapping[str, StreamPlan],
+    negatives: Mapping[str, Negatives] | None = None,
+    exchange: RankExchange | None = None,
+) -> tuple[Losses, dict[str, StreamPlan]]:
+    """Compute the contrastive losses and draw hard negatives, each if it is needed.
 
     In parallel text the first text takes the place of the image (CCLM, arXiv:2206.00621, section 3).
 
     Args:
-        negatives: instead of drawn ones.
+        plans: by stream.
+        negatives: by stream, instead of drawn ones.
         exchange: see `step_losses`.
-    Returns: losses by name, and the plan with its negatives.
+    Returns: losses by stream and name, and the plans with their negatives.
     """
-    rows = plan.rows
-    names = [loss for loss in plan.on if loss in CONTRASTIVE]
-    matching = any(loss in MATCHING for loss in plan.on)
-    if isinstance(rows, TextRows | TaskRows) or not (names or matching):
-        return {}, plan
+    projected = {
+        name: found for name, plan in plans.items() if (found := _projected(model, plan)) is not None
+    }
+    wholes: dict[str, Whole] = {}
+    compared = {name: features for name, (features, _) in projected.items()}
+    if exchange is not None:
+        wholes = {name: whole for name in projected if (whole := plans[name].whole) is not None}
+        gathered = exchange.gather_features(list(wholes.values()), [compared[name] for name in wholes])
+        compared |= dict(zip(wholes, gathered, strict=True))
+    losses: Losses = {name: {} for name in plans}
+    drawn = dict(plans)
+    for name, (features, temperature) in projected.items():
+        rows, on = plans[name].rows, plans[name].on
+        assert isinstance(rows, PairedRows | ParallelRows)
+        group = wholes[name].group if name in wholes else rows.group
+        logits = contrastive_logits(*compared[name], temperature)
+        losses[name] = {loss: itc_loss(logits, group) for loss in on if loss in CONTRASTIVE}
+        if not any(loss in MATCHING for loss in on):
+            continue
+        chosen = (negatives or {}).get(name)
+        if exchange is not None and name in wholes:
+            chosen = draw_over_ranks(exchange, wholes[name], plans[name].fused, logits, features, temperature)
+        drawn[name] = plans[name]._replace(negatives=chosen or draw(logits, group, rows.fused))
+    return losses, drawn
+
+
+def _projected(model: X2VLM, plan: StreamPlan) -> tuple[tuple[Tensor, Tensor], Tensor] | None:
+    """Project the images (or first texts) and texts of a stream; None if no loss needs their similarities.
+
+    Returns: two tensors [B, E], and the temperature.
+    """
+    if isinstance(plan.rows, TextRows | TaskRows):
+        return None
+    if not any(loss in CONTRASTIVE or loss in MATCHING for loss in plan.on):
+        return None
     if plan.image is None:
         first, second = map(model.project_texts, plan.texts.clean)
-        temperature = model.text_temperature
-    else:
-        first = model.project_images(plan.image.summary)
-        second, temperature = model.project_texts(plan.texts.clean[0]), model.temperature
-    whole, local, group = rows.whole, (first, second), rows.group
-    if exchange is not None and whole is not None:
-        (first, second), group = exchange.gather_features(whole, first, second), whole.group
-    logits = contrastive_logits(first, second, temperature)
-    losses: dict[str, Tensor] = {name: itc_loss(logits, group) for name in names}
-    if matching:
-        if exchange is not None and whole is not None:
-            negatives = draw_over_ranks(exchange, whole, plan.fused, logits, local, temperature)
-        plan = plan._replace(negatives=negatives or draw(logits, group, rows.fused))
-    return losses, plan
+        return (first, second), model.text_temperature
+    images = model.project_images(plan.image.summary)
+    return (images, model.project_texts(plan.texts.clean[0])), model.temperature
 
 
 def add_rows(
@@ -178,13 +202,23 @@ def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, plan: Strea
     first, second = texts.clean
     if plan.negatives is not None:
         of_first, text = _matching_rows(plan.negatives, part)
-        context = Context(first, of_first, rows.first.mask[of_first], None)
+        context = _text_context(first, rows.first.mask, of_first, plan.negatives.image[part])
         fusion.add((name, "ttm"), gather_rows(second, text), rows.second.mask[text], context, summary=True)
     if "tlm" in plan.on and texts.masked is not None and texts.masked_mask is not None:
         # The masked first text attends to the clean second one, as in the official code.
         own = _row_numbers(texts.masked, part)
-        context = Context(second, own, rows.second.mask[own], None)
+        some = slice(*part.indices(len(texts.masked)))
+        context = Context(second[some], own - some.start, rows.second.mask[some], None)
         fusion.add((name, "tlm"), texts.masked[part], texts.masked_mask[part], context)
+
+
+def _text_context(tokens: Tensor, mask: Tensor, rows: Tensor, negatives: Tensor) -> Context:
+    """Build the context of matching rows [3B] of texts, of which at most 2B differ: own ones and `negatives` [B]."""
+    own = rows[: len(negatives)]
+    found = distinct(torch.cat([own, negatives]), len(tokens))
+    if len(found.rows) == len(tokens):
+        return Context(tokens, rows, mask[rows], None)
+    return Context(gather_rows(tokens, found.rows), found.places[rows], mask[rows], None)
 
 
 def _matching_rows(negatives: Negatives, part: slice) -> tuple[Tensor, Tensor]:

@@ -107,9 +107,8 @@ def objective_losses(
             if rows or over == "pairs"
             else given.second.sum()
         )
-        if over == "rows" and exchange is not None:
-            count = torch.tensor(rows, device=given.second.device)
-            loss = loss * exchange.loss_weights({("", name): count})["", name].to(loss.dtype)
+        if over == "rows" and exchange is not None and plan.whole is not None:
+            loss = loss * exchange.row_weight(plan.whole)
         losses[name] = loss
     return losses
 
@@ -128,7 +127,7 @@ def _features(
         masks, temperature = [rows.first.mask, rows.second.mask], model.text_temperature
     group = rows.group
     if exchange is not None and rows.whole is not None:
-        first, second = exchange.gather_features(rows.whole, first, second)
+        ((first, second),) = exchange.gather_features([rows.whole], [(first, second)])
         group = rows.whole.group
     inputs = StreamFeatures(first, second, group, temperature, list(map(EncodedTexts, texts, masks)))
     if not isinstance(rows, PairedRows) or plan.image is None:

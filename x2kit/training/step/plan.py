@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.config import LossName
-from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Rows, TaskRows, TextRows
+from x2kit.data.pipeline.batch import MaskedTexts, PairedRows, ParallelRows, Rows, TaskRows, TextRows, Whole
 from x2kit.errors import ShapeError
 from x2kit.model import X2VLM
 from x2kit.objectives.masked_language import IGNORED
@@ -39,11 +39,15 @@ class Negatives(NamedTuple):
         image: [B] int64, the row whose image (or first text) is the negative of each text.
         text: [B] int64, the row whose text is the negative of each image.
         valid: [3B] bool, which matching rows count: positives, image negatives, text negatives; None for all.
+        of_ranks: the image and text negatives of the fused rows of all ranks, [F] each, as numbers in the whole batch;
+            None if they are drawn from the rows of one rank. Then `image` and `text` are such numbers as well, until
+            the rows are exchanged.
     """
 
     image: Tensor
     text: Tensor
     valid: Tensor | None = None
+    of_ranks: tuple[Tensor, Tensor] | None = None
 
 
 class ImageContext(NamedTuple):
@@ -85,6 +89,11 @@ class StreamPlan(NamedTuple):
         if isinstance(self.rows, TaskRows):
             return None
         return self.rows.masked_first if isinstance(self.rows, ParallelRows) else self.rows.masked
+
+    @property
+    def whole(self) -> Whole | None:
+        """The rows of all ranks; None in a run of one, and for rows that are not compared."""
+        return None if isinstance(self.rows, TextRows | TaskRows) else self.rows.whole
 
     @property
     def fused(self) -> int:

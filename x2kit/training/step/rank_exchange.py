@@ -3,18 +3,21 @@
 Each rank encodes its own rows. Between the encoders and the losses, the ranks
 
 - gather the projected features of all rows for the contrastive loss;
-- fetch hard negatives that another rank encoded, whose gradients return by the same path;
+- send hard negatives to the ranks that drew them, whose gradients return by the same path;
 - weight their mean of every other loss by their share of the rows that count.
 
 DDP or FSDP2 then averages the gradients over the ranks. As the weights sum to the number of ranks, the average is the
 gradient of the whole batch, and the mean of the ranks' losses its loss.
 
-B rows of one rank, W rows of all ranks, n rows to fetch, m rows to send.
+No message has a size that depends on values, so the host never waits for the device: the loader knows the rows of all
+ranks, every rank draws the negatives of all, and each pair of ranks exchanges tables of `capacity` rows.
+
+B rows of one rank, W rows of all ranks, R ranks, C capacity, n rows that a rank needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -24,9 +27,26 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from x2kit.data.pipeline.batch import Whole
+from x2kit.distributed.gather import as_bytes, gather_over_processes, unpack
 from x2kit.distributed.processes import Processes
-from x2kit.objectives import GatherGradient, gather_over_processes
-from x2kit.plugin import VisionFeatures
+from x2kit.objectives import GatherGradient
+from x2kit.training.step.distinct_rows import distinct_rows, marked
+
+HEADROOM, SPARE = 4, 8
+"""Capacity is `HEADROOM` times the mean number of rows that a rank needs of another, and `SPARE` rows more."""
+
+
+def capacity(num_fused: Sequence[int], num_rows: Sequence[int]) -> int:
+    """Return C, the rows that a rank sends to each other rank; equal for all pairs of ranks.
+
+    Up to four ranks every negative fits, as a rank draws no more of them than it has fused rows.
+
+    Args:
+        num_fused: draws of each rank.
+        num_rows: rows of each rank that can be drawn.
+    """
+    most = max(num_fused)
+    return min(most, max(num_rows), HEADROOM * -(-most // len(num_fused)) + SPARE)
 
 
 @dataclass(frozen=True)
@@ -49,10 +69,34 @@ class RankExchange:
     generator: torch.Generator
     equal_calls: bool = False
 
-    def gather_features(self, whole: Whole, *features: Tensor) -> tuple[Tensor, ...]:
-        """Gather features [B, E] of all ranks in the row order of a run of one rank: [W, E]."""
-        gathered = gather_over_processes(*features, gradient=self.gather_gradient, processes=self.tensors)
-        return tuple(tensor.index_select(0, whole.order) for tensor in gathered)
+    def gather_features(
+        self, wholes: Sequence[Whole], features: Sequence[tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Gather the features of all ranks, in one message for all streams.
+
+        Args:
+            wholes: of each stream.
+            features: two tensors [B, E] of each stream, of this rank's rows; E and the dtype are equal in all.
+        Returns: two tensors [W, E] for each stream, in the row order of a run of one rank.
+        """
+        if not wholes:
+            return []
+        own = torch.cat([torch.cat(pair, 1) for pair in features])
+        counts = [sum(of_rank) for of_rank in zip(*(whole.num_rows for whole in wholes), strict=True)]
+        (gathered,) = gather_over_processes(
+            own, gradient=self.gather_gradient, processes=self.tensors, counts=counts
+        )
+        sizes = [whole.num_rows[rank] for rank in range(len(counts)) for whole in wholes]
+        parts = torch.split(gathered, sizes)
+        return [
+            self._halves(torch.cat(parts[number :: len(wholes)]).index_select(0, whole.order))
+            for number, whole in enumerate(wholes)
+        ]
+
+    @staticmethod
+    def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = rows.chunk(2, 1)
+        return first, second
 
     def loss_weights(self, counts: Mapping[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
         """Compute the factor of this rank's mean of each loss; 0 where the rank has no row.
@@ -65,127 +109,178 @@ class RankExchange:
         local = torch.stack([count.double() for count in counts.values()])
         total = local.clone()
         distributed.all_reduce(total, group=self.tensors)
-        return dict(zip(counts, local * self.processes.count / total.clamp_min(1), strict=True))
+        weights = (local * self.processes.count / total.clamp_min(1)).unbind()
+        return dict(zip(counts, weights, strict=True))
 
-    def request(self, rank: Tensor, row: Tensor) -> RowRequest:
-        """Ask other ranks for rows.
+    def row_weight(self, whole: Whole) -> float:
+        """Return the factor of this rank's mean over all its rows of a stream."""
+        return whole.num_rows[self.processes.rank] * self.processes.count / sum(whole.num_rows)
+
+    def route(self, draws: Sequence[Draws], num_rows: int) -> Route:
+        """Find which rows of a table to send, and where the needed rows arrive; no message is sent.
 
         Args:
-            rank: [n] int64, the owner of each row.
-            row: [n] int64, the row's number on its owner.
+            draws: rows of the table that each rank needs, by any number of streams.
+            num_rows: B, rows of the table on this rank.
         """
-        order = rank.argsort(stable=True)
-        wanted = torch.bincount(rank, minlength=self.processes.count).cpu()
-        requested = torch.empty_like(wanted)
-        # Row numbers go over gloo, in CPU memory, like all messages.
-        distributed.all_to_all_single(requested, wanted, group=self.processes.messages)
-        receive, send = wanted.tolist(), requested.tolist()
-        rows = torch.empty(sum(send), dtype=torch.int64)
-        distributed.all_to_all_single(rows, row[order].cpu(), send, receive, group=self.processes.messages)
-        positions = torch.empty_like(order)
-        positions[order] = torch.arange(len(order), device=order.device)
-        return RowRequest(rows.to(row.device), positions, send, receive, self.tensors)
+        rank, others = self.processes.rank, self.processes.count - 1
+        fused = [sum(counts) for counts in zip(*(each.num_fused for each in draws), strict=True)]
+        rows = [max(counts) for counts in zip(*(each.num_rows for each in draws), strict=True)]
+        size, width = capacity(fused, rows), max(rows)
+        receiver, owner, row = (torch.cat(each) for each in zip(*(each[:3] for each in draws), strict=True))
+        sends = marked(
+            _pair(receiver, rank) * num_rows + row, others * num_rows, (owner == rank) & (receiver != rank)
+        )
+        sent = distinct_rows(sends.view(others, num_rows), size).rows
+        # Both ends list the rows of a pair in ascending order, so they agree without a message.
+        needed = (receiver == rank) & (owner != rank)
+        numbers = _pair(owner, rank) * width + row
+        wanted = marked(numbers, others * width, needed)
+        places = distinct_rows(wanted.view(others, width), size).places
+        arrives = wanted.view(others, width) & (places < size)
+        start = torch.arange(others, device=places.device)[:, None] * size
+        remote = sum(count for other, count in enumerate(rows) if other != rank)
+        kept = distinct_rows(arrives.view(1, -1), min(fused[rank], remote))
+        return Route(
+            sent.flatten(),
+            (start + places).flatten().clamp_min(0).index_select(0, kept.rows[0]),
+            kept.places[0],
+            arrives.flatten(),
+            rank,
+            num_rows,
+            width,
+            size == min(max(fused), width),
+        )
+
+    def send(self, tables: Sequence[tuple[Route, Tensor]]) -> list[Tensor]:
+        """Send rows of tables to the ranks that need them, in one message for all tables.
+
+        Args:
+            tables: [B, ...] each, with its route; the same number on all ranks.
+        Returns: the rows [n, ...] of each table that other ranks sent, see `Route`.
+        """
+        routes = [route for route, _ in tables]
+        sent: tuple[Tensor, ...] = _Send.apply(self, routes, *(table for _, table in tables))  # type: ignore[no-untyped-call]
+        return list(sent)
+
+    def exchange(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        """Exchange blocks [(R - 1) * C, ...] by one all-to-all: C rows for each other rank, in rank order."""
+        others, rank = self.processes.count - 1, self.processes.rank
+        packed = torch.cat([as_bytes(block).view(others, -1) for block in blocks], 1)
+        received = torch.empty_like(packed)
+        splits = [int(other != rank) for other in range(others + 1)]
+        distributed.all_to_all_single(received, packed, splits, splits, group=self.tensors)
+        like = [block.view(others, -1, *block.shape[1:]) for block in blocks]
+        return [part.view(block.shape) for part, block in zip(unpack(received, like), blocks, strict=True)]
 
 
-class RowRequest(NamedTuple):
-    """Rows that each rank sends and receives.
+def _pair(ranks: Tensor, rank: int) -> Tensor:
+    """Number the other ranks from 0, leaving out `rank`."""
+    return ranks - (ranks > rank).long()
+
+
+class Draws(NamedTuple):
+    """Rows that the ranks need of a table that each of them has.
 
     Attributes:
-        rows: [m] int64, local rows that other ranks requested, by rank.
-        positions: [n] int64, the position of each requested row among those received, which are by rank.
-        send, receive: numbers of rows to and from each rank.
-        group: of the tensor messages.
+        receiver: [F] int64, the rank that needs a row; F rows of all ranks, in one order on all ranks.
+        owner: [F] int64, the rank that has it.
+        row: [F] int64, its number there.
+        num_fused: rows that each rank needs, with repetitions.
+        num_rows: rows of each rank's table.
+    """
+
+    receiver: Tensor
+    owner: Tensor
+    row: Tensor
+    num_fused: Sequence[int]
+    num_rows: Sequence[int]
+
+
+class Route(NamedTuple):
+    """Rows of a table that one rank sends and receives.
+
+    Attributes:
+        sent: [(R - 1) * C] int64, own rows for each other rank in rank order; row 0 fills up.
+        kept: [n] int64, those of the (R - 1) * C received rows that are kept; n is known to the host.
+        places: [(R - 1) * width] int64, the place among the kept rows of each row of the other ranks.
+        arrives: [(R - 1) * width] bool, whether a row is needed here and within the capacity.
+        rank: this one.
+        num_rows: B, rows of the table on this rank.
+        width: most rows of a rank.
+        complete: whether all needed rows fit, whatever is drawn.
+    """
+
+    sent: Tensor
+    kept: Tensor
+    places: Tensor
+    arrives: Tensor
+    rank: int
+    num_rows: int
+    width: int
+    complete: bool
+
+    def find(self, owner: Tensor, row: Tensor) -> Found:
+        """Find rows in this rank's table followed by the kept ones.
+
+        Args:
+            owner: [n] int64, the rank of each row.
+            row: [n] int64, its number there.
+        """
+        own = owner == self.rank
+        number = torch.where(own, 0, _pair(owner, self.rank) * self.width + row)
+        arrives = own | self.arrives.index_select(0, number)
+        remote = self.num_rows + self.places.index_select(0, number)
+        return Found(torch.where(own, row, torch.where(arrives, remote, 0)), arrives)
+
+
+class Found(NamedTuple):
+    """Places of needed rows.
+
+    Attributes:
+        rows: [n] int64, rows of the table; 0 for those that did not arrive.
+        arrives: [n] bool, False for rows above the capacity.
     """
 
     rows: Tensor
-    positions: Tensor
-    send: list[int]
-    receive: list[int]
-    group: ProcessGroup
-
-    def fetch(self, table: Tensor) -> Tensor:
-        """Fetch the requested rows of a table that every rank has: [B, ...] to [n, ...]."""
-        if not table.is_floating_point():
-            return _all_to_all(table[self.rows], self.receive, self.send, self.group)[self.positions]
-        fetched: Tensor = _Fetch.apply(table, self)  # type: ignore[no-untyped-call]
-        return fetched
+    arrives: Tensor
 
 
-class _Fetch(torch.autograd.Function):
+class _Send(torch.autograd.Function):
+    """Send the rows of all tables in one graph node, so that every rank communicates in the same order."""
+
     @staticmethod
-    def forward(ctx: Any, table: Tensor, request: RowRequest) -> Tensor:
-        ctx.request, ctx.num_rows = request, len(table)
-        sent = table.index_select(0, request.rows)
-        received = _all_to_all(sent, request.receive, request.send, request.group)
-        return received.index_select(0, request.positions)
+    def forward(ctx: Any, exchange: RankExchange, routes: list[Route], *tables: Tensor) -> tuple[Tensor, ...]:
+        ctx.exchange, ctx.routes, ctx.counts = exchange, routes, [len(table) for table in tables]
+        blocks = [_rows(table, route.sent) for table, route in zip(tables, routes, strict=True)]
+        received = exchange.exchange(blocks)
+        kept = tuple(rows.index_select(0, route.kept) for rows, route in zip(received, routes, strict=True))
+        ctx.mark_non_differentiable(*(rows for rows in kept if not rows.is_floating_point()))
+        return kept
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        request = ctx.request
-        sent = torch.empty_like(gradient).index_copy_(0, request.positions, gradient)
-        received = _all_to_all(sent, request.send, request.receive, request.group)
-        of_table = gradient.new_zeros((ctx.num_rows, *gradient.shape[1:]))
-        return of_table.index_add_(0, request.rows, received), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        learned = [number for number, each in enumerate(gradients) if each.is_floating_point()]
+        blocks = [
+            _scattered(gradients[number], ctx.routes[number].kept, len(ctx.routes[number].sent))
+            for number in learned
+        ]
+        received = ctx.exchange.exchange(blocks)
+        of_tables: list[Tensor | None] = [None] * len(gradients)
+        for number, rows in zip(learned, received, strict=True):
+            if ctx.counts[number]:
+                of_tables[number] = _scattered(rows, ctx.routes[number].sent, ctx.counts[number])
+            else:
+                of_tables[number] = rows.new_zeros((0, *rows.shape[1:]))
+        return (None, None, *of_tables)
 
 
-def _all_to_all(rows: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
-    """Send rows ordered by receiver; return rows ordered by sender."""
-    received = rows.new_empty((sum(receive), *rows.shape[1:]))
-    # As bytes: not every backend supports every dtype.
-    distributed.all_to_all_single(_bytes(received), _bytes(rows.contiguous()), receive, send, group=group)
-    return received
+def _rows(table: Tensor, rows: Tensor) -> Tensor:
+    """Select rows; zeros from a table without rows."""
+    return table.index_select(0, rows) if len(table) else table.new_zeros((len(rows), *table.shape[1:]))
 
 
-def _bytes(rows: Tensor) -> Tensor:
-    """View [B, ...] as [B, bytes], in the same memory."""
-    return rows.reshape(len(rows), rows.shape[1:].numel()).view(torch.uint8)
-
-
-class FetchedRows(NamedTuple):
-    """Tables of a stream with remote rows behind local ones.
-
-    Attributes:
-        tables: [B + n, ...] each, in the order given.
-        positions: [W] int64, the row in the tables of each row of the whole batch; -1 if it was not fetched.
-        remote: [n] int64, numbers in the whole batch of the fetched rows.
-    """
-
-    tables: list[Tensor]
-    positions: Tensor
-    remote: Tensor
-
-
-def fetch_rows(exchange: RankExchange, whole: Whole, needed: Tensor, tables: list[Tensor]) -> FetchedRows:
-    """Append the needed rows of other ranks to tables, each row once.
-
-    Args:
-        whole: of the stream.
-        needed: numbers in the whole batch; duplicates are allowed.
-        tables: [B, ...] each, local rows.
-    """
-    positions = torch.full_like(whole.rank, -1)
-    positions[whole.numbers] = torch.arange(len(whole.numbers), device=positions.device)
-    remote = torch.unique(needed[whole.rank[needed] != exchange.processes.rank])
-    positions[remote] = torch.arange(len(remote), device=positions.device) + len(whole.numbers)
-    request = exchange.request(whole.rank[remote], whole.row[remote])
-    return FetchedRows([torch.cat([table, request.fetch(table)]) for table in tables], positions, remote)
-
-
-def fetch_images(
-    exchange: RankExchange, whole: Whole, needed: Tensor, features: VisionFeatures
-) -> tuple[VisionFeatures, Tensor]:
-    """Append the images of rows of other ranks to features, each image once.
-
-    Args:
-        whole: of the stream.
-        needed: [n] numbers in the whole batch, all of other ranks.
-        features: [M] of local images, and of any fetched before.
-    Returns: features of more images, and the image of each needed row: [n] int64.
-    """
-    owners = torch.stack([whole.rank[needed], whole.image[needed]], 1)
-    distinct, image = torch.unique(owners, dim=0, return_inverse=True)
-    request = exchange.request(distinct[:, 0], distinct[:, 1])
-    summary = torch.cat([features.summary, request.fetch(features.summary)])
-    patches = torch.cat([features.patches, request.fetch(features.patches)])
-    return VisionFeatures(summary, patches, features.grid), image + len(features.patches)
+def _scattered(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """Sum rows [n, ...] by place into [count, ...]."""
+    return rows.new_zeros((count, *rows.shape[1:])).index_add_(0, places, rows)
