@@ -40,6 +40,7 @@ from x2kit.plugin import (
     IndexStats,
     ItemValues,
     Objective,
+    ParameterGroup,
     Prediction,
     Pretraining,
     PretrainingConfig,
@@ -65,10 +66,10 @@ from x2kit.plugin import (
     hookspecs,
 )
 from x2kit.plugin.choice import OnResume
-from x2kit.plugin.components import KINDS, ComponentConfig
+from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.loading.admission import hook_names
 from x2kit.plugin.loading.manager import load_plugins
-from x2kit.plugin.registry import Registered
+from x2kit.plugin.registry import KINDS, Registered
 from x2kit.recipe.catalogue import read_one, shipped
 from x2kit.recipe.changes import marked_keys
 from x2kit.recipe.keys import keys_of
@@ -88,6 +89,7 @@ PUBLIC = {
         "save_assets",
         "no_decay",
         "fresh",
+        "hidden_matrices",
     ),
     *("encode", "decode", "starts_word", "save", "log_frequencies", "to_json"),
     *("__len__", "__getitem__", "texts", "fingerprint"),
@@ -111,7 +113,7 @@ PUBLIC = {
     *("require_columns", "check_queries"),
 }
 """Methods of working objects that a plugin writes, overrides or calls."""
-WITH_DEFAULT = {"missing_heads", "build", "check", "run", "records", "scaled"}
+WITH_DEFAULT = {"missing_heads", "build", "check", "run", "records", "scaled", "state_size"}
 """Methods of settings that a plugin may override."""
 CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
     "vision": (
@@ -130,6 +132,7 @@ CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
         ),
     ),
     "objective": ("Objectives", (KINDS["objective"], Objective, StreamFeatures, EncodedTexts)),
+    "optimizer": ("Optimisers", (KINDS["optimizer"], ParameterGroup)),
     "reporter": ("Reporters", (KINDS["reporter"], Reporter, RunFacts)),
     "index": ("Indexes", (KINDS["index"], Index, IndexSpec, Rows, Hit, BuildReport, IndexStats)),
     "subcommand": ("Subcommands", (Subcommands,)),

@@ -101,6 +101,12 @@ class HuggingFaceDecoder(TextDecoder):
         }
         return {name: value for name, value in found.items() if name.rpartition(".")[0] not in mismatched}
 
+    def hidden_matrices(self) -> set[str]:
+        """Return those of the layers; the head gives logits."""
+        head = self.model.get_output_embeddings()
+        of_head = {id(parameter) for parameter in head.parameters()}
+        return {name for name in super().hidden_matrices() if id(self.get_parameter(name)) not in of_head}
+
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return OFFICIAL.of(self.state_dict())
 

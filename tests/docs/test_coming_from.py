@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from x2kit.cli import SUBCOMMANDS
-from x2kit.plugin.components import KINDS
 from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.registry import KINDS
 from x2kit.recipe.catalogue import folder, shipped
 from x2kit.recipe.schema import ROOT as RECIPE
 from x2kit.recipe.schema import SECTIONS, Component, Entries, Section, below

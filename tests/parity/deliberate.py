@@ -18,7 +18,7 @@ DELIBERATE: list[Deliberate] = [
     ),
     Deliberate(
         "AdamW is torch's",
-        "`training.update_rule: official`: ε beside √v before the bias correction, decay after the Adam step",
+        "`training.optimizer: OfficialAdamW`: ε beside √v before the bias correction, decay after the Adam step",
         "torch's is fused and is what its documentation and most papers mean; the losses of the recorded runs differ "
         "by up to 1e-4",
     ),

@@ -20,6 +20,7 @@ from x2kit.model import X2VLM
 from x2kit.tasks import ImageText, ParallelText, RegionText
 from x2kit.training import stepper as stepping
 from x2kit.training.config import TrainingConfig
+from x2kit.training.optim import AdamW, OfficialAdamW
 from x2kit.training.optim.optimizer import build_optimizer
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Active, Negatives
@@ -42,6 +43,7 @@ WEIGHT = {"image": "image_iter_perc", "region": "region_iter_perc", "para_text":
 """Recorded factor of a stream's losses."""
 NEGATIVES = {"image": "", "region": "region_", "para_text": ""}
 """Prefix of a stream's recorded negatives."""
+RULES = {"torch": AdamW, "official": OfficialAdamW}
 RATES = {"lr", "lr_mult", "vision_lr", "text_lr", "cross_lr"}
 """Settings that decide which groups there are."""
 
@@ -64,9 +66,7 @@ def training_config(recording: Recording, settings: Mapping[str, Any], rule: str
         warmup=settings["warmup"],
         schedule=settings["schedule"],
         clip_norm=settings["clip"],
-        betas=settings["betas"],
-        eps=settings["eps"],
-        update_rule=rule,  # type: ignore[arg-type]
+        optimizer=RULES[rule](betas=settings["betas"], eps=settings["eps"]),
     )
 
 

@@ -19,7 +19,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "training.lr": (0, "be greater than 0, found 0"),
     "training.warmup": (-0.5, "be greater than or equal to 0, found -0.5"),
     "training.compile": ("perhaps", 'be true or false, found "perhaps"'),
-    "training.betas": (0.9, "be a list, found 0.9"),
+    "training.optimizer.betas": (0.9, "be a list, found 0.9"),
     "data.max_bad_share": (1.5, "be less than or equal to 1, found 1.5"),
     "data.streams.images.languages": ([3], "be a string, found 3"),
     "data.streams.images.transform": (3, "be a mapping, found 3"),

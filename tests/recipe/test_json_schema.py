@@ -41,7 +41,7 @@ RIGHT = {
     "no pivot": ("pivot: en", "pivot: null"),
     "no evaluation": ("evaluation:\n  source: Scenes\n  tasks:\n    retrieval: Rank\n", ""),
     "a number without a point where one with a point is expected": ("lr: 1e-4", "lr: 1"),
-    "a list for a pair": ("lr: 1e-4", "betas: [0.9, 0.999]"),
+    "a list for a pair": ("lr: 1e-4", "optimizer: {class_path: AdamW, init_args: {betas: [0.9, 0.999]}}"),
     "a base, which has what is missing here": ("description: a recipe for tests\n", "base: good.yaml\n"),
 }
 WRONG = {
@@ -57,7 +57,7 @@ WRONG = {
     "a number below its bound": ("steps: 10", "steps: -1"),
     "a fraction for a whole number": ("steps: 10", "steps: 10.5"),
     "no such choice": ("lr: 1e-4", "precision: bf61"),
-    "one value for a pair": ("lr: 1e-4", "betas: 0.9"),
+    "one value for a pair": ("lr: 1e-4", "optimizer: {class_path: AdamW, init_args: {betas: 0.9}}"),
     "no such task": ("class_path: ParallelText", "class_path: ParalelText"),
     "an unknown setting of an objective": (
         "init_args: {pivot: en}}\n",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from x2kit.recipe.merging import EMPTY, merge
+from x2kit.recipe.merging import EMPTY, merge, with_default_classes
 from x2kit.recipe.yaml_text import Place, node_of
 
 
@@ -22,12 +22,9 @@ BERT = {"class_path": "Bert", "init_args": {"pretrained": "bert-dir", "width": 6
 
 
 def test_mappings_merge_and_everything_else_replaces() -> None:
-    old = {"training": {"steps": 5, "betas": [0.9, 0.98]}, "plugins": ["a.py"]}
-    new = {"training": {"betas": [0.8, 0.9], "lr": 1.0}, "plugins": ["b.py"]}
-    assert laid_over(old, new) == {
-        "training": {"steps": 5, "betas": [0.8, 0.9], "lr": 1.0},
-        "plugins": ["b.py"],
-    }
+    old = {"training": {"steps": 5, "warmup": 2}, "plugins": ["a.py"]}
+    new = {"training": {"warmup": 3, "lr": 1.0}, "plugins": ["b.py"]}
+    assert laid_over(old, new) == {"training": {"steps": 5, "warmup": 3, "lr": 1.0}, "plugins": ["b.py"]}
 
 
 def test_another_class_starts_from_its_own_defaults() -> None:
@@ -166,3 +163,29 @@ def test_old_and_new_settings_of_a_stream_are_not_mixed() -> None:
         "task": {"class_path": "RegionText"},
         "max_regions": 3,  # an unknown key
     }
+
+
+def optimizer(*keys: dict[str, Any]) -> Any:
+    return laid_over(*({"training": each} for each in keys))["training"]["optimizer"]
+
+
+def test_keys_of_adamw_in_older_recipes_are_settings_of_the_optimizer() -> None:
+    saved = {"update_rule": "torch", "betas": [0.9, 0.98], "eps": 1e-8}
+    assert optimizer(saved) == {"class_path": "AdamW", "init_args": {"betas": [0.9, 0.98], "eps": 1e-8}}
+    assert optimizer(saved, {"update_rule": "official"}) == {"class_path": "OfficialAdamW", "init_args": {}}
+    assert optimizer({"update_rule": "official"}, {"eps": 1e-6}) == {
+        "class_path": "OfficialAdamW",
+        "init_args": {"eps": 1e-6},
+    }
+    assert optimizer(saved, {"optimizer": "Lion"}) == {"class_path": "Lion"}
+
+
+def test_settings_alone_go_to_the_default_class() -> None:
+    def named(tree: dict[str, Any]) -> Any:
+        return with_default_classes(node_of(tree, Place("a.yaml", 1))).plain()
+
+    keys = {"init_args": {"eps": 1e-6}}
+    assert named({"training": {"optimizer": keys}}) == {
+        "training": {"optimizer": {"class_path": "AdamW", "init_args": {"eps": 1e-6}}}
+    }
+    assert named({"model": {"text": keys}}) == {"model": {"text": keys}}, "it has no default"

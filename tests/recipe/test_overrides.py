@@ -60,10 +60,10 @@ def test_null_removes_a_stream() -> None:
 
 def test_strings_are_parsed_as_yaml_and_other_values_are_kept() -> None:
     data = with_keys(
-        ("evaluation.languages", "[en, no]"), ("training.lr", 0.5), ("training.betas", (0.9, 0.95))
+        ("evaluation.languages", "[en, no]"), ("training.lr", 0.5), ("training.optimizer.betas", (0.9, 0.95))
     )
     assert data["evaluation"] == {"languages": ["en", "no"]}
-    assert data["training"] == {"lr": 0.5, "betas": [0.9, 0.95]}
+    assert data["training"] == {"lr": 0.5, "optimizer": {"init_args": {"betas": [0.9, 0.95]}}}
 
 
 def test_string_keys_take_any_text() -> None:

@@ -34,7 +34,11 @@ def test_a_dumped_recipe_reads_back_equal(write: Write) -> None:
 
 
 def test_a_dumped_recipe_means_the_same_to_other_yaml_readers(write: Write) -> None:
-    keys = [("training.eps", 1e-12), ("evaluation.languages", "[en, 'de']"), ("description", "1e-4")]
+    keys = [
+        ("training.optimizer.eps", 1e-12),
+        ("evaluation.languages", "[en, 'de']"),
+        ("description", "1e-4"),
+    ]
     resolved = read_recipe(["good.yaml"], keys)
     assert yaml.safe_load(resolved.to_yaml()) == resolved.recipe.model_dump(mode="json")
 

@@ -44,11 +44,15 @@ def test_optimiser_settings_apply_to_the_remaining_steps() -> None:
     }
 
 
-def test_seed_and_update_rule_must_not_change() -> None:
-    assert marks(training__seed=1, training__update_rule="official") == {
+def test_seed_and_optimizer_must_not_change() -> None:
+    assert marks(training__seed=1, training__optimizer="OfficialAdamW") == {
         "training.seed": None,
-        "training.update_rule": None,
+        "training.optimizer.class_path": None,
     }
+
+
+def test_settings_of_an_optimizer_may_be_marked() -> None:
+    assert marks(training__optimizer__betas=[0.9, 0.95]) == {"training.optimizer.init_args.betas": FROM_HERE}
 
 
 def test_model_and_streams_must_not_change() -> None:

@@ -39,7 +39,7 @@ REPLACED: dict[str, tuple[str, str, str]] = {
     "one value where a list stands": (
         "  steps: 10\n",
         "  steps: 10\n  betas: 0.9\n",
-        "wrong.yaml:28: training.betas: should be a list, found 0.9",
+        "wrong.yaml:28: training.optimizer.init_args.betas: should be a list, found 0.9",
     ),
     "wrong choice": (
         "  steps: 10\n",
@@ -165,8 +165,8 @@ def test_the_command_line_prints_no_traceback(write: Write, good: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("training.betas", "[0.9]", "should be a list of 2 numbers, found a list of 1"),
-        ("training.betas", "[0.9, 0.98, 1]", "should be a list of 2 numbers, found a list of 3"),
+        ("training.optimizer.betas", "[0.9]", "should be a list of 2 numbers, found a list of 1"),
+        ("training.optimizer.betas", "[0.9, 0.98, 1]", "should be a list of 2 numbers, found a list of 3"),
         (
             "data.streams.scenes.transform.crop_scale",
             "[]",

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import x2kit
 from tests.release.environments import Environment
 
-KINDS = ("vision", "text", "fusion", "head", "source", "task", "objective", "reporter", "index")
+KINDS = ("vision", "text", "fusion", "head", "source", "task", "objective", "optimizer", "reporter", "index")
 
 
 def show_helps(environment: Environment) -> str:

@@ -26,7 +26,6 @@ from x2kit.plugin.components import (
     HeadConfig,
     IndexConfig,
     ObjectiveConfig,
-    ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
@@ -38,12 +37,20 @@ from x2kit.plugin.loading.deprecation import DEPRECATED, warn_deprecated
 from x2kit.plugin.loading.subcommands import Subcommands
 from x2kit.plugin.objectives import EncodedTexts, MeanOver, Objective, StreamFeatures
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
 from x2kit.plugin.sources import Composed, Located, Place, Record, Region, Renewing, Source
 from x2kit.plugin.tasks import STEP_LOSSES, PretrainingConfig, RowLayout
 from x2kit.plugin.tokenizers import IdsOnly, SpecialIds, Tokenizer, WithoutEnd, framed
 from x2kit.plugin.toolkit.item_values import ItemValues, Ranking
 from x2kit.plugin.toolkit.official_keys import NameTable, Shapes
+from x2kit.plugin.training import (
+    OptimizerConfig,
+    ParameterGroup,
+    Reporter,
+    ReporterConfig,
+    RunFacts,
+    RunStatus,
+    Sharding,
+)
 
 if TYPE_CHECKING:
     from x2kit.distributed.ranks import Ranks
@@ -148,6 +155,8 @@ __all__ = [
     "NameTable",
     "Objective",
     "ObjectiveConfig",
+    "OptimizerConfig",
+    "ParameterGroup",
     "Past",
     "Place",
     "PluginError",
@@ -174,6 +183,7 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "Shapes",
+    "Sharding",
     "Source",
     "SourceConfig",
     "SpecialIds",

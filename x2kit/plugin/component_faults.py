@@ -20,6 +20,7 @@ NOUNS: dict[Kind, str] = {
     "source": "data source",
     "task": "task",
     "objective": "objective",
+    "optimizer": "optimiser",
     "reporter": "reporter",
     "index": "index",
 }

@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from x2kit.plugin.encoders import FusionEncoder, TextDecoder, TextEncoder, VisionEncoder
     from x2kit.plugin.indexes import Index, IndexSpec
     from x2kit.plugin.objectives import Objective
-    from x2kit.plugin.reporters import Reporter
     from x2kit.plugin.sources import Source
     from x2kit.plugin.tasks import Task, TaskContext
     from x2kit.plugin.tokenizers import Tokenizer
 
-Kind = Literal["vision", "text", "fusion", "head", "source", "task", "objective", "reporter", "index"]
+Kind = Literal[
+    "vision", "text", "fusion", "head", "source", "task", "objective", "optimizer", "reporter", "index"
+]
 
 
 class ComponentConfig(BaseModel):
@@ -384,20 +385,6 @@ class ObjectiveConfig(ComponentConfig):
         raise NotImplementedError
 
 
-class ReporterConfig(ComponentConfig):
-    """Settings of a reporter, which sends the metrics of a run to another service."""
-
-    kind: ClassVar[Kind] = "reporter"
-
-    def check(self) -> None:
-        """Raise SettingError for errors that are visible before the run, such as a missing library."""
-
-    @abstractmethod
-    def build(self) -> Reporter:
-        """Build the reporter of one run. Import libraries here, not with the settings."""
-        raise NotImplementedError
-
-
 class IndexConfig(ComponentConfig):
     """Settings of a vector index: a database that stores and searches embeddings, see `x2kit.plugin.Index`.
 
@@ -431,16 +418,3 @@ class IndexConfig(ComponentConfig):
     def open(self, location: str) -> Index:
         """Open an existing table. Raises DataError if there is none or it cannot be read."""
         raise NotImplementedError
-
-
-KINDS: dict[Kind, type[ComponentConfig]] = {
-    "vision": VisionEncoderConfig,
-    "text": TextEncoderConfig,
-    "fusion": FusionEncoderConfig,
-    "head": HeadConfig,
-    "source": SourceConfig,
-    "task": TaskConfig,
-    "objective": ObjectiveConfig,
-    "reporter": ReporterConfig,
-    "index": IndexConfig,
-}

@@ -79,6 +79,20 @@ class Encoder(nn.Module):
         """
         return None
 
+    def hidden_matrices(self) -> set[str]:
+        """Return the parameters [out, in] that map hidden states to hidden states, for optimisers of matrices (Muon).
+
+        By default the weights of linear maps and of `nn.MultiheadAttention`. Embeddings and tables of positions are
+        none; an encoder whose linear maps read or write something else, such as logits, leaves those out.
+        """
+        return {
+            f"{name}.{own}" if name else own
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear | nn.MultiheadAttention)
+            for own, parameter in module.named_parameters(recurse=False)
+            if parameter.ndim == 2
+        }
+
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         """Map tensor names to those of official checkpoints, without their prefix; see `NameTable`.
 

@@ -10,7 +10,7 @@ import pluggy
 
 from x2kit.plugin.loading.subcommands import Subcommands
 from x2kit.plugin.registry import Registry
-from x2kit.plugin.reporters import RunFacts, RunStatus
+from x2kit.plugin.training import RunFacts, RunStatus
 
 PROJECT = "x2kit"
 API_VERSION = 1

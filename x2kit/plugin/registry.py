@@ -11,7 +11,32 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from x2kit.errors import PluginError
-from x2kit.plugin.components import KINDS, ComponentConfig, Kind
+from x2kit.plugin.components import (
+    ComponentConfig,
+    FusionEncoderConfig,
+    HeadConfig,
+    IndexConfig,
+    Kind,
+    ObjectiveConfig,
+    SourceConfig,
+    TaskConfig,
+    TextEncoderConfig,
+    VisionEncoderConfig,
+)
+from x2kit.plugin.training import OptimizerConfig, ReporterConfig
+
+KINDS: dict[Kind, type[ComponentConfig]] = {
+    "vision": VisionEncoderConfig,
+    "text": TextEncoderConfig,
+    "fusion": FusionEncoderConfig,
+    "head": HeadConfig,
+    "source": SourceConfig,
+    "task": TaskConfig,
+    "objective": ObjectiveConfig,
+    "optimizer": OptimizerConfig,
+    "reporter": ReporterConfig,
+    "index": IndexConfig,
+}
 
 
 class Owner(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from x2kit.plugin.components import KINDS, ComponentConfig
-from x2kit.plugin.registry import Registry
+from x2kit.plugin.components import ComponentConfig
+from x2kit.plugin.registry import KINDS, Registry
 from x2kit.recipe.catalogue import BASE
 from x2kit.recipe.schema import Entries, Recipe, Section, shape_of
 

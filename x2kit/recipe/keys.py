@@ -79,6 +79,8 @@ def _default(field: FieldInfo) -> str | None:
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, ComponentConfig):
+        return value.component_name()
     if isinstance(value, BaseModel):
         return "see its keys"
     if isinstance(value, tuple | set | frozenset):

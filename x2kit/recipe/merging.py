@@ -1,8 +1,8 @@
 """Merge recipes and overlays, set single keys, and inherit sizes of replaced encoders.
 
 Mappings merge key by key, all other values replace. Shorthands are expanded first: a component's name becomes
-`class_path`, a loss's number its weight, and the keys of streams before they named a task the
-present ones. Two exceptions:
+`class_path`, a loss's number its weight, and older keys (those of streams before they named a task, those of AdamW
+before `training.optimizer`) the present ones. Two exceptions:
 
 - a component whose `class_path` names another class than before starts from that class's defaults: earlier
   `init_args` are dropped. The replaced component is kept in `Node.replaced`, so that the new one can inherit sizes;
@@ -25,6 +25,7 @@ from x2kit.plugin.registry import Registry
 from x2kit.recipe.faults import nearest
 from x2kit.recipe.schema import ROOT, Component, Entries, Leaf, Section, Shape, bare, below
 from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, node_of, parse_value
+from x2kit.training.config import TrainingConfig
 
 EMPTY = Node({}, Place(""))
 ENCODERS: tuple[Kind, ...] = ("vision", "text", "fusion")
@@ -38,6 +39,8 @@ OLD_KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "text": ("PlainText", ()),
 }
 """The task for each `kind` of older recipes, and the settings of the stream that are now the task's."""
+OLD_RULES = {"torch": "AdamW", "official": "OfficialAdamW"}
+"""The optimiser for each `training.update_rule` of older recipes."""
 MOVED = tuple(name for _, settings in OLD_KINDS.values() for name in settings)
 
 
@@ -61,6 +64,8 @@ def expand_shorthands(node: Node, shape: Shape) -> Node:
     if isinstance(node.value, dict):
         if shape == Section(StreamConfig):
             node = _with_task(node)
+        if shape == Section(TrainingConfig):
+            node = _with_optimizer(node)
         assert isinstance(node.value, dict)
         entries = {name: expand_shorthands(item, below(shape, name)) for name, item in node.value.items()}
         return Node(entries, node.place)
@@ -88,6 +93,38 @@ def _with_task(stream: Node) -> Node:
         entries["task"] = Node(parts, kind.place)
     del entries["kind"]
     return Node(entries, stream.place)
+
+
+def _with_optimizer(training: Node) -> Node:
+    """Replace `update_rule`, `betas` and `eps` by settings of `optimizer`; saved recipes of 0.1.0 have all three."""
+    assert isinstance(training.value, dict)
+    entries = dict(training.value)
+    settings = {str(name): entries.pop(name) for name in ("betas", "eps") if name in entries}
+    rule = entries.pop("update_rule", None)
+    if (rule is None and not settings) or "optimizer" in entries:
+        return training  # validation reports the older keys beside the new one
+    first = rule or next(iter(settings.values()))
+    parts = {"init_args": Node(settings, first.place)}
+    if rule is not None:
+        parts["class_path"] = replace(rule, value=OLD_RULES.get(str(rule.value), rule.value))
+    return Node({**entries, "optimizer": Node(parts, first.place)}, training.place)
+
+
+def with_default_classes(node: Node, shape: Shape = ROOT) -> Node:
+    """Name the class of a component of which only settings are given, where its key has a default."""
+    if not isinstance(shape, Section) or not isinstance(node.value, dict):
+        return node
+    entries = {name: with_default_classes(item, below(shape, name)) for name, item in node.value.items()}
+    for name, item in entries.items():
+        default = shape.model.model_fields[name].default if name in shape.model.model_fields else None
+        if (
+            isinstance(default, ComponentConfig)
+            and isinstance(item.value, dict)
+            and "class_path" not in item.value
+        ):
+            chosen = Node(default.component_name(), item.place)
+            entries[name] = replace(item, value={"class_path": chosen, **item.value})
+    return replace(node, value=entries)
 
 
 def _merged(old: Node, new: Node, shape: Shape, path: tuple[str, ...], faults: list[Fault]) -> Node:

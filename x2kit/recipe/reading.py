@@ -20,7 +20,7 @@ from x2kit.plugin.loading.trust import trusted
 from x2kit.plugin.registry import Registry
 from x2kit.recipe.catalogue import BASE, RecipeFile, bases, is_overlay, read_documents
 from x2kit.recipe.faults import place_of
-from x2kit.recipe.merging import EMPTY, apply, inherit_sizes, merge
+from x2kit.recipe.merging import EMPTY, apply, inherit_sizes, merge, with_default_classes
 from x2kit.recipe.parsing import parse_recipe
 from x2kit.recipe.paths import absolute, absolute_plugin
 from x2kit.recipe.schema import Recipe
@@ -92,7 +92,7 @@ def resolve_tree(
     """Load plugins, parse and check a merged tree; arguments and errors as in `read_recipe`."""
     tree = with_plugins(tree, extra_plugins)
     plugins = _load(tree)
-    tree = inherit_sizes(absolute(tree, plugins.registry), plugins.registry)
+    tree = inherit_sizes(absolute(with_default_classes(tree), plugins.registry), plugins.registry)
     recipe = _parse(tree, plugins.registry, files)
 
     def place(key: str) -> str:

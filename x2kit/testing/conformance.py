@@ -16,14 +16,14 @@ from x2kit.plugin.components import (
     IndexConfig,
     Kind,
     ObjectiveConfig,
-    ReporterConfig,
     SourceConfig,
     TaskConfig,
     TextEncoderConfig,
     VisionEncoderConfig,
 )
 from x2kit.plugin.sources import Record
-from x2kit.testing import encoder, fusion, objective, reporter, settings, source, text, tokenizer, vision
+from x2kit.plugin.training import OptimizerConfig, ReporterConfig
+from x2kit.testing import encoder, fusion, settings, source, text, tokenizer, vision
 from x2kit.testing.claims import Unchecked
 from x2kit.testing.indexes import conditions, processes, searching, writing
 from x2kit.testing.indexes.subject import ROWS, IndexSubject
@@ -39,6 +39,8 @@ from x2kit.testing.subjects import (
 from x2kit.testing.tasks import head, learning, predictions, rows
 from x2kit.testing.tasks.head import HeadSubject
 from x2kit.testing.tasks.subject import TaskSubject
+from x2kit.testing.training import objective, optimizer, reporter
+from x2kit.testing.training.optimizer import OptimizerSubject
 
 KIT = Path(__file__).parent
 """Frames of the kit are not reported as the location of an error."""
@@ -103,6 +105,7 @@ _SUBJECTS: dict[Kind, Callable[..., Subject]] = {
     "source": SourceSubject,
     "task": TaskSubject,
     "objective": ObjectiveSubject,
+    "optimizer": OptimizerSubject,
     "reporter": ReporterSubject,
     "index": IndexSubject,
 }
@@ -114,6 +117,7 @@ _LAWS: dict[Kind, Sequence[Callable[[Any], None]]] = {
     "head": (*settings.LAWS, *head.LAWS),
     "task": (*settings.LAWS, *rows.LAWS, *learning.LAWS, *predictions.LAWS),
     "objective": (*settings.LAWS, *objective.LAWS),
+    "optimizer": (*settings.LAWS, *optimizer.LAWS),
     "reporter": (*settings.LAWS, *reporter.LAWS),
     "index": (*settings.LAWS, *writing.LAWS, *conditions.LAWS, *searching.LAWS, *processes.LAWS),
 }
@@ -163,6 +167,11 @@ def check_task(
 
 def check_objective(component: ObjectiveConfig) -> None:
     """Run all checks of objectives on features of a few rows."""
+    _run(component)
+
+
+def check_optimizer(component: OptimizerConfig) -> None:
+    """Run all checks of optimisers on six small parameters."""
     _run(component)
 
 

@@ -14,7 +14,6 @@ from x2kit.plugin.components import (
     ComponentConfig,
     FusionEncoderConfig,
     ObjectiveConfig,
-    ReporterConfig,
     SourceConfig,
     TextEncoderConfig,
     VisionEncoderConfig,
@@ -30,6 +29,7 @@ from x2kit.plugin.encoders import (
 from x2kit.plugin.objectives import EncodedTexts, StreamFeatures
 from x2kit.plugin.tasks import RowLayout
 from x2kit.plugin.tokenizers import Tokenizer
+from x2kit.plugin.training import ReporterConfig
 
 SEED = 20221
 TEXTS = (

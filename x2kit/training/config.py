@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from x2kit.plugin.choice import FROM_HERE, HARMLESS, require_own_names
-from x2kit.plugin.components import ReporterConfig
+from x2kit.plugin.training import OptimizerConfig, ReporterConfig
+from x2kit.training.optim.config import AdamW
 
 
 class TrainingConfig(BaseModel):
@@ -95,15 +96,9 @@ class TrainingConfig(BaseModel):
         description="peak rate of the masked-language head; overrides lr and lr_mult. In the official image-text model "
         "the head is part of the text encoder and has text_lr",
     )
-    update_rule: Literal["torch", "official"] = Field(
-        "torch",
-        description="torch: AdamW of torch; official: AdamW of the official code, which adds epsilon before the bias "
-        "correction and decays after the Adam step, for runs that reproduce it",
+    optimizer: OptimizerConfig = Field(
+        AdamW(), description="optimiser; weight_decay and all rates hold for any"
     )
-    betas: Annotated[tuple[float, float], FROM_HERE] = Field(
-        (0.9, 0.98), description="AdamW's averaging factors"
-    )
-    eps: Annotated[float, FROM_HERE] = Field(1e-8, gt=0, description="AdamW's epsilon")
     weight_decay: Annotated[float, FROM_HERE] = Field(
         0.01, ge=0, description="decoupled; not for biases and norms of encoders"
     )
@@ -178,6 +173,15 @@ class TrainingConfig(BaseModel):
             raise ValueError(
                 "compile: not together with activation_checkpointing, as the recomputation of a layer may be compiled "
                 "differently from its forward pass; set one of them to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _optimizer_takes_shards(self) -> Self:
+        if self.distribution == "fsdp" and self.optimizer.sharding == "none":
+            raise ValueError(
+                f"optimizer: {self.optimizer.component_name()} needs whole parameters, and distribution fsdp shards "
+                "them over the ranks; set distribution to ddp, or choose another optimizer"
             )
         return self
 

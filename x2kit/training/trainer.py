@@ -34,7 +34,7 @@ from x2kit.model.initialisation import build_started
 from x2kit.model.saved_recipe import plugins_of
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.loading.trust import remember
-from x2kit.plugin.reporters import RunFacts
+from x2kit.plugin.training import RunFacts
 from x2kit.training.checkpoint.named_tensors import model_tensors, optimizer_tensors, without_tensors
 from x2kit.training.checkpoint.resume import require_same_data, restore, restore_model_from, resume_from
 from x2kit.training.checkpoint.writer import CheckpointWriter

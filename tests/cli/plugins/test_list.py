@@ -8,8 +8,8 @@ from jsonargparse import ArgumentParser
 
 from x2kit.cli.plugins import list as subcommand
 from x2kit.errors import PluginError
-from x2kit.plugin.components import KINDS
 from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.registry import KINDS
 
 GOOD = """
 from x2kit.plugin import TaskConfig, hookimpl

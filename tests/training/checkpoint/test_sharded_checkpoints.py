@@ -115,9 +115,9 @@ def test_unsupported_settings_are_refused_when_the_recipe_is_resolved(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["torch", "official"])
-def test_the_same_number_of_ranks_resumes_bit_for_bit(tmp_path: Path, rule: str) -> None:
-    run = ended(tmp_path, update_rule=rule)
+@pytest.mark.parametrize("optimizer", ["AdamW", "OfficialAdamW", "Muon", "Lion"])
+def test_the_same_number_of_ranks_resumes_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
+    run = ended(tmp_path, optimizer=optimizer)
     earlier = stopped(run, tmp_path / "earlier")
     resume(earlier, 2)
     assert losses(earlier) == losses(run)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from x2kit.model import X2VLM
 from x2kit.training.config import TrainingConfig
+from x2kit.training.optim import config
 from x2kit.training.optim.official_adamw import OfficialAdamW
 from x2kit.training.optim.optimizer import build_optimizer
 
@@ -131,9 +132,13 @@ def test_rule_differs_from_torch_by_epsilon_and_order_of_decay_alone(change: dic
     assert same == (len(change) == 2)
 
 
-@pytest.mark.parametrize(("rule", "kind"), [("official", OfficialAdamW), ("torch", torch.optim.AdamW)])
-def test_recipe_key_selects_the_rule(model: X2VLM, rule: str, kind: type[torch.optim.Optimizer]) -> None:
-    config = TrainingConfig(steps=1, betas=(0.8, 0.9), eps=1e-6, update_rule=rule)  # type: ignore[arg-type]
-    optimizer = build_optimizer(model, config)
+@pytest.mark.parametrize(
+    ("component", "kind"), [(config.OfficialAdamW, OfficialAdamW), (config.AdamW, torch.optim.AdamW)]
+)
+def test_recipe_key_selects_the_rule(
+    model: X2VLM, component: type[config.AdamW], kind: type[torch.optim.Optimizer]
+) -> None:
+    chosen = TrainingConfig(steps=1, optimizer=component(betas=(0.8, 0.9), eps=1e-6))
+    optimizer = build_optimizer(model, chosen)
     assert type(optimizer) is kind
     assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.9), 1e-6)}

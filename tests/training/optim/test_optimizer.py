@@ -25,15 +25,16 @@ def rates(model: X2VLM, config: TrainingConfig) -> dict[str, tuple[float, float]
     return {
         name: (group["peak"], group["weight_decay"])
         for group in parameter_groups(model, config)
-        for name in group["names"]  # type: ignore[attr-defined]
+        for name in group["names"]
     }
 
 
 def test_every_parameter_is_in_exactly_one_group(model: X2VLM) -> None:
     groups = parameter_groups(model, TrainingConfig(steps=1, vision_lr=0.5, weight_decay=0.1))
-    found = [id(parameter) for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
+    found = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(found) == sorted(id(parameter) for parameter in model.parameters())
-    assert len({(group["peak"], group["weight_decay"]) for group in groups}) == len(groups) == 4
+    kinds = {(group["peak"], group["weight_decay"], group["matrices"]) for group in groups}
+    assert len(kinds) == len(groups) == 5
 
 
 def test_rate_of_an_encoder_overrides_lr_mult(model: X2VLM) -> None:
@@ -60,6 +61,24 @@ def test_no_decay_of_an_encoder_is_respected(model: X2VLM) -> None:
     assert rates(model, config)["text.embedding.weight"][1] == 0.1
     model.text.no_decay = lambda: {"embedding.weight"}  # type: ignore[method-assign]
     assert rates(model, config)["text.embedding.weight"][1] == 0
+
+
+def test_hidden_matrices_are_the_linear_maps_of_encoders(model: X2VLM) -> None:
+    found = {
+        name
+        for group in parameter_groups(model, TrainingConfig(steps=1))
+        for name in group["names"]
+        if group["matrices"]
+    }
+    assert "fusion.layers.0.self_attention.query.weight" in found
+    assert "text.mix.weight" in found
+    assert not any("embedding" in name or "bias" in name or "norm" in name for name in found)
+    assert not any(
+        name.startswith(("itm_head.", "mlm_head.", "vision_proj.", "bbox_head.")) for name in found
+    )
+    model.text.hidden_matrices = set  # type: ignore[method-assign]
+    groups = parameter_groups(model, TrainingConfig(steps=1))
+    assert not any("text.mix.weight" in group["names"] for group in groups if group["matrices"])
 
 
 def test_cosine_schedule_ends_at_zero() -> None:

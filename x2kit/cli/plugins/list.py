@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from x2kit.cli.parser import add_plugin_argument
 from x2kit.errors import PluginError
-from x2kit.plugin.components import KINDS, Kind
+from x2kit.plugin.components import Kind
 from x2kit.plugin.hookspecs import API_VERSION
 from x2kit.plugin.loading.manager import Plugins, load_plugins
+from x2kit.plugin.registry import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,8 +24,9 @@ import x2kit
 import x2kit.plugin
 from x2kit.cli.plugins.file import join_modules
 from x2kit.errors import X2KitError
-from x2kit.plugin.components import KINDS, Kind
+from x2kit.plugin.components import Kind
 from x2kit.plugin.loading.manager import load_plugins
+from x2kit.plugin.registry import KINDS
 
 HELP = "create a plugin: a distribution that installs and passes its tests, or one file"
 MAX_LENGTH = 32
@@ -33,7 +34,7 @@ MAX_LENGTH = 32
 SUFFIX = ".tmpl"
 TEMPLATE_NAMES = {
     *("Any", "ClassVar", "Counter", "F", "Field", "Iterable", "Iterator", "Layer", "Mapping", "Path"),
-    *("Sequence", "Table", "Tensor"),
+    *("Callable", "Optimizer", "Sequence", "SignOfMomentum", "Table", "Tensor"),
 }
 """Names that the templates import or define, other than those of x2kit.plugin."""
 
@@ -49,6 +50,7 @@ WORDS: dict[Scaffold, str] = {
     "task": "task",
     "pretraining": "task of a pretraining stream",
     "objective": "training objective",
+    "optimizer": "optimiser",
     "reporter": "reporter",
     "index": "index",
 }
@@ -72,6 +74,7 @@ RECIPES: dict[Scaffold, str] = {
         '        init_args: {{files: ["{{split}}.jsonl"]}}\n      batch_size: 16'
     ),
     "objective": "data:\n  streams:\n    STREAM:\n      objectives:\n        {module}: {class_name}",
+    "optimizer": "training:\n  optimizer: {class_name}",
     "reporter": "training:\n  reporters:\n    {module}: {class_name}",
 }
 COMMANDS: dict[Scaffold, str] = {

@@ -108,12 +108,13 @@ def restore_model_from(checkpoint: Path, model: torch.nn.Module) -> None:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load the optimiser state; learning rates and weight decay stay those of the recipe.
+    """Load the optimiser state; learning rates, weight decay and other settings stay those of the recipe.
 
-    Parameters are matched by name, since another learning rate can change their groups.
+    Parameters are matched by name, since another learning rate can change their groups. A group takes its `counters`
+    from the group that its first parameter was in.
 
     Args:
-        optimizer: its groups have `names`.
+        optimizer: its groups have `names` and `counters`.
         saved: `state_dict` of such an optimiser.
     """
     before = {
@@ -121,7 +122,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]
         for group in saved["param_groups"]
         for name, number in zip(group["names"], group["params"], strict=True)
     }
+    groups = {name: group for group in saved["param_groups"] for name in group["names"]}
     built = optimizer.state_dict()
+    for group in built["param_groups"]:
+        earlier = groups.get(group["names"][0], {})
+        group.update({key: earlier[key] for key in group.get("counters", ()) if key in earlier})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
         number: {

@@ -16,9 +16,8 @@ from typing import Any
 from x2kit.errors import PluginError
 from x2kit.io.atomic import make_folder
 from x2kit.io.run_directory import REPORTERS
-from x2kit.plugin.components import ReporterConfig
 from x2kit.plugin.loading.manager import Plugins
-from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
+from x2kit.plugin.training import Reporter, ReporterConfig, RunFacts, RunStatus
 
 HOOKS = ("x2kit_run_started", "x2kit_step_done", "x2kit_checkpoint_saved", "x2kit_run_ended")
 

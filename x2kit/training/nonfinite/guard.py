@@ -1,8 +1,8 @@
 """Skip updates whose loss or gradient is NaN or Inf. Imports torch.
 
-The check runs on the device: the optimiser receives a flag (`found_inf`, as from torch's GradScaler) under which
-parameters, averages and counts stay unchanged. Python reads the result only at steps that are logged or saved, where it
-waits for the device anyway. The official update rule, which counts in Python, waits at every step.
+The check runs on the device: torch's fused optimisers receive a flag (`found_inf`, as from torch's GradScaler) under
+which parameters, averages and counts stay unchanged. Python reads the result only at steps that are logged or saved,
+where it waits for the device anyway. With other optimisers Python reads the flag, and waits, at every step.
 
 Once the run must stop, no later update is made, so the parameters are still those of the step that stopped it when
 Python reads the result.
@@ -61,6 +61,19 @@ class _Update(NamedTuple):
     flags: Tensor
 
 
+def _step(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
+    """Update the parameters unless `skip`, a scalar, is not 0."""
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        if not skip.item():
+            optimizer.step()
+        return
+    optimizer.found_inf = skip  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
+
+
 class Guard:
     """Make the updates of a run, except those with NaN or Inf.
 
@@ -103,10 +116,11 @@ class Guard:
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, step: int, values: Mapping[str, Tensor]) -> None:
-        """Step the optimiser unless a value is NaN or Inf; does not wait for the device.
+        """Step the optimiser unless a value is NaN or Inf.
 
         Args:
-            optimizer: one that supports `found_inf`: torch's fused ones and `OfficialAdamW`.
+            optimizer: one that supports `found_inf` sets `_step_supports_amp_scaling`, as torch's fused ones; others
+                are not stepped if the update is skipped, which waits for the device.
             step: from 0.
             values: scalars: losses, and the gradient norm.
         """
@@ -128,11 +142,7 @@ class Guard:
         for now, before in zip(self._statistics, self._before, strict=True):
             now.copy_(torch.where(skip > 0, before, now))
         self._before = []
-        optimizer.found_inf = skip  # type: ignore[attr-defined]
-        try:
-            optimizer.step()
-        finally:
-            del optimizer.found_inf  # type: ignore[attr-defined]
+        _step(optimizer, skip)
         self._updates.append(_Update(step, tuple(values), stacked, torch.stack([bad, fault, self._over])))
 
     def read(self) -> GuardReport:

@@ -23,17 +23,17 @@ class OfficialAdamW(torch.optim.Optimizer):
         p <- p - lr · weight_decay · p
 
     Args:
-        params: parameters, or groups of them, which may set `lr` and `weight_decay`.
-        lr: default learning rate of groups.
+        params: parameters, or groups of them, which may set all of the following.
+        lr: learning rate.
         betas: β₁ and β₂.
         eps: ε.
-        weight_decay: default of groups.
+        weight_decay: factor of the decay.
     """
 
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float,
+        lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -50,9 +50,6 @@ class OfficialAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update all parameters that have a gradient; t counts the updates of each.
 
-        The update is skipped if the attribute `found_inf` is not 0, as in torch's fused optimisers. As t is counted in
-        Python, this synchronises the device.
-
         Args:
             closure: recomputes the loss and returns it, as in torch's optimisers.
         """
@@ -60,9 +57,6 @@ class OfficialAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return loss
         for group in self.param_groups:
             self._update(group, [parameter for parameter in group["params"] if parameter.grad is not None])
         return loss

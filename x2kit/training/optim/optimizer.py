@@ -1,4 +1,4 @@
-"""Build parameter groups and AdamW, set the learning rate, clip gradients. Imports torch."""
+"""Build parameter groups and the optimiser, set the learning rate, clip gradients. Imports torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from x2kit.model import X2VLM
+from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.encoders import Encoder
+from x2kit.plugin.training import ParameterGroup
 from x2kit.training.config import TrainingConfig
-from x2kit.training.optim.official_adamw import OfficialAdamW
 
 ENCODERS = ("vision", "text", "fusion")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
@@ -21,16 +22,15 @@ HEADS_WITHOUT_NORMS = ("itm_head", "bbox_head")
 """Heads whose layer norms decay, as in the official code, which finds norms by name and theirs have none."""
 
 
-def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, object]]:
-    """Group parameters by learning rate and weight decay (X²-VLM's optimiser).
+def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[ParameterGroup]:
+    """Group parameters by learning rate, weight decay and structure (X²-VLM's optimiser).
 
     Biases, including relative position bias tables, and norms of encoders do not decay. Parameters without pretrained
-    weights have `lr_mult` times the learning rate; an encoder's own rate takes precedence.
-
-    Returns: groups with `params`, `names`, `peak` (learning rate after warm-up), `weight_decay`.
+    weights have `lr_mult` times the learning rate; an encoder's own rate takes precedence. Hidden matrices of encoders
+    are in groups of their own.
     """
-    groups: dict[tuple[float, bool, bool], dict[str, object]] = {}
-    without_decay = set(_without_decay(model))
+    groups: dict[tuple[float, bool, bool, bool], ParameterGroup] = {}
+    without_decay, matrices = set(_without_decay(model)), set(_hidden_matrices(model))
     fresh = set(_fresh(model)) - model.kept
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -39,13 +39,14 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[dict[str, obj
         if rate is None:
             rate = config.lr * (config.lr_mult if name in fresh else 1) * _head_lr_mult(model, name)
         # Foreach updates do not mix sharded and whole parameters.
-        key = (rate, name not in without_decay, isinstance(parameter, DTensor))
-        group = groups.setdefault(
-            key,
-            {"params": [], "names": [], "peak": rate, "weight_decay": config.weight_decay if key[1] else 0.0},
-        )
-        group["params"].append(parameter)  # type: ignore[attr-defined]
-        group["names"].append(name)  # type: ignore[attr-defined]
+        key = (rate, name not in without_decay, name in matrices, isinstance(parameter, DTensor))
+        if key not in groups:
+            decay = config.weight_decay if key[1] else 0.0
+            groups[key] = ParameterGroup(
+                params=[], names=[], lr=rate, peak=rate, weight_decay=decay, matrices=key[2]
+            )
+        groups[key]["params"].append(parameter)
+        groups[key]["names"].append(name)
     return list(groups.values())
 
 
@@ -66,6 +67,12 @@ def _without_decay(model: X2VLM) -> Iterator[str]:
         yield from (parameter for parameter in own if "bias" in parameter)
 
 
+def _hidden_matrices(model: X2VLM) -> Iterator[str]:
+    for name, module in model.named_modules():
+        if isinstance(module, Encoder):
+            yield from (f"{name}.{parameter}" for parameter in module.hidden_matrices())
+
+
 def _fresh(model: X2VLM) -> Iterator[str]:
     for name, _ in model.named_parameters():
         if name.partition(".")[0] not in ENCODERS:
@@ -75,11 +82,16 @@ def _fresh(model: X2VLM) -> Iterator[str]:
 
 
 def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Build AdamW over the parameter groups: torch's fused one, or the official one."""
-    groups = parameter_groups(model, config)
-    if config.update_rule == "official":
-        return OfficialAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    """Build the recipe's optimiser over the parameter groups.
+
+    Its groups also have `counters`, the keys that `restore_optimizer` takes from a checkpoint. Raises: PluginError for
+    an error in the optimiser's code.
+    """
+    with component_faults(config.optimizer):
+        optimizer = config.optimizer.build(parameter_groups(model, config))
+    for group in optimizer.param_groups:
+        group["counters"] = config.optimizer.counters
+    return optimizer
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:

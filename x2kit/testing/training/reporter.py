@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from x2kit.plugin.reporters import Reporter, RunFacts, RunStatus
+from x2kit.plugin.training import Reporter, RunFacts, RunStatus
 from x2kit.testing.claims import claim
 from x2kit.testing.subjects import ReporterSubject
 

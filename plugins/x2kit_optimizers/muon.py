@@ -1,0 +1,76 @@
+"""Muon for hidden matrices and AdamW for other parameters, as one optimiser. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import AdamW, Muon, Optimizer
+
+from x2kit.plugin import ParameterGroup
+
+if TYPE_CHECKING:
+    from x2kit_optimizers import config
+
+
+class Combined(Optimizer):
+    """Several optimisers of different parameters, as one.
+
+    Groups and state are those of the parts, so that rates set here reach them, and one `state_dict` holds all.
+
+    Args:
+        parts: at least one.
+    """
+
+    def __init__(self, parts: Sequence[Optimizer]) -> None:
+        self._parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        start = 0
+        for part in self._parts:
+            stop = start + len(part.param_groups)
+            part.param_groups, part.state = self.param_groups[start:stop], self.state
+            start = stop
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the state of all parts; torch replaces groups and state by new ones."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update the parameters of all parts."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+
+def build(settings: config.Muon, groups: Sequence[ParameterGroup]) -> Combined:
+    """Give the groups of matrices to Muon and the others to AdamW; either may have none."""
+    matrices: list[Any] = [
+        {**group, "lr": group["lr"] * settings.lr_mult, "peak": group["peak"] * settings.lr_mult}
+        for group in groups
+        if group["matrices"]
+    ]
+    others: list[Any] = [group for group in groups if not group["matrices"]]
+    parts: list[Optimizer] = []
+    if matrices:
+        parts.append(
+            Muon(
+                matrices,
+                momentum=settings.momentum,
+                nesterov=settings.nesterov,
+                ns_steps=settings.ns_steps,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    if others:
+        parts.append(AdamW(others, betas=settings.betas, eps=settings.eps, fused=True))
+    return Combined(parts)

@@ -1,0 +1,1 @@
+"""Checks of the components that train a model: objectives, optimisers, reporters."""
