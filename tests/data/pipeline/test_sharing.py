@@ -111,7 +111,7 @@ def rows_of(batch: Batch, rows: Rows) -> list[list[Any]]:
         for tensor in (field if isinstance(field, tuple) else (field,))
         if tensor is not None
     ]
-    return [[tensor[row].tolist() for tensor in tensors] for row in range(len(tensors[0]))]
+    return [[torch.as_tensor(values)[row].tolist() for values in tensors] for row in range(len(tensors[0]))]
 
 
 def masked_of(rows: Rows) -> list[list[Any]]:
