@@ -175,6 +175,11 @@ def test_whole_locates_every_row(alone: list[Batch]) -> None:
             for rows in owned:
                 whole = rows.whole
                 assert torch.equal(concatenated[whole.order], torch.arange(len(whole.order)))
+                assert list(whole.num_rows) == [len(of_rank.whole.numbers) for of_rank in owned]
+                fused = [int((of_rank.whole.numbers < whole.fused).sum()) for of_rank in owned]
+                assert list(whole.num_fused) == fused
+                images = [whole.image[whole.rank == rank].tolist() for rank in range(3)]
+                assert list(whole.num_images) == [max(numbers, default=-1) + 1 for numbers in images]
                 for number, (rank, row) in enumerate(zip(whole.rank, whole.row, strict=True)):
                     assert owned[rank].whole.numbers[row] == number
                     if isinstance(rows, PairedRows):
