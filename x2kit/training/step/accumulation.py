@@ -183,7 +183,8 @@ class _Step:
         losses, plans = self._contrastive(plans, features, negatives)
         remote = None
         if self.exchange is not None:
-            remote = RemoteRows(self.exchange, plans, features, self.metrics)
+            with self.forward_context():
+                remote = RemoteRows(self.exchange, plans, features, self.metrics)
             plans, features = remote.plans, remote.features
         weights = self._start_fused(plans, losses)
         for part in range(self.parts):

@@ -85,7 +85,7 @@ def exchange_negatives(
     images = None if features is None else _image_route(exchange, streams.values(), len(features.patches))
     tables = [table for stream in streams.values() for table in stream.tables()]
     if features is not None and images is not None:
-        tables += [(images, features.summary), (images, features.patches)]
+        tables += [(images, features.summary), (images, _as_computed(features.patches))]
     received = iter(exchange.send(tables))
     extended = {}
     for name, stream in streams.items():
@@ -93,9 +93,16 @@ def exchange_negatives(
         if metrics is not None and not stream.complete(images):
             metrics.add(f"{name}.negatives_dropped", ~arrived, torch.ones_like(arrived))
     if features is not None and images is not None:
-        summary, patches = (torch.cat([own, next(received)]) for own in (features.summary, features.patches))
+        summary = torch.cat([features.summary, next(received)])
+        patches = torch.cat([features.patches, next(received).to(features.patches.dtype)])
         features = features._replace(summary=summary, patches=patches)
     return {**plans, **extended}, features
+
+
+def _as_computed(patches: Tensor) -> Tensor:
+    """Round patches to the precision of autocast, as products do: they are nearly all bytes of the exchange."""
+    device = patches.device.type
+    return patches.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else patches
 
 
 def _drawn_from_all(plan: StreamPlan) -> bool:
