@@ -11,10 +11,12 @@ import json
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -39,6 +41,9 @@ DEPENDENT = {
 """Operations whose result is read by the host, or has a shape that depends on values."""
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 COLLECTIVES = "c10d"
+MESSAGES = ("distribute.py", "average")
+"""File and function of messages between hosts."""
+PINNED = ("packing.py", "on_device")
 
 
 class Synchronisations:
@@ -49,7 +54,8 @@ class Synchronisations:
         uploads: by operation and line.
         collectives: by operation.
         bytes: sent into collectives by this rank, by operation.
-        messages: operations on host memory in which ranks exchange Python values.
+        messages: operations on host memory in which ranks tell each other which gradients they have, beside the
+            backward pass.
     """
 
     def __init__(self) -> None:
@@ -67,8 +73,12 @@ class Synchronisations:
 
     def wait(self, operation: str) -> None:
         """Count an operation that waits for the device, or for other hosts."""
-        line = _line()
-        (self.messages if line.startswith("processes.py") else self.waits)[f"{operation} {line}"] += 1
+        (self.messages if _within(MESSAGES) else self.waits)[f"{operation} {_line()}"] += 1
+
+    def upload(self, operation: str) -> None:
+        """Count a copy of Python numbers to the device, unless it is from pinned memory and waits for nothing."""
+        if not _within(PINNED) and not _within(MESSAGES):
+            self.uploads[f"{operation} {_line()}"] += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -95,7 +105,7 @@ class _Functions(TorchFunctionMode):
         if name in READS and args and isinstance(args[0], Tensor):
             self._counts.wait(name)
         elif name in UPLOADS:
-            self._counts.uploads[f"{name} {_line()}"] += 1
+            self._counts.upload(name)
         return function(*args, **(kwargs or {}))
 
 
@@ -135,6 +145,21 @@ def _sent(name: str, args: Sequence[Any]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def _within(place: tuple[str, str]) -> bool:
+    """Whether a function of a file is being run."""
+    return any((Path(frame.filename).name, frame.name) == place for frame in traceback.extract_stack())
+
+
+@contextmanager
+def host_without_access() -> Iterator[None]:
+    """Let the step believe that the host cannot read the device's memory, though it runs on a CPU."""
+    readers = [module for module in list(sys.modules.values()) if "host_reads" in vars(module)]
+    with ExitStack() as stack:
+        for module in readers:
+            stack.enter_context(patch.object(module, "host_reads", lambda device: False))
+        yield
+
+
 def _line() -> str:
     """Return the innermost line of x2kit or a plugin, else of a library, outside this module."""
     frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
@@ -150,12 +175,13 @@ def counts_of_steps(file: Path, steps: int, processes: Processes = ALONE) -> dic
     recipe = read_miniature(file).recipe
     stepper = Stepper(recipe, assemble(recipe, lambda message: None, processes)[0], 0)
     batches = stepper.batches.iterate(0)
-    stepper.step(next(batches))
+    with host_without_access():
+        stepper.step(next(batches))
     counts = Synchronisations()
     for _ in range(steps):
         batch = next(batches)
         stepper.done += 1
-        with counts:
+        with host_without_access(), counts:
             stepper.step(batch)
     names = ("waits", "uploads", "collectives", "bytes", "messages")
     return {name: dict(getattr(counts, name)) for name in names} | {"search": _search(stepper)}

@@ -93,7 +93,6 @@ def test_two_ranks_never_wait_and_send_one_message_a_direction(tmp_path: Path) -
     (found,) = counts_of_ranks(tmp_path, 2, [MOST_STREAMS], [1]).values()
     for counts in found:
         require_no_waits(counts)
-        assert counts["messages"] == {}
         assert {name: counts["collectives"][name] for name in ONCE} == ONCE
 
 
