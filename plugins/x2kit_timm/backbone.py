@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from x2kit.plugin import ImageSpec, SettingError, VisionEncoder, VisionFacts, VisionFeatures
 from x2kit.plugin.toolkit import load_image_spec, save_image_spec
-from x2kit_timm.loading import IN_CHANNELS, TimmModel, load_published, published_image, published_settings
+from x2kit_timm.loading import (
+    IN_CHANNELS,
+    TimmModel,
+    called_layers,
+    load_published,
+    published_image,
+    published_settings,
+)
 
 if TYPE_CHECKING:
     from x2kit_timm.config import TimmVision
@@ -94,6 +101,9 @@ class TimmVisionEncoder(VisionEncoder):
         patches = tokens[:, prefix:]
         summary = tokens[:, 0] if self.config.summary == "cls" else patches.mean(1)
         return VisionFeatures(summary, patches, self.grid)
+
+    def adapted_layers(self) -> list[str]:
+        return called_layers(self, super().adapted_layers())
 
     def no_decay(self) -> set[str]:
         if not hasattr(self.model, "no_weight_decay"):

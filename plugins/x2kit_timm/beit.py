@@ -9,7 +9,7 @@ from torch import Tensor
 
 from x2kit.plugin import ImageSpec, NameTable, VisionEncoder, VisionFeatures
 from x2kit.plugin.toolkit import resize_relative_positions
-from x2kit_timm.loading import load_published
+from x2kit_timm.loading import called_layers, load_published
 
 if TYPE_CHECKING:
     from x2kit_timm.config import BeitV2
@@ -54,6 +54,9 @@ class BeitV2Encoder(VisionEncoder):
     def forward(self, images: Tensor) -> VisionFeatures:
         patches = self.model.fc_norm(self.model.forward_features(images)[:, 1:])
         return VisionFeatures(patches.mean(1), patches, self.grid)
+
+    def adapted_layers(self) -> list[str]:
+        return called_layers(self, super().adapted_layers())
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         return OFFICIAL.of(self.state_dict())

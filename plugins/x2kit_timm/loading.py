@@ -34,6 +34,18 @@ IN_CHANNELS = "in_chans"
 """timm's argument for the number of channels."""
 
 
+def called_layers(encoder: nn.Module, names: list[str]) -> list[str]:
+    """Keep the linear layers that are called: timm's attention with separate biases reads the weight of its `qkv`."""
+
+    def read(name: str) -> bool:
+        parent, _, own = name.rpartition(".")
+        attention = encoder.get_submodule(parent)
+        biased = getattr(attention, "q_bias", None) is not None
+        return own == "qkv" and biased and not getattr(attention, "qkv_bias_separate", False)
+
+    return [name for name in names if not read(name)]
+
+
 class TimmModel(NamedTuple):
     """Name and arguments of a timm model, saved with the weights.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.testing.wrong.adapters_unused import AdaptersUnused
 from tests.testing.wrong.fixed_dtype import FixedDtype
 from tests.testing.wrong.gradient_stops import GradientStops
 from tests.testing.wrong.imports_torch import ImportsTorch
@@ -48,6 +49,7 @@ MISTAKES = [
     (RowsMix(), "texts_do_not_mix", "rows influence each other"),
     (WritesIntoItsInput(), "its_inputs_stay_as_they_are", "it modifies its inputs"),
     (SizesFixed(), "it_is_exported_or_says_why_not", "torch.export cannot trace it with free batch"),
+    (AdaptersUnused(), "adapted_layers_are_called", "mix is read without a call, so adapters in its place"),
     (RemembersCalls(), "calls_leave_nothing_behind", "a call changes the output of later calls"),
 ]  # fmt: skip
 RIGHT = (RightVision(), RightText(), RightFusion())

@@ -19,6 +19,7 @@ from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.tokenizers import Tokenizer
 from x2kit.plugin.toolkit.gather import gather_rows
+from x2kit.plugin.toolkit.stacks import linear_names
 
 Past = tuple[Tensor, ...]
 """What an encoder keeps of the tokens that it has read from left to right: tensors [B, L, ...] for L tokens."""
@@ -92,6 +93,14 @@ class Encoder(nn.Module):
             for own, parameter in module.named_parameters(recurse=False)
             if parameter.ndim == 2
         }
+
+    def adapted_layers(self) -> list[str]:
+        """Return names of the `nn.Linear` that adapters (`training.trainable.*.lora`) change.
+
+        By default all in its stacks of layers. `forward` must call each of them; override this to leave out those
+        whose weight it reads in another way.
+        """
+        return linear_names(self)
 
     def official_names(self, first_layer: int = 0) -> dict[str, tuple[str, ...]]:
         """Map tensor names to those of official checkpoints, without their prefix; see `NameTable`.

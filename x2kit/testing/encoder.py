@@ -99,6 +99,23 @@ def gradients_reach_every_parameter(subject: EncoderSubject) -> None:
     )
 
 
+def adapted_layers_are_called(subject: EncoderSubject) -> None:
+    """`forward` calls each of `adapted_layers`, so that adapters in their place change the output."""
+    encoder = subject.build()
+    called: set[str] = set()
+    for name in encoder.adapted_layers():
+        layer = dict(encoder.named_modules()).get(name, encoder)
+        claim(isinstance(layer, nn.Linear), f"adapted_layers names {name}, which is no nn.Linear of it")
+        layer.register_forward_hook(lambda *_, name=name: called.add(name))
+    subject.run(encoder)
+    unused = [name for name in encoder.adapted_layers() if name not in called]
+    claim(
+        not unused,
+        f"{', '.join(unused[:5])} is read without a call, so adapters in its place change nothing; leave it out of "
+        "adapted_layers",
+    )
+
+
 def it_follows_its_dtype(subject: EncoderSubject) -> None:
     """In float64 it computes in float64, with the same result."""
     single = subject.run(subject.build())
@@ -223,6 +240,7 @@ LAWS = (
     its_inputs_stay_as_they_are,
     the_seed_decides_the_weights,
     gradients_reach_every_parameter,
+    adapted_layers_are_called,
     it_follows_its_dtype,
     it_runs_under_autocast,
     every_tensor_moves_with_it,

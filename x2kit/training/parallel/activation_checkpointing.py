@@ -6,7 +6,7 @@ step. Results are equal, dropout included, as the random state is restored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from x2kit.plugin.toolkit.stacks import layers_of
 from x2kit.training.step.gradient_cache import ForwardContext
 
 
@@ -29,26 +30,6 @@ def checkpoint_activations(model: nn.Module, context: ForwardContext = nullconte
     for layer in layers:
         layer.forward = _checkpointed(layer, layer.forward, context)
     return len(layers)
-
-
-def layers_of(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the members of the innermost stacks: lists of several modules of one class with submodules."""
-    for child in module.children():
-        inner = list(layers_of(child))
-        if inner:
-            yield from inner
-        elif _is_stack(child):
-            yield from child.children()
-
-
-def _is_stack(module: nn.Module) -> bool:
-    members = list(module.children())
-    return (
-        isinstance(module, nn.ModuleList | nn.Sequential)
-        and len(members) > 1
-        and len({type(member) for member in members}) == 1
-        and all(any(member.children()) for member in members)
-    )
 
 
 def _checkpointed(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from x2kit.errors import X2KitError
-from x2kit.training.parallel.activation_checkpointing import layers_of
+from x2kit.plugin.toolkit.stacks import layers_of
 
 RECOMPILE_LIMIT = 64
 """Versions of one kind of layer; the losses call a layer in more ways than torch's default of 8."""
