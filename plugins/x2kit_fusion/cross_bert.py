@@ -6,16 +6,29 @@ R text rows, L text tokens, M distinct contexts, N context tokens, D width, Dc c
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from x2kit.plugin import Context, FusionEncoder, NameTable, Past, causal_mask, gather_rows
+from x2kit.plugin import (
+    Context,
+    FusionEncoder,
+    GroupedTokens,
+    NameTable,
+    PackedContext,
+    Past,
+    TokenGroup,
+    causal_mask,
+    gather_rows,
+)
 
 if TYPE_CHECKING:
     from x2kit_fusion.config import CrossLayers
+
+AnyContext = TypeVar("AnyContext", Context, PackedContext)
 
 
 def _attention(own: str, official: str) -> list[tuple[str, str]]:
@@ -64,14 +77,28 @@ class Attention(nn.Module):
         """
         if mask is not None:
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+        return self._add(x, self._attend(self.query(x), key, value, mask))
+
+    def attend_grouped(
+        self, x: Tensor, keys: Sequence[tuple[Tensor, Tensor]], tokens: GroupedTokens
+    ) -> Tensor:
+        """Attend from tokens x [P, D] to key and value [G, H, N, D/H] of each group; else as `forward`."""
+        attended = [
+            self._attend(query, *shared, None if group.mask is None else group.mask[:, None])
+            for query, shared, group in zip(tokens.spread(self.query(x)), keys, tokens.groups, strict=True)
+        ]
+        return self._add(x, tokens.collect(attended))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from projected queries [R, L, D]; mask [R, 1, L or 1, N]. Returns: [R, L, D]."""
         attended = F.scaled_dot_product_attention(
-            self._by_head(self.query(x)),
+            self._by_head(query),
             key,
             value,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self._add(x, attended)
+        return attended.transpose(1, 2).flatten(2)
 
     def forward_with_probabilities(
         self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor
@@ -79,11 +106,12 @@ class Attention(nn.Module):
         """Compute the same, step by step, and return the probabilities [R, H, L, N] too; mask [R, N]."""
         scores = self._by_head(self.query(x)) @ key.transpose(2, 3) / math.sqrt(key.shape[-1])
         probabilities = scores.masked_fill(~mask[:, None, None], float("-inf")).softmax(-1)
-        return self._add(x, F.dropout(probabilities, self.dropout, self.training) @ value), probabilities
+        attended = F.dropout(probabilities, self.dropout, self.training) @ value
+        return self._add(x, attended.transpose(1, 2).flatten(2)), probabilities
 
     def _add(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add what was attended, [R, H, L, D/H], to x [R, L, D]."""
-        attended = self.output(attended.transpose(1, 2).flatten(2))
+        """Add what was attended to x, both [..., D]."""
+        attended = self.output(attended)
         return self.norm(x + F.dropout(attended, self.dropout, self.training))  # type: ignore[no-any-return]
 
     def split_heads(self, keys_and_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +138,7 @@ class CrossBertLayer(nn.Module):
         self.output = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
 
-    def share(self, context: Context, prepared: Tensor | None) -> SharedKeys:
+    def share(self, context: Context | PackedContext, prepared: Tensor | None) -> SharedKeys:
         """Project keys and values once per distinct context, unless those of the tokens are `prepared`."""
         project = self.cross_attention.key_value
         tokens = project(context.tokens) if prepared is None else prepared
@@ -121,11 +149,17 @@ class CrossBertLayer(nn.Module):
         x: Tensor,
         x_mask: Tensor,
         shared: SharedKeys | None,
-        context: Context | None,
+        context: Context | PackedContext | None,
         rows: slice,
         read: int,
     ) -> Tensor:
-        """Apply the layer to the text rows `rows`, for their first `read` positions only: [R', read, D]."""
+        """Apply the layer to the text rows `rows`, for their first `read` positions only: [R', read, D].
+
+        Packed texts are computed for the tokens that their context reads: [R, W, D], or [T, D].
+        """
+        if isinstance(context, PackedContext):
+            assert shared is not None
+            return self._fuse_packed(x, x_mask, shared, context)
         states = x[rows]
         key, value = self.self_attention.split_heads(self.self_attention.key_value(states))
         mask = x_mask[rows] if x_mask.ndim == 2 else x_mask[rows, :read]
@@ -133,6 +167,30 @@ class CrossBertLayer(nn.Module):
         if shared is not None and context is not None:
             states = self._cross_attend(states, shared, context, rows)
         return self._feed_forward(states)
+
+    def _fuse_packed(self, x: Tensor, x_mask: Tensor, shared: SharedKeys, context: PackedContext) -> Tensor:
+        attention, read = self.self_attention, context.read
+        keys = attention.split_heads(attention.key_value(x))
+        if read is None:
+            states, (tokens,) = attention(x, *keys, x_mask).flatten(0, 1), context.images
+        else:
+            of_texts, (tokens,) = x.flatten(0, 1).index_select(0, read.token), read.images
+            states = attention.attend_grouped(of_texts, [keys], read.own)
+        of_groups = [self._keys_of(group, shared) for group in tokens.groups]
+        states = self._feed_forward(self.cross_attention.attend_grouped(states, of_groups, tokens))
+        return states.view_as(x) if read is None else states
+
+    def _keys_of(self, group: TokenGroup, shared: SharedKeys) -> tuple[Tensor, Tensor]:
+        """Return keys and values [G, H, K + N, D/H] of groups of tokens; copied only where they must be."""
+        split = self.cross_attention.split_heads
+        leads: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+        if shared.lead is not None and group.leads is not None:
+            found = shared.lead.flatten(0, 1).index_select(0, group.leads.flatten())
+            leads = split(found.view(*group.leads.shape, -1))
+        key, value = (
+            _joined(part, group.rows, lead) for part, lead in zip(split(shared.tokens), leads, strict=True)
+        )
+        return key, value
 
     def read_next(self, states: Tensor, keys: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """Apply the layer to the next tokens of texts read from left to right.
@@ -177,8 +235,17 @@ class CrossBertLayer(nn.Module):
         return self.cross_attention(states, key, value, visible)  # type: ignore[no-any-return]
 
 
+def _joined(tokens: Tensor, rows: Tensor | None, lead: Tensor | None) -> Tensor:
+    """Put leads [G, H, K, D/H] before the tokens of rows, [M, H, N, D/H]; see `TokenGroup.rows`."""
+    if rows is not None:
+        return gather_rows(tokens, rows, lead)
+    return tokens if lead is None else torch.cat([lead, tokens], 2)
+
+
 class CrossBertEncoder(FusionEncoder):
     """The paper's fusion encoder (X²-VLM, section 3.1): the last layers of BERT with cross-attention."""
+
+    packs = True
 
     def __init__(self, config: CrossLayers, width: int, context_width: int) -> None:
         super().__init__()
@@ -208,7 +275,7 @@ class CrossBertEncoder(FusionEncoder):
         layers = [layer for layer in dict.fromkeys(self.layers) if layer is not self.layers[-1]]
         return [*(layer.cross_attention.key_value for layer in layers), *layers]
 
-    def seen_by(self, layer: int, context: Context) -> Context:
+    def seen_by(self, layer: int, context: AnyContext) -> AnyContext:
         """Return the context that a layer attends to; all attend to the same here."""
         return context
 
@@ -226,7 +293,11 @@ class CrossBertEncoder(FusionEncoder):
         return text, tuple(kept)
 
     def forward(
-        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        context: Context | PackedContext | None,
+        summary_rows: int = 0,
     ) -> Tensor:
         """Fuse; in the last layer the first `summary_rows` rows are computed for position 0 only."""
         length = text.shape[1]
@@ -235,6 +306,8 @@ class CrossBertEncoder(FusionEncoder):
         contexts = [None if context is None else self.seen_by(n, context) for n in range(len(self.layers))]
         for layer, context, keys in zip(self.layers[:-1], contexts[:-1], prepared[:-1], strict=True):
             shared = None if context is None else layer.share(context, keys)
+            if isinstance(context, PackedContext):
+                context = context._replace(read=None)
             text = layer(text, text_mask, shared, context, all_rows, length)
         last, context = self.layers[-1], contexts[-1]
         shared = None if context is None else last.share(context, prepared[-1])

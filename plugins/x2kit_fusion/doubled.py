@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from x2kit.plugin import Context
-from x2kit_fusion.cross_bert import CrossBertEncoder
+from x2kit.plugin import Context, PackedContext
+from x2kit_fusion.cross_bert import AnyContext, CrossBertEncoder
 
 if TYPE_CHECKING:
     from x2kit_fusion.config import DoubledCross
@@ -25,7 +25,7 @@ class DoubledEncoder(CrossBertEncoder):
         for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
             second.cross_attention.key_value = first.cross_attention.key_value
 
-    def seen_by(self, layer: int, context: Context) -> Context:
+    def seen_by(self, layer: int, context: AnyContext) -> AnyContext:
         return context.select(layer % 2)
 
     def prepare(self, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -34,7 +34,11 @@ class DoubledEncoder(CrossBertEncoder):
         return tuple(keys for keys in projected for _ in range(2))
 
     def forward(
-        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        context: Context | PackedContext | None,
+        summary_rows: int = 0,
     ) -> Tensor:
         if context is not None and not context.prepared:
             context = context._replace(prepared=self.prepare(context.tokens))

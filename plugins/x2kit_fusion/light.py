@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from x2kit.plugin import Context, FusionEncoder
+from x2kit.plugin import Context, FusionEncoder, PackedContext
 from x2kit_fusion.cross_bert import CrossBertEncoder
 
 if TYPE_CHECKING:
@@ -51,7 +51,11 @@ class LightEncoder(CrossBertEncoder):
         return tuple(projected[layer] for layer in self.layers)
 
     def forward(
-        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        context: Context | PackedContext | None,
+        summary_rows: int = 0,
     ) -> Tensor:
         if context is not None and not context.prepared:
             context = context._replace(prepared=self.prepare(context.tokens))

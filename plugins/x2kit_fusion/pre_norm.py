@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from x2kit.plugin import Context, FusionEncoder, Past
+from x2kit.plugin import Context, FusionEncoder, PackedContext, Past
 from x2kit_fusion.cross_bert import CrossBertEncoder, CrossBertLayer
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ class PreNormEncoder(CrossBertEncoder):
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
 
     def forward(
-        self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        context: Context | PackedContext | None,
+        summary_rows: int = 0,
     ) -> Tensor:
         fused: Tensor = self.norm(super().forward(text, text_mask, context, summary_rows))
         return fused

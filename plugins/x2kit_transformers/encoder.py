@@ -52,6 +52,7 @@ class HuggingFaceEncoder(TextEncoder):
         self.width = int(model.config.hidden_size)
         self.max_length = max_length
         self.from_scratch = from_scratch
+        self.packs = model.config.model_type in PARTIAL_READERS and summary == "cls"
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         tokens: Tensor = self.model(input_ids=ids, attention_mask=self._expanded(mask)).last_hidden_state
@@ -96,7 +97,7 @@ class HuggingFaceEncoder(TextEncoder):
             return super().read_partly(ids, sees, positions)
         first = position_offset(family, self.tokenizer.special.pad)
         tokens: Tensor = self.model(
-            input_ids=ids, attention_mask=sees[:, None], position_ids=positions + first
+            input_ids=ids, attention_mask=self._for_attention(sees[:, None]), position_ids=positions + first
         ).last_hidden_state
         return tokens
 

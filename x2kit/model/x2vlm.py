@@ -32,6 +32,7 @@ from x2kit.plugin import (
 )
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.toolkit.gather import gather_rows
+from x2kit.plugin.toolkit.packed import PackedContext
 from x2kit.plugin.toolkit.positions import sinusoid_2d
 
 TEMPERATURE_RANGE = (0.001, 0.5)
@@ -223,7 +224,13 @@ class X2VLM(nn.Module):
         """Project texts [B, L, D], read at position 0, to unit vectors [B, E] of the common space."""
         return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=-1)
 
-    def fuse(self, text: Tensor, text_mask: Tensor, context: Context | None, summary_rows: int = 0) -> Tensor:
+    def fuse(
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        context: Context | PackedContext | None,
+        summary_rows: int = 0,
+    ) -> Tensor:
         """Fuse texts with their context; see `FusionEncoder.forward`. Returns [B, L, D].
 
         A context with a lead is an image: its patches get the fixed positions of `heads.context_positions`.
@@ -265,7 +272,7 @@ class X2VLM(nn.Module):
         # Unprepared patches get their positions in `fuse`.
         return Context(tokens if prepared else features.patches, rows, prepared=prepared)
 
-    def _placed(self, context: Context) -> Context:
+    def _placed(self, context: Any) -> Any:
         """Add the fixed positions to the patches of an image, unless they are in its prepared tokens."""
         if context.lead is None or context.prepared:
             return context

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         View,
     )
     from x2kit.plugin.toolkit.gather import gather_rows
+    from x2kit.plugin.toolkit.packed import GroupedTokens, PackedContext, TokenGroup
 
 _LAZY = {
     "Context": "plugin.encoders",
@@ -110,6 +111,9 @@ _LAZY = {
     "Rows": "plugin.indexes",
     "rank_hits": "plugin.indexes",
     "Ranks": "distributed.ranks",
+    "GroupedTokens": "plugin.toolkit.packed",
+    "PackedContext": "plugin.toolkit.packed",
+    "TokenGroup": "plugin.toolkit.packed",
     "EncodedRow": "plugin.tasks",
     "FusedTexts": "plugin.tasks",
     "Prediction": "plugin.tasks",
@@ -138,6 +142,7 @@ __all__ = [
     "FusionEncoder",
     "FusionEncoderConfig",
     "FusionFacts",
+    "GroupedTokens",
     "HeadConfig",
     "HeadError",
     "Hit",
@@ -157,6 +162,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimizerConfig",
     "ParameterGroup",
+    "PackedContext",
     "Past",
     "Place",
     "PluginError",
@@ -198,6 +204,7 @@ __all__ = [
     "TextEncoderConfig",
     "TextFacts",
     "Texts",
+    "TokenGroup",
     "Tokenizer",
     "View",
     "VisionEncoder",

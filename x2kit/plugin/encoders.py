@@ -165,11 +165,14 @@ class TextEncoder(Encoder):
         tokenizer: tokenizer of its texts.
         width: D of the token vectors.
         max_length: maximum number of tokens of a text, including special ones.
+        packs: whether `read_partly` gives the result of `forward` for a text whose tokens see each other only. Several
+            texts then share a row of the step, without padding; otherwise rows of similar length share a call.
     """
 
     tokenizer: Tokenizer
     width: int
     max_length: int
+    packs: bool = False
 
     @abstractmethod
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -271,10 +274,13 @@ class FusionEncoder(Encoder):
     Attributes:
         width: D of the fused texts.
         attention_layers: layers whose cross-attention `attend` returns; 0, the default, if it returns none.
+        packs: whether `forward` takes a `PackedContext`. Several texts then share a row of the step, and texts of one
+            image its keys and values; otherwise rows of similar length share a call.
     """
 
     width: int
     attention_layers: int = 0
+    packs: bool = False
 
     def shard_units(self) -> Sequence[nn.Module] | None:
         """Return no modules: `prepare` may use the parameters of layers beside their calls."""
@@ -315,7 +321,9 @@ class FusionEncoder(Encoder):
             text: [B, L, D], output of the text encoder.
             text_mask: [B, L] bool; or [B, L, L] bool, the tokens (last axis) that each token attends to, from
                 `TextEncoder.read_partly`.
-            context: None for text alone: only cross-attention is skipped.
+            context: a `Context`; None for text alone: only cross-attention is skipped. An encoder that declares `packs`
+                also takes a `PackedContext`, with `text_mask` [B, L, L]. If it has `read`, the result is that of the
+                read tokens, [T, D].
             summary_rows: number of first rows of which only position 0 is used; their other positions may have any
                 finite value, which saves most of the last layer.
         Returns: [B, L, D].

@@ -192,7 +192,7 @@ def test_activation_checkpointing_changes_nothing_dropout_included(dropping: Tas
 
 def test_recomputation_repeats_dropout_masks(dropping: Task) -> None:
     seen: list[Tensor] = []
-    dropping.model.text.register_forward_hook(lambda module, given, tokens: seen.append(tokens.detach()))
+    dropping.model.text.model.register_forward_hook(lambda module, given, out: seen.append(out[0].detach()))
     in_parts(dropping.model, dropping.batch, BASE_ACTIVE, parts=2)
     half = len(seen) // 2
     assert_close(seen[half:], seen[:half], rtol=0, atol=0)

@@ -19,6 +19,7 @@ from x2kit.model.regions import patch_mask
 from x2kit.objectives import bbox_loss, giou_loss
 from x2kit.plugin import Context
 from x2kit.plugin.tasks import STEP_LOSSES, Texts
+from x2kit.training.step import fusion_pass, packing
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Negatives
 
@@ -186,7 +187,14 @@ class Calls:
         )
 
 
-def test_losses_and_gradients_equal_those_of_the_plain_step(model: X2VLM, batch: Batch) -> None:
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "buckets"])
+@pytest.mark.parametrize("host_reads", [True, False], ids=["cpu", "accelerator"])
+def test_losses_and_gradients_equal_those_of_the_plain_step(
+    model: X2VLM, batch: Batch, packs: bool, host_reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.fusion.packs = packs
+    for module in (packing, fusion_pass):
+        monkeypatch.setattr(module, "host_reads", lambda device: host_reads)
     found = step_losses(model, batch, ACTIVE, NEGATIVES)
     expected = Plain(model, batch.images).losses(batch)
     pairs = []
@@ -218,17 +226,25 @@ def test_number_of_encoder_calls_and_rows(model: X2VLM, batch: Batch) -> None:
     calls = Calls(model)
     step_losses(model, batch, ACTIVE, NEGATIVES)
     assert calls.vision == [3]  # distinct images, whatever the number of rows and streams
-    # length 8: masked captions, names, masked names, first, masked first; 16: captions, second, masked texts
-    assert calls.text == [(3 + 5 + 5 + 3 + 3, 8), (4 + 3 + 2, 16)]
-    assert sorted(calls.fusion) == sorted(
-        [
-            (9, 16, 9),  # itm of the captions
-            (3 + 15 + 5 + 5, 8, 20),  # mlm of the captions; itm, boxes and mlm of the names
-            (9, 16, 9),  # ttm
-            (3, 8, 0),  # tlm
-            (2, 16, 0),  # text alone
-        ]
-    )
+    # 4 + 3 captions, 5 + 5 names, 3 + 3 + 3 parallel texts, 2 alone: of up to 6 tokens and of up to 12
+    assert calls.text == [(20, 6), (8, 12)]
+    # itm and boxes; mlm; ttm; tlm; text alone: no call has many more places than tokens
+    tokens = [(9 + 15 + 5) * 6, 24 + 21 + 5, 9 * 7, 16, 14]
+    assert len(calls.fusion) == len(tokens)
+    for (rows, width, summaries), most in zip(calls.fusion, tokens, strict=True):
+        assert rows * width <= 1.5 * most
+        assert summaries == 0
+
+
+def test_rows_of_similar_length_share_a_call_of_an_encoder_that_packs_none(
+    model: X2VLM, batch: Batch
+) -> None:
+    model.fusion.packs = False
+    calls = Calls(model)
+    step_losses(model, batch, ACTIVE, NEGATIVES)
+    assert sorted(width for rows, width, _ in calls.fusion if rows > 6) == [6, 9, 12]
+    assert sum(rows for rows, _, _ in calls.fusion) == 9 + 3 + 15 + 5 + 5 + 9 + 3 + 2
+    assert sum(summaries for _, _, summaries in calls.fusion) == 9 + 15 + 5 + 9
 
 
 def test_losses_that_are_off_add_no_calls(model: X2VLM, batch: Batch) -> None:
@@ -253,12 +269,13 @@ def test_only_fused_rows_are_matched_and_masked(model: X2VLM, batch: Batch) -> N
     few = batch.streams["images"]._replace(fused=2, masked=None)
     calls = Calls(model)
     losses = step_losses(model, batch._replace(streams={"images": few}), {"images": ("itc", "itm")})
-    assert calls.fusion == [(6, 16, 6)]
+    assert len(calls.fusion) == 1
     whole = step_losses(model, batch, {"images": ("itc",)})
     assert_close(losses["images"]["itc"], whole["images"]["itc"])  # all four rows
 
 
 def test_negatives_depend_on_the_seed_and_come_from_all_rows(model: X2VLM, batch: Batch) -> None:
+    model.fusion.packs = False  # so that it is called with the image of each row
     pairs = batch.streams["images"]._replace(fused=2)
     seen: set[int] = set()
 

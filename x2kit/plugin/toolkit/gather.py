@@ -13,16 +13,16 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shared: Tensor, rows: Tensor, lead: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.count, ctx.has_lead = shared.shape[0], lead is not None
+        ctx.count, ctx.leads = shared.shape[0], 0 if lead is None else lead.shape[-2]
         return shared.index_select(0, rows) if lead is None else _with_lead(shared, rows, lead)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (rows,) = ctx.saved_tensors
         of_shared = _scatter_sum(gradient, rows, ctx.count)
-        if not ctx.has_lead:
+        if not ctx.leads:
             return of_shared, None, None
-        return of_shared[..., 1:, :], None, gradient[..., :1, :]
+        return of_shared[..., ctx.leads :, :], None, gradient[..., : ctx.leads, :]
 
 
 def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
@@ -32,9 +32,10 @@ def _with_lead(shared: Tensor, rows: Tensor, lead: Tensor) -> Tensor:
     table = torch.cat([shared.reshape(-1, width), lead.reshape(-1, width)])
     part = torch.arange(parts, device=rows.device)
     tokens = (rows[:, None, None] * parts + part[:, None]) * length + torch.arange(length, device=rows.device)
-    leads = torch.arange(count * parts * length, table.shape[0], device=rows.device).view(-1, parts, 1)
+    leads = torch.arange(count * parts * length, table.shape[0], device=rows.device)
+    leads = leads.view(-1, parts, lead.shape[-2])
     picked = table.index_select(0, torch.cat([leads, tokens], 2).flatten())
-    return picked.view(rows.shape[0], *between, 1 + length, width)
+    return picked.view(rows.shape[0], *between, lead.shape[-2] + length, width)
 
 
 def _scatter_sum(gradient: Tensor, rows: Tensor, count: int) -> Tensor:
@@ -55,7 +56,7 @@ def gather_rows(shared: Tensor, rows: Tensor, lead: Tensor | None = None) -> Ten
     Args:
         shared: [M, ...].
         rows: [B] int64.
-        lead: [B, 1, D], one token per row, prepended: from [M, N, D] to [B, 1 + N, D]. Axes in between, such as
-            attention heads, are kept: [M, H, N, D] and [B, H, 1, D] give [B, H, 1 + N, D].
+        lead: [B, K, D], K tokens per row, usually one, prepended: from [M, N, D] to [B, K + N, D]. Axes in between,
+            such as attention heads, are kept: [M, H, N, D] and [B, H, K, D] give [B, H, K + N, D].
     """
     return _GatherRows.apply(shared, rows, lead)  # type: ignore[no-any-return,no-untyped-call]

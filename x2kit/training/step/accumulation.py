@@ -243,7 +243,7 @@ class _Step:
         for key, texts in pieces.items():
             for part, rows in zip(parts, self._cut(len(texts.ids)) or NO_ROWS, strict=False):
                 part[key] = texts.select(rows)
-        return [partial(encode_pieces, self.model, part) for part in parts if part]
+        return [partial(encode_pieces, self.model, part, self.exchange is not None) for part in parts if part]
 
     def _image_chunks(self, features: VisionFeatures | None) -> list[Callable[[], Outputs]]:
         def pool(name: str, rows: PairedRows) -> Outputs:
@@ -311,7 +311,7 @@ class _Step:
         plans, features = images_of_parts(plans, rows, features)
 
         def compute(model: X2VLM) -> Losses:
-            fusion = FusionPass()
+            fusion = FusionPass(equal_calls=self.exchange is not None)
             of_part: Losses = {}
             for name, part in rows.items():
                 add_rows(fusion, name, plans[name], features, part)

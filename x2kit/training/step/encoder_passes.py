@@ -6,16 +6,19 @@ M images, V videos of F frames each (F may differ), B rows of a stream, L text t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from x2kit.data.pipeline.batch import ParallelRows, Rows, TaskRows, TextRows
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.tasks import Texts
+from x2kit.training.step.packing import PackedRows, bucket_rows, in_order, on_device, row_lengths
 
 
 def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> VisionFeatures:
@@ -67,17 +70,18 @@ class StreamTexts(NamedTuple):
 
 
 def text_pass(
-    model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bool]
+    model: X2VLM, streams: Mapping[str, Rows], masked: Mapping[str, bool], equal_calls: bool = False
 ) -> dict[str, StreamTexts]:
-    """Encode the texts of all streams, with one encoder call per padded length.
+    """Encode the texts of all streams; see `encode_pieces`.
 
     Args:
         model: provides the text encoder.
         streams: rows by stream.
         masked: whether a loss of the stream needs its masked texts.
+        equal_calls: see `FusionPass`.
     """
     pieces = text_pieces(streams, masked)
-    return by_stream(streams, pieces, encode_pieces(model, pieces))
+    return by_stream(streams, pieces, encode_pieces(model, pieces, equal_calls))
 
 
 def text_pieces(streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict[Key, Texts]:
@@ -93,24 +97,86 @@ def text_pieces(streams: Mapping[str, Rows], masked: Mapping[str, bool]) -> dict
     return pieces
 
 
-def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor]:
-    """Encode each text to [B, L, D], with one encoder call per padded length."""
+def encode_pieces(model: X2VLM, pieces: Mapping[Key, Texts], equal_calls: bool = False) -> dict[Key, Tensor]:
+    """Encode each text to [B, L, D], without padding as far as the host knows the lengths.
+
+    An encoder that declares `packs` reads several texts in a row, all in one call; any other reads texts of similar
+    length in one call.
+
+    Args:
+        model: provides the text encoder.
+        pieces: the texts.
+        equal_calls: see `FusionPass`.
+    """
     tokens: dict[Key, Tensor] = {}
-    for length, in_part in sorted({_reading(texts) for texts in pieces.values()}):
-        keys = [key for key, texts in pieces.items() if _reading(texts) == (length, in_part)]
-        positions = [found for key in keys if (found := pieces[key].positions) is not None]
-        together = model.encode_texts(
-            torch.cat([pieces[key].ids for key in keys]),
-            torch.cat([pieces[key].mask for key in keys]),
-            torch.cat(positions) if in_part else None,
-        )
-        tokens.update(zip(keys, torch.split(together, [len(pieces[key].ids) for key in keys]), strict=True))
+    for in_part in (False, True):
+        chosen = {key: texts for key, texts in pieces.items() if (texts.positions is not None) == in_part}
+        if model.text.packs and any(len(texts.ids) for texts in chosen.values()):
+            tokens |= _encode_packed(model, chosen)
+        elif chosen:
+            tokens |= _encode_buckets(model, chosen, equal_calls)
     return tokens
 
 
-def _reading(texts: Texts) -> tuple[int, bool]:
-    """Return what must be equal in texts that share a call: the padded length, and whether they are read in part."""
-    return texts.ids.shape[1], texts.positions is not None
+def _encode_packed(model: X2VLM, pieces: Mapping[Key, Texts]) -> dict[Key, Tensor]:
+    """Encode texts in rows of several."""
+    lengths = np.concatenate([row_lengths(texts.mask, texts.lengths) for texts in pieces.values()])
+    sizes = [len(texts.ids) for texts in pieces.values()]
+    widths = np.repeat([texts.ids.shape[1] for texts in pieces.values()], sizes)
+    packed = PackedRows.of(lengths, widths, model.device, model.text.max_length)
+    ids = packed.gather(torch.cat([texts.ids.flatten() for texts in pieces.values()]))
+    positions = packed.position
+    if given := [texts.positions.flatten() for texts in pieces.values() if texts.positions is not None]:
+        positions = packed.gather(torch.cat(given))
+    padding = packed.text < 0
+    encoded = model.encode_texts(
+        ids.masked_fill(padding, model.tokenizer.special.pad),
+        packed.sees([texts.mask for texts in pieces.values()]),
+        positions.masked_fill(padding, 0),
+    ).flatten(0, 1)
+    starts = [0, *accumulate(sizes)]
+    return {
+        key: packed.scatter(encoded, slice(start, start + len(texts.ids)), texts.ids.shape[1])
+        for (key, texts), start in zip(pieces.items(), starts, strict=False)
+    }
+
+
+def _encode_buckets(model: X2VLM, pieces: Mapping[Key, Texts], equal_calls: bool) -> dict[Key, Tensor]:
+    """Encode texts in one call per bucket of rows of similar length."""
+    groups: dict[int, list[Key]] = {}
+    for key, texts in pieces.items():
+        # Masks per token are not padded further: a token that sees nothing has no finite result.
+        groups.setdefault(0 if texts.positions is None else texts.ids.shape[1], []).append(key)
+    tokens: dict[Key, Tensor] = {}
+    for keys in groups.values():
+        together = _bucketed(model, [pieces[key] for key in keys], equal_calls)
+        parts = torch.split(together, [len(pieces[key].ids) for key in keys])
+        tokens |= {key: part[:, : pieces[key].ids.shape[1]] for key, part in zip(keys, parts, strict=True)}
+    return tokens
+
+
+def _bucketed(model: X2VLM, pieces: Sequence[Texts], equal_calls: bool) -> Tensor:
+    width = max(texts.ids.shape[1] for texts in pieces)
+    pad = model.tokenizer.special.pad
+    ids = torch.cat([F.pad(texts.ids, (0, width - texts.ids.shape[1]), value=pad) for texts in pieces])
+    mask = torch.cat([F.pad(texts.mask, (0, width - texts.mask.shape[-1])) for texts in pieces])
+    given = [texts.positions for texts in pieces if texts.positions is not None]
+    positions = torch.cat(given) if given else None
+    lengths = np.concatenate([row_lengths(texts.mask, texts.lengths) for texts in pieces])
+    buckets = bucket_rows(lengths, width, ids.device, equal_calls)
+    if len(buckets) == 1 and buckets[0][0] == width:
+        return model.encode_texts(ids, mask, positions)
+    encoded = []
+    for edge, rows in buckets:
+        index = on_device(rows, ids.device)
+        seen = mask.index_select(0, index)[:, :edge]
+        tokens = model.encode_texts(
+            ids.index_select(0, index)[:, :edge],
+            seen if seen.ndim == 2 else seen[:, :, :edge],
+            None if positions is None else positions.index_select(0, index)[:, :edge],
+        )
+        encoded.append(F.pad(tokens, (0, 0, 0, width - edge)))
+    return torch.cat(encoded).index_select(0, in_order(buckets, ids.device))
 
 
 def by_stream(

@@ -8,7 +8,7 @@ B rows of a stream, L text tokens, N patches, D width, M distinct images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def step_losses(
     Returns: scalars, by stream and loss or objective, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
-    encoded = text_pass(model, batch.streams, needs_masked(batch.streams, active))
+    encoded = text_pass(model, batch.streams, needs_masked(batch.streams, active), exchange is not None)
     plans: dict[str, StreamPlan] = {}
     for name, rows in batch.streams.items():
         image = image_context(model, name, rows, features)
@@ -78,7 +78,7 @@ def step_losses(
         losses[name] |= objective_losses(model, plan, features, (objectives or {}).get(name, {}), exchange)
     if exchange is not None:
         plans, features = exchange_negatives(exchange, plans, features, metrics)
-    fusion = FusionPass()
+    fusion = FusionPass(equal_calls=exchange is not None)
     for name, plan in plans.items():
         add_rows(fusion, name, plan, features)
     fused = fusion.run(model, features)
@@ -164,7 +164,8 @@ def add_rows(
             add_task_rows(fusion, name, plan.task, rows, texts.clean, features, part)
     elif isinstance(rows, TextRows):
         if texts.masked is not None and texts.masked_mask is not None:
-            fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], None)
+            lengths = _known_lengths(rows.texts.lengths, part)
+            fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], None, lengths=lengths)
     elif isinstance(rows, ParallelRows):
         _add_parallel(fusion, name, rows, plan, part)
     elif plan.image is not None:
@@ -176,7 +177,7 @@ def _add_paired(
 ) -> None:
     on, texts = plan.on, plan.texts
     (tokens,) = texts.clean
-    mask = rows.texts.mask
+    mask, lengths = rows.texts.mask, _known_lengths(rows.texts.lengths, part)
 
     def context(which: Tensor) -> Context:
         """The image or region of these rows; the pass adds the patches."""
@@ -186,15 +187,16 @@ def _add_paired(
 
     if plan.negatives is not None:
         images, text = _matching_rows(plan.negatives, part)
-        fusion.add((name, "itm"), gather_rows(tokens, text), mask[text], context(images), summary=True)
+        pairs = gather_rows(tokens, text), mask[text]
+        fusion.add((name, "itm"), *pairs, context(images), True, _matching_lengths(lengths, plan, part))
     if "bbox" in on or "giou" in on:
         # The box is to be predicted, so these rows attend to the whole image (X²-VLM, section 3.2).
         some = slice(*part.indices(len(tokens[: rows.fused])))
         whole = Context(image.image_summary[:0], rows.images[some], None, image.image_summary[some, None])
-        fusion.add((name, "bbox"), tokens[some], mask[some], whole, summary=True)
+        fusion.add((name, "bbox"), tokens[some], mask[some], whole, True, lengths)
     if "mlm" in on and texts.masked is not None and texts.masked_mask is not None:
         own = context(_row_numbers(texts.masked, part))
-        fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], own)
+        fusion.add((name, "mlm"), texts.masked[part], texts.masked_mask[part], own, lengths=lengths)
 
 
 def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, plan: StreamPlan, part: slice) -> None:
@@ -203,13 +205,16 @@ def _add_parallel(fusion: FusionPass, name: str, rows: ParallelRows, plan: Strea
     if plan.negatives is not None:
         of_first, text = _matching_rows(plan.negatives, part)
         context = _text_context(first, rows.first.mask, of_first, plan.negatives.image[part])
-        fusion.add((name, "ttm"), gather_rows(second, text), rows.second.mask[text], context, summary=True)
+        pairs = gather_rows(second, text), rows.second.mask[text]
+        lengths = _matching_lengths(_known_lengths(rows.second.lengths, part), plan, part)
+        fusion.add((name, "ttm"), *pairs, context, True, lengths)
     if "tlm" in plan.on and texts.masked is not None and texts.masked_mask is not None:
         # The masked first text attends to the clean second one, as in the official code.
         own = _row_numbers(texts.masked, part)
         some = slice(*part.indices(len(texts.masked)))
         context = Context(second[some], own - some.start, rows.second.mask[some], None)
-        fusion.add((name, "tlm"), texts.masked[part], texts.masked_mask[part], context)
+        lengths = _known_lengths(rows.first.lengths, part)
+        fusion.add((name, "tlm"), texts.masked[part], texts.masked_mask[part], context, lengths=lengths)
 
 
 def _text_context(tokens: Tensor, mask: Tensor, rows: Tensor, negatives: Tensor) -> Context:
@@ -225,6 +230,17 @@ def _matching_rows(negatives: Negatives, part: slice) -> tuple[Tensor, Tensor]:
     """Rows of the image (or first text) and of the text of each matching pair, in thirds as in `itm_loss`."""
     own = _row_numbers(negatives.text, part)
     return torch.cat([own, negatives.image[part], own]), torch.cat([own, own, negatives.text[part]])
+
+
+def _known_lengths(lengths: Sequence[int] | None, part: slice) -> Sequence[int] | None:
+    return None if lengths is None else lengths[part]
+
+
+def _matching_lengths(lengths: Sequence[int] | None, plan: StreamPlan, part: slice) -> Sequence[int] | None:
+    """Lengths of the texts of matching pairs, without those of the text negatives, which the device draws."""
+    if lengths is None or plan.negatives is None:
+        return None
+    return [*lengths[: len(plan.negatives.text[part])]] * 2
 
 
 def _row_numbers(rows: Tensor, part: slice) -> Tensor:

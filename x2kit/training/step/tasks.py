@@ -69,8 +69,9 @@ def add_task_rows(
         raise ShapeError(f"stream {name}: {task.config.component_name()} has rows without an image")
     for number, (text, image) in enumerate(task.config.pairs):
         context = image_context(features, images_at(rows.images[part], image))
-        mask = rows.texts[text].mask[part]
-        fusion.add((name, str(number)), tokens[text][part], mask, context, summary=task.config.pooled)
+        read = rows.texts[text].select(part)
+        key = name, str(number)
+        fusion.add(key, tokens[text][part], read.mask, context, task.config.pooled, read.lengths)
 
 
 def task_losses(
