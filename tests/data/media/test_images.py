@@ -147,3 +147,38 @@ def test_a_damaged_orientation_leaves_an_image_as_stored() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 4)).save(buffer, "JPEG", exif=b"Exif\x00\x00no directory at all")
     assert ImageLike(buffer.getvalue(), upright=True).size == (8, 4)
+
+
+def photo(mode: str = "RGB", **options: Any) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"mode": "L"}])
+def test_planes_of_a_jpeg_equal_its_pixels(options: dict[str, Any]) -> None:
+    content = photo(**options)
+    planes = ImageLike(content).load_planes()
+    assert planes is not None
+    assert np.array_equal(planes.permute(1, 2, 0).numpy(), np.asarray(ImageLike(content).load()))
+
+
+def test_files_that_only_pil_decodes_have_no_planes(tmp_path: Path) -> None:
+    damaged = photo()[:-400]
+    assert ImageLike(damaged).load_planes() is None
+    with pytest.raises(DataError, match="truncated"):
+        ImageLike(damaged).load()
+    assert ImageLike(photo("CMYK")).load_planes() is None
+    assert ImageLike(photo(), channels=1).load_planes() is None
+    Image.open(io.BytesIO(photo())).save(tmp_path / "image.png")
+    assert ImageLike(tmp_path / "image.png").load_planes() is None
+
+
+def test_planes_are_read_from_a_file_that_load_can_still_read(tmp_path: Path) -> None:
+    file = tmp_path / "image.jpg"
+    file.write_bytes(photo())
+    image = ImageLike(file)
+    planes = image.load_planes()
+    assert planes is not None
+    assert np.array_equal(planes.permute(1, 2, 0).numpy(), np.asarray(image.load()))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from x2kit.data.transforms.randaugment import COLOUR_OPERATIONS, SHAPE_OPERATIONS, augment
 
@@ -108,3 +112,24 @@ def test_an_array_shifted_by_more_than_its_size_is_grey(by: int) -> None:
     for operation in SHAPE_OPERATIONS[2:4]:
         moved = operation(np.ones((8, 8, 5), np.float32), 0.9, by // 9)
         assert (moved == 0.5).all()
+
+
+@pytest.mark.parametrize(("operation", "levels"), [(0, 1), (1, 1), (4, 2)])
+def test_shears_and_rotations_are_those_of_pil_within_these_grey_levels(operation: int, levels: int) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 80, 3), dtype=np.uint8))
+    for sign in (-1, 1):
+        moved = SHAPE_OPERATIONS[operation](image, 0.7, sign)
+        sheared = [math.degrees(math.atan(sign * 0.21 * (operation == axis))) for axis in (0, 1)]
+        expected = F.affine(
+            image,
+            angle=sign * 21.0 * (operation == 4),
+            translate=[0, 0],
+            scale=1.0,
+            shear=sheared,
+            interpolation=InterpolationMode.BILINEAR,
+            fill=[128] * 3,
+            center=None if operation == 4 else [0, 0],
+        )
+        apart = np.abs(np.asarray(moved).astype(int) - np.asarray(expected))
+        assert apart.max() <= levels
+        assert (apart > 1).mean() < 0.001

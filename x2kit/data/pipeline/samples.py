@@ -14,7 +14,7 @@ from numpy.random import Generator
 from x2kit.data.config import StreamConfig
 from x2kit.data.media.images import ImageLike
 from x2kit.data.transforms.text import all_texts, clean, clean_text_alone, draw
-from x2kit.data.transforms.view import Pixels, View, reduction, render_augmented
+from x2kit.data.transforms.view import Pixels, View, decode, reduction, render_augmented
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record, Region, Text
@@ -102,4 +102,4 @@ def render_view(
     Raises: DataError if it is unreadable.
     """
     by = reduction(view, spec) if config.transform.reduced_decoding else 1
-    return render_augmented(image.load(by), view, spec, config.transform, rng, keep_shape)
+    return render_augmented(decode(image, spec, by), view, spec, config.transform, rng, keep_shape)

@@ -12,7 +12,7 @@ from x2kit.data.config import StreamConfig
 from x2kit.data.media.frames import evaluation_frames, training_frames
 from x2kit.data.media.images import ImageLike
 from x2kit.data.media.videos import chosen_frames, is_clips
-from x2kit.data.transforms.view import Pixels, draw_view, reduction, render_augmented, whole_image
+from x2kit.data.transforms.view import Pixels, decode, draw_view, reduction, render_augmented, whole_image
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.facts import ImageSpec
 
@@ -36,7 +36,9 @@ def draw_frames(
     by = reduction(view, spec) if config.transform.reduced_decoding else 1
     seed = int(rng.integers(2**63))
     return [
-        render_augmented(image.load(by), view, spec, config.transform, np.random.default_rng(seed), False)
+        render_augmented(
+            decode(image, spec, by), view, spec, config.transform, np.random.default_rng(seed), False
+        )
         for image in images
     ]
 

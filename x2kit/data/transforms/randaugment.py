@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ PROBABILITY = 0.5
 """Probability that a drawn operation is applied."""
 _FILL = 128
 _MAX_LEVEL = 10
+_GREY = np.uint32(0x01010101 * _FILL)
+_BYTE = np.uint32(8)
+_EVEN, _ODD = np.uint32(0x00FF00FF), np.uint32(0xFF00FF00)
+_HALF = np.uint32(0x00800080)
+"""Rounds a result that is interpolated again; PIL cuts off the fraction of the last one."""
 
 Array: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 """[H, W, C] of any channels: 0 to 255, or float from 0 to 1."""
@@ -95,21 +101,98 @@ def _affine(
     shear: tuple[float, float] = (0.0, 0.0),
     center: list[float] | None = None,
 ) -> ImageOrArray:
-    source: Any = image
-    channels = len(image.getbands()) if isinstance(image, Image.Image) else image.shape[2]
-    if isinstance(image, np.ndarray):
-        source = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    """Rotate by degrees or shear an image, about its centre by default."""
+    if isinstance(image, Image.Image):
+        return _affine_image(image, angle, shear, center is None)
     moved = F.affine(
-        source,
+        torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
         angle=angle,
         translate=[0, 0],
         scale=1.0,
         shear=[math.degrees(math.atan(value)) for value in shear],
         interpolation=InterpolationMode.BILINEAR,
-        fill=[_fill(image)] * channels,
+        fill=[_fill(image)] * image.shape[2],
         center=center,
     )
-    return moved if isinstance(image, Image.Image) else moved.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+    return moved.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
+def _affine_image(image: Image.Image, angle: float, shear: tuple[float, float], centred: bool) -> Image.Image:
+    """Transform as PIL does, bilinear and filled with grey: a shear in a fifth of its time, a rotation in half.
+
+    A pixel is a number of 32 bits. Weights of 8 bits make a difference of one grey level, or of two for rotations.
+    """
+    if image.mode != "RGB":
+        return _affine_image(image.convert("RGB"), angle, shear, centred).convert(image.mode)
+    pixels = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint32)
+    found = _neighbours(image.width, image.height, angle, shear, centred)
+    extended = np.append(pixels, _GREY)
+    values = [extended.take(places) for places in found.places]
+    for weights in found.weights[:-1]:
+        values = [
+            _between(values[0], values[1], weights, _HALF),
+            _between(values[2], values[3], weights, _HALF),
+        ]
+    moved = _between(values[0], values[1], found.weights[-1], np.uint32(0))
+    return Image.frombytes("RGB", image.size, moved.tobytes(), "raw", "RGBX")
+
+
+class _Neighbours(NamedTuple):
+    """Pixels that each pixel of a transformed image lies between.
+
+    Attributes:
+        places: [H * W] each, two or four; that of a pixel outside the image is H * W.
+        weights: [H * W] uint32 in 1/256, of the second of two places: across and down, or the only one that is needed.
+    """
+
+    places: tuple[NDArray[np.intp], ...]
+    weights: tuple[NDArray[np.uint32], ...]
+
+
+@lru_cache(maxsize=16)
+def _neighbours(
+    width: int, height: int, angle: float, shear: tuple[float, float], centred: bool
+) -> _Neighbours:
+    """Find the neighbours; a level has one angle and one shear, in two directions, so few results serve all images."""
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    middle_x, middle_y = (width / 2, height / 2) if centred else (0.0, 0.0)
+    x = np.arange(width) + 0.5 - middle_x
+    y = (np.arange(height) + 0.5 - middle_y)[:, None]
+    source_x = cos * x + (sin + shear[0]) * y + middle_x
+    source_y = (shear[1] - sin) * x + cos * y + middle_y
+    outside = (source_x < 0) | (source_x >= width) | (source_y < 0) | (source_y >= height)
+    left, right, across = _between_pixels(source_x, width)
+    top, bottom, down = _between_pixels(source_y, height)
+
+    def at(row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.where(outside, width * height, row * width + column).ravel()
+
+    if not down.any():
+        return _Neighbours((at(top, left), at(top, right)), (across,))
+    if not across.any():
+        return _Neighbours((at(top, left), at(bottom, left)), (down,))
+    corners = at(top, left), at(top, right), at(bottom, left), at(bottom, right)
+    return _Neighbours(corners, (across, down))
+
+
+def _between_pixels(
+    source: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint32]]:
+    """Return the pixels before and after each coordinate, and the weight of the second in 1/256."""
+    before = np.floor(source - 0.5)
+    weights = np.rint((source - 0.5 - before) * 256).astype(np.uint32).ravel()
+    return before.clip(0, size - 1).astype(np.intp), (before + 1).clip(0, size - 1).astype(np.intp), weights
+
+
+def _between(
+    first: NDArray[np.uint32], second: NDArray[np.uint32], weights: NDArray[np.uint32], rounding: np.uint32
+) -> NDArray[np.uint32]:
+    """Interpolate the four bytes of each pixel, two at a time in 16 bits each; `rounding` is added before division."""
+    rest = np.uint32(256) - weights
+    even = (((first & _EVEN) * rest + (second & _EVEN) * weights + rounding) >> _BYTE) & _EVEN
+    odd = ((first >> _BYTE & _EVEN) * rest + (second >> _BYTE & _EVEN) * weights + rounding) & _ODD
+    both: NDArray[np.uint32] = even | odd
+    return both
 
 
 def _shift(image: ImageOrArray, x: int, y: int) -> ImageOrArray:
