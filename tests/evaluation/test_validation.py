@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.data.stubs import stream
 from tests.evaluation.stubs import StubPhotos, tiny_model
@@ -99,3 +100,28 @@ def test_a_metric_is_checked_as_far_as_its_task_names_its_numbers(select: str, m
     config = recipe(tasks={"retrieval": Retrieval(), "vqa": Plain()}, select=select).evaluation
     faults = [text for _, text in config.selection_faults()]
     assert [message in text for text in faults] == ([] if message is None else [True])
+
+
+def test_half_precision_changes_numbers_little_and_is_off_by_default() -> None:
+    found = {
+        precision: Validator(recipe(**keys)).measure(tiny_model())
+        for precision, keys in {
+            "default": {},
+            "fp32": {"precision": "fp32"},
+            "bf16": {"precision": "bf16"},
+        }.items()
+    }
+    assert found["default"] == found["fp32"]
+    name = "retrieval.languages.de.reranked.image_to_text.mean_recall"
+    assert found["bf16"][name] == pytest.approx(found["fp32"][name], abs=0.3)
+    assert torch.get_autocast_dtype("cpu") is torch.bfloat16
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_tasks_are_measured_in_the_precision_of_the_recipe(precision: str, expected: torch.dtype) -> None:
+    seen: list[torch.dtype] = []
+    model = tiny_model()
+    model.vision_proj.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    Validator(recipe(precision=precision)).measure(model)
+    assert set(seen) == {expected}

@@ -24,6 +24,7 @@ from x2kit.evaluation.measuring import (
     Progress,
     no_progress,
     open_sources,
+    precision_of,
     run_task,
     save_nothing,
     task_contexts,
@@ -83,6 +84,7 @@ def evaluate(
         model = build_model(recipe.model, assets=weights)
     read_weights(model, weights / MODEL)
     model.to(choose_device(device)).eval()
+    precision = precision_of(config, model)
     recipe.data.limits.apply()
     measured = open_sources(
         {key: one.for_split(split) for key, one in config.keyed_sources().items()}, config.languages
@@ -104,6 +106,7 @@ def evaluate(
             "fusion": config_name(recipe.model.fusion),
             "parameters": sum(p.numel() for p in model.parameters()),
             "image_size": model.image_spec.size,
+            "precision": precision,
         },
         "tasks": {name: dump_component(task) for name, task in config.tasks.items()},
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
@@ -113,7 +116,7 @@ def evaluate(
     for name, task in config.tasks.items():
         task.check(contexts[name])  # all checks before hours of measuring
     for name, task in config.tasks.items():
-        add_result(result, name, run_task(task, contexts[name]))
+        add_result(result, name, run_task(task, contexts[name], precision))
     result["warnings"] = warnings_of(result)
     result["seconds"] = round(time.monotonic() - began, 2)
     processes.wait()  # write only if no rank failed

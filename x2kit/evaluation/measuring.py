@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from x2kit.data.config import DataConfig
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.evaluation.config import EvaluationConfig, Recipe
+from x2kit.model.device import autocast, choose_precision
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig, TaskConfig
@@ -109,10 +110,16 @@ def task_contexts(
     return contexts
 
 
-def run_task(task: TaskConfig, context: TaskContext) -> Mapping[str, Any]:
-    """Measure a task, row by row unless it has a procedure of its own."""
-    found = task.run(context)
-    return measure_rows(task, context) if found is None else found
+def run_task(task: TaskConfig, context: TaskContext, precision: str) -> Mapping[str, Any]:
+    """Measure a task, row by row unless it has a procedure of its own; `precision` as from `precision_of`."""
+    with autocast(context.device, precision):
+        found = task.run(context)
+        return measure_rows(task, context) if found is None else found
+
+
+def precision_of(config: EvaluationConfig, model: X2VLM) -> str:
+    """Return the precision of an evaluation. Raises X2KitError if the model's device does not support it."""
+    return choose_precision(config.precision, model.device, "evaluation.precision")
 
 
 def trained_with_images(data: DataConfig, languages: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from x2kit.evaluation.measuring import (
     no_progress,
     numbers_of,
     open_sources,
+    precision_of,
     run_task,
     task_contexts,
 )
@@ -59,7 +60,7 @@ class Validator:
         )
         numbers: dict[str, float] = {}
         for name, task in self._config.tasks.items():
-            result = run_task(task, contexts[name])
+            result = run_task(task, contexts[name], precision_of(self._config, model))
             numbers |= numbers_of(name, result)
             if (score := result.get("score")) and "mean" in result:  # vqa.accuracy, the mean over languages
                 numbers[f"{name}.{score}"] = float(result["mean"])

@@ -6,13 +6,10 @@ F frames, C channels, S side of the encoder's input.
 from __future__ import annotations
 
 import mimetypes
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,15 +17,16 @@ from torch import Tensor
 
 from x2kit.data.media.images import ImageLike
 from x2kit.data.media.videos import FRAME_LIST
+from x2kit.data.pipeline.threads import in_threads
 from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.storage.locations import name_of
 from x2kit.data.transforms.view import Pixels, whole_image
 from x2kit.errors import DataError, Reason
 from x2kit.inference.results import InputError
+from x2kit.model.device import copied
 from x2kit.model.inputs import ImageInput, each_image, eight_bits
 from x2kit.plugin.facts import ImageSpec
 
-MOST_WORKERS = 16
 AHEAD = 128
 """Minimum number of decoded inputs that wait for the model."""
 
@@ -95,8 +93,6 @@ class Reader:
     def read(self, images: ImageInput | Iterable[ImageInput], workers: int | None = None) -> Iterator[Input]:
         """Decode images and videos in order, in `workers` threads (0: in the caller's).
 
-        Threads suffice: the decoders of PIL, torch and FFmpeg release the interpreter's lock.
-
         Raises: DataError if `images` is neither an image nor an iterable.
         """
         return self.read_numbered(enumerate(each_image(images)), workers)
@@ -105,28 +101,12 @@ class Reader:
         self, numbered: Iterable[tuple[int, ImageInput]], workers: int | None = None
     ) -> Iterator[Input]:
         """Decode numbered inputs, as `read`."""
-        workers = default_workers() if workers is None else workers
-        if workers == 0:
-            return (self._read(index, source) for index, source in numbered)
-        return self._read_ahead(numbered, workers)
+        return in_threads(lambda each: self._read(*each), numbered, AHEAD, workers)
 
     def read_one(self, image: ImageInput) -> tuple[str, Decoded]:
         """Decode one image or video and return it with its name. Raises DataError if it is unreadable."""
         found = self._read(0, image)
         return found.name, found.require()
-
-    def _read_ahead(self, numbered: Iterable[tuple[int, Any]], workers: int) -> Iterator[Input]:
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="x2kit-decode")
-        waiting: deque[Future[Input]] = deque()
-        try:
-            for index, source in numbered:
-                waiting.append(pool.submit(self._read, index, source))
-                if len(waiting) >= max(AHEAD, 2 * workers):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _read(self, index: int, source: ImageInput) -> Input:
         name = input_name(source, index)
@@ -152,11 +132,6 @@ class Reader:
         return Decoded(cast("Pixels", np.stack(found.frames)), found.size)
 
 
-def default_workers() -> int:
-    """Return the number of decoding threads: one for each core, at most `MOST_WORKERS`."""
-    return min(MOST_WORKERS, os.cpu_count() or 1)
-
-
 def input_name(source: ImageInput, index: int) -> str:
     """Return the path or URL of an input, else for example "images[3]"."""
     return str(source) if isinstance(source, str | Path) else f"images[{index}]"
@@ -175,6 +150,6 @@ def is_video(source: ImageInput) -> bool:
 
 def stack_decoded(inputs: Sequence[Decoded], device: torch.device) -> Tensor:
     """Stack inputs of one shape as float32 [B, C, S, S] or [B, F, C, S, S] in [0, 1] on a device."""
-    stacked = torch.from_numpy(np.stack([each.pixels for each in inputs])).to(device).movedim(-1, -3)
+    stacked = copied(torch.from_numpy(np.stack([each.pixels for each in inputs])), device).movedim(-1, -3)
     floats = stacked.to(torch.float32, memory_format=torch.contiguous_format)
     return floats.div_(255) if stacked.dtype == torch.uint8 else floats

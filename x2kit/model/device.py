@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -96,6 +97,13 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     attention = _Float32Attention() if device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, _HALF[precision]), attention:
         yield
+
+
+def copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; to CUDA from pinned memory, for which the calling thread does not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def describe_device(device: torch.device, precision: str) -> str:

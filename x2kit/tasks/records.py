@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.media.images import ImageLike
+from x2kit.data.pipeline.threads import in_threads
 from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.transforms.text import clean
 from x2kit.data.transforms.view import stack_pixels, whole_image
@@ -67,8 +68,12 @@ def _entry(record: Record, index: int, size: tuple[int, int], pixels: bytes = b"
     return Entry(str(record.get("id", index)), size, record.get("caption"), regions, pixels, detections)
 
 
+AHEAD = 32
+"""Minimum number of records whose decoded images wait for the model."""
+
+
 class RecordReader:
-    """Read a source once: `images` yields pixels for the encoder and appends to `entries`.
+    """Read a source once: `images` yields pixels for the encoder, decoded in threads, and appends to `entries`.
 
     Args:
         source: the records.
@@ -90,13 +95,18 @@ class RecordReader:
             positions: of the records to read; all by default.
         Raises: DataError for the first broken record, or the first video if the model takes none.
         """
-        for index in range(len(self)) if positions is None else positions:
-            record = self._source[index]
-            with _named(str(record.get("id", index))):
-                pixels, size = self._load(record)
-            digest = blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
-            self.entries.append(_entry(record, index, size, digest))
+        numbers = range(len(self)) if positions is None else positions
+        records = ((index, self._source[index]) for index in numbers)  # a source serves one thread
+        for entry, pixels in in_threads(self._read, records, AHEAD):
+            self.entries.append(entry)
             yield pixels
+
+    def _read(self, numbered: tuple[int, Record]) -> tuple[Entry, Tensor]:
+        index, record = numbered
+        with _named(str(record.get("id", index))):
+            pixels, size = self._load(record)
+        digest = blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
+        return _entry(record, index, size, digest), pixels
 
     def _load(self, record: Record) -> tuple[Tensor, tuple[int, int]]:
         if record.get("image") is not None:

@@ -9,6 +9,7 @@ B rows, L text tokens, D width, M distinct images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from statistics import fmean
 from typing import Any
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from x2kit.data.pipeline.collation import pad_texts
 from x2kit.data.pipeline.task_rows import EvaluationReader
+from x2kit.data.pipeline.threads import in_threads
 from x2kit.data.transforms.view import stack_pixels
 from x2kit.errors import DataError, Reason
+from x2kit.model.device import copied
 from x2kit.model.x2vlm import X2VLM, image_context
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import TaskConfig
@@ -28,6 +31,8 @@ from x2kit.plugin.sources import Record
 from x2kit.plugin.tasks import CORRECT, FusedTexts, Prediction, RankedText, Task, TaskContext, TaskRow, Texts
 from x2kit.plugin.toolkit.item_values import ItemValues
 
+BATCHES_AHEAD = 2
+"""Batches whose images wait for the model, at least."""
 Rows = list[tuple[str, TaskRow]]
 """Record ids and rows of one language."""
 
@@ -108,24 +113,27 @@ def _predict(task: Task, context: TaskContext) -> dict[str, list[Prediction]]:
     total, size, ranks = len(context.source), context.batch_size, context.ranks
     batches = [range(start, min(start + size, total)) for start in range(0, total, size)]
     own = batches[ranks.rank * len(batches) // ranks.count : (ranks.rank + 1) * len(batches) // ranks.count]
-    reader = EvaluationReader(
-        model.image_spec, model.frames, task.config.max_words, only=len(context.languages) == 1
-    )
     found: dict[str, list[Prediction]] = {language: [] for language in context.languages}
     done = 0
-    for batch in own:
-        records = [context.source[index] for index in batch]
-        ids = [str(record.get("id", index)) for index, record in zip(batch, records, strict=True)]
-        rows = {language: draw_rows(task, records, ids, reader, language) for language in context.languages}
+    batches_read = ([(index, context.source[index]) for index in batch] for batch in own)
+    for rows in in_threads(partial(_draw_batch, task, context), batches_read, BATCHES_AHEAD):
         for language, predicted in predict_rows(task, model, rows).items():
             found[language] += predicted
-        reader.forget()
-        done += len(batch)
+        done = min(done + size, sum(map(len, own)))
         context.progress("records", done, sum(map(len, own)))
     return {
         language: list(chain.from_iterable(ranks.gather(of_language)))
         for language, of_language in found.items()
     }
+
+
+def _draw_batch(task: Task, context: TaskContext, numbered: Sequence[tuple[int, Record]]) -> dict[str, Rows]:
+    """Draw the rows of a batch of numbered records in every language, reading each image once."""
+    model, max_words = context.model, task.config.max_words
+    reader = EvaluationReader(model.image_spec, model.frames, max_words, only=len(context.languages) == 1)
+    ids = [str(record.get("id", index)) for index, record in numbered]
+    records = [record for _, record in numbered]
+    return {language: draw_rows(task, records, ids, reader, language) for language in context.languages}
 
 
 @torch.inference_mode()
@@ -245,7 +253,7 @@ def read_rows(task: Task, model: X2VLM, rows: Sequence[TaskRow]) -> tuple[list[T
             for number in range(len(encoded[0].texts))
         ]
         texts, targets = task.collate(encoded, padded)
-    on_device = {name: target.to(model.device) for name, target in targets.items()}
+    on_device = {name: copied(target, model.device) for name, target in targets.items()}
     return [_to_device(one, model.device) for one in texts], on_device
 
 
@@ -270,8 +278,8 @@ def fuse_rows(
 
 
 def _to_device(texts: Texts, device: torch.device) -> Texts:
-    positions = None if texts.positions is None else texts.positions.to(device)
-    return Texts(texts.ids.to(device), texts.mask.to(device), positions, texts.lengths)
+    positions = None if texts.positions is None else copied(texts.positions, device)
+    return texts._replace(ids=copied(texts.ids, device), mask=copied(texts.mask, device), positions=positions)
 
 
 def images_at(images: Tensor, place: int | tuple[int, ...]) -> Tensor:
@@ -288,7 +296,7 @@ def encode_distinct(model: X2VLM, images: Sequence[Any]) -> VisionFeatures:
     for count in sorted(set(frames)):
         places = [number for number, own in enumerate(frames) if own == count]
         flat = [images[number] for number in places]
-        pixels = stack_pixels(list(chain.from_iterable(flat)) if count else flat).to(model.device)
+        pixels = copied(stack_pixels(list(chain.from_iterable(flat)) if count else flat), model.device)
         features = model.encode_images(pixels)
         parts.append((places, model.pool_frames(features, count) if count else features))
     order = torch.tensor([number for places, _ in parts for number in places], device=model.device).argsort()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from x2kit.distributed.ranks import Ranks
+from x2kit.model.device import copied
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Context, VisionFeatures
 
@@ -71,7 +72,9 @@ class ImageBank:
 
     def block(self, rows: Tensor, device: torch.device) -> VisionFeatures:
         """Select images by position [m] int64 and move them to the device."""
-        return VisionFeatures(self.summary[rows].to(device), self.patches[rows].to(device), self.grid)
+        return VisionFeatures(
+            copied(self.summary[rows], device), copied(self.patches[rows], device), self.grid
+        )
 
     @classmethod
     def gather(cls, own: Self | None, ranks: Ranks) -> Self:
@@ -110,7 +113,7 @@ class TextBank:
         places = torch.arange(int(lengths.max()))
         mask = places < lengths[:, None]
         tokens = self.tokens[torch.where(mask, self.starts[rows][:, None] + places, 0)]
-        return tokens.to(device), mask.to(device)
+        return copied(tokens, device), copied(mask, device)
 
 
 @torch.inference_mode()
@@ -131,12 +134,12 @@ def encode_image_bank(
     grid = (0, 0)
     done = 0
     for batch in _batched(images, batch_size):
-        pixels = torch.stack(batch).to(model.device)
+        pixels = copied(torch.stack(batch), model.device)
         features = model.encode_video(pixels) if pixels.ndim == 5 else model.encode_images(pixels)
         summary.append(features.summary.cpu())
         patches.append(features.patches.cpu())
         unit = model.project_images(features.summary) if project else features.summary[:, :0]
-        projected.append(unit.cpu())
+        projected.append(unit.float().cpu())  # autocast gives half precision, in which similarities would tie
         grid = features.grid
         done += len(batch)
         progress(done, total)
@@ -176,9 +179,9 @@ def encode_text_bank(
         mask = torch.arange(int(lengths[rows[-1]])) < lengths[rows][:, None]
         ids = torch.full(mask.shape, model.tokenizer.special.pad)
         ids[mask] = torch.tensor([token for row in rows.tolist() for token in encoded[row]])
-        states = model.encode_texts(ids.to(model.device), mask.to(model.device))
+        states = model.encode_texts(copied(ids, model.device), copied(mask, model.device))
         tokens.append(states.cpu()[mask])
-        projected.append((model.project_texts(states) if project else states[:, 0, :0]).cpu())
+        projected.append((model.project_texts(states) if project else states[:, 0, :0]).float().cpu())
         done += len(rows)
         progress(done, sum(map(len, own)))
     ends = lengths[order].cumsum(0)  # tokens are packed in order of length
@@ -253,7 +256,7 @@ def compute_pairs(
             context = model.prepare_images(images.block(each.block, model.device))
             prepared = each.block
         tokens, mask = texts.block(pairs[each.places, 1], model.device)
-        outputs.append(compute(tokens, mask, _select_rows(context, each.rows)).cpu())
+        outputs.append(compute(tokens, mask, _select_rows(context, each.rows)).float().cpu())
         done += len(each.places)
         progress(done, sum(len(other.places) for other in own))
     gathered = ranks.concatenate(_concatenate(outputs))

@@ -159,7 +159,8 @@ def _measure_language(
         highest_r1(answers.of_texts, queries.texts, alike),
     )
 
-    similarity = images.projected[present] @ texts.projected.T
+    with torch.autocast("cpu", enabled=False):  # of evaluation.precision on a CPU
+        similarity = images.projected[present] @ texts.projected.T
     result: dict[str, Any] = {
         "queries": len(queries.texts),
         "candidates": len(present),
