@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.plugin.encoders import Encoder
-from x2kit.training.parallel.activation_checkpointing import layers_of
+from x2kit.plugin.toolkit.stacks import layers_of
 
 LARGE_HEAD = 2**20
 """Values in the matrices of a head that is a unit; smaller ones are not worth three messages a step."""
