@@ -31,15 +31,17 @@ class TrainingConfig(BaseModel):
         "elsewhere; bf16: matrix products under autocast; fp16: the same with dynamic loss scaling, for CUDA devices "
         "without bf16; auto: bf16 if the device is faster with it",
     )
-    activation_checkpointing: Annotated[bool, HARMLESS] = Field(
-        False,
-        description="keep only the inputs of layers and recompute the rest in the backward pass: much less memory for "
-        "one more forward pass, the same results",
+    activation_checkpointing: Annotated[bool | tuple[Literal["vision", "text", "fusion"], ...], HARMLESS] = (
+        Field(
+            False,
+            description="keep only the inputs of layers and recompute the rest in the backward pass: much less memory for "
+            "one more forward pass, the same results; true, or the encoders whose layers do so",
+        )
     )
     compile: Annotated[bool, FROM_HERE] = Field(
         False,
         description="torch.compile of the layers: losses equal up to rounding; needs a compiler, which the first steps "
-        "wait for; x2kit bench measures the gain. Not with activation_checkpointing",
+        "wait for; x2kit bench measures the gain",
     )
     distribution: Annotated[Literal["ddp", "fsdp"], FROM_HERE] = Field(
         "ddp",
@@ -141,9 +143,11 @@ class TrainingConfig(BaseModel):
     best_is: Annotated[Literal["lowest", "highest"], HARMLESS] = Field(
         "lowest", description="whether the lowest or highest value of keep_best is best"
     )
-    async_saving: Annotated[bool, HARMLESS] = Field(
-        False,
-        description="write checkpoints in the background, from a copy in CPU memory; the results are the same",
+    async_saving: Annotated[bool | None, HARMLESS] = Field(
+        None,
+        description="write checkpoints in the background, from a copy in CPU memory; the results are the same. null: "
+        "where it costs nothing, that is if another device trains, the copy fits into half of the free memory, and "
+        "checkpoints are not sharded",
     )
     sharded_checkpoints: Annotated[bool, HARMLESS] = Field(
         False,
@@ -166,15 +170,6 @@ class TrainingConfig(BaseModel):
     def _require_folder_names(cls, reporters: dict[str, ReporterConfig]) -> dict[str, ReporterConfig]:
         require_own_names("a reporter's name", reporters)
         return reporters
-
-    @model_validator(mode="after")
-    def _compile_without_checkpointing(self) -> Self:
-        if self.compile and self.activation_checkpointing:
-            raise ValueError(
-                "compile: not together with activation_checkpointing, as the recomputation of a layer may be compiled "
-                "differently from its forward pass; set one of them to false"
-            )
-        return self
 
     @model_validator(mode="after")
     def _optimizer_takes_shards(self) -> Self:

@@ -122,7 +122,9 @@ def assemble(
         say(describe_accumulation(model, config.accumulation))
     if config.activation_checkpointing:
         precision = choose_precision(config.precision, device)
-        layers = checkpoint_activations(model, lambda: autocast(device, precision))
+        chosen = config.activation_checkpointing
+        names = None if isinstance(chosen, bool) else chosen
+        layers = checkpoint_activations(model, lambda: autocast(device, precision), names)
         say(f"training.activation_checkpointing: {layers} layers are recomputed in the backward pass")
     distributed = None
     if processes.several:

@@ -259,7 +259,7 @@ class Trainer(Stepper):
         self.selection: Selection | None = self.processes.from_rank_zero(found)
         selected_by = None if self.selection is None else (self.selection.name, self.selection.best_is)
         saved = self.callbacks.checkpoint_saved
-        self.writer = CheckpointWriter(self.run, config, say, self.processes, saved, selected_by)
+        self.writer = CheckpointWriter(self.run, config, say, self.processes, saved, selected_by, self.device)
 
     def run_steps(self) -> None:
         """Make the remaining steps, until the last one or an early stop.

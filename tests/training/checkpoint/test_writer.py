@@ -10,7 +10,7 @@ import torch
 from x2kit.errors import StorageError, X2KitError
 from x2kit.training.checkpoint import writer as module
 from x2kit.training.checkpoint.checkpoints import checkpoints, load_checkpoint
-from x2kit.training.checkpoint.writer import CheckpointWriter, copy_to_cpu, superseded
+from x2kit.training.checkpoint.writer import CheckpointWriter, copy_to_cpu, free_memory, superseded
 from x2kit.training.config import TrainingConfig
 
 LOSSES = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.0, 50: 4.0}
@@ -88,6 +88,46 @@ def test_async_saving_writes_the_state_of_the_saved_step(
         assert names(tmp_path) == []
         go_on.set()
     assert torch.equal(load_checkpoint(tmp_path)[0]["model"]["weight"], torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "wanted", "background"),
+    [
+        ("cuda", 24, None, True),
+        ("cuda", 23, None, False),  # the copy would take more than half
+        ("cuda", 23, True, True),
+        ("cuda", 24, False, False),
+        ("cpu", 24, None, False),  # the writing thread would take a core from the training
+        ("cpu", 24, True, True),
+    ],
+)
+def test_saving_is_async_by_default_where_it_costs_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    free: int,
+    wanted: bool | None,
+    background: bool,
+) -> None:
+    monkeypatch.setattr(module, "free_memory", lambda: free)
+    config = TrainingConfig(async_saving=wanted)
+    with CheckpointWriter(tmp_path, config, print, device=torch.device(device)) as saves:
+        saves.save(1, {"step": 1, "weight": torch.ones(3)}, {})  # 12 bytes
+        assert (saves._thread is not None) == background
+    assert names(tmp_path) == ["step-0000001"]
+
+
+def test_free_memory_is_that_of_the_machine_or_of_its_container(tmp_path: Path) -> None:
+    memory, group = tmp_path / "meminfo", tmp_path / "group"
+    memory.write_text("MemTotal: 9 kB\nMemAvailable:      5 kB\n")
+    assert free_memory(memory, group) == 5 * 1024
+    group.mkdir()
+    (group / "memory.current").write_text("100\n")
+    for limit, free in (("max", 5 * 1024), ("1100", 1000), ("99999999", 5 * 1024)):
+        (group / "memory.max").write_text(f"{limit}\n")
+        assert free_memory(memory, group) == free
+    assert free_memory(tmp_path / "none", group) == 0
+    assert free_memory() > 0
 
 
 def full(*given: Any) -> Path:

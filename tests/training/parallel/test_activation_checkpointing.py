@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tests.benchmarks.step import CPU, look, our_step
 from tests.benchmarks.step_batch import Task, make_task
 from tests.training.conftest import Written
+from x2kit.errors import RecipeError
 from x2kit.model.device import autocast
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 
@@ -69,6 +70,18 @@ def test_layers_are_members_of_the_innermost_stacks() -> None:
     assert checkpoint_activations(nn.ModuleDict({"stages": stages, "head": nn.Sequential(block())})) == 6
 
 
-def test_recipe_key_turns_it_on(written: Written) -> None:
+def test_parts_of_the_model_can_be_chosen(task: Task) -> None:
+    assert checkpoint_activations(task.model, parts=["text", "fusion"]) == 4
+    recomputed = {name for name, layer in task.model.named_modules() if "forward" in vars(layer)}
+    assert {name.partition(".")[0] for name in recomputed} == {"text", "fusion"}
+
+
+@pytest.mark.parametrize("chosen", [True, ("vision", "fusion")])
+def test_recipe_key_turns_it_on(written: Written, chosen: object) -> None:
     assert not written().recipe.training.activation_checkpointing
-    assert written(activation_checkpointing=True).recipe.training.activation_checkpointing
+    assert written(activation_checkpointing=chosen).recipe.training.activation_checkpointing == chosen
+
+
+def test_recipe_key_names_the_encoders(written: Written) -> None:
+    with pytest.raises(RecipeError, match="activation_checkpointing"):
+        written(activation_checkpointing=["heads"])

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from tests.benchmarks.step import CPU, our_step
 from tests.benchmarks.step_batch import Task, make_task
 from tests.training.conftest import Written
-from x2kit.training.config import TrainingConfig
+from x2kit.model.device import autocast
+from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.parallel.compile import compile_layers
 
 pytestmark = pytest.mark.slow
@@ -30,8 +30,17 @@ SIZES = {
 SETTINGS: dict[str, object] = {
     f"model.{part}.init_args.{key}": value for part, of in SIZES.items() for key, value in of.items()
 }
+DROPOUT = [("vision", "drop_path"), ("text", "dropout"), ("fusion", "dropout")]
 TOLERANCE = 1e-5
 """Of losses, and of gradients relative to their norm: compiled code sums in another order."""
+
+
+@pytest.fixture
+def dropping() -> Iterator[Task]:
+    """With dropout."""
+    torch._dynamo.reset()
+    yield make_task(2, SETTINGS | {f"model.{part}.init_args.{key}": 0.1 for part, key in DROPOUT})
+    torch._dynamo.reset()
 
 
 @pytest.fixture
@@ -41,9 +50,11 @@ def task() -> Iterator[Task]:
     torch._dynamo.reset()
 
 
-def differentiated(task: Task) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the losses and all gradients in one vector."""
-    losses = our_step(task)()
+def differentiated(task: Task, precision: str = "fp32") -> tuple[dict[str, Tensor], Tensor]:
+    """Return the losses and all gradients of a seeded step, the latter in one vector."""
+    task.model.zero_grad()
+    torch.manual_seed(1)
+    losses = our_step(task, precision)()
     gradients = [p.grad.flatten() for p in task.model.parameters() if p.grad is not None]
     return losses, torch.cat(gradients)
 
@@ -91,6 +102,13 @@ def test_recipe_key_turns_it_on(written: Written) -> None:
     assert written(compile=True).recipe.training.compile
 
 
-def test_compile_refuses_activation_checkpointing() -> None:
-    with pytest.raises(ValidationError, match="compile: not together with activation_checkpointing"):
-        TrainingConfig(compile=True, activation_checkpointing=True)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_layers_are_recomputed_with_equal_dropout(dropping: Task, precision: str) -> None:
+    compile_layers(dropping.model, CPU)
+    losses, gradients = differentiated(dropping, precision)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert checkpoint_activations(dropping.model, lambda: autocast(CPU, precision)) == 6
+    again, found = differentiated(dropping, precision)
+    torch.testing.assert_close(again, losses, rtol=0, atol=0)
+    torch.testing.assert_close(found, gradients, rtol=0, atol=0)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before  # the same code both times

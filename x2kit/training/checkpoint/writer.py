@@ -22,8 +22,31 @@ from x2kit.training.checkpoint.checkpoints import (
     save_checkpoint,
     save_sharded,
     step_of,
+    tensor_bytes,
 )
 from x2kit.training.config import TrainingConfig
+
+CPU = torch.device("cpu")
+MEMORY, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+def free_memory(memory: Path = MEMORY, group: Path = GROUP) -> int:
+    """Return the bytes of main memory that this process may still take; 0 where the system does not tell.
+
+    Args:
+        memory: of the machine, as Linux writes it.
+        group: limits of the container (cgroup v2).
+    """
+    try:
+        lines = memory.read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 0
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))
 
 
 def superseded(
@@ -61,7 +84,8 @@ class CheckpointWriter:
     """Save checkpoints; a context manager that waits for pending writes on exit.
 
     With `training.async_saving` the state is copied to the CPU and written by a thread while training continues, one
-    checkpoint at a time. The copy is of the saved step, so results do not change.
+    checkpoint at a time. The copy is of the saved step, so results do not change. By default that is done where it
+    costs nothing: where the CPU only waits for the device that trains, and has the memory.
 
     Args:
         run: the run directory.
@@ -70,6 +94,7 @@ class CheckpointWriter:
         processes: the ranks of the run; only rank 0 calls `save`, every rank calls `save_shards`.
         saved: called at rank 0 with step and directory of each complete checkpoint, in the training thread.
         selected_by: as for `superseded`.
+        device: that trains.
     """
 
     def __init__(
@@ -80,7 +105,9 @@ class CheckpointWriter:
         processes: Processes = ALONE,
         saved: Callable[[int, Path], None] = lambda step, checkpoint: None,
         selected_by: tuple[str, BestIs] | None = None,
+        device: torch.device = CPU,
     ) -> None:
+        self._device = device
         self._run, self._config, self._say, self._processes = run, config, say, processes
         self._saved, self._selected_by = saved, selected_by
         self._thread: Thread | None = None
@@ -105,7 +132,7 @@ class CheckpointWriter:
         """Save the full state. Raises StorageError of this checkpoint or of a pending one."""
         self.wait()
         self._warn_of_unknown_metric(metrics)
-        if not self._config.async_saving:
+        if not self._in_background(state):
             self._write(step, state, metrics)
             self._notify(step)
             return
@@ -117,6 +144,12 @@ class CheckpointWriter:
             daemon=True,
         )
         self._thread.start()
+
+    def _in_background(self, state: Mapping[str, Any]) -> bool:
+        wanted = self._config.async_saving
+        if wanted is not None or self._device.type == "cpu":
+            return bool(wanted)
+        return tensor_bytes(state) <= free_memory() / 2
 
     def save_shards(
         self,

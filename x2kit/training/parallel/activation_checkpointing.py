@@ -6,7 +6,7 @@ step. Results are equal, dropout included, as the random state is restored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,15 +18,20 @@ from x2kit.plugin.toolkit.stacks import layers_of
 from x2kit.training.step.gradient_cache import ForwardContext
 
 
-def checkpoint_activations(model: nn.Module, context: ForwardContext = nullcontext) -> int:
+def checkpoint_activations(
+    model: nn.Module, context: ForwardContext = nullcontext, parts: Sequence[str] | None = None
+) -> int:
     """Make each layer keep only its inputs in training; parameters keep their names.
 
     Args:
-        model: its layers are those of `layers_of`, so encoders need no code for it.
+        model: its layers are those of `layers_of`, so encoders need no code for it. Compiled ones are called again as a
+            whole, so compile them before.
         context: of the step's forward pass, used for the recomputation too.
+        parts: submodules of the model whose layers do so; None for all of it.
     Returns: number of layers.
     """
-    layers = list(layers_of(model))
+    chosen = [model] if parts is None else [model.get_submodule(part) for part in dict.fromkeys(parts)]
+    layers = [layer for part in chosen for layer in layers_of(part)]
     for layer in layers:
         layer.forward = _checkpointed(layer, layer.forward, context)
     return len(layers)
