@@ -34,8 +34,8 @@ class TrainingConfig(BaseModel):
     activation_checkpointing: Annotated[bool | tuple[Literal["vision", "text", "fusion"], ...], HARMLESS] = (
         Field(
             False,
-            description="keep only the inputs of layers and recompute the rest in the backward pass: much less memory for "
-            "one more forward pass, the same results; true, or the encoders whose layers do so",
+            description="keep only the inputs of layers and recompute the rest in the backward pass: much less memory "
+            "for one more forward pass, the same results; true, or the encoders whose layers do so",
         )
     )
     compile: Annotated[bool, FROM_HERE] = Field(
@@ -182,6 +182,11 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _require_shards(self) -> Self:
+        if self.shard_ranks is not None and self.distribution == "ddp":
+            raise ValueError(
+                "shard_ranks: distribution ddp has no shards, as every rank has the whole model; set distribution to "
+                "fsdp, or shard_ranks to null"
+            )
         if self.sharded_checkpoints and self.distribution == "ddp":
             raise ValueError(
                 "sharded_checkpoints: distribution ddp has no shards, as every rank has the whole model; set "

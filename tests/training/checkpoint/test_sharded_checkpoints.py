@@ -104,12 +104,16 @@ def test_one_process_exports_and_resumes_from_shards_of_two_ranks(
             {"distribution": "fsdp", "async_saving": True},
             "sharded_checkpoints and async_saving: shards are written synchronously",
         ),
+        (
+            {"distribution": "ddp", "sharded_checkpoints": False, "shard_ranks": 2},
+            "shard_ranks: distribution ddp has no shards, as every rank has the whole model",
+        ),
     ],
 )
 def test_unsupported_settings_are_refused_when_the_recipe_is_resolved(
     tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
-    file = recipe(tmp_path, sharded_checkpoints=True, **settings)
+    file = recipe(tmp_path, **({"sharded_checkpoints": True} | settings))
     with pytest.raises(RecipeError, match=re.escape(f"training: {reason}")):
         read_recipe([file])
 
@@ -125,21 +129,30 @@ def test_the_same_number_of_ranks_resumes_bit_for_bit(tmp_path: Path, optimizer:
 
 
 @pytest.mark.slow
-def test_other_numbers_of_ranks_and_distributions_resume(tmp_path: Path) -> None:
+def test_one_two_and_three_ranks_go_on_from_shards_of_four(tmp_path: Path) -> None:
     four = ended(tmp_path, 4)
-    two = stopped(four, tmp_path / "two")
-    resume(two, 2, "--training.steps", "4")
-    assert_same_run(two, four)
-    assert SHARD.format(4) not in files(checkpoints(two)[-1])
-    alone = stopped(two, tmp_path / "alone")
+    for count in (2, 3):
+        run = stopped(four, tmp_path / str(count))
+        resume(run, count)
+        assert_same_run(run, four)
+        assert SHARD.format(count + 1) not in files(checkpoints(run)[-1])
+    alone = stopped(four, tmp_path / "alone")
     resume_alone(alone)
     assert_same_run(alone, four)
+
+
+@pytest.mark.slow
+def test_whole_checkpoints_and_shards_resume_each_other(tmp_path: Path) -> None:
+    four = ended(tmp_path, 4, shard_ranks=2)  # two copies of two shards
     whole = stopped(four, tmp_path / "whole")
-    resume(whole, 2, "--training.distribution", "ddp", "--training.sharded_checkpoints", "false")
+    unsharded = ("--training.distribution", "ddp", "--training.sharded_checkpoints", "false")
+    resume(whole, 2, *unsharded, "--training.shard_ranks", "null")
     assert_same_run(whole, four)
-    shards_again = stopped(whole, tmp_path / "again")  # of the checkpoint of four
-    resume(shards_again, 4, "--training.distribution", "fsdp", "--training.sharded_checkpoints", "true")
-    assert_same_run(shards_again, four)
+    again = stopped(whole, tmp_path / "again")
+    shutil.rmtree(checkpoints(again)[-1])
+    shutil.copytree(checkpoints(whole)[-1], again / "checkpoints" / checkpoints(whole)[-1].name)
+    resume(again, 3, "--training.distribution", "fsdp", "--training.sharded_checkpoints", "true")
+    assert_same_run(again, four)
 
 
 @pytest.mark.slow

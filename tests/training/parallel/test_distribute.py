@@ -96,6 +96,48 @@ def test_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("distribution", ["ddp", "fsdp"])
+def test_one_two_and_three_ranks_go_on_from_a_whole_checkpoint_of_four(
+    tmp_path: Path, distribution: str
+) -> None:
+    file = recipe(tmp_path, distribution=distribution)
+    expected = alone(file, tmp_path / "one")
+    assert torchrun(4, "train", file, "--run-dir", tmp_path / "four").returncode == 0
+    shutil.rmtree(checkpoints(tmp_path / "four")[-1])
+    shutil.rmtree(tmp_path / "four" / "weights")
+    for count in (1, 2, 3):
+        run = tmp_path / f"from four to {count}"
+        shutil.copytree(tmp_path / "four", run)
+        trusted = [f"--plugin={plugin}" for plugin in sorted((run / "plugins").glob("*.py"))]
+        done = torchrun(count, "train", "--resume", "--run-dir", run, *trusted)
+        assert done.returncode == 0, done.stderr
+        for one, other in zip(expected, losses(run), strict=True):
+            assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
+
+
+@pytest.mark.slow
+def test_shards_in_bf16_have_the_losses_of_whole_copies_in_bf16(tmp_path: Path) -> None:
+    file = recipe(tmp_path, precision="bf16")
+    found = {}
+    for distribution in ("ddp", "fsdp"):
+        run = tmp_path / distribution
+        options = ("--run-dir", run, "--training.distribution", distribution)
+        done = torchrun(2, "train", file, *options)
+        assert done.returncode == 0, done.stderr
+        found[distribution] = losses(run)
+    first, *later = zip(found["ddp"], found["fsdp"], strict=True)
+    for name, value in first[0].items():  # products of autocast round the same matrices
+        assert first[1][name] == pytest.approx(value, abs=CLOSE if name != "gradient_norm" else 1e-2), name
+    for copies, shards in later:
+        assert shards["loss"] == pytest.approx(copies["loss"], rel=1e-3)
+
+
+def test_ranks_may_use_other_parameters_than_each_other_and_than_before(tmp_path: Path) -> None:
+    done = torchrun(2, module="tests.training.parallel.unlike_ranks")
+    assert done.returncode == 0, done.stderr
+
+
 def test_state_is_gathered_on_rank_0_alone(tmp_path: Path) -> None:
     file = recipe(tmp_path, distribution="fsdp")
     done = torchrun(2, file, module="tests.training.numbers_held")

@@ -37,6 +37,8 @@ class Copies:
         """Numbers of the parameters whose gradients DDP has in this step."""
         for number, node in enumerate(self._nodes):
             node.register_hook(partial(self._give, number))
+        self._filled: set[int] = set()
+        """Numbers of those that got zeros, as no backward pass reached them."""
         self._open = False
 
     def _give(self, number: int, *gradients: Any) -> None:
@@ -54,18 +56,25 @@ class Copies:
         reached = reached_from(outputs)
         self._complete(n for n, node in enumerate(self._nodes) if node not in reached)
 
+    def used(self) -> list[bool]:
+        """Tell for each of `learned` whether this rank has a gradient of it, after the last backward pass."""
+        return [p.grad is not None and number not in self._filled for number, p in enumerate(self.learned)]
+
     def complete(self) -> None:
         """Reduce what is left after the last backward pass; every learned parameter has a gradient then."""
         if not self._open:
             self.forward(_nothing)
         self._complete(range(len(self.learned)))
         self._given.clear()
+        self._filled.clear()
         self._open = False
 
     def _complete(self, numbers: Iterable[int]) -> None:
-        left = [self.learned[number] for number in numbers if number not in self._given]
+        left = [number for number in numbers if number not in self._given]
+        self._filled |= {number for number in left if self.learned[number].grad is None}
         if left:
-            torch.autograd.backward(_Zeros.apply(*left))  # type: ignore[no-untyped-call]
+            zero = _Zeros.apply(*(self.learned[number] for number in left))  # type: ignore[no-untyped-call]
+            torch.autograd.backward(zero)
 
 
 def _nothing(*args: Any) -> None:

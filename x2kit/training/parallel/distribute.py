@@ -76,7 +76,8 @@ class Distributed:
         A parameter without a gradient on any rank keeps none, as AdamW must not decay it. Which ones follows from the
         rows of all ranks, so the ranks exchange one byte for each over gloo; the device is not waited for.
         """
-        used = torch.tensor([parameter.grad is not None for parameter in self._learned], dtype=torch.uint8)
+        own = [p.grad is not None for p in self._learned] if self._copies is None else self._copies.used()
+        used = torch.tensor(own, dtype=torch.uint8)
         messages = self.exchange.processes.messages
         work = distributed.all_reduce(used, distributed.ReduceOp.MAX, group=messages, async_op=True)
         if self._copies is not None:

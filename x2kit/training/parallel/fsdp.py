@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -66,9 +66,9 @@ def shard(root: nn.Module, model: X2VLM, mesh: DeviceMesh, device: torch.device,
     whole = set(replicated(model))
     for unit in units_of(model):
         fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=whole)
-    embedding = embedding_unit(model)
-    if embedding:  # in float32: a looked-up row is no product, so autocast does not round it
-        fully_shard(embedding, mesh=mesh, mp_policy=plain, ignored_params=whole)
+    table = embedding_unit(model)
+    if table is not None:  # in float32: a looked-up row is no product, so autocast does not round it
+        fully_shard(table, mesh=mesh, mp_policy=plain, ignored_params=whole)
     fully_shard(root, mesh=mesh, mp_policy=plain, ignored_params=whole)
     root.to(device)
     # A projection as a unit returns a view, of which torch warns; `Encoder.shard_units` lists those it does not change.
@@ -92,14 +92,21 @@ def units_of(model: X2VLM) -> list[nn.Module]:
     """
     own: dict[nn.Module, set[nn.Parameter]] = {}
     for unit in _candidates(model):
-        inner = {parameter for held in own if held in set(unit.modules()) for parameter in held.parameters()}
-        own.setdefault(unit, set(unit.parameters()) - inner)
+        own.setdefault(unit, _held(unit, own))
     holders = Counter(parameter for parameters in own.values() for parameter in parameters)
-    return [
-        unit
-        for unit, parameters in own.items()
-        if all(holders[parameter] == 1 for parameter in parameters) and not parameters & _outside(model, unit)
-    ]
+    units: list[nn.Module] = []
+    for unit in own:
+        held = _held(unit, units)
+        if all(holders[parameter] == 1 for parameter in held) and not held & _outside(model, unit):
+            units.append(unit)
+    return units
+
+
+def _held(unit: nn.Module, others: Iterable[nn.Module]) -> set[nn.Parameter]:
+    """Return the parameters of a unit without those of the units inside it."""
+    inside = set(unit.modules())
+    inner = {parameter for other in others if other in inside for parameter in other.parameters()}
+    return set(unit.parameters()) - inner
 
 
 def _candidates(model: X2VLM) -> Iterator[nn.Module]:
@@ -116,21 +123,17 @@ def _matrix_values(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
 
 
-def _outside(model: nn.Module, *units: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters that modules outside all of these units use."""
-    inside = {module for unit in units for module in unit.modules()}
+def _outside(model: nn.Module, unit: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters that modules outside a unit use."""
+    inside = set(unit.modules())
     outer = (module for module in model.modules() if module not in inside)
     return {parameter for module in outer for parameter in module.parameters(recurse=False)}
 
 
-def embedding_unit(model: X2VLM) -> list[nn.Module]:
-    """Return the word embedding, with the masked-language head where it shares the matrix; empty without a unit."""
+def embedding_unit(model: X2VLM) -> nn.Module | None:
+    """Return the word embedding if it is a unit.
+
+    A matrix that the masked-language head shares is none: a step begins and ends with it.
+    """
     table = model.text.token_embedding()
-    if table is None:
-        return []
-    heads = [head for name, head in model.named_children() if name == "mlm_head"]
-    alone: list[nn.Module] = [table]
-    for unit in (alone, [*alone, *heads]):
-        if table.weight not in _outside(model, *unit):
-            return unit
-    return []
+    return None if table is None or table.weight in _outside(model, table) else table
