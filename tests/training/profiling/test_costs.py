@@ -14,7 +14,7 @@ from x2kit.data.config import loss_phases
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.model.build import build_model
 from x2kit.recipe.validation import losses_on
-from x2kit.training.profiling.bench import scale_batches
+from x2kit.training.profiling.batch_size import scale_batches
 from x2kit.training.profiling.costs import (
     count_operations,
     meta_batch,

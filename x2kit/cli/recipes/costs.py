@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import floor, log10
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.validation import losses_on
+from x2kit.training.profiling.datasheets import ACCELERATORS
 
 if TYPE_CHECKING:
     from x2kit.model import X2VLM
@@ -16,29 +17,9 @@ UTILISATION = 0.35
 """Assumed share of the peak; `x2kit bench` measures it for a recipe and device."""
 
 
-class Peak(NamedTuple):
-    """Peak FLOP/s of dense matrix products, as specified by the vendor."""
-
-    bf16: float
-    tf32: float
-    fp32: float
-
-
-ACCELERATORS: dict[str, Peak] = {
-    "a100": Peak(312e12, 156e12, 19.5e12),
-    "h100": Peak(989e12, 494e12, 67e12),
-    "h200": Peak(989e12, 494e12, 67e12),
-    "rtx4090": Peak(165e12, 82.6e12, 82.6e12),
-}
-"""SXM variants."""
-DEFAULT_ACCELERATOR = "a100"
-
-
 def hours(flops: float, accelerator: str, precision: str) -> float:
     """Estimate hours on one accelerator at the assumed utilisation; `auto` and fp16 count as bf16."""
-    peak = ACCELERATORS[accelerator]
-    fastest = getattr(peak, precision, peak.bf16)
-    return flops / (fastest * UTILISATION) / 3600
+    return flops / (ACCELERATORS[accelerator].peak(precision) * UTILISATION) / 3600
 
 
 _models: dict[tuple[str, str], X2VLM] = {}

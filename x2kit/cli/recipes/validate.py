@@ -9,13 +9,14 @@ import jsonargparse
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments, print_warnings, read
-from x2kit.cli.recipes.costs import ACCELERATORS, DEFAULT_ACCELERATOR, costs_as_json, costs_as_text
+from x2kit.cli.recipes.costs import costs_as_json, costs_as_text
 from x2kit.cli.recipes.summary import as_json, as_text
 from x2kit.cli.recipes.swaps import Swapped, swaps_as_json, swaps_as_text
 from x2kit.errors import Fault, PluginError, RecipeError
 from x2kit.recipe.catalogue import is_overlay, shipped
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.validation import Checks
+from x2kit.training.profiling.datasheets import ACCELERATORS, DEFAULT_ACCELERATOR
 
 HELP = "check recipes without building a model, and estimate their costs"
 

@@ -1,63 +1,67 @@
 """Measure time and memory of a recipe's training steps, part by part. Imports torch.
 
-A few steps of each phase of the recipe run from fresh weights. On an accelerator every part is synchronised, so a run
-is slightly faster than measured. No files are written.
+A few steps of each phase of the recipe run from fresh weights, on one rank or on all of a run. The device is waited for
+before the first and after the last timed step alone. No files are written, but for a trace if one is wanted.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from x2kit.data.config import DataConfig, Phase, StreamConfig, loss_phases
+from x2kit.data.config import DataConfig, Phase, loss_phases
 from x2kit.data.pipeline.batch import Batch
-from x2kit.model.device import choose_device, describe_device
-from x2kit.plugin.tasks import PretrainingConfig
-from x2kit.training.profiling.costs import count_operations
+from x2kit.distributed.processes import ALONE, Processes
+from x2kit.errors import X2KitError
+from x2kit.model import X2VLM
+from x2kit.model.device import describe_device
+from x2kit.training.profiling.costs import count_operations, meta_copy
+from x2kit.training.profiling.peaks import (
+    datasheet_peak,
+    matmul_peak,
+    now,
+    peak_memory,
+    restart_peak_memory,
+    total_memory,
+)
+from x2kit.training.profiling.ranges import PREFIX, Timeline, measured_ranges, replaced
+from x2kit.training.profiling.useful import UsefulCounter
 from x2kit.training.step.encoder_passes import clean_texts
 from x2kit.training.stepper import Recipe, Stepper, assemble
 
-PARTS = ("data", "vision", "text", "fusion", "other forward", "backward", "optimiser")
-_METHODS = {
-    "vision": ("encode_images", "encode_regions"),
-    "text": ("encode_texts",),
-    "fusion": ("fuse",),
-}
 WARM_UP = 1
 """Untimed steps at the start of a phase: the first steps allocate memory and choose kernels."""
-MIN_GAIN = 1.05
-"""Smallest gain in samples a second for which a larger batch is worth its memory."""
-_MAX_DOUBLINGS = 6
+TRACED = 2
+"""Steps in a trace: enough to see how one follows another, and files of a few megabytes."""
 
 
 class PhaseResult(NamedTuple):
-    """Cost of a step in a phase of the run.
+    """Cost of a step in a phase of the run, over all ranks.
 
     Attributes:
         phase: steps and losses.
-        seconds: per step, data included.
+        seconds: per step, data included; of the slowest rank.
         samples: records a second.
         tokens: text tokens a second, without padding.
-        shares: of the time, by part; they sum to 1.
-        flops: floating-point operations a second, data excluded; counted by `count_operations`.
-        memory: peak in bytes: of the device, or on a CPU of the process so far.
+        padding: share of the text tokens that is padding.
+        shares: of the time, by part; they sum to 1. The mean of the ranks.
+        executed: floating-point operations a step; counted by `count_operations`.
+        useful: those without padding and recomputation; None if they could not be counted.
+        memory: peak in bytes: of the device, or on a CPU of the process so far; of the rank with most.
     """
 
     phase: Phase
     seconds: float
     samples: float
     tokens: float
+    padding: float
     shares: dict[str, float]
-    flops: float
+    executed: float
+    useful: float | None
     memory: int
 
 
@@ -66,15 +70,28 @@ class BenchResult(NamedTuple):
 
     Attributes:
         device: description, with the precision.
-        rows: texts and pairs per step, by stream.
+        ranks: number of them.
+        rows: texts and pairs per step, by stream, of all ranks.
         phases: at least one, in order.
-        peak_flops: floating-point operations a second of a large matrix product.
+        matmul: floating-point operations a second of large matrix products, on all ranks at once.
+        datasheet: the same by the datasheets of the cards; None if they are not known.
+        capacity: memory in bytes that a rank may use.
+        notes: for people.
     """
 
     device: str
+    ranks: int
     rows: dict[str, int]
     phases: list[PhaseResult]
-    peak_flops: float
+    matmul: float
+    datasheet: float | None
+    capacity: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+        return self.phases[-1].phase.stop
 
     @property
     def run_seconds(self) -> float:
@@ -84,81 +101,94 @@ class BenchResult(NamedTuple):
     @property
     def samples(self) -> float:
         """Records a second over the whole run."""
-        records = (phase.samples * phase.seconds * phase.phase.steps for phase in self.phases)
-        return sum(records) / self.run_seconds
+        return self._over_run(lambda phase: phase.samples)
 
     @property
     def memory(self) -> int:
         """Largest peak in bytes."""
         return max(phase.memory for phase in self.phases)
 
-    def utilisation(self, phase: PhaseResult) -> float:
-        """Share of the peak that the steps of a phase reach."""
-        return phase.flops / self.peak_flops
+    @property
+    def peak(self) -> float:
+        """Operations a second that utilisation compares with: of the datasheet if it is known, else measured."""
+        return self.datasheet or self.matmul
+
+    def share(self, part: str) -> float:
+        """Share of the run's time in a part."""
+        return self._over_run(lambda phase: phase.shares[part])
+
+    def hardware_utilisation(self, phase: PhaseResult) -> float:
+        """Share of the peak that the executed operations of a phase reach."""
+        return phase.executed / phase.seconds / self.peak
+
+    def mfu(self, phase: PhaseResult) -> float | None:
+        """Share of the peak that the useful operations of a phase reach (model FLOPs utilisation)."""
+        return None if phase.useful is None else phase.useful / phase.seconds / self.peak
+
+    def _over_run(self, value: Callable[[PhaseResult], float]) -> float:
+        weighted = (value(phase) * phase.seconds * phase.phase.steps for phase in self.phases)
+        return sum(weighted) / self.run_seconds
 
 
-class _Clock:
-    """Sum seconds by part, synchronising the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.reset()
-
-    def reset(self) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
-
-    def now(self) -> float:
-        if self._device.type != "cpu":
-            torch.accelerator.synchronize(self._device)
-        return time.perf_counter()
-
-    @contextmanager
-    def time(self, part: str) -> Iterator[None]:
-        start = self.now()
-        yield
-        self.seconds[part] += self.now() - start
-
-
-class _TimedStepper(Stepper):
-    """Call back at the end of the forward pass."""
-
-    on_forward_end: Callable[[], None]
-
-    def total(self, losses: dict[str, dict[str, Tensor]]) -> Tensor:
-        total = super().total(losses)
-        self.on_forward_end()
-        return total
-
-
-def bench(recipe: Recipe, steps: int) -> BenchResult:
+def bench(recipe: Recipe, steps: int, processes: Processes = ALONE, trace: Path | None = None) -> BenchResult:
     """Time steps of each phase of a run; within a phase the same losses are on.
 
     Args:
         recipe: resolved, with at least one stream.
         steps: timed steps of each phase.
-    Raises: X2KitError as training does.
+        processes: ranks of the run; all of them call this and have the same result.
+        trace: folder for a trace of each phase and rank; None for none.
+    Raises: X2KitError as training does, and for a folder that cannot be written.
     """
     config = recipe.training
     phases = loss_phases(recipe.data, config.steps)
-    total, starts = _lengthen(recipe.data, config.steps, phases, WARM_UP + steps + 1)
-    recipe = _replace(recipe, training=config.model_copy(update={"steps": total}))
+    total, starts = _lengthen(recipe.data, config.steps, phases, WARM_UP + steps + 2 + TRACED)
+    recipe = replace_sections(recipe, training=config.model_copy(update={"steps": total}))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    parts, _ = assemble(recipe, lambda message: None)
-    stepper = _TimedStepper(recipe, parts, 0)
-    clock = _Clock(parts.device)
-    for part, names in _METHODS.items():
-        for name in names:
-            setattr(stepper.model, name, _timed(getattr(stepper.model, name), part, clock))
+    metas: list[X2VLM] = []
+    notes: list[str] = []
+    parts, _ = assemble(recipe, lambda message: None, processes, partial(_keep_meta_copy, metas, notes))
+    stepper = Stepper(recipe, parts, 0)
+    bench = _Bench(stepper, steps, metas[0] if metas else None, notes)
     measured = []
     for phase, stepper.done in zip(phases, starts, strict=True):
-        measured.append(_measure(stepper, phase, steps, clock))
+        measured.append(bench.measure(phase))
+    if trace is not None:
+        for number, stepper.done in enumerate(starts, 1):
+            bench.trace(trace, f"phase-{number}")
+    processes.wait()  # so that all ranks measure at once, as they train
+    datasheet = datasheet_peak(parts.device, stepper.precision)
     return BenchResult(
         describe_device(parts.device, stepper.precision),
+        processes.count,
         {name: stream.batch_size for name, stream in recipe.data.streams.items()},
         measured,
-        matmul_peak(parts.device, stepper.precision),
+        sum(processes.gather(matmul_peak(parts.device, stepper.precision))),
+        None if datasheet is None else datasheet * processes.count,
+        total_memory(parts.device, processes.count),
+        tuple(dict.fromkeys(notes)),
     )
+
+
+def replace_sections(recipe: Recipe, **sections: Any) -> Recipe:
+    """Return a recipe with other sections."""
+    replaced: Recipe = recipe.model_copy(update=sections)  # type: ignore[attr-defined]
+    return replaced
+
+
+def _keep_meta_copy(metas: list[X2VLM], notes: list[str], model: X2VLM) -> None:
+    """Copy a model, before it is sharded or compiled, for the count of useful operations."""
+    try:
+        metas.append(meta_copy(model))
+    except Exception as error:  # noqa: BLE001 (an encoder of a plugin may not be copied)
+        notes.append(_not_counted(error))
+
+
+def _not_counted(error: Exception) -> str:
+    """Describe why there is no count of useful operations."""
+    reason = " ".join(str(error).split())
+    return f"useful operations: not counted, as the meta device fails: {type(error).__name__}: {reason}"
 
 
 def _lengthen(data: DataConfig, steps: int, phases: Sequence[Phase], needed: int) -> tuple[int, list[int]]:
@@ -171,127 +201,126 @@ def _lengthen(data: DataConfig, steps: int, phases: Sequence[Phase], needed: int
         steps *= 2
 
 
-def _measure(stepper: _TimedStepper, phase: Phase, steps: int, clock: _Clock) -> PhaseResult:
-    """Time the steps from `stepper.done` on."""
-    if stepper.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(stepper.device)
-    source = stepper.batches.iterate(stepper.done)
-    for _ in range(WARM_UP):
-        _step(stepper, next(source), clock)
-    clock.reset()
-    samples = tokens = 0
-    for _ in range(steps):
-        with clock.time("data"):
-            batch = next(source)
-        samples += sum(map(len, batch.records.values()))
-        tokens += sum(int(texts.mask.sum()) for rows in batch.streams.values() for texts in clean_texts(rows))
-        _step(stepper, batch, clock)
-    spent = dict(clock.seconds)  # before the next step, which counting slows down
-    seconds = sum(spent.values())
-    with count_operations() as counter:
-        stepper.step(next(source))
-    return PhaseResult(
-        phase,
-        seconds / steps,
-        samples / seconds,
-        tokens / seconds,
-        {part: time_in / seconds for part, time_in in spent.items()},
-        counter.get_total_flops() * steps / (seconds - spent["data"]),
-        _peak_memory(stepper.device),
-    )
+class _Bench:
+    """Measure the steps of a stepper from `stepper.done` on."""
 
+    def __init__(self, stepper: Stepper, steps: int, meta: X2VLM | None, notes: list[str]) -> None:
+        self._stepper, self._steps, self._notes = stepper, steps, notes
+        self._useful = None if meta is None else UsefulCounter(stepper.model, meta)
+        self._device, self._processes = stepper.device, stepper.processes
+        self._timeline = Timeline(self._device)
 
-def find_batch_size(recipe: Recipe, steps: int) -> Iterator[tuple[int, BenchResult]]:
-    """Double all batches while samples a second rise and the memory suffices.
+    def measure(self, phase: Phase) -> PhaseResult:
+        """Time the steps, then count the operations of two more; collective."""
+        restart_peak_memory(self._device)
+        source = self._stepper.batches.iterate(self._stepper.done)
+        samples, tokens = 0, torch.zeros(2, dtype=torch.int64)
+        with measured_ranges(self._stepper, self._timeline):
+            for _ in range(WARM_UP):
+                self._step(next(source))
+            self._processes.wait()
+            start = now(self._device)
+            self._timeline.start()
+            for _ in range(self._steps):
+                with self._timeline.part("data"):
+                    batch = next(source)
+                samples += sum(map(len, batch.records.values()))
+                tokens += _count_tokens(batch)
+                self._step(batch)
+            seconds = now(self._device) - start
+            spent = self._timeline.seconds()
+        memory = peak_memory(self._device)
+        with count_operations() as counter:
+            self._step(next(source))
+        executed = counter.get_total_flops()
+        useful = self._count_useful(next(source))
+        source.close()
+        return self._of_all_ranks(phase, seconds, samples, tokens, spent, (executed, useful), memory)
 
-    Yields: the factor, from 1 on, and its measurement.
-    """
-    best, memory = 0.0, _total_memory(choose_device(recipe.training.device))
-    for doublings in range(_MAX_DOUBLINGS):
-        factor = 2**doublings
+    def _of_all_ranks(
+        self,
+        phase: Phase,
+        seconds: float,
+        samples: int,
+        tokens: torch.Tensor,
+        spent: dict[str, float],
+        operations: tuple[int, int | None],
+        memory: int,
+    ) -> PhaseResult:
+        """Join the measurements of the ranks; each knows all records of a step, and the tokens of its own rows."""
+        total = sum(spent.values())
+        shares = {part: time_in / total for part, time_in in spent.items()}
+        gathered = self._processes.gather((seconds, tokens.tolist(), shares, operations, memory))
+        times, counts, all_shares, all_operations, memories = zip(*gathered, strict=True)
+        seconds, kept = max(times), sum(count[0] for count in counts)
+        executed, useful = zip(*all_operations, strict=True)
+        return PhaseResult(
+            phase,
+            seconds / self._steps,
+            samples / seconds,
+            kept / seconds,
+            1 - kept / max(1, sum(count[1] for count in counts)),
+            {part: sum(one[part] for one in all_shares) / len(all_shares) for part in spent},
+            sum(executed),
+            None if None in useful else sum(useful),
+            max(memories),
+        )
+
+    def trace(self, folder: Path, name: str) -> None:
+        """Write a trace of some steps of this rank: FOLDER/NAME-rank-R.json.gz; collective."""
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if self._device.type == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        source = self._stepper.batches.iterate(self._stepper.done)
+        with measured_ranges(self._stepper, self._timeline):
+            for _ in range(WARM_UP):
+                self._step(next(source))
+            self._processes.wait()
+            with torch.profiler.profile(activities=activities) as profile:
+                for _ in range(TRACED):
+                    with torch.profiler.record_function(PREFIX + "step"):
+                        with self._timeline.part("data"):
+                            batch = next(source)
+                        self._step(batch)
+                now(self._device)
+        source.close()
         try:
-            measured = bench(_replace(recipe, data=scale_batches(recipe.data, factor)), steps)
-        except torch.OutOfMemoryError:
-            return
-        yield factor, measured
-        # Twice the rows take up to twice the memory; without memory a CPU swaps instead of raising an error.
-        if measured.samples < MIN_GAIN * best or 2 * measured.memory > memory:
-            return
-        best = measured.samples
+            folder.mkdir(parents=True, exist_ok=True)
+            profile.export_chrome_trace(str(folder / f"{name}-rank-{self._processes.rank}.json.gz"))
+        except OSError as error:
+            raise X2KitError(f"--trace: cannot write to {folder}: {error}") from error
+
+    def _step(self, batch: Batch) -> None:
+        self._stepper.step(batch)
+        self._stepper.done += 1
+
+    def _count_useful(self, batch: Batch) -> int | None:
+        """Count the useful operations of a step; None if a part of the model fails on the meta device."""
+        if self._useful is None:
+            return None
+        try:
+            return self._useful.operations(partial(self._forward, batch))
+        except Exception as error:  # noqa: BLE001 (an encoder of a plugin may fail on meta tensors)
+            self._notes.append(_not_counted(error))
+            return None
+
+    def _forward(self, batch: Batch) -> None:
+        """Run the forward pass of a step alone and in one part, with the collectives that it has."""
+        stepper = self._stepper
+        training = stepper.recipe.training.model_copy(update={"accumulation": 1})
+        with (
+            replaced(stepper, "recipe", replace_sections(stepper.recipe, training=training)),
+            replaced(torch.autograd, "backward", lambda *_, **__: None),
+        ):
+            stepper.differentiate(batch)
 
 
-def scale_batches(data: DataConfig, factor: int) -> DataConfig:
-    """Multiply the rows and images of all streams."""
-
-    def scaled(stream: StreamConfig) -> StreamConfig:
-        counts = {name: getattr(stream, name) for name in ("batch_size", "fusion_rows")}
-        update: dict[str, Any] = {name: count * factor for name, count in counts.items() if count is not None}
-        if isinstance(stream.task, PretrainingConfig):
-            update["task"] = stream.task.scaled(factor)
-        return stream.model_copy(update=update)
-
-    streams = {name: scaled(stream) for name, stream in data.streams.items()}
-    return data.model_copy(update={"streams": streams})
-
-
-def matmul_peak(device: torch.device, precision: str, repeats: int = 5) -> float:
-    """Return floating-point operations a second of the fastest of some large square matrix products."""
-    # Long enough to leave the burst clock of the processor.
-    side = 2048 if device.type == "cpu" else 8192
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    clock, best = _Clock(device), float("inf")
-    for _ in range(1 + repeats):
-        start = clock.now()
-        left @ right
-        best = min(best, clock.now() - start)
-    return 2 * side**3 / best
-
-
-def _replace(recipe: Recipe, **sections: Any) -> Recipe:
-    replaced: Recipe = recipe.model_copy(update=sections)  # type: ignore[attr-defined]
-    return replaced
-
-
-def _step(stepper: _TimedStepper, batch: Batch, clock: _Clock) -> None:
-    """Make one step and book its time to parts; forward time outside the encoders is "other forward"."""
-    before = sum(clock.seconds[part] for part in _METHODS)
-    marks = {"start": clock.now()}
-
-    def mark(name: str) -> Callable[..., None]:
-        return lambda *_: marks.__setitem__(name, clock.now())
-
-    stepper.on_forward_end = mark("forward")
-    hooks = (
-        stepper.optimizer.register_step_pre_hook(mark("backward")),
-        stepper.optimizer.register_step_post_hook(mark("optimiser")),
-    )
-    stepper.step(batch)
-    stepper.done += 1
-    for hook in hooks:
-        hook.remove()
-    encoders = sum(clock.seconds[part] for part in _METHODS) - before
-    clock.seconds["other forward"] += marks["forward"] - marks["start"] - encoders
-    clock.seconds["backward"] += marks["backward"] - marks["forward"]
-    clock.seconds["optimiser"] += marks["optimiser"] - marks["backward"]
-
-
-def _timed(method: Callable[..., Any], part: str, clock: _Clock) -> Callable[..., Any]:
-    @wraps(method)
-    def call(*arguments: Any, **named: Any) -> Any:
-        with clock.time(part):
-            return method(*arguments, **named)
-
-    return call
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _total_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _count_tokens(batch: Batch) -> torch.Tensor:
+    """Count the tokens of the texts without and with padding: [2] int64."""
+    counts = torch.zeros(2, dtype=torch.int64)
+    for rows in batch.streams.values():
+        for texts in clean_texts(rows):
+            # A mask per token hides padding on its diagonal.
+            mask = texts.mask if texts.positions is None else texts.mask.diagonal(dim1=1, dim2=2)
+            counts += torch.tensor([int(mask.sum()), mask.numel()])
+    return counts

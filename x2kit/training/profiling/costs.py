@@ -255,7 +255,7 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with _FusedAttention(), hooks, count_operations() as counter:
+    with FusedAttention(), hooks, count_operations() as counter:
         step_losses(model, batch, active, meta_negatives(batch), tasks=meta_tasks(data))
     activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     return StepCosts((1 + BACKWARD) * counter.get_total_flops(), activations)
@@ -271,14 +271,14 @@ def phase_costs(model: X2VLM, data: DataConfig, phases: Sequence[Phase]) -> list
         data: the streams.
         phases: of the run.
     """
-    meta = _meta_copy(model)
+    meta = meta_copy(model)
     return [
         step_costs(meta, model.image_spec, _active_streams(data, phase), phase.losses).flops
         for phase in phases
     ]
 
 
-def _meta_copy(model: X2VLM) -> X2VLM:
+def meta_copy(model: X2VLM) -> X2VLM:
     """Copy the modules with meta tensors; the tokenizer is shared."""
     tokenizer = model.text.tokenizer
     memo: dict[int, Any] = {id(tokenizer): tokenizer}
@@ -296,7 +296,7 @@ def _active_streams(data: DataConfig, phase: Phase) -> DataConfig:
     return data.model_copy(update={"streams": streams})
 
 
-class _FusedAttention(TorchFunctionMode):
+class FusedAttention(TorchFunctionMode):
     """Replace attention by a fused one, as on accelerators, which keeps no weights of token pairs."""
 
     def __torch_function__(
