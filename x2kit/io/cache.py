@@ -36,13 +36,15 @@ def offline_variable() -> str | None:
 
 
 @contextmanager
-def locked_entry(entry: Path) -> Iterator[None]:
+def locked_entry(entry: Path, keep: bool = True) -> Iterator[None]:
     """Hold the lock of a cache entry, waiting for another process that holds it.
 
     The operating system releases the lock of a killed process. On a file system without locks nothing is held.
 
     Args:
-        entry: file or folder; the lock file lies beside it and is kept.
+        entry: file or folder; the lock file lies beside it.
+        keep: whether the lock file stays. Without it a process that waited and one that came later can hold the lock
+            together, so both must look for the entry first.
     Raises: StorageError if the lock file cannot be written.
     """
     from filelock import FileLock  # 20 ms that `x2kit --help` need not wait for
@@ -61,4 +63,6 @@ def locked_entry(entry: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not keep:
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

@@ -42,7 +42,7 @@ def read_captions(file: str | Path) -> dict[str, list[tuple[str, str]]]:
     lines = LineIndex(location)
     found: dict[str, list[tuple[str, str]]] = {}
     for number in range(len(lines)):
-        with errors_at(f"{location}:{lines.numbers[number]}"):
+        with errors_at(f"{location}:{lines.number(number)}"):
             record = parse_object(lines.read(number))
             image = record.get("image")
             if not isinstance(image, str):

@@ -218,7 +218,7 @@ def _common(kinds: set[ColumnType]) -> ColumnType:
 def _json_rows(location: str) -> Iterator[tuple[str, Mapping[str, Any] | DataError]]:
     lines = LineIndex(location)
     for line in range(len(lines)):
-        name = f"{location}:{lines.numbers[line]}"
+        name = f"{location}:{lines.number(line)}"
         try:
             yield name, parse_object(lines.read(line))
         except DataError as error:

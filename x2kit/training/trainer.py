@@ -36,7 +36,7 @@ from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.loading.trust import remember
 from x2kit.plugin.training import RunFacts
 from x2kit.training.checkpoint.named_tensors import model_tensors, optimizer_tensors, without_tensors
-from x2kit.training.checkpoint.resume import require_same_data, restore, restore_model_from, resume_from
+from x2kit.training.checkpoint.resume import data_facts, restore, restore_model_from, resume_from
 from x2kit.training.checkpoint.writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.interruption import plugin_traceback, stop_requests
@@ -127,12 +127,10 @@ def _train(
         restore(parts.model, parts.optimizer, state, processes)
         # Free the tensors of the checkpoint.
         state = {name: value for name, value in state.items() if name not in ("model", "optimizer", "shards")}
-    facts = _facts(recipe, plugins, parts.batches, processes) | {
+    facts = _facts(recipe, plugins, data_facts(parts.batches, processes, resumed)) | {
         **hardware(parts.device, processes.count),
         "precision": choose_precision(config.precision, parts.device),
     }
-    if resumed is not None:
-        require_same_data(resumed, facts["data"])
     with stop_requests(passed_on=processes.several) as stop:  # from here on, a stop saves the run
         trainer = _build_trainer(recipe, plugins, run, parts, state, facts, stop, progress, validator)
         if processes.is_rank_zero and (warning := remember(plugins_of(recipe.to_yaml()), run)):
@@ -216,12 +214,11 @@ def _device_messages(config: TrainingConfig, device: torch.device) -> Iterator[s
         )
 
 
-def _facts(recipe: Recipe, plugins: Plugins, batches: StepBatches, processes: Processes) -> dict[str, Any]:
+def _facts(recipe: Recipe, plugins: Plugins, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "seed": recipe.training.seed,
         "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
-        # Rank 0 alone reads the record files for their hashes.
-        "data": processes.from_rank_zero(batches.fingerprints() if processes.is_rank_zero else None),
+        **data,
         "published": published_weights(recipe.model),
     }
 

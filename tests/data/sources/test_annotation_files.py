@@ -544,6 +544,7 @@ def test_the_index_of_a_large_file_is_cached(
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
+    monkeypatch.setattr(index_cache, "RACY_SECONDS", 0)
     entries = [{"image": f"{n % 3}.jpg", "caption": f"{n}", "other": ["{", '"']} for n in range(9)]
     config = AnnotationFiles(files=(document("train.json", entries),))
     first = records(config.open())

@@ -139,6 +139,7 @@ def test_a_split_of_an_evaluation_may_be_one_of_the_references(release: Any) -> 
 def test_a_large_pickle_is_read_once(tmp_path: Path, release: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
+    monkeypatch.setattr(index_cache, "RACY_SECONDS", 0)
     config = release(refs_split="testA")
     first = config.open()[0]
     monkeypatch.setattr(referring_records, "read_plain_pickle", None)
@@ -150,6 +151,7 @@ def test_changed_references_select_other_entries_of_an_unchanged_file(
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
+    monkeypatch.setattr(index_cache, "RACY_SECONDS", 0)
     config = release(refs_split="testA")
     assert len(config.open()) == 1
     all_in_split = [{**each, "split": "testA"} for each in REFS]

@@ -236,6 +236,7 @@ def test_the_index_of_a_large_shard_is_cached_and_mapped(
 ) -> None:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
+    monkeypatch.setattr(index_cache, "RACY_SECONDS", 0)
     config = TarShards(files=(shard(tmp_path / "a.tar", *pairs(3)),))
     first = whole(config.open())
     monkeypatch.setattr(member_index, "_members", None)  # nothing looks for them again

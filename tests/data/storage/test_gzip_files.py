@@ -25,6 +25,7 @@ from x2kit.testing import check_source
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("X2KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(index_cache, "CACHED_FROM", 0)
+    monkeypatch.setattr(index_cache, "RACY_SECONDS", 0)
     return tmp_path / "cache"
 
 

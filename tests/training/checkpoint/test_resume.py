@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from x2kit.data.storage.index_cache import FINGERPRINT_FORM
 from x2kit.errors import CheckpointError
 from x2kit.model import X2VLM
 from x2kit.training.checkpoint.checkpoints import save_checkpoint
@@ -32,19 +33,35 @@ def test_fewer_steps_than_done_are_refused(tmp_path: Path) -> None:
     assert str(error.value) == "training.steps: 8, but the run has done 9 steps already; set it to 9 or more"
 
 
+def never(form: int) -> dict[str, str]:
+    raise AssertionError(f"computed in form {form}")
+
+
+def record(run: Path, **facts: object) -> None:
+    (run / "versions.json").write_text(json.dumps(facts))
+
+
 def test_changed_records_are_refused_by_stream(tmp_path: Path) -> None:
-    (tmp_path / "versions.json").write_text(json.dumps({"data": {"images": "a1", "texts": "b2"}}))
-    require_same_data(tmp_path, {"images": "a1", "texts": "b2"})
+    record(tmp_path, data={"images": "a1", "texts": "b2"}, fingerprint_form=FINGERPRINT_FORM)
+    require_same_data(tmp_path, {"images": "a1", "texts": "b2"}, never)
     with pytest.raises(CheckpointError) as error:
-        require_same_data(tmp_path, {"images": "a1", "texts": "c3"})
+        require_same_data(tmp_path, {"images": "a1", "texts": "c3"}, never)
     assert str(error.value).splitlines()[1:] == [
         "  data.streams.texts: b2 before, c3 now",
         "  restore the data, or start another run",
     ]
 
 
+def test_fingerprints_of_earlier_versions_are_compared_in_their_form(tmp_path: Path) -> None:
+    record(tmp_path, data={"images": "a1"})
+    require_same_data(tmp_path, {"images": "a1"}, never)  # of small data both forms are equal
+    require_same_data(tmp_path, {"images": "a2"}, {1: {"images": "a1"}}.__getitem__)
+    with pytest.raises(CheckpointError, match="a1 before, a3 now"):
+        require_same_data(tmp_path, {"images": "a2"}, {1: {"images": "a3"}}.__getitem__)
+
+
 def test_a_run_without_fingerprints_is_not_compared(tmp_path: Path) -> None:
-    require_same_data(tmp_path, {"images": "a1"})
+    require_same_data(tmp_path, {"images": "a1"}, never)
 
 
 def test_a_model_with_other_parameters_is_refused(model: X2VLM) -> None:

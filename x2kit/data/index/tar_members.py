@@ -46,13 +46,13 @@ class MemberIndex:
         digest: hash of names, sizes and times in the headers.
     """
 
-    def __init__(self, location: str) -> None:
-        """Index the members; the index of a large or remote shard is cached.
+    def __init__(self, location: str, cache: bool = False) -> None:
+        """Index the members; the index of a large or remote shard is cached, or of any with `cache`.
 
         Raises: DataError if the shard cannot be read or is no tar file.
         """
         self.location = location
-        table = cached_if_slow(location, _table, "tar members")
+        table = cached_if_slow(location, _table, "tar members", always=cache)
         members, records = (int(count) for count in table[:16].view(np.int64))
         numbers = table[16 : 16 + 8 * (4 * members + records + 1)].view(np.int64)
         self._starts, self._sizes, self._name_starts, self._name_ends = numbers[: 4 * members].reshape(

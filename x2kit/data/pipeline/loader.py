@@ -18,6 +18,7 @@ from x2kit.data.pipeline.order import ALL, Share
 from x2kit.data.pipeline.sharing import Gather, Part, join, refuse
 from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources, read_records
 from x2kit.data.pipeline.workers import worker_results
+from x2kit.data.storage.index_cache import FINGERPRINT_FORM, fingerprints_in_form
 from x2kit.data.transforms.view import stack_pixels
 from x2kit.plugin.facts import ImageSpec
 from x2kit.plugin.sources import Record
@@ -87,9 +88,10 @@ class StepBatches:
         if gather is not None:
             gather(None)  # no rank ends its workers while another rank's still read from them
 
-    def fingerprints(self) -> dict[str, str]:
-        """Return a short hash of each stream's data, which changes with the data."""
-        return {name: stream.source.fingerprint() for name, stream in self._streams.items()}
+    def fingerprints(self, form: int = FINGERPRINT_FORM) -> dict[str, str]:
+        """Return a short hash of each stream's data, which changes with the data; `form` as in `index_cache`."""
+        with fingerprints_in_form(form):
+            return {name: stream.source.fingerprint() for name, stream in self._streams.items()}
 
     def _gather(self) -> Gather | None:
         return None if self.ranks is None else self.ranks()

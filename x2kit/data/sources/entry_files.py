@@ -103,10 +103,10 @@ class LineEntries(EntryFile):
         return len(self._lines)
 
     def place(self, entry: int) -> Place:
-        return Place(self.location, line=int(self._lines.numbers[entry]))
+        return Place(self.location, line=self._lines.number(entry))
 
     def label(self, entry: int) -> str:
-        return f":{self._lines.numbers[entry]}"
+        return f":{self._lines.number(entry)}"
 
     def _fields(self, entry: int, file: BinaryIO | None) -> dict[str, Any]:
         return parse_object(self._lines.read(entry))

@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from x2kit.data.index.chain import Chain
+from x2kit.data.index.indexed_files import IndexedFiles
 from x2kit.data.index.lines import LineIndex
 from x2kit.data.sources.fields import (
     as_list,
@@ -39,8 +39,8 @@ from x2kit.data.sources.fields import (
     short_repr,
 )
 from x2kit.data.sources.splits import root_in_split
-from x2kit.data.storage.index_cache import file_fingerprint
-from x2kit.data.storage.locations import folder_of, is_url, relative_names
+from x2kit.data.storage.index_cache import file_fingerprint, uses_digests
+from x2kit.data.storage.locations import folder_of, is_url
 from x2kit.data.storage.url_policy import locate
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place, Record, Region, Text
@@ -58,28 +58,22 @@ class JsonLinesSource:
 
     def __init__(self, config: JsonLines) -> None:
         self.config = config
-        paths = config.paths()
-        self._files = [LineIndex(path) for path in paths]
-        self._chain = Chain(map(len, self._files))
-        if not len(self):
-            raise DataError(f"no record in {', '.join(paths)}")
-        self._names = relative_names(paths)
+        self._files = IndexedFiles(config.found(), LineIndex, "lines")
 
     def __len__(self) -> int:
-        return len(self._chain)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
         """Read the record at `index`; without a field `id`, its id is file and line.
 
         Raises: DataError with file, line and reason for an invalid line.
         """
-        file, line = self._chain.locate(index)
-        lines = self._files[file]
-        number = int(lines.numbers[line])
+        file, lines, line = self._files.locate(index)
+        number = lines.number(line)
         name = None
         try:
             fields = parse_object(lines.read(line))
-            name = str(fields["id"]) if "id" in fields else f"{self._names[file]}:{number}"
+            name = str(fields["id"]) if "id" in fields else f"{file}:{number}"
             record = record_of(fields, self.config, folder_of(lines.location))
         except DataError as error:
             raise DataError(
@@ -90,30 +84,34 @@ class JsonLinesSource:
 
     def place(self, index: int) -> Place:
         """Return file and line of a record."""
-        file, line = self._chain.locate(index)
-        lines = self._files[file]
-        return Place(lines.location, line=int(lines.numbers[line]))
+        _, lines, line = self._files.locate(index)
+        return Place(lines.location, line=lines.number(line))
 
     def texts(self) -> Iterator[str]:
         """Yield every text of every record in order; broken lines are logged and skipped."""
         config, broken = self.config, 0
-        for lines in self._files:
+        for _, lines in self._files:
             for line in range(len(lines)):
                 try:
                     fields = parse_object(lines.read(line))
                     record = texts_of(fields, config.caption_key, config.language, config.pair_languages)
                 except DataError as error:
                     broken += 1
-                    _log.debug("%s:%d: %s", lines.location, lines.numbers[line], error)
+                    _log.debug("%s:%d: %s", lines.location, lines.number(line), error)
                     continue
                 yield from record_texts(record)
         if broken:
             _log.warning("no texts from %d of %d records: they are broken", broken, len(self))
 
     def fingerprint(self) -> str:
-        """Hash the contents of the files and the settings that change records; images are not read."""
+        """Hash the contents of the files and the settings that change records; images are not read.
+
+        The contents of many gigabytes are hashed with the search for lines, not read again by one process alone.
+        """
         settings = self.config.model_dump_json(exclude={"files", "image_root", "image_hosts", "root"})
-        return file_fingerprint(settings, [lines.location for lines in self._files], self._names)
+        if uses_digests(self._files.unversioned):
+            return self._files.fingerprint(settings)
+        return file_fingerprint(settings, self._files.locations, self._files.names)
 
 
 def record_of(fields: Mapping[str, Any], config: JsonLines, folder: str) -> Record:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from x2kit.data.storage.files import is_folder, list_files, nearest_hint
-from x2kit.data.storage.locations import is_url
+from x2kit.data.storage.locations import FileInfo, is_url
 from x2kit.data.storage.url_policy import ROOT
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.plugin.choice import FROM_HERE, HARMLESS, Location
@@ -61,7 +61,11 @@ class SplitFiles(SourceConfig):
 
     def paths(self) -> list[str]:
         """List the files in order without duplicates. Raises SettingError if a path matches none."""
-        return files_at("files", self.files, self.split)
+        return [file.location for file in self.found()]
+
+    def found(self) -> list[FileInfo]:
+        """List the files as `paths`, with size and version."""
+        return found_at("files", self.files, self.split)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -109,11 +113,16 @@ def root_in_split(root: str | bool | None, split: str) -> str | bool | None:
 
 
 def files_at(setting: str, locations: Iterable[Location], split: str) -> list[str]:
+    """List the files of a setting as `found_at`."""
+    return [file.location for file in found_at(setting, locations, split)]
+
+
+def found_at(setting: str, locations: Iterable[Location], split: str) -> list[FileInfo]:
     """List the files of a setting without duplicates, braces and patterns expanded.
 
     Raises: MissingFileError for a path without a file, SettingError for braces with too many paths.
     """
-    found: dict[str, None] = {}
+    found: dict[str, FileInfo] = {}
     for pattern in locations:
         try:
             paths = expand_braces(in_split(pattern, split))
@@ -123,8 +132,8 @@ def files_at(setting: str, locations: Iterable[Location], split: str) -> list[st
             matches = list_files(path)
             if not matches:
                 raise MissingFileError(setting, f"no file at {path}{nearest_hint(path)}")
-            found.update(dict.fromkeys(match.location for match in matches))
-    return list(found)
+            found.update((match.location, match) for match in matches)
+    return list(found.values())
 
 
 def check_folders(setting: str, folders: Iterable[str]) -> None:

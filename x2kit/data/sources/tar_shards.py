@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from x2kit.data.index.chain import Chain
+from x2kit.data.index.indexed_files import IndexedFiles
 from x2kit.data.index.tar_members import Member, MemberIndex, key_and_ending, truncated
 from x2kit.data.sources.fields import errors_at, parse_object, record_texts
 from x2kit.data.sources.json_lines import CAPTION_KEYS, texts_of
-from x2kit.data.storage.locations import relative_names
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place, Record
 
@@ -23,25 +21,19 @@ class TarShardsSource:
 
     def __init__(self, config: TarShards) -> None:
         self.config = config
-        paths = config.paths()
-        self._shards = [MemberIndex(path) for path in paths]
-        self._chain = Chain(map(len, self._shards))
-        if not len(self):
-            raise DataError(f"no record in {', '.join(paths)}")
-        self._names = relative_names(paths)
+        self._shards = IndexedFiles(config.found(), MemberIndex, "tar members")
 
     def __len__(self) -> int:
-        return len(self._chain)
+        return len(self._shards)
 
     def __getitem__(self, index: int) -> Record:
         """Read the record at `index`; its id is shard and key.
 
         Raises: DataError with shard, key and reason, and with the byte where a shard is truncated.
         """
-        at, number = self._chain.locate(index)
-        shard = self._shards[at]
+        name, shard, number = self._shards.locate(index)
         members = shard.members(number)
-        by_ending, name = _by_ending(self._names[at], members)
+        by_ending, name = _by_ending(name, members)
         try:
             if members[-1].size is None:
                 raise truncated(shard.location, members[-1])
@@ -63,13 +55,12 @@ class TarShardsSource:
 
     def place(self, index: int) -> Place:
         """Return shard and first byte of a record."""
-        at, number = self._chain.locate(index)
-        shard = self._shards[at]
+        _, shard, number = self._shards.locate(index)
         return Place(shard.location, offset=shard.members(number)[0].start)
 
     def texts(self) -> Iterator[str]:
         """Yield every text of every record in order; broken records are skipped."""
-        for name, shard in zip(self._names, self._shards, strict=True):
+        for name, shard in self._shards:
             for number in range(len(shard)):
                 members = shard.members(number)
                 by_ending, _ = _by_ending(name, members)
@@ -85,10 +76,7 @@ class TarShardsSource:
 
     def fingerprint(self) -> str:
         """Hash the settings that change records, and names, sizes and times in the tar headers."""
-        digest = blake2b(self.config.model_dump_json(exclude={"files"}).encode(), digest_size=8)
-        for name, shard in zip(self._names, self._shards, strict=True):
-            digest.update(f"\0{name}\0".encode() + shard.digest)
-        return digest.hexdigest()
+        return self._shards.fingerprint(self.config.model_dump_json(exclude={"files"}))
 
     def _text_endings(self, by_ending: dict[str, Member]) -> list[str]:
         """Return the endings of the files that hold texts."""

@@ -6,11 +6,14 @@ of remote stores are retried (`x2kit.data.storage.remote`). Every error is a `Da
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from glob import glob
 from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from x2kit.data.storage import remote
@@ -30,8 +33,7 @@ def stat(location: str) -> FileInfo:
     if is_url(location):
         return remote.stat(location)
     with _data_errors(location):
-        status = Path(location).stat()
-    return FileInfo(location, status.st_size, str(status.st_mtime_ns))
+        return _info(location, os.stat(location))  # noqa: PTH116  # of each of many shards
 
 
 def list_files(location: str) -> list[FileInfo]:
@@ -46,17 +48,41 @@ def list_files(location: str) -> list[FileInfo]:
     if is_url(location):
         found = remote.list_files(location)
     else:
-        path = Path(location)
         with _data_errors(location):
-            if path.is_file():
-                return [stat(location)]
-            top = Path(path.anchor)
-            matches = path.iterdir() if path.is_dir() else top.glob(str(path.relative_to(top)))
-            found = [stat(str(match)) for match in matches if match.is_file()]
+            if (file := _file_at(location)) is not None:
+                return [file]
+            found = [file for match in _matches(location) if (file := _file_at(match)) is not None]
     if [file.location for file in found] != [location]:
         names = [(file, name_of(file.location)) for file in found]
         found = [file for file, name in names if "_SUCCESS" not in name and not name.startswith(".")]
     return sorted(found, key=lambda file: file.location)
+
+
+def _matches(location: str) -> list[str]:
+    """List a folder, or the matches of a pattern, in any order."""
+    path = Path(location)
+    top = Path(path.anchor)
+    if path.is_dir():
+        return list(map(str, path.iterdir()))
+    if "**" in location:
+        return list(map(str, top.glob(str(path.relative_to(top)))))
+    return glob(str(path), include_hidden=True)  # noqa: PTH207  # four times as fast
+
+
+def _file_at(location: str) -> FileInfo | None:
+    """Return size and version of a file; None if there is none, or something else. Raises OSError and ValueError."""
+    try:
+        status = os.stat(location)  # noqa: PTH116  # of each of many shards
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _info(location, status) if S_ISREG(status.st_mode) else None
+
+
+def _info(location: str, status: os.stat_result) -> FileInfo:
+    # the time of modification can be set back, as copying does; that of the change cannot
+    return FileInfo(
+        location, status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}", status.st_ctime_ns / 1e9
+    )
 
 
 def nearest_hint(location: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,11 +20,13 @@ class FileInfo(NamedTuple):
         location: local path or URL.
         size: in bytes.
         version: changes with every write; None if the store reports none.
+        changed: time of the last change of a local file, in seconds since 1970; None for a remote one.
     """
 
     location: str
     size: int
     version: str | None
+    changed: float | None = None
 
 
 class FileMissing(DataError):
@@ -35,7 +38,7 @@ class FileMissing(DataError):
 
 def is_url(location: str) -> bool:
     """Return whether a location is a URL rather than a local path."""
-    return _URL.match(location) is not None
+    return "://" in location and _URL.match(location) is not None
 
 
 def join(folder: str, name: str) -> str:
@@ -54,13 +57,24 @@ def folder_of(location: str) -> str:
 
 def name_of(location: str) -> str:
     """Return the last part of a location, without the query of a URL."""
-    return location.split("?")[0].rstrip("/").rpartition("/")[2] if is_url(location) else Path(location).name
+    path = location.split("?")[0].rstrip("/") if is_url(location) else location.rstrip(os.sep)
+    return os.path.basename(path)  # noqa: PTH119  # of each of many shards
 
 
 def relative_names(locations: Iterable[str]) -> list[str]:
     """Return names below the common folder: unique, and unchanged when the data moves."""
-    full = [location if is_url(location) else Path(location).absolute().as_posix() for location in locations]
-    parts = [location.split("/") for location in full]
-    depth = min(map(len, parts)) - 1
-    common = next((n for n in range(depth) if len({part[n] for part in parts}) > 1), depth)
-    return ["/".join(part[common:]) for part in parts]
+    split = [
+        location.rpartition("/") if is_url(location) else os.path.split(location) for location in locations
+    ]
+    parts = {
+        folder: _parts(folder) for folder in {folder for folder, *_ in split}
+    }  # many shards, few folders
+    depth = min(map(len, parts.values()))
+    common = next((n for n in range(depth) if len({part[n] for part in parts.values()}) > 1), depth)
+    below = {folder: "".join(f"{part}/" for part in parts[folder][common:]) for folder in parts}
+    return [below[folder] + name for folder, *_, name in split]
+
+
+def _parts(folder: str) -> list[str]:
+    """Split a folder, or the URL of one, into its parts from the root or the scheme on."""
+    return (folder if is_url(folder) else Path(folder).absolute().as_posix()).split("/")

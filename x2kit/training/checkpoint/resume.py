@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.storage.index_cache import FINGERPRINT_FORM
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import CheckpointError
 from x2kit.io.atomic import clear_leftovers
@@ -42,19 +44,48 @@ def resume_from(run: Path, steps: int, processes: Processes = ALONE) -> tuple[di
     return state, messages + loading_messages
 
 
-def require_same_data(run: Path, now: Mapping[str, str]) -> None:
+def data_facts(batches: StepBatches, processes: Processes, resumed: Path | None) -> dict[str, Any]:
+    """Return the fingerprints of the streams and their form (`index_cache`), for the record of a run.
+
+    Every rank calls this; rank 0 alone reads files for their hashes.
+
+    Args:
+        batches: of the run.
+        processes: the ranks.
+        resumed: directory of the run that is resumed, with which the fingerprints are compared; None for a new run.
+    Raises: CheckpointError if the data has changed.
+    """
+
+    def fingerprints(form: int) -> dict[str, str]:
+        found: dict[str, str] = processes.from_rank_zero(
+            batches.fingerprints(form) if processes.is_rank_zero else None
+        )
+        return found
+
+    facts: dict[str, Any] = {"data": fingerprints(FINGERPRINT_FORM), "fingerprint_form": FINGERPRINT_FORM}
+    if resumed is not None:
+        require_same_data(resumed, facts["data"], fingerprints)
+    return facts
+
+
+def require_same_data(run: Path, now: Mapping[str, str], in_form: Callable[[int], Mapping[str, str]]) -> None:
     """Raise CheckpointError if the fingerprint of a stream's data differs from the run's.
 
     Args:
         run: the run directory; without recorded fingerprints nothing is compared.
-        now: fingerprints by stream.
+        now: fingerprints by stream, in the present form.
+        in_form: computes them in another form; called if the run recorded that form and they differ.
     """
     try:
-        before = json.loads((run / VERSIONS).read_text(encoding="utf-8"))["data"]
+        recorded = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
+        before = recorded["data"]
     except (FileNotFoundError, KeyError):
         return
     except ValueError as error:
         raise CheckpointError(f"{run / VERSIONS}: damaged, not JSON: {error}") from error
+    form = recorded.get("fingerprint_form", 1)
+    if before != now and form != FINGERPRINT_FORM:
+        now = in_form(form)
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
         lines = (f"  data.streams.{name}: {before.get(name)} before, {now.get(name)} now" for name in changed)
