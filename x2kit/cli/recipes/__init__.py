@@ -1,4 +1,4 @@
-"""`x2kit recipes`: list, show, copy, validate and compare recipes, and export their schema."""
+"""`x2kit recipes`: list, show, copy, validate, compare and scale recipes, and export their schema."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from x2kit.cli.key_help import is_key, print_help, print_key
 from x2kit.cli.parser import ArgumentParser, add_plugin_argument
 from x2kit.cli.recipe_keys import add_recipe_arguments, read, refuse_keys
 from x2kit.cli.recipes import diff as recipe_diff
+from x2kit.cli.recipes import scale as recipe_scale
 from x2kit.cli.recipes import validate as recipe_validate
 from x2kit.io.atomic import atomic_file
 from x2kit.plugin.loading.manager import load_plugins
@@ -20,7 +21,7 @@ from x2kit.recipe.schema import SECTIONS
 
 HELP = "list, show, copy, validate and compare recipes"
 RECIPE_KEYS = SECTIONS
-MODULES = {"validate": recipe_validate, "diff": recipe_diff}
+MODULES = {"validate": recipe_validate, "diff": recipe_diff, "scale": recipe_scale}
 """Actions in their own modules; the others are in this one."""
 EXAMPLES = """\
 examples:
@@ -34,6 +35,7 @@ examples:
   x2kit recipes validate --swaps text
   x2kit recipes diff quickstart/multilingual quickstart/long
   x2kit recipes diff quickstart/multilingual --config overlays/xlmr
+  x2kit recipes scale pretrain/x2vlm-base-4m --ranks 8,64,512 --hardware h100
   x2kit recipes schema recipe.schema.json
 """
 
