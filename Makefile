@@ -48,7 +48,7 @@ OLDEST = .venv-oldest
 OLDEST_TESTS ?= tests/model tests/inference tests/interop tests/plugins tests/upgrade
 $(OLDEST): pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/pip install --disable-pip-version-check -c constraints-oldest.txt -e ".[quickstart,datasets,s3,gzip,tiff,tensorboard,wandb,mlflow,search,faiss,qdrant,demo,export]" pytest pytest-xdist pytest-randomly hypothesis
+	$(OLDEST)/bin/pip install --disable-pip-version-check -c constraints-oldest.txt -e ".[quickstart,datasets,s3,gzip,tiff,tensorboard,wandb,mlflow,search,faiss,qdrant,demo,export,schedulefree]" pytest pytest-xdist pytest-randomly hypothesis
 	@touch $(OLDEST)
 
 test-oldest: $(OLDEST)

@@ -101,14 +101,26 @@ class TrainingConfig(BaseModel):
     optimizer: OptimizerConfig = Field(
         AdamW(), description="optimiser; weight_decay and all rates hold for any"
     )
+    layer_decay: Annotated[float, FROM_HERE] = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the rate for each layer of an encoder further from its end (BEiT); parameters without "
+        "pretrained weights keep their rate. 1 for none",
+    )
     weight_decay: Annotated[float, FROM_HERE] = Field(
         0.01, ge=0, description="decoupled; not for biases and norms of encoders"
     )
     warmup: Annotated[float, FROM_HERE] = Field(
         2500, ge=0, description="steps of linear warm-up; below 1, the share of all steps"
     )
-    schedule: Annotated[Literal["linear", "cosine"], FROM_HERE] = Field(
-        "linear", description="decay after warm-up, down to min_lr_factor"
+    schedule: Annotated[Literal["linear", "cosine", "constant"], FROM_HERE] = Field(
+        "linear",
+        description="rates after warm-up: linear or cosine decay to min_lr_factor; constant up to the last steps, the "
+        "share decay_ratio of all, in which they fall linearly",
+    )
+    decay_ratio: Annotated[float, FROM_HERE] = Field(
+        0.0, ge=0, le=1, description="share of all steps in which the constant schedule decays; 0 for never"
     )
     min_lr_factor: Annotated[float, FROM_HERE] = Field(
         0.0,
@@ -116,6 +128,17 @@ class TrainingConfig(BaseModel):
         le=1,
         description="smallest factor of the peak rates after warm-up; above 0 the linear schedule slightly exceeds the "
         "peak after warm-up, as in the official code",
+    )
+    ema: Annotated[float | None, FROM_HERE] = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="exponential moving average of the weights with this factor, at step t at most (1 + t) / (10 + t); "
+        "null for none",
+    )
+    use_ema: Annotated[bool, FROM_HERE] = Field(
+        True,
+        description="with ema: validation measures the averages and weights/ holds them, not the last weights",
     )
     clip_norm: Annotated[float | None, FROM_HERE] = Field(
         1.0, gt=0, description="largest gradient norm; null for no clipping"
@@ -170,6 +193,15 @@ class TrainingConfig(BaseModel):
     def _require_folder_names(cls, reporters: dict[str, ReporterConfig]) -> dict[str, ReporterConfig]:
         require_own_names("a reporter's name", reporters)
         return reporters
+
+    @model_validator(mode="after")
+    def _decay_of_constant(self) -> Self:
+        if self.decay_ratio and self.schedule != "constant":
+            raise ValueError(
+                f"decay_ratio: schedule {self.schedule} decays in all steps after warm-up; set schedule to constant, "
+                "or decay_ratio to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _optimizer_takes_shards(self) -> Self:

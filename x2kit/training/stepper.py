@@ -33,6 +33,7 @@ from x2kit.model.device import (
 from x2kit.model.initialisation import Initialisation, build_started
 from x2kit.training.config import TrainingConfig
 from x2kit.training.nonfinite.guard import Guard
+from x2kit.training.optim.averaging import AveragedWeights
 from x2kit.training.optim.optimizer import build_optimizer, clip_gradients, rate_factor, set_rate
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.parallel.compile import compile_layers
@@ -161,6 +162,7 @@ class Stepper:
         self.objectives = build_objectives(self.recipe.data, self.parts.teachers)
         self.tasks = build_tasks(self.recipe.data)
         maximum = None if self.distributed is None else self.distributed.maximum
+        self.averages = AveragedWeights(self.model, self.optimizer, self.recipe.training)
         self.guard = Guard(self.model, self.recipe.training, self.device, self.precision, maximum)
 
     def feed(self) -> Generator[Fed]:
@@ -175,6 +177,7 @@ class Stepper:
         self.guard.begin()
         values = self.differentiate(batch)
         self.guard.update(self.optimizer, self.done, values)
+        self.averages.update(self.done)
         self.scaler.update()
         return {**values, "lr": config.lr * factor, **temperatures(self.model)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,10 +17,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from x2kit.data.config import DataConfig, Phase, loss_phases
+from x2kit.data.config import loss_phases
 from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.corpus import training_texts
-from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.order import ALL
 from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
@@ -35,20 +34,30 @@ from x2kit.model.saved_recipe import plugins_of
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.loading.trust import remember
 from x2kit.plugin.training import RunFacts
-from x2kit.training.checkpoint.named_tensors import model_tensors, optimizer_tensors, without_tensors
-from x2kit.training.checkpoint.resume import data_facts, restore, restore_model_from, resume_from
+from x2kit.training.checkpoint.named_tensors import (
+    averages_by_name,
+    model_tensors,
+    optimizer_tensors,
+    without_tensors,
+)
+from x2kit.training.checkpoint.resume import (
+    data_facts,
+    restore,
+    restore_averages,
+    restore_model_from,
+    resume_from,
+)
 from x2kit.training.checkpoint.writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
 from x2kit.training.interruption import plugin_traceback, stop_requests
 from x2kit.training.logging.bad_records import BadRecordsOfRun
 from x2kit.training.logging.callbacks import Callbacks
-from x2kit.training.logging.progress import StepProgress
-from x2kit.training.logging.run_record import RunRecord, hardware, published_weights
+from x2kit.training.logging.progress import StepProgress, expect_phases
+from x2kit.training.logging.run_record import RunRecord, hardware, recorded_facts
 from x2kit.training.logging.watch import LossWatch
 from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import SavedStep, save_and_describe
 from x2kit.training.parallel.distribute import gathered
-from x2kit.training.profiling.costs import phase_costs
 from x2kit.training.step.metrics import region_images
 from x2kit.training.stepper import Parts, Recipe, Stepper, assemble
 from x2kit.training.validation import (
@@ -119,20 +128,21 @@ def _train(
     for message in messages:  # before the first write, which may fail
         progress.say(message)
     phases = loss_phases(recipe.data, config.steps)
-    on_model = partial(_expect_phases, progress, recipe.data, phases)
+    on_model = partial(expect_phases, progress, recipe.data, phases)
     parts, initialisation = assemble(
         recipe, progress.say, processes, on_model if processes.is_rank_zero else lambda model: None
     )
     if state:
         restore(parts.model, parts.optimizer, state, processes)
         # Free the tensors of the checkpoint.
-        state = {name: value for name, value in state.items() if name not in ("model", "optimizer", "shards")}
-    facts = _facts(recipe, plugins, data_facts(parts.batches, processes, resumed)) | {
+        state = {name: value for name, value in state.items() if name not in ("model", "optimizer")}
+    facts = recorded_facts(recipe, plugins, data_facts(parts.batches, processes, resumed)) | {
         **hardware(parts.device, processes.count),
         "precision": choose_precision(config.precision, parts.device),
     }
     with stop_requests(passed_on=processes.several) as stop:  # from here on, a stop saves the run
         trainer = _build_trainer(recipe, plugins, run, parts, state, facts, stop, progress, validator)
+        del state  # its averages
         if processes.is_rank_zero and (warning := remember(plugins_of(recipe.to_yaml()), run)):
             progress.say(warning)
         if initialisation is not None:
@@ -147,9 +157,10 @@ def _train(
         finally:
             trainer.bad.close()
             trainer.record.close()
-    whole = trainer.whole_model()
-    if whole is not None:
-        _export(trainer, whole.eval())
+    with trainer.averages.in_model():
+        whole = trainer.whole_model()
+        if whole is not None:
+            _export(trainer, whole.eval())
     progress.say(f"weights: {run / WEIGHTS}")
     return run / WEIGHTS
 
@@ -158,27 +169,12 @@ def _export(trainer: Trainer, model: X2VLM) -> None:
     """Write the weights directory, from the best checkpoint if a validation metric selects one."""
     best = None if trainer.selection is None else best_checkpoint(trainer.run, trainer.selection)
     if best is not None:
-        restore_model_from(best.checkpoint, model)
+        restore_model_from(best.checkpoint, model, trainer.averages.used)
         trainer.progress.say(best.describe())
     with atomic_folder(trainer.run / WEIGHTS) as directory:
         save_weights(model, trainer.record.recipe, directory)
         if best is not None:
             (directory / SELECTION).write_text(json.dumps(best.facts, indent=2) + "\n", encoding="utf-8")
-
-
-def _expect_phases(progress: StepProgress, data: DataConfig, phases: Sequence[Phase], model: X2VLM) -> None:
-    """Estimate the time left from the operations of each phase of losses."""
-    if len(phases) == 1:
-        return
-    try:
-        costs = phase_costs(model, data, phases)
-    except Exception as error:  # noqa: BLE001 (an encoder of a plugin may fail on meta tensors)
-        progress.say(
-            "time left: estimated from equal steps, though losses start or stop later; counting operations failed: "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
-        )
-        return
-    progress.expect([(phase.stop, cost) for phase, cost in zip(phases, costs, strict=True)])
 
 
 def _build_trainer(
@@ -199,6 +195,7 @@ def _build_trainer(
     trainer = Trainer(recipe, parts, done, run, record, bad, plugins, stop, progress, validator)
     if state.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
+    restore_averages(trainer.averages.kept, state, parts.processes)
     if "non_finite" in state:  # missing in checkpoints of earlier versions
         trainer.guard.restore(state["non_finite"])
     return trainer
@@ -212,15 +209,6 @@ def _device_messages(config: TrainingConfig, device: torch.device) -> Iterator[s
             "training.precision bf16: this device has no bf16 instructions and is many times slower than with fp32; "
             "auto chooses the faster one"
         )
-
-
-def _facts(recipe: Recipe, plugins: Plugins, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "seed": recipe.training.seed,
-        "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
-        **data,
-        "published": published_weights(recipe.model),
-    }
 
 
 @dataclass
@@ -331,9 +319,10 @@ class Trainer(Stepper):
         """
         assert self.validator is not None
         began = time.monotonic()
-        model = self._model_to_measure()
-        with evaluation_mode(model):
-            numbers = self.validator.measure(model, self.progress.show_stage)
+        with self.averages.in_model():
+            model = self._model_to_measure()
+            with evaluation_mode(model):
+                numbers = self.validator.measure(model, self.progress.show_stage)
         missing = missing_metric(numbers, self.validator.select)
         if missing is not None:
             self.save(wait=True)
@@ -419,14 +408,16 @@ class Trainer(Stepper):
             self._sync()
             optimizer_state = self.optimizer.state_dict()
             tensors = {**model_tensors(self.model), **optimizer_tensors(optimizer_state)}
+            tensors |= averages_by_name(self.averages.measured())
             state = {**self._state(), "optimizer": without_tensors(optimizer_state)}
             self.writer.save_shards(self.done, state, tensors, self.record.newest)
             return
         model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
+        average = self._whole(self.averages.measured())
         if not self.processes.is_rank_zero:
             return
         self._sync()
-        state = {**self._state(), "model": model, "optimizer": optimizer}
+        state = {**self._state(), "model": model, "optimizer": optimizer, "average": average}
         self.writer.save(self.done, state, self.record.newest)
         if wait:
             self.writer.wait()

@@ -102,6 +102,33 @@ def test_linear_schedule_without_warmup() -> None:
     assert_close([rate_factor(step, config) for step in range(6)], [1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
 
 
+def test_constant_schedule_decays_in_its_last_steps() -> None:
+    config = TrainingConfig(steps=10, warmup=2, schedule="constant", decay_ratio=0.4, min_lr_factor=0.2)
+    found = [rate_factor(step, config) for step in range(11)]
+    assert_close(found, [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
+    constant = TrainingConfig(steps=10, warmup=0, schedule="constant")
+    assert {rate_factor(step, constant) for step in range(11)} == {1.0}
+
+
+def test_decay_ratio_of_another_schedule_is_refused() -> None:
+    with pytest.raises(ValueError, match="decay_ratio: schedule cosine decays in all steps after warm-up"):
+        TrainingConfig(steps=10, schedule="cosine", decay_ratio=0.1)
+
+
+def test_layer_decay_multiplies_the_rate_for_each_layer_above(model: X2VLM) -> None:
+    model.vision.fresh = model.text.fresh = model.fusion.fresh = set  # type: ignore[method-assign]
+    found = rates(model, TrainingConfig(steps=1, lr=1.0, lr_mult=3, layer_decay=0.5, text_lr=8.0))
+    assert found["fusion.layers.0.self_attention.query.weight"][0] == 0.25
+    assert found["fusion.layers.1.self_attention.query.weight"][0] == 0.5
+    assert found["text.mix.weight"][0] == 8.0, "an encoder without layers"
+    assert found["itm_head.0.weight"][0] == 3.0
+
+
+def test_layer_decay_leaves_new_parameters_alone(model: X2VLM) -> None:
+    found = rates(model, TrainingConfig(steps=1, lr=1.0, lr_mult=3, layer_decay=0.5))
+    assert {rate for rate, _ in found.values()} == {3.0}
+
+
 def test_set_rate_scales_the_peak_rates(model: X2VLM) -> None:
     optimizer = build_optimizer(model, TrainingConfig(steps=1, lr=0.2, vision_lr=0.5))
     set_rate(optimizer, 0.25)

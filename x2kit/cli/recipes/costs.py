@@ -29,11 +29,12 @@ _models: dict[tuple[str, str], X2VLM] = {}
 def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
     """Estimate the costs of a recipe; costs per step are null without data.
 
-    Weights and optimiser (gradients and the two moments of AdamW) are in bytes, unsharded. Activations are in bytes per
-    text row of the global batch, in float32, vision included.
+    Weights and optimiser (gradients, its state and averages of weights) are in bytes, unsharded. Activations are in
+    bytes per text row of the global batch, in float32, vision included.
 
     Raises: X2KitError if the model cannot be built.
     """
+    from x2kit.training.optim.optimizer import state_size
     from x2kit.training.profiling.costs import BYTES, images_of, parameter_count, step_costs, tokens_of
 
     recipe = resolved.recipe
@@ -44,7 +45,7 @@ def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
         "assumed_vocabulary": _assumed_vocabulary(resolved, model),
         "memory": {
             "weights": BYTES * parameters,
-            "optimiser": 3 * BYTES * parameters,
+            "optimiser": BYTES * (parameters + state_size(model, recipe.training)),
             "activations_per_sample": None,
         },
         "flops_per_step": None,

@@ -1,7 +1,7 @@
 """Name the tensors of model and optimiser independently of ranks and groups. Imports torch.
 
-`model.NAME` for parameters and buffers, `optimizer.NAME.KEY` for the optimiser state of a parameter. Tied tensors
-occur once.
+`model.NAME` for parameters and buffers, `optimizer.NAME.KEY` for the optimiser state of a parameter, `average.NAME` for
+the averaged parameter that is measured in its place. Tied tensors occur once.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from x2kit.errors import CheckpointError
 from x2kit.training.checkpoint.shards import Shards
 
-MODEL, OPTIMIZER = "model.", "optimizer."
+MODEL, OPTIMIZER, AVERAGE = "model.", "optimizer.", "average."
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters and buffers by name, sharded or not, sharing the model's memory."""
     once = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
     return {f"{MODEL}{name}": value for name, value in model.state_dict().items() if name in once}
+
+
+def averages_by_name(averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return averages of parameters, sharded or not, by their names in a checkpoint."""
+    return {f"{AVERAGE}{name}": value for name, value in averages.items()}
 
 
 def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

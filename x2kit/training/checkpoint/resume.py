@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.storage.index_cache import FINGERPRINT_FORM
@@ -16,7 +17,12 @@ from x2kit.errors import CheckpointError
 from x2kit.io.atomic import clear_leftovers
 from x2kit.io.run_directory import VERSIONS
 from x2kit.training.checkpoint.checkpoints import CHECKPOINTS, load_checkpoint, read_state
-from x2kit.training.checkpoint.named_tensors import model_targets, optimizer_targets, with_tensors
+from x2kit.training.checkpoint.named_tensors import (
+    averages_by_name,
+    model_targets,
+    optimizer_targets,
+    with_tensors,
+)
 from x2kit.training.checkpoint.shards import Shards
 from x2kit.training.parallel.distribute import sharded_like
 
@@ -125,17 +131,34 @@ def restore_model(model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{OTHER_MODEL}: {error}") from error
 
 
-def restore_model_from(checkpoint: Path, model: torch.nn.Module) -> None:
-    """Load a whole model from a checkpoint of any kind, on one rank.
+def restore_averages(averages: Mapping[str, Tensor], state: Mapping[str, Any], processes: Processes) -> None:
+    """Load averages of parameters, in place, as far as the checkpoint has them; every rank calls this.
+
+    Without any, as in a run that begins to average, they keep their values.
+    """
+    if "shards" in state:
+        shards: Shards = state["shards"]
+        targets = averages_by_name(averages)
+        shards.fill({name: value for name, value in targets.items() if name in shards.sizes}, processes)
+        return
+    saved = state.get("average", {})
+    for name in averages.keys() & saved.keys():
+        averages[name].copy_(sharded_like(saved[name], averages[name]))
+
+
+def restore_model_from(checkpoint: Path, model: torch.nn.Module, averaged: bool = False) -> None:
+    """Load a whole model from a checkpoint of any kind, on one rank; with its averages if `averaged`.
 
     Raises: CheckpointError if it is damaged or of another model.
     """
     state = read_state(checkpoint)
-    if "shards" not in state:
+    if "shards" in state:
+        shards: Shards = state["shards"]
+        shards.fill(model_targets(model, shards), ALONE)
+    else:
         restore_model(model, state["model"])
-        return
-    shards: Shards = state["shards"]
-    shards.fill(model_targets(model, shards), ALONE)
+    if averaged:  # by parameter, as tied tensors have several names in a model
+        restore_averages({name: value.detach() for name, value in model.named_parameters()}, state, ALONE)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

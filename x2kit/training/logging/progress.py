@@ -8,7 +8,10 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
+from x2kit.data.config import DataConfig, Phase
+from x2kit.model import X2VLM
 from x2kit.terminal import PLAIN_SECONDS, LiveProgress, PlainColumn, PlainConsole
+from x2kit.training.profiling.costs import phase_costs
 
 
 class StepProgress(LiveProgress):
@@ -85,3 +88,18 @@ class StepProgress(LiveProgress):
     def say(self, message: str) -> None:
         """Print a line above the bar."""
         self._console.print(message, soft_wrap=True)
+
+
+def expect_phases(progress: StepProgress, data: DataConfig, phases: Sequence[Phase], model: X2VLM) -> None:
+    """Estimate the time left from the operations of each phase of losses."""
+    if len(phases) == 1:
+        return
+    try:
+        costs = phase_costs(model, data, phases)
+    except Exception as error:  # noqa: BLE001 (an encoder of a plugin may fail on meta tensors)
+        progress.say(
+            "time left: estimated from equal steps, though losses start or stop later; counting operations failed: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        )
+        return
+    progress.expect([(phase.stop, cost) for phase, cost in zip(phases, costs, strict=True)])

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,10 @@ from x2kit.io.identity import own_version
 from x2kit.io.run_directory import METRICS, RECIPE, VERSIONS, read_metrics
 from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import MANIFEST, write_recipe
+
+if TYPE_CHECKING:
+    from x2kit.plugin.loading.manager import Plugins
+    from x2kit.training.stepper import Recipe
 
 PACKAGES = (
     "torch",
@@ -110,6 +114,16 @@ def hardware(device: torch.device, processes: int) -> dict[str, Any]:
     """Return the device of this rank, for a GPU the name of its model, and the number of ranks."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {"device": str(device), "accelerator": accelerator, "processes": processes}
+
+
+def recorded_facts(recipe: Recipe, plugins: Plugins, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the facts of a run's start; `data` are those of its data."""
+    return {
+        "seed": recipe.training.seed,
+        "plugins": [f"{s.name} ({s.distribution})" for s in plugins.states if s.status == "active"],
+        **data,
+        "published": published_weights(recipe.model),
+    }
 
 
 def published_weights(model: ModelConfig) -> dict[str, Any]:

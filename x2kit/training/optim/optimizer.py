@@ -15,6 +15,7 @@ from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.training import ParameterGroup
 from x2kit.training.config import TrainingConfig
+from x2kit.training.parallel.activation_checkpointing import layers_of
 
 ENCODERS = ("vision", "text", "fusion")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
@@ -26,18 +27,20 @@ def parameter_groups(model: X2VLM, config: TrainingConfig) -> list[ParameterGrou
     """Group parameters by learning rate, weight decay and structure (X²-VLM's optimiser).
 
     Biases, including relative position bias tables, and norms of encoders do not decay. Parameters without pretrained
-    weights have `lr_mult` times the learning rate; an encoder's own rate takes precedence. Hidden matrices of encoders
-    are in groups of their own.
+    weights have `lr_mult` times the learning rate; an encoder's own rate takes precedence. Others of an encoder have
+    `layer_decay` times the rate for each layer above theirs. Hidden matrices of encoders are in groups of their own.
     """
     groups: dict[tuple[float, bool, bool, bool], ParameterGroup] = {}
     without_decay, matrices = set(_without_decay(model)), set(_hidden_matrices(model))
-    fresh = set(_fresh(model)) - model.kept
+    fresh, depths = set(_fresh(model)) - model.kept, _layers_above(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = getattr(config, f"{name.partition('.')[0]}_lr", None)
         if rate is None:
             rate = config.lr * (config.lr_mult if name in fresh else 1) * _head_lr_mult(model, name)
+        if name not in fresh:
+            rate *= config.layer_decay ** depths.get(name, 0)
         # Foreach updates do not mix sharded and whole parameters.
         key = (rate, name not in without_decay, name in matrices, isinstance(parameter, DTensor))
         if key not in groups:
@@ -67,6 +70,25 @@ def _without_decay(model: X2VLM) -> Iterator[str]:
         yield from (parameter for parameter in own if "bias" in parameter)
 
 
+def _layers_above(model: X2VLM) -> dict[str, int]:
+    """Count the layers of its encoder above each parameter, in the order of its modules, as in BEiT (arXiv:2106.08254).
+
+    0 after the last layer, 1 for the last layer, one more than all layers before the first. A parameter between two
+    layers counts as one of the layer before it.
+    """
+    found: dict[str, int] = {}
+    for part in ENCODERS:
+        encoder: Encoder = getattr(model, part)
+        layers = list(layers_of(encoder))
+        numbers = {id(parameter): n for n, layer in enumerate(layers, 1) for parameter in layer.parameters()}
+        last = 0
+        for name, parameter in encoder.named_parameters():
+            last = numbers.get(id(parameter), last)
+            outside_above = last == len(layers) and id(parameter) not in numbers
+            found[f"{part}.{name}"] = 0 if outside_above else len(layers) + 1 - last
+    return found
+
+
 def _hidden_matrices(model: X2VLM) -> Iterator[str]:
     for name, module in model.named_modules():
         if isinstance(module, Encoder):
@@ -79,6 +101,18 @@ def _fresh(model: X2VLM) -> Iterator[str]:
             yield name
     for part in ENCODERS:
         yield from (f"{part}.{name}" for name in getattr(model, part).fresh())
+
+
+def state_size(model: X2VLM, config: TrainingConfig) -> int:
+    """Count the values that the optimiser, and `ema`, keep for the trained parameters, of all ranks together."""
+    groups = parameter_groups(model, config)
+    kept = sum(
+        config.optimizer.state_size(tuple(parameter.shape), group["matrices"])
+        for group in groups
+        for parameter in group["params"]
+    )
+    averaged = sum(parameter.numel() for group in groups for parameter in group["params"])
+    return kept + (0 if config.ema is None else averaged)
 
 
 def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -95,10 +129,11 @@ def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimiz
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:
-    """Compute the factor of the peak rate: linear warm-up from 0, then decay to `min_lr_factor`.
+    """Compute the factor of the peak rate: linear warm-up from 0, then the schedule, down to `min_lr_factor`.
 
     As in the official code, the linear schedule lies `min_lr_factor` * warm-up / (steps - warm-up) above the line from
-    1 to `min_lr_factor`: slightly above 1 after the warm-up, and above `min_lr_factor` at the end.
+    1 to `min_lr_factor`: slightly above 1 after the warm-up, and above `min_lr_factor` at the end. The constant one
+    decays in its last steps alone (warmup-stable-decay, arXiv:2404.06395).
 
     Args:
         step: from 0; the first step has rate 0 unless there is no warm-up.
@@ -106,6 +141,10 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
     warmup, lowest = config.warmup_steps, config.min_lr_factor
     if step < warmup:
         return step / warmup
+    if config.schedule == "constant":
+        decay_steps = int(config.decay_ratio * config.steps)
+        left = (config.steps - step) / decay_steps if decay_steps else 1.0
+        return lowest + (1 - lowest) * min(1.0, max(0.0, left))
     decay_steps = max(1, config.steps - warmup)
     if config.schedule == "cosine":
         left = max(0.0, (config.steps - step) / decay_steps)
