@@ -50,6 +50,14 @@ def test_adafactor_is_refused_on_shards(written: Written) -> None:
         written(optimizer="Adafactor", distribution="fsdp")
 
 
+def test_a_missing_library_is_a_fault_of_the_recipe(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("x2kit_optimizers.config.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"training\.optimizer: needs schedulefree, which is not installed"):
+        written(optimizer="ScheduleFreeAdamW")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", optimizers())
 def test_a_hundred_steps_of_the_quickstart_lower_the_loss_and_survive_a_kill(

@@ -181,8 +181,10 @@ class _Checks:
             self._check_limits(name, stream, key, facts)
 
     def training(self) -> None:
-        """Check that steps, streams and losses are consistent, and check the reporters."""
+        """Check that steps, streams and losses are consistent, and check the optimiser and the reporters."""
         streams = self._recipe.data.streams
+        optimizer = self._recipe.training.optimizer
+        self._call("training.optimizer", optimizer, optimizer.check)
         for name, reporter in self._recipe.training.reporters.items():
             self._call(f"training.reporters.{name}", reporter, reporter.check)
         if streams and "steps" not in self._recipe.training.model_fields_set:

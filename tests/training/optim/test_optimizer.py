@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from x2kit.errors import PluginError
 from x2kit.model import X2VLM
 from x2kit.training.config import TrainingConfig
 from x2kit.training.optim import optimizer as module
@@ -79,6 +80,15 @@ def test_hidden_matrices_are_the_linear_maps_of_encoders(model: X2VLM) -> None:
     model.text.hidden_matrices = set  # type: ignore[method-assign]
     groups = parameter_groups(model, TrainingConfig(steps=1))
     assert not any("text.mix.weight" in group["names"] for group in groups if group["matrices"])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("mix.bias", r"no matrix of it: \[8\]"), ("missing", "no such parameter")]
+)
+def test_wrong_names_of_hidden_matrices_are_faults_of_the_encoder(model: X2VLM, name: str, said: str) -> None:
+    model.text.hidden_matrices = lambda: {name}  # type: ignore[method-assign]
+    with pytest.raises(PluginError, match=rf"TinyTextEncoder \(text\): hidden_matrices\(\) names .*{said}"):
+        parameter_groups(model, TrainingConfig(steps=1))
 
 
 def test_cosine_schedule_ends_at_zero() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from x2kit.errors import PluginError
 from x2kit.model import X2VLM
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.encoders import Encoder
@@ -91,8 +92,16 @@ def _layers_above(model: X2VLM) -> dict[str, int]:
 
 def _hidden_matrices(model: X2VLM) -> Iterator[str]:
     for name, module in model.named_modules():
-        if isinstance(module, Encoder):
-            yield from (f"{name}.{parameter}" for parameter in module.hidden_matrices())
+        if not isinstance(module, Encoder):
+            continue
+        shapes = {own: parameter.shape for own, parameter in module.named_parameters(remove_duplicate=False)}
+        for own in module.hidden_matrices():
+            if len(shapes.get(own, ())) != 2:
+                raise PluginError(
+                    f"{type(module).__name__} ({name}): hidden_matrices() names {own}, which is no matrix of it: "
+                    f"{list(shapes[own]) if own in shapes else 'no such parameter'}"
+                )
+            yield f"{name}.{own}"
 
 
 def _fresh(model: X2VLM) -> Iterator[str]:
