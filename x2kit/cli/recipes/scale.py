@@ -10,11 +10,12 @@ import jsonargparse
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_recipe_arguments, read
-from x2kit.cli.recipes.costs import DEFAULT_ACCELERATOR, costs_as_json
+from x2kit.cli.recipes.costs import costs_as_json
 from x2kit.errors import X2KitError
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.validation import losses_on
 from x2kit.terminal import PlainConsole
+from x2kit.training.profiling.datasheets import DEFAULT_ACCELERATOR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,7 +114,7 @@ def workload_of(resolved: ResolvedRecipe) -> Workload:
         records=costs["images_per_step"],
         checkpoint_bytes=3 * 4 * costs["parameters"],
         checkpoint_every=training.checkpoint_every,
-        background=training.async_saving,
+        background=training.async_saving is not False and not training.sharded_checkpoints,
         distribution=training.distribution,
         negatives=training.negatives,
     )

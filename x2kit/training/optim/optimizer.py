@@ -14,9 +14,9 @@ from x2kit.errors import PluginError
 from x2kit.model import X2VLM
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.encoders import Encoder
+from x2kit.plugin.toolkit.stacks import layers_of
 from x2kit.plugin.training import ParameterGroup
 from x2kit.training.config import TrainingConfig
-from x2kit.training.parallel.activation_checkpointing import layers_of
 
 ENCODERS = ("vision", "text", "fusion")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
