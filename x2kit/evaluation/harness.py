@@ -33,7 +33,7 @@ from x2kit.evaluation.rankings import rankings_file, write_rankings
 from x2kit.evaluation.warnings import warnings_of
 from x2kit.io.atomic import atomic_file
 from x2kit.io.identity import sha256_of
-from x2kit.io.run_directory import MODEL, RECIPE, SELECTION, read_metrics
+from x2kit.io.run_directory import MODEL, RECIPE, SELECTION, identifying_file, read_metrics
 from x2kit.model.build import build_model, without_initialisation
 from x2kit.model.device import choose_device
 from x2kit.model.saving import read_weights, weights_directory
@@ -181,10 +181,11 @@ def config_name(component: Any) -> str:
 
 def describe_checkpoint(weights: Path) -> dict[str, Any]:
     """Describe the weights: path, SHA-256, and their step: the selected or the last one of the run, if known."""
-    digest = sha256_of(weights / MODEL)
+    file = identifying_file(weights)
+    digest = sha256_of(file)
     metrics = [read_selection(weights) or {}, *reversed(read_metrics(weights.parent))]
     steps = next((line["step"] for line in metrics if "step" in line), None)
-    return {"path": str(weights / MODEL), "sha256": digest, "steps": steps}
+    return {"path": str(file), "sha256": digest, "steps": steps}
 
 
 def read_selection(weights: Path) -> dict[str, Any] | None:

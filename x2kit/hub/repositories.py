@@ -12,7 +12,7 @@ from typing import NamedTuple
 from x2kit.errors import WeightsError
 from x2kit.hub.names import HUB, HubModel
 from x2kit.io.cache import offline_variable
-from x2kit.io.run_directory import MODEL, PREPROCESSING, RECIPE, WEIGHTS
+from x2kit.io.run_directory import LORA, MODEL, PREPROCESSING, RECIPE, WEIGHTS
 
 _FOLDERS = ("tokenizer", "vision", "text", "fusion")
 _SUFFIXES = ("json", "txt", "model", "vocab", "bpe", "tiktoken", "safetensors")
@@ -20,7 +20,7 @@ PATTERNS = [
     pattern
     for start in ("", f"{WEIGHTS}/")
     for pattern in (
-        *(f"{start}{name}" for name in (MODEL, RECIPE, PREPROCESSING, "plugins.json")),
+        *(f"{start}{name}" for name in (MODEL, LORA, RECIPE, PREPROCESSING, "plugins.json")),
         *(f"{start}{name}" for name in ("official.json", "official.safetensors", "account.json")),
         f"{start}selection.json",
         f"{start}plugins/*",

@@ -12,7 +12,7 @@ from x2kit.hub.names import HubModel, NamedWeights, parse_name
 from x2kit.hub.published import fetch_published
 from x2kit.hub.repositories import fetch_repository
 from x2kit.io.identity import Progress, no_progress, sha256_of
-from x2kit.io.run_directory import MODEL
+from x2kit.io.run_directory import identifying_file
 from x2kit.model.config import ModelConfig
 from x2kit.model.saved_recipe import plugins_of
 
@@ -95,7 +95,7 @@ def _directory(name: str, path: Path, origin: dict[str, str]) -> NamedWeights:
     from x2kit.model.saving import weights_directory  # imports torch
 
     weights = weights_directory(path)
-    return NamedWeights(name, weights, weights / MODEL, origin)
+    return NamedWeights(name, weights, identifying_file(weights), origin)
 
 
 def _official(

@@ -15,6 +15,8 @@ from x2kit.io.atomic import storage_errors
 
 INITIALISATION = "initialisation.json"
 MODEL, PREPROCESSING, WEIGHTS = "model.safetensors", "preprocessing.json", "weights"
+LORA = "lora.safetensors"
+"""File of a weights directory: adapters beside `MODEL`, to be added to its matrices."""
 RECIPE, VERSIONS, METRICS = "recipe.yaml", "versions.json", "metrics.jsonl"
 REPORTERS = "reporters"
 """Holds one folder per reporter, by its name in the recipe."""
@@ -26,6 +28,11 @@ BAD_RECORDS, BAD_COUNTS = "bad-records.jsonl", "bad-records-counts.json"
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of file systems without locks, as on some clusters."""
+
+
+def identifying_file(weights: Path) -> Path:
+    """Return the file of a weights directory whose hash identifies its model: `LORA`, which has the hash of `MODEL`."""
+    return weights / (LORA if (weights / LORA).is_file() else MODEL)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

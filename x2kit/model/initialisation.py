@@ -10,7 +10,7 @@ from torch import Tensor
 
 from x2kit.errors import WeightsError
 from x2kit.hub.names import NamedWeights
-from x2kit.io.run_directory import MODEL, RECIPE
+from x2kit.io.run_directory import RECIPE, identifying_file
 from x2kit.model.build import TOKENIZER, build_model
 from x2kit.model.config import ModelConfig
 from x2kit.model.saving import load, read_model_config, weights_directory
@@ -133,7 +133,7 @@ def build_started_tokenizer(
 
 def _at_path(init_from: str) -> NamedWeights:
     path = weights_directory(init_from)
-    return NamedWeights(str(path), path, path / MODEL, {})
+    return NamedWeights(str(path), path, identifying_file(path), {})
 
 
 def _own_files(config: ModelConfig) -> list[str]:

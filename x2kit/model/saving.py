@@ -1,6 +1,7 @@
 """Save and load weights directories. Imports torch.
 
 model.safetensors     parameters and buffers; tied ones once
+lora.safetensors      adapters that are not merged into them, if there are any
 recipe.yaml           the resolved recipe
 plugins/ plugins.json copies of file plugins, hashes and versions
 preprocessing.json    size, channels, mean and standard deviation of images
@@ -23,9 +24,11 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from x2kit.errors import WeightsError
-from x2kit.io.run_directory import MODEL, PREPROCESSING, RECIPE, WEIGHTS
+from x2kit.io.identity import sha256_of
+from x2kit.io.run_directory import LORA, MODEL, PREPROCESSING, RECIPE, WEIGHTS
 from x2kit.model.build import FUSION, TEXT, TOKENIZER, VISION, build_model, without_initialisation
 from x2kit.model.config import ModelConfig
+from x2kit.model.lora import merge_lora_file, split_lora, write_lora
 from x2kit.model.saved_recipe import write_recipe
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.choice import context_of
@@ -43,7 +46,10 @@ def save_weights(model: X2VLM, recipe: str, directory: Path) -> None:
         directory: created if missing.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(_tensors(model), directory / MODEL, {"format": "pt"})
+    tensors, adapters = split_lora(model, _tensors(model))
+    save_file(tensors, directory / MODEL, {"format": "pt"})
+    if adapters:
+        write_lora(model, adapters, directory / LORA, sha256_of(directory / MODEL))
     write_recipe(recipe, directory)
     spec = json.dumps(model.image_spec._asdict(), indent=2)
     (directory / PREPROCESSING).write_text(spec + "\n", encoding="utf-8")
@@ -165,8 +171,13 @@ def read_saved_recipe(
 
 
 def read_weights(model: X2VLM, file: Path) -> None:
-    """Load a weights file into a model. Raises WeightsError unless tensors and parameters match exactly."""
+    """Load a weights file into a model, and merge the adapters beside it, if any.
+
+    Raises: WeightsError unless tensors and parameters match exactly; X2KitError for adapters without peft.
+    """
     try:
         load_model(model, str(file), strict=True)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise WeightsError(f"{file}: does not fit the model of its recipe: {error}") from error
+    if (beside := file.with_name(LORA)).is_file():
+        merge_lora_file(model, beside)

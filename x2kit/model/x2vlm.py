@@ -6,8 +6,9 @@ B rows, L text tokens, N patches, D width, E common width, M distinct images. Ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from x2kit.errors import HeadError, ShapeError
 from x2kit.model.config import HeadsConfig
 from x2kit.model.heads import HiddenHead, MaskedLanguageHead
 from x2kit.model.inputs import ImageInput, eight_bits, image_list, pad_ids, text_list
+from x2kit.model.lora import Lora
 from x2kit.model.regions import patch_mask, patch_overlap
 from x2kit.plugin import (
     Context,
@@ -77,6 +79,10 @@ class X2VLM(nn.Module):
         self.fusion = fusion
         self.kept: frozenset[str] = frozenset()
         """Names of tensors loaded from another model; they count as pretrained even if listed in `Encoder.fresh`."""
+        self.lora: dict[str, Lora] = {}
+        """Adapters by part, while the model has any."""
+        self.frozen: frozenset[str] = frozenset()
+        """Modules that stay in evaluation mode during training; an encoder among them runs without a graph."""
         self.region_pooling = heads.region_pooling
         if "itc" in heads.built:
             self.vision_proj = nn.Linear(vision.width, heads.embed_dim)
@@ -125,6 +131,16 @@ class X2VLM(nn.Module):
                 f"this model has no {HEAD_OF[name]}; it was built without one (model.heads), as fine-tuned models are"
             ) from error
 
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for the `frozen` modules."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
+
+    def _graph(self, encoder: str) -> AbstractContextManager[None]:
+        return torch.no_grad() if encoder in self.frozen else nullcontext()
+
     @property
     def image_spec(self) -> ImageSpec:
         """Size, channels and normalisation of images."""
@@ -154,7 +170,8 @@ class X2VLM(nn.Module):
 
     def encode_images(self, images: Tensor) -> VisionFeatures:
         """Normalise and encode images [B, C, H, W], uint8 or float in [0, 1]."""
-        features: VisionFeatures = self.vision((unit_floats(images) - self._mean) / self._std)
+        with self._graph("vision"):
+            features: VisionFeatures = self.vision((unit_floats(images) - self._mean) / self._std)
         return features
 
     def encode_video(self, frames: Tensor) -> VisionFeatures:
@@ -210,11 +227,12 @@ class X2VLM(nn.Module):
             lengths: not used; all rows are read in one call.
         Raises: HeadError for positions, if the text encoder does not implement `read_partly`.
         """
-        if positions is None:
-            tokens: Tensor = self.text(ids, mask)
-            return tokens
-        with component_faults(self.text.built_from):
-            return self.text.read_partly(ids, mask, positions)
+        with self._graph("text"):
+            if positions is None:
+                tokens: Tensor = self.text(ids, mask)
+                return tokens
+            with component_faults(self.text.built_from):
+                return self.text.read_partly(ids, mask, positions)
 
     def project_images(self, summary: Tensor) -> Tensor:
         """Project summaries [B, D] of images or regions to unit vectors [B, E] of the common space."""

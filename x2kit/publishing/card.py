@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from x2kit.io.run_directory import identifying_file
 from x2kit.publishing.facts import Facts, Part
 from x2kit.publishing.limits import limits_of
 from x2kit.publishing.redaction import Redactor
@@ -298,7 +299,7 @@ def _licence(facts: Facts, choices: Choices) -> Iterator[str]:
 def _about_card(facts: Facts, choices: Choices) -> Iterator[str]:
     yield (
         f"Written by `x2kit publish` {choices.version} from the recipe and the records beside the weights. "
-        f"SHA-256 of `model.safetensors`: `{facts.sha256}`."
+        f"SHA-256 of `{identifying_file(facts.weights).name}`: `{facts.sha256}`."
     )
     if facts.missing:
         yield f"Not recorded: {'; '.join(facts.missing)}."

@@ -15,7 +15,7 @@ import yaml
 from x2kit.errors import X2KitError
 from x2kit.io.atomic import storage_errors
 from x2kit.io.identity import sha256_of
-from x2kit.io.run_directory import MODEL, PREPROCESSING, RECIPE, SELECTION
+from x2kit.io.run_directory import LORA, MODEL, PREPROCESSING, RECIPE, SELECTION
 from x2kit.model.saved_recipe import MANIFEST
 from x2kit.publishing.facts import Facts
 from x2kit.publishing.redaction import Redactor
@@ -195,7 +195,7 @@ def _copy_weights(weights: Path, folder: Path, redactor: Redactor) -> Iterator[t
 
 def _refused(file: Path, name: str, top: str) -> str:
     """Say why a file is not published; empty if it is."""
-    if name not in (MODEL, PREPROCESSING, SELECTION) and (top not in FOLDERS or "/" not in name):
+    if name not in (MODEL, LORA, PREPROCESSING, SELECTION) and (top not in FOLDERS or "/" not in name):
         return "not part of a weights directory"
     if file.is_symlink() and not file.resolve().is_relative_to(file.parents[name.count("/")].resolve()):
         return "a link to a file outside the weights directory"

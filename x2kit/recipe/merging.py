@@ -51,12 +51,12 @@ def merge(old: Node, new: Node) -> tuple[Node, list[Fault]]:
 
 
 def expand_shorthands(node: Node, shape: Shape) -> Node:
-    """Expand component names and numbers of losses to mappings."""
+    """Expand component names, numbers of losses and words of trained parts to mappings."""
     if isinstance(shape, Component) and isinstance(node.value, str):
         return Node({"class_path": node}, node.place)
     if (
         isinstance(shape, Section)
-        and isinstance(node.value, int | float)
+        and isinstance(node.value, int | float | str)
         and not isinstance(node.value, bool)
     ):
         name = getattr(shape.model, "shorthand", None)

@@ -187,6 +187,8 @@ class _Checks:
         self._call("training.optimizer", optimizer, optimizer.check)
         for name, reporter in self._recipe.training.reporters.items():
             self._call(f"training.reporters.{name}", reporter, reporter.check)
+        for key, message in self._recipe.training.trainable.faults(self._recipe.model.heads):
+            self._fault(key, message)
         if streams and "steps" not in self._recipe.training.model_fields_set:
             self._fault("training.steps", "missing: number of optimiser steps")
         if not streams and self._recipe.training.steps:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from x2kit.plugin.choice import FROM_HERE, HARMLESS, require_own_names
 from x2kit.plugin.training import OptimizerConfig, ReporterConfig
 from x2kit.training.optim.config import AdamW
+from x2kit.training.parts.config import TrainableConfig
 
 
 class TrainingConfig(BaseModel):
@@ -78,6 +79,14 @@ class TrainingConfig(BaseModel):
     )
     threads: Annotated[int | None, FROM_HERE] = Field(
         None, gt=0, description="CPU threads; null for torch's default"
+    )
+    trainable: TrainableConfig = Field(
+        TrainableConfig(), description="the parameters that are trained, by part of the model; all by default"
+    )
+    lora_at_save: Annotated[Literal["merged", "beside"], HARMLESS] = Field(
+        "merged",
+        description="LoRA adapters in the weights directory: merged into the matrices; or beside the unchanged "
+        "matrices, in lora.safetensors, which needs the extra peft to load",
     )
     lr: Annotated[float, FROM_HERE] = Field(1e-4, gt=0, description="peak learning rate")
     lr_mult: Annotated[float, FROM_HERE] = Field(

@@ -22,6 +22,7 @@ from x2kit.errors import X2KitError
 from x2kit.hub.names import NamedWeights
 from x2kit.interop.named_weights import initial_weights
 from x2kit.model import X2VLM
+from x2kit.model.build import without_initialisation
 from x2kit.model.config import ModelConfig
 from x2kit.model.device import (
     autocast,
@@ -38,6 +39,7 @@ from x2kit.training.optim.optimizer import build_optimizer, clip_gradients, rate
 from x2kit.training.parallel.activation_checkpointing import checkpoint_activations
 from x2kit.training.parallel.compile import compile_layers
 from x2kit.training.parallel.distribute import Distributed, distribute
+from x2kit.training.parts.trained import TrainedParts, describe, select_trained
 from x2kit.training.step.accumulation import accumulate, describe_accumulation
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.metrics import StepMetrics, temperatures
@@ -82,6 +84,7 @@ class Parts(NamedTuple):
     distributed: Distributed | None = None
     source: NamedWeights | None = None
     teachers: Mapping[str, Teacher] = {}
+    trained: TrainedParts = TrainedParts()
 
 
 def assemble(
@@ -104,6 +107,9 @@ def assemble(
     torch.manual_seed(config.seed)
     source = initial_weights(recipe, processes)
     model, initialisation = build_started(recipe.model, training_texts(recipe.data), source)
+    trained = select_trained(model, config.trainable)
+    if not config.trainable.everything:
+        say(describe(model, config.trainable))
     on_model(model)
     share = Share(processes.rank, processes.count)
     ranks = (lambda: processes.of_workers().gather) if processes.several else None
@@ -132,8 +138,15 @@ def assemble(
         distributed = distribute(model, config, processes, device)
         say(f"{processes.count} ranks, training.distribution {config.distribution}")
     optimizer = build_optimizer(model, config)
-    parts = Parts(model, optimizer, device, batches, processes, distributed, source, teachers)
+    parts = Parts(model, optimizer, device, batches, processes, distributed, source, teachers, trained)
     return parts, initialisation
+
+
+def build_empty(recipe: Recipe, source: NamedWeights | None) -> tuple[X2VLM, TrainedParts]:
+    """Build the model of a run, with its adapters, for weights that are loaded afterwards."""
+    with without_initialisation():
+        model, _ = build_started(recipe.model, training_texts(recipe.data), source)
+        return model, select_trained(model, recipe.training.trainable)
 
 
 @dataclass
@@ -189,6 +202,7 @@ class Stepper:
         config, data = self.recipe.training, self.recipe.data
         torch.manual_seed(_seed(config.seed, self.done, self.processes.rank))
         self.model.clamp_temperature()
+        self.parts.trained.begin(self.model, self.done)
         active = {name: stream.losses_on(self.done, config.steps) for name, stream in data.streams.items()}
         self.optimizer.zero_grad(set_to_none=True)
         self.metrics, batch = StepMetrics(), to_device(batch, self.device)
@@ -196,6 +210,7 @@ class Stepper:
         losses, total = self._backpropagate(batch, active)
         if self.distributed is not None:
             self.distributed.average()
+        self.parts.trained.drop_gradients(self.model, self.done)
         values = {
             f"{name}.{loss}": value.detach() for name, on in losses.items() for loss, value in on.items()
         }
@@ -250,6 +265,10 @@ class Stepper:
         return losses, total
 
     def _backward(self, total: Tensor) -> None:
+        if not total.requires_grad:
+            raise X2KitError(
+                f"step {self.done}: no loss that is on depends on a trained parameter; see training.trainable"
+            )
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
 
     def weight(self, stream: str, loss: str) -> float:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from x2kit.data.config import loss_phases
 from x2kit.data.pipeline.batch import Batch
-from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.order import ALL
 from x2kit.data.pipeline.workers import worker_deaths
 from x2kit.distributed.processes import ALONE, Processes
@@ -27,9 +26,8 @@ from x2kit.errors import X2KitError
 from x2kit.io.atomic import atomic_folder
 from x2kit.io.run_directory import INITIALISATION, SELECTION, WEIGHTS, run_lock
 from x2kit.model import X2VLM, save_weights
-from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_precision, describe_device
-from x2kit.model.initialisation import build_started
+from x2kit.model.lora import merge_lora
 from x2kit.model.saved_recipe import plugins_of
 from x2kit.plugin.loading.manager import Plugins
 from x2kit.plugin.loading.trust import remember
@@ -59,7 +57,7 @@ from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import SavedStep, save_and_describe
 from x2kit.training.parallel.distribute import gathered
 from x2kit.training.step.metrics import region_images
-from x2kit.training.stepper import Parts, Recipe, Stepper, assemble
+from x2kit.training.stepper import Parts, Recipe, Stepper, assemble, build_empty
 from x2kit.training.validation import (
     Selection,
     Validator,
@@ -171,6 +169,8 @@ def _export(trainer: Trainer, model: X2VLM) -> None:
     if best is not None:
         restore_model_from(best.checkpoint, model, trainer.averages.used)
         trainer.progress.say(best.describe())
+    if trainer.recipe.training.lora_at_save == "merged":
+        merge_lora(model)
     with atomic_folder(trainer.run / WEIGHTS) as directory:
         save_weights(model, trainer.record.recipe, directory)
         if best is not None:
@@ -397,8 +397,7 @@ class Trainer(Stepper):
         return self._unsharded(gathered(self.model.state_dict(), keep=True)).to(self.device)
 
     def _unsharded(self, weights: dict[str, Any]) -> X2VLM:
-        with without_initialisation():
-            whole, _ = build_started(self.recipe.model, training_texts(self.recipe.data), self.parts.source)
+        whole, _ = build_empty(self.recipe, self.parts.source)
         whole.load_state_dict(weights)
         return whole
 

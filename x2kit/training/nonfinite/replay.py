@@ -14,17 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from x2kit.data.pipeline.corpus import training_texts
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.interop.named_weights import initial_weights
-from x2kit.model.build import without_initialisation
 from x2kit.model.device import choose_device
-from x2kit.model.initialisation import build_started
 from x2kit.training.checkpoint.resume import restore_model
 from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import load_step
 from x2kit.training.optim.optimizer import build_optimizer
-from x2kit.training.stepper import Parts, Recipe, Stepper
+from x2kit.training.stepper import Parts, Recipe, Stepper, build_empty
 from x2kit.training.teachers import load_teachers
 
 
@@ -79,13 +76,13 @@ def replay(folder: Path, recipe: Recipe, device: str | None = None) -> ReplayRes
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     chosen = choose_device(device or config.device)
-    with without_initialisation():
-        model, _ = build_started(recipe.model, training_texts(recipe.data), initial_weights(recipe))
+    model, trained = build_empty(recipe, initial_weights(recipe))
     restore_model(model, saved.model)
     model.to(chosen).train()
     batches = StepBatches(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps)
     teachers = load_teachers(recipe.model, recipe.data, chosen)
-    parts = Parts(model, build_optimizer(model, config), chosen, batches, teachers=teachers)
+    optimizer = build_optimizer(model, config)
+    parts = Parts(model, optimizer, chosen, batches, teachers=teachers, trained=trained)
     stepper = Stepper(recipe, parts, saved.step)
     if stepper.scaler.is_enabled():
         stepper.scaler.load_state_dict(stepper.scaler.state_dict() | {"scale": saved.scale})

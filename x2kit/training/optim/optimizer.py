@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from x2kit.errors import PluginError
 from x2kit.model import X2VLM
+from x2kit.model.lora import lora_names
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.toolkit.stacks import layers_of
@@ -108,6 +109,7 @@ def _fresh(model: X2VLM) -> Iterator[str]:
     for name, _ in model.named_parameters():
         if name.partition(".")[0] not in ENCODERS:
             yield name
+    yield from lora_names(model)
     for part in ENCODERS:
         yield from (f"{part}.{name}" for name in getattr(model, part).fresh())
 

@@ -1,7 +1,8 @@
 """Shard a model with FSDP2. Imports torch.
 
-Matrices are sharded. Vectors and scalars (biases, norms, temperatures) are replicated: they are a thousandth of a
-model, and stay in float32 where matrices travel in bf16.
+Matrices that are trained are sharded. Vectors and scalars (biases, norms, temperatures) are replicated: they are a
+thousandth of a model, and stay in float32 where matrices travel in bf16. So are frozen parameters, see
+`training.trainable`.
 
 A unit is what is gathered and freed at once: a layer, a head, the word embedding. What no unit holds is gathered at the
 start of a step and freed at its end.
@@ -65,9 +66,13 @@ def shard(root: nn.Module, model: X2VLM, mesh: DeviceMesh, device: torch.device,
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     whole = set(replicated(model))
     for unit in units_of(model):
+        if whole.issuperset(unit.parameters()):
+            continue
         fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=whole)
     table = embedding_unit(model)
-    if table is not None:  # in float32: a looked-up row is no product, so autocast does not round it
+    if table is not None and not whole.issuperset(
+        table.parameters()
+    ):  # in float32: a looked-up row is no product, so autocast does not round it
         fully_shard(table, mesh=mesh, mp_policy=plain, ignored_params=whole)
     fully_shard(root, mesh=mesh, mp_policy=plain, ignored_params=whole)
     root.to(device)
@@ -82,7 +87,7 @@ def shard(root: nn.Module, model: X2VLM, mesh: DeviceMesh, device: torch.device,
 
 def replicated(model: nn.Module) -> list[nn.Parameter]:
     """List the parameters that stay whole on every rank."""
-    return [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    return [one for one in model.parameters() if one.ndim < 2 or not one.requires_grad]
 
 
 def units_of(model: X2VLM) -> list[nn.Module]:

@@ -167,14 +167,15 @@ class _Step:
     last_backward: Callable[[Sequence[Tensor]], None] | None
 
     def run(self, negatives: Mapping[str, Negatives]) -> Losses:
-        vision = self._cached(self._vision_chunks())
+        sees = "vision" not in self.model.frozen or bool(self.batch.videos)  # frame positions may be trained
+        vision = self._cached(self._vision_chunks(), sees)
         features = None
         if vision.outputs:
             summary, patches = vision.outputs["summary"], vision.outputs["patches"]
             features = VisionFeatures(summary, patches, self.model.vision.grid)
         pieces = text_pieces(self.batch.streams, needs_masked(self.batch.streams, self.active))
-        texts = self._cached(self._text_chunks(pieces))
-        images = self._cached(self._image_chunks(features))
+        texts = self._cached(self._text_chunks(pieces), "text" not in self.model.frozen)
+        images = self._cached(self._image_chunks(features), sees)
         encoded = by_stream(self.batch.streams, pieces, texts.outputs)
         plans = {
             name: self._plan(name, encoded[name], _image(images.outputs, name), features)
@@ -213,11 +214,11 @@ class _Step:
             )
         return StreamPlan(rows, self.active.get(name, ()), texts, image, task=task)
 
-    def _cached(self, chunks: Sequence[Callable[[], Outputs]]) -> CachedForward:
+    def _cached(self, chunks: Sequence[Callable[[], Outputs]], learned: bool) -> CachedForward:
         def called(chunk: Callable[[], Outputs]) -> Callable[[], Outputs]:
             return lambda: self.call(lambda model: chunk())
 
-        return CachedForward(self.forward_context, self.model.device, list(map(called, chunks)))
+        return CachedForward(self.forward_context, self.model.device, list(map(called, chunks)), learned)
 
     def _vision_chunks(self) -> Sequence[Callable[[], Outputs]]:
         images, videos = self.batch.images, self.batch.videos
@@ -336,8 +337,9 @@ class _Step:
     def _differentiate(self, losses: Losses) -> None:
         """Backpropagate the weighted sum, and detach the losses."""
         terms = [value * self.weight(name, loss) for name, on in losses.items() for loss, value in on.items()]
-        if terms:
-            self.backward(torch.stack(terms).sum())
+        total = torch.stack(terms).sum() if terms else None
+        if total is not None and total.requires_grad:  # frozen parts may leave no graph
+            self.backward(total)
         for on in losses.values():
             on.update({loss: value.detach() for loss, value in on.items()})
 

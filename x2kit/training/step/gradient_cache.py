@@ -26,10 +26,15 @@ class CachedForward:
         context: of every forward run.
         device: whose random state is restored, with that of the CPU.
         chunks: each returns [rows of the chunk, ...] by key; run at once without a graph.
+        learned: False if nothing in the chunks is trained: then they are not recomputed.
     """
 
     def __init__(
-        self, context: ForwardContext, device: torch.device, chunks: Sequence[Callable[[], Outputs]]
+        self,
+        context: ForwardContext,
+        device: torch.device,
+        chunks: Sequence[Callable[[], Outputs]],
+        learned: bool = True,
     ) -> None:
         self._context, self._device, self._chunks = context, device, chunks
         self._states: list[list[Tensor]] = []
@@ -40,7 +45,7 @@ class CachedForward:
                 for key, output in chunk().items():
                     parts.setdefault(key, []).append(output)
         self._sizes = {key: list(map(len, outputs)) for key, outputs in parts.items()}
-        self.outputs = {key: _leaf(outputs) for key, outputs in parts.items()}
+        self.outputs = {key: _leaf(outputs, learned) for key, outputs in parts.items()}
         """[all rows, ...] by key; leaves."""
 
     def backward(self, before_last: Callable[[Sequence[Tensor]], None] | None = None) -> None:
@@ -68,9 +73,9 @@ class CachedForward:
                 torch.autograd.backward(recomputed, of_outputs)
 
 
-def _leaf(parts: list[Tensor]) -> Tensor:
+def _leaf(parts: list[Tensor], learned: bool) -> Tensor:
     whole = torch.cat(parts)
-    return whole.requires_grad_(whole.is_floating_point())
+    return whole.requires_grad_(learned and whole.is_floating_point())
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

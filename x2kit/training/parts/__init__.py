@@ -1,0 +1,1 @@
+"""The parts of a model that are trained, frozen or adapted."""
