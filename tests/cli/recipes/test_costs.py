@@ -123,6 +123,19 @@ def test_costs_of_one_recipe(x2kit: Run) -> None:
     assert double["gpu_hours"] == pytest.approx(2 * one["gpu_hours"])
 
 
+def test_frozen_parts_have_no_optimiser_state(x2kit: Run) -> None:
+    keys = ("quickstart/english", "--costs", "--training.trainable.vision", "none")
+    one = json.loads(x2kit("recipes", "validate", *keys, "--json").out)[0]
+    vision, text = one["parts"]["vision"], one["parts"]["text"]
+    assert (vision["trained"], vision["optimiser"]) == (0, 0)
+    assert (text["frozen"], text["optimiser"]) == (0, 12 * text["trained"])
+    assert one["memory"]["optimiser"] == 12 * (one["parameters"] - vision["frozen"])
+    assert one["memory"]["weights"] == 4 * one["parameters"]
+    shown = x2kit("recipes", "validate", *keys).out.splitlines()
+    assert "quickstart/english: trained and frozen parameters by part" in shown
+    assert any(line.split()[:3] == ["vision", "0", f"{vision['frozen']:,}"] for line in shown)
+
+
 def test_the_papers_swap_needs_one_overlay_and_no_data(x2kit: Run) -> None:
     done = x2kit(
         *("recipes", "validate", "pretrain/x2vlm-base-4m", "--config", "overlays/xlmr"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.training.conftest import Written
+from tests.training.parts.test_runs import recipe as parts_recipe
 from x2kit.data.config import loss_phases
 from x2kit.data.pipeline.corpus import training_texts
 from x2kit.model.build import build_model
+from x2kit.recipe import read_recipe
 from x2kit.recipe.validation import losses_on
+from x2kit.training.parts.trained import select_trained
 from x2kit.training.profiling.batch_size import scale_batches
 from x2kit.training.profiling.costs import (
     count_operations,
@@ -58,6 +62,42 @@ def test_operations_equal_those_of_a_real_step(written: Written) -> None:
     # The backward pass is estimated as twice the forward pass: attention recomputes its scores, and the first layer
     # needs no gradient of its inputs.
     assert estimated.flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"vision": "none", "text": "none"},
+        {"vision": "none", "text": "none", "fusion": "norms"},
+        {"fusion": "none"},
+        {"fusion": {"lora": {"rank": 1}}},
+    ],
+    ids=str,
+)
+def test_frozen_parts_cost_no_backward_pass(written: Written, tmp_path: Path, parts: dict[str, Any]) -> None:
+    """Against the gradients of a real step; heads and temperature are trained."""
+    if "lora" in str(parts):
+        pytest.importorskip("peft")
+    recipe = read_recipe([parts_recipe(tmp_path, trainable=parts)]).recipe
+    active = {name: losses_on(stream) for name, stream in recipe.data.streams.items()}
+    image, config = recipe.model.vision.describe().image, recipe.training.trainable
+    model = meta_model(recipe.model, recipe.data)
+    whole = step_costs(model, image, recipe.data, active)
+    select_trained(model, config)
+    estimated = step_costs(model, image, recipe.data, active)
+
+    real = build_model(recipe.model, training_texts(recipe.data)).eval()
+    select_trained(real, config)
+    batch = _real(meta_batch(image, recipe.data))
+    with count_operations() as counter:
+        losses = step_losses(real, batch, active, _real(meta_negatives(batch)))
+        torch.stack([loss for each in losses.values() for loss in each.values()]).sum().backward()
+    assert estimated.flops == pytest.approx(
+        counter.get_total_flops(), rel=0.2
+    )  # attention recomputes its scores
+    assert estimated.flops < whole.flops or "lora" in str(parts)
+    if parts.get("vision") == "none":
+        assert estimated.activations < whole.activations
 
 
 def test_activations_double_with_the_rows(written: Written) -> None:

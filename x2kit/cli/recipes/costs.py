@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
@@ -29,25 +30,40 @@ _models: dict[tuple[str, str], X2VLM] = {}
 def costs_as_json(resolved: ResolvedRecipe, accelerator: str) -> dict[str, Any]:
     """Estimate the costs of a recipe; costs per step are null without data.
 
-    Weights and optimiser (gradients, its state and averages of weights) are in bytes, unsharded. Activations are in
-    bytes per text row of the global batch, in float32, vision included.
+    Weights and optimiser (gradients, its state and averages of weights, of trained parameters) are in bytes, unsharded,
+    also by part of the model, with its trained and frozen parameters. Activations are in bytes per text row of the
+    global batch, in float32, vision included.
 
     Raises: X2KitError if the model cannot be built.
     """
-    from x2kit.training.optim.optimizer import state_size
+    from x2kit.training.optim.optimizer import state_sizes
+    from x2kit.training.parts.trained import part_of, trained_parameters
     from x2kit.training.profiling.costs import BYTES, images_of, parameter_count, step_costs, tokens_of
 
     recipe = resolved.recipe
     model = model_of(resolved)
     parameters = parameter_count(model)
+    kept = Counter[str]()
+    for name, values in state_sizes(model, recipe.training).items():
+        kept[part_of(name)] += values
+    parts = {
+        part: {
+            "trained": trained,
+            "frozen": frozen,
+            "weights": BYTES * (trained + frozen),
+            "optimiser": BYTES * (trained + kept[part]),
+        }
+        for part, (trained, frozen) in trained_parameters(model).items()
+    }
     found: dict[str, Any] = {
         "parameters": parameters,
         "assumed_vocabulary": _assumed_vocabulary(resolved, model),
         "memory": {
             "weights": BYTES * parameters,
-            "optimiser": BYTES * (parameters + state_size(model, recipe.training)),
+            "optimiser": sum(part["optimiser"] for part in parts.values()),
             "activations_per_sample": None,
         },
+        "parts": parts,
         "flops_per_step": None,
         "tokens_per_step": None,
         "images_per_step": None,
@@ -83,14 +99,21 @@ def _assumed_vocabulary(resolved: ResolvedRecipe, model: X2VLM) -> int | None:
 
 
 def model_of(resolved: ResolvedRecipe) -> X2VLM:
-    """Build the model of a recipe on the meta device, or return it from the cache."""
+    """Build the model of a recipe on the meta device with its frozen parts, or return it from the cache."""
+    from x2kit.training.parts.trained import select_trained
     from x2kit.training.profiling.costs import meta_model
 
     recipe, facts = resolved.recipe, resolved.facts
     trained = facts is None or facts.text.vocab_size is None  # vocabulary size depends on the data
-    key = (recipe.model.model_dump_json(), recipe.data.model_dump_json() if trained else "")
+    parts = recipe.training.trainable
+    key = (
+        recipe.model.model_dump_json() + parts.model_dump_json(),
+        recipe.data.model_dump_json() if trained else "",
+    )
     if key not in _models:
-        _models[key] = meta_model(recipe.model, recipe.data)
+        model = meta_model(recipe.model, recipe.data)
+        model.frozen = select_trained(model, parts).frozen
+        _models[key] = model
     return _models[key]
 
 
@@ -125,6 +148,30 @@ def costs_as_text(found: list[dict[str, Any]]) -> str:
         "row: activations in float32; tokens: all texts at max_tokens; steps of the global batch",
     ]
     return "\n".join([*table, *filter(None, notes)])
+
+
+def parts_as_text(entry: dict[str, Any]) -> str:
+    """Format the parts of one recipe's model: trained and frozen parameters, and the memory that follows."""
+    head = ("part", "trained", "frozen", "weights", "optimiser")
+    parts = entry["parts"]
+    rows = [
+        (
+            part,
+            f"{one['trained']:,}",
+            f"{one['frozen']:,}",
+            _gigabytes(one["weights"]),
+            _gigabytes(one["optimiser"]),
+        )
+        for part, one in parts.items()
+    ]
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    )
 
 
 def _line(entry: dict[str, Any]) -> tuple[str, ...]:

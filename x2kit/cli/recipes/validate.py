@@ -9,7 +9,7 @@ import jsonargparse
 
 from x2kit.cli.key_help import print_help
 from x2kit.cli.recipe_keys import add_overlay_arguments, print_warnings, read
-from x2kit.cli.recipes.costs import costs_as_json, costs_as_text
+from x2kit.cli.recipes.costs import costs_as_json, costs_as_text, parts_as_text
 from x2kit.cli.recipes.summary import as_json, as_text
 from x2kit.cli.recipes.swaps import Swapped, swaps_as_json, swaps_as_text
 from x2kit.errors import Fault, PluginError, RecipeError
@@ -61,6 +61,9 @@ def run(options: jsonargparse.Namespace) -> int:
         return 2 if faults else 0
     if options.all or options.costs:
         print(costs_as_text(found))
+    for entry in found if options.costs else []:
+        if any(part["frozen"] for part in entry.get("parts", {}).values()):
+            print(f"{entry['recipe']}: trained and frozen parameters by part\n{parts_as_text(entry)}")
     if options.all or options.without_data:
         print("not checked: whether data files and folders exist")
     if faults:

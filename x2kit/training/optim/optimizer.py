@@ -114,16 +114,14 @@ def _fresh(model: X2VLM) -> Iterator[str]:
         yield from (f"{part}.{name}" for name in getattr(model, part).fresh())
 
 
-def state_size(model: X2VLM, config: TrainingConfig) -> int:
-    """Count the values that the optimiser, and `ema`, keep for the trained parameters, of all ranks together."""
-    groups = parameter_groups(model, config)
-    kept = sum(
-        config.optimizer.state_size(tuple(parameter.shape), group["matrices"])
-        for group in groups
-        for parameter in group["params"]
-    )
-    averaged = sum(parameter.numel() for group in groups for parameter in group["params"])
-    return kept + (0 if config.ema is None else averaged)
+def state_sizes(model: X2VLM, config: TrainingConfig) -> dict[str, int]:
+    """Count the values that the optimiser, and `ema`, keep for each trained parameter, of all ranks together."""
+    return {
+        name: config.optimizer.state_size(tuple(parameter.shape), group["matrices"])
+        + (0 if config.ema is None else parameter.numel())
+        for group in parameter_groups(model, config)
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
 
 
 def build_optimizer(model: X2VLM, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -75,10 +75,13 @@ class TrainedParts(NamedTuple):
     frozen: frozenset[str] = frozenset()
     late: tuple[Late, ...] = ()
 
+    def frozen_in(self, step: int) -> frozenset[str]:
+        """Return the modules that are frozen in a step."""
+        return self.frozen.union(*(part.modules for part in self.late if step < part.step))
+
     def begin(self, model: X2VLM, step: int) -> None:
         """Freeze the modules that are frozen in a step, before its forward pass."""
-        waiting = (part.modules for part in self.late if step < part.step)
-        frozen = self.frozen.union(*waiting)
+        frozen = self.frozen_in(step)
         if frozen != model.frozen:
             model.frozen = frozen
             model.train()
@@ -128,7 +131,9 @@ def select_trained(model: X2VLM, config: TrainableConfig) -> TrainedParts:
             late.append(Late(setting.from_step, frozenset(_roots(model, parameters)), own))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise X2KitError("training.trainable: no parameter of the model is trained; train a part of it")
-    return TrainedParts(frozenset(_frozen_modules(model)), tuple(late))
+    found = TrainedParts(frozenset(_frozen_modules(model)), tuple(late))
+    model.frozen = found.frozen_in(0)  # the caller sets training mode
+    return found
 
 
 def _trained(
@@ -195,19 +200,22 @@ def _roots(model: X2VLM, parameters: Mapping[str, nn.Parameter]) -> Iterator[str
             yield name
 
 
+def trained_parameters(model: X2VLM) -> dict[str, tuple[int, int]]:
+    """Count the trained and the frozen parameters of each part; those of a part that joins later are trained."""
+    found = {}
+    for part, parameters in parts_of(model).items():
+        trained = sum(one.numel() for one in parameters.values() if one.requires_grad)
+        found[part] = trained, sum(one.numel() for one in parameters.values()) - trained
+    return found
+
+
 def describe(model: X2VLM, config: TrainableConfig) -> str:
     """Describe in one line how much of a model is trained, and what is frozen or joins later."""
-    counts = {
-        part: (
-            sum(one.numel() for one in parameters.values() if one.requires_grad),
-            sum(one.numel() for one in parameters.values()),
-        )
-        for part, parameters in parts_of(model).items()
-    }
-    trained, whole = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
+    counts = trained_parameters(model)
+    trained, fixed = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
     frozen = [part for part, (some, _) in counts.items() if not some]
-    partly = [part for part, (some, of) in counts.items() if 0 < some < of]
+    partly = [part for part, (some, rest) in counts.items() if some and rest]
     late = [f"{part} from step {config.of(part).from_step}" for part in counts if config.of(part).from_step]
     facts = {"frozen": frozen, "in part": partly, "later": late}
     listed = "".join(f"; {name}: {', '.join(values)}" for name, values in facts.items() if values)
-    return f"training.trainable: {trained:,} of {whole:,} parameters are trained{listed}"
+    return f"training.trainable: {trained:,} of {trained + fixed:,} parameters are trained{listed}"

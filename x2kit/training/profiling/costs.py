@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,6 +43,7 @@ from x2kit.plugin import (
     VisionFeatures,
 )
 from x2kit.plugin.tasks import Texts
+from x2kit.training.parts.config import ENCODERS
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Active, Negatives
 
@@ -238,8 +240,10 @@ def parameter_count(model: X2VLM) -> int:
 def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active) -> StepCosts:
     """Count operations and activations of one step.
 
+    Frozen parts have no backward pass where no gradient goes through them, and otherwise none of their weights.
+
     Args:
-        model: on the meta device.
+        model: on the meta device, its parts frozen as in the run.
         image: input of the vision encoder.
         data: at least one stream.
         active: losses that are on, by stream.
@@ -255,10 +259,58 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with FusedAttention(), hooks, count_operations() as counter:
+    with FusedAttention(), hooks, count_operations() as counter, _by_encoder(model, counter) as parts:
         step_losses(model, batch, active, meta_negatives(batch), tasks=meta_tasks(data))
     activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    return StepCosts((1 + BACKWARD) * counter.get_total_flops(), activations)
+    saved = sum(round(parts[part] * _share_without_backward(model, part)) for part in ENCODERS)
+    return StepCosts((1 + BACKWARD) * counter.get_total_flops() - saved, activations)
+
+
+@contextmanager
+def _by_encoder(model: X2VLM, counter: FlopCounterMode) -> Iterator[dict[str, int]]:
+    """Count the operations of each encoder's forward pass."""
+    found, starts = dict.fromkeys(ENCODERS, 0), dict.fromkeys(ENCODERS, 0)
+
+    def begin(part: str) -> Callable[..., None]:
+        return lambda *_: starts.update({part: counter.get_total_flops()})
+
+    def end(part: str) -> Callable[..., None]:
+        return lambda *_: found.update({part: found[part] + counter.get_total_flops() - starts[part]})
+
+    handles = [
+        handle
+        for part in ENCODERS
+        for handle in (
+            getattr(model, part).register_forward_pre_hook(begin(part)),
+            getattr(model, part).register_forward_hook(end(part)),
+        )
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _share_without_backward(model: X2VLM, part: str) -> float:
+    """Return the operations of an encoder's backward pass that freezing saves, per operation of its forward pass.
+
+    The gradient of the weights is saved in every frozen matrix, that of the inputs in those before the first trained
+    parameter; all matrices are taken to see equally many tokens.
+    """
+    encoder = getattr(model, part)
+    if part in model.frozen:
+        return BACKWARD if part != "fusion" or {"vision", "text"} <= model.frozen else BACKWARD / 2
+    through = part == "fusion" and not {"vision", "text"} <= model.frozen
+    saved = whole = 0.0
+    for module in encoder.modules():
+        own = list(module.parameters(recurse=False))
+        through = through or any(parameter.requires_grad for parameter in own)
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            frozen = not module.weight.requires_grad
+            whole += module.weight.numel()
+            saved += module.weight.numel() * frozen * (BACKWARD / 2 if through else BACKWARD)
+    return saved / whole if whole else 0.0
 
 
 def phase_costs(model: X2VLM, data: DataConfig, phases: Sequence[Phase]) -> list[int]:
