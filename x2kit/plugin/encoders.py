@@ -97,8 +97,8 @@ class Encoder(nn.Module):
     def adapted_layers(self) -> list[str]:
         """Return names of the `nn.Linear` that adapters (`training.trainable.*.lora`) change.
 
-        By default all in its stacks of layers. `forward` must call each of them; override this to leave out those
-        whose weight it reads in another way.
+        By default all in its stacks of layers, or all that it has if those have none. `forward` must call each of
+        them; override this to leave out those whose weight it reads in another way.
         """
         return linear_names(self)
 

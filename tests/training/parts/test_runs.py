@@ -31,11 +31,13 @@ PARTS: dict[str, Any] = {
 """Something of everything: frozen, adapted, later."""
 
 
-def recipe(folder: Path, model: dict[str, Any] | None = None, **training: Any) -> Path:
+def recipe(folder: Path, model: dict[str, Any] | None = None, rows: int = 4, **training: Any) -> Path:
     """Write the tiny recipe with a fusion encoder of two layers, without dropout."""
     tree = recipe_tree(folder)
     tree["model"]["fusion"]["init_args"] |= {"layers": 2, "dropout": 0.0}
     tree["model"] |= model or {}
+    for stream in tree["data"]["streams"].values():
+        stream["batch_size"] = rows
     tree["training"] |= {"trainable": PARTS, "steps": 4, "warmup": 0, **training}
     file = folder / f"parts{len(list(folder.glob('parts*')))}.yaml"
     file.write_text(yaml.safe_dump(tree))
@@ -132,7 +134,7 @@ def test_damaged_adapters_are_refused(tmp_path: Path, broken: str) -> None:
 def test_two_ranks_have_the_losses_of_one(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Frozen parts are whole on every rank; adapters and parts that join later are averaged or sharded."""
     pytest.importorskip("peft")
-    file = recipe(tmp_path, lr=0.001, **settings)
+    file = recipe(tmp_path, rows=8, lr=0.001, **settings)
     expected = alone(file, tmp_path / "one")
     done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
     assert done.returncode == 0, done.stderr

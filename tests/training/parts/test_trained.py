@@ -258,8 +258,8 @@ def test_adapters_and_norms_together(model: X2VLM) -> None:
 
 def test_an_encoder_without_layers_cannot_be_adapted(model: X2VLM) -> None:
     pytest.importorskip("peft")
-    with pytest.raises(X2KitError, match=r"trainable\.text\.lora: .* declares no layers to adapt"):
-        trained(model, text={"lora": {}})
+    with pytest.raises(X2KitError, match=r"trainable\.vision\.lora: .* declares no layers to adapt"):
+        trained(model, vision={"lora": {}})
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

@@ -28,7 +28,7 @@ def _is_stack(module: nn.Module) -> bool:
 
 
 def linear_names(module: nn.Module) -> list[str]:
-    """Return the names of the `nn.Linear` in the layers of a module, in order.
+    """Return the names of the `nn.Linear` in the layers of a module, in order; of all, if its layers have none.
 
     Not those of `nn.MultiheadAttention`, which reads their weights without calling them.
     """
@@ -38,5 +38,10 @@ def linear_names(module: nn.Module) -> list[str]:
         if isinstance(attention, nn.MultiheadAttention)
         for child in attention.children()
     }
-    inside = {id(one) for layer in layers_of(module) for one in layer.modules()} - unused
-    return [name for name, one in module.named_modules() if isinstance(one, nn.Linear) and id(one) in inside]
+    linear = {
+        name: id(one)
+        for name, one in module.named_modules()
+        if isinstance(one, nn.Linear) and id(one) not in unused
+    }
+    inside = {id(one) for layer in layers_of(module) for one in layer.modules()}
+    return [name for name, number in linear.items() if number in inside] or list(linear)
