@@ -186,7 +186,7 @@ class CrossBertLayer(nn.Module):
         leads: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if shared.lead is not None and group.leads is not None:
             found = shared.lead.flatten(0, 1).index_select(0, group.leads.flatten())
-            leads = split(found.view(*group.leads.shape, -1))
+            leads = split(found.view(*group.leads.shape, found.shape[-1]))
         key, value = (
             _joined(part, group.rows, lead) for part, lead in zip(split(shared.tokens), leads, strict=True)
         )

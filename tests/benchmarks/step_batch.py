@@ -29,6 +29,8 @@ DROPOUT = (
 ACTIVE: dict[str, tuple[LossName, ...]] = {"image": STEP_LOSSES["images"], "region": STEP_LOSSES["boxes"]}
 CAPTION_TOKENS, REGION_TOKENS = (8, 24), (4, 16)
 """Shortest and longest: captions are about 12 words (COCO, CC3M), texts of regions about 5 (Visual Genome)."""
+SPREAD = "spread"
+"""Instead of shortest and longest: captions of 13 tokens on average and up to 40, regions named by 2 to 6 words."""
 MASKED_SHARE = 0.25
 """Of the tokens (X²-VLM, section 4.1)."""
 
@@ -46,7 +48,7 @@ def make_task(
     settings: dict[str, object] | None = None,
     seed: int = 0,
     regions: int = 4,
-    tokens: int | None = None,
+    tokens: int | str | None = None,
     shared: bool = True,
 ) -> Task:
     """Build a model and a batch of 2 captions and some regions for each image.
@@ -56,7 +58,7 @@ def make_task(
         settings: overrides of the recipe of the base model, by key.
         seed: of weights, images, texts, boxes, masks and negatives.
         regions: of each image.
-        tokens: of every text; by default captions and texts of regions have lengths as in the field's data.
+        tokens: of every text, or `SPREAD`; by default captions and regions have evenly drawn lengths.
         shared: captions and regions are of the same images; otherwise every caption has an image of its own, and
             regions are of M others, as where two streams draw from two sources.
     """
@@ -66,7 +68,7 @@ def make_task(
     recipe = read_recipe([MODEL], list(overrides.items())).recipe
     model = build_model(recipe.model, tokenizer=recipe.model.text.official_tokenizer(None)).train()
     captions, regions = 2 * images, regions * images
-    of_captions, of_regions = (CAPTION_TOKENS, REGION_TOKENS) if tokens is None else [(tokens, tokens)] * 2
+    of_captions, of_regions = _lengths(captions, regions, tokens, rng)
     of_image = torch.arange(captions) % images if shared else torch.arange(captions)
     of_region = torch.arange(regions) % images + (0 if shared else captions)
     streams: dict[str, Any] = {
@@ -80,17 +82,31 @@ def make_task(
     return Task(model, batch, {name: _negatives(len(rows.images)) for name, rows in streams.items()})
 
 
-def _rows(model: X2VLM, images: Tensor, tokens: tuple[int, int], rng: Generator) -> PairedRows:
+def _lengths(
+    captions: int, regions: int, tokens: int | str | None, rng: Generator
+) -> tuple[list[int], list[int]]:
+    """Draw the tokens of captions and of texts of regions, the longest first.
+
+    The longest is always there, so that a seed does not decide how much padding there is.
+    """
+    if tokens == SPREAD:
+        spread = rng.gamma(4, 13 / 4, captions - 1).round().clip(5, 40)
+        return [40, *map(int, spread)], [8, *map(int, rng.integers(4, 9, regions - 1))]
+    of_both = (CAPTION_TOKENS, REGION_TOKENS) if tokens is None else ((tokens, tokens), (tokens, tokens))
+    drawn = [
+        [most, *map(int, rng.integers(least, most + 1, count - 1))]
+        for count, (least, most) in zip((captions, regions), of_both, strict=True)
+    ]
+    return drawn[0], drawn[1]
+
+
+def _rows(model: X2VLM, images: Tensor, lengths: list[int], rng: Generator) -> PairedRows:
     count = len(images)
     special, vocab = model.tokenizer.special, model.tokenizer.vocab_size
-    lengths = [int(n) for n in rng.integers(tokens[0], tokens[1] + 1, count)]
-    lengths[0] = tokens[
-        1
-    ]  # the longest is always there, so that a seed does not decide how much padding there is
     texts = [
         [special.cls, *(int(i) for i in rng.integers(vocab // 2, vocab, n - 2)), special.sep] for n in lengths
     ]
-    plain = pad_texts(texts, special.pad, tokens[1])
+    plain = pad_texts(texts, special.pad, max(lengths))
     return PairedRows(
         images,
         plain,

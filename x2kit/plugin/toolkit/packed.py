@@ -50,7 +50,9 @@ class GroupedTokens(NamedTuple):
         """Bring tokens [P, D] together, as [G, Q, D] of each group; empty places hold any token."""
         places = _take(states, self.token, self.place, self.real)
         parts = torch.split(places, [group.size[0] * group.size[1] for group in self.groups])
-        return [part.view(*group.size, -1) for part, group in zip(parts, self.groups, strict=True)]
+        return [
+            part.view(*group.size, states.shape[-1]) for part, group in zip(parts, self.groups, strict=True)
+        ]
 
     def collect(self, parts: list[Tensor]) -> Tensor:
         """Put [G, Q, D] of each group back in the order of tokens, [P, D]; padding holds any token."""

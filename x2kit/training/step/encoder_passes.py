@@ -18,7 +18,7 @@ from x2kit.data.pipeline.batch import ParallelRows, Rows, TaskRows, TextRows
 from x2kit.model import X2VLM
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.tasks import Texts
-from x2kit.training.step.packing import PackedRows, bucket_rows, in_order, on_device, row_lengths
+from x2kit.training.step.packing import PackedRows, bucket_rows, called_rows, in_order, row_lengths
 
 
 def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> VisionFeatures:
@@ -164,18 +164,18 @@ def _bucketed(model: X2VLM, pieces: Sequence[Texts], equal_calls: bool) -> Tenso
     positions = torch.cat(given) if given else None
     lengths = np.concatenate([row_lengths(texts.mask, texts.lengths) for texts in pieces])
     buckets = bucket_rows(lengths, width, ids.device, equal_calls)
-    if len(buckets) == 1 and buckets[0][0] == width:
+    if not len(lengths) or (len(buckets) == 1 and buckets[0][0] == width):
         return model.encode_texts(ids, mask, positions)
     encoded = []
     for edge, rows in buckets:
-        index = on_device(rows, ids.device)
+        index = called_rows(rows, ids.device)
         seen = mask.index_select(0, index)[:, :edge]
         tokens = model.encode_texts(
             ids.index_select(0, index)[:, :edge],
             seen if seen.ndim == 2 else seen[:, :, :edge],
             None if positions is None else positions.index_select(0, index)[:, :edge],
         )
-        encoded.append(F.pad(tokens, (0, 0, 0, width - edge)))
+        encoded.append(F.pad(tokens[: len(rows)], (0, 0, 0, width - edge)))
     return torch.cat(encoded).index_select(0, in_order(buckets, ids.device))
 
 

@@ -21,9 +21,9 @@ from x2kit.training.step.packing import (
     PackedRows,
     bucket_rows,
     by_image,
+    called_rows,
     host_reads,
     in_order,
-    on_device,
     read_tokens,
     row_lengths,
 )
@@ -169,12 +169,12 @@ def _fuse_buckets(
     lengths = np.concatenate([*map(_lengths, pieces)])
     summaries = sum(len(piece.text) for piece in pieces if piece.summary)
     buckets = bucket_rows(lengths, width, text.device, equal_calls)
-    if len(buckets) == 1 and buckets[0][0] == width:
+    if not len(lengths) or (len(buckets) == 1 and buckets[0][0] == width):
         fused = model.fuse(text, mask, context, summary_rows=summaries)
     else:
         parts = []
         for edge, rows in buckets:
-            chosen = on_device(rows, text.device)
+            chosen = called_rows(rows, text.device)
             seen = mask.index_select(0, chosen)[:, :edge]
             out = model.fuse(
                 gather_rows(text, chosen)[:, :edge],
@@ -182,7 +182,7 @@ def _fuse_buckets(
                 None if context is None else _rows_of(context, chosen),
                 summary_rows=int((rows < summaries).sum()),
             )
-            parts.append(F.pad(out, (0, 0, 0, width - edge)))
+            parts.append(F.pad(out[: len(rows)], (0, 0, 0, width - edge)))
         fused = torch.cat(parts).index_select(0, in_order(buckets, text.device))
     split = zip(pieces, torch.split(fused, sizes), strict=True)
     return {piece.key: part[:, : piece.text.shape[1]] for piece, part in split}

@@ -98,6 +98,14 @@ def bucket_rows(lengths: Ints, width: int, device: torch.device, equal_calls: bo
     return [(min(edge, width), np.flatnonzero(place == number)) for number, edge in enumerate(edges)]
 
 
+def called_rows(rows: Ints, device: torch.device) -> Tensor:
+    """Return the rows of a bucket as an index of the device; an empty bucket reads the first row, in vain.
+
+    Not all encoders take a call without rows, and ranks must call them equally often.
+    """
+    return on_device(rows if len(rows) else np.zeros(1, np.int64), device)
+
+
 def in_order(buckets: Sequence[tuple[int, Ints]], device: torch.device) -> Tensor:
     """Return the index [B] int64 that puts the rows of all buckets, one after another, back in order."""
     rows = np.concatenate([rows for _, rows in buckets])
@@ -221,7 +229,7 @@ class PackedRows:
         places = np.arange(width)
         index = start[:, None] + np.where(places < lengths[:, None], places, 0)
         selected = packed.index_select(0, on_device(index.ravel(), packed.device))
-        return selected.view(len(start), width, -1)
+        return selected.view(len(start), width, packed.shape[-1])
 
 
 GATHERED = 48
