@@ -1,4 +1,4 @@
-.PHONY: quickstart test test-fast test-alone test-oldest slow parity bench reliability release check docs clean
+.PHONY: quickstart test test-fast test-alone test-oldest slow parity bench gpu reliability release check docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 # order of the tests; another one: make test SEED=7
@@ -35,6 +35,11 @@ parity: .venv
 
 bench: .venv
 	$(BIN)/python -m tests.benchmarks
+
+# on a machine with a CUDA device: the base model in bf16, alone, against the plain formulation and on all devices;
+# writes a section of docs/results/speed.md, and a trace and all numbers to runs/gpu
+gpu: .venv
+	$(BIN)/python -m tests.benchmarks gpu
 
 reliability: .venv
 	$(BIN)/python -m tests.reliability

@@ -1,4 +1,4 @@
-"""Run every benchmark and write docs/results/speed.md: `make bench`.
+"""Run every benchmark and write docs/results/speed.md: `make bench`; that of a GPU: `make gpu`.
 
     python -m tests.benchmarks [NAME ...]
 
@@ -31,6 +31,8 @@ NAMES = (
     "growth",
     "bench",
 )
+ON_REQUEST = ("gpu",)
+"""Run only by name: `make gpu`."""
 PARTS_OF_A_STEP = (
     "official/x2vlm-base",
     "--config",
@@ -119,7 +121,7 @@ def main(names: list[str]) -> None:
         new = section(name)
         known = sections_of(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else {}
         known[name] = new
-        ordered = [f"## {_heading(one)}\n\n{known[one]}" for one in NAMES if one in known]
+        ordered = [f"## {_heading(one)}\n\n{known[one]}" for one in (*NAMES, *ON_REQUEST) if one in known]
         PAGE.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")
 
 

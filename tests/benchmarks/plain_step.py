@@ -81,7 +81,7 @@ def plain_losses(model: X2VLM, rows: PlainRows) -> dict[str, Tensor]:
         rows: of the stream.
     Returns: itc, itm and mlm; for regions bbox and giou as well.
     """
-    itself = torch.arange(len(rows.ids))
+    itself = torch.arange(len(rows.ids), device=rows.ids.device)
     image, image_mask, whole = _images(model, rows)
     text = model.encode_texts(rows.ids, rows.mask)
 
@@ -113,7 +113,7 @@ def _images(model: X2VLM, rows: PlainRows) -> tuple[Tensor, Tensor, Tensor]:
     features = model.encode_images(rows.images)
     whole = torch.cat([features.summary[:, None], features.patches], 1)
     if rows.bbox is None or rows.one_image is None:
-        return whole, torch.ones(whole.shape[:2], dtype=torch.bool), whole
+        return whole, torch.ones(whole.shape[:2], dtype=torch.bool, device=whole.device), whole
     whole = whole[rows.one_image]
     mask = patch_mask(rows.bbox, features.grid)
     patches = whole[:, 1:]
