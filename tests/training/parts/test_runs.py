@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.training.parallel.test_distribute import alone, losses
 from tests.training.test_trainer import Crash, after, crash, numbers, run
 from tests.training.torchrun import torchrun
 from x2kit.errors import WeightsError, X2KitError
+from x2kit.evaluation.harness import describe_checkpoint
+from x2kit.io.identity import sha256_of
 from x2kit.model import X2VLM, load
 from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
@@ -75,46 +78,55 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: p
     assert numbers(tmp_path / "run") == numbers(tmp_path / "plain")
 
 
-def test_adapters_merged_equal_adapters_beside(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose adapters are beside its weights."""
     pytest.importorskip("peft")
+    folder = tmp_path_factory.mktemp("beside")
+    run(resolved(folder, lora_at_save="beside"), folder / "run")
+    return folder / "run"
+
+
+def test_adapters_merged_equal_adapters_beside(tmp_path: Path, beside: Path) -> None:
     run(resolved(tmp_path), tmp_path / "merged")
-    run(resolved(tmp_path, lora_at_save="beside"), tmp_path / "beside")
-    folders = [tmp_path / name / "weights" for name in ("merged", "beside")]
+    folders = tmp_path / "merged" / "weights", beside / "weights"
     assert [(folder / "lora.safetensors").exists() for folder in folders] == [False, True]
-    merged, beside = map(loaded, folders)
-    assert list(merged.state_dict()) == list(beside.state_dict())
-    for one, other in zip(outputs(merged), outputs(beside), strict=True):
-        assert_close(one, other, rtol=1e-5, atol=1e-5)
-    apart = load_file(folders[1] / "model.safetensors")
+    merged, other = map(loaded, folders)
+    assert list(merged.state_dict()) == list(other.state_dict())
+    for left, right in zip(outputs(merged), outputs(other), strict=True):
+        assert_close(left, right, rtol=1e-5, atol=1e-5)
+    apart = load_file(beside / "weights" / "model.safetensors")
     matrix = "fusion.layers.0.intermediate.weight"
     assert not torch.equal(merged.get_parameter(matrix), apart[matrix])
-    with safe_open(folders[1] / "lora.safetensors", "pt") as file:
+    with safe_open(beside / "weights" / "lora.safetensors", "pt") as file:
         assert "fusion.layers.0.intermediate.lora_A.weight" in file.keys()  # noqa: SIM118
 
 
-def test_a_run_starts_from_adapters_beside(tmp_path: Path) -> None:
-    pytest.importorskip("peft")
-    run(resolved(tmp_path, lora_at_save="beside"), tmp_path / "first")
-    start = {"init_from": str(tmp_path / "first")}
+def test_a_run_starts_from_adapters_beside(tmp_path: Path, beside: Path) -> None:
+    start = {"init_from": str(beside)}
     run(resolved(tmp_path, model=start, trainable={}, steps=0), tmp_path / "second")
-    first, second = (outputs(loaded(tmp_path / name)) for name in ("first", "second"))
-    for one, other in zip(first, second, strict=True):
+    for one, other in zip(outputs(loaded(beside)), outputs(loaded(tmp_path / "second")), strict=True):
         assert torch.equal(one, other)
 
 
-def test_adapters_beside_need_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("peft")
-    run(resolved(tmp_path, lora_at_save="beside", steps=1), tmp_path / "run")
+def test_adapters_beside_need_peft(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(X2KitError, match=r'need another package .*: pip install "x2kit\[peft\]"'):
-        loaded(tmp_path / "run")
+        loaded(beside)
+
+
+def test_weights_are_identified_by_the_adapters(beside: Path) -> None:
+    """Two runs may have the same matrices; the file of adapters has the hash of these."""
+    described = describe_checkpoint(beside / "weights")
+    assert described["path"].endswith("lora.safetensors")
+    with safe_open(beside / "weights" / "lora.safetensors", "pt") as file:
+        assert file.metadata()["x2kit.model.sha256"] == sha256_of(beside / "weights" / "model.safetensors")
 
 
 @pytest.mark.parametrize("broken", ["missing", "other layer", "not a file of adapters"])
-def test_damaged_adapters_are_refused(tmp_path: Path, broken: str) -> None:
-    pytest.importorskip("peft")
-    run(resolved(tmp_path, lora_at_save="beside", steps=1), tmp_path / "run")
-    file = tmp_path / "run" / "weights" / "lora.safetensors"
+def test_damaged_adapters_are_refused(tmp_path: Path, beside: Path, broken: str) -> None:
+    shutil.copytree(beside / "weights", tmp_path / "weights")
+    file = tmp_path / "weights" / "lora.safetensors"
     with safe_open(file, "pt") as stream:
         facts = stream.metadata()
     tensors = load_file(file)
@@ -124,7 +136,7 @@ def test_damaged_adapters_are_refused(tmp_path: Path, broken: str) -> None:
         tensors["fusion.layers.9.lora_A.weight"] = value
     save_file(tensors, file, facts if broken != "not a file of adapters" else None)
     with pytest.raises(WeightsError, match=r"lora\.safetensors: "):
-        loaded(tmp_path / "run")
+        loaded(tmp_path)
 
 
 @pytest.mark.slow
