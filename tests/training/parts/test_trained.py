@@ -124,10 +124,10 @@ def test_nothing_left_to_train_is_an_error(model: X2VLM) -> None:
 
 def test_frozen_modules_stay_in_evaluation_mode(model: X2VLM) -> None:
     model.text.drop = nn.Dropout(0.5)
-    parts = select_trained(
+    select_trained(
         model, TrainableConfig(text=PartConfig(parameters="none"), fusion=PartConfig(last_layers=1))
     )
-    parts.begin(model, 0)
+    model.train()
     assert model.training
     assert not any(module.training for module in model.text.modules())
     assert not model.fusion.layers[0].training
@@ -178,6 +178,17 @@ def test_freezing_equals_dropped_gradients(written: Written, accumulation: int) 
         one.pop("gradient_norm"), other.pop("gradient_norm")
         assert one == pytest.approx(other, rel=1e-5)
     assert_close(weights(frozen.model), weights(naive.model))
+
+
+@pytest.mark.parametrize(("parts", "runs"), [({}, 4), ({"vision": "none"}, 2)])
+def test_accumulation_does_not_recompute_a_frozen_encoder(
+    written: Written, parts: dict[str, str], runs: int
+) -> None:
+    stepper = stepper_of(written, accumulation=2, trainable=parts)
+    calls: list[None] = []
+    stepper.model.vision.register_forward_hook(lambda *_: calls.append(None))
+    run(stepper, 1)
+    assert len(calls) == runs
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
