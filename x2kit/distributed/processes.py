@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -85,9 +85,24 @@ class Processes(Ranks):
         distributed.all_gather_object(values, value, group=self.messages)
         return values
 
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set on any rank."""
-        return any(self.gather(flag))
+    def begin_any(self, flag: Callable[[], bool]) -> Callable[[], bool]:
+        """Start asking whether the flag is set on any rank, beside other work; call the result for the answer.
+
+        Several ranks read the flag now, one reads it when the answer is called for.
+        """
+        if not self.several:
+            return flag
+        import torch
+        from torch import distributed
+
+        found = torch.tensor(int(flag()))
+        work = distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self.messages, async_op=True)
+
+        def answer() -> bool:
+            work.wait()
+            return bool(found)
+
+        return answer
 
     def from_rank_zero(self, value: Any) -> Any:
         """Broadcast the value of rank 0."""

@@ -261,12 +261,13 @@ class Trainer(Stepper):
                 self._data_wait += time.monotonic() - fetch_start
                 self._samples += sum(map(len, batch.records.values()))
                 self.bad.add(batch, self.recipe.data.max_bad_share)
+                # Asked once a step, beside it: with several ranks a request during a step counts after the next.
+                stop = self.processes.begin_any(lambda: bool(self.stop))
                 values = self.step(on_device)
                 self.writer.check()
                 self.done += 1
                 self.progress.advance(self.done)
-                # Read once a step: a request during saving counts at the next step.
-                stopped = self.processes.any(bool(self.stop))
+                stopped = stop()
                 self._after_step(values, region_images(batch), stopped)
                 if stopped and not self._finished():
                     raise KeyboardInterrupt(
