@@ -35,10 +35,10 @@ from tests.benchmarks.memory import peak_memory
 from tests.benchmarks.paired import paired
 from tests.benchmarks.plain_step import plain_losses, plain_rows, plain_twin
 from tests.benchmarks.step_batch import ACTIVE, SPREAD, Task, make_task
-from x2kit.model import X2VLM
+from x2kit.model import X2VLM, packing
 from x2kit.model.device import autocast, choose_precision
 from x2kit.training.profiling.costs import count_operations
-from x2kit.training.step import encoder_passes, fusion_pass, packing
+from x2kit.training.step import encoder_passes, fusion_pass
 from x2kit.training.step.losses import step_losses
 
 IMAGES = 6

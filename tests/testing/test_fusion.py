@@ -10,8 +10,10 @@ import pytest
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from x2kit_fusion import CrossBert
+from x2kit_fusion.cross_bert import CrossBertEncoder
 
-from x2kit.plugin import Context, FusionEncoder, FusionEncoderConfig, FusionFacts, Past
+from x2kit.plugin import Context, FusionEncoder, FusionEncoderConfig, FusionFacts, PackedContext, Past
 from x2kit.testing import checks
 
 Mistake = Literal[
@@ -206,3 +208,29 @@ def test_a_cache_of_wrong_tokens_is_named() -> None:
     check = next(check for check in LAWS if check.__name__ == "fusing_on_equals_fusing_again")
     with pytest.raises(AssertionError, match="differs from fusing all tokens again"):
         check(Cached(layers=2, heads=2))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"), [("all", "are fused differently"), ("read", "read changes the first token")]
+)
+def test_an_encoder_that_packs_otherwise_is_named(mistake: str, said: str) -> None:
+    class Packing(CrossBertEncoder):
+        def forward(
+            self,
+            text: Tensor,
+            text_mask: Tensor,
+            context: Context | PackedContext | None,
+            summary_rows: int = 0,
+        ) -> Tensor:
+            fused = super().forward(text, text_mask, context, summary_rows)
+            wrong = isinstance(context, PackedContext) and (mistake == "all" or context.read is not None)
+            return 2 * fused if wrong else fused
+
+    class Wrong(CrossBert):
+        def build(self, text_width: int, context_width: int, assets: Path | None = None) -> FusionEncoder:
+            return Packing(self, text_width, context_width)
+
+    check = next(check for check in LAWS if check.__name__ == "packed_texts_equal_padded_ones")
+    check(CrossBert(layers=2, heads=2))
+    with pytest.raises(AssertionError, match=said):
+        check(Wrong(layers=2, heads=2))

@@ -141,3 +141,27 @@ def test_a_cache_of_wrong_tokens_is_named() -> None:
     check(Cached())
     with pytest.raises(AssertionError, match="differs from reading all tokens again"):
         check(Cached(mistake="order"))
+
+
+@pytest.mark.parametrize("mistake", ["", "order"])
+def test_an_encoder_that_reads_texts_of_a_row_otherwise_is_named(mistake: Mistake) -> None:
+    class Packing(BagEncoder):
+        packs = True
+
+        def read_partly(self, ids: Tensor, sees: Tensor, positions: Tensor) -> Tensor:
+            places = torch.arange(ids.shape[1])[None] if self.mistake == "order" else positions
+            tokens = torch.tanh(self.words(ids) * (1 + self.places(places)))
+            return self.inner((sees.tril().float() + sees.float()) @ tokens)
+
+    class PackingBag(Bag):
+        def build(self, tokenizer: Tokenizer, assets: Path | None = None) -> TextEncoder:
+            encoder = Packing(tokenizer, "")
+            encoder.mistake = self.mistake
+            return encoder
+
+    check = next(check for check in LAWS if check.__name__ == "packed_texts_equal_those_alone")
+    if not mistake:
+        check(PackingBag())
+        return
+    with pytest.raises(AssertionError, match="differs from forward"):
+        check(PackingBag(mistake=mistake))

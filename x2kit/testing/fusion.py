@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from x2kit.errors import HeadError
+from x2kit.model.packing import PackedRows, by_image, read_tokens, row_lengths
 from x2kit.plugin.encoders import Context, FusionEncoder
+from x2kit.plugin.toolkit.packed import PackedContext
 from x2kit.testing.claims import claim, claim_close, claim_differs, claim_shape
 from x2kit.testing.subjects import FusionSubject
 
@@ -277,6 +280,31 @@ def fusing_on_equals_fusing_again(subject: FusionSubject) -> None:
         )
 
 
+def packed_texts_equal_padded_ones(subject: FusionSubject) -> None:
+    """Rows of several texts, if the encoder declares `packs`, give the result of a padded row for each."""
+    encoder = subject.build()
+    if not encoder.packs:
+        return
+    text, text_mask, context = subject.inputs()
+    lengths = row_lengths(text_mask, None)
+    packed = PackedRows.of(lengths, np.full_like(lengths, text.shape[1]), text.device)
+    rows, sees = packed.gather(text.flatten(0, 1)), packed.sees([text_mask])
+    masks = [(len(text), context.mask)]
+    images, first = (by_image(packed, context, masks, read) for read in (False, True))
+    plain = encoder(text, text_mask, context)
+    seen = PackedContext(context.tokens, (), context.lead, (images,))
+    fused = packed.scatter(encoder(rows, sees, seen).flatten(0, 1), slice(None), text.shape[1])
+    claim_close(
+        plain[text_mask],
+        fused[text_mask],
+        "packs is True, but texts of a PackedContext are fused differently",
+    )
+    read = seen._replace(read=read_tokens(packed, sees, [first]))
+    claim_close(
+        plain[:, 0], encoder(rows, sees, read), "PackedContext.read changes the first token of a text"
+    )
+
+
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
@@ -293,4 +321,5 @@ LAWS = (
     equal_images_are_one,
     each_image_of_a_row_is_seen,
     fusing_on_equals_fusing_again,
+    packed_texts_equal_padded_ones,
 )

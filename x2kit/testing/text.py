@@ -135,6 +135,27 @@ def reading_on_equals_reading_again(subject: TextSubject) -> None:
     )
 
 
+def packed_texts_equal_those_alone(subject: TextSubject) -> None:
+    """Several texts in a row, if the encoder declares `packs`, are encoded as in a row each."""
+    encoder = subject.build()
+    if not encoder.packs:
+        return
+    ids, mask = subject.batch()
+    texts = [row[kept] for row, kept in zip(ids, mask, strict=True)][:2]
+    lengths = [min(len(text), encoder.max_length // 2) for text in texts]
+    texts = [text[:length] for text, length in zip(texts, lengths, strict=True)]
+    number = torch.arange(len(texts)).repeat_interleave(torch.tensor(lengths))
+    sees = number[:, None] == number
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    tokens = encoder.read_partly(torch.cat(texts)[None], sees[None], positions[None])[0]
+    alone = [encoder(text[None], torch.ones_like(text[None], dtype=torch.bool))[0] for text in texts]
+    claim_close(
+        torch.cat(alone),
+        tokens,
+        "packs is True, but read_partly() of two texts in a row differs from forward()",
+    )
+
+
 LAWS = (
     facts_are_true,
     shapes_are_as_declared,
@@ -145,4 +166,5 @@ LAWS = (
     the_longest_text_fits,
     the_word_embedding_fits,
     reading_on_equals_reading_again,
+    packed_texts_equal_those_alone,
 )

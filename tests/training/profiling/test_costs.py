@@ -14,6 +14,7 @@ from tests.training.conftest import Written
 from tests.training.parts.test_runs import recipe as parts_recipe
 from x2kit.data.config import loss_phases
 from x2kit.data.pipeline.corpus import training_texts
+from x2kit.model import packing
 from x2kit.model.build import build_model
 from x2kit.recipe import read_recipe
 from x2kit.recipe.validation import losses_on
@@ -28,7 +29,7 @@ from x2kit.training.profiling.costs import (
     phase_costs,
     step_costs,
 )
-from x2kit.training.step import fusion_pass, packing
+from x2kit.training.step import fusion_pass
 from x2kit.training.step.losses import step_losses
 
 B, H, L, N, D = 2, 3, 5, 7, 8

@@ -9,11 +9,11 @@ from torch.testing import assert_close
 from x2kit_fusion import CrossBert, DoubledCross, LightCross, PreNormCross
 
 from tests.model import tiny
-from x2kit.model import X2VLM, build_model
+from x2kit.model import X2VLM, build_model, packing
 from x2kit.model.config import HeadsConfig, ModelConfig
 from x2kit.model.x2vlm import image_context
 from x2kit.plugin import Context, FusionEncoderConfig
-from x2kit.training.step import fusion_pass, packing
+from x2kit.training.step import fusion_pass
 from x2kit.training.step.fusion_pass import FusionPass
 
 

@@ -14,12 +14,12 @@ from tests.training.conftest import gradients
 from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch, MaskedTexts, PairedRows, ParallelRows, TextRows
 from x2kit.errors import ShapeError
-from x2kit.model import X2VLM
+from x2kit.model import X2VLM, packing
 from x2kit.model.regions import patch_mask
 from x2kit.objectives import bbox_loss, giou_loss
 from x2kit.plugin import Context
 from x2kit.plugin.tasks import STEP_LOSSES, Texts
-from x2kit.training.step import fusion_pass, packing
+from x2kit.training.step import fusion_pass
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Negatives
 

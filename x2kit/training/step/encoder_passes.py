@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from x2kit.data.pipeline.batch import ParallelRows, Rows, TaskRows, TextRows
 from x2kit.model import X2VLM
+from x2kit.model.packing import PackedRows, bucket_rows, called_rows, in_order, row_lengths
 from x2kit.plugin import VisionFeatures
 from x2kit.plugin.tasks import Texts
-from x2kit.training.step.packing import PackedRows, bucket_rows, called_rows, in_order, row_lengths
 
 
 def vision_pass(model: X2VLM, images: Tensor, videos: Sequence[int] = ()) -> VisionFeatures:

@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from x2kit.model import X2VLM
-from x2kit.plugin import Context, VisionFeatures, gather_rows
-from x2kit.plugin.toolkit.packed import PackedContext
-from x2kit.training.step.packing import (
+from x2kit.model.packing import (
     Ints,
     PackedRows,
     bucket_rows,
@@ -27,6 +25,8 @@ from x2kit.training.step.packing import (
     read_tokens,
     row_lengths,
 )
+from x2kit.plugin import Context, VisionFeatures, gather_rows
+from x2kit.plugin.toolkit.packed import PackedContext
 
 Key = tuple[str, str]
 """Stream and loss."""

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from x2kit.plugin import Context
-from x2kit.training.step.packing import (
+from x2kit.model.packing import (
     PackedRows,
     bucket_edges,
     bucket_rows,
@@ -21,6 +20,7 @@ from x2kit.training.step.packing import (
     read_tokens,
     row_lengths,
 )
+from x2kit.plugin import Context
 
 CPU = torch.device("cpu")
 LENGTHS = np.array([5, 13, 3, 40, 8, 1, 13, 7])
@@ -134,7 +134,7 @@ def test_lengths_are_those_of_the_mask_on_a_cpu_and_else_those_of_the_host(
 ) -> None:
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]).bool()
     assert row_lengths(mask, None).tolist() == [2, 3, 1]
-    monkeypatch.setattr("x2kit.training.step.packing.host_reads", lambda device: False)
+    monkeypatch.setattr("x2kit.model.packing.host_reads", lambda device: False)
     assert row_lengths(mask, None).tolist() == [4, 4, 4]
     assert row_lengths(mask, [2, 3]).tolist() == [2, 3, 4]  # those that the device drew count as padded
 
@@ -155,7 +155,7 @@ def test_texts_of_an_image_form_a_group_and_uneven_images_several() -> None:
 def test_each_token_sees_its_image_its_lead_and_the_patches_of_its_region(
     monkeypatch: pytest.MonkeyPatch, host_reads: bool, read: bool
 ) -> None:
-    monkeypatch.setattr("x2kit.training.step.packing.host_reads", lambda device: host_reads)
+    monkeypatch.setattr("x2kit.model.packing.host_reads", lambda device: host_reads)
     packed = packed_rows()
     images = torch.tensor([2, 0, 2, 1, 2, 0, 2, 2])
     region = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) < 0.5
