@@ -70,6 +70,7 @@ from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.loading.admission import hook_names
 from x2kit.plugin.loading.manager import load_plugins
 from x2kit.plugin.registry import KINDS, Registered
+from x2kit.plugin.toolkit.packed import GroupedTokens, PackedContext, ReadTokens, TokenGroup
 from x2kit.recipe.catalogue import read_one, shipped
 from x2kit.recipe.changes import marked_keys
 from x2kit.recipe.keys import keys_of
@@ -96,6 +97,7 @@ PUBLIC = {
     *("start", "log", "end", "__call__"),
     *("image", "video", "text", "view", "pixels"),
     *("draw", "collate", "choose_images", "counts", "loss", "predict", "measure", "results"),
+    *("spread", "collect", "select"),
     *("expand", "gather", "from_rank_zero", "concatenate", "add"),
     *(
         "upsert",
@@ -121,7 +123,13 @@ CONTRACTS: dict[str, tuple[str, Sequence[type]]] = {
         (KINDS["vision"], encoders.VisionEncoder, encoders.VisionFeatures, ImageSpec, VisionFacts),
     ),
     "text": ("Text encoders", (KINDS["text"], encoders.TextEncoder, Tokenizer, SpecialIds, TextFacts)),
-    "fusion": ("Fusion encoders", (KINDS["fusion"], encoders.FusionEncoder, encoders.Context, FusionFacts)),
+    "fusion": (
+        "Fusion encoders",
+        (
+            *(KINDS["fusion"], encoders.FusionEncoder, encoders.Context, FusionFacts),
+            *(PackedContext, ReadTokens, GroupedTokens, TokenGroup),
+        ),
+    ),
     "head": ("Heads", (KINDS["head"],)),
     "source": ("Data sources", (KINDS["source"], Source)),
     "task": (

@@ -1,7 +1,7 @@
 """Compute all losses of a step in one vision, text and fusion pass. Imports torch.
 
-Rows of all streams share the passes. Texts are grouped by padded length, so that a stream of short region texts is
-not padded to the captions of another: a pass is one encoder call per length in the batch.
+Rows of all streams share the passes, and texts share rows or buckets by length, so that a stream of short region
+texts is not padded to the captions of another (`x2kit/model/packing.py`).
 
 B rows of a stream, L text tokens, N patches, D width, M distinct images.
 """
