@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from x2kit.data.media.images import ImageLike
+from x2kit.data.media.threads import in_threads
 from x2kit.data.media.videos import FRAME_LIST
-from x2kit.data.pipeline.threads import in_threads
 from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.storage.locations import name_of
 from x2kit.data.transforms.view import Pixels, whole_image

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from x2kit.data.media.images import ImageLike
-from x2kit.data.pipeline.threads import in_threads
+from x2kit.data.media.threads import in_threads
 from x2kit.data.pipeline.video_samples import read_video
 from x2kit.data.transforms.text import clean
 from x2kit.data.transforms.view import stack_pixels, whole_image

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from x2kit.data.media.threads import in_threads
 from x2kit.data.pipeline.collation import pad_texts
 from x2kit.data.pipeline.task_rows import EvaluationReader
-from x2kit.data.pipeline.threads import in_threads
 from x2kit.data.transforms.view import stack_pixels
 from x2kit.errors import DataError, Reason
 from x2kit.model.device import copied

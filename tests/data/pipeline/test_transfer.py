@@ -11,7 +11,6 @@ import torch
 
 from tests.data.pipeline.test_loader import everything
 from tests.data.stubs import WordTokenizer
-from x2kit.data.pipeline.batch import Batch, map_tensors
 from x2kit.data.pipeline.loader import StepBatches
 from x2kit.data.pipeline.transfer import Ahead, feed
 from x2kit.plugin import ImageSpec
@@ -87,23 +86,3 @@ def test_a_cpu_takes_batches_as_they_are() -> None:
     assert [each.host.step for each in fed] == [0, 1]
     for each in fed:
         assert each.on_device.images is each.host.images
-
-
-def test_every_tensor_of_a_batch_is_mapped() -> None:
-    batch = StepBatches(everything(), WordTokenizer(), ImageSpec(size=16), 0, 2).batch(0)
-    found: list[int] = []
-
-    def seen(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(id(tensor))
-        return tensor
-
-    mapped = map_tensors(batch, seen)
-    assert isinstance(mapped, Batch)
-    assert set(found) == set(map(id, _tensors(batch)))
-
-
-def _tensors(value: object) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
-    return [tensor for each in inner for tensor in _tensors(each)]

@@ -8,7 +8,7 @@ The classes and fields are part of the format of saved steps (`x2kit debug`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch import Tensor
 from x2kit.errors import DataError, Reason
 from x2kit.plugin.sources import Place
 from x2kit.plugin.tasks import Texts
+
+T = TypeVar("T")
 
 
 class MaskedTexts(NamedTuple):
@@ -219,14 +221,14 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
             tensor = tensor.float()
         return tensor.to(device, non_blocking=True)
 
-    return map_tensors(batch, move)
+    return map_leaves(batch, Tensor, move)
 
 
-def map_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """Replace every tensor of a batch."""
+def map_leaves(batch: Batch, kind: type[T], change: Callable[[T], Any]) -> Batch:
+    """Replace every object of a kind among the tensors of a batch, in a fixed order."""
 
     def changed(value: Any) -> Any:
-        if isinstance(value, Tensor):
+        if isinstance(value, kind):
             return change(value)
         if isinstance(value, dict):
             return {name: changed(inner) for name, inner in value.items()}

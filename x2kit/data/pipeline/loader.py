@@ -15,6 +15,7 @@ from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.collation import Collator, TeacherTokens
 from x2kit.data.pipeline.order import ALL, Share
+from x2kit.data.pipeline.packing import Packed, pack, shared, unpack
 from x2kit.data.pipeline.sharing import Gather, Part, join, refuse
 from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources, read_records
 from x2kit.data.pipeline.workers import worker_results
@@ -82,9 +83,11 @@ class StepBatches:
         if self.data.num_workers == 0:
             yield from map(partial(self._load, gather), steps)
             return
-        load = partial(replace(self, ranks=None)._load, gather)  # each worker opens the sources for itself
+        load = partial(
+            replace(self, ranks=None)._load_packed, gather
+        )  # each worker opens the sources for itself
         with worker_results(load, steps, self.data.num_workers) as batches:
-            yield from batches
+            yield from map(unpack, batches)
         if gather is not None:
             gather(None)  # no rank ends its workers while another rank's still read from them
 
@@ -113,6 +116,9 @@ class StepBatches:
             return self._collate(part, masked)
         orders = {name: self._streams[name].order for name in part.drawn}
         return join(part, masked, self._collators, orders, self.share.rank, gather)
+
+    def _load_packed(self, gather: Gather | None, step: int) -> Packed:
+        return pack(self._load(gather, step), shared)
 
     def _draw(self, step: int) -> Part:
         on = [name for name, stream in self.data.streams.items() if stream.is_on(step, self.steps)]

@@ -1,8 +1,8 @@
 """Copy the next batch to the device beside the step. Imports torch.
 
-On CUDA a thread takes one batch ahead from the loader, copies it to pinned memory, and from there to the device on a
-stream of its own, so that neither the training thread nor the stream of the step waits for it. Other devices take
-batches as they come: a CPU has nothing to copy.
+On CUDA a thread takes one batch ahead from the loader, copies it to pinned memory, and from there in one piece to the
+device on a stream of its own, so that neither the training thread nor the stream of the step waits for it. Other
+devices take batches as they come: a CPU has nothing to copy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from threading import Semaphore, Thread
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
 
-from x2kit.data.pipeline.batch import Batch, map_tensors, to_device
+from x2kit.data.pipeline.batch import Batch, to_device
+from x2kit.data.pipeline.packing import Packed, pack, pinned, unpack
 
 END_SECONDS = 5.0
 """Time for the thread to end with the loader; a loader that waits for another rank's workers ends with the process."""
@@ -48,9 +48,10 @@ def feed(batches: Generator[Batch], device: torch.device) -> Generator[Fed]:
 
 
 class _Sent(NamedTuple):
-    """A batch whose copy is complete when the event has happened."""
+    """A batch in pinned memory, and its copy on the device, which is complete when the event has happened."""
 
-    fed: Fed
+    host: Packed
+    on_device: Packed
     copied: torch.cuda.Event
 
 
@@ -64,20 +65,16 @@ class _SideStream:
     def send(self, batch: Batch) -> _Sent:
         """Start the copy of a batch; called in the thread, whose current device is another one at first."""
         with torch.cuda.stream(self._stream):
-            pinned = map_tensors(batch, Tensor.pin_memory)
-            return _Sent(Fed(pinned, to_device(pinned, self._device)), self._stream.record_event())
+            packed = pack(batch, pinned)
+            on_device = packed._replace(buffer=packed.buffer.to(self._device, non_blocking=True))
+            return _Sent(packed, on_device, self._stream.record_event())
 
     def receive(self, sent: _Sent) -> Fed:
         """Let the stream of the step wait for the copy, and keep its memory until the step has used it."""
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(sent.copied)
-
-        def used(tensor: Tensor) -> Tensor:
-            tensor.record_stream(stream)
-            return tensor
-
-        map_tensors(sent.fed.on_device, used)
-        return sent.fed
+        sent.on_device.buffer.record_stream(stream)
+        return Fed(unpack(sent.host), unpack(sent.on_device))
 
 
 class Ahead(Generic[T]):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from x2kit.data.pipeline.threads import in_threads
+from x2kit.data.media.threads import in_threads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

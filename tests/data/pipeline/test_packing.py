@@ -1,0 +1,61 @@
+"""A packed batch is the batch, in one buffer."""
+
+from __future__ import annotations
+
+import pickle
+
+import torch
+from torch import Tensor
+
+from tests.data.pipeline.test_loader import everything
+from tests.data.stubs import WordTokenizer
+from x2kit.data.pipeline.batch import Batch
+from x2kit.data.pipeline.loader import StepBatches
+from x2kit.data.pipeline.packing import ALIGNMENT, pack, shared, unpack
+from x2kit.plugin import ImageSpec
+
+
+def batch() -> Batch:
+    return StepBatches(everything(), WordTokenizer(), ImageSpec(size=16), 0, 2).batch(0)
+
+
+def tensors_of(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+    return [tensor for each in inner for tensor in tensors_of(each)]
+
+
+def test_every_tensor_has_its_values_and_dtype_again() -> None:
+    given = batch()
+    found = unpack(pack(given, shared))
+    assert found._replace(images=None, streams={}) == given._replace(images=None, streams={})
+    assert {name: type(rows) for name, rows in found.streams.items()} == {
+        name: type(rows) for name, rows in given.streams.items()
+    }
+    pairs = list(zip(tensors_of(found), tensors_of(given), strict=True))
+    assert len(pairs) > 10
+    assert {tensor.dtype for _, tensor in pairs} >= {torch.uint8, torch.int64, torch.bool}
+    for one, other in pairs:
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_all_tensors_lie_in_one_buffer_of_shared_memory() -> None:
+    packed = pack(batch(), shared)
+    assert packed.buffer.is_shared()
+    for tensor in tensors_of(unpack(packed)):
+        assert tensor.untyped_storage().data_ptr() == packed.buffer.data_ptr()
+        assert (tensor.data_ptr() - packed.buffer.data_ptr()) % ALIGNMENT == 0
+        assert tensor.is_contiguous()
+
+
+def test_the_layout_has_no_tensor_and_can_be_sent() -> None:
+    packed = pack(batch(), lambda size: torch.zeros(size, dtype=torch.uint8))
+    assert tensors_of(packed.layout) == []
+    assert pickle.loads(pickle.dumps(packed.layout)) == packed.layout
+
+
+def test_a_batch_without_tensors_stays_as_it_is() -> None:
+    given = Batch(3, None, {}, {}, [])
+    assert unpack(pack(given, shared)) == given
