@@ -68,6 +68,10 @@ The official code is not part of this repository, and the plain step stands in f
 a review (issue 12 of the project, item 36) measured: the step 1.5 times as fast with distinct images (1 and 2
 threads, equal losses), re-ranking 5.1 times, data 1.6 times with tokenising, masking and collation. These three are
 quoted, not measured by `make bench`.
+
+A GPU has a section of its own, `Gpu`, written by `make gpu` in one command: MFU, images a second, memory, a trace, the
+plain formulation on the same card, all devices of the machine. As long as it is missing, no figure on this page was
+measured on a GPU.
 """
 
 

@@ -6,7 +6,7 @@ before the first and after the last timed step alone. No files are written, but 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,27 +213,27 @@ class _Bench:
     def measure(self, phase: Phase) -> PhaseResult:
         """Time the steps, then count the operations of two more; collective."""
         restart_peak_memory(self._device)
-        source = self._stepper.batches.iterate(self._stepper.done)
+        source = _batches(self._stepper)
         samples, tokens = 0, torch.zeros(2, dtype=torch.int64)
         with measured_ranges(self._stepper, self._timeline):
             for _ in range(WARM_UP):
-                self._step(next(source))
+                self._step(next(source)[1])
             self._processes.wait()
             start = now(self._device)
             self._timeline.start()
             for _ in range(self._steps):
                 with self._timeline.part("data"):
-                    batch = next(source)
+                    batch, on_device = next(source)
                 samples += sum(map(len, batch.records.values()))
                 tokens += _count_tokens(batch)
-                self._step(batch)
+                self._step(on_device)
             seconds = now(self._device) - start
             spent = self._timeline.seconds()
         memory = peak_memory(self._device)
         with count_operations() as counter:
-            self._step(next(source))
+            self._step(next(source)[1])
         executed = counter.get_total_flops()
-        useful = self._count_useful(next(source))
+        useful = self._count_useful(next(source)[1])
         source.close()
         return self._of_all_ranks(phase, seconds, samples, tokens, spent, (executed, useful), memory)
 
@@ -271,17 +271,17 @@ class _Bench:
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self._device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
-        source = self._stepper.batches.iterate(self._stepper.done)
+        source = _batches(self._stepper)
         with measured_ranges(self._stepper, self._timeline):
             for _ in range(WARM_UP):
-                self._step(next(source))
+                self._step(next(source)[1])
             self._processes.wait()
             with torch.profiler.profile(activities=activities) as profile:
                 for _ in range(TRACED):
                     with torch.profiler.record_function(PREFIX + "step"):
                         with self._timeline.part("data"):
-                            batch = next(source)
-                        self._step(batch)
+                            _, on_device = next(source)
+                        self._step(on_device)
                 now(self._device)
         source.close()
         try:
@@ -313,6 +313,12 @@ class _Bench:
             replaced(torch.autograd, "backward", lambda *_, **__: None),
         ):
             stepper.differentiate(batch)
+
+
+def _batches(stepper: Stepper) -> Generator[tuple[Batch, Batch]]:
+    """Yield the batches from `stepper.done` on as training takes them: on the host, and for the step."""
+    for batch in stepper.batches.iterate(stepper.done):
+        yield batch, batch
 
 
 def _count_tokens(batch: Batch) -> torch.Tensor:
