@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from x2kit.errors import X2KitError
+from x2kit.model import device as device_module
 from x2kit.model.device import (
     autocast,
+    bf16_gain,
     choose_device,
     choose_precision,
     use_deterministic_algorithms,
@@ -62,15 +64,27 @@ def test_auto_avoids_emulated_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("auto", cuda) == "bf16"
 
 
-@pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_bf16_only_on_a_cpu_with_bf16_instructions(
-    monkeypatch: pytest.MonkeyPatch, instructions: bool, precision: str
+@pytest.mark.parametrize(
+    ("instructions", "gain", "precision"), [(True, 1.5, "bf16"), (True, 0.9, "fp32"), (False, 1.5, "fp32")]
+)
+def test_auto_is_bf16_on_a_cpu_with_instructions_that_make_it_faster(
+    monkeypatch: pytest.MonkeyPatch, instructions: bool, gain: float, precision: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(device_module, "bf16_gain", lambda: gain)
     assert choose_precision("auto", CPU) == precision
     assert choose_precision("bf16", CPU) == "bf16"
     assert choose_precision("fp32", CPU) == "fp32"
+
+
+def test_the_gain_of_bf16_is_measured_once_and_draws_no_number_of_the_run() -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    gain = bf16_gain()
+    assert gain > 0
+    assert bf16_gain() == gain
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_tf32_is_of_cuda_devices_and_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:

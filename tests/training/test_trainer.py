@@ -17,7 +17,7 @@ import torch
 from x2kit.distributed.processes import Processes
 from x2kit.errors import X2KitError
 from x2kit.io.run_directory import read_metrics
-from x2kit.model import X2VLM, load
+from x2kit.model import X2VLM, device, load
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import stepper, train
 from x2kit.training import trainer as loop
@@ -158,6 +158,17 @@ def test_equal_runs_have_equal_weights(written: Written, tmp_path: Path, precisi
     resolved = written(precision=precision)
     assert run(resolved, tmp_path / "one") == run(resolved, tmp_path / "two")
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+
+
+def test_precision_auto_is_chosen_once_and_recorded(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run reads the recipe of the run, so that another measurement cannot change its precision."""
+    monkeypatch.setattr(device, "has_bf16", lambda _: True)
+    monkeypatch.setattr(device, "bf16_gain", iter([1.5, 0.5]).__next__)
+    run(written(precision="auto", steps=1), tmp_path / "run")
+    assert "precision: bf16" in (tmp_path / "run/recipe.yaml").read_text()
+    assert json.loads((tmp_path / "run/versions.json").read_text())["precision"] == "bf16"
 
 
 def test_every_operation_has_a_deterministic_algorithm(

@@ -30,7 +30,8 @@ class TrainingConfig(BaseModel):
         "fp32",
         description="tf32: float32 whose matrix products on CUDA devices since Ampere keep 10 bits of mantissa, fp32 "
         "elsewhere; bf16: matrix products under autocast; fp16: the same with dynamic loss scaling, for CUDA devices "
-        "without bf16; auto: bf16 if the device is faster with it",
+        "without bf16; auto: bf16 where it is native and, on a CPU, measured to be faster at the start of the run, "
+        "which records it",
     )
     activation_checkpointing: Annotated[bool | tuple[Literal["vision", "text", "fusion"], ...], HARMLESS] = (
         Field(

@@ -70,6 +70,20 @@ class Recipe(Protocol):
     def to_yaml(self) -> str: ...
 
 
+def with_one_precision(recipe: Recipe, processes: Processes) -> Recipe:
+    """Replace precision "auto" by the choice of rank 0; the run records it, so that every rank and resume has the same.
+
+    Raises: X2KitError for an unavailable device.
+    """
+    config = recipe.training
+    if config.precision != "auto":
+        return recipe
+    own = choose_precision("auto", choose_device(config.device)) if processes.is_rank_zero else None
+    training = config.model_copy(update={"precision": processes.from_rank_zero(own)})
+    fixed: Recipe = recipe.model_copy(update={"training": training})  # type: ignore[attr-defined]
+    return fixed
+
+
 class Parts(NamedTuple):
     """Objects that a stepper works on; `distributed` is None in a run of one rank, `source` without `init_from`.
 

@@ -26,7 +26,7 @@ from x2kit.errors import X2KitError
 from x2kit.io.atomic import atomic_folder
 from x2kit.io.run_directory import INITIALISATION, SELECTION, WEIGHTS, run_lock
 from x2kit.model import X2VLM, save_weights
-from x2kit.model.device import choose_precision, describe_device
+from x2kit.model.device import choose_precision, describe_device, has_bf16
 from x2kit.model.lora import merge_lora
 from x2kit.model.saved_recipe import plugins_of
 from x2kit.plugin.loading.manager import Plugins
@@ -57,7 +57,14 @@ from x2kit.training.nonfinite.guard import nonfinite_names
 from x2kit.training.nonfinite.saved_step import SavedStep, save_and_describe
 from x2kit.training.parallel.distribute import gathered
 from x2kit.training.step.metrics import region_images
-from x2kit.training.stepper import Parts, Recipe, Stepper, assemble, build_empty
+from x2kit.training.stepper import (
+    Parts,
+    Recipe,
+    Stepper,
+    assemble,
+    build_empty,
+    with_one_precision,
+)
 from x2kit.training.validation import (
     Selection,
     Validator,
@@ -114,9 +121,10 @@ def _train(
     validator: Validator | None,
     warning: str | None = None,
 ) -> Path:
+    if recipe.training.threads is not None:
+        torch.set_num_threads(recipe.training.threads)
+    recipe = with_one_precision(recipe, processes)
     config = recipe.training
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     state: dict[str, Any] = {}
     messages = [] if warning is None else [warning]
     if resumed is not None:
@@ -204,7 +212,7 @@ def _build_trainer(
 def _device_messages(config: TrainingConfig, device: torch.device) -> Iterator[str]:
     precision = choose_precision(config.precision, device)
     yield f"device: {describe_device(device, precision)}"
-    if precision != choose_precision("auto", device) and precision == "bf16":
+    if precision == "bf16" and not has_bf16(device):
         yield (
             "training.precision bf16: this device has no bf16 instructions and is many times slower than with fp32; "
             "auto chooses the faster one"
