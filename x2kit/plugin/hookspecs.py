@@ -52,7 +52,7 @@ def x2kit_step_done(run: RunFacts, step: int, values: Mapping[str, float] | None
 
 @hookspec
 def x2kit_checkpoint_saved(run: RunFacts, step: int, checkpoint: Path) -> None:
-    """Called when a checkpoint is complete on disk; with `training.async_saving`, the default on a GPU, after a later step.
+    """Called when a checkpoint is complete on disk; with `training.async_saving`, as on a GPU, after a later step.
 
     Args:
         run: as in `x2kit_run_started`.
