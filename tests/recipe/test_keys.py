@@ -77,6 +77,7 @@ def test_the_schema_locates_components() -> None:
         "model.fusion",
         "data.streams.task",
         "data.streams.source",
+        "training.optimizer",
         "evaluation.source",
         "evaluation.tasks",
         "evaluation.select_source",
