@@ -20,9 +20,10 @@ from x2kit.io.run_directory import read_metrics
 from x2kit.model import X2VLM, device, load
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import stepper, train
-from x2kit.training import trainer as loop
 from x2kit.training.checkpoint.checkpoints import checkpoints
+from x2kit.training.logging import progress
 from x2kit.training.logging.progress import StepProgress
+from x2kit.training.logging.run_record import recorded_facts
 from x2kit.training.trainer import Trainer, stop_requests
 
 from .conftest import Written
@@ -357,7 +358,7 @@ def test_only_rank_0_computes_fingerprints() -> None:
     model = SimpleNamespace(vision=unpublished, text=unpublished, fusion=unpublished)
     recipe = SimpleNamespace(training=SimpleNamespace(seed=0), model=model)
     plugins = SimpleNamespace(states=[])
-    facts: Any = loop._facts
+    facts: Any = recorded_facts
     assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"images": "a1"}
 
 
@@ -381,7 +382,7 @@ def test_model_that_fails_on_meta_tensors_is_trained(
     def fail(*arguments: Any) -> list[int]:
         raise NotImplementedError("no meta kernel")
 
-    monkeypatch.setattr(loop, "phase_costs", fail)
+    monkeypatch.setattr(progress, "phase_costs", fail)
     run(written({"images": {"losses": {"itm": {"start": 0.5}}}}), tmp_path / "run")
     assert "NotImplementedError: no meta kernel" in capsys.readouterr().out
 
