@@ -56,6 +56,8 @@ How much is gained depends on what the rows of a batch share:
   image once for all its texts, the plain way once for each caption and once for the regions.
 - Step, distinct images: every caption has an image of its own and regions are of others, as of two sources. Both
   ways encode each once; keys and values of its patches, padding, the second text pass and fused attention remain.
+- Step, spread: lengths of real captions and names of regions. The plain way pads to 40 tokens, x2kit computes none of
+  the padding; the second pair of figures compares it with its own step padded to the longest text of a stream.
 - Retrieval: candidates of images and texts that are encoded already. A pair is scored once for both directions.
 - Encoding: image files and captions to vectors. Threads decode while the model computes, which helps as far as there
   are cores; equal captions are encoded once, and a batch holds captions of similar length.
