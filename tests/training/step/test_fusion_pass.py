@@ -115,18 +115,21 @@ def test_packed_rows_equal_padded_ones(
                 assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_a_pass_without_rows_calls_the_encoder_all_the_same(model: X2VLM) -> None:
-    """A rank without rows of regions takes part in the gradients."""
+@pytest.mark.parametrize("rows", [0, 3])
+def test_ranks_without_rows_call_the_encoder_as_often_as_others(model: X2VLM, rows: int) -> None:
     features = model.encode_images(torch.rand(2, 3, 16, 16))
     step = FusionPass()
-    none = torch.zeros(0, dtype=torch.int64)
-    step.add(
-        ("regions", "itm"),
-        torch.zeros(0, 8, model.text.width),
-        torch.zeros(0, 8, dtype=torch.bool),
-        Context(features.patches, none, None, torch.zeros(0, 1, features.patches.shape[2])),
-        summary=True,
-    )
-    fused = step.run(model, features)["regions", "itm"]
-    assert fused.shape == (0, 8, model.fusion.width)
-    assert fused.requires_grad
+    calls: list[object] = []
+    model.fusion.register_forward_pre_hook(lambda module, given: calls.append(given))
+    for stream, count in (("images", rows), ("regions", 0)):
+        step.add(
+            (stream, "itm"),
+            torch.rand(count, 8, model.text.width),
+            torch.arange(8).expand(count, -1) < 5,
+            Context(features.patches, torch.zeros(count).long(), None, torch.rand(count, 1, 8)),
+            summary=True,
+        )
+    fused = step.run(model, features)
+    assert [*map(len, fused.values())] == [rows, 0]
+    assert all(part.shape[1:] == (8, model.fusion.width) and part.requires_grad for part in fused.values())
+    assert len(calls) == 1

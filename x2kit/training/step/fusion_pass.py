@@ -83,24 +83,23 @@ class FusionPass:
     def run(self, model: X2VLM, features: VisionFeatures | None) -> dict[Key, Tensor]:
         """Fuse all added rows. Returns: [R, L, D] for each key; padding holds any finite value."""
         pieces = self._pieces
-        packed: dict[tuple[object, ...], list[_Piece]] = {}
-        bucketed: dict[tuple[object, ...], list[_Piece]] = {}
+        packs = model.fusion.packs
+        groups: dict[tuple[object, ...], list[_Piece]] = {}
         for piece in pieces:
-            if model.fusion.packs and _packable(piece):
-                # A last layer is computed for all tokens of a call or for the first one of each text.
-                packed.setdefault((piece.mask.ndim, piece.summary, *_kind(piece)), []).append(piece)
-            else:
-                # Masks per token are not padded further: a token that sees nothing has no finite result.
-                width = piece.text.shape[1] if piece.mask.ndim == 3 else None
-                bucketed.setdefault((width, *_kind(piece)), []).append(piece)
+            # Masks per token are not padded further: a token that sees nothing has no finite result.
+            width = piece.text.shape[1] if piece.mask.ndim == 3 else None
+            # A last layer is computed for all tokens of a packed call or for the first one of each text.
+            groups.setdefault((width, packs and piece.summary, *_kind(piece)), []).append(piece)
         patches = None
         if features is not None and any(_of_images(piece) for piece in pieces):
             patches = model.prepare_patches(features)
         fused: dict[Key, Tensor] = {}
-        for of_call in packed.values():
-            fused |= _fuse_packed(model, of_call, patches)
-        for of_call in bucketed.values():
-            fused |= _fuse_buckets(model, of_call, patches, self._equal_calls)
+        for of_call in groups.values():
+            if packs and _packable(of_call):
+                fused |= _fuse_packed(model, of_call, patches)
+            else:
+                # One call too where nothing is to be packed: ranks may differ in this.
+                fused |= _fuse_buckets(model, of_call, patches, self._equal_calls, whole=packs)
         return fused
 
 
@@ -108,10 +107,10 @@ def _lengths(piece: _Piece) -> Ints:
     return row_lengths(piece.mask, piece.lengths)
 
 
-def _packable(piece: _Piece) -> bool:
+def _packable(pieces: list[_Piece]) -> bool:
     """Whether rows of several texts can save anything: there are texts, shorter than padded or of known images."""
-    rows, width = piece.mask.shape[:2]
-    return rows > 0 and (host_reads(piece.mask.device) or bool((_lengths(piece) < width).any()))
+    known = host_reads(pieces[0].mask.device)
+    return any(len(p.mask) and (known or (_lengths(p) < p.mask.shape[1]).any()) for p in pieces)
 
 
 def _fuse_packed(model: X2VLM, pieces: list[_Piece], patches: Context | None) -> dict[Key, Tensor]:
@@ -157,9 +156,9 @@ def _pack(
 
 
 def _fuse_buckets(
-    model: X2VLM, pieces: list[_Piece], patches: Context | None, equal_calls: bool
+    model: X2VLM, pieces: list[_Piece], patches: Context | None, equal_calls: bool, whole: bool
 ) -> dict[Key, Tensor]:
-    """Fuse pieces in one call per bucket of rows of similar length."""
+    """Fuse pieces in one call per bucket of rows of similar length; in one call of all rows if `whole`."""
     pieces = sorted(pieces, key=lambda piece: not piece.summary)
     sizes = [len(piece.text) for piece in pieces]
     width = max(piece.text.shape[1] for piece in pieces)
@@ -169,7 +168,7 @@ def _fuse_buckets(
     lengths = np.concatenate([*map(_lengths, pieces)])
     summaries = sum(len(piece.text) for piece in pieces if piece.summary)
     buckets = bucket_rows(lengths, width, text.device, equal_calls)
-    if not len(lengths) or (len(buckets) == 1 and buckets[0][0] == width):
+    if whole or not len(lengths) or (len(buckets) == 1 and buckets[0][0] == width):
         fused = model.fuse(text, mask, context, summary_rows=summaries)
     else:
         parts = []
