@@ -25,6 +25,7 @@ NAMES = (
     "encoding",
     "captions",
     "data",
+    "feeding",
     "million",
     "worker_memory",
     "start",
