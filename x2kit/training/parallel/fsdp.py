@@ -65,14 +65,15 @@ def shard(root: nn.Module, model: X2VLM, mesh: DeviceMesh, device: torch.device,
     if half:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     whole = set(replicated(model))
-    for unit in units_of(model):
-        if whole.issuperset(unit.parameters()):
-            continue
-        fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=whole)
+    units = [unit for unit in units_of(model) if not whole.issuperset(unit.parameters())]
+    inner = {module for unit in units for module in unit.modules() if module is not unit}
+    for unit in units:
+        # An inner unit is small and called several times: it stays whole from its first call to the backward pass.
+        free = unit not in inner
+        fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=whole, reshard_after_forward=free)
     table = embedding_unit(model)
-    if table is not None and not whole.issuperset(
-        table.parameters()
-    ):  # in float32: a looked-up row is no product, so autocast does not round it
+    if table is not None and not whole.issuperset(table.parameters()):
+        # In float32: a looked-up row is no product, so autocast does not round it.
         fully_shard(table, mesh=mesh, mp_policy=plain, ignored_params=whole)
     fully_shard(root, mesh=mesh, mp_policy=plain, ignored_params=whole)
     root.to(device)
