@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, distributed
+from torch import Tensor
 
-from tests.objectives.processes import in_processes
-from tests.training.miniature import read_miniature, write_miniature
+from tests.training.miniature import write_miniature
+from tests.training.torchrun import torchrun
 from x2kit.distributed.processes import Processes
 from x2kit.training.step import rank_exchange
 from x2kit.training.step.rank_exchange import Draws, Found, RankExchange, capacity
-from x2kit.training.stepper import Stepper, assemble
 
 
 class Ranks(NamedTuple):
@@ -106,20 +106,11 @@ def test_capacity_follows_the_mean_number_of_rows_between_two_ranks() -> None:
     assert capacity([30, 20], [3, 2]) == 3
 
 
-def dropped(file: Path) -> tuple[float, dict[str, float]]:
-    """Make a step with tables of one row; return the loss and the shares that are logged."""
-    rank_exchange.HEADROOM, rank_exchange.SPARE = 0, 1
-    messages = distributed.new_group(backend="gloo")
-    processes = Processes(distributed.get_rank(), distributed.get_world_size(), 0, messages)
-    recipe = read_miniature(file).recipe
-    stepper = Stepper(recipe, assemble(recipe, lambda message: None, processes)[0], 0)
-    values = stepper.step(next(stepper.batches.iterate(0)))
-    return float(values["loss"]), stepper.metrics.read(processes)
-
-
 def test_negatives_above_the_capacity_do_not_count_and_are_logged(tmp_path: Path) -> None:
     file = write_miniature("pretrain/x2vlm-base-4m", tmp_path, rows=12, steps=10)
-    for loss, shares in in_processes(2, tmp_path, dropped, file):
-        assert math.isfinite(loss)
-        assert 0 < shares["images.negatives_dropped"] < 1
-        assert 0 < shares["regions.negatives_dropped"] < 1
+    done = torchrun(2, file, tmp_path / "found.json", module="tests.training.step.dropped_negatives")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert math.isfinite(found["loss"])
+    assert 0 < found["images.negatives_dropped"] < 1
+    assert 0 < found["regions.negatives_dropped"] < 1
