@@ -6,7 +6,7 @@ before the first and after the last timed step alone. No files are written, but 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,7 +213,7 @@ class _Bench:
     def measure(self, phase: Phase) -> PhaseResult:
         """Time the steps, then count the operations of two more; collective."""
         restart_peak_memory(self._device)
-        source = _batches(self._stepper)
+        source = self._stepper.feed()
         samples, tokens = 0, torch.zeros(2, dtype=torch.int64)
         with measured_ranges(self._stepper, self._timeline):
             for _ in range(WARM_UP):
@@ -271,7 +271,7 @@ class _Bench:
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self._device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
-        source = _batches(self._stepper)
+        source = self._stepper.feed()
         with measured_ranges(self._stepper, self._timeline):
             for _ in range(WARM_UP):
                 self._step(next(source)[1])
@@ -313,12 +313,6 @@ class _Bench:
             replaced(torch.autograd, "backward", lambda *_, **__: None),
         ):
             stepper.differentiate(batch)
-
-
-def _batches(stepper: Stepper) -> Generator[tuple[Batch, Batch]]:
-    """Yield the batches from `stepper.done` on as training takes them: on the host, and for the step."""
-    for batch in stepper.batches.iterate(stepper.done):
-        yield batch, batch
 
 
 def _count_tokens(batch: Batch) -> torch.Tensor:

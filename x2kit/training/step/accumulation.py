@@ -201,8 +201,11 @@ class _Step:
     def _cut(self, count: int) -> list[slice]:
         """Cut rows into parts: exactly `parts` if every rank must call the model equally often."""
         cut = slices(count, self.parts)
-        equal = self.exchange is not None and self.exchange.equal_calls
-        return cut + [slice(count, count)] * (self.parts - len(cut)) if equal else cut
+        return cut + [slice(count, count)] * (self.parts - len(cut)) if self._equal_calls else cut
+
+    @property
+    def _equal_calls(self) -> bool:
+        return self.exchange is not None and self.exchange.equal_calls
 
     def _plan(
         self, name: str, texts: StreamTexts, image: ImageContext | None, features: VisionFeatures | None
@@ -244,7 +247,7 @@ class _Step:
         for key, texts in pieces.items():
             for part, rows in zip(parts, self._cut(len(texts.ids)) or NO_ROWS, strict=False):
                 part[key] = texts.select(rows)
-        return [partial(encode_pieces, self.model, part, self.exchange is not None) for part in parts if part]
+        return [partial(encode_pieces, self.model, part, self._equal_calls) for part in parts if part]
 
     def _image_chunks(self, features: VisionFeatures | None) -> list[Callable[[], Outputs]]:
         def pool(name: str, rows: PairedRows) -> Outputs:
@@ -312,7 +315,7 @@ class _Step:
         plans, features = images_of_parts(plans, rows, features)
 
         def compute(model: X2VLM) -> Losses:
-            fusion = FusionPass(equal_calls=self.exchange is not None)
+            fusion = FusionPass(self._equal_calls)
             of_part: Losses = {}
             for name, part in rows.items():
                 add_rows(fusion, name, plans[name], features, part)

@@ -66,7 +66,8 @@ def step_losses(
     Returns: scalars, by stream and loss or objective, unweighted.
     """
     features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
-    encoded = text_pass(model, batch.streams, needs_masked(batch.streams, active), exchange is not None)
+    equal = exchange is not None and exchange.equal_calls
+    encoded = text_pass(model, batch.streams, needs_masked(batch.streams, active), equal)
     plans: dict[str, StreamPlan] = {}
     for name, rows in batch.streams.items():
         image = image_context(model, name, rows, features)
@@ -78,7 +79,7 @@ def step_losses(
         losses[name] |= objective_losses(model, plan, features, (objectives or {}).get(name, {}), exchange)
     if exchange is not None:
         plans, features = exchange_negatives(exchange, plans, features, metrics)
-    fusion = FusionPass(equal_calls=exchange is not None)
+    fusion = FusionPass(equal)
     for name, plan in plans.items():
         add_rows(fusion, name, plan, features)
     fused = fusion.run(model, features)
