@@ -111,6 +111,7 @@ def test_an_invalid_recipe_fails_both(case: str, write: Write, good: str) -> Non
 def test_an_overlay_needs_no_key_and_may_remove_entries() -> None:
     text = "data: {streams: {regions: null, images: {batch_size: 8, losses: {mlm: null}}}}\n"
     assert _faults(text, overlay=True) == []
+    assert _faults("data: {streams: null}\n", overlay=True) == []
     assert _faults(text)
     assert _faults("data: {streams: {images: {batch_sizes: 8}}}\n", overlay=True)
 

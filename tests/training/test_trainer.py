@@ -21,6 +21,7 @@ from x2kit.model import X2VLM, device, load
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import stepper, train
 from x2kit.training.checkpoint.checkpoints import checkpoints
+from x2kit.training.checkpoint.resume import data_facts
 from x2kit.training.logging import progress
 from x2kit.training.logging.progress import StepProgress
 from x2kit.training.logging.run_record import recorded_facts
@@ -359,7 +360,9 @@ def test_only_rank_0_computes_fingerprints() -> None:
     recipe = SimpleNamespace(training=SimpleNamespace(seed=0), model=model)
     plugins = SimpleNamespace(states=[])
     facts: Any = recorded_facts
-    assert facts(recipe, plugins, Unread(), SecondOfTwo(rank=1, count=2))["data"] == {"images": "a1"}
+    found: Any = data_facts
+    data = found(Unread(), SecondOfTwo(rank=1, count=2), None)
+    assert facts(recipe, plugins, data)["data"] == {"images": "a1"}
 
 
 def test_later_losses_are_announced_and_counted_in_the_time_left(

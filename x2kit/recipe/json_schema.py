@@ -157,13 +157,14 @@ def _optional(defs: dict[str, Schema]) -> dict[str, Schema]:
 
 
 def _removable(value: Schema) -> Schema:
-    """Allow null for each entry of a mapping, which may itself be null."""
+    """Allow null for a mapping, and for each of its entries."""
     if "anyOf" in value:
         return {**value, "anyOf": [_removable(arm) for arm in value["anyOf"]]}
     entries = value.get("additionalProperties")
     if not isinstance(entries, dict) or "$ref" not in entries:
         return value
-    return {**value, "additionalProperties": {"anyOf": [entries, {"type": "null"}]}}
+    mapping = {**value, "additionalProperties": {"anyOf": [entries, {"type": "null"}]}}
+    return {"description": value.get("description", ""), "anyOf": [mapping, {"type": "null"}]}
 
 
 def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

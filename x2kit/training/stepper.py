@@ -254,7 +254,7 @@ class Stepper:
                 self.weight,
                 forward_context=lambda: autocast(self.device, self.precision),
                 metrics=self.metrics,
-                backward=self._backward,
+                backward=self.backward,
                 exchange=exchange,
                 objectives=objectives,
                 tasks=self.tasks,
@@ -275,10 +275,11 @@ class Stepper:
                 tasks=self.tasks,
             )
         total = self.total(losses)
-        self._backward(total)
+        self.backward(total)
         return losses, total
 
-    def _backward(self, total: Tensor) -> None:
+    def backward(self, total: Tensor) -> None:
+        """Backpropagate the total of a step, scaled in fp16. Raises X2KitError if no trained parameter is reached."""
         if not total.requires_grad:
             raise X2KitError(
                 f"step {self.done}: no loss that is on depends on a trained parameter; see training.trainable"

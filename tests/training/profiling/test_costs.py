@@ -46,10 +46,14 @@ def _real(value: Any) -> Any:
     )
 
 
-def test_operations_equal_those_of_a_real_step(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts are as long as they may be, and hard negatives are unknown to the host, as on an accelerator."""
+def _as_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are as long as they may be, and hard negatives are unknown to the host."""
     for module in (packing, fusion_pass):
         monkeypatch.setattr(module, "host_reads", lambda device: False)
+
+
+def test_operations_equal_those_of_a_real_step(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    _as_on_an_accelerator(monkeypatch)
     recipe = written().recipe
     active = {name: losses_on(stream) for name, stream in recipe.data.streams.items()}
     image = recipe.model.vision.describe().image
@@ -79,8 +83,11 @@ def test_operations_equal_those_of_a_real_step(written: Written, monkeypatch: py
     ],
     ids=str,
 )
-def test_frozen_parts_cost_no_backward_pass(written: Written, tmp_path: Path, parts: dict[str, Any]) -> None:
+def test_frozen_parts_cost_no_backward_pass(
+    written: Written, tmp_path: Path, parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against the gradients of a real step; heads and temperature are trained."""
+    _as_on_an_accelerator(monkeypatch)
     if "lora" in str(parts):
         pytest.importorskip("peft")
     recipe = read_recipe([parts_recipe(tmp_path, trainable=parts)]).recipe
