@@ -39,6 +39,7 @@ def tiny(folder: Path) -> str:
     return "tiny.yaml"
 
 
+@pytest.mark.slow
 def test_two_ranks_share_a_batch_and_each_writes_its_trace(x2kit: Run, tiny: str, folder: Path) -> None:
     done = x2kit("bench", tiny, "--steps", "1", "--ranks", "2", "--trace", "traces", "--json")
     assert done.status == 0

@@ -70,6 +70,7 @@ def assert_same_run(run: Path, expected: Path) -> None:
     assert_close(load_file(run / WEIGHTS), load_file(expected / WEIGHTS), rtol=0, atol=CLOSE)
 
 
+@pytest.mark.slow
 def test_one_process_exports_and_resumes_from_shards_of_two_ranks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def test_any_number_of_ranks_and_workers_has_the_losses_of_one(
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
 
 
+@pytest.mark.slow
 def test_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
     file = recipe(tmp_path)
     expected = alone(file, tmp_path / "one")
@@ -133,6 +134,7 @@ def test_shards_in_bf16_have_the_losses_of_whole_copies_in_bf16(tmp_path: Path) 
         assert shards["loss"] == pytest.approx(copies["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_ranks_may_use_other_parameters_than_each_other_and_than_before(tmp_path: Path) -> None:
     done = torchrun(2, module="tests.training.parallel.unlike_ranks")
     assert done.returncode == 0, done.stderr

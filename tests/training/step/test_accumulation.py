@@ -287,6 +287,7 @@ def test_description_names_modules_with_batch_statistics(model: X2VLM) -> None:
     assert message.endswith("vision.norm.norm")
 
 
+@pytest.mark.slow
 def test_two_ranks_with_parts_have_the_gradients_of_one_rank(tmp_path: Path) -> None:
     require_gradients_of_one(tmp_path, 2, 2)
 

@@ -106,6 +106,7 @@ def test_capacity_follows_the_mean_number_of_rows_between_two_ranks() -> None:
     assert capacity([30, 20], [3, 2]) == 3
 
 
+@pytest.mark.slow
 def test_negatives_above_the_capacity_do_not_count_and_are_logged(tmp_path: Path) -> None:
     file = write_miniature("pretrain/x2vlm-base-4m", tmp_path, rows=12, steps=10)
     done = torchrun(2, file, tmp_path / "found.json", module="tests.training.step.dropped_negatives")
