@@ -18,6 +18,7 @@ from x2kit.training.profiling.scaling import (
     read_hardware,
     shipped_hardware,
 )
+from x2kit.training.step import rank_exchange
 
 INSIDE, BETWEEN = Link(bytes_per_second=100e9, seconds=0), Link(bytes_per_second=10e9, seconds=0)
 HARDWARE = Hardware(
@@ -149,3 +150,8 @@ def test_faults_of_a_file_are_named_by_key(tmp_path: Path) -> None:
     assert "  speed: Extra inputs are not permitted" in lines
     with pytest.raises(X2KitError, match=r"--hardware h300: neither a shipped cluster \(h100, a100\)"):
         read_hardware("h300")
+
+
+@pytest.mark.parametrize(("own", "ranks"), [(128, 2), (128, 8), (128, 64), (7, 512), (1, 4)])
+def test_rows_of_negatives_are_those_that_the_step_sends(own: int, ranks: int) -> None:
+    assert capacity(own * ranks, ranks) == rank_exchange.capacity([own] * ranks, [2 * own] * ranks)
