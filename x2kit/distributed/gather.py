@@ -28,6 +28,9 @@ from x2kit.errors import ShapeError
 
 GatherGradient = Literal["exact", "official"]
 
+ALL_GATHER = "all_gather_single" if hasattr(distributed, "all_gather_single") else "all_gather_into_tensor"
+"""Name of the function of torch.distributed; the second one is the older, which torch 2.13 warns of."""
+
 
 def gather_over_processes(
     *rows: Tensor,
@@ -91,7 +94,7 @@ class _Gather(torch.autograd.Function):
         longest = max(counts)
         padded = F.pad(packed, (0, 0, 0, longest - len(packed)))  # all_gather needs equal shapes
         received = padded.new_empty(len(counts) * longest, padded.shape[1])
-        distributed.all_gather_into_tensor(received, padded, group=group)
+        getattr(distributed, ALL_GATHER)(received, padded, group=group)
         parts = received.view(len(counts), longest, -1).unbind()
         together = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
         return tuple(unpack(together, rows))
@@ -124,6 +127,6 @@ def _summed(gradients: Sequence[Tensor], group: distributed.ProcessGroup | None)
 def _row_counts(rows: Tensor, group: distributed.ProcessGroup | None) -> list[int]:
     own = torch.tensor([len(rows)], device=rows.device)
     counts = own.new_empty(distributed.get_world_size(group))
-    distributed.all_gather_into_tensor(counts, own, group=group)
+    getattr(distributed, ALL_GATHER)(counts, own, group=group)
     found: list[int] = counts.tolist()
     return found

@@ -13,12 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.parallel import DistributedDataParallel
+
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
+"""The option of DDP; the second name is the older, which torch 2.13 warns of."""
 
 
 class Copies:
@@ -29,7 +37,9 @@ class Copies:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        self._wrapped = DistributedDataParallel(
+            module, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
+        )
         self.learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
         """Parameters with gradients."""
         self._nodes = [_accumulation(parameter) for parameter in self.learned]

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.profiler import record_function
 
+from x2kit.distributed.gather import ALL_GATHER
 from x2kit.training.stepper import Stepper
 
 PARTS = (
@@ -64,7 +65,7 @@ FUNCTIONS = {
     "torch.distributed": dict.fromkeys(
         (
             "all_gather",
-            "all_gather_into_tensor",
+            ALL_GATHER,
             "all_gather_object",
             "all_reduce",
             "all_to_all",
