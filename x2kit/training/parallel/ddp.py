@@ -37,9 +37,8 @@ class Copies:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._wrapped = DistributedDataParallel(
-            module, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
-        )
+        options: dict[str, Any] = {"gradient_as_bucket_view": True, _SYNC_BUFFERS: False}
+        self._wrapped = DistributedDataParallel(module, **options)
         self.learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
         """Parameters with gradients."""
         self._nodes = [_accumulation(parameter) for parameter in self.learned]
