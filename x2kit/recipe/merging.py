@@ -128,7 +128,7 @@ def with_default_classes(node: Node, shape: Shape = ROOT) -> Node:
 
 
 def _merged(old: Node, new: Node, shape: Shape, path: tuple[str, ...], faults: list[Fault]) -> Node:
-    if new.value is None and isinstance(shape, Entries):
+    if new.value is None and isinstance(shape, Entries) and not shape.nullable:
         return Node({}, new.place)  # null removes an entry, and for the mapping all of them
     if not isinstance(new.value, dict):
         return new

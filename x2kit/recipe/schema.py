@@ -58,9 +58,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Entries:
-    """A mapping with free names whose values share one shape: streams, tasks, losses."""
+    """A mapping with free names whose values share one shape: streams, tasks, losses; `nullable` if it may be null."""
 
     of: Shape
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def shape_of(annotation: Any) -> Shape:
     if isinstance(inner, type) and issubclass(inner, BaseModel):
         return Section(inner)
     if get_origin(inner) is dict:
-        return Entries(shape_of(get_args(inner)[1]))
+        return Entries(shape_of(get_args(inner)[1]), type(None) in get_args(annotation))
     return Leaf(annotation)
 
 
