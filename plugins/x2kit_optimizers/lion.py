@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,19 +35,19 @@ class Lion(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            _update(group, [self.state[p] for p in group["params"] if p.grad is not None])
+            _update(group, self.state)
         return loss
 
 
-def _update(group: dict[str, Any], states: list[dict[str, Tensor]]) -> None:
+def _update(group: dict[str, Any], state: Mapping[Tensor, dict[str, Tensor]]) -> None:
     parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
     if not parameters:
         return
     gradients, (beta1, beta2), lr = [p.grad for p in parameters], group["betas"], group["lr"]
-    for state, parameter in zip(states, parameters, strict=True):
-        if not state:
-            state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-    means = [state["exp_avg"] for state in states]
+    for parameter in parameters:
+        if not state[parameter]:
+            state[parameter]["exp_avg"] = torch.zeros_like(parameter)
+    means = [state[parameter]["exp_avg"] for parameter in parameters]
     updates = torch._foreach_lerp(means, gradients, 1 - beta1)
     torch._foreach_sign_(updates)
     torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])

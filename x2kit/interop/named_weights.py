@@ -74,15 +74,24 @@ def initial_weights(
 ) -> NamedWeights | None:
     """Return the weights that `model.init_from` names, fetched by rank 0 first; None without.
 
+    Arguments and errors are those of `weights_for_ranks`.
+    """
+    name = recipe.model.init_from
+    return None if name is None else weights_for_ranks(name, recipe, processes, progress)
+
+
+def weights_for_ranks(
+    name: str, recipe: Recipe, processes: Processes = ALONE, progress: Progress | None = None
+) -> NamedWeights:
+    """Return the weights of a named model that a run needs, fetched by rank 0 first.
+
     Args:
-        recipe: with its plugins, files as absolute paths.
+        name: as for `named_weights`.
+        recipe: of the run, with its plugins, files as absolute paths.
         processes: ranks of the run; all call this function.
         progress: as for `named_weights`.
     Raises: as `named_weights`, and WeightsError for a directory without weights.
     """
-    name = recipe.model.init_from
-    if name is None:
-        return None
     plugins = plugins_of(recipe.to_yaml())
     found = named_weights(name, plugins=plugins, progress=progress) if processes.is_rank_zero else None
     processes.wait()

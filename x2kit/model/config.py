@@ -10,10 +10,13 @@ from x2kit.plugin.choice import NameOrPath
 from x2kit.plugin.components import (
     FusionEncoderConfig,
     HeadConfig,
+    Kind,
     TextEncoderConfig,
     VisionEncoderConfig,
 )
 
+ENCODERS: tuple[Kind, ...] = ("vision", "text", "fusion")
+"""The keys of `model` that name an encoder."""
 HeadName = Literal["itc", "itm", "mlm", "bbox"]
 
 

@@ -12,7 +12,7 @@ from x2kit.errors import WeightsError
 from x2kit.hub.names import NamedWeights
 from x2kit.io.run_directory import RECIPE, identifying_file
 from x2kit.model.build import TOKENIZER, build_model
-from x2kit.model.config import ModelConfig
+from x2kit.model.config import ENCODERS, ModelConfig
 from x2kit.model.saving import load, read_model_config, weights_directory
 from x2kit.model.x2vlm import X2VLM
 from x2kit.plugin.encoders import Encoder
@@ -44,7 +44,6 @@ def _by_official_name(encoder: Encoder) -> dict[str, Tensor]:
 
 
 Origin = Literal["kept", "resized", "copied", "pretrained", "fresh"]
-ENCODERS = ("vision", "text", "fusion")
 VOCABULARY = "mlm_head.decoder."
 """Head tensors that depend on the vocabulary, and so on the text encoder."""
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from x2kit.model.device import copied
 from x2kit.plugin import Context
 from x2kit.plugin.toolkit.packed import GroupedTokens, ReadTokens, TokenGroup
 
@@ -29,12 +30,13 @@ CALL_TOKENS = {"cpu": 64}
 OTHER_CALL_TOKENS = 1024
 """Tokens that take as long as the fixed costs of a call by device type: weights read, their gradients added, kernels
 started. Measured on a CPU at base size; on accelerators an estimate."""
+GATHERED = 48
+"""Empty places of a group that take as long as copies of the keys and values of an image, 196 tokens."""
 
 
 def on_device(values: Ints | NDArray[np.bool_], device: torch.device) -> Tensor:
     """Copy values of the host to the device, without waiting for it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return copied(torch.from_numpy(np.ascontiguousarray(values)), device)
 
 
 def host_reads(device: torch.device) -> bool:
@@ -230,10 +232,6 @@ class PackedRows:
         index = start[:, None] + np.where(places < lengths[:, None], places, 0)
         selected = packed.index_select(0, on_device(index.ravel(), packed.device))
         return selected.view(len(start), width, packed.shape[-1])
-
-
-GATHERED = 48
-"""Empty places of a group that take as long as copies of the keys and values of an image, 196 tokens."""
 
 
 def group_texts(images: Ints, lengths: Ints, contexts: int) -> tuple[Ints, Ints | None, int]:

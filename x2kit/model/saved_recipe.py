@@ -20,6 +20,7 @@ import yaml
 from x2kit.errors import WeightsError
 from x2kit.io.atomic import atomic_file, atomic_folder
 from x2kit.io.run_directory import METRICS, MODEL, RECIPE, VERSIONS, WEIGHTS
+from x2kit.model.config import ENCODERS
 from x2kit.plugin.loading.carried import carry, digest
 from x2kit.plugin.loading.discovery import installed
 from x2kit.plugin.loading.file_modules import is_path
@@ -72,7 +73,7 @@ def describe_recipe(file: Path) -> dict[str, Any]:
     try:
         tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         model = dict(tree["model"])
-        parts = {part: _component_line(model[part]) for part in ("vision", "text", "fusion")}
+        parts: dict[str, str] = {part: _component_line(model[part]) for part in ENCODERS}
     except (OSError, ValueError, RecursionError, TypeError, KeyError, yaml.YAMLError) as error:
         raise WeightsError(f"{file}: missing, damaged, or not a recipe: {error}") from error
     heads = model.get("heads") or {}

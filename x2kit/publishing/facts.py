@@ -18,6 +18,7 @@ from x2kit.io.run_directory import (
     VERSIONS,
     read_metrics,
 )
+from x2kit.model.config import ENCODERS
 from x2kit.model.saved_recipe import MANIFEST
 from x2kit.plugin.components import ComponentConfig
 from x2kit.plugin.facts import Published
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from x2kit.inference import Model
     from x2kit.recipe import Recipe
 
-ENCODERS = ("vision", "text", "fusion")
 RESULTS = "evaluation*.json"
 
 

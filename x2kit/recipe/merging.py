@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from x2kit.data.config import StreamConfig
 from x2kit.errors import Fault, PluginError, SettingError
+from x2kit.model.config import ENCODERS
 from x2kit.plugin.choice import context_of, split_choice
 from x2kit.plugin.components import ComponentConfig, Kind
 from x2kit.plugin.registry import Registry
@@ -28,7 +29,6 @@ from x2kit.recipe.yaml_text import COMMAND_LINE, Node, Place, node_of, parse_val
 from x2kit.training.config import TrainingConfig
 
 EMPTY = Node({}, Place(""))
-ENCODERS: tuple[Kind, ...] = ("vision", "text", "fusion")
 
 
 OLD_KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {

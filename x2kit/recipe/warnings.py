@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from x2kit.errors import Fault
 from x2kit.hub.availability import availability
 from x2kit.hub.names import parse_name
+from x2kit.model.config import ENCODERS
 from x2kit.plugin.components import ComponentConfig
 from x2kit.recipe.schema import Recipe
 
@@ -39,7 +40,7 @@ def _downloads(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _published_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
     training = recipe.training
-    for kind in ("vision", "text", "fusion"):
+    for kind in ENCODERS:
         encoder: ComponentConfig = getattr(recipe.model, kind)
         usual, own = encoder.usual_lr(), f"{kind}_lr"
         key = "lr" if getattr(training, own) is None else own

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2kit.data.media.frames import evaluation_frames
+from x2kit.data.media.threads import in_threads
 from x2kit.data.media.video_files import decode_frames
 from x2kit.data.sources.fields import parse_object
 from x2kit.data.storage import files
@@ -97,17 +97,7 @@ class _Piece(NamedTuple):
 
 def read_ahead(entries: Iterable[Entry], threads: int | None = None) -> Iterator[Hashed]:
     """Read and hash files in threads, in order."""
-    pool = ThreadPoolExecutor(threads or min(16, 4 * (os.cpu_count() or 1)), thread_name_prefix="x2kit-read")
-    waiting: deque[Future[Hashed]] = deque()
-    try:
-        for entry in entries:
-            waiting.append(pool.submit(_hash, entry))
-            if len(waiting) >= AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_threads(_hash, entries, AHEAD, threads or min(16, 4 * (os.cpu_count() or 1)))
 
 
 def _hash(entry: Entry) -> Hashed:

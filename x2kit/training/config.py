@@ -70,7 +70,7 @@ class TrainingConfig(BaseModel):
         1,
         gt=0,
         description="parts of a step (gradient caching): losses and gradients of the whole batch, contrastive ones "
-        "included, with the activations of one part; encoders run their forward pass twice. Not with fsdp. "
+        "included, with the activations of one part; encoders run their forward pass twice. "
         "Modules with batch statistics see one part at a time",
     )
     deterministic: Annotated[bool, FROM_HERE] = Field(

@@ -129,7 +129,7 @@ def assemble(
     ranks = (lambda: processes.of_workers().gather) if processes.several else None
     require_shares(recipe.data, processes.count)
     device = choose_device(config.device)
-    teachers = load_teachers(recipe.model, recipe.data, device, processes)
+    teachers = load_teachers(recipe, source, device, processes)
     batches = StepBatches(
         *(recipe.data, model.tokenizer, model.image_spec, config.seed, config.steps, share, ranks),
         {name: teacher.tokens for name, teacher in teachers.items()},

@@ -7,6 +7,7 @@ one, the teacher, gives for the side that it can read (Reimers and Gurevych 2020
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +16,20 @@ from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.collation import TeacherTokens
 from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import Fault, RecipeError
-from x2kit.interop.named_weights import named_weights
+from x2kit.hub.names import NamedWeights
+from x2kit.interop import named_weights
+from x2kit.interop.named_weights import weights_for_ranks
 from x2kit.model import X2VLM, load
 from x2kit.model.config import ModelConfig
+from x2kit.model.saved_recipe import plugins_of
 from x2kit.plugin.tasks import Texts
+
+
+class Recipe(named_weights.Recipe, Protocol):
+    """Sections of a recipe that name teachers; see `x2kit.Recipe`."""
+
+    @property
+    def data(self) -> DataConfig: ...
 
 
 @dataclass(frozen=True)
@@ -43,27 +54,30 @@ class Teacher:
 
 
 def load_teachers(
-    model: ModelConfig, data: DataConfig, device: torch.device, processes: Processes = ALONE
+    recipe: Recipe, source: NamedWeights | None, device: torch.device, processes: Processes = ALONE
 ) -> dict[str, Teacher]:
     """Load the teacher of each stream that has an objective with one.
 
     Args:
-        model: of the run; a teacher is by default the model that it starts from.
+        recipe: of the run; a teacher is by default the model that it starts from.
+        source: that model, found already; None without `init_from`.
         device: of the teachers.
         processes: ranks of the run; all call this function.
     Raises: RecipeError for a teacher that is not given or differs between objectives of one stream; WeightsError for
         one that cannot be loaded.
     """
+    plugins = plugins_of(recipe.to_yaml())
     loaded: dict[str, Teacher] = {}
     found: dict[str, Teacher] = {}
-    for stream, name in _teacher_names(model, data).items():
+    for stream, name in _teacher_names(recipe.model, recipe.data).items():
         if name not in loaded:
-            if processes.is_rank_zero:
-                named_weights(name)
-            processes.wait()
-            teacher = load(named_weights(name).directory).to(device).eval().requires_grad_(False)
-            _require_common_space(teacher, model, f"data.streams.{stream}.objectives")
-            loaded[name] = Teacher(teacher)
+            if source is None or name != recipe.model.init_from:
+                weights = weights_for_ranks(name, recipe, processes)
+            else:
+                weights = source
+            model = load(weights.directory, plugins=plugins).to(device).eval().requires_grad_(False)
+            _require_common_space(model, recipe.model, f"data.streams.{stream}.objectives")
+            loaded[name] = Teacher(model)
         found[stream] = loaded[name]
     return found
 

@@ -13,9 +13,9 @@ from itertools import chain
 
 from x2kit.data.config import DataConfig
 from x2kit.data.pipeline.batch import Batch
+from x2kit.data.pipeline.batch_buffer import BufferedBatch, from_buffer, shared, to_buffer
 from x2kit.data.pipeline.collation import Collator, TeacherTokens
 from x2kit.data.pipeline.order import ALL, Share
-from x2kit.data.pipeline.packing import Packed, pack, shared, unpack
 from x2kit.data.pipeline.sharing import Gather, Part, join, refuse
 from x2kit.data.pipeline.streams import DrawnPairs, StepDraw, Stream, open_sources, read_records
 from x2kit.data.pipeline.workers import worker_results
@@ -83,11 +83,10 @@ class StepBatches:
         if self.data.num_workers == 0:
             yield from map(partial(self._load, gather), steps)
             return
-        load = partial(
-            replace(self, ranks=None)._load_packed, gather
-        )  # each worker opens the sources for itself
+        # Each worker opens the sources for itself.
+        load = partial(replace(self, ranks=None)._load_buffered, gather)
         with worker_results(load, steps, self.data.num_workers) as batches:
-            yield from map(unpack, batches)
+            yield from map(from_buffer, batches)
         if gather is not None:
             gather(None)  # no rank ends its workers while another rank's still read from them
 
@@ -103,7 +102,7 @@ class StepBatches:
         """Draw this rank's part of a batch, and collate it after an exchange with the other ranks if there are any."""
         try:
             part = self._draw(step)
-        except Exception as error:
+        except Exception as error:  # whatever failed, the other ranks wait for these rows
             if gather is not None:
                 refuse(step, error, gather)
             raise
@@ -117,8 +116,8 @@ class StepBatches:
         orders = {name: self._streams[name].order for name in part.drawn}
         return join(part, masked, self._collators, orders, self.share.rank, gather)
 
-    def _load_packed(self, gather: Gather | None, step: int) -> Packed:
-        return pack(self._load(gather, step), shared)
+    def _load_buffered(self, gather: Gather | None, step: int) -> BufferedBatch:
+        return to_buffer(self._load(gather, step), shared)
 
     def _draw(self, step: int) -> Part:
         on = [name for name, stream in self.data.streams.items() if stream.is_on(step, self.steps)]

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 
 from x2kit.data.pipeline.batch import Batch, to_device
-from x2kit.data.pipeline.packing import Packed, pack, pinned, unpack
+from x2kit.data.pipeline.batch_buffer import BufferedBatch, from_buffer, pinned, to_buffer
 
 END_SECONDS = 5.0
 """Time for the thread to end with the loader; a loader that waits for another rank's workers ends with the process."""
@@ -50,8 +50,8 @@ def feed(batches: Generator[Batch], device: torch.device) -> Generator[Fed]:
 class _Sent(NamedTuple):
     """A batch in pinned memory, and its copy on the device, which is complete when the event has happened."""
 
-    host: Packed
-    on_device: Packed
+    host: BufferedBatch
+    on_device: BufferedBatch
     copied: torch.cuda.Event
 
 
@@ -65,16 +65,16 @@ class _SideStream:
     def send(self, batch: Batch) -> _Sent:
         """Start the copy of a batch; called in the thread, whose current device is another one at first."""
         with torch.cuda.stream(self._stream):
-            packed = pack(batch, pinned)
-            on_device = packed._replace(buffer=packed.buffer.to(self._device, non_blocking=True))
-            return _Sent(packed, on_device, self._stream.record_event())
+            buffered = to_buffer(batch, pinned)
+            on_device = buffered._replace(buffer=buffered.buffer.to(self._device, non_blocking=True))
+            return _Sent(buffered, on_device, self._stream.record_event())
 
     def receive(self, sent: _Sent) -> Fed:
         """Let the stream of the step wait for the copy, and keep its memory until the step has used it."""
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(sent.copied)
         sent.on_device.buffer.record_stream(stream)
-        return Fed(unpack(sent.host), unpack(sent.on_device))
+        return Fed(from_buffer(sent.host), from_buffer(sent.on_device))
 
 
 class Ahead(Generic[T]):

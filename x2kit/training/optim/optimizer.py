@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from x2kit.errors import PluginError
 from x2kit.model import X2VLM
+from x2kit.model.config import ENCODERS
 from x2kit.model.lora import lora_names
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.encoders import Encoder
@@ -19,7 +20,6 @@ from x2kit.plugin.toolkit.stacks import layers_of
 from x2kit.plugin.training import ParameterGroup
 from x2kit.training.config import TrainingConfig
 
-ENCODERS = ("vision", "text", "fusion")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
 HEADS_WITHOUT_NORMS = ("itm_head", "bbox_head")
 """Heads whose layer norms decay, as in the official code, which finds norms by name and theirs have none."""

@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from x2kit.model.config import HeadsConfig
+from x2kit.model.config import ENCODERS, HeadsConfig
 from x2kit.model.lora import INSTALL_PEFT
 
-ENCODERS = ("vision", "text", "fusion")
 _OPTIONAL = {"frames": "frames", "answers": "answers", "decoder": "decoder_layers"}
 """Heads by the key of `model.heads` that builds them."""
 

@@ -16,11 +16,12 @@ from torch import nn
 
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
+from x2kit.model.config import ENCODERS
 from x2kit.model.lora import Lora, add_lora, lora_names
 from x2kit.plugin.encoders import Encoder
 from x2kit.plugin.toolkit.stacks import layers_of
 from x2kit.training.optim.optimizer import NORMS
-from x2kit.training.parts.config import ENCODERS, PartConfig, TrainableConfig
+from x2kit.training.parts.config import PartConfig, TrainableConfig
 
 HEAD_OF = {
     "vision_proj": "itc",

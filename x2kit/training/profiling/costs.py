@@ -29,7 +29,7 @@ from x2kit.data.storage.locations import FileMissing
 from x2kit.errors import MissingFileError, SettingError
 from x2kit.model import X2VLM
 from x2kit.model.build import build_model, without_initialisation
-from x2kit.model.config import ModelConfig
+from x2kit.model.config import ENCODERS, ModelConfig
 from x2kit.plugin import (
     FusedTexts,
     ImageSpec,
@@ -43,7 +43,6 @@ from x2kit.plugin import (
     VisionFeatures,
 )
 from x2kit.plugin.tasks import Texts
-from x2kit.training.parts.config import ENCODERS
 from x2kit.training.step.losses import step_losses
 from x2kit.training.step.plan import Active, Negatives
 
@@ -269,7 +268,8 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
 @contextmanager
 def _by_encoder(model: X2VLM, counter: FlopCounterMode) -> Iterator[dict[str, int]]:
     """Count the operations of each encoder's forward pass."""
-    found, starts = dict.fromkeys(ENCODERS, 0), dict.fromkeys(ENCODERS, 0)
+    found: dict[str, int] = dict.fromkeys(ENCODERS, 0)
+    starts = dict(found)
 
     def begin(part: str) -> Callable[..., None]:
         return lambda *_: starts.update({part: counter.get_total_flops()})

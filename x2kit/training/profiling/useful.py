@@ -123,10 +123,8 @@ class UsefulCounter:
                 predict: Callable[..., Tensor] = head.forward
 
                 def predict_masked(fused: Tensor, positions: Tensor) -> Tensor:
-                    padding, width = (
-                        int((positions == 0).sum()),
-                        fused.shape[-1],
-                    )  # position 0 is never masked
+                    padding = int((positions == 0).sum())  # position 0 is never masked
+                    width = fused.shape[-1]
                     self._useful.append(lambda: -padding * self._of_position(width))
                     return predict(fused, positions)
 

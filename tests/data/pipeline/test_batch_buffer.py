@@ -1,4 +1,4 @@
-"""A packed batch is the batch, in one buffer."""
+"""A buffered batch is the batch, in one buffer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from tests.data.pipeline.test_loader import everything
 from tests.data.stubs import WordTokenizer
 from x2kit.data.pipeline.batch import Batch
+from x2kit.data.pipeline.batch_buffer import ALIGNMENT, from_buffer, shared, to_buffer
 from x2kit.data.pipeline.loader import StepBatches
-from x2kit.data.pipeline.packing import ALIGNMENT, pack, shared, unpack
 from x2kit.plugin import ImageSpec
 
 
@@ -28,7 +28,7 @@ def tensors_of(value: object) -> list[Tensor]:
 
 def test_every_tensor_has_its_values_and_dtype_again() -> None:
     given = batch()
-    found = unpack(pack(given, shared))
+    found = from_buffer(to_buffer(given, shared))
     assert found._replace(images=None, streams={}) == given._replace(images=None, streams={})
     assert {name: type(rows) for name, rows in found.streams.items()} == {
         name: type(rows) for name, rows in given.streams.items()
@@ -42,20 +42,20 @@ def test_every_tensor_has_its_values_and_dtype_again() -> None:
 
 
 def test_all_tensors_lie_in_one_buffer_of_shared_memory() -> None:
-    packed = pack(batch(), shared)
-    assert packed.buffer.is_shared()
-    for tensor in tensors_of(unpack(packed)):
-        assert tensor.untyped_storage().data_ptr() == packed.buffer.data_ptr()
-        assert (tensor.data_ptr() - packed.buffer.data_ptr()) % ALIGNMENT == 0
+    buffered = to_buffer(batch(), shared)
+    assert buffered.buffer.is_shared()
+    for tensor in tensors_of(from_buffer(buffered)):
+        assert tensor.untyped_storage().data_ptr() == buffered.buffer.data_ptr()
+        assert (tensor.data_ptr() - buffered.buffer.data_ptr()) % ALIGNMENT == 0
         assert tensor.is_contiguous()
 
 
 def test_the_layout_has_no_tensor_and_can_be_sent() -> None:
-    packed = pack(batch(), lambda size: torch.zeros(size, dtype=torch.uint8))
-    assert tensors_of(packed.layout) == []
-    assert pickle.loads(pickle.dumps(packed.layout)) == packed.layout
+    buffered = to_buffer(batch(), lambda size: torch.zeros(size, dtype=torch.uint8))
+    assert tensors_of(buffered.layout) == []
+    assert pickle.loads(pickle.dumps(buffered.layout)) == buffered.layout
 
 
 def test_a_batch_without_tensors_stays_as_it_is() -> None:
     given = Batch(3, None, {}, {}, [])
-    assert unpack(pack(given, shared)) == given
+    assert from_buffer(to_buffer(given, shared)) == given

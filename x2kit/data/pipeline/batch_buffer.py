@@ -34,7 +34,7 @@ class Slot:
         return buffer[self.start : self.start + size].view(self.dtype).view(self.shape)
 
 
-class Packed(NamedTuple):
+class BufferedBatch(NamedTuple):
     """A batch in one buffer.
 
     Attributes:
@@ -46,7 +46,7 @@ class Packed(NamedTuple):
     layout: Batch
 
 
-def pack(batch: Batch, allocate: Callable[[int], Tensor]) -> Packed:
+def to_buffer(batch: Batch, allocate: Callable[[int], Tensor]) -> BufferedBatch:
     """Copy the tensors of a batch on the CPU into one buffer.
 
     Args:
@@ -66,12 +66,12 @@ def pack(batch: Batch, allocate: Callable[[int], Tensor]) -> Packed:
     buffer = allocate(size)
     for slot, tensor in tensors:
         slot.of(buffer).copy_(tensor)
-    return Packed(buffer, layout)
+    return BufferedBatch(buffer, layout)
 
 
-def unpack(packed: Packed) -> Batch:
+def from_buffer(buffered: BufferedBatch) -> Batch:
     """Return the batch, whose tensors are views of the buffer."""
-    return map_leaves(packed.layout, Slot, lambda slot: slot.of(packed.buffer))
+    return map_leaves(buffered.layout, Slot, lambda slot: slot.of(buffered.buffer))
 
 
 def shared(size: int) -> Tensor:
