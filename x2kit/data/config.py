@@ -60,6 +60,13 @@ class TransformConfig(BaseModel):
         "and bit depth",
     )
     augment_level: int = Field(7, ge=0, le=10, description="magnitude of these operations")
+    random_convolution: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability of a convolution with random weights (arXiv:2007.13003), which changes colours and "
+        "textures and keeps shapes and boxes: for images of a style that training does not show",
+    )
     reduced_decoding: bool = Field(
         False,
         description="decode JPEG images at half, a quarter or an eighth of their size if the crop stays at least as "

@@ -22,6 +22,7 @@ from x2kit.data.config import TransformConfig
 from x2kit.data.media.images import REDUCTIONS, ImageLike, Loaded
 from x2kit.data.media.pixel_arrays import Numbers, to_unit
 from x2kit.data.transforms.randaugment import augment
+from x2kit.data.transforms.random_convolution import convolve_randomly
 from x2kit.plugin.facts import ImageSpec
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
@@ -169,10 +170,18 @@ def _render_array(array: Numbers, view: View, spec: ImageSpec) -> Pixels:
 def render_augmented(
     image: Decoded, view: View, spec: ImageSpec, config: TransformConfig, rng: Generator, keep_shape: bool
 ) -> Pixels:
-    """Render, then apply random operations; `keep_shape` excludes those that move pixels."""
+    """Render, then apply random operations and convolutions; `keep_shape` excludes operations that move pixels."""
     pixels = render(image, view, spec)
-    if config.augment_operations == 0:
-        return pixels
+    if config.augment_operations:
+        pixels = _augmented(pixels, image, spec, config, rng, keep_shape)
+    if config.random_convolution and rng.random() < config.random_convolution:
+        pixels = convolve_randomly(pixels, rng)
+    return pixels
+
+
+def _augmented(
+    pixels: Pixels, image: Decoded, spec: ImageSpec, config: TransformConfig, rng: Generator, keep_shape: bool
+) -> Pixels:
     rendered: Loaded = pixels
     if not isinstance(image, np.ndarray):
         rendered = Image.fromarray(pixels if spec.channels > 1 else pixels[..., 0])
