@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from packaging.version import Version
 from pydantic import Field
 
 from x2kit.plugin import OptimizerConfig, ParameterGroup, SettingError, Sharding
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Muon(OptimizerConfig):
-    """Muon of torch (2.9 or later) for the hidden matrices of the encoders, and AdamW for all other parameters.
+    """Muon of torch for the hidden matrices of the encoders, and AdamW for all other parameters.
 
     Muon (Jordan et al. 2024; arXiv:2502.16982) takes the nearest matrix with orthogonal rows to the momentum of a
     matrix. Its updates are scaled to the size of AdamW's, so that one learning rate suits both. Sharded matrices are
@@ -34,20 +32,12 @@ class Muon(OptimizerConfig):
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's averaging factors")
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
 
-    def check(self) -> None:
-        """Raise SettingError if torch has no Muon."""
-        if Version(version("torch")) < Version("2.9"):
-            raise SettingError(
-                "class_path", f"needs torch 2.9, found {version('torch')}: pip install -U torch"
-            )
-
     def state_size(self, shape: tuple[int, ...], matrix: bool) -> int:
         """One momentum for an element of a matrix, two averages elsewhere."""
         return prod(shape) if matrix else 2 * prod(shape)
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
         """Build both optimisers as one."""
-        self.check()
         from x2kit_optimizers.muon import build
 
         return build(self, groups)

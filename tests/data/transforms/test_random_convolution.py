@@ -22,7 +22,9 @@ def square(channels: int = 3) -> np.ndarray:
 def test_equal_generators_give_equal_images_and_others_other_ones() -> None:
     first, second = (convolve_randomly(square(), np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first, second)
-    assert len({convolve_randomly(square(), np.random.default_rng(seed)).tobytes() for seed in range(20)}) > 15
+    assert (
+        len({convolve_randomly(square(), np.random.default_rng(seed)).tobytes() for seed in range(20)}) > 15
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8])

@@ -12,8 +12,6 @@ from x2kit_optimizers import Lion, Muon
 
 from x2kit.plugin import ParameterGroup
 
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon since 2.9")
-
 
 def parameters(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
     draw = torch.Generator().manual_seed(0)
@@ -53,7 +51,6 @@ def muon_and_others() -> tuple[list[nn.Parameter], list[nn.Parameter], torch.opt
     return matrices, others, Muon(lr_mult=2.0, betas=(0.9, 0.98)).build(groups)
 
 
-@needs_muon
 def test_muon_updates_matrices_and_adamw_the_rest() -> None:
     matrices, others, optimizer = muon_and_others()
     alone, rest = parameters((4, 6), (6, 2)), parameters((5,), (3, 3))
@@ -68,7 +65,6 @@ def test_muon_updates_matrices_and_adamw_the_rest() -> None:
     assert all(torch.equal(one, other) for one, other in zip(others, rest, strict=True))
 
 
-@needs_muon
 def test_rates_of_both_are_set_after_loading_a_state() -> None:
     matrices, others, optimizer = muon_and_others()
     set_gradients([*matrices, *others], 0)
@@ -81,7 +77,6 @@ def test_rates_of_both_are_set_after_loading_a_state() -> None:
     assert all(torch.equal(p, b) for p, b in zip((*matrices, *others), before, strict=True))
 
 
-@needs_muon
 def test_a_gradient_scaler_sees_the_gradients_of_both() -> None:
     matrices, others, optimizer = muon_and_others()
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
@@ -92,7 +87,6 @@ def test_a_gradient_scaler_sees_the_gradients_of_both() -> None:
     assert_close(gradients, [torch.ones_like(parameter) for parameter in owned])
 
 
-@needs_muon
 @pytest.mark.parametrize("matrices", [True, False])
 def test_either_part_may_have_no_parameters(matrices: bool) -> None:
     owned = parameters((4, 6))
