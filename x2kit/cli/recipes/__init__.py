@@ -33,7 +33,7 @@ examples:
   x2kit recipes validate my_recipe.yaml --costs --accelerator h100
   x2kit recipes validate --all
   x2kit recipes validate --swaps text
-  x2kit recipes diff quickstart/multilingual quickstart/long
+  x2kit recipes diff quickstart/multilingual quickstart/english
   x2kit recipes diff quickstart/multilingual --config overlays/xlmr
   x2kit recipes scale pretrain/x2vlm-base-4m --ranks 8,64,512 --hardware h100
   x2kit recipes schema recipe.schema.json
