@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from x2kit.data.storage.limits import LimitsConfig
 from x2kit.plugin.choice import HARMLESS, require_own_names
@@ -67,11 +67,23 @@ class TransformConfig(BaseModel):
         description="probability of a convolution with random weights (arXiv:2007.13003), which changes colours and "
         "textures and keeps shapes and boxes: for images of a style that training does not show",
     )
+    convolution_sides: tuple[Annotated[int, Field(gt=0, le=15)], ...] = Field(
+        (1, 3, 5, 7),
+        min_length=1,
+        description="sides of these kernels in pixels, odd numbers, of which one is drawn; 1 changes colours alone",
+    )
     reduced_decoding: bool = Field(
         False,
         description="decode JPEG images at half, a quarter or an eighth of their size if the crop stays at least as "
         "large as the encoder's input: faster for large images, without a visible difference",
     )
+
+    @field_validator("convolution_sides")
+    @classmethod
+    def _odd(cls, sides: tuple[int, ...]) -> tuple[int, ...]:
+        if even := [side for side in sides if side % 2 == 0]:
+            raise ValueError(f"sides of kernels are odd, found {even[0]}")
+        return sides
 
 
 class MaskingConfig(BaseModel):

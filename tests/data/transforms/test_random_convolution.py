@@ -11,6 +11,8 @@ from x2kit.data.transforms.random_convolution import convolve_randomly
 from x2kit.data.transforms.view import View, render_augmented
 from x2kit.plugin import ImageSpec
 
+SIDES = (1, 3, 5, 7)
+
 
 def square(channels: int = 3) -> np.ndarray:
     """A bright square at 8 to 24 on black, 32 pixels wide."""
@@ -20,10 +22,11 @@ def square(channels: int = 3) -> np.ndarray:
 
 
 def test_equal_generators_give_equal_images_and_others_other_ones() -> None:
-    first, second = (convolve_randomly(square(), np.random.default_rng(3)) for _ in range(2))
+    first, second = (convolve_randomly(square(), np.random.default_rng(3), SIDES) for _ in range(2))
     assert np.array_equal(first, second)
     assert (
-        len({convolve_randomly(square(), np.random.default_rng(seed)).tobytes() for seed in range(20)}) > 15
+        len({convolve_randomly(square(), np.random.default_rng(seed), SIDES).tobytes() for seed in range(20)})
+        > 15
     )
 
 
@@ -31,7 +34,7 @@ def test_equal_generators_give_equal_images_and_others_other_ones() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_shape_and_type_stay(channels: int, dtype: type) -> None:
     image = square(channels) if dtype is np.uint8 else square(channels).astype(np.float32) / 255
-    found = convolve_randomly(image, np.random.default_rng(0))
+    found = convolve_randomly(image, np.random.default_rng(0), SIDES)
     assert found.shape == image.shape
     assert found.dtype == dtype
     assert found.min() >= 0
@@ -40,14 +43,14 @@ def test_shape_and_type_stay(channels: int, dtype: type) -> None:
 
 def test_outlines_stay_where_they_are() -> None:
     for seed in range(30):
-        found = convolve_randomly(square(), np.random.default_rng(seed)).astype(int)
+        found = convolve_randomly(square(), np.random.default_rng(seed), SIDES).astype(int)
         outside, inside = found[:5, :5], found[12:20, 12:20]
         assert np.ptp(outside, axis=(0, 1)).max() == 0  # uniform beyond the reach of the largest kernel
         assert np.ptp(inside, axis=(0, 1)).max() == 0
 
 
 def test_colours_change() -> None:
-    colours = [convolve_randomly(square(), np.random.default_rng(seed))[16, 16] for seed in range(200)]
+    colours = [convolve_randomly(square(), np.random.default_rng(seed), SIDES)[16, 16] for seed in range(200)]
     assert np.std(colours, axis=0).min() > 20
 
 
@@ -61,3 +64,14 @@ def test_the_probability_is_that_of_the_setting() -> None:
         for seed in range(400)
     )
     assert 70 < changed < 130  # a quarter of 400
+
+
+def test_a_kernel_of_one_pixel_changes_colours_alone() -> None:
+    for seed in range(20):
+        found = convolve_randomly(square(), np.random.default_rng(seed), (1,))
+        assert len(np.unique(found.reshape(-1, 3), axis=0)) == 2  # the square and what is around it
+
+
+def test_sides_are_odd() -> None:
+    with pytest.raises(ValueError, match="odd, found 4"):
+        TransformConfig(convolution_sides=(3, 4))

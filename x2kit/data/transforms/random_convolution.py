@@ -6,18 +6,17 @@ convolution with weights drawn anew for each image changes both, keeps outlines 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-SIDES = (1, 3, 5, 7)
-"""Sides of the kernels, in pixels. One of 1 mixes colours alone."""
-
 
 def convolve_randomly(
-    pixels: NDArray[np.uint8] | NDArray[np.float32], rng: Generator
+    pixels: NDArray[np.uint8] | NDArray[np.float32], rng: Generator, sides: Sequence[int]
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Mix an image with its convolution, in a random proportion.
 
@@ -27,10 +26,11 @@ def convolve_randomly(
     Args:
         pixels: [H, W, C], uint8 from 0 to 255 or float32 from 0 to 1.
         rng: the sample's generator; a side, a proportion and the weights are drawn.
+        sides: of the kernels, in pixels, odd.
     Returns: of the same shape and type; values outside the range are clipped.
     """
     channels = pixels.shape[2]
-    side = SIDES[int(rng.random() * len(SIDES))]
+    side = sides[int(rng.random() * len(sides))]
     share = rng.random()
     weights = rng.standard_normal((channels, channels, side, side), dtype=np.float32)
     weights /= np.sqrt(channels * side**2)

@@ -175,7 +175,7 @@ def render_augmented(
     if config.augment_operations:
         pixels = _augmented(pixels, image, spec, config, rng, keep_shape)
     if config.random_convolution and rng.random() < config.random_convolution:
-        pixels = convolve_randomly(pixels, rng)
+        pixels = convolve_randomly(pixels, rng, config.convolution_sides)
     return pixels
 
 
