@@ -31,6 +31,7 @@ class Reason(StrEnum):
     LANGUAGE_MISSING = "language missing", "The record has no text in any language of the stream."
     FILE_MISSING = "file missing", "The image, frame or video file does not exist at the record's path."
     FILE_UNREADABLE = "file not readable", "The file exists, but cannot be opened or read."
+    FILE_CHANGED = "file changed", "The image file has changed since its features were cached."
     REMOTE_UNREADABLE = "remote file not readable", "A remote file could not be read after all retries."
     ADDRESS_REFUSED = (
         "address refused",

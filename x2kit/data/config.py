@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from x2kit.data.storage.limits import LimitsConfig
-from x2kit.plugin.choice import HARMLESS, require_own_names
+from x2kit.plugin.choice import FROM_HERE, HARMLESS, require_own_names
 from x2kit.plugin.components import ObjectiveConfig, SourceConfig, TaskConfig
 from x2kit.plugin.tasks import STEP_LOSSES, PretrainingConfig, RowLayout
 
@@ -269,6 +270,17 @@ class DataConfig(BaseModel):
     )
     num_workers: Annotated[int, HARMLESS] = Field(
         0, ge=0, description="worker processes that prepare batches; 0 prepares them in the main process"
+    )
+    feature_cache: Annotated[Path | None, FROM_HERE] = Field(
+        None,
+        description="folder in which the outputs of a frozen vision encoder are kept, computed once before the first "
+        "step and used in place of images in every epoch and run; null computes them in every step",
+    )
+    feature_views: int | None = Field(
+        None,
+        gt=0,
+        description="with feature_cache, views of an image that are drawn once and cached, of which each epoch takes "
+        "the next; null for images that are not cropped, flipped or augmented at random",
     )
     max_bad_share: Annotated[float, HARMLESS] = Field(
         0.01, ge=0, le=1, description="share of broken records above which the run stops with a summary"

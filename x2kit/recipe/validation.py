@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from x2kit.data.config import LossName, StreamConfig
+from x2kit.data.features.rules import feature_faults
 from x2kit.errors import (
     DataError,
     Fault,
@@ -187,7 +188,10 @@ class _Checks:
         self._call("training.optimizer", optimizer, optimizer.check)
         for name, reporter in self._recipe.training.reporters.items():
             self._call(f"training.reporters.{name}", reporter, reporter.check)
-        for key, message in self._recipe.training.trainable.faults(self._recipe.model.heads):
+        trainable = self._recipe.training.trainable
+        for key, message in trainable.faults(self._recipe.model.heads):
+            self._fault(key, message)
+        for key, message in feature_faults(self._recipe.data, frozen=not trainable.vision.trained):
             self._fault(key, message)
         if streams and "steps" not in self._recipe.training.model_fields_set:
             self._fault("training.steps", "missing: number of optimiser steps")

@@ -47,6 +47,7 @@ from x2kit.training.checkpoint.resume import (
 )
 from x2kit.training.checkpoint.writer import CheckpointWriter
 from x2kit.training.config import TrainingConfig
+from x2kit.training.feature_cache import with_cached_features
 from x2kit.training.interruption import plugin_traceback, stop_requests
 from x2kit.training.logging.bad_records import BadRecordsOfRun
 from x2kit.training.logging.callbacks import Callbacks
@@ -146,6 +147,7 @@ def _train(
         **hardware(parts.device, processes.count),
         "precision": choose_precision(config.precision, parts.device),
     }
+    parts = with_cached_features(recipe, parts, progress.say)
     with stop_requests(passed_on=processes.several) as stop:  # from here on, a stop saves the run
         trainer = _build_trainer(recipe, plugins, run, parts, state, facts, stop, progress, validator)
         del state  # its averages

@@ -52,6 +52,7 @@ def test_each_kind_is_reported_with_reason_and_place(kind: str, tmp_path: Path) 
 
 def test_every_reason_is_tested() -> None:
     elsewhere = {
+        Reason.FILE_CHANGED,  # tests/data/features/test_records.py
         Reason.REMOTE_UNREADABLE,  # tests/data/storage/test_files.py
         Reason.ADDRESS_REFUSED,  # tests/data/storage/test_url_policy.py
         Reason.BYTES_TOO_MANY,  # tests/data/storage/test_limits.py

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from x2kit.data.features.rules import cached_images
+from x2kit.errors import X2KitError
+from x2kit.io.atomic import format_bytes
+from x2kit.plugin.component_faults import component_faults
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.recipe.validation import losses_on, objectives_on
 
@@ -63,7 +67,32 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
         "steps": recipe.training.steps,
         "evaluation": evaluation,
         "warnings": [vars(warning) for warning in resolved.warnings],
-    }
+    } | _features(resolved)
+
+
+def _features(resolved: ResolvedRecipe) -> dict[str, Any]:
+    """Describe the cached features, if there are any; their number is null without the data.
+
+    `bytes` are those in float32; bf16 and fp16 may take half of them.
+    """
+    data, facts = resolved.recipe.data, resolved.facts
+    if data.feature_cache is None or facts is None:
+        return {}
+    rows, columns = facts.vision.grid
+    size = 4 * facts.vision.width * (1 + rows * columns)
+    distinct = {}
+    for stream_name, cached in cached_images(data).items():
+        stream = data.streams[stream_name]
+        name = stream.source.component_name()
+        distinct[name, stream.source.model_dump_json(), stream.transform, cached] = stream.source
+    try:
+        images = 0
+        for (*_, cached), source in distinct.items():
+            with component_faults(source):
+                images += len(source.open()) * cached.images * cached.views
+    except X2KitError:
+        return {"feature_cache": {"folder": str(data.feature_cache), "bytes": size, "images": None}}
+    return {"feature_cache": {"folder": str(data.feature_cache), "bytes": size, "images": images}}
 
 
 def as_text(name: str, resolved: ResolvedRecipe) -> str:
@@ -93,6 +122,12 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
         lines.append(
             f"  stream  {stream}: {fact['task']} from {fact['source']}, {counted(fact['batch_size'], 'row')} per step; "
             f"{losses or 'no losses'}"
+        )
+    if features := facts.get("feature_cache"):
+        size, images = features["bytes"], features["images"]
+        total = "" if images is None else f", {images:,} of them: {format_bytes(size * images)}"
+        lines.append(
+            f"  features cached in {features['folder']}: {format_bytes(size)} a view of an image in float32{total}"
         )
     if not facts["streams"]:
         lines.append("  no streams: describes a model, not a run")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from x2kit.errors import DataError, Reason
+from x2kit.plugin.encoders import VisionFeatures
 from x2kit.plugin.sources import Place
 from x2kit.plugin.tasks import Texts
 
@@ -193,7 +194,7 @@ class Batch(NamedTuple):
     Attributes:
         step: number of the step, from 0.
         images: [M, C, H, W] uint8, or float32 in [0, 1] for an encoder with a value range; images followed by the
-            frames of all videos; None if no stream has any.
+            frames of all videos; None if no stream has any, and with `features`.
         streams: rows by stream name, in the recipe's order; a stream is absent from a step in which none of its
             losses is on, or in which its images have no region.
         records: ids of the records of the rows, without repetition, by stream.
@@ -201,6 +202,7 @@ class Batch(NamedTuple):
         drawn: number of records drawn for all streams, including broken ones and those without rows.
         videos: number of frames of each video, in order; the frames of a video are consecutive.
         regions: counts of images of each region stream, over all ranks; None where nothing was drawn.
+        features: cached features of the M images, in their place; None without a cache.
     """
 
     step: int
@@ -211,6 +213,7 @@ class Batch(NamedTuple):
     drawn: int = 0
     videos: tuple[int, ...] = ()
     regions: dict[str, RegionImages] | None = None
+    features: VisionFeatures | None = None
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -237,4 +240,6 @@ def map_leaves(batch: Batch, kind: type[T], change: Callable[[T], Any]) -> Batch
             return type(value)(*inner) if hasattr(value, "_fields") else tuple(inner)
         return value
 
-    return batch._replace(images=changed(batch.images), streams=changed(batch.streams))
+    return batch._replace(
+        images=changed(batch.images), streams=changed(batch.streams), features=changed(batch.features)
+    )

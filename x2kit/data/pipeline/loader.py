@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from itertools import chain
 
 from x2kit.data.config import DataConfig
+from x2kit.data.features.shards import FeatureFolder, FeatureReader, ImageFeatures, stack_features
 from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.batch_buffer import BufferedBatch, from_buffer, shared, to_buffer
 from x2kit.data.pipeline.collation import Collator, TeacherTokens
@@ -44,6 +45,7 @@ class StepBatches:
         ranks: gives an all-gather over the ranks, which load batches in the same order; collective. Its result can be
             pickled: the workers of all ranks gather among themselves. None for a single rank.
         teachers: of the streams that have one.
+        features: complete, of the streams whose images are cached; all with images, or none.
     """
 
     data: DataConfig
@@ -54,6 +56,7 @@ class StepBatches:
     share: Share = ALL
     ranks: Callable[[], Gather] | None = None
     teachers: Mapping[str, TeacherTokens] = field(default_factory=dict)
+    features: Mapping[str, FeatureFolder] = field(default_factory=dict)
 
     def batch(self, step: int) -> Batch:
         """Load the batch of a step, numbered from 0.
@@ -122,7 +125,9 @@ class StepBatches:
     def _draw(self, step: int) -> Part:
         on = [name for name, stream in self.data.streams.items() if stream.is_on(step, self.steps)]
         draw = StepDraw(self._streams, step, self.image, self.tokenizer, on)
-        pixels = [*draw.images, *chain.from_iterable(draw.videos)]
+        images = [*draw.images, *chain.from_iterable(draw.videos)]
+        pixels = [image for image in images if not isinstance(image, ImageFeatures)]
+        stored = [image for image in images if isinstance(image, ImageFeatures)]
         return Part(
             step,
             stack_pixels(pixels) if pixels else None,
@@ -131,7 +136,12 @@ class StepBatches:
             draw.places,
             list(draw.faults),
             draw.faults.drawn,
+            stack_features(stored, self._grid) if stored else None,
         )
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return next(iter(self.features.values())).grid
 
     def _collate(self, part: Part, masked: Sequence[str]) -> Batch:
         """Collate the rows of a single rank."""
@@ -148,15 +158,27 @@ class StepBatches:
             for name, rows in part.drawn.items()
             if isinstance(rows, DrawnPairs) and rows.counts is not None
         }
-        return Batch(part.step, part.images, rows, records, part.broken, part.tried, part.videos, regions)
+        return Batch(
+            part.step,
+            part.images,
+            rows,
+            records,
+            part.broken,
+            part.tried,
+            part.videos,
+            regions,
+            part.features,
+        )
 
     @cached_property
     def _streams(self) -> dict[str, Stream]:
         self.data.limits.apply()
         streams = self.data.streams
         sources = open_sources(config.source for config in streams.values())
+        readers = {folder: FeatureReader(folder) for folder in self.features.values()}
+        stored = {name: readers[folder] for name, folder in self.features.items()}
         return {
-            name: Stream(name, config, source, self.seed, self.share)
+            name: Stream(name, config, source, self.seed, self.share, stored.get(name))
             for (name, config), source in zip(streams.items(), sources, strict=True)
         }
 

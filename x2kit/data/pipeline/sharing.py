@@ -36,6 +36,7 @@ from x2kit.data.pipeline.task_rows import DrawnTask
 from x2kit.data.transforms.masking import draw_masks, mask_drawn
 from x2kit.distributed.worker_ranks import RankGone
 from x2kit.errors import Fault, RecipeError
+from x2kit.plugin.encoders import VisionFeatures
 
 Gather = Callable[[Any], list[Any]]
 """All-gathers an object; the results are in the order of ranks."""
@@ -61,7 +62,7 @@ class Part(NamedTuple):
 
     Attributes:
         step: number of the step.
-        images, videos: as in `Batch`, of this rank only.
+        images, videos, features: as in `Batch`, of this rank only.
         drawn: rows by stream, for all streams that are on, also without rows.
         places: by stream, for each row the position in the step of its record.
         broken, tried: skipped records, and the number of records drawn.
@@ -74,6 +75,7 @@ class Part(NamedTuple):
     places: dict[str, list[int]]
     broken: list[BrokenRecord]
     tried: int
+    features: VisionFeatures | None = None
 
 
 class Outline(NamedTuple):
@@ -152,7 +154,7 @@ def join(
         records[name] = list(dict.fromkeys(of_ranks[owner].records[row] for owner, row in owners))
     broken = [fault for message in messages for fault in message.broken]
     tried = sum(message.tried for message in messages)
-    return Batch(part.step, part.images, streams, records, broken, tried, part.videos, regions)
+    return Batch(part.step, part.images, streams, records, broken, tried, part.videos, regions, part.features)
 
 
 def refuse(step: int, error: Exception, gather: Gather) -> None:

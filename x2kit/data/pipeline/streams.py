@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from numpy.random import Generator
 
 from x2kit.data.config import StreamConfig
+from x2kit.data.features.records import RecordFeatures
+from x2kit.data.features.shards import FeatureReader, Visual
 from x2kit.data.pipeline.batch import BrokenRecord, RegionImages
 from x2kit.data.pipeline.order import ALL, Share, Slot, StreamOrder
 from x2kit.data.pipeline.samples import PairSample, RegionTexts
 from x2kit.data.pipeline.task_rows import DrawnTask, PretrainingRow, draw_pretraining, draw_row
 from x2kit.data.transforms.boxes import WHOLE
-from x2kit.data.transforms.view import Pixels
 from x2kit.errors import DataError
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.components import SourceConfig
@@ -27,6 +28,8 @@ from x2kit.plugin.tasks import TaskRow
 from x2kit.plugin.tokenizers import Tokenizer
 
 T = TypeVar("T")
+Make: TypeAlias = Callable[[Record, Generator, RecordFeatures | None], T]
+"""Draws a sample from a record, its generator and its cached features."""
 MAX_ATTEMPTS = 100
 """Records tried for one position before the stream stops with an error."""
 
@@ -74,22 +77,28 @@ class Stream:
         source: its records.
         seed: of the run.
         share: of each step's records, for one of several ranks.
+        features: cached of its images, read in place of pixels.
     """
 
     def __init__(
-        self, name: str, config: StreamConfig, source: Source, seed: int, share: Share = ALL
+        self,
+        name: str,
+        config: StreamConfig,
+        source: Source,
+        seed: int,
+        share: Share = ALL,
+        features: FeatureReader | None = None,
     ) -> None:
         self.name = name
         self.share = share
+        self.features = features
         self.config = config
         self.source = source
         self.order = StreamOrder(seed, name, len(source), config.block)
         with component_faults(config.task):
             self.task = config.task.build()
 
-    def take(
-        self, step: int, make: Callable[[Record, Generator], T], faults: Faults
-    ) -> list[tuple[Visit, T]]:
+    def take(self, step: int, make: Make[T], faults: Faults) -> list[tuple[Visit, T]]:
         """Apply `make` to each record of a step; broken records are replaced and added to `faults`."""
         count = self.config.records_a_step
         return [self._take(self.order.slot(step * count + place), make, faults) for place in self.places]
@@ -103,14 +112,16 @@ class Stream:
         """Return the index in the source of a slot's record."""
         return index_in(self.source, slot.record, slot.epoch)
 
-    def _take(self, slot: Slot, make: Callable[[Record, Generator], T], faults: Faults) -> tuple[Visit, T]:
+    def _take(self, slot: Slot, make: Make[T], faults: Faults) -> tuple[Visit, T]:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             record: Record = {}
             faults.drawn += 1
             try:
                 with component_faults(self.config.source):
                     record = self.source[self.index_of(slot)]
-                sample = make(record, self.order.of_sample(slot.epoch, slot.record))
+                sample = make(
+                    record, self.order.of_sample(slot.epoch, slot.record), self._stored(slot, record)
+                )
             except DataError as error:
                 place = place_of(self.source, self.index_of(slot))
                 faults.append(BrokenRecord.from_error(self.name, record_id(record, slot), error, place))
@@ -121,6 +132,11 @@ class Stream:
             f"stream {self.name}: {MAX_ATTEMPTS} records in a row are broken, the last because "
             f"{faults[-1].message}"
         )
+
+    def _stored(self, slot: Slot, record: Record) -> RecordFeatures | None:
+        if self.features is None:
+            return None
+        return RecordFeatures(self.features, record, self.index_of(slot), slot.epoch)
 
 
 class Faults(list[BrokenRecord]):
@@ -170,8 +186,10 @@ def draw_rows(
 ) -> tuple[list[Visit], list[PretrainingRow]]:
     """Draw a row of pretraining from each record of a step; `keep_shape` if a stream of boxes shares the images."""
 
-    def draw(record: Record, rng: Generator) -> PretrainingRow:
-        return draw_pretraining(stream.task, record, stream.config, spec, rng, keep_shape=keep_shape)
+    def draw(record: Record, rng: Generator, stored: RecordFeatures | None) -> PretrainingRow:
+        return draw_pretraining(
+            stream.task, record, stream.config, spec, rng, keep_shape=keep_shape, stored=stored
+        )
 
     taken = stream.take(step, draw, faults)
     return [visit for visit, _ in taken], [row for _, row in taken]
@@ -186,7 +204,7 @@ def draw_images(
 
 def draw_regions(
     stream: Stream, step: int, spec: ImageSpec, faults: Faults, offset: int
-) -> tuple[DrawnPairs, list[Pixels]]:
+) -> tuple[DrawnPairs, list[Visual]]:
     """Draw regions and their images, which follow at `offset` in the step's images."""
     visits, drawn = draw_rows(stream, step, spec, faults)
     rows = _limit_rows(
@@ -296,7 +314,11 @@ def draw_task(
 ) -> tuple[list[TaskRow], DrawnTask]:
     """Draw the rows of a task and tokenise their texts; the images of the rows are not numbered yet."""
     task = stream.task
-    taken = stream.take(step, lambda record, rng: draw_row(task, record, stream.config, spec, rng), faults)
+
+    def draw(record: Record, rng: Generator, stored: RecordFeatures | None) -> TaskRow:
+        return draw_row(task, record, stream.config, spec, rng, stored)
+
+    taken = stream.take(step, draw, faults)
     rows = [row for _, row in taken]
     with component_faults(task.config):
         encoded = task.encode(rows, tokenizer, stream.config.max_tokens)
@@ -306,8 +328,9 @@ def draw_task(
 def read_records(stream: Stream, step: int, spec: ImageSpec) -> list[Record]:
     """Read the record of each row that `draw_task` draws in a step."""
 
-    def read(record: Record, rng: Generator) -> Record:
-        draw_row(stream.task, record, stream.config, spec, rng)  # a broken record is replaced as in the step
+    def read(record: Record, rng: Generator, stored: RecordFeatures | None) -> Record:
+        # A broken record is replaced as in the step.
+        draw_row(stream.task, record, stream.config, spec, rng, stored)
         return record
 
     return [record for _, record in stream.take(step, read, Faults())]
@@ -339,8 +362,8 @@ class StepDraw:
         tokenizer: Tokenizer,
         on: Sequence[str],
     ) -> None:
-        self.images: list[Pixels] = []
-        self.videos: list[list[Pixels]] = []
+        self.images: list[Visual] = []
+        self.videos: list[list[Visual]] = []
         self.faults = Faults()
         self.rows: dict[str, Drawn] = {}
         self.places: dict[str, list[int]] = {}
@@ -391,7 +414,7 @@ class StepDraw:
         """Add the images or videos of a stream, one for each record."""
         return [self._append(image, place) for image, place in zip(images, stream.places, strict=False)]
 
-    def _append(self, image: Pixels | list[Pixels], place: int) -> int:
+    def _append(self, image: Visual | list[Visual], place: int) -> int:
         """Add an image, or the frames of a video; `place` is that of its record.
 
         Returns: its index, counted down from -1 for videos.

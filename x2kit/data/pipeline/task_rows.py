@@ -14,13 +14,15 @@ from numpy.random import Generator
 from torch import Tensor
 
 from x2kit.data.config import StreamConfig
+from x2kit.data.features.records import RecordFeatures
+from x2kit.data.features.shards import StoredImage, Visual
 from x2kit.data.media.images import ImageLike
 from x2kit.data.pipeline.batch import TaskRows
 from x2kit.data.pipeline.samples import draw_text, has_sides, render_view
 from x2kit.data.pipeline.video_samples import draw_frames, read_video
 from x2kit.data.transforms.boxes import Boxes, guided_crop, place_boxes, read_boxes
 from x2kit.data.transforms.text import clean
-from x2kit.data.transforms.view import Pixels, View, draw_flip, draw_view, whole_image
+from x2kit.data.transforms.view import Pixels, View, decode, draw_flip, draw_view, whole_image
 from x2kit.errors import DataError, PluginError, Reason
 from x2kit.plugin.component_faults import component_faults
 from x2kit.plugin.facts import ImageSpec
@@ -42,18 +44,18 @@ class BoxedView:
     Args:
         view: crop and flip.
         boxes: [R, 4] x, y, width, height in pixels of the whole image.
-        render: reads the pixels; None if another stream has them.
+        render: reads the pixels, or their cached features; None if another stream has them.
     """
 
-    def __init__(self, view: View, boxes: Boxes, render: Callable[[], Pixels] | None = None) -> None:
+    def __init__(self, view: View, boxes: Boxes, render: Callable[[], Visual] | None = None) -> None:
         placed = place_boxes(boxes, view)
         kept = zip(placed.kept.tolist(), placed.bbox.tolist(), strict=True)
         self.bbox = [tuple(bbox) if keep else None for keep, bbox in kept]
         self.shared = render is None
         self._render = render
 
-    def pixels(self) -> Pixels:
-        """Read, crop, flip and augment the image."""
+    def pixels(self) -> Visual:
+        """Read, crop, flip and augment the image, or return its cached features."""
         if self._render is None:
             raise ValueError("another stream has the pixels of a shared view")
         return self._render()
@@ -70,6 +72,7 @@ class TrainingReader:
         shared: view of the image that another stream has drawn of the record.
         keep_shape: augment images in colour only, as another stream uses the boxes of the image.
         alone: clean texts as those of a stream without images.
+        stored: cached features of the record, read in place of pixels.
 
     Attributes:
         drawn: crop and flip of the last image.
@@ -86,9 +89,10 @@ class TrainingReader:
         shared: View | None = None,
         keep_shape: bool = False,
         alone: bool = False,
+        stored: RecordFeatures | None = None,
     ) -> None:
         self.rng = rng
-        self._alone = alone
+        self._alone, self._stored = alone, stored
         self.drawn: View | None = None
         self._config, self._spec, self._shared, self._keep_shape = config, spec, shared, keep_shape
         self._may_flip = not (config.transform.careful_flip and has_sides(record))
@@ -98,8 +102,11 @@ class TrainingReader:
         """Languages of the stream."""
         return self._config.languages
 
-    def image(self, value: object, may_flip: bool = True) -> Pixels:
-        """Read, crop, flip and augment an image."""
+    def image(self, value: object, may_flip: bool = True) -> Visual:
+        """Read, crop, flip and augment an image, or return its cached features."""
+        if self._stored is not None:
+            self.drawn, found = self._stored_image(self._stored, value)
+            return found.features
         image = self._image(value)
         self.drawn = draw_view(image.size, self._config.transform, self.rng, may_flip and self._may_flip)
         return render_view(image, self.drawn, self._config, self._spec, self.rng, self._keep_shape)
@@ -108,6 +115,8 @@ class TrainingReader:
         """Draw a crop around a box and a flip, or place the boxes in the view of another stream."""
         if self._shared is not None:
             return BoxedView(self._shared, read_boxes(boxes, self._shared.size))
+        if self._stored is not None:
+            return self._stored_view(self._stored, value, boxes, around)
         image = self._image(value)
         read = read_boxes(boxes, image.size)
         crop, transform = None, self._config.transform
@@ -122,8 +131,32 @@ class TrainingReader:
     def _image(self, value: object) -> ImageLike:
         return ImageLike(value, self._spec.channels, self._spec.value_range)
 
+    def _stored_image(self, stored: RecordFeatures, value: object) -> tuple[View, StoredImage]:
+        found = stored.image(value)
+        if found.view is None:
+            decode(self._image(value), self._spec)  # raises the error of the image
+            raise DataError(
+                "the image could not be read when features were cached; delete the folder of the cache"
+            )
+        return found.view, found
+
+    def _stored_view(
+        self, stored: RecordFeatures, value: object, boxes: Sequence[object], around: int | None
+    ) -> BoxedView:
+        if self._config.transform.crop_scale is not None and around is not None:
+            raise PluginError(
+                "data.feature_cache: the task draws a crop around a box in every epoch, so no view of it is cached; "
+                "set transform.crop_scale of its stream to null"
+            )
+        self.drawn, found = self._stored_image(stored, value)
+        return BoxedView(self.drawn, read_boxes(boxes, self.drawn.size), lambda: found.features)
+
     def video(self, value: object) -> list[Pixels]:
         """Read, crop, flip and augment the frames of a video, all in the same way."""
+        if self._stored is not None:
+            raise PluginError(
+                "data.feature_cache: the task reads a video, and only features of images are cached; set it to null"
+            )
         return draw_frames(value, self._config, self._spec, self.rng, self._may_flip)
 
     def text(self, text: Text, raw: bool = False) -> str:
@@ -203,10 +236,17 @@ class EvaluationReader:
         raise DataError(f"no text in the language {self.language}", reason=Reason.LANGUAGE_MISSING)
 
 
-def draw_row(task: Task, record: Record, config: StreamConfig, spec: ImageSpec, rng: Generator) -> TaskRow:
+def draw_row(
+    task: Task,
+    record: Record,
+    config: StreamConfig,
+    spec: ImageSpec,
+    rng: Generator,
+    stored: RecordFeatures | None = None,
+) -> TaskRow:
     """Draw a row for training. Raises DataError for a broken record, PluginError for an error of the task."""
     with component_faults(task.config):
-        row = task.draw(record, TrainingReader(record, config, spec, rng))
+        row = task.draw(record, TrainingReader(record, config, spec, rng, stored=stored))
     return row._replace(seed=int(rng.integers(2**63)))
 
 
@@ -226,14 +266,15 @@ def draw_pretraining(
     rng: Generator,
     shared: View | None = None,
     keep_shape: bool = False,
+    stored: RecordFeatures | None = None,
 ) -> PretrainingRow:
-    """Draw a row of pretraining; `shared` and `keep_shape` as in `TrainingReader`.
+    """Draw a row of pretraining; `shared`, `keep_shape` and `stored` as in `TrainingReader`.
 
     Raises: DataError for a broken record, PluginError for an error of the task or a row of another layout.
     """
     assert isinstance(task, Pretraining)
     layout = task.config.layout
-    reader = TrainingReader(record, config, spec, rng, shared, keep_shape, alone=layout == "texts")
+    reader = TrainingReader(record, config, spec, rng, shared, keep_shape, layout == "texts", stored)
     with component_faults(task.config):
         row = task.draw(record, reader)
     images = 0 if shared is not None else _IMAGES[layout]

@@ -1,7 +1,8 @@
 """Measure time and memory of a recipe's training steps, part by part. Imports torch.
 
 A few steps of each phase of the recipe run from fresh weights, on one rank or on all of a run. The device is waited for
-before the first and after the last timed step alone. No files are written, but for a trace if one is wanted.
+before the first and after the last timed step alone. No files are written, but for a trace if one is wanted, and
+features where the recipe caches them, which training then finds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from x2kit.distributed.processes import ALONE, Processes
 from x2kit.errors import X2KitError
 from x2kit.model import X2VLM
 from x2kit.model.device import describe_device
+from x2kit.training.feature_cache import with_cached_features
 from x2kit.training.profiling.costs import count_operations, meta_copy
 from x2kit.training.profiling.peaks import (
     datasheet_peak,
@@ -149,7 +151,7 @@ def bench(recipe: Recipe, steps: int, processes: Processes = ALONE, trace: Path 
     metas: list[X2VLM] = []
     notes: list[str] = []
     parts, _ = assemble(recipe, lambda message: None, processes, partial(_keep_meta_copy, metas, notes))
-    stepper = Stepper(recipe, parts, 0)
+    stepper = Stepper(recipe, with_cached_features(recipe, parts, notes.append), 0)
     bench = _Bench(stepper, steps, metas[0] if metas else None, notes)
     measured = []
     for phase, stepper.done in zip(phases, starts, strict=True):

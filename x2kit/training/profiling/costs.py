@@ -183,6 +183,13 @@ def _texts(stream: StreamConfig) -> Texts:
     return Texts(ids, torch.empty(ids.shape, dtype=torch.bool, device=META))
 
 
+def _meta_features(model: X2VLM, images: int) -> VisionFeatures:
+    """Build cached features, which a step reads in place of images."""
+    rows, columns = model.vision.grid
+    patches = torch.empty(images, rows * columns, model.vision.width, device=META)
+    return VisionFeatures(patches[:, 0], patches, model.vision.grid)
+
+
 def _ids(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.int64, device=META)
 
@@ -248,6 +255,8 @@ def step_costs(model: X2VLM, image: ImageSpec, data: DataConfig, active: Active)
         active: losses that are on, by stream.
     """
     batch = meta_batch(image, data)
+    if data.feature_cache is not None and batch.images is not None:
+        batch = batch._replace(images=None, features=_meta_features(model, len(batch.images)))
     kept: dict[int, Tensor] = {}
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 

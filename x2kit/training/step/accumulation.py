@@ -169,7 +169,7 @@ class _Step:
     def run(self, negatives: Mapping[str, Negatives]) -> Losses:
         sees = "vision" not in self.model.frozen or bool(self.batch.videos)  # frame positions may be trained
         vision = self._cached(self._vision_chunks(), sees)
-        features = None
+        features = self.batch.features
         if vision.outputs:
             summary, patches = vision.outputs["summary"], vision.outputs["patches"]
             features = VisionFeatures(summary, patches, self.model.vision.grid)

@@ -65,7 +65,9 @@ def step_losses(
         tasks: those that compute their own losses, by stream.
     Returns: scalars, by stream and loss or objective, unweighted.
     """
-    features = None if batch.images is None else vision_pass(model, batch.images, batch.videos)
+    features = batch.features  # cached ones take the place of images
+    if batch.images is not None:
+        features = vision_pass(model, batch.images, batch.videos)
     equal = exchange is not None and exchange.equal_calls
     encoded = text_pass(model, batch.streams, needs_masked(batch.streams, active), equal)
     plans: dict[str, StreamPlan] = {}
