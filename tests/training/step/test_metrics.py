@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.training.conftest import texts
 from x2kit.data.pipeline.batch import Batch, RegionImages
-from x2kit.distributed.processes import ALONE
+from x2kit.distributed.processes import ALONE, Processes
 from x2kit.model import X2VLM
 from x2kit.training.step.accumulation import accumulate
 from x2kit.training.step.losses import step_losses
@@ -43,6 +45,23 @@ def test_invalid_rows_do_not_count() -> None:
     assert metrics.read(ALONE) == {
         "images.itm_positive_accuracy": 0.5,
         "images.itm_negative_accuracy": 0.0,
+    }
+
+
+class Other(Processes):
+    """Two ranks, of which the other has counted one row of a stream alone."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, {"own.itm_positive_accuracy": (0.0, 1.0), "images.itm_positive_accuracy": (1.0, 2.0)}]
+
+
+def test_a_rank_without_rows_of_a_stream_has_the_share_of_the_others() -> None:
+    metrics = StepMetrics()
+    metrics.matching("images.itm", answers([1, 0, 0]), None)
+    assert metrics.read(Other()) == {
+        "images.itm_positive_accuracy": 2 / 3,
+        "images.itm_negative_accuracy": 1.0,
+        "own.itm_positive_accuracy": 0.0,
     }
 
 

@@ -53,17 +53,15 @@ class StepMetrics:
 
     def read(self, processes: Processes) -> dict[str, float]:
         """Return the shares over all ranks that have a total above 0; synchronises the device."""
-        parts = {
-            f"{name}/{part}": value
-            for name, counts in self._counts.items()
-            for part, value in zip(("hits", "counted"), counts, strict=True)
+        own = {name: (float(hits), float(counted)) for name, (hits, counted) in self._counts.items()}
+        gathered = processes.gather(own)
+        # In parts of a step, a rank without rows of a stream has no count of it.
+        names = dict.fromkeys(name for each in gathered for name in each)
+        sums = {
+            name: [sum(each.get(name, (0.0, 0.0))[place] for each in gathered) for place in (0, 1)]
+            for name in names
         }
-        means = processes.mean(parts)
-        return {
-            name: means[f"{name}/hits"] / means[f"{name}/counted"]
-            for name in self._counts
-            if means[f"{name}/counted"]
-        }
+        return {name: hits / counted for name, (hits, counted) in sums.items() if counted}
 
 
 def region_images(batch: Batch) -> dict[str, float]:
