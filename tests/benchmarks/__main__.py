@@ -26,6 +26,7 @@ NAMES = (
     "captions",
     "data",
     "feeding",
+    "feature_cache",
     "million",
     "worker_memory",
     "start",

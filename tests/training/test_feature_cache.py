@@ -379,6 +379,15 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         stepper(recipe(tmp_path))
 
 
+def test_a_run_of_less_than_two_epochs_is_told_that_a_cache_does_not_save_time(tmp_path: Path) -> None:
+    messages: list[str] = []
+    stepper(recipe(tmp_path, source={"count": 30}), messages)
+    assert (
+        "data.feature_cache: this run reads each view of an image 1.4 times; a cache saves time from "
+        in messages[1]
+    )
+
+
 def test_a_source_without_any_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image of the 3 records could be read"):
         stepper(recipe(tmp_path, source={"count": 3, "undecodable": [0, 1, 2]}))
@@ -394,12 +403,11 @@ def test_a_run_waits_for_another_one_that_fills_the_folder(tmp_path: Path, encod
 
 def test_bench_and_validate_tell_of_the_cache(tmp_path: Path) -> None:
     resolved = recipe(tmp_path)
-    assert (
-        f"features cached in {tmp_path / CACHED}: 544 bytes a view of an image in float32, 12 of them: 6.4 KiB"
-        in (as_text("cached", resolved))
-    )
+    shown = "544 bytes a view of an image in float32, 6.4 KiB for 12 views, each read 3.5 times"
+    assert f"  features cached in {tmp_path / CACHED}: {shown}" in as_text("cached", resolved).splitlines()
     result = bench(resolved.recipe, 1)
     assert any(note.startswith("data.feature_cache: 12 images, ") for note in result.notes)
+    assert not any("saves time" in note for note in result.notes)
     assert result.share("vision") < 0.5
 
 

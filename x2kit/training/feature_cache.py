@@ -54,6 +54,8 @@ FORM = 1
 """Of the shards; another one has other keys."""
 BATCH = 32
 """Images that are encoded at once."""
+WORTH_IT = 2.0
+"""Reads of a view in a run below which the run is told that the cache does not save time."""
 MANIFEST_BYTES = 2**20
 """Most bytes that are read of the manifest of another entry."""
 
@@ -64,14 +66,14 @@ def with_cached_features(recipe: Recipe, parts: Parts, say: Say) -> Parts:
     """Return the parts of a run with batches of cached features, after the missing ones are computed; collective.
 
     Args:
-        recipe: resolved; without `data.feature_cache` the parts are returned unchanged.
+        recipe: resolved; without `data.feature_cache`, or without steps, the parts are returned unchanged.
         parts: from `assemble`, with the weights of the first step.
         say: receives messages about size, place and reuse.
     Raises: RecipeError for a source with new records in every epoch; StorageError if the disk has no room;
         KeyboardInterrupt after an interruption, with finished shards kept.
     """
     data, folder = recipe.data, recipe.data.feature_cache
-    if folder is None:
+    if folder is None or not recipe.training.steps:
         return parts
     if "vision" not in parts.trained.frozen:
         raise X2KitError(
@@ -84,14 +86,17 @@ def with_cached_features(recipe: Recipe, parts: Parts, say: Say) -> Parts:
     _require_fixed(streams, sources)
     encoder = _Encoder(recipe, parts)
     outputs = encoder(torch.zeros(1, *encoder.image_shape))
+    jobs: dict[FeatureFolder, _Job] = {}
     found: dict[str, FeatureFolder] = {}
     for name, facts in _facts(encoder, parts, streams, cached, outputs).items():
         place = folder / blake2b(json.dumps(facts).encode(), digest_size=10).hexdigest()
         layout = _layout(place, len(sources[name]), cached[name], outputs)
-        if layout not in found.values():
-            job = _Job(layout, facts, streams[name], cached[name], sources[name])
-            _complete(job, encoder, parts.processes, say)
-        found[name] = layout
+        job = _Job(layout, facts, streams[name], cached[name], sources[name])
+        reads = jobs[layout].reads if layout in jobs else 0.0
+        reads += recipe.training.steps * streams[name].records_a_step / (layout.records * layout.views)
+        jobs[layout], found[name] = replace(job, reads=reads), layout
+    for job in jobs.values():
+        _complete(job, encoder, parts.processes, say)
     return parts._replace(batches=replace(parts.batches, features=found))
 
 
@@ -204,13 +209,14 @@ def _layout(place: Path, records: int, cached: CachedImages, outputs: VisionFeat
 
 @dataclass(frozen=True)
 class _Job:
-    """A folder to complete, and what its features are computed of."""
+    """A folder to complete, what its features are computed of, and how often the run reads each view of an image."""
 
     folder: FeatureFolder
     facts: Mapping[str, Any]
     config: StreamConfig
     cached: CachedImages
     source: Source
+    reads: float = 0.0
 
 
 def _complete(job: _Job, encoder: _Encoder, processes: Processes, say: Say) -> None:
@@ -256,6 +262,11 @@ def _begin(job: _Job, say: Say) -> list[int]:
     )
     for message in others:
         say(message)
+    if missing and job.reads < WORTH_IT:
+        say(
+            f"data.feature_cache: this run reads each view of an image {job.reads:.2g} times; a cache saves time from "
+            "the second time on, in this run or later ones"
+        )
     free = shutil.disk_usage(folder.path).free
     if needed > free:
         raise StorageError(
@@ -337,8 +348,9 @@ def _compute(job: _Job, shard: int, encoder: _Encoder, told: Callable[[int], Non
             if view.pixels is not None:
                 waiting.append((row, view.pixels))
             row += 1
-        if len(waiting) >= BATCH:
-            _encode(waiting, encoder, tensors)
+        while len(waiting) >= BATCH:
+            _encode(waiting[:BATCH], encoder, tensors)
+            del waiting[:BATCH]
             told(row)
     _encode(waiting, encoder, tensors)
     told(row)
@@ -354,12 +366,11 @@ def _records(job: _Job, indices: range) -> Iterator[tuple[int, Record | None]]:
         yield index, record
 
 
-def _encode(waiting: list[tuple[int, Pixels]], encoder: _Encoder, tensors: Mapping[str, Tensor]) -> None:
-    """Encode the waiting images, write their features to their rows, and empty the list."""
-    if not waiting:
+def _encode(images: Sequence[tuple[int, Pixels]], encoder: _Encoder, tensors: Mapping[str, Tensor]) -> None:
+    """Encode images, each given with its row, and write their features to these rows."""
+    if not images:
         return
-    rows = torch.tensor([row for row, _ in waiting])
-    features = encoder(stack_pixels([pixels for _, pixels in waiting]))
+    rows = torch.tensor([row for row, _ in images])
+    features = encoder(stack_pixels([pixels for _, pixels in images]))
     tensors["summary"][rows] = features.summary
     tensors["patches"][rows] = features.patches
-    waiting.clear()

@@ -73,7 +73,8 @@ def as_json(resolved: ResolvedRecipe) -> dict[str, Any]:
 def _features(resolved: ResolvedRecipe) -> dict[str, Any]:
     """Describe the cached features, if there are any; their number is null without the data.
 
-    `bytes` are those in float32; bf16 and fp16 may take half of them.
+    `bytes` are those of a view of an image in float32; bf16 and fp16 may take half of them. `images` counts views, and
+    `reads` is how often a run reads each.
     """
     data, facts = resolved.recipe.data, resolved.facts
     if data.feature_cache is None or facts is None:
@@ -85,14 +86,18 @@ def _features(resolved: ResolvedRecipe) -> dict[str, Any]:
         stream = data.streams[stream_name]
         name = stream.source.component_name()
         distinct[name, stream.source.model_dump_json(), stream.transform, cached] = stream.source
+    found: dict[str, Any] = {"folder": str(data.feature_cache), "bytes": size, "images": None, "reads": None}
     try:
         images = 0
         for (*_, cached), source in distinct.items():
             with component_faults(source):
                 images += len(source.open()) * cached.images * cached.views
     except X2KitError:
-        return {"feature_cache": {"folder": str(data.feature_cache), "bytes": size, "images": None}}
-    return {"feature_cache": {"folder": str(data.feature_cache), "bytes": size, "images": images}}
+        return {"feature_cache": found}
+    reads = resolved.recipe.training.steps * sum(
+        data.streams[name].records_a_step * cached.images for name, cached in cached_images(data).items()
+    )
+    return {"feature_cache": found | {"images": images, "reads": reads / max(1, images)}}
 
 
 def as_text(name: str, resolved: ResolvedRecipe) -> str:
@@ -125,7 +130,10 @@ def as_text(name: str, resolved: ResolvedRecipe) -> str:
         )
     if features := facts.get("feature_cache"):
         size, images = features["bytes"], features["images"]
-        total = "" if images is None else f", {images:,} of them: {format_bytes(size * images)}"
+        total = ""
+        if images is not None:
+            number, reads = counted(images, "view"), features["reads"]
+            total = f", {format_bytes(size * images)} for {number}, each read {reads:.2g} times"
         lines.append(
             f"  features cached in {features['folder']}: {format_bytes(size)} a view of an image in float32{total}"
         )
