@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from x2kit.data.storage.limits import LimitsConfig
+from x2kit.testing import settings as component_settings
 
 # no deadline: a busy machine must not fail an example
 settings.register_profile("x2kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +24,14 @@ def temporary_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("X2KIT_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("X2KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_import_of_each_module() -> Iterator[None]:
+    """Import each module of components alone once, not once for each of its components: no test changes them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(component_settings, "_import_alone", cache(component_settings._import_alone))
         yield
 
 

@@ -76,7 +76,7 @@ def test_it_resumes_after_a_kill_with_equal_weights_and_is_measured(folder: Path
     assert main(train("whole")) == 0
     metrics = [json.loads(line) for line in Path("whole/metrics.jsonl").read_text().splitlines()]
     assert all("statements.entailment" in line for line in metrics)
-    status, _ = stop(train("killed"), Path("killed"), signal.SIGKILL, group=False)
+    status, _ = stop(train("killed"), Path("killed"), signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert main(["train", "--resume", "--run-dir", "killed"]) == 0
     assert weights(Path("killed")) == weights(Path("whole"))

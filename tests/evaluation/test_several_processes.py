@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
 from tests.training.torchrun import torchrun
 from x2kit.evaluation import evaluate
@@ -17,6 +20,8 @@ from x2kit.model import build_model, save_weights
 from x2kit.recipe import read_recipe
 
 pytestmark = pytest.mark.slow  # each process imports torch; threads do the same in test_sharing.py
+
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
 
 STRANGERS = """\
 import os
@@ -103,16 +108,16 @@ def consent(run: Path) -> list[str]:
     return [word for plugin in plugins for word in ("--plugin", plugin)]
 
 
-def measured(count: int, run: Path) -> dict[str, Any]:
+def measured(count: int, run: Path, start: Start = run_ranks) -> dict[str, Any]:
     """Evaluate on `count` ranks and return the result."""
-    done = torchrun(count, "evaluate", run, "--json", *consent(run))
+    done = start(count, "evaluate", run, "--json", *consent(run))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((run / "evaluation.json").read_text())  # printed once
     return untimed(run)
 
 
 def test_two_ranks_give_the_result_of_one(run: Path, one: dict[str, Any], tmp_path: Path) -> None:
-    two = measured(2, run)
+    two = measured(2, run, torchrun)
     assert two == one
     assert one["languages"]["en"]["reranked"]["mean_r1"] > 0
     assert (
@@ -129,7 +134,7 @@ def test_any_number_of_ranks_gives_the_result_of_one(run: Path, one: dict[str, A
 
 def test_a_failing_rank_ends_evaluation_with_one_message(run: Path) -> None:
     source = "{class_path: VanishingScenes, init_args: {count: 20}}"
-    done = torchrun(2, "evaluate", run, "--evaluation.source", source, *consent(run))
+    done = run_ranks(2, "evaluate", run, "--evaluation.source", source, *consent(run))
     assert done.returncode != 0
     assert done.stderr.count("scenes.jsonl: its last record is gone") == 1
     assert "x2kit/evaluation/harness.py" not in done.stderr

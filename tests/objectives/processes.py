@@ -6,12 +6,13 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
+
+from tests.forked import FORKS
 
 PATIENCE = timedelta(seconds=60)
 """Timeout of a collective; only reached if another rank failed."""
@@ -25,7 +26,7 @@ def in_processes(count: int, directory: Path, function: Callable[..., Any], *arg
         function: importable, defined at the top of a module.
     """
     call = pickle.dumps((function, arguments))  # plain pickle: the pool would share tensors as open files
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, mp_context=FORKS) as pool:
         runs = [pool.submit(_run, rank, count, directory / "rendezvous", call) for rank in range(count)]
         return [pickle.loads(run.result()) for run in runs]
 

@@ -66,7 +66,7 @@ def test_a_warm_up_that_exceeds_the_run_is_warned_about(write: Write) -> None:
 
 def test_no_shipped_recipe_is_warned_about_but_for_the_teacher_that_the_user_names() -> None:
     names = [str(file.name) for file in shipped() if not is_overlay(file)]
-    found = {name: read_recipe([name], checks="without data").warnings for name in names}
+    found = {name: warnings_of(read_recipe([name], checks="none").recipe) for name in names}
     keys = {name: [warning.key for warning in warnings] for name, warnings in found.items() if warnings}
     key = "data.streams.parallel.objectives.distillation"
     assert keys == {"adapt/new-languages": [key]}

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import yaml
 
+from tests.forked import FORKS
 from tests.training.conftest import recipe_tree
 from x2kit import cli
 from x2kit.io.run_directory import read_metrics
@@ -37,9 +38,6 @@ STEPS, CHECKPOINT_EVERY = 200, 5
 PATIENCE = 300.0
 """Seconds until a process counts as hung."""
 Settings = tuple[str, ...]
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["x2kit.training.trainer", "x2kit.cli.train", "tests.reliability.runs"])
-"""Processes are forked from one that has only imported torch, so that starts take no seconds."""
 
 
 class Outcome(NamedTuple):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from itertools import islice
-from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,6 @@ from x2kit.inference import Model, load
 from x2kit.search import index_folders, indexing
 
 BATCH, MOST = 4, 6
-
-
-def context() -> ForkServerContext:
-    """Start processes that need not import torch again."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["tests.search.killing", "x2kit.inference.loading", "x2kit_search.exact"])
-    return made
 
 
 def index_slowly(photos: Path, place: Path, weights: Path, started: Event) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.forked import FORKS
 from tests.search.conftest import OPTIONS, write_image
-from tests.search.killing import BATCH, MOST, context, index_slowly
+from tests.search.killing import BATCH, MOST, index_slowly
 from tests.search.test_indexing import table
 from x2kit.inference import Model
 from x2kit.search import index_folders
@@ -22,10 +23,9 @@ def kill_and_resume(folder: Path, weights: Path, model: Model, kills: int) -> No
     files = [write_image(photos / f"{number}.png", number) for number in range((MOST + 2) * BATCH * kills)]
     index_folders([photos], whole, model, OPTIONS)
     rows, moments = 0, random.Random(0)
-    processes = context()
     for _ in range(kills):
-        started = processes.Event()
-        process = processes.Process(target=index_slowly, args=(photos, place, weights, started))
+        started = FORKS.Event()
+        process = FORKS.Process(target=index_slowly, args=(photos, place, weights, started))
         process.start()
         assert started.wait(60)
         process.join(moments.uniform(0.0, 0.05))

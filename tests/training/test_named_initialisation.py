@@ -10,6 +10,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from tests.forked import run_ranks
 from tests.hub.hub_cache import COMMIT, fill
 from tests.hub.web import Site, serving
 from tests.interop import made
@@ -17,7 +18,6 @@ from tests.interop.test_named_weights import XVLM, tokenizer_of
 from tests.model import tiny
 from tests.model.conftest import RECIPE, build
 from tests.training.conftest import recipe_tree
-from tests.training.torchrun import torchrun
 from x2kit.cli import main
 from x2kit.interop.named_weights import weights_of
 from x2kit.model import save_weights
@@ -141,7 +141,7 @@ def test_two_ranks_fetch_and_convert_once(folder: Path, monkeypatch: pytest.Monk
             monkeypatch, ours={"title": "t", "address": site.of("x.th"), "file": "x.th", "tokenizer": words}
         )
         write("ours", model)
-        done = torchrun(2, "train", "tiny.yaml", "--run-dir", "run", cwd=folder)
+        done = run_ranks(2, "train", "tiny.yaml", "--run-dir", "run", cwd=folder)
         assert done.returncode == 0, done.stderr
         assert len(site.asked) == 1
     assert began()["source"] == "ours"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.forked import run_ranks
 from tests.training.miniature import recipes, write_miniature
 from tests.training.synchronisations import Synchronisations, counts_of_steps
-from tests.training.torchrun import torchrun
 from x2kit.training.step.distinct_rows import distinct
 
 WITHOUT_DATA = "pretrain/x2vlm-base-xlmr"
@@ -30,7 +30,7 @@ def counts_of_ranks(folder: Path, count: int, names: Iterable[str], parts: Itera
         of_parts.mkdir()
         for name in names:
             files[name, accumulation] = write_miniature(name, of_parts, accumulation=accumulation, steps=10)
-    done = torchrun(
+    done = run_ranks(
         count, *files.values(), folder / "counts.json", "1", module="tests.training.synchronisations"
     )
     assert done.returncode == 0, done.stderr

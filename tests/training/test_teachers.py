@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
-from tests.training.torchrun import torchrun
 from x2kit.data.pipeline.batch import ParallelRows
 from x2kit.errors import RecipeError
 from x2kit.io.run_directory import read_metrics
@@ -118,7 +118,7 @@ def test_parts_of_a_step_have_the_losses_of_the_whole(tmp_path: Path, trained: P
 def test_two_ranks_have_the_losses_of_one(tmp_path: Path, trained: Path) -> None:
     resolved = adapted(tmp_path, trained, steps=3)
     train(resolved.recipe, resolved.plugins, tmp_path / "one")
-    done = torchrun(2, "train", tmp_path / "recipe.yaml", "--run-dir", tmp_path / "two")
+    done = run_ranks(2, "train", tmp_path / "recipe.yaml", "--run-dir", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = ([line[DISTILLED] for line in read_metrics(tmp_path / name)] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-5)

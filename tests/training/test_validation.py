@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from tests.forked import Program, run_ranks
 from x2kit import cli
 from x2kit.errors import X2KitError
 from x2kit.evaluation import Validator, evaluate
@@ -32,7 +31,6 @@ from x2kit.training.validation import Selection, evaluation_mode
 from .conftest import Written, recipe_tree
 from .test_resume import stop
 from .test_trainer import after
-from .torchrun import torchrun
 
 METRIC = "retrieval.mean_recall"
 
@@ -241,10 +239,9 @@ def test_a_killed_process_selects_and_stops_as_one_that_was_never_stopped(
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert cli.main(["train", str(validated), "--run-dir", str(whole)]) == 0
-    status, _ = stop(["train", str(validated), "--run-dir", str(killed)], killed, signal.SIGKILL, group=False)
+    status, _ = stop(["train", str(validated), "--run-dir", str(killed)], killed, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    command = [sys.executable, "-m", "x2kit", "train", "--resume", "--run-dir", str(killed)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert Program("train", "--resume", "--run-dir", killed).wait().returncode == 0
     for file in ("model.safetensors", "selection.json"):
         assert (killed / "weights" / file).read_bytes() == (whole / "weights" / file).read_bytes()
     assert kept(killed) == kept(whole)
@@ -265,7 +262,7 @@ def test_several_ranks_export_the_weights_that_they_measured(
     validated: Path, tmp_path: Path, keys: list[str]
 ) -> None:
     directory = tmp_path / "run"
-    done = torchrun(2, "train", validated, "--run-dir", directory, "--training.steps=12", *keys)
+    done = run_ranks(2, "train", validated, "--run-dir", directory, "--training.steps=12", *keys)
     assert done.returncode == 0, done.stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as under torchrun

@@ -82,10 +82,8 @@ def the_module_imports_no_torch(subject: Subject) -> None:
     name = type(subject.component).__module__
     if name == "__main__":
         return
-    file = getattr(sys.modules[name.partition(".")[0]], "__file__", None)
-    call = json.dumps([file, name, HEAVY, sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", _IMPORT_ALONE, call], capture_output=True, text=True, check=False
+    done = _import_alone(
+        name, getattr(sys.modules[name.partition(".")[0]], "__file__", None), tuple(sys.path)
     )
     claim(done.returncode == 0, f"importing {name} alone fails:\n{done.stderr.strip()}")
     found = done.stdout.strip()
@@ -93,6 +91,14 @@ def the_module_imports_no_torch(subject: Subject) -> None:
         not found,
         f"importing {name} imports {found}; move it into build(), and names that only type hints "
         "use under TYPE_CHECKING",
+    )
+
+
+def _import_alone(name: str, file: str | None, path: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Import a module in a fresh interpreter, which prints the heavy modules that came with it."""
+    call = json.dumps([file, name, HEAVY, path])
+    return subprocess.run(
+        [sys.executable, "-c", _IMPORT_ALONE, call], capture_output=True, text=True, check=False
     )
 
 

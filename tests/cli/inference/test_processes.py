@@ -23,6 +23,8 @@ RED = "pictures/red.png\n"
 def start(folder: Path, model: str, pictures: Path) -> Iterator[Start]:
     """Start a subcommand over standard input, on one image at a time."""
     started = []
+    # A shell starts what runs in the background with Ctrl-C ignored, and pytest would pass that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(subcommand: str, *options: str, **streams: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "x2kit", subcommand, "-", model, "--plugin", tiny.__file__]
@@ -34,6 +36,7 @@ def start(folder: Path, model: str, pictures: Path) -> Iterator[Start]:
         return started[-1]
 
     yield run
+    signal.signal(signal.SIGINT, before)
     for process in started:
         process.kill()
         process.communicate()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.training.torchrun import torchrun
+from tests.forked import run_ranks
 from x2kit.cli import main
 
 ROWS = 4
@@ -169,7 +169,7 @@ def test_two_ranks_train_and_measure_as_one(form: str, vision: str, tmp_path: Pa
     one = train_and_evaluate(f"finetune/nlvr2-{form}", *options)
     train = ["train", f"finetune/nlvr2-{form}", "--config", "small.yaml", "--run-dir", "two", *options]
     for command in (train, ["evaluate", "two"]):
-        done = torchrun(2, *command, cwd=tmp_path)
+        done = run_ranks(2, *command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     weights = [load_file(Path(run, "weights/model.safetensors")) for run in ("run", "two")]
     for name, value in weights[0].items():

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.docs.tiny_models import write_bert
+from tests.forked import run_ranks
 from tests.interop.made import checkpoint
-from tests.training.torchrun import torchrun
 from x2kit.cli import main
 
 ROWS = 4
@@ -246,11 +246,11 @@ def test_two_ranks_train_and_measure_as_one() -> None:
     """Half of the questions have an answer of the list, all in different parts of the batch."""
     msrvtt_files()
     assert main(train_shared("msrvtt-qa", "one")) == 0
-    done = torchrun(2, *train_shared("msrvtt-qa", "two"), cwd=Path.cwd())
+    done = run_ranks(2, *train_shared("msrvtt-qa", "two"), cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     assert step("two") == pytest.approx(step("one"), rel=1e-4)
     assert main(["evaluate", "one", "--output", "one.json"]) == 0
-    done = torchrun(2, "evaluate", "one", "--output", "two.json", cwd=Path.cwd())
+    done = run_ranks(2, "evaluate", "one", "--output", "two.json", cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     one, two = (json.loads(Path(f"{name}.json").read_text())["tasks"] for name in ("one", "two"))
     assert one == two

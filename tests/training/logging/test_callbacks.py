@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
-from tests.training.torchrun import torchrun
 from x2kit.errors import PluginError, RecipeError
 from x2kit.io.run_directory import read_metrics
 from x2kit.plugin import ReporterConfig, RunFacts, RunStatus
@@ -206,7 +206,7 @@ def test_a_reporter_gets_the_status_of_the_run(
 @pytest.mark.slow
 def test_only_rank_zero_reports(tmp_path: Path) -> None:
     recipe(tmp_path, {"mine": "Diary"})
-    done = torchrun(2, "train", tmp_path / "diary.yaml", "--run-dir", tmp_path / "run")
+    done = run_ranks(2, "train", tmp_path / "diary.yaml", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert [re.sub(r"\W", "", str(entry[0])) for entry in diary(tmp_path / "run")] == [
         "start", "log", "log", "log", "end"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
-from tests.training.torchrun import torchrun
 from x2kit.errors import PluginError
 from x2kit.evaluation import evaluate
 from x2kit.io.run_directory import read_metrics
@@ -155,7 +155,7 @@ def test_an_evaluation_is_reported_and_a_failing_hook_keeps_its_result(
 @pytest.mark.slow
 def test_only_rank_zero_calls_hooks(tmp_path: Path) -> None:
     recipe(tmp_path)
-    done = torchrun(2, "train", tmp_path / "noting.yaml", "--run-dir", tmp_path / "run")
+    done = run_ranks(2, "train", tmp_path / "noting.yaml", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert [note[0] for note in notes(tmp_path)].count("started") == 1
     assert [note[:2] for note in notes(tmp_path) if note[0] == "step"] == [["step", n] for n in (1, 2, 3, 4)]

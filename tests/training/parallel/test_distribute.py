@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
 from tests.training.torchrun import torchrun
 from x2kit.io.run_directory import read_metrics
@@ -78,7 +79,7 @@ def test_any_number_of_ranks_and_workers_has_the_losses_of_one(
     file = recipe(tmp_path, distribution=distribution)
     expected = alone(file, tmp_path / "one")
     options = ("--data.num_workers", str(num_workers))
-    done = torchrun(count, "train", file, "--run-dir", tmp_path / "many", *options)
+    done = run_ranks(count, "train", file, "--run-dir", tmp_path / "many", *options)
     assert done.returncode == 0, done.stderr
     for one, other in zip(expected, losses(tmp_path / "many"), strict=True):
         assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
@@ -88,7 +89,7 @@ def test_any_number_of_ranks_and_workers_has_the_losses_of_one(
 def test_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
     file = recipe(tmp_path)
     expected = alone(file, tmp_path / "one")
-    first = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    first = run_ranks(2, "train", file, "--run-dir", tmp_path / "two")
     assert first.returncode == 0, first.stderr
     shutil.rmtree(checkpoints(tmp_path / "two")[-1])  # as after a stop two steps before the end
     resolved = read_recipe([file])
@@ -104,14 +105,14 @@ def test_one_two_and_three_ranks_go_on_from_a_whole_checkpoint_of_four(
 ) -> None:
     file = recipe(tmp_path, distribution=distribution)
     expected = alone(file, tmp_path / "one")
-    assert torchrun(4, "train", file, "--run-dir", tmp_path / "four").returncode == 0
+    assert run_ranks(4, "train", file, "--run-dir", tmp_path / "four").returncode == 0
     shutil.rmtree(checkpoints(tmp_path / "four")[-1])
     shutil.rmtree(tmp_path / "four" / "weights")
     for count in (1, 2, 3):
         run = tmp_path / f"from four to {count}"
         shutil.copytree(tmp_path / "four", run)
         trusted = [f"--plugin={plugin}" for plugin in sorted((run / "plugins").glob("*.py"))]
-        done = torchrun(count, "train", "--resume", "--run-dir", run, *trusted)
+        done = run_ranks(count, "train", "--resume", "--run-dir", run, *trusted)
         assert done.returncode == 0, done.stderr
         for one, other in zip(expected, losses(run), strict=True):
             assert other == pytest.approx(one, abs=CLOSE, rel=CLOSE)
@@ -124,7 +125,7 @@ def test_shards_in_bf16_have_the_losses_of_whole_copies_in_bf16(tmp_path: Path) 
     for distribution in ("ddp", "fsdp"):
         run = tmp_path / distribution
         options = ("--run-dir", run, "--training.distribution", distribution)
-        done = torchrun(2, "train", file, *options)
+        done = run_ranks(2, "train", file, *options)
         assert done.returncode == 0, done.stderr
         found[distribution] = losses(run)
     first, *later = zip(found["ddp"], found["fsdp"], strict=True)
@@ -136,13 +137,13 @@ def test_shards_in_bf16_have_the_losses_of_whole_copies_in_bf16(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_ranks_may_use_other_parameters_than_each_other_and_than_before(tmp_path: Path) -> None:
-    done = torchrun(2, module="tests.training.parallel.unlike_ranks")
+    done = run_ranks(2, module="tests.training.parallel.unlike_ranks")
     assert done.returncode == 0, done.stderr
 
 
 def test_state_is_gathered_on_rank_0_alone(tmp_path: Path) -> None:
     file = recipe(tmp_path, distribution="fsdp")
-    done = torchrun(2, file, module="tests.training.numbers_held")
+    done = run_ranks(2, file, module="tests.training.numbers_held")
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout.splitlines()[-1])
     assert first["held"] == first["of"] > first["shards"]
@@ -187,7 +188,7 @@ def test_failing_rank_ends_the_run_with_its_message_once(tmp_path: Path) -> None
 
 def test_error_of_all_ranks_is_printed_once(tmp_path: Path) -> None:
     file = recipe(tmp_path)
-    done = torchrun(5, "train", file, "--run-dir", tmp_path / "five")
+    done = run_ranks(5, "train", file, "--run-dir", tmp_path / "five")
     assert done.returncode != 0
     assert done.stderr.count("4 records a step cannot be shared by 5 processes") == 1
 
@@ -237,6 +238,6 @@ def test_all_ranks_end_when_a_data_worker_of_one_dies_or_fails(
     for stream in tree["data"]["streams"].values():
         stream["source"] = "DyingScenes"
     file.write_text(yaml.safe_dump(tree))
-    done = torchrun(3, "train", file, "--run-dir", tmp_path / "run")
+    done = run_ranks(3, "train", file, "--run-dir", tmp_path / "run")
     assert done.returncode != 0
     assert done.stderr.count(message) == 1, done.stderr

@@ -14,10 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
 from tests.training.parallel.test_distribute import alone, losses
 from tests.training.test_trainer import Crash, after, crash, numbers, run
-from tests.training.torchrun import torchrun
 from x2kit.errors import WeightsError, X2KitError
 from x2kit.evaluation.harness import describe_checkpoint
 from x2kit.io.identity import sha256_of
@@ -148,7 +148,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, settings: dict[str, An
     pytest.importorskip("peft")
     file = recipe(tmp_path, rows=8, lr=0.001, **settings)
     expected = alone(file, tmp_path / "one")
-    done = torchrun(2, "train", file, "--run-dir", tmp_path / "two")
+    done = run_ranks(2, "train", file, "--run-dir", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     for one, other in zip(expected, losses(tmp_path / "two"), strict=True):
         assert other == pytest.approx(one, abs=1e-5, rel=1e-5)

@@ -14,11 +14,11 @@ from torch.testing import assert_close
 
 from tests.benchmarks.step_batch import ACTIVE as BASE_ACTIVE
 from tests.benchmarks.step_batch import Task, make_task
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
 from tests.training.gradients_of_a_step import gradients_of_a_step
 from tests.training.parallel.test_activation_checkpointing import SIZES
 from tests.training.parallel.test_distribute import CLOSE, losses, recipe
-from tests.training.torchrun import torchrun
 from x2kit.data.config import LossName
 from x2kit.data.pipeline.batch import Batch
 from x2kit.io.run_directory import read_metrics
@@ -316,7 +316,7 @@ def require_gradients_of_one(folder: Path, count: int, parts: int, **training: o
     file = recipe(folder, **training)
     expected = gradients_of_a_step(file, 1)
     module = gradients_of_a_step.__module__
-    done = torchrun(count, file, str(parts), folder / "found.pt", module=module)
+    done = run_ranks(count, file, str(parts), folder / "found.pt", module=module)
     assert done.returncode == 0, done.stderr
     found = torch.load(folder / "found.pt", weights_only=True)
     assert found.keys() == expected.keys()
@@ -331,7 +331,7 @@ def test_two_ranks_with_parts_log_the_losses_of_two_ranks_without(tmp_path: Path
     lines = []
     for parts in (1, 2):
         options = ("--run-dir", tmp_path / str(parts), "--training.accumulation", str(parts))
-        done = torchrun(2, "train", file, *options)
+        done = run_ranks(2, "train", file, *options)
         assert done.returncode == 0, done.stderr
         lines.append(losses(tmp_path / str(parts)))
     for one, two in zip(*lines, strict=True):

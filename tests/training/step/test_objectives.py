@@ -12,8 +12,8 @@ import yaml
 from torch import Tensor, nn
 from x2kit_objectives import SigmoidContrastive
 
+from tests.forked import run_ranks
 from tests.training.conftest import recipe_tree
-from tests.training.torchrun import torchrun
 from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.data.pipeline.batch import Batch
 from x2kit.errors import PluginError, RecipeError
@@ -137,7 +137,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path, distribution: str, acc
     streams = {"images": {**both, "batch_size": 5}, "regions": {**both, "batch_size": 5}, "parallel": both}
     one = metrics(recipe(tmp_path, streams), tmp_path / "one")
     recipe(tmp_path, streams, distribution=distribution, accumulation=accumulation)
-    done = torchrun(2, "train", tmp_path / "rows.yaml", "--run-dir", tmp_path / "two")
+    done = run_ranks(2, "train", tmp_path / "rows.yaml", "--run-dir", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     for expected, found in zip(one, read_metrics(tmp_path / "two"), strict=True):
         for name in (

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.forked import run_ranks
 from tests.training.miniature import write_miniature
-from tests.training.torchrun import torchrun
 from x2kit.distributed.processes import Processes
 from x2kit.training.step import rank_exchange
 from x2kit.training.step.rank_exchange import Draws, Found, RankExchange, capacity
@@ -109,7 +109,7 @@ def test_capacity_follows_the_mean_number_of_rows_between_two_ranks() -> None:
 @pytest.mark.slow
 def test_negatives_above_the_capacity_do_not_count_and_are_logged(tmp_path: Path) -> None:
     file = write_miniature("pretrain/x2vlm-base-4m", tmp_path, rows=12, steps=10)
-    done = torchrun(2, file, tmp_path / "found.json", module="tests.training.step.dropped_negatives")
+    done = run_ranks(2, file, tmp_path / "found.json", module="tests.training.step.dropped_negatives")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert math.isfinite(found["loss"])
