@@ -11,8 +11,8 @@ from tests.data.stubs import stream
 from x2kit.data.config import DataConfig, StreamConfig
 from x2kit.data.features.rules import CachedImages, cached_images, feature_faults
 
-RANDOM = {"crop_scale": (0.5, 1.0), "flip": 0.5, "augment_operations": 2}
-COLOURS = {"augment_operations": 2}
+RANDOM = {"crop_scale": (0.5, 1.0), "flip": 0.5, "augment_operations": 2, "random_convolution": 0.5}
+COLOURS = {"augment_operations": 2, "random_convolution": 0.5}
 
 
 def data(views: int | None = None, cache: str | None = "features", **streams: StreamConfig) -> DataConfig:

@@ -46,6 +46,7 @@ def random_settings(transform: TransformConfig) -> dict[str, str]:
         "crop_scale": (transform.crop_scale is not None, "null"),
         "flip": (transform.flip > 0, "0"),
         "augment_operations": (transform.augment_operations > 0, "0"),
+        "random_convolution": (transform.random_convolution > 0, "0"),
     }
     return {name: off for name, (on, off) in found.items() if on}
 
