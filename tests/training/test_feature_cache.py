@@ -20,6 +20,7 @@ from tests.training.conftest import recipe_tree
 from tests.training.parallel.test_distribute import losses
 from tests.training.test_trainer import Crash, after, crash, numbers, run
 from tests.training.torchrun import torchrun
+from x2kit import cli
 from x2kit.cli.recipes.summary import as_text
 from x2kit.data.features import shards
 from x2kit.data.features.records import render_views
@@ -33,6 +34,7 @@ from x2kit.model import X2VLM
 from x2kit.recipe import read_recipe
 from x2kit.recipe.reading import ResolvedRecipe
 from x2kit.training import feature_cache
+from x2kit.training.checkpoint.checkpoints import checkpoints
 from x2kit.training.feature_cache import with_cached_features
 from x2kit.training.profiling.bench import bench
 from x2kit.training.stepper import Stepper, assemble
@@ -254,7 +256,7 @@ def test_an_interruption_keeps_finished_shards(
 @pytest.mark.slow
 def test_a_process_that_is_killed_while_it_fills_the_cache(tmp_path: Path) -> None:
     """Its shards are kept, and a run that completes them has the weights of a run that was never stopped."""
-    file = written(tmp_path, tree_of(tmp_path, source={"count": 4000}, steps=3))
+    file = written(tmp_path, tree_of(tmp_path, source={"count": 4000}, steps=4))
     command = [sys.executable, "-m", "x2kit", "train", str(file), "--run-dir"]
     process = subprocess.Popen(
         [*command, str(tmp_path / "run")], stderr=subprocess.PIPE, start_new_session=True
@@ -272,6 +274,9 @@ def test_a_process_that_is_killed_while_it_fills_the_cache(tmp_path: Path) -> No
     again = run(read_recipe([file]), tmp_path / "run")
     assert len(files(tmp_path)) == 4
     assert files(tmp_path)[0].stat().st_mtime_ns == kept
+    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
+    assert cli.main(["train", "--resume", "--run-dir", str(tmp_path / "run")]) == 0
+    assert len(entries(tmp_path)) == 1  # though the run has copies of its plugins
     shutil.rmtree(tmp_path / CACHED)
     assert run(read_recipe([file]), tmp_path / "whole") == again
 
@@ -288,6 +293,18 @@ def test_broken_records_are_replaced_as_without_a_cache(tmp_path: Path) -> None:
     close(found, plain)
     logs = [(tmp_path / str(cached) / "bad-records.jsonl").read_text() for cached in (False, True)]
     assert logs[0] == logs[1]
+
+
+def test_an_image_that_was_unreadable_when_it_was_cached_stays_a_broken_record(tmp_path: Path) -> None:
+    """Until the folder is deleted; the fingerprint of these scenes is that of sound ones."""
+    values(recipe(tmp_path, source={"count": 12, "undecodable": [5]}), 1)
+    tree = tree_of(tmp_path, source={"count": 12})
+    tree["data"]["max_bad_share"] = 0.5
+    run(read_recipe([written(tmp_path, tree)]), tmp_path / "run")
+    log = (tmp_path / "run" / "bad-records.jsonl").read_text()
+    assert '"scene-5"' in log
+    assert '"file changed"' in log
+    assert "and the next run computes its features again" in log
 
 
 def views_tree(folder: Path, views: int) -> Any:

@@ -184,14 +184,13 @@ def _hash_of_tensors(model: X2VLM) -> str:
 
 
 def _hash_of_code(model: X2VLM) -> str:
-    """Hash the files that define the modules of the vision encoder, such as that of a plugin."""
-    digest = blake2b(digest_size=16)
+    """Hash the files that define the modules of the vision encoder, such as that of a plugin, wherever they lie."""
     modules = {type(module).__module__ for module in model.vision.modules()}
-    for name in sorted(modules):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file is not None and Path(file).is_file():
-            digest.update(f"\0{name}\0".encode() + Path(file).read_bytes())
-    return digest.hexdigest()
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    hashes = sorted(
+        blake2b(Path(file).read_bytes()).digest() for file in files if file and Path(file).is_file()
+    )
+    return blake2b(b"".join(hashes), digest_size=16).hexdigest()
 
 
 def _layout(place: Path, records: int, cached: CachedImages, outputs: VisionFeatures) -> FeatureFolder:

@@ -108,6 +108,11 @@ class RecordFeatures:
         self._reader, self._record = reader, record
         self._index, self._view = index, (epoch + index) % reader.folder.views
 
+    @property
+    def remedy(self) -> str:
+        """What computes the features again."""
+        return f"delete {self._reader.folder.path}, and the next run computes its features again"
+
     def image(self, value: Any) -> StoredImage:
         """Return the features of an image of the record.
 
@@ -126,7 +131,7 @@ class RecordFeatures:
         found = self._reader.image(self._index, number, self._view)
         if found.view is not None and not _is_unchanged(value, found.stamp):
             raise DataError(
-                f"{value}: the image has changed since its features were cached; delete {self._reader.folder.path}",
+                f"{value}: the image has changed since its features were cached; {self.remedy}",
                 reason=Reason.FILE_CHANGED,
             )
         return found

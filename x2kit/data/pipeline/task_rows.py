@@ -136,7 +136,8 @@ class TrainingReader:
         if found.view is None:
             decode(self._image(value), self._spec)  # raises the error of the image
             raise DataError(
-                "the image could not be read when features were cached; delete the folder of the cache"
+                f"the image could not be read when features were cached; {stored.remedy}",
+                reason=Reason.FILE_CHANGED,
             )
         return found.view, found
 
