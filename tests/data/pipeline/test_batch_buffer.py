@@ -12,7 +12,7 @@ from tests.data.stubs import WordTokenizer
 from x2kit.data.pipeline.batch import Batch
 from x2kit.data.pipeline.batch_buffer import ALIGNMENT, from_buffer, shared, to_buffer
 from x2kit.data.pipeline.loader import StepBatches
-from x2kit.plugin import ImageSpec
+from x2kit.plugin import ImageSpec, VisionFeatures
 
 
 def batch() -> Batch:
@@ -39,6 +39,19 @@ def test_every_tensor_has_its_values_and_dtype_again() -> None:
     for one, other in pairs:
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
+
+
+def test_cached_features_are_in_the_buffer_too() -> None:
+    summary, patches = torch.rand(2, 4), torch.rand(2, 6, 4).bfloat16()
+    buffered = to_buffer(
+        Batch(3, None, {}, {}, [], features=VisionFeatures(summary, patches, (2, 3))), shared
+    )
+    assert tensors_of(buffered.layout) == []
+    found = from_buffer(buffered).features
+    assert isinstance(found, VisionFeatures)
+    assert torch.equal(found.summary, summary)
+    assert torch.equal(found.patches, patches)
+    assert found.grid == (2, 3)
 
 
 def test_all_tensors_lie_in_one_buffer_of_shared_memory() -> None:

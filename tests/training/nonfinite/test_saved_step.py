@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.training.conftest import recipe_tree, step_batch, texts
 from tests.training.step.test_tasks import rows
-from x2kit.plugin import Texts
+from x2kit.plugin import Texts, VisionFeatures
 from x2kit.training.nonfinite.saved_step import SavedStep, load_step, save_step
 
 
@@ -31,7 +31,10 @@ def test_rows_of_tasks_are_restored_with_those_of_pretraining(tmp_path: Path) ->
     sees, positions = torch.ones(2, 8, 8, dtype=torch.bool).tril(), torch.arange(8).expand(2, 8)
     in_part = rows()._replace(texts=(Texts(first.ids, sees, positions),))
     batch = step_batch()
-    batch = batch._replace(step=3, streams={**batch.streams, "pairs": rows(), "captions": in_part})
+    features = VisionFeatures(torch.rand(3, 8), torch.rand(3, 16, 8), (4, 4))
+    batch = batch._replace(
+        step=3, features=features, streams={**batch.streams, "pairs": rows(), "captions": in_part}
+    )
     recipe = yaml.safe_dump({**recipe_tree(tmp_path), "plugins": []})
     folder = save_step(tmp_path / "run", SavedStep(3, batch, ["loss"], {"weight": torch.ones(2)}, recipe))
     assert same(load_step(folder).batch, batch)
