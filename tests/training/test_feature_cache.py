@@ -25,7 +25,6 @@ from x2kit.cli.recipes.summary import as_text
 from x2kit.data.features import shards
 from x2kit.data.features.records import render_views
 from x2kit.data.features.rules import cached_images
-from x2kit.data.features.shards import FeatureFolder
 from x2kit.data.pipeline.batch import Batch, PairedRows
 from x2kit.data.transforms.boxes import place_boxes, read_boxes
 from x2kit.data.transforms.view import stack_pixels
@@ -410,12 +409,15 @@ def test_a_source_without_any_image_is_refused(tmp_path: Path) -> None:
         stepper(recipe(tmp_path, source={"count": 3, "undecodable": [0, 1, 2]}))
 
 
-def test_a_run_waits_for_another_one_that_fills_the_folder(tmp_path: Path, encoded: list[int]) -> None:
-    """Both hold the lock of the folder while they look for missing shards."""
-    made = stepper(recipe(tmp_path))
-    layout = next(iter(made.batches.features.values()))
-    assert isinstance(layout, FeatureFolder)
-    assert layout.path.with_name(f".{layout.path.name}.lock").exists()
+def test_a_run_that_computes_holds_a_lock_and_one_that_does_not_writes_nothing(tmp_path: Path) -> None:
+    """Two runs do not compute the same shards, and a complete folder may be read-only."""
+    stepper(recipe(tmp_path))
+    (lock,) = (tmp_path / CACHED).glob("*.lock")
+    assert lock.name == f".{entries(tmp_path)[0].name}.lock"
+    lock.unlink()
+    before = sorted((tmp_path / CACHED).rglob("*"))
+    stepper(recipe(tmp_path))
+    assert sorted((tmp_path / CACHED).rglob("*")) == before
 
 
 def test_bench_and_validate_tell_of_the_cache(tmp_path: Path) -> None:

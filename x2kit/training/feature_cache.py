@@ -219,9 +219,12 @@ class _Job:
 
 
 def _complete(job: _Job, encoder: _Encoder, processes: Processes, say: Say) -> None:
-    """Compute the missing shards of a folder, each rank its share; one run at a time, others wait for it."""
+    """Compute the missing shards of a folder, each rank its share; one run at a time, others wait for it.
+
+    Nothing is written to a complete folder, which may be read-only.
+    """
     folder, began = job.folder, time.monotonic()
-    with _locked(folder.path) if processes.is_rank_zero else nullcontext():
+    with _locked(folder.path) if processes.is_rank_zero and folder.missing() else nullcontext():
         missing: list[int] = processes.from_rank_zero(_begin(job, say) if processes.is_rank_zero else None)
         try:
             _compute_shards(job, missing[processes.rank :: processes.count], encoder, processes)
@@ -248,11 +251,12 @@ def _begin(job: _Job, say: Say) -> list[int]:
     """Report size and place, and require room for what is missing. Returns: the missing shards."""
     folder = job.folder
     others = [] if folder.path.exists() else _differences(folder.path, job.facts)
-    with storage_errors(folder.path):
-        make_folder(folder.path)
-    for message in clear_leftovers(folder.path):
-        say(message)
-    missing = [shard for shard in range(folder.shards) if folder.read(shard) is None]
+    missing = folder.missing()
+    if missing:
+        with storage_errors(folder.path):
+            make_folder(folder.path)
+        for message in clear_leftovers(folder.path):
+            say(message)
     needed, total = (sum(map(folder.bytes_of, each)) for each in (missing, range(folder.shards)))
     images, views = f"{folder.records * folder.images:,} images", f" in {folder.views} views"
     say(

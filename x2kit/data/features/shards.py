@@ -194,6 +194,10 @@ class FeatureFolder:
         same = {name: (tuple(value.shape), value.dtype) for name, value in found.items()} == layout
         return found if same else None
 
+    def missing(self) -> list[int]:
+        """List the shards that are missing, damaged or of another layout."""
+        return [shard for shard in range(self.shards) if self.read(shard) is None]
+
     def _layout(self, rows: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         return {
             "summary": ((rows, self.width), self.summary),
