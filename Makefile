@@ -17,7 +17,7 @@ quickstart: .venv
 	$(BIN)/x2kit report runs/quickstart
 
 test: .venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --randomly-seed=$(SEED) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --randomly-seed=$(SEED) -m "not slow"
 
 # the tests of one folder but the fuzz tests, and the architecture: make test-fast AREA=data/sources
 test-fast: .venv
@@ -28,7 +28,7 @@ test-alone: .venv
 	$(BIN)/python -m tests.alone $(FILES)
 
 slow: .venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -p no:randomly -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -p no:randomly -m slow
 
 parity: .venv
 	X2KIT_WRITE_PARITY=1 X2KIT_REFERENCE= $(BIN)/pytest tests/parity

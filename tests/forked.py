@@ -127,7 +127,7 @@ def _run(command: list[str], folder: str, cwd: str, environment: dict[str, str],
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    sys.path.insert(0, cwd)
+    sys.path[:0] = [cwd, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     multiprocessing.set_start_method("fork", force=True)  # of workers, as in a fresh interpreter
     import torch
 

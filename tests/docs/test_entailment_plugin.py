@@ -6,13 +6,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.forked import Program
 from x2kit.cli import main
 
 from ..training.test_resume import stop, weights
@@ -123,21 +122,9 @@ def test_the_commands_of_its_readme_that_check_pass(folder: Path, capsys: pytest
 
 
 def test_its_own_tests_pass() -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(PLUGIN),
-        "tests",
-    ]
-    paths = {"PYTHONPATH": str(PLUGIN), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=PLUGIN, env={**os.environ, **paths}, capture_output=True, text=True, check=False
-    )
+    options = ("-q", "-p", "no:cacheprovider", "--rootdir", PLUGIN, "tests")
+    environment = {**os.environ, "PYTHONPATH": str(PLUGIN), "OMP_NUM_THREADS": "1"}
+    done = Program(*options, module="pytest", cwd=PLUGIN, environment=environment).wait()
     assert done.returncode == 0, done.stdout
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.forked import Program
 from x2kit.cli import main
 
 COLOURS = ("red", "green", "blue", "white")
@@ -112,9 +112,7 @@ def test_a_stream_of_pretraining_trains(folder: Path, monkeypatch: pytest.Monkey
 
 def test_its_own_tests_pass(folder: Path) -> None:
     assert main(["plugins", "new", "my-truth", "--kind", "task"]) == 0
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests"]
+    options = ("-q", "-p", "no:cacheprovider", "--rootdir", ".", "tests")
     environment = {**os.environ, "PYTHONPATH": str(folder / "my-truth"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=folder / "my-truth", env=environment, capture_output=True, text=True, check=False
-    )
+    done = Program(*options, module="pytest", cwd=folder / "my-truth", environment=environment).wait()
     assert done.returncode == 0, done.stdout

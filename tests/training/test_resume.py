@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.forked import PATIENCE, Program
+from tests.forked import Program
 from x2kit import cli
 from x2kit.recipe import read_recipe
 
@@ -60,33 +60,11 @@ def steps_logged(directory: Path) -> int:
     return metrics.read_text().count("\n") if metrics.exists() else 0
 
 
-class Fresh:
-    """A command in an interpreter that imports everything itself; like `Program`."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "x2kit", *command],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.pid, self.poll = self._process.pid, self._process.poll
-
-    def wait(self) -> subprocess.CompletedProcess[str]:
-        """Wait for the end."""
-        _, errors = self._process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(self._process.args, self._process.returncode, "", errors)
-
-
 def stop(
-    command: Sequence[str], directory: Path, number: signal.Signals, group: bool = False, fresh: bool = False
+    command: Sequence[str], directory: Path, number: signal.Signals, group: bool = False
 ) -> tuple[int, str]:
-    """Start a run in a new process and send it, or its group as a terminal does, a signal; status and errors.
-
-    The process imports everything itself if `fresh`, else it is forked from one that has imported torch.
-    """
-    process = Fresh(command) if fresh else Program(*command, session=True)
+    """Start a run in a new process and send it, or its group as a terminal does, a signal; status and errors."""
+    process = Program(*command, session=True)
     deadline = time.monotonic() + 300
     while steps_logged(directory) < STOP_AFTER and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -101,9 +79,10 @@ def stop(
 def test_a_killed_quickstart_goes_on_in_a_new_process(tmp_path: Path) -> None:
     assert cli.main(quickstart(tmp_path / "whole")) == 0
     killed = tmp_path / "killed"
-    status, _ = stop(quickstart(killed), killed, signal.SIGKILL, fresh=True)
+    status, _ = stop(quickstart(killed), killed, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    assert Fresh(["train", "--resume", "--run-dir", str(killed)]).wait().returncode == 0
+    command = [sys.executable, "-m", "x2kit", "train", "--resume", "--run-dir", str(killed)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # a fresh interpreter, not a fork
     assert weights(killed) == weights(tmp_path / "whole")
 
 

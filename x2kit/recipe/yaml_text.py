@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -149,7 +150,7 @@ def parse(data: bytes, file: str, folder: Path, saved: Path | None = None) -> No
             Place(file, line), f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
         ) from error
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = _composed(text)
     except yaml.YAMLError as error:
         raise _syntax(error, text, file) from error
     except RecursionError as error:
@@ -163,6 +164,13 @@ def parse(data: bytes, file: str, folder: Path, saved: Path | None = None) -> No
     if reader.faults:
         raise RecipeError(reader.faults)
     return node
+
+
+@lru_cache(maxsize=64)
+def _composed(text: str) -> yaml.Node | None:
+    """Compose a text into nodes that nobody changes; a process reads the bases of its recipes many times."""
+    root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    return root
 
 
 def parse_value(text: str, place: Place) -> Node:

@@ -12,9 +12,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 
 from x2kit.plugin.hookspecs import PROJECT
@@ -46,8 +46,11 @@ class Candidate:
 
 def installed() -> Iterator[Candidate]:
     """Iterate over entry points of group "x2kit", in order."""
-    for entry_point in sorted(entry_points(group=PROJECT), key=_order):
-        distribution = _distribution(entry_point)
+    described = cache(_description)  # all entry points of a distribution share it
+    for entry_point in sorted(
+        entry_points(group=PROJECT), key=lambda point: _order(point, described(point.dist))
+    ):
+        distribution = described(entry_point.dist)
         own = distribution[0] == PROJECT
         yield Candidate(
             name=entry_point.name,
@@ -92,16 +95,16 @@ def module_file(module: str) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 
-def _distribution(entry_point: EntryPoint) -> tuple[str, str]:
-    """Return name and version of the distribution, empty if missing."""
-    if entry_point.dist is None:
+def _description(distribution: Distribution | None) -> tuple[str, str]:
+    """Return name and version of a distribution, empty if missing."""
+    if distribution is None:
         return "", ""
-    metadata = entry_point.dist.metadata
+    metadata = distribution.metadata
     name = metadata["Name"] if "Name" in metadata else ""  # noqa: SIM401  (its protocol has no `get`)
     version = metadata["Version"] if "Version" in metadata else ""  # noqa: SIM401
     return name, version
 
 
-def _order(entry_point: EntryPoint) -> tuple[bool, str, str, str]:
-    normalised = re.sub(r"[-_.]+", "-", _distribution(entry_point)[0]).lower()
+def _order(entry_point: EntryPoint, description: tuple[str, str]) -> tuple[bool, str, str, str]:
+    normalised = re.sub(r"[-_.]+", "-", description[0]).lower()
     return normalised != PROJECT, normalised, entry_point.name, entry_point.value
