@@ -75,7 +75,7 @@ class Run:
         self.starts += 1
         self._event_files = self._count_event_files()
         self._output.mkdir(parents=True, exist_ok=True)
-        self.process = FORKS.Process(target=_x2kit, args=(command, self._output, file_size))
+        self.process = FORKS.Process(target=_x2kit, args=(command, self._output, file_size, dict(os.environ)))
         self.process.start()
 
     @property
@@ -138,8 +138,10 @@ class Run:
         return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(self.directory)]
 
 
-def _x2kit(command: list[str], output: Path, file_size: int | None) -> None:
+def _x2kit(command: list[str], output: Path, file_size: int | None, environment: dict[str, str]) -> None:
     """Run `x2kit` in a forked process with its output in two files."""
+    os.environ.clear()  # the server has that of the test which started it
+    os.environ.update(environment)
     for name, number in (("out", 1), ("err", 2)):
         descriptor = os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)

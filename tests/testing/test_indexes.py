@@ -12,6 +12,7 @@ import pytest
 from x2kit_search import Exact
 from x2kit_search.exact import ExactIndex
 
+from tests.testing.wrong.loses_the_tail import LosesTheTail
 from x2kit.plugin import BuildReport, DataError, Hit, Index, IndexConfig, IndexSpec, Rows
 from x2kit.testing import checks
 
@@ -153,21 +154,6 @@ class LosesRows(ExactIndex):
 def test_each_mistake_is_found(change: type[ExactIndex], said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         check(broken(change))
-
-
-class LosesTheTail(Exact):
-    """A killed or closed writer loses the last row of each batch."""
-
-    def open(self, location: str) -> Index:
-        return LosesTheTailIndex.open(location)
-
-
-class LosesTheTailIndex(ExactIndex):
-    def upsert(self, rows: Rows) -> None:
-        super().upsert(rows)
-        last = rows.ids[-1].replace("'", "''")
-        if rows.ids[0].startswith(("kill", "other")):
-            self.delete(f"id = '{last}'")
 
 
 def named(name: str) -> Callable[..., None]:
