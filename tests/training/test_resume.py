@@ -30,7 +30,9 @@ QUICKSTART = {
     "model.fusion.layers": 1,
     "model.fusion.heads": 2,
     "data.num_workers": 0,
+    "data.streams.scenes.source.size": 480,
     "data.streams.scenes.batch_size": 4,
+    "data.streams.regions.source.size": 480,
     "data.streams.regions.batch_size": 8,
     "data.streams.regions.fusion_rows": 4,
     "data.streams.translations.batch_size": 8,
@@ -40,6 +42,7 @@ QUICKSTART = {
     "training.checkpoint_every": 4,
     "training.log_every": 1,
     "training.device": "cpu",
+    "training.precision": "fp32",
 }
 """The quickstart, so small that a step takes some hundredths of a second."""
 STOP_AFTER = 6
