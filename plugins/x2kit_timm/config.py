@@ -21,6 +21,7 @@ from x2kit.plugin import (
 from x2kit.plugin.toolkit import count
 from x2kit_timm.loading import (
     IN_CHANNELS,
+    NOT_PUBLISHED,
     TimmModel,
     published_file,
     published_image,
@@ -293,7 +294,8 @@ class TimmVision(FromTimm):
             raise SettingError(
                 "architecture", "required: the name of a model of timm, such as vit_base_patch14_dinov2"
             )
-        arguments = published.get("model_args") or {}
+        published_arguments: dict[str, Any] = published.get("model_args") or {}
+        arguments = {name: value for name, value in published_arguments.items() if name not in NOT_PUBLISHED}
         channels = {} if self.channels is None else {IN_CHANNELS: self.channels}
         return TimmModel(name, {**arguments, **channels, **self.arguments})
 

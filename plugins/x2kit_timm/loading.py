@@ -32,6 +32,8 @@ HEADS = (
 FILE_NAME = "timm.json"
 IN_CHANNELS = "in_chans"
 """timm's argument for the number of channels."""
+NOT_PUBLISHED = ("num_classes", "img_size")
+"""Arguments in the config.json of timm 1.0.31 and later that the encoder sets itself: no head, the image size."""
 
 
 def called_layers(encoder: nn.Module, names: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models import save_for_hf
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -244,6 +245,18 @@ def test_images_of_other_channels_have_the_mean_of_the_statistics_unless_others_
     assert image.mean == pytest.approx((sum(IMAGENET[0]) / 3,))
     image = small("DINOv2", channels=2, mean=(0.1, 0.2)).describe().image
     assert (image.mean, image.std) == ((0.1, 0.2), pytest.approx((sum(IMAGENET[1]) / 3,) * 2))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_folder_that_timm_wrote_is_read_at_any_size(name: str, tmp_path: Path) -> None:
+    """timm writes its arguments with the number of classes and the image size of the model that it saves."""
+    side = SMALL[name]["image_size"]
+    model = publish(name, tmp_path)
+    save_for_hf(model, str(tmp_path), safe_serialization=True, data_config={"input_size": (3, side, side)})
+    for size in (None, 2 * side):
+        encoder = TimmVision(pretrained=str(tmp_path), image_size=size).build().eval()
+        assert encoder.image_spec.size == (size or side)
+        assert encoder(all_images(encoder.image_spec.size)).patches.shape[2] == 16
 
 
 @pytest.mark.parametrize("name", ["DINOv2", "ConvNeXt", "Swin v2"])
