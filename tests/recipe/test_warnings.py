@@ -1,10 +1,12 @@
-"""Warnings about learning rates."""
+"""Warnings about learning rates, and about random weights that are not trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from x2kit.recipe import read_recipe
 from x2kit.recipe.warnings import warnings_of
@@ -70,3 +72,29 @@ def test_a_teacher_that_the_user_names_is_not_warned_about() -> None:
         for keys in ([], [(f"{key}.teacher", "runs/english")])
     ]
     assert [[warning.key for warning in warnings_of(recipe)] for recipe in recipes] == [[key], []]
+
+@pytest.mark.parametrize("setting", ["none", "norms", {"last_layers": 1}, {"lora": {}}])
+def test_random_weights_that_are_not_trained_are_warned_about(write: Write, setting: Any) -> None:
+    key = "training.trainable.vision"
+    message = warned((key, setting))[key]
+    for part in ("Eye starts from random weights", "set model.vision.pretrained or model.init_from"):
+        assert part in message
+
+
+def test_weights_from_a_file_may_be_frozen(write: Write) -> None:
+    assert (
+        warned(("training.trainable.text", "none")) == {}
+    )  # good.yaml names published weights of its text encoder
+    assert warned(("training.trainable.vision", "all")) == {}
+    Path("run").mkdir()
+    frozen = (("training.trainable.vision", "none"), ("training.warmup", 0), ("model.init_from", "./run"))
+    assert not warnings_of(read_recipe(["good.yaml"], frozen, checks="none").recipe)
+    fresh = (*frozen, ("model.init_except", ["vision"]))
+    (warning,) = warnings_of(read_recipe(["good.yaml"], fresh, checks="none").recipe)
+    assert warning.key == "training.trainable.vision"
+
+
+@pytest.mark.parametrize("recipe", ["adapt/new-languages", "adapt/domain"])
+def test_the_name_of_a_run_is_enough(recipe: str, tmp_path: Path) -> None:
+    named = read_recipe([recipe], [("model.init_from", str(tmp_path))], checks="none")
+    assert not warnings_of(named.recipe)

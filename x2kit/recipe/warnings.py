@@ -1,6 +1,7 @@
 """Warn about settings that are valid but likely wrong. Imports no torch.
 
-A learning rate too high for published weights, a warm-up longer than the run, weights that are downloaded first.
+A learning rate too high for published weights, random weights that are not trained, a warm-up longer than the run,
+weights that are downloaded first.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ def warnings_of(recipe: Recipe, place: Callable[[str], str] = lambda key: "") ->
     """
     if not recipe.training.steps:
         return ()
-    found = [*_downloads(recipe), *_published_weights(recipe), *_warmup(recipe), *_teachers(recipe)]
+    found = [
+        *_downloads(recipe),
+        *_published_weights(recipe),
+        *_random_weights(recipe),
+        *_warmup(recipe),
+        *_teachers(recipe),
+    ]
     return tuple(Fault(key, place(key), message) for key, message in found)
 
 
@@ -51,6 +58,19 @@ def _published_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 f"{rate:g} is {rate / usual:.3g} times the usual peak learning rate of the published weights of "
                 f"model.{kind} and will destroy them\n  set training.{own}: {usual:g}; or training.lr: {usual:g} and "
                 "training.lr_mult for new layers",
+            )
+
+
+def _random_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    model, trainable = recipe.model, recipe.training.trainable
+    for part in ENCODERS:
+        encoder: ComponentConfig = getattr(model, part)
+        given = model.init_from is not None and part not in model.init_except
+        if trainable.of(part).base != "all" and not given and encoder.usual_lr() is None:
+            yield (
+                trainable.key(part),
+                f"{encoder.component_name()} starts from random weights that this setting does not train\n  set "
+                f"model.{part}.pretrained or model.init_from; or {trainable.key(part)}: all",
             )
 
 

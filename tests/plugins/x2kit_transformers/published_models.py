@@ -50,8 +50,8 @@ HEADLESS = frozenset({"e5"})
 """Published as an encoder alone."""
 
 
-def publish(name: str, directory: Path) -> Path:
-    """Write a model and its tokenizer, as on the hub."""
+def publish(name: str, directory: Path, *, with_head: bool | None = None) -> Path:
+    """Write a model and its tokenizer, as on the hub; with a masked-language head where its family has one."""
     settings = dict(FAMILIES[name])
     tokenizer = _TOKENIZERS[name]()
     tokenizer.save_pretrained(directory)
@@ -66,7 +66,8 @@ def publish(name: str, directory: Path) -> Path:
         settings.pop("model_type", name), vocab_size=len(tokenizer), initializer_range=0.3, **ids, **settings
     )
     torch.manual_seed(0)
-    kind = AutoModel if name in HEADLESS else AutoModelForMaskedLM
+    headed = name not in HEADLESS if with_head is None else with_head
+    kind = AutoModelForMaskedLM if headed else AutoModel
     kind.from_config(config).save_pretrained(directory)
     return directory
 
