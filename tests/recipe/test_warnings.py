@@ -73,6 +73,7 @@ def test_a_teacher_that_the_user_names_is_not_warned_about() -> None:
     ]
     assert [[warning.key for warning in warnings_of(recipe)] for recipe in recipes] == [[key], []]
 
+
 @pytest.mark.parametrize("setting", ["none", "norms", {"last_layers": 1}, {"lora": {}}])
 def test_random_weights_that_are_not_trained_are_warned_about(write: Write, setting: Any) -> None:
     key = "training.trainable.vision"

@@ -133,7 +133,14 @@ def test_costs_of_one_recipe(x2kit: Run) -> None:
 
 
 def test_frozen_parts_have_no_optimiser_state(x2kit: Run) -> None:
-    keys = ("quickstart/english", "--costs", "--training.trainable.vision", "none")
+    keys = (
+        "quickstart/english",
+        "--costs",
+        "--training.optimizer",
+        "AdamW",
+        "--training.trainable.vision",
+        "none",
+    )
     one = json.loads(x2kit("recipes", "validate", *keys, "--json").out)[0]
     vision, text = one["parts"]["vision"], one["parts"]["text"]
     assert (vision["trained"], vision["optimiser"]) == (0, 0)
