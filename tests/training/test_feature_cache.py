@@ -420,11 +420,15 @@ def test_a_run_that_computes_holds_a_lock_and_one_that_does_not_writes_nothing(t
     assert sorted((tmp_path / CACHED).rglob("*")) == before
 
 
-def test_bench_and_validate_tell_of_the_cache(tmp_path: Path) -> None:
+def test_validate_tells_of_the_cache(tmp_path: Path) -> None:
     resolved = recipe(tmp_path)
     shown = "544 bytes a view of an image in float32, 6.4 KiB for 12 views, each read 3.5 times"
     assert f"  features cached in {tmp_path / CACHED}: {shown}" in as_text("cached", resolved).splitlines()
-    result = bench(resolved.recipe, 1)
+
+
+@pytest.mark.slow
+def test_bench_fills_the_cache_and_notes_its_size(tmp_path: Path) -> None:
+    result = bench(recipe(tmp_path).recipe, 1)
     assert any(note.startswith("data.feature_cache: 12 images, ") for note in result.notes)
     assert not any("saves time" in note for note in result.notes)
     assert result.share("vision") < 0.5
