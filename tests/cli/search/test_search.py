@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Done
-from tests.forked import run_ranks
 from tests.model import tiny
 from tests.search.conftest import write_image
 from tests.training.torchrun import torchrun
@@ -166,6 +165,6 @@ def test_ranks_of_torchrun_divide_the_files(photos: Path, place: Path, weights: 
     assert json.loads(done.stdout)["added"] == 8
     with open_index(place) as opened:
         assert len(opened) == 8
-    done = run_ranks(2, "search", "index", photos.parent / "nothing", "--index", place)
+    done = torchrun(2, "search", "index", photos.parent / "nothing", "--index", place)
     assert done.returncode != 0
     assert done.stderr.count("no such file or folder") == 1
