@@ -51,7 +51,7 @@ from x2kit.training.trainer import Trainer
 
 from ..interop.made import checkpoint
 from .pages import ROOT, Block
-from .tiny_models import write_bert, write_xlmr
+from .tiny_models import write_bert, write_timm, write_xlmr
 
 ROWS, FUSED, RECORDS, STEPS = 8, 4, 24, 2
 """Of a small run: rows of a stream, of which so many are fused; generated scenes to measure on; steps."""
@@ -192,7 +192,11 @@ class Page:
     def _hf(self, arguments: list[str]) -> tuple[int, str]:
         subcommand, name, option, directory = arguments
         assert (subcommand, option) == ("download", "--local-dir")
-        (write_xlmr if "xlm-roberta" in name else write_bert)(self.folder / directory)
+        if name.startswith("timm/"):
+            write_timm(name.removeprefix("timm/"), self.folder / directory)
+        else:  # multilingual E5 has the architecture and the tokenizer of XLM-R
+            write = write_xlmr if "xlm-roberta" in name or "multilingual-e5" in name else write_bert
+            write(self.folder / directory)
         return 0, ""
 
     def _run_without_torch(self, arguments: list[str]) -> tuple[int, str]:

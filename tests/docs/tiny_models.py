@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import timm
 import torch
+from timm.models import save_for_hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
@@ -52,3 +54,10 @@ def write_bert(directory: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(directory)
+
+
+def write_timm(name: str, directory: Path) -> None:
+    """A vision transformer of this name with one narrow block, as timm saves it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name.partition(".")[0], embed_dim=16, depth=1, num_heads=2)
+    save_for_hf(model, str(directory), safe_serialization=True)
