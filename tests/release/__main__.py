@@ -30,6 +30,10 @@ class ReleaseFault(Exception):
     """The release may not be published as it is."""
 
 
+EXTRAS = ["quickstart", "peft"]
+"""Extras that the shipped recipes need."""
+
+
 def main(options: argparse.Namespace) -> int:
     """Run the checks in order. Returns: the exit status."""
     with tempfile.TemporaryDirectory(prefix="x2kit-release-") as name:
@@ -47,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def check(folder: Path, options: argparse.Namespace) -> None:
-    """Check the tree, the distributions, x2kit without extras, then with the extra quickstart."""
+    """Check the tree, the distributions, x2kit without extras, then with the extras quickstart and peft."""
     timed("tree", require_committed)
     timed("changelog", require_changelog)
     shutil.rmtree(options.output, ignore_errors=True)
@@ -55,12 +59,12 @@ def check(folder: Path, options: argparse.Namespace) -> None:
     timed("distributions", lambda: require_sound(wheel, sdist))
     if not options.borrow:
         timed("twine", lambda: require_twine(folder / "twine", wheel, sdist))
-    plain = timed("install", lambda: install(folder / "plain", wheel, "", options))
+    plain = timed("install", lambda: install(folder / "plain", wheel, [], options))
     for step in (own_files.use, commands.show_plugins, commands.show_recipes, commands.refuse_extras):
         timed("no extras", partial(step, plain))
     timed("helps", lambda: commands.show_helps(plain))
     if options.borrow:
-        extra = timed("install", lambda: install(folder / "extra", wheel, "quickstart", options))
+        extra = timed("install", lambda: install(folder / "extra", wheel, EXTRAS, options))
     else:
         timed("install", lambda: add_extra(plain, wheel, options))
         extra = plain
@@ -117,10 +121,10 @@ def require_twine(folder: Path, *files: Path) -> str:
     return "twine check --strict"
 
 
-def install(folder: Path, wheel: Path, extra: str, options: argparse.Namespace) -> Environment:
+def install(folder: Path, wheel: Path, extras: list[str], options: argparse.Namespace) -> Environment:
     """Create an environment with the wheel. Raises: ReleaseFault if the repository is on its path."""
     if options.borrow:
-        environment = borrowed(folder, wheel, [extra] if extra else [])
+        environment = borrowed(folder, wheel, extras)
     else:
         environment = fresh(folder, options.python)
         pip_install(environment, str(wheel.resolve()), constraints=options.constraints)
@@ -130,9 +134,9 @@ def install(folder: Path, wheel: Path, extra: str, options: argparse.Namespace) 
 
 
 def add_extra(environment: Environment, wheel: Path, options: argparse.Namespace) -> str:
-    """Install the extra quickstart of the wheel."""
-    pip_install(environment, f"{wheel.resolve()}[quickstart]", constraints=options.constraints)
-    return "the extra quickstart is installed"
+    """Install the extras quickstart and peft of the wheel, which its recipes need."""
+    pip_install(environment, f"{wheel.resolve()}[{','.join(EXTRAS)}]", constraints=options.constraints)
+    return "the extras quickstart and peft are installed"
 
 
 def arguments() -> argparse.Namespace:

@@ -42,7 +42,7 @@ def show_recipes(environment: Environment) -> str:
 
 
 def validate_recipes(environment: Environment) -> str:
-    """Validate every shipped recipe, which takes the extra `quickstart`. Raises: CommandFailed."""
+    """Validate every shipped recipe, which takes the extras `quickstart` and `peft`. Raises: CommandFailed."""
     environment.x2kit("recipes", "validate", "--all")
     return "recipes validate --all"
 

@@ -48,5 +48,9 @@ def test_every_help_the_recipes_and_the_scaffold_are_in_the_wheel(plain: Environ
 
 def test_the_quickstart_needs_its_extra_alone(built: Built, tmp_path: Path) -> None:
     environment = borrowed(tmp_path / "environment", built[0], ["quickstart"])
-    commands.validate_recipes(environment)
     commands.steps(environment, 2)
+
+
+def test_the_recipes_need_two_extras(built: Built, tmp_path: Path) -> None:
+    environment = borrowed(tmp_path / "environment", built[0], ["quickstart", "peft"])
+    commands.validate_recipes(environment)
