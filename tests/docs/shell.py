@@ -41,7 +41,6 @@ from typing import Any
 import pytest
 import torch
 
-from tests.forked import Program
 from x2kit.cli import main
 from x2kit.cli.recipe_keys import split_keys
 from x2kit.data.config import StreamConfig
@@ -173,10 +172,7 @@ class Page:
         return done
 
     def _pytest(self, arguments: list[str]) -> tuple[int, str]:
-        options = ("-q", "-p", "no:cacheprovider", *arguments)
-        environment = {**os.environ, "PYTHONPATH": str(self._site)}
-        done = Program(*options, module="pytest", cwd=self.folder, environment=environment).wait()
-        return done.returncode, done.stdout + done.stderr
+        return self._python("pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
     def _ruff(self, arguments: list[str]) -> tuple[int, str]:
         return self._python("ruff", *arguments, "--no-cache")
