@@ -12,6 +12,21 @@ from .shell import Page
 
 ELSEWHERE = {DOCS / "tutorials" / "a-plugin-for-your-domain.md"}
 """Run in an environment of their own: test_domain_plugin.py."""
+SLOW = {
+    DOCS / "how-to" / f"{name}.md"
+    for name in (
+        "adapt-to-a-domain",
+        "add-languages",
+        "choose-an-optimizer",
+        "choose-encoders",
+        "deploy-a-model",
+        "freeze-and-adapt",
+        "publish-a-model",
+        "swap-the-text-encoder",
+        "write-a-plugin",
+    )
+}
+"""Pages with several trainings or new processes: 10 to 30 seconds each."""
 FOLDERS = ("tutorials", "how-to", "coming-from")
 RUN = [
     page
@@ -24,7 +39,15 @@ RUN = [
 ]
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page, id=page.relative_to(ROOT).as_posix(), marks=[pytest.mark.slow] if page in SLOW else []
+        )
+        for page in RUN
+    ],
+)
 def test_every_block_of_the_page_runs(
     page: Path, quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

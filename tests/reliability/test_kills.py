@@ -28,6 +28,7 @@ def must_be_the_same(chain: Chain, whole: Run, folder: Path) -> None:
     assert (result.equal_weights, result.equal_metrics, result.equal_board) == (True, True, True)
 
 
+@pytest.mark.slow
 def test_a_run_survives_three_kinds_of_kills(tmp_path: Path) -> None:
     chain = Chain("short", ["SIGKILL while saving", "file size limit", "damaged checkpoint"])
     must_be_the_same(chain, whole_run(tmp_path, steps=60), tmp_path / "killed")

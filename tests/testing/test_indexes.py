@@ -12,7 +12,7 @@ import pytest
 from x2kit_search import Exact
 from x2kit_search.exact import ExactIndex
 
-from tests.testing.wrong.loses_the_tail import LosesTheTail
+from tests.testing.losing_index import LosesTheTail
 from x2kit.plugin import BuildReport, DataError, Hit, Index, IndexConfig, IndexSpec, Rows
 from x2kit.testing import checks
 
