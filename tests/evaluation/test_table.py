@@ -65,6 +65,13 @@ def test_each_language_has_its_shares_in_per_cent(result: dict[str, Any]) -> Non
     assert cells(result, "en") == "70.0 80.0 90.0 60.0 70.0 80.0 75.0 65.0 90.0"
 
 
+def test_a_hundred_per_cent_is_no_wider_than_other_shares(result: dict[str, Any]) -> None:
+    narrow = lines(result)
+    result["languages"]["en"]["image_to_text"] = {"r1": 0.9, "r5": 1.0, "r10": 1.0}
+    assert cells(result, "en").startswith("90.0 100 100 60.0")
+    assert lines(result)[:3] == narrow[:3]
+
+
 def test_means_are_over_trained_and_over_zero_shot_languages(result: dict[str, Any]) -> None:
     assert cells(result, "mean trained") == cells(result, "en")
     assert cells(result, "mean zero-shot") == "55.0 65.0 75.0 45.0 55.0 65.0 60.0 50.0 62.5"

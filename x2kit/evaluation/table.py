@@ -95,7 +95,12 @@ def _is_number(value: Any) -> bool:
 def _number(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f}" if isinstance(value, float) else f"{value:,}"
+    return _shown(value) if isinstance(value, float) else f"{value:,}"
+
+
+def _shown(share: float) -> str:
+    """Format a share in per cent with one decimal; 100 has none, so that no column is wider for it."""
+    return f"{100 * share:.1f}".replace("100.0", "100")
 
 
 def _columns(result: Mapping[str, Any]) -> Iterator[Column]:
@@ -139,7 +144,7 @@ def _labels(result: Mapping[str, Any]) -> dict[str, str]:
 
 def _per_cent(shares: Sequence[float | None]) -> str:
     known = [share for share in shares if share is not None]
-    return f"{100 * fmean(known):.1f}" if known else "–"
+    return _shown(fmean(known)) if known else "–"
 
 
 def _groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
