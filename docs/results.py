@@ -124,8 +124,8 @@ of two threads were alone on two cores of an AMD EPYC, limited to AVX2 (`ONEDNN_
 `ATEN_CPU_CAPABILITY=avx2`), for which `precision: auto` chooses fp32. Those of one thread, with AVX512 and without
 bf16, shared the cores with other work, so their minutes say little.
 
-Before, with AdamW, 64 scenes and 64 parallel texts a step, 1,100 steps took 9.9 minutes, and three seeds reached 0.917 to
-0.945 in English, 0.749 to 0.783 zero-shot, and 0.122 on the unseen drawing style in English.
+Before, with AdamW, 64 scenes and 64 parallel texts a step, 1,100 steps took 9.9 minutes, and three seeds reached 0.917
+to 0.945 in English, 0.749 to 0.783 zero-shot, and 0.122 on the unseen drawing style in English.
 """
 CHANGED = """## What each change brought
 
