@@ -55,7 +55,7 @@ FORM = 1
 BATCH = 32
 """Images that are encoded at once."""
 WORTH_IT = 2.0
-"""Reads of a view in a run below which the run is told that the cache does not save time."""
+"""Reads of a view in a run from which on a cache saves time; a run of fewer prints a message."""
 MANIFEST_BYTES = 2**20
 """Most bytes that are read of the manifest of another entry."""
 
